@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Installs what building Causeway needs and is not there yet: Debian packages, LibTorch (the PyPI wheel), CUDA's compiler
+# (wheels too, where CUDA is on) and Rust. Safe to run again: each step first looks whether it is already done.
+#
+#   scripts/setup.sh            install what is missing, say what was done
+#   scripts/setup.sh --print    only print the folders, as NAME=VALUE lines for make
+#
+# CAUSEWAY_CACHE  where downloads and the compiler cache live      default ~/.cache/causeway
+# CAUSEWAY_CUDA   ON, OFF or AUTO (on where a driver is present)   default AUTO
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/pins.sh"
+cache=${CAUSEWAY_CACHE:-$HOME/.cache/causeway}
+key=$(sha256sum "$here/pins.sh" | cut -c1-12)
+deps=$cache/deps-$key
+cuda=${CAUSEWAY_CUDA:-AUTO}
+driver=no
+if [ -e /dev/nvidiactl ] || ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1'; then driver=yes; fi
+case "$cuda" in
+  ON|OFF) ;;
+  AUTO) if [ $driver = yes ]; then cuda=ON; else cuda=OFF; fi ;;
+  *) echo "setup: CAUSEWAY_CUDA is '$cuda'; expected ON, OFF or AUTO" >&2; exit 2 ;;
+esac
+# The first of several clones that asks does the work, the others wait for it.
+if [ "${1:-}" = --print ]; then
+  printf 'CAUSEWAY_DEPS=%s\nCAUSEWAY_CUDA=%s\nCCACHE_DIR=%s\nCARGO_TARGET_DIR=%s\n' "$deps" "$cuda" "$cache/ccache" "$cache/cargo-target"
+  exit 0
+fi
+say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+packages=(cmake ninja-build g++ make ccache mold pkg-config git ca-certificates python3 python3-pip
+  libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev libre2-dev libssl-dev libc-ares-dev zlib1g-dev
+  prometheus-cpp-dev libspdlog-dev libgtest-dev libgmock-dev libyaml-cpp-dev nlohmann-json3-dev libbenchmark-dev
+  libcpp-httplib-dev libgloo-dev libhwy-dev prometheus bible-kjv-text)
+missing=()
+for p in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)" = installed ] || missing+=("$p")
+done
+# cmake, ninja, git and python may come from elsewhere than Debian's packages.
+have() { command -v "$1" >/dev/null 2>&1; }
+keep=()
+for p in "${missing[@]}"; do
+  case "$p" in
+    cmake) have cmake || keep+=("$p") ;; ninja-build) have ninja || keep+=("$p") ;; git) have git || keep+=("$p") ;;
+    python3) have python3 || keep+=("$p") ;; python3-pip) python3 -m pip --version >/dev/null 2>&1 || keep+=("$p") ;;
+    *) keep+=("$p") ;;
+  esac
+done
+if [ ${#keep[@]} -gt 0 ]; then
+  say "Debian packages: installing ${keep[*]}"
+  root apt-get update -qq
+  # The package prometheus is wanted for promtool; its service must not be started.
+  DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 root apt-get install -y -qq --no-install-recommends "${keep[@]}" >"${TMPDIR:-/tmp}/causeway-apt.log" 2>&1 ||
+    { tail -n 20 "${TMPDIR:-/tmp}/causeway-apt.log" >&2; echo "setup: apt-get failed; the end of its log is above" >&2; exit 1; }
+else
+  say "Debian packages: all there"
+fi
+
+# A wheel set is complete when its stamp is there; a broken download leaves no stamp and starts over.
+wheels() {  # wheels STAMP WHAT REQUIREMENT...
+  local stamp=$deps/.$1 what=$2; shift 2
+  if [ -f "$stamp" ]; then say "$what: in $deps"; return; fi
+  say "$what: downloading $*"
+  rm -rf "$deps/.new"
+  python3 -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --root-user-action=ignore --no-compile \
+    --only-binary=:all: --python-version "$TORCH_PYTHON" --implementation cp --platform manylinux_2_28_x86_64 \
+    --platform manylinux_2_27_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+    --target "$deps/.new" "$@"
+  # pip replaces a whole top-level folder (nvidia/) when it installs into the same place again, so merge here.
+  cp -al "$deps/.new/." "$deps/"; rm -rf "$deps/.new"
+  touch "$stamp"
+}
+mkdir -p "$deps" "$cache/ccache"
+exec 9>"$cache/lock"; flock 9
+wheels torch "LibTorch $TORCH" --no-deps "torch==$TORCH" "nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI"
+if [ $cuda = ON ]; then
+  # shellcheck disable=SC2086
+  wheels nvcc "CUDA compiler" $CUDA_TOOLKIT
+  cu=$deps/nvidia/cu13
+  [ -e "$cu/lib64" ] || ln -s lib "$cu/lib64"
+  for lib in "$cu"/lib/lib*.so.*; do plain=${lib%%.so.*}.so; [ -e "$plain" ] || ln -s "$(basename "$lib")" "$plain"; done
+  if [ $driver = yes ]; then
+    # shellcheck disable=SC2086
+    wheels cudarun "CUDA libraries" $CUDA_RUN
+  else
+    say "CUDA libraries: no driver here, so they are left out (3 GB); CUDA code is compiled but not run"
+  fi
+fi
+
+version_at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+rust=$(rustc --version 2>/dev/null | awk '{print $2}' || true)
+if [ -n "$rust" ] && version_at_least "$rust" "$RUST_MIN" && command -v cargo >/dev/null; then
+  say "Rust: $rust"
+else
+  say "Rust: installing Debian's rustc-web and cargo-web (found ${rust:-none}, at least $RUST_MIN is needed)"
+  root apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive root apt-get install -y -qq --no-install-recommends rustc-web cargo-web >/dev/null
+fi
+say "ready (CUDA $cuda, cache $cache)"
