@@ -68,7 +68,7 @@ wheels() {  # wheels STAMP WHAT REQUIREMENT...
     --platform manylinux_2_27_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
     --target "$deps/.new" "$@"
   # pip replaces a whole top-level folder (nvidia/) when it installs into the same place again, so merge here.
-  cp -al "$deps/.new/." "$deps/"; rm -rf "$deps/.new"
+  cp -alf "$deps/.new/." "$deps/"; rm -rf "$deps/.new"
   touch "$stamp"
 }
 mkdir -p "$deps" "$cache/ccache"
