@@ -1,0 +1,40 @@
+// The tree of modules of a model as the field names them, with the tensors each holds. Placement counts bytes on it, device
+// maps name its paths, and the loader checks a checkpoint against it.
+#ifndef CAUSEWAY_ENGINE_ARCHITECTURE_MODULE_H_
+#define CAUSEWAY_ENGINE_ARCHITECTURE_MODULE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/base/dtype.h"
+
+namespace causeway {
+
+struct Parameter {
+  std::string name;  // local: "weight"
+  DType dtype;
+  std::vector<int64_t> shape;
+  // Computed at load and absent from checkpoints (a rotary module's inv_freq).
+  bool buffer = false;
+  // Full path of the parameter whose memory this one shares (a tied head), else empty. Tied bytes count once, at the source.
+  std::string tied_to;
+
+  int64_t bytes() const {
+    int64_t n = DTypeBytes(dtype);
+    for (int64_t d : shape) n *= d;
+    return n;
+  }
+};
+
+struct Module {
+  std::string name;  // local: "0", "self_attn"; the root's is ""
+  std::string kind;  // "LlamaDecoderLayer"
+  bool block = false;  // never split over devices
+  std::vector<Parameter> parameters;
+  std::vector<Module> children;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_ARCHITECTURE_MODULE_H_

@@ -1,0 +1,33 @@
+// The factory table of architectures.
+#ifndef CAUSEWAY_ENGINE_ARCHITECTURE_REGISTRY_H_
+#define CAUSEWAY_ENGINE_ARCHITECTURE_REGISTRY_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/architecture/spec.h"
+#include "engine/checkpoint/checkpoint.h"
+
+namespace causeway {
+
+// Reads config.json by its model_type. `dtype` is the computation's; generation_config may be an empty object.
+// Unimplemented: an architecture or an option that changes the computation and is not supported (named, with what is).
+// InvalidArgument: a missing, ill-typed or contradictory value.
+absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generation_config, DType dtype);
+
+// "auto" (the checkpoint's own; fp16 becomes fp32), bf16, fp16, fp32.
+absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Json& config);
+
+// Model types of the factory table, sorted.
+std::vector<std::string> SupportedArchitectures();
+
+// Matches the checkpoint's tensors with the spec's: canonical name -> the checkpoint's tensor. Resolves the other spellings
+// (gpt2 without "transformer."), leaves out listed inert buffers, checks dtypes (bf16, fp16, fp32) and shapes.
+// InvalidArgument lists every missing, extra and mismatched tensor at once.
+absl::StatusOr<std::map<std::string, const TensorInfo*>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_ARCHITECTURE_REGISTRY_H_

@@ -1,0 +1,103 @@
+// What a model computes, as data: an architecture is a function from config.json to a ModelSpec and one row in the factory
+// table (registry.h). engine/model executes any ModelSpec; engine/plan places its module tree.
+#ifndef CAUSEWAY_ENGINE_ARCHITECTURE_SPEC_H_
+#define CAUSEWAY_ENGINE_ARCHITECTURE_SPEC_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/architecture/module.h"
+#include "engine/base/dtype.h"
+
+namespace causeway {
+
+enum class NormKind { kRms, kLayer };
+enum class Activation { kSilu, kGelu /* exact, erf */, kGeluTanh /* gelu_new, gelu_pytorch_tanh, gelu_fast */, kRelu };
+
+struct NormSpec {
+  NormKind kind = NormKind::kRms;
+  double eps = 1e-5;
+  std::string weight;  // full tensor names, canonical spelling
+  std::string bias;    // empty: none
+};
+
+// A linear as the checkpoint stores it: parts that are concatenated along their outputs (q, k, v; gate, up).
+struct LinearSpec {
+  struct Part {
+    std::string weight;        // full tensor name
+    std::string bias;          // empty: none
+    int64_t out_features = 0;
+  };
+  std::vector<Part> parts;
+  int64_t in_features = 0;
+  // Stored as [in, out] (gpt2's Conv1D) rather than [out, in].
+  bool transposed = false;
+  int64_t out_features() const {
+    int64_t n = 0;
+    for (const Part& part : parts) n += part.out_features;
+    return n;
+  }
+};
+
+// Rotary position embedding over the first `dim` of each head's dimensions, the two halves rotated as pairs (i, i + dim/2).
+// inv_freq and attention_factor already hold the scaling (linear, llama3, yarn); `dynamic` alone depends on the length.
+struct RopeSpec {
+  int64_t dim = 0;  // 0: no rotary embedding
+  double theta = 10000;
+  std::vector<double> inv_freq;  // [dim / 2]
+  double attention_factor = 1;   // multiplies cos and sin
+  // Dynamic NTK: beyond dynamic_original positions, frequencies follow the longest sequence. 0: off.
+  double dynamic_factor = 0;
+  int64_t dynamic_original = 0;
+};
+
+struct AttentionSpec {
+  LinearSpec qkv;  // outputs: heads * head_dim, then kv_heads * head_dim twice; one part when stored fused
+  LinearSpec output;
+  double scale = 0;            // of q.k, usually head_dim^-0.5
+  int64_t sliding_window = 0;  // 0: none
+};
+
+struct MlpSpec {
+  bool gated = false;
+  LinearSpec up;  // gated: gate's outputs, then up's
+  LinearSpec down;
+  Activation activation = Activation::kSilu;
+};
+
+struct LayerSpec {
+  std::string path;  // "model.layers.3"
+  NormSpec attention_norm;
+  AttentionSpec attention;
+  NormSpec mlp_norm;
+  MlpSpec mlp;
+};
+
+struct ModelSpec {
+  std::string architecture;  // the factory table's key: "llama"
+  int64_t vocab_size = 0, hidden_size = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate_size = 0;
+  int64_t context_max = 0;  // positions the model was made for
+  DType checkpoint_dtype = DType::kBF16;  // config.json's dtype
+  RopeSpec rope;
+  std::string embedding_path;           // module paths of the execution units outside the layers, for device maps
+  std::string position_embedding_path;  // empty: none
+  std::string final_norm_path;
+  std::string head_path;
+  std::string rotary_path;         // empty: none
+  std::string embedding_weight;  // [vocab, hidden]
+  std::string position_weight;   // [positions, hidden]; empty: none
+  std::vector<LayerSpec> layers;
+  NormSpec final_norm;
+  LinearSpec head;  // with a tied head, its weight is embedding_weight
+  bool tied_head = false;
+  Module modules;  // the whole tree; its parameters' dtype is the computation's
+  std::vector<int32_t> eos_token_ids;  // generation_config.json first, then config.json
+  std::vector<std::string> warnings;  // unknown config keys, and the like
+
+  int64_t parameter_count() const;  // tied once, buffers not counted
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_ARCHITECTURE_SPEC_H_

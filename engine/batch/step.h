@@ -1,0 +1,68 @@
+// What passes between the scheduler and the executor: one ragged batch, and what came of it. Plain data.
+#ifndef CAUSEWAY_ENGINE_BATCH_STEP_H_
+#define CAUSEWAY_ENGINE_BATCH_STEP_H_
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/sampling/params.h"
+
+namespace causeway {
+
+// Stands for the token that an earlier step, still running, samples for the same slot.
+inline constexpr int32_t kPlaceholderToken = -1;
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;
+};
+
+// What the sampler must know of a sequence beyond the step: sent when a sequence gets its slot (first time, and again
+// after a preemption), immutable, shared by the scheduler's sequence and the step plans that carry it.
+struct SequenceStart {
+  SamplingParams sampling;
+  int64_t min_tokens = 0;
+  std::vector<int32_t> stop_token_ids;  // masked while fewer than min_tokens are generated
+  std::vector<int32_t> tokens;          // prompt and everything generated so far, for penalties
+  int64_t prompt_tokens = 0;            // of `tokens`, how many are the prompt
+};
+
+// The rows of one sequence in a step: tokens [context, context + tokens.size()).
+struct StepSequence {
+  uint64_t sequence = 0;  // unique for the life of the engine
+  int32_t slot = 0;       // [0, max_num_seqs): where the device keeps this sequence's sampler state and last token
+  std::vector<int32_t> tokens;       // only the last may be kPlaceholderToken
+  int64_t context = 0;               // tokens already in the KV cache
+  std::vector<int32_t> block_table;  // blocks that cover [0, context + tokens.size())
+  bool sample = false;               // the last row makes a token; false inside a prompt
+  int64_t generated = 0;             // index of the token to be sampled among the generated ones: the random counter
+  std::shared_ptr<const SequenceStart> start;  // set on the sequence's first step in its slot, else null
+};
+
+struct StepPlan {
+  uint64_t step = 0;  // counts up from 1
+  std::vector<StepSequence> sequences;
+  int64_t tokens = 0;          // sum of rows
+  int64_t prefill_tokens = 0;  // of those, rows of sequences that still read their prompt (or recompute)
+};
+
+struct SampledToken {
+  uint64_t sequence = 0;
+  int32_t token = 0;
+  float logprob = 0;                        // of the raw distribution; set when asked for
+  std::vector<TokenLogprob> top_logprobs;   // most likely first
+};
+
+struct StepResult {
+  uint64_t step = 0;
+  absl::Status status;  // an error ends every sequence of the step
+  std::vector<SampledToken> tokens;  // one for each sequence with `sample`, in the plan's order
+  double seconds = 0;                // of the step on its devices, first stage's start to last stage's end
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_BATCH_STEP_H_

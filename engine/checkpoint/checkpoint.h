@@ -1,0 +1,60 @@
+// A Hugging Face checkpoint folder: config.json and safetensors files. Opening reads headers only; a tensor's bytes are
+// read on demand, straight into the caller's memory.
+#ifndef CAUSEWAY_ENGINE_CHECKPOINT_CHECKPOINT_H_
+#define CAUSEWAY_ENGINE_CHECKPOINT_CHECKPOINT_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/base/dtype.h"
+#include "engine/checkpoint/json.h"
+
+namespace causeway {
+
+struct TensorInfo {
+  std::string name;
+  DType dtype;
+  std::vector<int64_t> shape;
+  int file;         // index into Checkpoint::files()
+  uint64_t offset;  // of the first byte in that file
+  uint64_t bytes;
+};
+
+// Immutable after Open; thread-safe. Files stay open as long as the object lives.
+class Checkpoint {
+ public:
+  // NotFound: no folder, no config.json, no safetensors (pickle files are refused by name). InvalidArgument: a file breaks
+  // the format; the message names file and tensor.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder);
+  ~Checkpoint();
+
+  const std::string& folder() const { return folder_; }
+  const Json& config() const { return config_; }
+  // generation_config.json, or an empty object.
+  const Json& generation_config() const { return generation_config_; }
+  const std::vector<std::string>& files() const { return files_; }
+  const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
+
+  // Reads bytes [offset, offset + destination.size()) of the tensor. DataLoss when the file has become shorter than its
+  // header said. Any number of threads may read at once.
+  absl::Status Read(const TensorInfo& tensor, uint64_t offset, absl::Span<char> destination) const;
+
+ private:
+  Checkpoint() = default;
+
+  std::string folder_;
+  Json config_, generation_config_;
+  std::vector<std::string> files_;
+  std::vector<int> descriptors_;
+  std::map<std::string, TensorInfo> tensors_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_CHECKPOINT_CHECKPOINT_H_
