@@ -38,6 +38,7 @@ struct StepSequence {
   int64_t context = 0;               // tokens already in the KV cache
   std::vector<int32_t> block_table;  // blocks that cover [0, context + tokens.size())
   bool sample = false;               // the last row makes a token; false inside a prompt
+  bool all_logits = false;           // the result carries the logits of every row: evaluation and tests only
   int64_t generated = 0;             // index of the token to be sampled among the generated ones: the random counter
   std::shared_ptr<const SequenceStart> start;  // set on the sequence's first step in its slot, else null
 };
@@ -60,6 +61,7 @@ struct StepResult {
   uint64_t step = 0;
   absl::Status status;  // an error ends every sequence of the step
   std::vector<SampledToken> tokens;  // one for each sequence with `sample`, in the plan's order
+  std::vector<std::vector<float>> logits;  // [rows * vocab] for each sequence with all_logits, in the plan's order
   double seconds = 0;                // of the step on its devices, first stage's start to last stage's end
 };
 

@@ -1,0 +1,67 @@
+// Runs steps: one worker thread per device, each with its segments of the model, its KV cache and its operations.
+#ifndef CAUSEWAY_ENGINE_EXECUTION_EXECUTOR_H_
+#define CAUSEWAY_ENGINE_EXECUTION_EXECUTOR_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/architecture/spec.h"
+#include "engine/batch/step.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/plan/plan.h"
+
+namespace causeway {
+
+struct ExecutorOptions {
+  int cpu_threads = 0;  // divided among the stages that run at once; 0: as many as the processor has
+  bool reference_ops = false;  // the ATen reference instead of fused kernels
+};
+
+struct LoadProgress {
+  int64_t bytes_done = 0, bytes_total = 0;
+};
+
+// Measured, by owner: bytes handed out by the allocators that tag their owner.
+struct DeviceMemory {
+  int64_t weights = 0, kv_cache = 0, activations = 0, activations_peak = 0, workspace = 0;
+};
+struct DeviceStats {
+  DeviceMemory memory;
+  double busy_seconds = 0;
+  int64_t prefill_tokens = 0, decode_tokens = 0;  // rows computed here
+};
+struct TransferStats {
+  std::string from, to;  // device names
+  int64_t bytes = 0;
+};
+struct ExecutorStats {
+  std::vector<DeviceStats> devices;  // as Plan::devices
+  std::vector<TransferStats> transfers;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;  // finishes what is in flight
+
+  // Starts a step and returns at once. At most steps_in_flight() may be unfinished. One thread calls Run and Wait.
+  virtual void Run(StepPlan plan) = 0;
+  // The oldest unfinished step's result; waits for it.
+  virtual StepResult Wait() = 0;
+  virtual int steps_in_flight() const = 0;  // 2 with one stage, stages + 1 with several
+
+  virtual ExecutorStats Stats() const = 0;  // any thread
+};
+
+// Loads the weights (stages in parallel), allocates the KV cache, warms up with the worst-case step and checks it against the
+// plan's budgets. `progress` is called from loader threads, one at a time.
+absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,
+                                                       const ExecutorOptions& options,
+                                                       const std::function<void(const LoadProgress&)>& progress);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_EXECUTION_EXECUTOR_H_

@@ -1,0 +1,112 @@
+// The operations a model is made of, behind one interface with an implementation per kind of device:
+// ReferenceOps (ATen; CPU and CUDA alike), CpuOps (fused kernels) and, in the CUDA library, CudaOps.
+#ifndef CAUSEWAY_ENGINE_OPS_OPS_H_
+#define CAUSEWAY_ENGINE_OPS_OPS_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "engine/sampling/params.h"
+
+namespace causeway {
+
+inline constexpr int64_t kBlockTokens = 16;  // tokens in a block of the KV cache
+
+// A linear's weight in the layout its Ops computes from, and its bias. Made by Ops::NewLinear, filled by SetRows.
+class LinearWeight {
+ public:
+  virtual ~LinearWeight() = default;
+  virtual int64_t out_features() const = 0;
+  virtual int64_t in_features() const = 0;
+  virtual int64_t bytes() const = 0;  // of the weight and bias as held
+};
+
+// Where the rows of one step's ragged batch belong. Tensors are on the device; the vectors are their copies on the host,
+// which kernels that loop over sequences on the host read.
+struct AttentionBatch {
+  at::Tensor positions;      // int64 [tokens]
+  at::Tensor slots;          // int64 [tokens]: block * kBlockTokens + offset, where a row's key and value are written
+  at::Tensor block_tables;   // int32 [sequences, blocks of the longest]; padded with 0
+  at::Tensor query_start;    // int32 [sequences + 1]: rows of sequence s are [query_start[s], query_start[s + 1])
+  at::Tensor context_lens;   // int32 [sequences]: tokens attended by the last row, this step's included
+  std::vector<int32_t> query_start_host, context_lens_host;
+  int64_t query_max = 0, context_max = 0;
+};
+
+// The layout of the KV cache of one layer, keys and values each: [blocks, kv_heads, kBlockTokens, head_dim].
+struct KvLayer {
+  at::Tensor keys, values;
+};
+
+enum class ActivationKind { kSilu, kGelu, kGeluTanh, kRelu };
+
+// One row to sample from; see engine/sampling/params.h for the meaning of the parameters.
+struct SampleRow {
+  const SamplingParams* params = nullptr;
+  // Tokens that must not be chosen now (stop ids before min_tokens); may be null.
+  const std::vector<int32_t>* masked = nullptr;
+  // How often each token was seen, [vocab] each; null unless params->needs_counts().
+  const std::vector<int32_t>* prompt_counts = nullptr;  // only whether it is > 0 matters
+  const std::vector<int32_t>* output_counts = nullptr;
+  double uniform = 0;  // in [0, 1): the random number for this row
+};
+struct SampleOutput {
+  int32_t token = 0;
+  float logprob = 0;                                 // raw distribution, when params->logprobs
+  std::vector<std::pair<int32_t, float>> top;        // params->top_logprobs of them
+};
+
+// Called by one thread at a time per device (its StageWorker), except NewLinear and SetRows, which loader threads call.
+// Shapes: tokens is the number of rows of the step. Tensors are contiguous, on the device, of the computation's dtype
+// (bf16 or fp32) unless said otherwise. Results are new tensors. Errors are programmer's errors (CHECK) or c10::Error.
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  // An unfilled weight of out x in of `dtype` on `device`.
+  virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device) = 0;
+  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted). Any thread; calls for one
+  // weight must not overlap in time unless their rows are multiples of 64 apart.
+  virtual void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) = 0;
+  virtual void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) = 0;
+
+  // x [tokens, in] -> [tokens, out].
+  virtual at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) = 0;
+  // Rows of the weight as embeddings: ids int64 [tokens] -> [tokens, in]. Lets a tied head and embedding share memory.
+  virtual at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) = 0;
+
+  // bias may be undefined. With `residual` defined: residual += x in place first, and the norm is of the sum.
+  virtual at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) = 0;
+  virtual at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
+                               const at::Tensor& bias, double eps) = 0;
+
+  // qkv [tokens, (heads + 2 kv_heads) * head_dim]: rotates the first rotary_dim dimensions of each query (in place) and key
+  // by the tables cos and sin (fp32 [positions, rotary_dim / 2], undefined: no rotation) at batch.positions, and writes
+  // keys and values to the cache at batch.slots.
+  virtual void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,
+                              int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) = 0;
+
+  // Causal attention of the queries in qkv (its first heads * head_dim columns) over the paged cache, which already holds
+  // this step's rows -> [tokens, heads * head_dim]. window > 0: a row attends to itself and the window - 1 before it.
+  virtual at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
+                                    int64_t window, const AttentionBatch& batch, const KvLayer& cache) = 0;
+
+  // gated: x [tokens, 2n] -> act(x[:, :n]) * x[:, n:]; else act(x).
+  virtual at::Tensor Activate(const at::Tensor& x, ActivationKind kind, bool gated) = 0;
+
+  // logits [rows, vocab] of the computation's dtype; reads them once; rows.size() == rows. The order of processors is
+  // masked, logit_bias, repetition, frequency, presence, temperature, top_k, top_p, min_p, sample.
+  virtual std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) = 0;
+};
+
+// The ATen implementation, on any device.
+std::unique_ptr<Ops> MakeReferenceOps();
+// Fused CPU kernels, the best that this processor runs; ops it does not fuse (or dtypes) go to the reference.
+std::unique_ptr<Ops> MakeCpuOps();
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_OPS_OPS_H_

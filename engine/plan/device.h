@@ -1,0 +1,47 @@
+// Devices a model can be placed on, and what of their memory may be used.
+#ifndef CAUSEWAY_ENGINE_PLAN_DEVICE_H_
+#define CAUSEWAY_ENGINE_PLAN_DEVICE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace causeway {
+
+// kSimulated: computes on the CPU within a memory budget of its own, and stands for a GPU in device maps.
+enum class DeviceKind { kCuda, kCpu, kSimulated };
+
+struct Device {
+  DeviceKind kind = DeviceKind::kCpu;
+  int id = 0;          // 0, 1, ... among GPUs (real or simulated), as device maps name them; 0 for the CPU
+  std::string name;    // "cuda:0", "simulated:1", "cpu"
+  std::string model;   // "NVIDIA H100 80GB HBM3"; what the kernel calls the processor
+  int64_t memory_bytes = 0;     // in all
+  int64_t available_bytes = 0;  // free now
+
+  std::string key() const { return kind == DeviceKind::kCpu ? "cpu" : std::to_string(id); }  // in device maps
+};
+
+// What --devices says: "cuda", "cpu", "simulated:4x512MiB". Empty: cuda where `cuda` finds any, else the CPU.
+// `cuda` lists the CUDA devices at hand (empty without a driver). InvalidArgument says what could have been written.
+absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const std::function<std::vector<Device>()>& cuda);
+
+// The CPU as a device: memory as the kernel and the control group allow.
+Device CpuDevice();
+
+// "40GB", "512MiB", "1.5GiB", "1024B" -> bytes. Refuses what is ambiguous and says what to write instead.
+absl::StatusOr<int64_t> ParseBytes(absl::string_view text);
+// 1.5 GiB, 512 MiB, ... with one or two decimals.
+std::string FormatBytes(int64_t bytes);
+
+// "40GB" (every GPU) or "0:40GB,1:60GB,cpu:100GB" -> device key -> bytes; a budget for every GPU has the key "".
+absl::StatusOr<std::map<std::string, int64_t>> ParseMaxMemory(absl::string_view text);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_PLAN_DEVICE_H_

@@ -1,0 +1,81 @@
+// Where everything lives: a pure function from a model's modules, the devices and the options to a Plan.
+#ifndef CAUSEWAY_ENGINE_PLAN_PLAN_H_
+#define CAUSEWAY_ENGINE_PLAN_PLAN_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/architecture/spec.h"
+#include "engine/plan/device.h"
+
+namespace causeway {
+
+struct PlanOptions {
+  std::string device_map = "auto";  // auto, balanced, balanced_low_0, sequential, custom, or one device: "0", "cuda:0", "cpu"
+  std::map<std::string, std::string> custom_map;  // module prefix -> device key, with device_map "custom"
+  std::map<std::string, int64_t> max_memory;      // ParseMaxMemory's result
+  DType dtype = DType::kBF16;     // of weights, activations and the KV cache
+  int64_t max_model_len = 0;      // 0: the model's context
+  int64_t max_num_seqs = 64;
+  int64_t max_num_batched_tokens = 2048;
+  // The KV cache's size in tokens over the whole model, or in bytes; at most one is set. -1: as much as the budgets leave, up to
+  // max_num_seqs sequences of max_model_len. 0 tokens: none, the field's weights-only view.
+  int64_t kv_cache_tokens = -1;
+  int64_t kv_cache_bytes = -1;
+};
+
+// Execution units: 0 the embeddings, 1..L the layers, L + 1 the final norm, L + 2 the head.
+struct Segment {
+  int device = 0;  // index into Plan::devices
+  int first_unit = 0, last_unit = 0;  // inclusive
+};
+
+struct DevicePlan {
+  Device device;
+  int64_t budget = 0;       // bytes that may be used
+  int64_t weights = 0;
+  int64_t kv_cache = 0;
+  int64_t activations = 0;  // worst case of a step
+  int64_t reserve = 0;      // context and libraries
+  int64_t free = 0;         // budget less all of these
+  std::vector<int> units;   // execution units held, ascending
+};
+
+struct ModulePlacement {
+  std::string name;
+  int64_t bytes = 0;
+  std::string device;  // key
+  std::string reason;
+};
+
+struct Plan {
+  PlanOptions options;  // with defaults filled in (max_model_len, kv_cache_tokens)
+  std::string model;    // architecture and size, for the table's title
+  std::vector<DevicePlan> devices;  // those at hand, used or not
+  std::map<std::string, std::string> device_map;  // shortest prefixes -> device key
+  std::vector<ModulePlacement> modules;
+  std::vector<Segment> segments;  // in execution order; neighbours differ in device
+  int64_t kv_blocks = 0;          // of kBlockTokens tokens, the same ids on every device
+  int64_t kv_bytes_per_token = 0;  // over all layers
+  // A tied head that sits on another device than the embedding has a copy of the weight there.
+  bool tied_head_copied = false;
+};
+
+// FailedPrecondition: it does not fit; the message names the modules and the bytes short, and what would make it fit.
+// InvalidArgument: options that contradict the model or the devices. Unimplemented: a map that needs offload to CPU memory or disk.
+absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options);
+
+// Upper bound of the activation bytes of one step on a device that holds `units`. The executor's warm-up measures the worst
+// step and fails when it is above this.
+int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, const PlanOptions& options);
+
+// The table printed at startup and by `causewayd plan`; `color` adds terminal colours. JSON: see docs.
+std::string PlanTable(const Plan& plan, bool color);
+std::string PlanJson(const Plan& plan);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_PLAN_PLAN_H_
