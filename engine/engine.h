@@ -1,0 +1,137 @@
+// The engine behind one model: everything from a checkpoint folder to streams of text, with no RPC in it.
+#ifndef CAUSEWAY_ENGINE_ENGINE_H_
+#define CAUSEWAY_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/architecture/spec.h"
+#include "engine/batch/finish.h"
+#include "engine/batch/step.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/execution/executor.h"
+#include "engine/plan/plan.h"
+#include "engine/sampling/params.h"
+#include "engine/text/chat_template.h"
+#include "engine/text/tokenizer.h"
+
+namespace causeway {
+
+struct EngineOptions {
+  std::string model;         // a folder, or org/name in the local Hugging Face cache
+  std::string devices;       // ParseDevices; empty: cuda where there is one, else cpu
+  std::string dtype = "auto";
+  PlanOptions plan;          // plan.dtype is taken from `dtype`
+  ExecutorOptions executor;
+  int64_t queue_max = 1024;  // requests waiting to be admitted
+  bool prefix_cache = true;
+};
+
+// A checkpoint opened and placed, before anything is loaded: what `causewayd plan` shows.
+struct PlacedModel {
+  std::string folder;
+  std::string name;  // as requests may call it: the folder's last part, or org/name
+  std::unique_ptr<Checkpoint> checkpoint;
+  ModelSpec spec;
+  Plan plan;
+};
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options);
+
+struct GenerationRequest {
+  std::string request_id;       // unique among those running
+  std::vector<int32_t> prompt;  // at least one token
+  SamplingParams sampling;      // choice i draws with seed + i
+  StopParams stop;              // token_ids already hold the end-of-sequence ids, unless ignored
+  int32_t n = 1;
+  int32_t priority = 0;         // higher first
+  absl::Time deadline = absl::InfiniteFuture();
+  std::string cache_salt;       // prefixes are shared only between requests of equal salt
+};
+
+// A piece of one choice. Text may lag behind the tokens: an unfinished character or the possible start of a stop string is
+// held back. Without a tokenizer there is no text.
+struct GenerationDelta {
+  int32_t index = 0;
+  std::string text;
+  std::vector<SampledToken> tokens;
+};
+
+struct ChoiceEnd {
+  int32_t index = 0;
+  FinishReason reason = FinishReason::kStop;
+  std::string stop_match;  // the stop string, or the stop token's text
+};
+
+struct GenerationEnd {
+  absl::Status status;  // an error when the engine failed; deadline and cancellation are reasons, not errors
+  std::vector<ChoiceEnd> choices;
+  int64_t prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;
+  double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
+};
+
+// Called by the engine's thread, one call at a time; must not block and must not call the engine's Submit.
+class TokenSink {
+ public:
+  virtual ~TokenSink() = default;
+  virtual void OnDelta(GenerationDelta delta) = 0;
+  virtual void OnEnd(GenerationEnd end) = 0;  // exactly once, the last call
+};
+
+// What the engine tells of its work while it works, for metrics. Called by the engine's thread; must not block.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  struct Step {
+    double seconds = 0;
+    int64_t tokens = 0, prefill_tokens = 0, sequences = 0;
+  };
+  virtual void OnStep(const Step& step) = 0;
+  virtual void OnAdmitted(double queue_seconds) = 0;
+  virtual void OnFirstToken(double seconds_since_submit) = 0;
+  virtual void OnInterToken(double seconds) = 0;
+  virtual void OnEnd(const GenerationEnd& end, double seconds_since_submit) = 0;
+};
+
+struct EngineStats {
+  int64_t requests_running = 0, requests_waiting = 0;
+  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // cached: unused, but holding a prefix
+  int64_t preemptions = 0, prefix_query_tokens = 0, prefix_hit_tokens = 0;
+  absl::Time last_step;
+  double load_seconds = 0;
+  ExecutorStats executor;
+};
+
+// Thread-safe.
+class Engine {
+ public:
+  // Loads what PlaceModel placed; minutes for a large model. `observer` may be null and must outlive the engine.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(PlacedModel model, const EngineOptions& options, EngineObserver* observer,
+                                                        const std::function<void(const LoadProgress&)>& progress);
+  virtual ~Engine() = default;  // cancels what runs
+
+  // ResourceExhausted: the queue is full. InvalidArgument: the prompt is empty, has an id outside the vocabulary, or leaves no
+  // room for a token in the context. Unavailable: draining. AlreadyExists: the request_id is in use. The sink is called only
+  // when the result is OK.
+  virtual absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
+  // Ends the request within a step. NotFound when no such request is running or waiting.
+  virtual absl::Status Cancel(const std::string& request_id) = 0;
+  // Refuses new requests from now on and waits until the running ones have ended or `deadline`, then cancels the rest.
+  // True when all ended by themselves.
+  virtual bool Drain(absl::Time deadline) = 0;
+
+  virtual EngineStats Stats() const = 0;
+  virtual const PlacedModel& model() const = 0;
+  virtual const Tokenizer* tokenizer() const = 0;         // null: the folder has none, token ids only
+  virtual const ChatTemplate* chat_template() const = 0;  // null: none
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_ENGINE_H_
