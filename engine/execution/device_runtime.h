@@ -1,0 +1,88 @@
+// What the executor needs of a kind of device. CpuRuntime (cpu_runtime.h) serves the CPU and simulated devices; the CUDA
+// library brings its own and announces it with SetCudaRuntimeFactory when it is loaded.
+#ifndef CAUSEWAY_ENGINE_EXECUTION_DEVICE_RUNTIME_H_
+#define CAUSEWAY_ENGINE_EXECUTION_DEVICE_RUNTIME_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "engine/execution/executor.h"
+#include "engine/ops/ops.h"
+#include "engine/plan/plan.h"
+
+namespace causeway {
+
+// Whom a device's memory is counted for.
+enum class MemoryOwner { kWeights, kKvCache, kActivations, kWorkspace };
+inline constexpr int kMemoryOwners = 4;
+const char* MemoryOwnerName(MemoryOwner owner);  // "weights", "kv_cache", ...
+
+// A tensor on its way from one device's thread to another's. `ready` is the runtime's own (a CUDA event); may be null.
+struct Handoff {
+  at::Tensor tensor;
+  std::shared_ptr<void> ready;
+};
+
+// One device in use. Its StageWorker's thread makes all calls, except where marked. Allocations are plain at::empty and the like
+// with device(); the runtime counts them by the owner that a MemoryScope names. Nothing here waits for the device unless it
+// says so. Errors are c10::Error.
+class DeviceRuntime {
+ public:
+  virtual ~DeviceRuntime() = default;
+
+  virtual const std::string& name() const = 0;  // the plan's: "cpu", "simulated:1", "cuda:0"; any thread
+  virtual at::Device device() const = 0;        // where its tensors are (kCPU for simulated devices); any thread
+  virtual std::unique_ptr<Ops> MakeOps() = 0;   // the best for the device, or the reference where the factory was told so
+
+  // First on every thread that computes or allocates on this device (the worker, loaders): makes it the thread's current
+  // device and sets how many threads an operation may use. Any thread.
+  virtual void EnterThread(int threads) = 0;
+
+  // Between these two, what the calling thread allocates on this device belongs to `owner`. They nest; use MemoryScope.
+  // Memory may be freed on any thread and is credited to the owner it was allocated for. Any thread.
+  virtual void PushOwner(MemoryOwner owner) = 0;
+  virtual void PopOwner() = 0;
+  virtual DeviceMemory memory() const = 0;  // any thread
+  virtual void ResetActivationsPeak() = 0;  // the peak starts again from what is in use; any thread
+  // Sets aside what a step's activations will come from, really held from then on. Called once, before the warm-up.
+  virtual void ReserveActivations(int64_t bytes) = 0;
+
+  // A small host tensor on the device, for work started later on this thread. `host` may be reused or freed at once.
+  virtual at::Tensor Upload(const at::Tensor& host) = 0;
+  // Gives away a tensor that work already started on this thread writes ...
+  virtual Handoff Export(at::Tensor tensor) = 0;
+  // ... and takes one over from another runtime's Export, of any kind of device, for work started later on this thread. The
+  // receiver may write to the result.
+  virtual at::Tensor Import(Handoff handoff) = 0;
+  // Waits until all work started on this device is done.
+  virtual void Synchronize() = 0;
+};
+
+// Names the owner of what this thread allocates on the device while it lives.
+class MemoryScope {
+ public:
+  MemoryScope(DeviceRuntime& runtime, MemoryOwner owner) : runtime_(runtime) { runtime_.PushOwner(owner); }
+  ~MemoryScope() { runtime_.PopOwner(); }
+  MemoryScope(const MemoryScope&) = delete;
+  MemoryScope& operator=(const MemoryScope&) = delete;
+
+ private:
+  DeviceRuntime& runtime_;
+};
+
+using DeviceRuntimeFactory =
+    std::function<absl::StatusOr<std::unique_ptr<DeviceRuntime>>(const DevicePlan& plan, bool reference_ops)>;
+
+// Called once by the CUDA library as it is loaded, before any MakeDeviceRuntime for a CUDA device.
+void SetCudaRuntimeFactory(DeviceRuntimeFactory factory);
+
+// By plan.device.kind. FailedPrecondition for a CUDA device while no CUDA library is loaded.
+absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeDeviceRuntime(const DevicePlan& plan, bool reference_ops);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_EXECUTION_DEVICE_RUNTIME_H_
