@@ -9,11 +9,10 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "engine/sampling/params.h"
+#include "engine/base/limits.h"  // kBlockTokens
+#include "engine/sampling/sampler.h"  // SampleRow, SampleOutput
 
 namespace causeway {
-
-inline constexpr int64_t kBlockTokens = 16;  // tokens in a block of the KV cache
 
 // A linear's weight in the layout its Ops computes from, and its bias. Made by Ops::NewLinear, filled by SetRows.
 class LinearWeight {
@@ -42,22 +41,6 @@ struct KvLayer {
 };
 
 enum class ActivationKind { kSilu, kGelu, kGeluTanh, kRelu };
-
-// One row to sample from; see engine/sampling/params.h for the meaning of the parameters.
-struct SampleRow {
-  const SamplingParams* params = nullptr;
-  // Tokens that must not be chosen now (stop ids before min_tokens); may be null.
-  const std::vector<int32_t>* masked = nullptr;
-  // How often each token was seen, [vocab] each; null unless params->needs_counts().
-  const std::vector<int32_t>* prompt_counts = nullptr;  // only whether it is > 0 matters
-  const std::vector<int32_t>* output_counts = nullptr;
-  double uniform = 0;  // in [0, 1): the random number for this row
-};
-struct SampleOutput {
-  int32_t token = 0;
-  float logprob = 0;                                 // raw distribution, when params->logprobs
-  std::vector<std::pair<int32_t, float>> top;        // params->top_logprobs of them
-};
 
 // Called by one thread at a time per device (its StageWorker), except NewLinear and SetRows, which loader threads call.
 // Shapes: tokens is the number of rows of the step. Tensors are contiguous, on the device, of the computation's dtype

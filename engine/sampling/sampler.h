@@ -1,0 +1,48 @@
+// Chooses one token from one row of logits, on the host. Torch-free: Ops::Sample hands it rows that lie in CPU memory.
+#ifndef CAUSEWAY_ENGINE_SAMPLING_SAMPLER_H_
+#define CAUSEWAY_ENGINE_SAMPLING_SAMPLER_H_
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/sampling/params.h"
+
+namespace causeway {
+
+// One row to sample from; see params.h for the meaning of the parameters. All pointers are borrowed for the call.
+struct SampleRow {
+  const SamplingParams* params = nullptr;
+  // Tokens that must not be chosen now (stop ids before min_tokens); may be null. Ids outside the vocabulary are ignored.
+  const std::vector<int32_t>* masked = nullptr;
+  // How often each token was seen, [vocab] each; null unless params->needs_counts().
+  const std::vector<int32_t>* prompt_counts = nullptr;  // only whether it is > 0 matters
+  const std::vector<int32_t>* output_counts = nullptr;
+  double uniform = 0;  // in [0, 1): the random number for this row, UniformAt(params->seed, StepSequence::generated)
+};
+
+struct SampleOutput {
+  int32_t token = 0;
+  float logprob = 0;                           // of the raw distribution, when params->logprobs
+  std::vector<std::pair<int32_t, float>> top;  // params->top_logprobs of them, most likely first; lower id first on ties
+};
+
+// Working memory kept between calls so that a call allocates nothing; one per thread.
+struct SampleScratch {
+  std::vector<std::pair<float, int32_t>> candidates;  // (logit, token)
+  std::vector<double> weights;
+};
+
+// `logits` [vocab] is scratch: modified. The order of processors is masked, logit_bias, repetition, frequency, presence,
+// temperature, top_k, top_p, min_p, sample. Temperature 0 is greedy: the largest processed logit, the lowest id on ties.
+// Otherwise each kept token is drawn with its share of the kept tokens' probability: a pure function of the arguments.
+// NaN logits count as -infinity. When every token is ruled out, the result is token 0.
+SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScratch& scratch);
+
+// A random number in [0, 1) that depends on nothing but the two arguments: a row's randomness doesn't depend on its batch.
+double UniformAt(uint64_t seed, uint64_t position);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_SAMPLING_SAMPLER_H_

@@ -1,0 +1,112 @@
+// Decides what every step computes: admission, the token budget, chunked prefill, block tables, preemption, and when a
+// sequence has ended. Torch-free and knows no executor: StepPlan out, StepResult in.
+#ifndef CAUSEWAY_ENGINE_SCHEDULE_SCHEDULER_H_
+#define CAUSEWAY_ENGINE_SCHEDULE_SCHEDULER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/base/clock.h"
+#include "engine/batch/finish.h"
+#include "engine/batch/step.h"
+#include "engine/sampling/params.h"
+
+namespace causeway {
+
+struct SchedulerOptions {
+  int64_t num_blocks = 0;              // of kBlockTokens tokens
+  int64_t max_num_seqs = 64;           // running at once; also the number of slots
+  int64_t max_num_batched_tokens = 2048;  // rows of a step, at least max_num_seqs
+  int64_t max_model_len = 0;           // prompt and generated tokens of one sequence
+  int stages = 1;           // of the pipeline: with more than one, a sequence whose next token is in flight waits for it
+  int steps_in_flight = 2;  // Executor::steps_in_flight()
+  bool prefix_cache = true;
+  int64_t max_waiting = 1024;  // sequences not admitted yet, n > 1's included
+};
+// InvalidArgument names the option, its value and its range.
+absl::Status Validate(const SchedulerOptions& options);
+
+struct SequenceRequest {
+  uint64_t id = 0;              // never used before in this engine
+  std::vector<int32_t> prompt;  // at least one token
+  SamplingParams sampling;
+  StopParams stop;        // `strings` are the engine's business: it calls Finish when one appears
+  int32_t priority = 0;   // higher first, then in order of arrival: admitted first, preempted last
+  absl::Time deadline = absl::InfiniteFuture();
+  std::string cache_salt;  // prefixes are shared only between sequences of equal salt
+  // The other choices of an n > 1 request wait until this sequence's prompt is computed, to share its blocks. 0, or a
+  // sequence that has ended or was never added: no wait.
+  uint64_t after = 0;
+};
+
+// What happened to a sequence. Every sequence has exactly one event with `finished`, its last.
+struct SequenceEvent {
+  uint64_t sequence = 0;
+  std::optional<SampledToken> token;  // the new token; a stop token is reported too, with `finished` kStop
+  bool first_token = false;           // `token` is the sequence's first
+  std::optional<FinishReason> finished;
+  std::optional<int32_t> stop_token;  // the stop id that ended it
+  absl::Status status;                // of the step, when finished is kError
+  int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;     // of the prompt, taken from the prefix cache when first admitted
+  int64_t generated_tokens = 0;  // `token` included
+  absl::Time admitted = absl::InfiniteFuture();  // when it first left the queue; InfiniteFuture: never did
+};
+
+struct SchedulerStats {
+  int64_t running = 0, waiting = 0;  // sequences; a preempted one waits
+  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // cached: unused, but holding a prefix. Else free.
+  int64_t preemptions = 0;           // since the start, as are the next two
+  int64_t prefix_query_tokens = 0;   // prompt tokens of admitted sequences
+  int64_t prefix_hit_tokens = 0;     // of those, taken from the cache
+  int64_t steps_unapplied = 0;
+};
+
+// One thread owns it. The engine's loop: Expire; Next and Executor::Run while they give; Executor::Wait; Apply.
+//
+// Blocks and slots that a sequence gives back are handed out again at once, though steps in flight may still write to them:
+// every stage runs the steps in the order of their numbers, so what a later step writes there is written after, and read
+// only by steps later still. For the same reason a full block can be shared as soon as the step that fills it is planned.
+class Scheduler {
+ public:
+  // CHECKs Validate(options). `clock` must outlive the scheduler.
+  Scheduler(const SchedulerOptions& options, const Clock* clock);
+  ~Scheduler();
+
+  // ResourceExhausted: max_waiting sequences wait. InvalidArgument: an empty prompt, or one that leaves no room for a token in
+  // the context or the KV cache. AlreadyExists: the id is in use. Where the KV cache is smaller than the context, it is
+  // the context: kLength ends the sequence.
+  absl::Status Add(SequenceRequest request);
+
+  // Ends a sequence (cancelled, a stop string, ...) and frees its blocks; tokens of it still in flight will be discarded.
+  // nullopt when there is no such sequence (it has ended).
+  std::optional<SequenceEvent> Finish(uint64_t id, FinishReason why);
+
+  // Ends the sequences past their deadlines (kDeadline).
+  std::vector<SequenceEvent> Expire();
+  // The earliest deadline, InfiniteFuture when there is none.
+  absl::Time NextDeadline() const;
+
+  // The next step, or nullopt when nothing can be planned before the next Apply or Add. Every plan must be run, in order.
+  std::optional<StepPlan> Next();
+
+  // The result of the oldest unapplied step. Ends sequences by stop ids, max_tokens and the context; a failed step ends its
+  // sequences, and those that share what it was to compute, with kError. CHECKs that the result belongs to the step.
+  std::vector<SequenceEvent> Apply(const StepResult& result);
+
+  bool idle() const;  // no sequence is running or waiting (discarded steps may still be in flight)
+  SchedulerStats Stats() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_SCHEDULE_SCHEDULER_H_
