@@ -1,11 +1,11 @@
 // What the executor needs of a kind of device. CpuRuntime (cpu_runtime.h) serves the CPU and simulated devices; the CUDA
-// library brings its own and announces it with SetCudaRuntimeFactory when it is loaded.
+// library brings its own (CudaLibrary below).
 #ifndef CAUSEWAY_ENGINE_EXECUTION_DEVICE_RUNTIME_H_
 #define CAUSEWAY_ENGINE_EXECUTION_DEVICE_RUNTIME_H_
 
-#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -74,13 +74,20 @@ class MemoryScope {
   DeviceRuntime& runtime_;
 };
 
-using DeviceRuntimeFactory =
-    std::function<absl::StatusOr<std::unique_ptr<DeviceRuntime>>(const DevicePlan& plan, bool reference_ops)>;
+// What the CUDA library offers. It exports `extern "C" const causeway::CudaLibrary* causeway_cuda_library()`; the result lives
+// as long as the process.
+struct CudaLibrary {
+  std::vector<Device> (*devices)();  // those at hand, id ascending
+  absl::StatusOr<std::unique_ptr<DeviceRuntime>> (*make_runtime)(const DevicePlan& plan, bool reference_ops);
+};
 
-// Called once by the CUDA library as it is loaded, before any MakeDeviceRuntime for a CUDA device.
-void SetCudaRuntimeFactory(DeviceRuntimeFactory factory);
+// The library, loaded at the first call: libcauseway_cuda.so beside the program or in ../lib from it. FailedPrecondition says
+// what is missing: a driver, or the library. Any thread.
+absl::StatusOr<const CudaLibrary*> LoadCudaLibrary();
+// The CUDA devices at hand; none without a driver or the library.
+std::vector<Device> CudaDevices();
 
-// By plan.device.kind. FailedPrecondition for a CUDA device while no CUDA library is loaded.
+// By plan.device.kind.
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeDeviceRuntime(const DevicePlan& plan, bool reference_ops);
 
 }  // namespace causeway

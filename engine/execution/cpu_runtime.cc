@@ -1,0 +1,50 @@
+#include "engine/execution/cpu_runtime.h"
+
+#include <utility>
+
+#include <ATen/Parallel.h>
+
+#include "engine/execution/device_memory.h"
+
+namespace causeway {
+namespace {
+
+class CpuRuntime final : public DeviceRuntime {
+ public:
+  CpuRuntime(const std::string& name, int64_t budget_bytes, bool reference_ops)
+      : name_(name), reference_ops_(reference_ops), account_(MemoryAccount::Make(name, budget_bytes)) {
+    InstallCountingAllocator();
+  }
+
+  const std::string& name() const override { return name_; }
+  at::Device device() const override { return at::kCPU; }
+  std::unique_ptr<Ops> MakeOps() override { return reference_ops_ ? MakeReferenceOps() : MakeCpuOps(); }
+  void EnterThread(int threads) override { at::set_num_threads(threads); }
+
+  void PushOwner(MemoryOwner owner) override { PushMemoryTag(account_.get(), owner); }
+  void PopOwner() override { PopMemoryTag(); }
+  DeviceMemory memory() const override { return account_->memory(); }
+  void ResetActivationsPeak() override { account_->ResetActivationsPeak(); }
+  void ReserveActivations(int64_t bytes) override { account_->ReserveActivations(bytes); }
+
+  // All of them share the host's memory, and work started on a thread is done when the call returns.
+  at::Tensor Upload(const at::Tensor& host) override { return host; }
+  Handoff Export(at::Tensor tensor) override { return {std::move(tensor), nullptr}; }
+  at::Tensor Import(Handoff handoff) override {
+    return handoff.tensor.is_cpu() ? std::move(handoff.tensor) : handoff.tensor.cpu();
+  }
+  void Synchronize() override {}
+
+ private:
+  const std::string name_;
+  const bool reference_ops_;
+  const MemoryAccount::Ptr account_;
+};
+
+}  // namespace
+
+std::unique_ptr<DeviceRuntime> MakeCpuRuntime(const std::string& name, int64_t budget_bytes, bool reference_ops) {
+  return std::make_unique<CpuRuntime>(name, budget_bytes, reference_ops);
+}
+
+}  // namespace causeway
