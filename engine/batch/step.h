@@ -59,6 +59,7 @@ struct SampledToken {
 
 struct StepResult {
   uint64_t step = 0;
+  int64_t rows = 0, prefill_rows = 0, sequences = 0;  // the plan's tokens, prefill_tokens and number of sequences
   absl::Status status;  // an error ends every sequence of the step
   std::vector<SampledToken> tokens;  // one for each sequence with `sample`, in the plan's order
   std::vector<std::vector<float>> logits;  // [rows * vocab] for each sequence with all_logits, in the plan's order

@@ -1,0 +1,334 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <thread>
+#include <utility>
+#include <variant>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/base/clock.h"
+#include "engine/base/status.h"
+#include "engine/request.h"
+#include "engine/schedule/scheduler.h"
+
+namespace causeway {
+namespace {
+
+struct SubmitCommand {
+  GenerationRequest request;
+  std::shared_ptr<TokenSink> sink;
+  absl::Time submitted;
+};
+struct CancelCommand {
+  std::string request_id;
+};
+using Command = std::variant<SubmitCommand, CancelCommand>;
+
+// RPC threads leave commands; one thread owns the scheduler, the executor's Run and Wait, and every active request.
+class EngineImpl : public Engine {
+ public:
+  EngineImpl(PlacedModel model, const EngineOptions& options, EngineObserver* observer, std::unique_ptr<Tokenizer> tokenizer,
+             std::unique_ptr<ChatTemplate> chat_template, std::unique_ptr<Executor> executor, double load_seconds)
+      : model_(std::move(model)),
+        queue_max_(options.queue_max),
+        observer_(observer),
+        tokenizer_(std::move(tokenizer)),
+        chat_template_(std::move(chat_template)),
+        executor_(std::move(executor)),
+        load_seconds_(load_seconds),
+        scheduler_(MakeSchedulerOptions(model_, options, *executor_), clock_),
+        thread_([this] { Loop(); }) {}
+
+  ~EngineImpl() override {
+    {
+      absl::MutexLock lock(&mutex_);
+      draining_ = stopping_ = true;
+    }
+    thread_.join();
+  }
+
+  absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
+    CAUSEWAY_RETURN_IF_ERROR(Check(request));
+    absl::MutexLock lock(&mutex_);
+    if (draining_) return absl::UnavailableError("the daemon is draining and takes no new requests");
+    if (waiting_ >= queue_max_) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the queue is full: ", waiting_, " requests are waiting and the limit is ", queue_max_));
+    }
+    if (!ids_.insert(request.request_id).second) {
+      return absl::AlreadyExistsError(absl::StrCat("request_id \"", request.request_id, "\" is already running"));
+    }
+    ++waiting_;
+    commands_.push_back(SubmitCommand{std::move(request), std::move(sink), clock_->Now()});
+    return absl::OkStatus();
+  }
+
+  absl::Status Cancel(const std::string& request_id) override {
+    absl::MutexLock lock(&mutex_);
+    if (!ids_.contains(request_id)) {
+      return absl::NotFoundError(absl::StrCat("no request with request_id \"", request_id, "\" is running or waiting"));
+    }
+    commands_.push_back(CancelCommand{request_id});
+    return absl::OkStatus();
+  }
+
+  bool Drain(absl::Time deadline) override {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
+    const auto empty = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ids_.empty(); };
+    const bool ended = mutex_.AwaitWithDeadline(absl::Condition(&empty), deadline);
+    if (!ended) {
+      for (const std::string& id : ids_) commands_.push_back(CancelCommand{id});
+      mutex_.Await(absl::Condition(&empty));
+    }
+    return ended;
+  }
+
+  EngineStats Stats() const override {
+    EngineStats stats;
+    {
+      absl::MutexLock lock(&mutex_);
+      stats = stats_;
+      stats.requests_waiting = waiting_;
+      stats.requests_running = static_cast<int64_t>(ids_.size()) - waiting_;
+    }
+    stats.load_seconds = load_seconds_;
+    stats.executor = executor_->Stats();
+    return stats;
+  }
+
+  const PlacedModel& model() const override { return model_; }
+  const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
+  const ChatTemplate* chat_template() const override { return chat_template_.get(); }
+
+ private:
+  static SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOptions& options, const Executor& executor) {
+    SchedulerOptions scheduler;
+    scheduler.num_blocks = model.plan.kv_blocks;
+    scheduler.max_num_seqs = model.plan.options.max_num_seqs;
+    scheduler.max_num_batched_tokens = model.plan.options.max_num_batched_tokens;
+    scheduler.max_model_len = model.plan.options.max_model_len;
+    scheduler.stages = static_cast<int>(model.plan.segments.size());
+    scheduler.steps_in_flight = executor.steps_in_flight();
+    scheduler.prefix_cache = options.prefix_cache;
+    // Submit bounds the requests that wait; here only their choices are counted.
+    scheduler.max_waiting = options.queue_max * 16 + scheduler.max_num_seqs;
+    return scheduler;
+  }
+
+  absl::Status Check(const GenerationRequest& request) const {
+    if (request.prompt.empty()) return absl::InvalidArgumentError("the prompt is empty; at least one token is needed");
+    for (size_t i = 0; i < request.prompt.size(); ++i) {
+      if (request.prompt[i] < 0 || request.prompt[i] >= model_.spec.vocab_size) {
+        return absl::InvalidArgumentError(absl::StrCat("token id ", request.prompt[i], " at position ", i,
+                                                       " of the prompt is outside the vocabulary [0, ",
+                                                       model_.spec.vocab_size, ")"));
+      }
+    }
+    const auto length = static_cast<int64_t>(request.prompt.size());
+    if (length >= model_.plan.options.max_model_len) {
+      return absl::InvalidArgumentError(absl::StrCat("the prompt has ", length, " tokens and max_model_len is ",
+                                                     model_.plan.options.max_model_len,
+                                                     "; a prompt must leave room for at least one token"));
+    }
+    return absl::OkStatus();
+  }
+
+  void Loop() {
+    std::vector<SequenceEvent> events;
+    int in_flight = 0;
+    bool running = true;
+    while (running) {
+      TakeCommands();
+      for (SequenceEvent& event : scheduler_.Expire()) events.push_back(std::move(event));
+      while (in_flight < executor_->steps_in_flight()) {
+        std::optional<StepPlan> plan = scheduler_.Next();
+        if (!plan.has_value()) break;
+        executor_->Run(*std::move(plan));
+        ++in_flight;
+      }
+      // The devices have work again; only now is the last step's text made and sent.
+      Deliver(events);
+      events.clear();
+      Publish();
+      if (in_flight > 0) {
+        StepResult result = executor_->Wait();
+        --in_flight;
+        events = scheduler_.Apply(result);
+        Observe(result);
+      } else {
+        running = WaitForCommands();
+      }
+    }
+    CancelAll();
+  }
+
+  // False when the engine is to stop.
+  bool WaitForCommands() {
+    const absl::Time deadline = scheduler_.NextDeadline();
+    absl::MutexLock lock(&mutex_);
+    const auto awake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !commands_.empty(); };
+    // The scheduler's clock and the wall may drift apart over months, so no wait is left open-ended while one is due.
+    mutex_.AwaitWithTimeout(absl::Condition(&awake), deadline - clock_->Now());
+    return !stopping_;
+  }
+
+  void TakeCommands() {
+    std::deque<Command> commands;
+    {
+      absl::MutexLock lock(&mutex_);
+      commands.swap(commands_);
+    }
+    for (Command& command : commands) {
+      if (auto* submit = std::get_if<SubmitCommand>(&command)) {
+        Start(std::move(*submit));
+      } else {
+        CancelRequest(std::get<CancelCommand>(command).request_id);
+      }
+    }
+  }
+
+  void Start(SubmitCommand command) {
+    const std::string id = command.request.request_id;
+    const int32_t n = command.request.n;
+    const uint64_t first = next_sequence_;
+    next_sequence_ += n;
+    auto request = std::make_unique<ActiveRequest>(std::move(command.request), std::move(command.sink), tokenizer_.get(), first,
+                                                   command.submitted);
+    ActiveRequest* active = request.get();
+    requests_.emplace(id, std::move(request));
+    for (int32_t i = 0; i < n; ++i) {
+      sequences_.emplace(first + i, active);
+      absl::Status added = scheduler_.Add(active->Sequence(i, model_.plan.options.max_model_len));
+      if (!added.ok()) {
+        SequenceEvent event;
+        event.sequence = first + i;
+        event.finished = FinishReason::kError;
+        event.status = std::move(added);
+        Deliver({std::move(event)});
+        // The last failing choice closes the request.
+        if (!requests_.contains(id)) return;
+      }
+    }
+  }
+
+  void CancelRequest(const std::string& id) {
+    auto found = requests_.find(id);
+    if (found == requests_.end()) return;  // ended meanwhile
+    ActiveRequest& request = *found->second;
+    for (uint64_t sequence : request.Live()) {
+      scheduler_.Finish(sequence, FinishReason::kCancelled);
+      request.End(sequence, FinishReason::kCancelled);
+      sequences_.erase(sequence);
+    }
+    CloseIfEnded(request);
+  }
+
+  void Deliver(const std::vector<SequenceEvent>& events) {
+    const absl::Time now = clock_->Now();
+    for (const SequenceEvent& event : events) {
+      auto found = sequences_.find(event.sequence);
+      if (found == sequences_.end()) continue;  // ended by a cancellation or a stop string meanwhile
+      ActiveRequest& request = *found->second;
+      const bool waited = !request.admitted();
+      const bool stopped = request.Take(event, now, observer_);
+      if (stopped) scheduler_.Finish(event.sequence, FinishReason::kStop);
+      if (waited && request.admitted()) {
+        absl::MutexLock lock(&mutex_);
+        --waiting_;
+      }
+      if (stopped || event.finished.has_value()) sequences_.erase(event.sequence);
+      CloseIfEnded(request);
+    }
+  }
+
+  void CloseIfEnded(ActiveRequest& request) {
+    if (!request.ended()) return;
+    const std::string id = request.id();
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!request.admitted()) --waiting_;
+      ids_.erase(id);
+    }
+    request.Close(clock_->Now(), observer_);
+    requests_.erase(id);
+  }
+
+  void Observe(const StepResult& result) {
+    last_step_ = clock_->Now();
+    if (observer_ == nullptr) return;
+    observer_->OnStep({.seconds = result.seconds,
+                       .tokens = result.rows,
+                       .prefill_tokens = result.prefill_rows,
+                       .sequences = result.sequences});
+  }
+
+  void Publish() {
+    const SchedulerStats scheduler = scheduler_.Stats();
+    absl::MutexLock lock(&mutex_);
+    stats_.blocks_total = model_.plan.kv_blocks;
+    stats_.blocks_used = scheduler.blocks_used;
+    stats_.blocks_cached = scheduler.blocks_cached;
+    stats_.preemptions = scheduler.preemptions;
+    stats_.prefix_query_tokens = scheduler.prefix_query_tokens;
+    stats_.prefix_hit_tokens = scheduler.prefix_hit_tokens;
+    stats_.last_step = last_step_;
+  }
+
+  void CancelAll() {
+    std::vector<std::string> ids;
+    for (const auto& [id, request] : requests_) ids.push_back(id);
+    for (const std::string& id : ids) CancelRequest(id);
+  }
+
+  const PlacedModel model_;
+  const int64_t queue_max_;
+  EngineObserver* const observer_;  // may be null
+  const std::unique_ptr<Tokenizer> tokenizer_;
+  const std::unique_ptr<ChatTemplate> chat_template_;
+  const std::unique_ptr<Executor> executor_;
+  const double load_seconds_;
+  const Clock* const clock_ = Clock::Real();
+
+  mutable absl::Mutex mutex_;
+  std::deque<Command> commands_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<std::string> ids_ ABSL_GUARDED_BY(mutex_);  // of requests submitted and not ended
+  int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;                   // of those, not yet admitted
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false, stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+
+  // Of the engine's thread.
+  Scheduler scheduler_;
+  absl::flat_hash_map<std::string, std::unique_ptr<ActiveRequest>> requests_;
+  absl::flat_hash_map<uint64_t, ActiveRequest*> sequences_;
+  uint64_t next_sequence_ = 1;
+  absl::Time last_step_ = absl::InfinitePast();
+
+  std::thread thread_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const EngineOptions& options, EngineObserver* observer,
+                                                       const std::function<void(const LoadProgress&)>& progress) {
+  const absl::Time start = Clock::Real()->Now();
+  // A folder without a tokenizer serves token ids; a broken tokenizer is an error.
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(model.folder);
+  if (!tokenizer.ok() && !absl::IsNotFound(tokenizer.status())) return tokenizer.status();
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = ChatTemplate::Load(model.folder);
+  if (!chat_template.ok() && !absl::IsNotFound(chat_template.status())) return chat_template.status();
+  CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
+                            MakeExecutor(model.spec, *model.checkpoint, model.plan, options.executor, progress));
+  const double load_seconds = absl::ToDoubleSeconds(Clock::Real()->Now() - start);
+  return std::make_unique<EngineImpl>(std::move(model), options, observer, tokenizer.ok() ? *std::move(tokenizer) : nullptr,
+                                      chat_template.ok() ? *std::move(chat_template) : nullptr, std::move(executor),
+                                      load_seconds);
+}
+
+}  // namespace causeway

@@ -1,0 +1,42 @@
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/architecture/registry.h"
+#include "engine/base/status.h"
+#include "engine/checkpoint/hub.h"
+#include "engine/engine.h"
+#include "engine/execution/device_runtime.h"
+
+namespace causeway {
+namespace {
+
+// The name requests may use: org/name as given, or the last part of the folder's path.
+std::string ModelName(const std::string& model) {
+  std::error_code error;
+  if (!std::filesystem::exists(model, error)) return model;
+  std::filesystem::path path = std::filesystem::weakly_canonical(model, error);
+  return path.filename().string();
+}
+
+}  // namespace
+
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options) {
+  PlacedModel placed;
+  placed.name = ModelName(options.model);
+  CAUSEWAY_ASSIGN_OR_RETURN(placed.folder, ResolveModel(options.model));
+  CAUSEWAY_ASSIGN_OR_RETURN(placed.checkpoint, Checkpoint::Open(placed.folder));
+  CAUSEWAY_ASSIGN_OR_RETURN(const DType dtype, ComputeDType(options.dtype, placed.checkpoint->config()));
+  CAUSEWAY_ASSIGN_OR_RETURN(
+      placed.spec, MakeModelSpec(placed.checkpoint->config(), placed.checkpoint->generation_config(), dtype));
+  // Refuses a checkpoint with wrong tensors before a device is looked at.
+  CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint).status());
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, CudaDevices));
+  PlanOptions plan_options = options.plan;
+  plan_options.dtype = dtype;
+  CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options));
+  return placed;
+}
+
+}  // namespace causeway

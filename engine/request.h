@@ -1,0 +1,67 @@
+// A request while it runs: from the scheduler's tokens to deltas of text.
+#ifndef CAUSEWAY_ENGINE_REQUEST_H_
+#define CAUSEWAY_ENGINE_REQUEST_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/engine.h"
+#include "engine/schedule/scheduler.h"
+#include "engine/text/detokenizer.h"
+#include "engine/text/stop_matcher.h"
+
+namespace causeway {
+
+// Owned and used by the engine's thread.
+class ActiveRequest {
+ public:
+  // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences first_sequence, +1, ...
+  ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer, uint64_t first_sequence,
+                absl::Time submitted);
+
+  // What the scheduler is to run for choice `index`. The prompt is computed once and shared by the later choices.
+  SequenceRequest Sequence(int32_t index, int64_t context_max) const;
+
+  // Takes one event of one of this request's sequences, tells the sink and the observer (which may be null). True when a
+  // stop string ended the sequence, so that the scheduler has to be told.
+  bool Take(const SequenceEvent& event, absl::Time now, EngineObserver* observer);
+  // Ends a choice that the scheduler did not end by itself (cancellation).
+  void End(uint64_t sequence, FinishReason reason, const std::string& stop_match = "");
+  // The sequences that have not ended.
+  std::vector<uint64_t> Live() const;
+
+  bool ended() const { return live_ == 0; }
+  bool admitted() const { return admitted_ != absl::InfinitePast(); }
+  // Tells the sink and the observer of the end. Call once, when ended().
+  void Close(absl::Time now, EngineObserver* observer);
+
+  const std::string& id() const { return request_.request_id; }
+
+ private:
+  struct Choice {
+    bool ended = false;
+    std::unique_ptr<Detokenizer> detokenizer;  // null without a tokenizer
+    std::optional<StopMatcher> stops;          // unset without stop strings
+    absl::Time last_token = absl::InfinitePast();
+  };
+  // Text of one more token, through the detokenizer and the stop strings; `match` is set when a stop string ended it.
+  absl::StatusOr<std::string> Text(Choice& choice, int32_t token, std::optional<std::string>& match);
+
+  GenerationRequest request_;
+  std::shared_ptr<TokenSink> sink_;
+  const Tokenizer* tokenizer_;
+  const uint64_t first_sequence_;
+  const absl::Time submitted_;
+  absl::Time admitted_ = absl::InfinitePast(), first_token_ = absl::InfinitePast();
+  std::vector<Choice> choices_;
+  int live_;
+  GenerationEnd end_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_REQUEST_H_
