@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/base/dtype.h"
+#include "engine/checkpoint/file.h"
 #include "engine/checkpoint/json.h"
 
 namespace causeway {
@@ -29,29 +30,32 @@ struct TensorInfo {
 // Immutable after Open; thread-safe. Files stay open as long as the object lives.
 class Checkpoint {
  public:
-  // NotFound: no folder, no config.json, no safetensors (pickle files are refused by name). InvalidArgument: a file breaks
-  // the format; the message names file and tensor.
+  // model.safetensors, or else the shards that model.safetensors.index.json names.
+  // NotFound: no folder, no config.json, no safetensors (pickle files are refused by name), missing shards (all listed).
+  // InvalidArgument: a file breaks the format, or index and shards disagree; the message names file and tensor.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder);
-  ~Checkpoint();
 
   const std::string& folder() const { return folder_; }
   const Json& config() const { return config_; }
   // generation_config.json, or an empty object.
   const Json& generation_config() const { return generation_config_; }
+  // Paths of the safetensors files.
   const std::vector<std::string>& files() const { return files_; }
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
 
-  // Reads bytes [offset, offset + destination.size()) of the tensor. DataLoss when the file has become shorter than its
-  // header said. Any number of threads may read at once.
+  // Reads bytes [offset, offset + destination.size()) of the tensor; OutOfRange beyond its end. DataLoss when the file has
+  // become shorter than its header said, or cannot be read. Any number of threads may read at once.
   absl::Status Read(const TensorInfo& tensor, uint64_t offset, absl::Span<char> destination) const;
 
  private:
   Checkpoint() = default;
+  // Opens one file, checks its header and takes its tensors in.
+  absl::Status AddFile(const std::string& name);
 
   std::string folder_;
   Json config_, generation_config_;
   std::vector<std::string> files_;
-  std::vector<int> descriptors_;
+  std::vector<File> open_files_;  // beside files_
   std::map<std::string, TensorInfo> tensors_;
 };
 

@@ -14,10 +14,22 @@ namespace causeway {
 
 using Json = nlohmann::json;
 
-// InvalidArgument says where and what: a syntax error's byte, a duplicate key, nesting deeper than kJsonDepthMax.
+inline constexpr int kJsonDepthMax = 64;
+// Keys and values of one document: bounds the memory that a hostile file can make its tree take.
+inline constexpr size_t kJsonValuesMax = 8'000'000;
+
+// InvalidArgument says where and what: a syntax error's byte, a duplicate key, nesting deeper than kJsonDepthMax, more
+// values than kJsonValuesMax. `what` names the text in messages.
 absl::StatusOr<Json> ParseJson(absl::string_view text, absl::string_view what);
-// As ParseJson; `what` is the file's path. ResourceExhausted for a file above `bytes_max`.
+// As ParseJson; `what` is the file's path. NotFound when there is no such file, ResourceExhausted for one above `bytes_max`.
 absl::StatusOr<Json> ReadJsonFile(const std::string& path, size_t bytes_max);
+
+// "a string", "an object", "an integer": what a value is, for messages.
+absl::string_view JsonKind(const Json& value);
+// The value as it stands in the file, cut after 60 bytes, for messages.
+std::string JsonExcerpt(const Json& value);
+// What a file says, as a message may quote it: at most so many bytes, the unprintable ones as \xNN.
+std::string Printable(absl::string_view text, size_t bytes_max = 100);
 
 }  // namespace causeway
 
