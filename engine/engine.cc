@@ -30,6 +30,20 @@ struct CancelCommand {
 };
 using Command = std::variant<SubmitCommand, CancelCommand>;
 
+SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOptions& options, const Executor& executor) {
+  SchedulerOptions scheduler;
+  scheduler.num_blocks = model.plan.kv_blocks;
+  scheduler.max_num_seqs = model.plan.options.max_num_seqs;
+  scheduler.max_num_batched_tokens = model.plan.options.max_num_batched_tokens;
+  scheduler.max_model_len = model.plan.options.max_model_len;
+  scheduler.stages = static_cast<int>(model.plan.segments.size());
+  scheduler.steps_in_flight = executor.steps_in_flight();
+  scheduler.prefix_cache = options.prefix_cache;
+  // Submit bounds the requests that wait; here only their choices are counted.
+  scheduler.max_waiting = options.queue_max * 16 + scheduler.max_num_seqs;
+  return scheduler;
+}
+
 // RPC threads leave commands; one thread owns the scheduler, the executor's Run and Wait, and every active request.
 class EngineImpl : public Engine {
  public:
@@ -108,20 +122,6 @@ class EngineImpl : public Engine {
   const ChatTemplate* chat_template() const override { return chat_template_.get(); }
 
  private:
-  static SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOptions& options, const Executor& executor) {
-    SchedulerOptions scheduler;
-    scheduler.num_blocks = model.plan.kv_blocks;
-    scheduler.max_num_seqs = model.plan.options.max_num_seqs;
-    scheduler.max_num_batched_tokens = model.plan.options.max_num_batched_tokens;
-    scheduler.max_model_len = model.plan.options.max_model_len;
-    scheduler.stages = static_cast<int>(model.plan.segments.size());
-    scheduler.steps_in_flight = executor.steps_in_flight();
-    scheduler.prefix_cache = options.prefix_cache;
-    // Submit bounds the requests that wait; here only their choices are counted.
-    scheduler.max_waiting = options.queue_max * 16 + scheduler.max_num_seqs;
-    return scheduler;
-  }
-
   absl::Status Check(const GenerationRequest& request) const {
     if (request.prompt.empty()) return absl::InvalidArgumentError("the prompt is empty; at least one token is needed");
     for (size_t i = 0; i < request.prompt.size(); ++i) {
@@ -323,8 +323,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const 
   if (!tokenizer.ok() && !absl::IsNotFound(tokenizer.status())) return tokenizer.status();
   absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = ChatTemplate::Load(model.folder);
   if (!chat_template.ok() && !absl::IsNotFound(chat_template.status())) return chat_template.status();
+  if (model.plan.kv_blocks == 0) return absl::FailedPreconditionError("the plan holds no KV cache; serving needs one");
   CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                             MakeExecutor(model.spec, *model.checkpoint, model.plan, options.executor, progress));
+  CAUSEWAY_RETURN_IF_ERROR(Validate(MakeSchedulerOptions(model, options, *executor)));
   const double load_seconds = absl::ToDoubleSeconds(Clock::Real()->Now() - start);
   return std::make_unique<EngineImpl>(std::move(model), options, observer, tokenizer.ok() ? *std::move(tokenizer) : nullptr,
                                       chat_template.ok() ? *std::move(chat_template) : nullptr, std::move(executor),

@@ -53,37 +53,27 @@ bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObser
   const auto index = static_cast<int32_t>(event.sequence - first_sequence_);
   Choice& choice = choices_[index];
   if (choice.ended) return false;
-  if (!admitted() && event.admitted != absl::InfinitePast()) {
+  if (!admitted() && event.admitted != absl::InfiniteFuture()) {
     admitted_ = event.admitted;
     if (observer != nullptr) observer->OnAdmitted(Seconds(admitted_ - submitted_));
   }
   end_.cached_tokens = std::max(end_.cached_tokens, event.cached_tokens);
 
   std::optional<std::string> match;
-  if (!event.tokens.empty()) {
-    GenerationDelta delta{.index = index, .text = "", .tokens = event.tokens};
-    end_.generated_tokens += static_cast<int64_t>(event.tokens.size());
-    const bool stop_token = event.finished == FinishReason::kStop;
-    for (size_t i = 0; i < event.tokens.size() && !match.has_value(); ++i) {
-      // The token that stops a sequence is counted and listed, but is no part of its text unless that was asked for.
-      if (stop_token && i + 1 == event.tokens.size() && !request_.stop.include_stop) break;
-      absl::StatusOr<std::string> text = Text(choice, event.tokens[i].token, match);
-      if (!text.ok()) {
+  if (event.token.has_value()) {
+    GenerationDelta delta{.index = index, .text = "", .tokens = {*event.token}};
+    ++end_.generated_tokens;
+    // The token that stops a sequence is counted and listed, but is no part of its text unless that was asked for.
+    if (!event.stop_token.has_value() || request_.stop.include_stop) {
+      absl::StatusOr<std::string> text = Text(choice, event.token->token, match);
+      if (text.ok()) {
+        delta.text = *std::move(text);
+      } else {
         end_.status = text.status();
         match.emplace();
-        break;
-      }
-      delta.text += *text;
-    }
-    if (observer != nullptr) {
-      if (first_token_ == absl::InfinitePast()) {
-        observer->OnFirstToken(Seconds(now - submitted_));
-      } else if (choice.last_token != absl::InfinitePast()) {
-        observer->OnInterToken(Seconds(now - choice.last_token));
       }
     }
-    if (first_token_ == absl::InfinitePast()) first_token_ = now;
-    choice.last_token = now;
+    Time(choice, now, observer);
     sink_->OnDelta(std::move(delta));
   }
   if (match.has_value()) {
@@ -92,10 +82,23 @@ bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObser
   }
   if (event.finished.has_value()) {
     if (!event.status.ok()) end_.status = event.status;
-    const bool stop_token = event.finished == FinishReason::kStop && tokenizer_ != nullptr && !event.tokens.empty();
-    End(event.sequence, *event.finished, stop_token ? tokenizer_->IdToToken(event.tokens.back().token) : "");
+    const bool named = event.stop_token.has_value() && tokenizer_ != nullptr;
+    End(event.sequence, *event.finished, named ? tokenizer_->IdToToken(*event.stop_token) : "");
   }
   return false;
+}
+
+void ActiveRequest::Time(Choice& choice, absl::Time now, EngineObserver* observer) {
+  const bool first = first_token_ == absl::InfinitePast();
+  if (observer != nullptr) {
+    if (first) {
+      observer->OnFirstToken(Seconds(now - submitted_));
+    } else if (choice.last_token != absl::InfinitePast()) {
+      observer->OnInterToken(Seconds(now - choice.last_token));
+    }
+  }
+  if (first) first_token_ = now;
+  choice.last_token = now;
 }
 
 absl::StatusOr<std::string> ActiveRequest::Text(Choice& choice, int32_t token, std::optional<std::string>& match) {

@@ -48,6 +48,8 @@ class ActiveRequest {
     std::optional<StopMatcher> stops;          // unset without stop strings
     absl::Time last_token = absl::InfinitePast();
   };
+  // Notes when a token of the choice came, for the latencies.
+  void Time(Choice& choice, absl::Time now, EngineObserver* observer);
   // Text of one more token, through the detokenizer and the stop strings; `match` is set when a stop string ended it.
   absl::StatusOr<std::string> Text(Choice& choice, int32_t token, std::optional<std::string>& match);
 

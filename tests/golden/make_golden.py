@@ -1,0 +1,185 @@
+"""Makes the golden fixtures: tiny random checkpoints and what transformers computes from them in fp32.
+
+    pip install torch==2.11.0 transformers==5.23.0 safetensors numpy
+    python tests/golden/make_golden.py [NAME ...]
+
+Each folder under tests/golden/models holds config.json, the weights, and golden.safetensors with, for prompt i,
+prompt_i [n] and tokens_i [64] (int64) and logits_i [n, vocab] (fp32, of the prompt's rows). Random weights make flat logits, so
+seeds are tried until the smallest difference between the best and the second-best logit over all greedy steps is at least
+MARGIN_MIN; the margin reached is in golden.json.
+"""
+import json
+import pathlib
+import shutil
+import sys
+
+import torch
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+HERE = pathlib.Path(__file__).parent
+GENERATED = 64
+MARGIN_MIN = 2e-3
+DISTINCT_MIN = 12  # a sequence that repeats itself would hide errors
+LENGTHS = (3, 18, 33, 70)  # the last shares the third's first 32 tokens
+
+
+def llama(**changes):
+    config = dict(vocab_size=199, hidden_size=48, intermediate_size=80, num_hidden_layers=4, num_attention_heads=4,
+                  num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2)
+    rope = changes.pop("rope", None)
+    config.update(changes)
+    if rope:
+        config["rope_parameters"] = rope
+    return LlamaForCausalLM, LlamaConfig(**config)
+
+
+def gpt2(**changes):
+    config = dict(vocab_size=199, n_embd=48, n_layer=4, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2)
+    config.update(changes)
+    return GPT2LMHeadModel, GPT2Config(**config)
+
+
+ROPE = dict(rope_theta=10000.0, original_max_position_embeddings=64)
+# name: (model, how it is stored)
+VARIANTS = {
+    "llama-base": (llama(num_key_value_heads=4), dict(dtype=torch.float32)),
+    "llama-gqa-tied": (llama(tie_word_embeddings=True, num_key_value_heads=1), {}),
+    "llama-biases": (llama(attention_bias=True, mlp_bias=True), dict(dtype=torch.float16)),
+    "llama-head-dim": (llama(head_dim=16, num_attention_heads=6, num_key_value_heads=3), {}),
+    "llama-gelu-sharded": (llama(hidden_act="gelu_pytorch_tanh", rms_norm_eps=1e-5), dict(shards=3)),
+    "llama-rope-linear": (llama(rope=dict(ROPE, rope_type="linear", factor=4.0)), {}),
+    "llama-rope-dynamic": (llama(max_position_embeddings=64, rope=dict(rope_theta=10000.0, rope_type="dynamic", factor=4.0)), {}),
+    "llama-rope-llama3": (llama(rope=dict(ROPE, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)), {}),
+    "llama-rope-yarn": (llama(rope=dict(ROPE, rope_type="yarn", factor=4.0)), {}),
+    "llama-old-theta": (llama(rope=dict(rope_theta=50000.0, rope_type="default")), dict(old=True)),
+    "llama-old-llama3": (llama(rope=dict(ROPE, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)),
+                         dict(old=True)),
+    "llama-old-yarn": (llama(rope=dict(ROPE, rope_type="yarn", factor=4.0, beta_fast=24.0, beta_slow=2.0)), dict(old=True)),
+    "llama-old-linear": (llama(rope=dict(ROPE, rope_type="linear", factor=2.0)), dict(old=True)),
+    "gpt2-base": (gpt2(), dict(dtype=torch.float32)),
+    "gpt2-published": (gpt2(n_positions=192), dict(old=True, published=True)),
+    "gpt2-untied": (gpt2(tie_word_embeddings=False, n_inner=112, activation_function="relu"), {}),
+    "gpt2-gelu": (gpt2(activation_function="gelu", layer_norm_epsilon=1e-6), dict(dtype=torch.float16)),
+}
+
+
+def randomize(model, seed, stored):
+    """Weights wide enough for attention, positions and biases to matter; rounded to what is stored."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            values = torch.randn(p.shape, generator=generator)
+            if p.dim() == 1:
+                values = 1 + 0.2 * values if "norm" in name or "ln_" in name and name.endswith("weight") else 0.2 * values
+            elif "wpe" in name:
+                values = 0.5 * values
+            elif "embed" in name or "wte" in name or "lm_head" in name:
+                # A tied head as wide as the rest would only repeat its input.
+                values = (0.15 if model.config.tie_word_embeddings else 0.7) * values
+            else:
+                fan_in = p.shape[0] if "c_" in name and p.dim() == 2 else p.shape[1]
+                values = values * (1.6 / fan_in**0.5)
+            p.copy_(values.to(stored).float())
+
+
+def golden(model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    vocab = model.config.vocab_size
+    prompts = [torch.randint(3, vocab, (n,), generator=generator) for n in LENGTHS]
+    prompts[3][:32] = prompts[2][:32]
+    tensors, margin = {}, float("inf")
+    for i, prompt in enumerate(prompts):
+        with torch.inference_mode():
+            out = model(prompt[None], use_cache=True)
+            tensors[f"prompt_{i}"], tensors[f"logits_{i}"] = prompt, out.logits[0].float().contiguous()
+            tokens = []
+            for _ in range(GENERATED):
+                top = out.logits[0, -1].topk(2)
+                margin = min(margin, (top.values[0] - top.values[1]).item())
+                tokens.append(top.indices[0].item())
+                out = model(top.indices[:1][None], past_key_values=out.past_key_values, use_cache=True)
+            tensors[f"tokens_{i}"] = torch.tensor(tokens)
+    return tensors, margin
+
+
+def distinct_tokens(tensors):
+    return min(len(set(tensors[f"tokens_{i}"].tolist())) for i in range(len(LENGTHS)))
+
+
+def old_spelling(config):
+    """The configuration as transformers 4 wrote it."""
+    config["torch_dtype"] = config.pop("dtype", "float32")
+    rope = config.pop("rope_parameters", None)
+    if rope:
+        config["rope_theta"] = rope.pop("rope_theta")
+        if rope.get("rope_type") == "default":
+            config["rope_scaling"] = None
+        elif rope["rope_type"] == "linear":  # the oldest spelling says "type"
+            config["rope_scaling"] = {"type": rope["rope_type"], "factor": rope["factor"]}
+        else:
+            config["rope_scaling"] = rope
+    return config
+
+
+def write(folder, model, stored):
+    dtype = stored.get("dtype", torch.bfloat16)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tensors = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    if stored.get("published"):  # gpt2 as published: no prefix, and the causal masks stored beside the weights
+        tensors = {k.removeprefix("transformer."): v for k, v in tensors.items()}
+        n = model.config.n_positions
+        for layer in range(model.config.n_layer):
+            tensors[f"h.{layer}.attn.bias"] = torch.ones(n, n, dtype=torch.uint8).tril()[None, None]
+    shards = stored.get("shards", 1)
+    names = sorted(tensors)
+    if shards == 1:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    else:
+        weight_map = {}
+        for s in range(shards):
+            file = f"model-{s + 1:05}-of-{shards:05}.safetensors"
+            part = names[s::shards]
+            save_file({k: tensors[k] for k in part}, folder / file, metadata={"format": "pt"})
+            weight_map.update({k: file for k in part})
+        total = sum(t.numel() * t.element_size() for t in tensors.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
+    config = model.config.to_diff_dict()
+    config["architectures"] = [type(model).__name__]
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    if stored.get("old"):
+        config = old_spelling(config)
+    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+def main():
+    torch.set_num_threads(1)
+    for name, ((kind, config), stored) in VARIANTS.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
+        best = (-1.0, None)
+        model = kind(config).float().eval()
+        for seed in range(1, 400):
+            randomize(model, seed, stored.get("dtype", torch.bfloat16))
+            tensors, margin = golden(model, seed)
+            if distinct_tokens(tensors) < DISTINCT_MIN:
+                continue
+            best = max(best, (margin, seed))
+            if margin >= MARGIN_MIN:
+                break
+        margin, seed = best
+        randomize(model, seed, stored.get("dtype", torch.bfloat16))
+        tensors, margin = golden(model, seed)
+        folder = HERE / "models" / name
+        write(folder, model, stored)
+        save_file(tensors, folder / "golden.safetensors")
+        (folder / "golden.json").write_text(json.dumps({"seed": seed, "margin_min": margin}, indent=1) + "\n")
+        print(f"{name}: seed {seed}, margin {margin:.5f}, at least {distinct_tokens(tensors)} distinct tokens", flush=True)
+
+
+if __name__ == "__main__":
+    main()
