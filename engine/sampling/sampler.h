@@ -28,10 +28,16 @@ struct SampleOutput {
   std::vector<std::pair<int32_t, float>> top;  // params->top_logprobs of them, most likely first; lower id first on ties
 };
 
-// Working memory kept between calls so that a call allocates nothing; one per thread.
+// Working memory kept between calls, so that a call allocates nothing once it has grown; one per thread.
 struct SampleScratch {
-  std::vector<std::pair<float, int32_t>> candidates;  // (logit, token)
-  std::vector<double> weights;
+  struct Candidate {
+    float logit;
+    int32_t token;
+  };
+  std::vector<float> raw;                  // the row as it came, where both it and the processed one are needed
+  std::vector<float> maxima;               // of the row's blocks
+  std::vector<double> sums;                // of the row's blocks
+  std::vector<Candidate> kept, selection;  // kept: in the order of ids; selection: reordered while selecting
 };
 
 // `logits` [vocab] is scratch: modified. The order of processors is masked, logit_bias, repetition, frequency, presence,

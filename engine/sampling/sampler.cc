@@ -1,0 +1,247 @@
+#include "engine/sampling/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "engine/sampling/row_math.h"
+
+namespace causeway {
+namespace {
+
+using Candidate = SampleScratch::Candidate;
+using row_math::kBlock;
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// The order of likelihood, made total by ids so that every cut is at one definite place.
+bool Before(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+}
+
+// Whether processing changes any logit.
+bool Processes(const SampleRow& row) {
+  return (row.masked != nullptr && !row.masked->empty()) || !row.params->logit_bias.empty() || row.params->needs_counts();
+}
+
+void Process(absl::Span<float> logits, const SampleRow& row) {
+  const SamplingParams& p = *row.params;
+  const int64_t vocab = static_cast<int64_t>(logits.size());
+  if (row.masked != nullptr) {
+    for (int32_t token : *row.masked) {
+      if (token >= 0 && token < vocab) logits[token] = kNever;
+    }
+  }
+  for (const auto& [token, bias] : p.logit_bias) {
+    if (token >= 0 && token < vocab) logits[token] += bias;
+  }
+  if (!p.needs_counts()) return;
+  const int32_t* prompt = row.prompt_counts->data();
+  const int32_t* output = row.output_counts->data();
+  float* out = logits.data();
+  if (p.repetition_penalty != 1) {
+    const float penalty = static_cast<float>(p.repetition_penalty);
+    for (int64_t i = 0; i < vocab; ++i) {
+      if ((prompt[i] | output[i]) != 0) out[i] = out[i] > 0 ? out[i] / penalty : out[i] * penalty;
+    }
+  }
+  if (p.frequency_penalty != 0 || p.presence_penalty != 0) {
+    const float frequency = static_cast<float>(p.frequency_penalty), presence = static_cast<float>(p.presence_penalty);
+    for (int64_t i = 0; i < vocab; ++i) {
+      if (output[i] != 0) out[i] -= frequency * static_cast<float>(output[i]) + presence;
+    }
+  }
+}
+
+// Appends to `kept`, in the order of ids, every token whose logit is at least `floor`.
+void Gather(absl::Span<const float> logits, const std::vector<float>& maxima, float floor, std::vector<Candidate>& kept) {
+  kept.clear();
+  const int64_t n = static_cast<int64_t>(logits.size());
+  for (size_t block = 0; block < maxima.size(); ++block) {
+    if (!(maxima[block] >= floor) || maxima[block] == kNever) continue;
+    const int64_t begin = static_cast<int64_t>(block) * kBlock, end = std::min(begin + kBlock, n);
+    for (int64_t i = begin; i < end; ++i) {
+      if (logits[i] >= floor && logits[i] != kNever) kept.push_back({logits[i], static_cast<int32_t>(i)});
+    }
+  }
+}
+
+// Gathers the k most likely tokens, and those that tie with the last of them.
+void GatherTopK(absl::Span<const float> logits, int64_t k, SampleScratch& s) {
+  // The k-th largest of the blocks' maxima is a floor under the k-th largest element.
+  float floor = kNever;
+  if (k <= static_cast<int64_t>(s.maxima.size())) {
+    s.selection.clear();
+    for (float max : s.maxima) s.selection.push_back({max, 0});
+    std::nth_element(s.selection.begin(), s.selection.begin() + (k - 1), s.selection.end(), Before);
+    floor = s.selection[k - 1].logit;
+  }
+  Gather(logits, s.maxima, floor, s.kept);
+  if (k >= static_cast<int64_t>(s.kept.size())) return;
+  s.selection = s.kept;
+  std::nth_element(s.selection.begin(), s.selection.begin() + (k - 1), s.selection.end(), Before);
+  const float cut = s.selection[k - 1].logit;
+  s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), [cut](const Candidate& c) { return c.logit < cut; }),
+               s.kept.end());
+}
+
+// The last of the fewest tokens, most likely first, whose weights reach `target`. Selection by halves, as in quickselect, with
+// weights in the place of counts: linear time on average. `selection` is not empty and gets reordered.
+template <typename Weight>
+Candidate CutAtMass(std::vector<Candidate>& selection, double target, const Weight& weight) {
+  auto begin = selection.begin(), end = selection.end();
+  while (end - begin > 1) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, Before);
+    double mass = 0;
+    for (auto it = begin; it != middle; ++it) mass += weight(it->logit);
+    if (mass >= target) {
+      end = middle;
+    } else {
+      target -= mass;
+      begin = middle;
+    }
+  }
+  return *begin;
+}
+
+// Draws among all tokens with a weight: one pass sums the blocks, then only the block that holds the target is walked.
+int32_t DrawFromRow(absl::Span<const float> logits, double total, float max, float scale, double uniform,
+                    const std::vector<double>& sums) {
+  double target = uniform * total;
+  // Rounding may leave the target at the end of the row: then the last block and token with a weight are meant.
+  size_t block = 0, last = 0;
+  for (; block < sums.size(); ++block) {
+    if (sums[block] > 0) last = block;
+    if (sums[block] > target) break;
+    target -= sums[block];
+  }
+  if (block == sums.size()) {
+    block = last;
+    target = std::numeric_limits<double>::infinity();
+  }
+  const int64_t begin = static_cast<int64_t>(block) * kBlock;
+  const int64_t end = std::min(begin + kBlock, static_cast<int64_t>(logits.size()));
+  int64_t chosen = begin;
+  for (int64_t i = begin; i < end; ++i) {
+    const double weight = row_math::Exp((logits[i] - max) * scale);
+    if (weight <= 0) continue;
+    chosen = i;
+    if (weight > target) break;
+    target -= weight;
+  }
+  return static_cast<int32_t>(chosen);
+}
+
+int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uniform, SampleScratch& s) {
+  s.maxima.resize(row_math::Blocks(logits.size()));
+  const float max = row_math::BlockMaxima(logits, s.maxima.data());
+  // Nothing may be chosen, or one logit is above all numbers: there are no probabilities to draw by.
+  if (!std::isfinite(max)) return static_cast<int32_t>(row_math::ArgMax(logits));
+
+  // Bounded so that a difference of 0 stays 0 at the smallest temperatures.
+  const float scale = static_cast<float>(std::min(1 / p.temperature, 1e30));
+  const auto weight = [max, scale](float logit) -> double { return row_math::Exp((logit - max) * scale); };
+  const auto mass_of = [&weight](const std::vector<Candidate>& candidates) {
+    double mass = 0;
+    for (const Candidate& c : candidates) mass += weight(c.logit);
+    return mass;
+  };
+  const bool top_k = p.top_k > 0 && p.top_k < static_cast<int64_t>(logits.size());
+  const float min_p_floor = p.min_p > 0 ? max + static_cast<float>(std::log(p.min_p)) / scale : kNever;
+
+  if (top_k) {
+    GatherTopK(logits, p.top_k, s);
+  } else if (p.top_p == 1 && p.min_p > 0) {
+    Gather(logits, s.maxima, min_p_floor, s.kept);
+  }
+  if (!top_k && p.top_p == 1 && p.min_p == 0) {
+    s.sums.resize(s.maxima.size());
+    const double total = row_math::BlockExpSums(logits, max, scale, s.sums.data());
+    return DrawFromRow(logits, total, max, scale, uniform, s.sums);
+  }
+
+  if (p.top_p < 1) {
+    double target;
+    if (top_k) {
+      target = p.top_p * mass_of(s.kept);
+    } else {
+      s.sums.resize(s.maxima.size());
+      target = p.top_p * row_math::BlockExpSums(logits, max, scale, s.sums.data());
+      // The kept tokens nearly always lie among the few within a factor of e^8 of the likeliest.
+      for (float reach : {8.0f, 20.0f, std::numeric_limits<float>::infinity()}) {
+        Gather(logits, s.maxima, max - reach / scale, s.kept);
+        if (mass_of(s.kept) >= target) break;
+      }
+    }
+    s.selection = s.kept;
+    const Candidate cut = CutAtMass(s.selection, target, weight);
+    s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), [&cut](const Candidate& c) { return Before(cut, c); }),
+                 s.kept.end());
+  }
+
+  const auto ruled_out = [min_p_floor](const Candidate& c) { return c.logit < min_p_floor; };
+  double total = 0;
+  for (const Candidate& c : s.kept) total += ruled_out(c) ? 0 : weight(c.logit);
+  double target = uniform * total;
+  int32_t chosen = s.kept.front().token;
+  for (const Candidate& c : s.kept) {
+    const double w = ruled_out(c) ? 0 : weight(c.logit);
+    if (w <= 0) continue;
+    chosen = c.token;
+    if (w > target) break;
+    target -= w;
+  }
+  return chosen;
+}
+
+// The `count` largest of the row, in order; a pass that compares each element with the least of those found.
+void TopOf(absl::Span<const float> row, size_t count, double log_total, std::vector<std::pair<int32_t, float>>& top) {
+  top.reserve(count + 1);
+  for (size_t i = 0; i < row.size(); ++i) {
+    if (std::isnan(row[i]) || (top.size() == count && row[i] <= top.back().second)) continue;
+    auto at = std::upper_bound(top.begin(), top.end(), row[i], [](float v, const auto& entry) { return v > entry.second; });
+    top.insert(at, {static_cast<int32_t>(i), row[i]});
+    if (top.size() > count) top.pop_back();
+  }
+  for (auto& [token, value] : top) value = static_cast<float>(value - log_total);
+}
+
+}  // namespace
+
+SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScratch& scratch) {
+  const SamplingParams& p = *row.params;
+  SampleOutput output;
+  const bool processes = Processes(row);
+  absl::Span<const float> raw = logits;
+  double log_total = 0;
+  if (p.logprobs) {
+    scratch.maxima.resize(row_math::Blocks(logits.size()));
+    scratch.sums.resize(scratch.maxima.size());
+    const float max = row_math::BlockMaxima(logits, scratch.maxima.data());
+    log_total = max + std::log(row_math::BlockExpSums(logits, max, 1, scratch.sums.data()));
+    if (p.top_logprobs > 0) TopOf(logits, static_cast<size_t>(p.top_logprobs), log_total, output.top);
+    if (processes) {
+      scratch.raw.assign(logits.begin(), logits.end());
+      raw = scratch.raw;
+    }
+  }
+  if (processes) Process(logits, row);
+  output.token = p.temperature == 0 ? static_cast<int32_t>(row_math::ArgMax(logits)) : Draw(logits, p, row.uniform, scratch);
+  if (p.logprobs) output.logprob = static_cast<float>(raw[output.token] - log_total);
+  return output;
+}
+
+double UniformAt(uint64_t seed, uint64_t position) {
+  // The finisher of splitmix64, twice: mixing the seed first keeps neighbouring seeds' sequences apart.
+  const auto mix = [](uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  };
+  const uint64_t start = mix(seed + 0x9e3779b97f4a7c15u);
+  return static_cast<double>(mix(start + (position + 1) * 0x9e3779b97f4a7c15u) >> 11) * 0x1p-53;
+}
+
+}  // namespace causeway
