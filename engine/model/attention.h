@@ -1,0 +1,29 @@
+// Self-attention over the paged KV cache.
+#ifndef CAUSEWAY_ENGINE_MODEL_ATTENTION_H_
+#define CAUSEWAY_ENGINE_MODEL_ATTENTION_H_
+
+#include "engine/model/linear.h"
+#include "engine/model/rotary.h"
+
+namespace causeway {
+
+class Attention {
+ public:
+  Attention(const ModelContext& context, const AttentionSpec& spec);
+
+  // x [tokens, hidden] (given away: its memory is free for what follows) -> [tokens, hidden]; writes this step's keys and values to `cache`.
+  at::Tensor Forward(Ops& ops, at::Tensor x, const RotaryTables& rotary, const AttentionBatch& batch, KvLayer& cache) const;
+
+  const Linear& qkv() const { return qkv_; }
+  const Linear& output() const { return output_; }
+
+ private:
+  const int64_t heads_, kv_heads_, head_dim_;  // of this rank
+  const double scale_;
+  const int64_t window_;
+  Linear qkv_, output_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_MODEL_ATTENTION_H_

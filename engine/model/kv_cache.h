@@ -1,0 +1,28 @@
+// The tensors of the paged KV cache.
+#ifndef CAUSEWAY_ENGINE_MODEL_KV_CACHE_H_
+#define CAUSEWAY_ENGINE_MODEL_KV_CACHE_H_
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "engine/model/context.h"
+
+namespace causeway {
+
+// Keys and values of some layers, [blocks, kv_heads of this rank, kBlockTokens, head_dim] each. Block ids are the same in every
+// layer and on every device; which sequence has which is for others to know.
+class KvCache {
+ public:
+  // Zeroed, which also makes sure that every page is really there.
+  KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks);
+
+  KvLayer& layer(int index) { return layers_.at(index); }
+
+ private:
+  std::map<int, KvLayer> layers_;  // by the layer's index in the model
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_MODEL_KV_CACHE_H_

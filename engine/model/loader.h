@@ -1,0 +1,44 @@
+// Fills a model's weights from a checkpoint.
+#ifndef CAUSEWAY_ENGINE_MODEL_LOADER_H_
+#define CAUSEWAY_ENGINE_MODEL_LOADER_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/model/linear.h"
+
+namespace causeway {
+
+struct LinearTarget {
+  Ops* ops = nullptr;
+  LinearWeight* weight = nullptr;
+  LinearSpec spec;
+  LinearShard shard;
+};
+struct VectorTarget {
+  std::string tensor;  // canonical name
+  at::Tensor values;   // [n] of the computation's dtype
+};
+struct LoadTargets {
+  std::vector<LinearTarget> linears;
+  std::vector<VectorTarget> vectors;
+};
+
+struct LoadOptions {
+  int readers = 4;                            // threads that read and convert, over all stages
+  int64_t staging_bytes = int64_t{16} << 20;  // each reader's buffer; a conversion may hold as much again
+  std::function<void()> enter_thread;         // called first on each reader; may be null
+  std::function<void(int64_t bytes_done, int64_t bytes_total)> progress;  // one call at a time; may be null
+};
+
+// Reads every tensor of the checkpoint into the targets (of all stages together). InvalidArgument: the checkpoint is not the
+// spec's. Internal: a tensor is used by no target or by several, a tied embedding's copy aside. DataLoss: a file has become shorter.
+absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets, const LoadOptions& options);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_MODEL_LOADER_H_

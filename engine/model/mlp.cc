@@ -1,0 +1,43 @@
+#include "engine/model/mlp.h"
+
+#include <vector>
+
+#include <c10/util/Exception.h>
+
+namespace causeway {
+namespace {
+
+ActivationKind KindOf(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu: return ActivationKind::kSilu;
+    case Activation::kGelu: return ActivationKind::kGelu;
+    case Activation::kGeluTanh: return ActivationKind::kGeluTanh;
+    case Activation::kRelu: return ActivationKind::kRelu;
+  }
+  TORCH_CHECK(false, "unknown activation");
+}
+
+// Each group of outputs is cut on its own, so that a rank holds the same share of the gate as of what it gates.
+std::vector<int64_t> UpGroups(const MlpSpec& spec) {
+  const int64_t outputs = spec.up.out_features();
+  if (!spec.gated) return {outputs};
+  return {outputs / 2, outputs / 2};
+}
+
+}  // namespace
+
+Mlp::Mlp(const ModelContext& context, const MlpSpec& spec)
+    : gated_(spec.gated),
+      activation_(KindOf(spec.activation)),
+      up_(ColumnParallelLinear(context, spec.up, UpGroups(spec))),
+      down_(RowParallelLinear(context, spec.down)) {}
+
+at::Tensor Mlp::Forward(Ops& ops, at::Tensor x) const {
+  at::Tensor up = up_.Forward(ops, x);                           // [tokens, intermediate], twice that when gated
+  x.reset();
+  at::Tensor activated = ops.Activate(up, activation_, gated_);  // [tokens, intermediate]
+  up.reset();
+  return down_.Forward(ops, activated);
+}
+
+}  // namespace causeway

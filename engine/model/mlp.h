@@ -1,0 +1,27 @@
+// The feed-forward part of a layer.
+#ifndef CAUSEWAY_ENGINE_MODEL_MLP_H_
+#define CAUSEWAY_ENGINE_MODEL_MLP_H_
+
+#include "engine/model/linear.h"
+
+namespace causeway {
+
+class Mlp {
+ public:
+  Mlp(const ModelContext& context, const MlpSpec& spec);
+
+  // x [tokens, hidden] (given away: its memory is free for what follows) -> [tokens, hidden].
+  at::Tensor Forward(Ops& ops, at::Tensor x) const;
+
+  const Linear& up() const { return up_; }
+  const Linear& down() const { return down_; }
+
+ private:
+  const bool gated_;
+  const ActivationKind activation_;
+  Linear up_, down_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_MODEL_MLP_H_

@@ -1,0 +1,115 @@
+#include "engine/model/model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <ATen/ops/index_select.h>
+#include <c10/util/Exception.h>
+
+namespace causeway {
+namespace {
+
+// A table of rows as a linear, so that the loader treats both alike.
+LinearSpec TableSpec(const std::string& tensor, int64_t rows, int64_t columns) {
+  return {.parts = {{tensor, "", rows}}, .in_features = columns, .transposed = false};
+}
+
+void AddTargets(LoadTargets& targets, Ops& ops, const Linear& linear) {
+  targets.linears.push_back({&ops, linear.weight().get(), linear.spec(), linear.shard()});
+}
+
+void AddTargets(LoadTargets& targets, const Norm& norm) {
+  targets.vectors.push_back({norm.spec().weight, norm.weight()});
+  if (norm.bias().defined()) targets.vectors.push_back({norm.spec().bias, norm.bias()});
+}
+
+int64_t PositionRows(const Module& module, const std::string& prefix, const std::string& tensor) {
+  for (const Parameter& parameter : module.parameters) {
+    if (prefix + parameter.name == tensor) return parameter.shape.at(0);
+  }
+  for (const Module& child : module.children) {
+    if (int64_t rows = PositionRows(child, prefix + child.name + ".", tensor); rows > 0) return rows;
+  }
+  return 0;
+}
+
+}  // namespace
+
+StageModel::StageModel(const ModelContext& context, const std::vector<int>& units) : spec_(context.spec), ops_(context.ops) {
+  const int layers = spec_.layers.size();
+  for (int unit : units) {
+    if (unit == 0) {
+      embedding_ = ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device);
+      if (!spec_.position_weight.empty()) {
+        const int64_t rows = PositionRows(spec_.modules, "", spec_.position_weight);
+        TORCH_CHECK(rows > 0, "the module tree has no ", spec_.position_weight);
+        position_ = ops_.NewLinear(rows, spec_.hidden_size, /*bias=*/false, context.dtype, context.device);
+      }
+    } else if (unit <= layers) {
+      layers_.emplace(unit - 1, Layer(context, spec_.layers[unit - 1]));
+    } else if (unit == layers + 1) {
+      norm_.emplace(context, spec_.final_norm);
+    } else if (spec_.tied_head && embedding_ != nullptr) {
+      head_.emplace(spec_.head, embedding_);
+    } else {
+      head_.emplace(ColumnParallelLinear(context, spec_.head, {spec_.head.out_features()}));
+    }
+  }
+}
+
+LoadTargets StageModel::Targets() {
+  LoadTargets targets;
+  for (const auto& [weight, tensor] : {std::pair(embedding_, spec_.embedding_weight), std::pair(position_, spec_.position_weight)}) {
+    if (weight == nullptr) continue;
+    const LinearSpec table = TableSpec(tensor, weight->out_features(), weight->in_features());
+    targets.linears.push_back({&ops_, weight.get(), table, RowShard(table, ParallelGroup())});
+  }
+  for (const auto& [index, layer] : layers_) {
+    AddTargets(targets, layer.attention_norm());
+    AddTargets(targets, ops_, layer.attention().qkv());
+    AddTargets(targets, ops_, layer.attention().output());
+    AddTargets(targets, layer.mlp_norm());
+    AddTargets(targets, ops_, layer.mlp().up());
+    AddTargets(targets, ops_, layer.mlp().down());
+  }
+  if (norm_.has_value()) AddTargets(targets, *norm_);
+  if (head_.has_value() && head_->weight() != embedding_) AddTargets(targets, ops_, *head_);
+  return targets;
+}
+
+std::vector<int> StageModel::layers() const {
+  std::vector<int> indices;
+  for (const auto& [index, layer] : layers_) indices.push_back(index);
+  return indices;
+}
+
+at::Tensor StageModel::Embed(const at::Tensor& ids, const AttentionBatch& batch) const {
+  at::Tensor hidden = ops_.Embedding(ids, *embedding_);  // [tokens, hidden]
+  if (position_ != nullptr) hidden.add_(ops_.Embedding(batch.positions, *position_));
+  return hidden;
+}
+
+at::Tensor StageModel::Forward(int first_unit, int last_unit, StageInput input, const RotaryTables& rotary, KvCache& cache) const {
+  const int layers = spec_.layers.size();
+  Hidden hidden;
+  hidden.residual = first_unit == 0 ? Embed(input.ids, *input.batch) : std::move(input.hidden);
+  int done = 0;
+  for (int unit = std::max(first_unit, 1); unit <= std::min(last_unit, layers); ++unit) {
+    if (input.layers_max > 0 && done++ == input.layers_max) break;
+    layers_.at(unit - 1).Forward(ops_, hidden, rotary, *input.batch, cache.layer(unit - 1));
+  }
+  if (first_unit <= layers && last_unit >= layers && input.rows.defined()) {
+    hidden.residual = hidden.residual.index_select(0, input.rows);
+    if (hidden.update.defined()) hidden.update = hidden.update.index_select(0, input.rows);
+  }
+  if (last_unit > layers && hidden.residual.size(0) > 0) {
+    if (first_unit <= layers + 1) {
+      hidden.residual = AddAndNorm(ops_, *norm_, hidden);
+    }
+    if (last_unit == layers + 2) return head_->Forward(ops_, hidden.residual);
+  }
+  if (hidden.update.defined()) hidden.residual.add_(hidden.update);
+  return std::move(hidden.residual);
+}
+
+}  // namespace causeway

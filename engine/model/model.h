@@ -1,0 +1,56 @@
+// The part of a model that one device holds.
+#ifndef CAUSEWAY_ENGINE_MODEL_MODEL_H_
+#define CAUSEWAY_ENGINE_MODEL_MODEL_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/model/kv_cache.h"
+#include "engine/model/layer.h"
+#include "engine/model/loader.h"
+#include "engine/model/rotary.h"
+
+namespace causeway {
+
+// What a segment computes from.
+struct StageInput {
+  at::Tensor ids;     // int64 [tokens]; read by unit 0 alone
+  at::Tensor hidden;  // [tokens, hidden] from the segment before; undefined for the first; written over
+  at::Tensor rows;    // int64 [selected]: rows that go on behind the last layer, to norm and head; undefined: all of them
+  const AttentionBatch* batch = nullptr;
+  int layers_max = 0;  // > 0: stop after as many layers of the segment (the warm-up, where only shapes matter)
+};
+
+// Executes any ModelSpec. Units are the plan's: 0 the embeddings, 1..L the layers, L + 1 the final norm, L + 2 the head.
+// One thread at a time.
+class StageModel {
+ public:
+  // Unfilled weights for `units` (ascending), allocated on context.device. Of the context, spec and ops must outlive the model.
+  StageModel(const ModelContext& context, const std::vector<int>& units);
+
+  // What a loader must fill.
+  LoadTargets Targets();
+
+  // Runs the units first..last, all of them held here. -> [tokens, hidden], or [selected, hidden] once the last layer is among
+  // or before them, or logits [selected, vocab] when last is the head.
+  at::Tensor Forward(int first_unit, int last_unit, StageInput input, const RotaryTables& rotary, KvCache& cache) const;
+
+  std::vector<int> layers() const;  // held here, ascending indices in the model
+
+ private:
+  at::Tensor Embed(const at::Tensor& ids, const AttentionBatch& batch) const;
+
+  const ModelSpec& spec_;
+  Ops& ops_;
+  std::shared_ptr<LinearWeight> embedding_;  // [vocab, hidden]; shared with a tied head on the same device
+  std::shared_ptr<LinearWeight> position_;   // [positions, hidden]
+  std::map<int, Layer> layers_;
+  std::optional<Norm> norm_;
+  std::optional<Linear> head_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_MODEL_MODEL_H_

@@ -1,0 +1,18 @@
+#include "engine/model/norm.h"
+
+#include <ATen/ops/empty.h>
+
+namespace causeway {
+
+Norm::Norm(const ModelContext& context, const NormSpec& spec) : spec_(spec) {
+  const at::TensorOptions options = at::TensorOptions(context.dtype).device(context.device);
+  weight_ = at::empty({context.spec.hidden_size}, options);
+  if (!spec.bias.empty()) bias_ = at::empty({context.spec.hidden_size}, options);
+}
+
+at::Tensor Norm::Forward(Ops& ops, const at::Tensor& x, const at::Tensor& residual) const {
+  if (spec_.kind == NormKind::kRms) return ops.RmsNorm(x, residual, weight_, spec_.eps);
+  return ops.LayerNorm(x, residual, weight_, bias_, spec_.eps);
+}
+
+}  // namespace causeway
