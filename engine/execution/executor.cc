@@ -1,0 +1,261 @@
+#include "engine/execution/executor.h"
+
+#include <algorithm>
+#include <deque>
+#include <iterator>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/base/bounded_queue.h"
+#include "engine/base/status.h"
+#include "engine/execution/stage_worker.h"
+#include "engine/execution/warm_up.h"
+#include "engine/model/loader.h"
+
+namespace causeway {
+namespace {
+
+constexpr size_t kResultsMax = 1024;  // far above steps in flight
+constexpr int kReadersMax = 8;
+
+// Routes steps through the segments. A step's segments queue at the workers of their devices, each of which works off its queue
+// in order, so steps stay in order within every segment.
+class PipelineExecutor final : public Executor {
+ public:
+  PipelineExecutor(ModelSpec spec, Plan plan)
+      : spec_(std::move(spec)),
+        plan_(std::move(plan)),
+        limits_{spec_.vocab_size, plan_.options.max_num_seqs, plan_.kv_blocks, plan_.options.max_model_len},
+        sampler_(plan_.options.max_num_seqs, spec_.vocab_size),
+        sampled_in_(plan_.options.max_num_seqs, 0),
+        results_(kResultsMax) {}
+
+  ~PipelineExecutor() override {
+    while (in_flight_ > 0) Wait();
+  }
+
+  absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(const LoadProgress&)>& progress) {
+    CAUSEWAY_RETURN_IF_ERROR(MakeWorkers(options));
+    CAUSEWAY_RETURN_IF_ERROR(OnEach([](StageWorker& worker, int) {
+      worker.BuildModel();
+      return absl::OkStatus();
+    }));
+    CAUSEWAY_RETURN_IF_ERROR(Load(checkpoint, options, progress));
+    CAUSEWAY_RETURN_IF_ERROR(OnEach([this](StageWorker& worker, int device) {
+      worker.AllocateCache(plan_.devices[device].activations);
+      return absl::OkStatus();
+    }));
+    return WarmUp();
+  }
+
+  void Run(StepPlan plan) override {
+    auto step = std::make_unique<Step>();
+    step->plan = std::move(plan);
+    Launch(std::move(step));
+  }
+
+  StepResult Wait() override {
+    --in_flight_;
+    return *results_.Pop();
+  }
+
+  int steps_in_flight() const override { return static_cast<int>(workers_.size()) + 1; }
+
+  ExecutorStats Stats() const override {
+    ExecutorStats stats;
+    stats.devices.resize(plan_.devices.size());
+    for (const auto& [device, worker] : workers_) stats.devices[device] = worker->stats();
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [route, bytes] : transfers_) {
+      stats.transfers.push_back({plan_.devices[route.first].device.name, plan_.devices[route.second].device.name, bytes});
+    }
+    return stats;
+  }
+
+ private:
+  absl::Status MakeWorkers(const ExecutorOptions& options) {
+    std::map<int, std::vector<int>> units;  // by device
+    for (const Segment& segment : plan_.segments) {
+      for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units[segment.device].push_back(unit);
+    }
+    int on_cpu = 0;
+    for (const auto& [device, held] : units) on_cpu += plan_.devices[device].device.kind != DeviceKind::kCuda;
+    const int threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
+    for (auto& [device, held] : units) {
+      std::sort(held.begin(), held.end());
+      CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime, MakeDeviceRuntime(plan_.devices[device], options.reference_ops));
+      WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)), .dtype = dtype, .units = held,
+                           .kv_blocks = plan_.kv_blocks, .positions = plan_.options.max_model_len};
+      workers_[device] = std::make_unique<StageWorker>(spec_, plan_.segments, std::move(runtime), std::move(worker), sampler_,
+                                                       [this](std::unique_ptr<Step> step) { Advance(std::move(step)); });
+    }
+    return absl::OkStatus();
+  }
+
+  // On all workers at once; the first error by device.
+  absl::Status OnEach(const std::function<absl::Status(StageWorker&, int)>& work) {
+    std::map<int, absl::Status> statuses;
+    for (const auto& [device, worker] : workers_) statuses[device];
+    std::vector<std::thread> callers;
+    for (const auto& [device, worker] : workers_) {
+      callers.emplace_back([&, device = device, worker = worker.get()] {
+        statuses[device] = worker->Call([&] { return work(*worker, device); });
+      });
+    }
+    for (std::thread& caller : callers) caller.join();
+    for (const auto& [device, status] : statuses) CAUSEWAY_RETURN_IF_ERROR(status);
+    return absl::OkStatus();
+  }
+
+  absl::Status Load(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(const LoadProgress&)>& progress) {
+    LoadTargets targets;
+    for (const auto& [device, worker] : workers_) {
+      LoadTargets more = worker->targets();
+      std::move(more.linears.begin(), more.linears.end(), std::back_inserter(targets.linears));
+      std::move(more.vectors.begin(), more.vectors.end(), std::back_inserter(targets.vectors));
+    }
+    const int threads = options.cpu_threads > 0 ? options.cpu_threads : static_cast<int>(std::thread::hardware_concurrency());
+    LoadOptions load;
+    load.readers = std::clamp(threads, 1, kReadersMax);
+    load.enter_thread = [this] { workers_.begin()->second->runtime().EnterThread(1); };
+    if (progress) load.progress = [&progress](int64_t done, int64_t total) { progress({done, total}); };
+    return LoadWeights(spec_, checkpoint, targets, load);
+  }
+
+  absl::Status WarmUp() {
+    for (const auto& [device, worker] : workers_) worker->runtime().ResetActivationsPeak();
+    auto step = std::make_unique<Step>();
+    step->plan = WorstStep(plan_);
+    step->warm_up = true;
+    Launch(std::move(step));
+    CAUSEWAY_RETURN_IF_ERROR(Wait().status);
+    sampler_.Clear();
+    std::fill(sampled_in_.begin(), sampled_in_.end(), 0);
+    for (const auto& [device, worker] : workers_) {
+      const DeviceMemory memory = worker->runtime().memory();
+      const int64_t planned = plan_.devices[device].activations, measured = memory.activations_peak + memory.workspace;
+      if (measured <= planned) continue;
+      return absl::FailedPreconditionError(
+          absl::StrCat("device ", worker->runtime().name(), ": a worst-case step (max_num_batched_tokens ",
+                       plan_.options.max_num_batched_tokens, ", max_num_seqs ", plan_.options.max_num_seqs, ") took ", measured,
+                       " bytes of activations and workspace, and the plan allows ", planned));
+    }
+    return absl::OkStatus();
+  }
+
+  void Launch(std::unique_ptr<Step> step) {
+    ++in_flight_;
+    step->number = ++launched_;
+    step->result.step = step->plan.step;
+    absl::StatusOr<StepBatch> batch = MakeStepBatch(step->plan, limits_);
+    if (batch.ok()) {
+      step->batch = *std::move(batch);
+    } else {
+      step->result.status = std::move(batch).status();
+    }
+    // A placeholder waits until the step that samples it is done. With one segment the worker's queue sees to that.
+    uint64_t needs = 0;
+    for (const StepBatch::Placeholder& placeholder : step->batch.placeholders) {
+      needs = std::max(needs, sampled_in_[placeholder.slot]);
+      if (sampled_in_[placeholder.slot] == 0) {
+        step->result.status = absl::InternalError(absl::StrCat("step plan: a placeholder in slot ", placeholder.slot, ", which no step samples for"));
+      }
+    }
+    if (step->result.status.ok()) {
+      for (const StepSequence& sequence : step->plan.sequences) {
+        if (sequence.sample) sampled_in_[sequence.slot] = step->number;
+      }
+    }
+    if (plan_.segments.size() == 1) needs = 0;
+    {
+      absl::MutexLock lock(&mutex_);
+      held_back_.push_back({needs, std::move(step)});
+    }
+    Release();
+  }
+
+  // Steps enter the first segment in order, each as soon as the tokens it reads are there.
+  void Release() {
+    absl::MutexLock lock(&mutex_);
+    while (!held_back_.empty() && held_back_.front().needs <= finished_) {
+      workers_.at(plan_.segments.front().device)->Enqueue(std::move(held_back_.front().step));
+      held_back_.pop_front();
+    }
+  }
+
+  // On the thread of the worker that ran the step's segment.
+  void Advance(std::unique_ptr<Step> step) {
+    const int from = plan_.segments[step->segment].device;
+    if (++step->segment < plan_.segments.size()) {
+      const int to = plan_.segments[step->segment].device;
+      if (step->hidden.has_value() && !step->warm_up) {
+        absl::MutexLock lock(&mutex_);
+        transfers_[{from, to}] += step->hidden->tensor.nbytes();
+      }
+      workers_.at(to)->Enqueue(std::move(step));
+      return;
+    }
+    {
+      absl::MutexLock lock(&mutex_);
+      finished_ = step->number;
+    }
+    results_.Push(std::move(step->result));
+    Release();
+  }
+
+  const ModelSpec spec_;
+  const Plan plan_;
+  const BatchLimits limits_;
+  SamplerState sampler_;
+
+  // Of the thread that calls Run and Wait.
+  int in_flight_ = 0;
+  uint64_t launched_ = 0;
+  std::vector<uint64_t> sampled_in_;  // by slot: the last step launched that samples there
+
+  struct HeldBack {
+    uint64_t needs = 0;  // the step that must be finished first
+    std::unique_ptr<Step> step;
+  };
+  mutable absl::Mutex mutex_;
+  std::deque<HeldBack> held_back_ ABSL_GUARDED_BY(mutex_);
+  uint64_t finished_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<std::pair<int, int>, int64_t> transfers_ ABSL_GUARDED_BY(mutex_);  // (from, to) -> bytes
+
+  BoundedQueue<StepResult> results_;
+  std::map<int, std::unique_ptr<StageWorker>> workers_;  // by device; last, so that their threads end before the rest goes
+};
+
+absl::Status Check(const Plan& plan, const ModelSpec& spec) {
+  const int units = static_cast<int>(spec.layers.size()) + 3;
+  int next = 0;
+  for (const Segment& segment : plan.segments) {
+    if (segment.first_unit != next || segment.last_unit < segment.first_unit) {
+      return absl::InternalError(absl::StrCat("plan: a segment of units ", segment.first_unit, " to ", segment.last_unit, " where unit ", next, " is next"));
+    }
+    next = segment.last_unit + 1;
+  }
+  if (next != units) return absl::InternalError(absl::StrCat("plan: segments end before unit ", next, " of ", units));
+  if (plan.kv_blocks <= 0) {
+    return absl::FailedPreconditionError("the plan has no KV cache; it shows where weights go, but nothing can run on it");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,
+                                                       const ExecutorOptions& options,
+                                                       const std::function<void(const LoadProgress&)>& progress) {
+  CAUSEWAY_RETURN_IF_ERROR(Check(plan, spec));
+  auto executor = std::make_unique<PipelineExecutor>(spec, plan);
+  CAUSEWAY_RETURN_IF_ERROR(executor->Start(checkpoint, options, progress));
+  return executor;
+}
+
+}  // namespace causeway

@@ -1,0 +1,55 @@
+#include "engine/execution/sampler_state.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace causeway {
+
+absl::Status SamplerState::Begin(const StepSequence& sequence) {
+  Slot& slot = slots_[sequence.slot];
+  if (sequence.start != nullptr) {
+    slot.start = sequence.start;
+    slot.prompt_counts.clear();
+    slot.output_counts.clear();
+    if (slot.start->sampling.needs_counts()) {
+      slot.prompt_counts.resize(vocab_);
+      slot.output_counts.resize(vocab_);
+      const std::vector<int32_t>& tokens = slot.start->tokens;
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        if (tokens[i] < 0 || tokens[i] >= vocab_) continue;
+        ++(static_cast<int64_t>(i) < slot.start->prompt_tokens ? slot.prompt_counts : slot.output_counts)[tokens[i]];
+      }
+    }
+  }
+  if (sequence.sample && slot.start == nullptr) {
+    return absl::InternalError(absl::StrCat("step plan, sequence ", sequence.sequence, ": slot ", sequence.slot, " has no sampling parameters"));
+  }
+  return absl::OkStatus();
+}
+
+SampleRow SamplerState::Row(const StepSequence& sequence) const {
+  const Slot& slot = slots_[sequence.slot];
+  SampleRow row;
+  row.params = &slot.start->sampling;
+  if (sequence.generated < slot.start->min_tokens) row.masked = &slot.start->stop_token_ids;
+  if (!slot.output_counts.empty()) {
+    row.prompt_counts = &slot.prompt_counts;
+    row.output_counts = &slot.output_counts;
+  }
+  row.uniform = UniformAt(row.params->seed, sequence.generated);
+  return row;
+}
+
+void SamplerState::Sampled(const StepSequence& sequence, int32_t token) {
+  last_tokens_[sequence.slot] = token;
+  Slot& slot = slots_[sequence.slot];
+  if (!slot.output_counts.empty()) ++slot.output_counts[token];
+}
+
+void SamplerState::Clear() {
+  std::fill(slots_.begin(), slots_.end(), Slot());
+  std::fill(last_tokens_.begin(), last_tokens_.end(), 0);
+}
+
+}  // namespace causeway

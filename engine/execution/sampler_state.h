@@ -1,0 +1,45 @@
+// What the sampler keeps of each sequence between steps.
+#ifndef CAUSEWAY_ENGINE_EXECUTION_SAMPLER_STATE_H_
+#define CAUSEWAY_ENGINE_EXECUTION_SAMPLER_STATE_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/batch/step.h"
+#include "engine/sampling/sampler.h"
+
+namespace causeway {
+
+// By slot. Used by the head's thread, step after step in order; last_tokens is read by the first stage's thread, for slots whose
+// step is done.
+class SamplerState {
+ public:
+  SamplerState(int64_t slots, int64_t vocab) : vocab_(vocab), slots_(slots), last_tokens_(slots, 0) {}
+
+  // Before anything else for each sequence of a step: takes over its start, if it brings one. Internal: it samples, and its slot
+  // has never seen a start.
+  absl::Status Begin(const StepSequence& sequence);
+  // How to sample for it. The row borrows from this object until the next Begin or Sampled.
+  SampleRow Row(const StepSequence& sequence) const;
+  void Sampled(const StepSequence& sequence, int32_t token);
+  // Forgets every sequence.
+  void Clear();
+
+  const std::vector<int32_t>& last_tokens() const { return last_tokens_; }
+
+ private:
+  struct Slot {
+    std::shared_ptr<const SequenceStart> start;         // shared with the scheduler's sequence
+    std::vector<int32_t> prompt_counts, output_counts;  // [vocab] where the parameters need counts, else empty
+  };
+
+  const int64_t vocab_;
+  std::vector<Slot> slots_;
+  std::vector<int32_t> last_tokens_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_EXECUTION_SAMPLER_STATE_H_

@@ -1,0 +1,187 @@
+#include "engine/execution/stage_worker.h"
+
+#include <utility>
+
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/tensor.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "engine/base/status.h"
+
+namespace causeway {
+namespace {
+
+constexpr size_t kQueueMax = 1024;  // far above steps in flight times segments
+
+}  // namespace
+
+absl::Status CatchTorch(const std::string& where, const std::function<absl::Status()>& work) {
+  try {
+    return work();
+  } catch (const c10::OutOfMemoryError& error) {
+    return absl::ResourceExhaustedError(error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    return absl::InternalError(absl::StrCat(where, ": ", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat(where, ": ", error.what()));
+  }
+}
+
+StageWorker::StageWorker(const ModelSpec& spec, const std::vector<Segment>& segments, std::unique_ptr<DeviceRuntime> runtime,
+                         WorkerOptions options, SamplerState& sampler, std::function<void(std::unique_ptr<Step>)> done)
+    : spec_(spec),
+      segments_(segments),
+      runtime_(std::move(runtime)),
+      options_(std::move(options)),
+      sampler_(sampler),
+      done_(std::move(done)),
+      queue_(kQueueMax),
+      thread_([this] { Loop(); }) {}
+
+StageWorker::~StageWorker() {
+  queue_.Close();
+  thread_.join();
+}
+
+absl::Status StageWorker::Call(const std::function<absl::Status()>& work) {
+  absl::Status status;
+  absl::Notification done;
+  queue_.Push({nullptr, [&] {
+                 status = CatchTorch(runtime_->name(), work);
+                 done.Notify();
+               }});
+  done.WaitForNotification();
+  return status;
+}
+
+void StageWorker::Enqueue(std::unique_ptr<Step> step) { queue_.Push({std::move(step), nullptr}); }
+
+void StageWorker::Loop() {
+  c10::InferenceMode inference;
+  runtime_->EnterThread(options_.threads);
+  while (std::optional<Command> command = queue_.Pop()) {
+    if (command->call) {
+      command->call();
+      continue;
+    }
+    std::unique_ptr<Step> step = std::move(command->step);
+    const Step::Clock::time_point start = Step::Clock::now();
+    if (step->segment == 0) step->start = start;
+    // A step that has failed still passes through, so that results come in order.
+    if (step->result.status.ok()) {
+      step->result.status = CatchTorch(absl::StrCat("step ", step->plan.step, " on ", runtime_->name()), [&] { return RunSegment(*step); });
+    }
+    if (!step->result.status.ok()) step->hidden.reset();
+    const Step::Clock::time_point end = Step::Clock::now();
+    if (!step->warm_up) Count(*step, std::chrono::duration<double>(end - start).count());
+    step->result.seconds = std::chrono::duration<double>(end - step->start).count();
+    done_(std::move(step));
+  }
+}
+
+void StageWorker::BuildModel() {
+  ops_ = runtime_->MakeOps();
+  const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup()};
+  MemoryScope scope(*runtime_, MemoryOwner::kWeights);
+  model_ = std::make_unique<StageModel>(context, options_.units);
+}
+
+void StageWorker::AllocateCache(int64_t activations_bytes) {
+  const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup()};
+  const std::vector<int> layers = model_->layers();
+  {
+    MemoryScope scope(*runtime_, MemoryOwner::kKvCache);
+    cache_ = std::make_unique<KvCache>(context, layers, options_.kv_blocks);
+  }
+  if (!layers.empty()) {
+    MemoryScope scope(*runtime_, MemoryOwner::kWorkspace);
+    rotary_ = MakeRotaryTables(spec_.rope, options_.positions, runtime_->device());
+  }
+  runtime_->Synchronize();
+  // The plan counts the tables among what a step needs.
+  runtime_->ReserveActivations(activations_bytes - runtime_->memory().workspace);
+}
+
+absl::Status StageWorker::RunSegment(Step& step) {
+  MemoryScope scope(*runtime_, MemoryOwner::kActivations);
+  const Segment& segment = segments_[step.segment];
+  StepBatch& batch = step.batch;
+  StageInput input;
+  if (segment.first_unit == 0) {
+    batch.FillPlaceholders(sampler_.last_tokens());
+    input.ids = runtime_->Upload(batch.ids);
+  } else {
+    input.hidden = runtime_->Import(*std::exchange(step.hidden, std::nullopt));
+  }
+  const AttentionBatch attention = Upload(batch.attention, *runtime_);
+  input.batch = &attention;
+  if (batch.rows.defined()) input.rows = runtime_->Upload(batch.rows);
+  if (step.warm_up) input.layers_max = 1;
+  at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
+  if (step.segment + 1 == segments_.size()) return Finish(step, output);
+  step.hidden = runtime_->Export(std::move(output));
+  return absl::OkStatus();
+}
+
+absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected
+  std::vector<SampleRow> rows;
+  std::vector<int64_t> indices;
+  std::vector<const StepSequence*> sequences;
+  for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
+    const StepSequence& sequence = step.plan.sequences[i];
+    CAUSEWAY_RETURN_IF_ERROR(sampler_.Begin(sequence));
+    if (!sequence.sample) continue;
+    const StepBatch::Selected& selected = step.batch.selected[i];
+    indices.push_back(selected.first + selected.count - 1);
+    rows.push_back(sampler_.Row(sequence));
+    sequences.push_back(&sequence);
+  }
+  CopyLogits(step, logits);
+  if (rows.empty()) {
+    runtime_->Synchronize();
+    return absl::OkStatus();
+  }
+  const bool all = static_cast<int64_t>(indices.size()) == step.batch.selected_rows;
+  const std::vector<SampleOutput> outputs =
+      ops_->Sample(all ? logits : logits.index_select(0, runtime_->Upload(at::tensor(indices, at::kLong))), rows);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const SampleOutput& output = outputs[i];
+    sampler_.Sampled(*sequences[i], output.token);
+    SampledToken token{.sequence = sequences[i]->sequence, .token = output.token, .logprob = output.logprob, .top_logprobs = {}};
+    for (const auto& [id, logprob] : output.top) token.top_logprobs.push_back({id, logprob});
+    step.result.tokens.push_back(std::move(token));
+  }
+  return absl::OkStatus();
+}
+
+void StageWorker::CopyLogits(Step& step, const at::Tensor& logits) {
+  for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
+    if (!step.plan.sequences[i].all_logits) continue;
+    const StepBatch::Selected& selected = step.batch.selected[i];
+    const at::Tensor rows = logits.narrow(0, selected.first, selected.count).to(at::kCPU, at::kFloat).contiguous();
+    const float* values = rows.const_data_ptr<float>();
+    step.result.logits.emplace_back(values, values + rows.numel());
+  }
+}
+
+void StageWorker::Count(const Step& step, double seconds) {
+  busy_nanoseconds_ += static_cast<int64_t>(seconds * 1e9);
+  if (counted_step_ == step.number || !step.result.status.ok()) return;
+  counted_step_ = step.number;
+  prefill_tokens_ += step.plan.prefill_tokens;
+  decode_tokens_ += step.plan.tokens - step.plan.prefill_tokens;
+}
+
+DeviceStats StageWorker::stats() const {
+  DeviceStats stats;
+  stats.memory = runtime_->memory();
+  stats.busy_seconds = busy_nanoseconds_ / 1e9;
+  stats.prefill_tokens = prefill_tokens_;
+  stats.decode_tokens = decode_tokens_;
+  return stats;
+}
+
+}  // namespace causeway

@@ -1,0 +1,102 @@
+// One thread, one device: its part of the model, its KV cache, and the steps' work there.
+#ifndef CAUSEWAY_ENGINE_EXECUTION_STAGE_WORKER_H_
+#define CAUSEWAY_ENGINE_EXECUTION_STAGE_WORKER_H_
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/base/bounded_queue.h"
+#include "engine/execution/device_runtime.h"
+#include "engine/execution/sampler_state.h"
+#include "engine/execution/step_batch.h"
+#include "engine/model/model.h"
+
+namespace causeway {
+
+// A step on its way through the segments; the worker it is with owns it.
+struct Step {
+  using Clock = std::chrono::steady_clock;
+
+  uint64_t number = 0;  // the executor's own count, from 1
+  StepPlan plan;
+  StepBatch batch;
+  size_t segment = 0;  // the next to run
+  bool warm_up = false;  // one layer of each segment, and no statistics
+  std::optional<Handoff> hidden;  // from the segment before
+  Clock::time_point start;
+  StepResult result;
+};
+
+struct WorkerOptions {
+  int threads = 1;
+  at::ScalarType dtype = at::kFloat;
+  std::vector<int> units;  // held here, ascending
+  int64_t kv_blocks = 0;
+  int64_t positions = 0;   // the longest sequence
+};
+
+class StageWorker {
+ public:
+  // `sampler` is shared by the workers: the head's writes it, the first stage's reads last tokens. `done` is called on this
+  // worker's thread with each step whose segment has run. All references must outlive the worker.
+  StageWorker(const ModelSpec& spec, const std::vector<Segment>& segments, std::unique_ptr<DeviceRuntime> runtime,
+              WorkerOptions options, SamplerState& sampler, std::function<void(std::unique_ptr<Step>)> done);
+  ~StageWorker();  // after the work that is queued
+
+  // Runs `work` on the worker's thread, behind what is queued, and waits for it. Torch's exceptions come back as statuses.
+  absl::Status Call(const std::function<absl::Status()>& work);
+
+  // On the worker's thread, by Call, in this order; between them the loader fills targets().
+  void BuildModel();
+  void AllocateCache(int64_t activations_bytes);
+  LoadTargets targets() { return model_->Targets(); }
+
+  // The step's next segment, which must be one of this device; returns at once.
+  void Enqueue(std::unique_ptr<Step> step);
+
+  DeviceRuntime& runtime() { return *runtime_; }
+  DeviceStats stats() const;  // any thread
+
+ private:
+  struct Command {
+    std::unique_ptr<Step> step;  // or
+    std::function<void()> call;
+  };
+
+  void Loop();
+  absl::Status RunSegment(Step& step);
+  absl::Status Finish(Step& step, const at::Tensor& logits);
+  void CopyLogits(Step& step, const at::Tensor& logits);
+  void Count(const Step& step, double seconds);
+
+  const ModelSpec& spec_;
+  const std::vector<Segment>& segments_;
+  const std::unique_ptr<DeviceRuntime> runtime_;
+  const WorkerOptions options_;
+  SamplerState& sampler_;
+  const std::function<void(std::unique_ptr<Step>)> done_;
+
+  std::unique_ptr<Ops> ops_;
+  std::unique_ptr<StageModel> model_;
+  std::unique_ptr<KvCache> cache_;
+  RotaryTables rotary_;
+
+  std::atomic<int64_t> busy_nanoseconds_ = 0, prefill_tokens_ = 0, decode_tokens_ = 0;
+  uint64_t counted_step_ = 0;  // the last whose rows are counted: a device may run several segments of one
+  BoundedQueue<Command> queue_;
+  std::thread thread_;
+};
+
+// Runs `work`, which may call torch: its exceptions become statuses. ResourceExhausted when memory ran out.
+absl::Status CatchTorch(const std::string& where, const std::function<absl::Status()>& work);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_EXECUTION_STAGE_WORKER_H_

@@ -1,0 +1,52 @@
+// A StepPlan as tensors.
+#ifndef CAUSEWAY_ENGINE_EXECUTION_STEP_BATCH_H_
+#define CAUSEWAY_ENGINE_EXECUTION_STEP_BATCH_H_
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "engine/batch/step.h"
+#include "engine/execution/device_runtime.h"
+#include "engine/ops/ops.h"
+
+namespace causeway {
+
+// What step plans are held against, so that a wrong one is an error and not a wild read.
+struct BatchLimits {
+  int64_t vocab = 0, slots = 0, blocks = 0, positions = 0;
+};
+
+// One ragged batch, on the host: sequence after sequence, row after row.
+struct StepBatch {
+  struct Placeholder {
+    int64_t row = 0;
+    int32_t slot = 0;
+  };
+  // Where a sequence's rows are among those selected for the head.
+  struct Selected {
+    int64_t first = 0, count = 0;  // all_logits: every row; sample alone: one; else none. The one that samples is the last
+  };
+
+  at::Tensor ids;   // int64 [tokens]; 0 at placeholders until FillPlaceholders
+  at::Tensor rows;  // int64 [selected]; undefined when every row is selected
+  AttentionBatch attention;
+  std::vector<Placeholder> placeholders;
+  std::vector<Selected> selected;  // of each sequence
+  int64_t tokens = 0, selected_rows = 0;
+
+  // last_tokens [slots].
+  void FillPlaceholders(const std::vector<int32_t>& last_tokens);
+};
+
+// Internal names what is wrong with the plan.
+absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits& limits);
+
+// `host` for work on the runtime's device.
+AttentionBatch Upload(const AttentionBatch& host, DeviceRuntime& runtime);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_EXECUTION_STEP_BATCH_H_

@@ -1,0 +1,42 @@
+#include "engine/execution/warm_up.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "engine/base/limits.h"
+
+namespace causeway {
+
+StepPlan WorstStep(const Plan& plan) {
+  const PlanOptions& options = plan.options;
+  const int64_t length_max = options.max_model_len;
+  const int64_t rows = options.max_num_batched_tokens;
+  const int64_t sequences = std::min(options.max_num_seqs, rows);
+  StepPlan step;
+  int64_t extra = rows - sequences;  // rows beyond one for each sequence
+  int64_t next_block = 0;
+  for (int64_t i = 0; i < sequences; ++i) {
+    StepSequence sequence;
+    sequence.sequence = i;
+    sequence.slot = i;
+    const int64_t count = 1 + std::min(extra, length_max - 1);
+    extra -= count - 1;
+    sequence.tokens.assign(count, 0);
+    // The last is at the end of the longest context; the others' few tokens show the shapes.
+    sequence.context = i + 1 == sequences ? length_max - count : std::min(length_max - count, kBlockTokens);
+    const int64_t blocks = (sequence.context + count + kBlockTokens - 1) / kBlockTokens;
+    for (int64_t b = 0; b < blocks; ++b) sequence.block_table.push_back(next_block++ % plan.kv_blocks);
+    sequence.sample = true;
+    auto start = std::make_shared<SequenceStart>();
+    start->sampling.temperature = 1;
+    start->sampling.top_p = 0.9;  // the ways through the sampler that hold the most
+    start->sampling.logprobs = true;
+    start->sampling.top_logprobs = 1;
+    sequence.start = std::move(start);
+    step.sequences.push_back(std::move(sequence));
+    step.tokens += count;
+  }
+  return step;
+}
+
+}  // namespace causeway
