@@ -1,0 +1,31 @@
+// The `auto` policy over a model: its units as items of auto_policy.h, and where a tied head goes.
+#ifndef CAUSEWAY_ENGINE_PLAN_AUTO_MAP_H_
+#define CAUSEWAY_ENGINE_PLAN_AUTO_MAP_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/plan/auto_policy.h"
+#include "engine/plan/plan.h"
+#include "engine/plan/units.h"
+
+namespace causeway {
+
+struct KvDemand {
+  int64_t blocks_least = 0;   // one sequence of max_model_len, or what was asked for
+  int64_t blocks_wanted = 0;  // at most
+};
+
+// Places every part, whether or not it fits: what is fullest is then as little over its budget as can be. `stages` are
+// `devices`' budgets; at least one is above 0. Options have their defaults filled in. With weights_only, the KV cache and
+// activations cost nothing.
+//
+// A tied head goes to the last stage with a copy of the weight, or comes back to the embedding's device: back only where that
+// lowers the fullest device (or leaves room for more KV cache), since it costs each step another hop.
+PartMap AutoMap(const ModelSpec& spec, const ModuleIndex& index, const UnitTable& units, absl::Span<const Device> devices,
+                absl::Span<const StageDevice> stages, const PlanOptions& options, const KvDemand& kv, bool weights_only);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_PLAN_AUTO_MAP_H_

@@ -1,0 +1,91 @@
+#include "engine/plan/budgets.h"
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace causeway {
+namespace {
+
+int64_t DefaultBudget(const Device& device, size_t devices) {
+  switch (device.kind) {
+    case DeviceKind::kSimulated: return device.memory_bytes;
+    case DeviceKind::kCuda: return device.available_bytes / 10 * 9;
+    case DeviceKind::kCpu: return devices == 1 ? device.available_bytes / 10 * 9 : 0;
+  }
+  return 0;
+}
+
+absl::Status CheckBudget(const Device& device, int64_t bytes) {
+  if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("max_memory gives ", device.name, " a negative budget"));
+  if (bytes > device.memory_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("max_memory gives ", device.name, " ", FormatBytes(bytes), ", but it has only ",
+                                                   FormatBytes(device.memory_bytes)));
+  }
+  if (device.kind != DeviceKind::kSimulated && bytes > device.available_bytes) {
+    return absl::FailedPreconditionError(absl::StrCat("max_memory gives ", device.name, " ", FormatBytes(bytes), ", but only ",
+                                                      FormatBytes(device.available_bytes), " of its ",
+                                                      FormatBytes(device.memory_bytes), " are free now"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices, const std::map<std::string, int64_t>& max_memory) {
+  if (devices.empty()) return absl::InvalidArgumentError("no device to place the model on");
+  auto name = [](std::string* out, const Device& device) { absl::StrAppend(out, device.key(), " (", device.name, ")"); };
+  std::map<std::string, int> index_of;
+  bool has_gpu = false;
+  for (size_t i = 0; i < devices.size(); ++i) {
+    has_gpu |= devices[i].kind != DeviceKind::kCpu;
+    if (!index_of.emplace(devices[i].key(), i).second) {
+      return absl::InvalidArgumentError(absl::StrCat("two devices have the key ", devices[i].key(), " in device maps: ",
+                                                     absl::StrJoin(devices, ", ", name)));
+    }
+  }
+
+  Budgets budgets;
+  budgets.is_given.assign(devices.size(), false);
+  for (const Device& device : devices) budgets.bytes.push_back(max_memory.empty() ? DefaultBudget(device, devices.size()) : 0);
+  if (auto every = max_memory.find(""); every != max_memory.end()) {
+    for (size_t i = 0; i < devices.size(); ++i) {
+      if (has_gpu && devices[i].kind == DeviceKind::kCpu) continue;
+      budgets.bytes[i] = every->second;
+      budgets.is_given[i] = true;
+    }
+  }
+  for (const auto& [key, bytes] : max_memory) {
+    if (key.empty() || key == "disk") continue;
+    auto found = index_of.find(key);
+    if (found != index_of.end()) {
+      budgets.bytes[found->second] = bytes;
+      budgets.is_given[found->second] = true;
+    } else if (key == "cpu") {
+      budgets.cpu_offload_bytes = bytes;
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("max_memory has a budget for device ", key, ", which is not at hand; there ",
+                                                     devices.size() == 1 ? "is " : "are ", absl::StrJoin(devices, ", ", name)));
+    }
+  }
+  for (size_t i = 0; i < devices.size(); ++i) {
+    if (!budgets.is_given[i]) continue;
+    if (absl::Status status = CheckBudget(devices[i], budgets.bytes[i]); !status.ok()) return status;
+  }
+  if (std::all_of(budgets.bytes.begin(), budgets.bytes.end(), [](int64_t bytes) { return bytes <= 0; })) {
+    const bool offload = budgets.cpu_offload_bytes > 0;
+    const std::string message =
+        max_memory.empty() ? "no device has free memory"
+        : offload          ? absl::StrCat("max_memory gives a budget to the CPU alone, but the devices are ",
+                                          absl::StrJoin(devices, ", ", name), "; take the CPU as the device (devices \"cpu\") instead")
+                           : absl::StrCat("max_memory leaves no device with a budget; at hand are ", absl::StrJoin(devices, ", ", name));
+    return absl::InvalidArgumentError(message);
+  }
+  return budgets;
+}
+
+int64_t ReserveBytes(const Device& device) { return device.kind == DeviceKind::kCuda ? int64_t{600} << 20 : 0; }
+
+}  // namespace causeway

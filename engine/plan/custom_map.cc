@@ -1,0 +1,112 @@
+#include "engine/plan/custom_map.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/base/status.h"
+#include "engine/checkpoint/json.h"
+
+namespace causeway {
+namespace {
+
+constexpr size_t kNamesShown = 8;
+
+std::string Names(const std::vector<std::string>& names) {
+  std::string text = absl::StrJoin(names.begin(), names.begin() + std::min(names.size(), kNamesShown), ", ");
+  if (names.size() > kNamesShown) absl::StrAppend(&text, " and ", names.size() - kNamesShown, " more");
+  return text;
+}
+
+// Known paths with the same last name, or the root's children: what the writer may have meant.
+std::string Suggestion(const ModuleIndex& index, const std::string& path) {
+  const std::string last = path.substr(path.rfind('.') + 1);
+  std::vector<std::string> close, top;
+  for (const ModuleNode& node : index.nodes()) {
+    if (node.module == nullptr || node.path.empty()) continue;
+    if (node.path.substr(node.path.rfind('.') + 1) == last && close.size() < 2) close.push_back(node.path);
+    if (node.parent == 0) top.push_back(node.path);
+  }
+  if (!close.empty()) return absl::StrCat("did you mean ", absl::StrJoin(close, " or "), "?");
+  return absl::StrCat("the model's modules are ", Names(top));
+}
+
+}  // namespace
+
+absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(absl::string_view json) {
+  CAUSEWAY_ASSIGN_OR_RETURN(const Json value, ParseJson(json, "device_map"));
+  if (!value.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat("device_map: expected an object of module prefix -> device, as in "
+                                                   "{\"model.layers\": 0, \"\": 1}, not ",
+                                                   std::string(JsonKind(value))));
+  }
+  std::map<std::string, std::string> custom;
+  for (const auto& [prefix, device] : value.items()) {
+    if (device.is_string()) {
+      custom[prefix] = device.get<std::string>();
+    } else if (device.is_number_integer() && device >= 0) {
+      custom[prefix] = std::to_string(device.get<int64_t>());
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("device_map: \"", prefix, "\" has the device ", JsonExcerpt(device),
+                                                     "; expected a GPU's number, \"cpu\", or a name like \"cuda:0\""));
+    }
+  }
+  return custom;
+}
+
+const Device* FindDevice(absl::Span<const Device> devices, absl::string_view text) {
+  const std::string wanted(text);
+  for (const Device& device : devices) {
+    if (device.key() == wanted || device.name == wanted || (wanted == "cuda" && device.kind == DeviceKind::kCuda)) return &device;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIndex& index, absl::Span<const Device> devices,
+                                                                  const std::map<std::string, std::string>& custom) {
+  if (custom.empty()) return absl::InvalidArgumentError("device_map is custom, but the map is empty; {\"\": 0} puts all on device 0");
+  std::vector<std::string> faults;
+  std::map<std::string, std::string> checked;
+  for (const auto& [prefix, text] : custom) {
+    if (index.Find(prefix) < 0) {
+      faults.push_back(absl::StrCat("\"", prefix, "\" is no module of this model (", Suggestion(index, prefix), ")"));
+    }
+    const Device* device = FindDevice(devices, text);
+    if (device == nullptr && text != "cpu" && text != "disk") {
+      faults.push_back(absl::StrCat("\"", prefix, "\" is to be on \"", text, "\", which is not among the devices (",
+                                    absl::StrJoin(devices, ", ",
+                                                  [](std::string* out, const Device& d) { absl::StrAppend(out, d.name); }),
+                                    ")"));
+    }
+    checked[prefix] = device != nullptr ? device->key() : text;
+  }
+
+  std::vector<std::string> uncovered, divided;
+  for (const int part : index.Parts()) {
+    const ModuleNode& node = index.node(part);
+    bool covered = true;
+    std::map<std::string, std::string> devices_of;  // device -> one tensor there
+    for (int i = part; i < node.end; ++i) {
+      if (index.node(i).tensor == nullptr) continue;
+      const std::string* device = LookUp(checked, index.node(i).path);
+      if (device == nullptr) covered = false;
+      if (device != nullptr) devices_of.emplace(*device, index.node(i).path);
+    }
+    if (!covered) uncovered.push_back(node.path);
+    if (devices_of.size() > 1) {
+      auto [first_device, first] = *devices_of.begin();
+      auto [last_device, last] = *devices_of.rbegin();
+      divided.push_back(absl::StrCat(node.path, " (", first, " on ", first_device, ", ", last, " on ", last_device, ")"));
+    }
+  }
+  if (!uncovered.empty()) {
+    faults.push_back(absl::StrCat("no entry covers ", Names(uncovered), "; an entry \"\" stands for all that is left"));
+  }
+  if (!divided.empty()) faults.push_back(absl::StrCat("a block stays whole on one device, but the map divides ", Names(divided)));
+  if (!faults.empty()) return absl::InvalidArgumentError(absl::StrCat("device_map: ", absl::StrJoin(faults, "; ")));
+  return checked;
+}
+
+}  // namespace causeway

@@ -1,0 +1,30 @@
+// Device maps written by hand: module prefix -> device.
+#ifndef CAUSEWAY_ENGINE_PLAN_CUSTOM_MAP_H_
+#define CAUSEWAY_ENGINE_PLAN_CUSTOM_MAP_H_
+
+#include <map>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "engine/plan/device.h"
+#include "engine/plan/module_sizes.h"
+
+namespace causeway {
+
+// {"model.embed_tokens": 0, "model.layers": "1", "": "cpu"} -> prefix -> device as written. InvalidArgument: no such object,
+// a key twice, a device that is neither text nor a whole number.
+absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(absl::string_view json);
+
+// The same with devices as keys ("0", "cpu", "disk"), checked: each prefix names a module or tensor, each device is at hand
+// (cpu and disk, which offload would need, pass), no block is divided, everything is covered. InvalidArgument lists all faults.
+absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIndex& index, absl::Span<const Device> devices,
+                                                                  const std::map<std::string, std::string>& custom);
+
+// The device that a map or flag means by `text`: its key, its name, or "cuda" for the first CUDA device. Null: none.
+const Device* FindDevice(absl::Span<const Device> devices, absl::string_view text);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_PLAN_CUSTOM_MAP_H_

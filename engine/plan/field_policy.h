@@ -1,0 +1,32 @@
+// The field's device maps, balanced, balanced_low_0 and sequential, to the module: the maps that transformers 5.23 makes of
+// the same modules and budgets. They count weights only.
+#ifndef CAUSEWAY_ENGINE_PLAN_FIELD_POLICY_H_
+#define CAUSEWAY_ENGINE_PLAN_FIELD_POLICY_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/plan/module_sizes.h"
+
+namespace causeway {
+
+enum class FieldStrategy { kBalanced, kBalancedLow0, kSequential };
+
+struct FieldBudget {
+  std::string key;  // "0", "1", ..., "cpu"
+  int64_t bytes = 0;
+};
+
+// The budgets that filling goes by: those of `gpus` (ids ascending, distinct), lowered so that the weights spread evenly.
+// InvalidArgument: balanced_low_0 over several GPUs without one of id 0.
+absl::StatusOr<std::vector<int64_t>> FieldCaps(const ModuleIndex& index, const std::vector<FieldBudget>& gpus,
+                                               FieldStrategy strategy);
+
+// Fills `devices` in order (GPUs, then "cpu" if it has a budget), each up to its bytes; what fits nowhere goes to "disk".
+PartMap FieldFill(const ModuleIndex& index, const std::vector<FieldBudget>& devices);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_PLAN_FIELD_POLICY_H_

@@ -1,0 +1,45 @@
+// From a map of parts to bytes on devices: what each holds, how much KV cache fits beside it, and whether it all fits.
+#ifndef CAUSEWAY_ENGINE_PLAN_LAYOUT_H_
+#define CAUSEWAY_ENGINE_PLAN_LAYOUT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/plan/auto_map.h"
+#include "engine/plan/budgets.h"
+#include "engine/plan/plan.h"
+#include "engine/plan/units.h"
+
+namespace causeway {
+
+struct LayoutInput {
+  const ModelSpec& spec;
+  const ModuleIndex& index;
+  const UnitTable& units;
+  absl::Span<const Device> devices;
+  const Budgets& budgets;
+  const PlanOptions& options;  // defaults filled in
+  KvDemand kv;
+  bool weights_only = false;  // the field's view: no KV cache, no activations
+};
+
+struct Misfit {
+  int device = 0;  // index
+  int64_t short_bytes = 0;
+};
+
+struct Layout {
+  Plan plan;
+  std::vector<Misfit> misfits;      // devices that cannot hold what the map gives them with kv.blocks_least; plan.kv_blocks is then that
+  std::vector<int> unplaced;        // parts that the map leaves to the disk: they fit nowhere
+  std::vector<int> offloaded;       // parts on the CPU's memory as an offload tier
+};
+
+// InvalidArgument/Unimplemented: a map that divides an execution unit over devices.
+absl::StatusOr<Layout> MakeLayout(const LayoutInput& input, const PartMap& map);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_PLAN_LAYOUT_H_

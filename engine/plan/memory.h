@@ -1,0 +1,32 @@
+// Bytes beside the weights: the KV cache and a step's activations.
+#ifndef CAUSEWAY_ENGINE_PLAN_MEMORY_H_
+#define CAUSEWAY_ENGINE_PLAN_MEMORY_H_
+
+#include <cstdint>
+
+#include "engine/architecture/spec.h"
+#include "engine/base/limits.h"
+#include "engine/plan/plan.h"
+
+namespace causeway {
+
+// Keys and values of one token in one layer.
+int64_t LayerKvBytesPerToken(const ModelSpec& spec, DType dtype);
+
+// Of one block of the KV cache in one layer.
+inline int64_t LayerKvBytesPerBlock(const ModelSpec& spec, DType dtype) {
+  return kBlockTokens * LayerKvBytesPerToken(spec, dtype);
+}
+
+// ActivationBytes in parts, so that auto can add devices up without listing units: `layers` is what the hungriest layer held
+// needs (LayerActivationBytes), 0 for none.
+struct StageShape {
+  bool embeddings = false, norm = false, head = false;
+  int64_t layer_bytes = 0;
+};
+int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options);
+int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, const PlanOptions& options);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_PLAN_MEMORY_H_

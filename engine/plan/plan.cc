@@ -1,0 +1,175 @@
+#include "engine/plan/plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "engine/base/status.h"
+#include "engine/plan/custom_map.h"
+#include "engine/plan/field_policy.h"
+#include "engine/plan/layout.h"
+#include "engine/plan/memory.h"
+#include "engine/plan/remedies.h"
+
+namespace causeway {
+namespace {
+
+// "llama, 1.10 B parameters"
+std::string ModelTitle(const ModelSpec& spec, const ModuleIndex& index) {
+  int64_t count = 0;
+  for (int i = 0; i < static_cast<int>(index.nodes().size()); ++i) {
+    const Parameter* tensor = index.node(i).tensor;
+    if (tensor == nullptr || tensor->buffer || index.TiedSource(i) >= 0) continue;
+    int64_t elements = 1;
+    for (const int64_t d : tensor->shape) elements *= d;
+    count += elements;
+  }
+  const double n = static_cast<double>(count);
+  const std::string size = count >= 1'000'000'000  ? absl::StrFormat("%.2f B", n / 1e9)
+                           : count >= 1'000'000    ? absl::StrFormat("%.1f M", n / 1e6)
+                                                   : absl::StrFormat("%.1f K", n / 1e3);
+  return absl::StrCat(spec.architecture, ", ", size, " parameters");
+}
+
+absl::Status AtLeast(absl::string_view name, int64_t value, int64_t least) {
+  if (value >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " is ", value, "; expected at least ", least));
+}
+
+// Checks the options and fills in max_model_len and the demand for KV cache.
+absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options) {
+  if (options.max_model_len == 0) options.max_model_len = spec.context_max;
+  CAUSEWAY_RETURN_IF_ERROR(AtLeast("max_model_len", options.max_model_len, 1));
+  CAUSEWAY_RETURN_IF_ERROR(AtLeast("max_num_seqs", options.max_num_seqs, 1));
+  CAUSEWAY_RETURN_IF_ERROR(AtLeast("max_num_batched_tokens", options.max_num_batched_tokens, 1));
+  CAUSEWAY_RETURN_IF_ERROR(AtLeast("kv_cache_tokens", options.kv_cache_tokens, -1));
+  CAUSEWAY_RETURN_IF_ERROR(AtLeast("kv_cache_bytes", options.kv_cache_bytes, -1));
+  if (options.max_model_len > spec.context_max) {
+    return absl::InvalidArgumentError(absl::StrCat("max_model_len is ", options.max_model_len, ", but the model was made for ",
+                                                   spec.context_max, " positions"));
+  }
+  if (options.kv_cache_tokens >= 0 && options.kv_cache_bytes >= 0) {
+    return absl::InvalidArgumentError("the KV cache's size is given in tokens and in bytes; give one of them");
+  }
+
+  const int64_t per_sequence = (options.max_model_len + kBlockTokens - 1) / kBlockTokens;
+  if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) return KvDemand{per_sequence, per_sequence * options.max_num_seqs};
+  const int64_t block_bytes = static_cast<int64_t>(spec.layers.size()) * LayerKvBytesPerBlock(spec, options.dtype);
+  const int64_t blocks = options.kv_cache_bytes >= 0 ? options.kv_cache_bytes / std::max<int64_t>(1, block_bytes)
+                                                     : (options.kv_cache_tokens + kBlockTokens - 1) / kBlockTokens;
+  if (options.kv_cache_tokens != 0 && blocks < per_sequence) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a KV cache of ", blocks * kBlockTokens, " tokens (", FormatBytes(blocks * block_bytes), ") cannot hold one sequence of ",
+        options.max_model_len, " (", FormatBytes(per_sequence * block_bytes), "); give it more, or lower max_model_len"));
+  }
+  return KvDemand{blocks, blocks};
+}
+
+absl::StatusOr<PartMap> FieldMap(const LayoutInput& in, FieldStrategy strategy) {
+  std::vector<FieldBudget> devices;
+  int64_t cpu_bytes = in.budgets.cpu_offload_bytes;
+  for (size_t i = 0; i < in.devices.size(); ++i) {
+    const bool listed = in.options.max_memory.empty() || in.budgets.is_given[i];
+    if (in.devices[i].kind == DeviceKind::kCpu) {
+      cpu_bytes = in.budgets.bytes[i];
+    } else if (listed) {
+      devices.push_back({in.devices[i].key(), in.budgets.bytes[i]});
+    }
+  }
+  std::sort(devices.begin(), devices.end(), [](const FieldBudget& a, const FieldBudget& b) { return std::stoi(a.key) < std::stoi(b.key); });
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<int64_t> caps, FieldCaps(in.index, devices, strategy));
+  for (size_t i = 0; i < devices.size(); ++i) devices[i].bytes = caps[i];
+  if (cpu_bytes > 0) devices.push_back({"cpu", cpu_bytes});
+  return FieldFill(in.index, devices);
+}
+
+absl::StatusOr<PartMap> CustomMap(const LayoutInput& in) {
+  CAUSEWAY_ASSIGN_OR_RETURN(auto checked, CheckCustomMap(in.index, in.devices, in.options.custom_map));
+  PartMap map;
+  std::string device;  // of the part before, for parts without tensors that no entry covers
+  for (const int part : in.units.parts) {
+    const ModuleNode& node = in.index.node(part);
+    std::string from = node.path;
+    for (int i = part; i < node.end && LookUp(checked, from) == nullptr; ++i) from = in.index.node(i).path;
+    if (const std::string* found = LookUp(checked, from); found != nullptr) device = *found;
+    map.device_map[node.path] = device.empty() ? checked.begin()->second : device;
+    map.reasons[node.path] = "the custom map says so";
+  }
+  return map;
+}
+
+absl::StatusOr<PartMap> OneDeviceMap(const LayoutInput& in) {
+  const std::string& wanted = in.options.device_map;
+  const Device* device = FindDevice(in.devices, wanted);
+  if (device == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "device_map \"", wanted, "\" is neither a policy (auto, balanced, balanced_low_0, sequential, custom) nor one of the devices (",
+        absl::StrJoin(in.devices, ", ", [](std::string* out, const Device& d) { absl::StrAppend(out, d.name); }), ")"));
+  }
+  PartMap map;
+  for (const int part : in.units.parts) {
+    map.device_map[in.index.node(part).path] = device->key();
+    map.reasons[in.index.node(part).path] = absl::StrCat("device_map ", wanted, " puts all on one device");
+  }
+  return map;
+}
+
+absl::StatusOr<PartMap> MakeMap(const LayoutInput& in) {
+  const std::string& policy = in.options.device_map;
+  if (policy == "balanced") return FieldMap(in, FieldStrategy::kBalanced);
+  if (policy == "balanced_low_0") return FieldMap(in, FieldStrategy::kBalancedLow0);
+  if (policy == "sequential") return FieldMap(in, FieldStrategy::kSequential);
+  if (policy == "custom") return CustomMap(in);
+  if (policy != "auto") return OneDeviceMap(in);
+  // GPUs only, where there is one with a budget.
+  bool has_gpu = false;
+  for (size_t i = 0; i < in.devices.size(); ++i) has_gpu |= in.devices[i].kind != DeviceKind::kCpu && in.budgets.bytes[i] > 0;
+  std::vector<StageDevice> stages;
+  for (size_t i = 0; i < in.devices.size(); ++i) {
+    const bool use = in.devices[i].kind != DeviceKind::kCpu || !has_gpu;
+    stages.push_back({use ? in.budgets.bytes[i] : 0, in.weights_only ? 0 : ReserveBytes(in.devices[i])});
+  }
+  return AutoMap(in.spec, in.index, in.units, in.devices, stages, in.options, in.kv, in.weights_only);
+}
+
+absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, const std::vector<Device>& devices,
+                              const Budgets& budgets, PlanOptions options) {
+  CAUSEWAY_ASSIGN_OR_RETURN(const KvDemand kv, FillOptions(spec, options));
+  const UnitTable units = MakeUnitTable(spec, index);
+  const LayoutInput input{.spec = spec, .index = index, .units = units, .devices = devices, .budgets = budgets,
+                          .options = options, .kv = kv, .weights_only = options.kv_cache_tokens == 0};
+  CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input));
+  CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(input, map));
+  layout.plan.model = ModelTitle(spec, index);
+  return layout;
+}
+
+}  // namespace
+
+absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options) {
+  CAUSEWAY_ASSIGN_OR_RETURN(const Budgets budgets, MakeBudgets(devices, options.max_memory));
+  const ModuleIndex index(spec.modules);
+  CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, LayOut(spec, index, devices, budgets, options));
+  if (Fits(layout)) {
+    layout.plan.options.kv_cache_tokens = layout.plan.kv_blocks * kBlockTokens;
+    layout.plan.options.kv_cache_bytes = -1;
+    return std::move(layout.plan);
+  }
+
+  const std::string what = DescribeMisfit(spec, index, layout);
+  if (!layout.offloaded.empty()) return absl::UnimplementedError(what);
+  if (!layout.unplaced.empty() && options.device_map == "custom") return absl::UnimplementedError(what);
+  // Try what could be changed, and name what works.
+  const Attempt attempt{.spec = spec, .devices = devices, .budgets = budgets, .options = layout.plan.options};
+  const std::string remedies = FindRemedies(attempt, [](const Attempt& changed) {
+    const ModuleIndex changed_index(changed.spec.modules);
+    const absl::StatusOr<Layout> tried = LayOut(changed.spec, changed_index, changed.devices, changed.budgets, changed.options);
+    return tried.ok() && Fits(*tried);
+  });
+  return absl::FailedPreconditionError(absl::StrCat(what, ". ", remedies));
+}
+
+}  // namespace causeway

@@ -1,0 +1,170 @@
+#include "engine/plan/remedies.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "engine/base/limits.h"
+#include "engine/plan/units.h"
+
+namespace causeway {
+namespace {
+
+constexpr int kDevicesTriedMax = 64;
+constexpr double kMemoryFactorMax = 1024;
+
+// "model.layers.3 to model.layers.8", or all of a few.
+std::string PartNames(const ModuleIndex& index, const std::vector<int>& parts) {
+  std::vector<std::string> names;
+  for (const int part : parts) {
+    if (index.node(part).bytes > 0) names.push_back(index.node(part).path);
+  }
+  if (names.empty()) return "modules without weights";
+  if (names.size() <= 3) return absl::StrJoin(names, ", ");
+  return absl::StrCat(names.front(), " to ", names.back(), " (", names.size(), " modules)");
+}
+
+int64_t Bytes(const ModuleIndex& index, const std::vector<int>& parts) {
+  int64_t bytes = 0;
+  for (const int part : parts) bytes += index.node(part).bytes;
+  return bytes;
+}
+
+void SetDType(Module& module, DType from, DType to) {
+  for (Parameter& tensor : module.parameters) {
+    if (!tensor.buffer && tensor.dtype == from) tensor.dtype = to;
+  }
+  for (Module& child : module.children) SetDType(child, from, to);
+}
+
+// The largest value in [1, most] times `unit` for which `works`, which then works for all smaller ones too; 0 for none.
+int64_t LargestThat(int64_t most, const std::function<bool(int64_t)>& works) {
+  if (most < 1 || !works(1)) return 0;
+  int64_t good = 1, bad = most + 1;
+  while (bad - good > 1) {
+    const int64_t middle = good + (bad - good) / 2;
+    (works(middle) ? good : bad) = middle;
+  }
+  return good;
+}
+
+Attempt WithMemory(const Attempt& attempt, double factor) {
+  Attempt changed = attempt;
+  for (int64_t& bytes : changed.budgets.bytes) bytes = static_cast<int64_t>(static_cast<double>(bytes) * factor);
+  return changed;
+}
+
+}  // namespace
+
+bool Fits(const Layout& layout) { return layout.misfits.empty() && layout.unplaced.empty() && layout.offloaded.empty(); }
+
+std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, const Layout& layout) {
+  const PlanOptions& options = layout.plan.options;
+  const std::string policy = absl::StrCat("device_map ", options.device_map);
+  if (!layout.offloaded.empty()) {
+    return absl::StrCat(policy, " puts ", PartNames(index, layout.offloaded), ", ", FormatBytes(Bytes(index, layout.offloaded)),
+                        ", in CPU memory, and running from there is not supported yet; leave cpu out, or give the GPUs that much more");
+  }
+  if (!layout.unplaced.empty() && options.device_map == "custom") {
+    return absl::StrCat(policy, " puts ", PartNames(index, layout.unplaced), ", ", FormatBytes(Bytes(index, layout.unplaced)),
+                        ", on disk, and running from there is not supported yet; put them on a device");
+  }
+  if (!layout.unplaced.empty()) {
+    int64_t budget = 0;
+    for (const DevicePlan& device : layout.plan.devices) budget += device.budget;
+    return absl::StrCat("the model does not fit: with ", policy, ", ", PartNames(index, layout.unplaced), " find no room, ",
+                        FormatBytes(Bytes(index, layout.unplaced)), " of ", FormatBytes(index.node(0).bytes),
+                        " of weights; the budgets come to ", FormatBytes(budget));
+  }
+  std::vector<std::string> short_devices;
+  for (const Misfit& misfit : layout.misfits) {
+    const DevicePlan& device = layout.plan.devices[misfit.device];
+    std::vector<std::string> uses = {absl::StrCat("weights ", FormatBytes(device.weights))};
+    if (device.kv_cache > 0) {
+      uses.push_back(absl::StrFormat("KV cache of %d tokens %s", layout.plan.kv_blocks * kBlockTokens, FormatBytes(device.kv_cache)));
+    }
+    if (device.activations > 0) uses.push_back(absl::StrCat("activations ", FormatBytes(device.activations)));
+    if (device.reserve > 0) uses.push_back(absl::StrCat("reserve ", FormatBytes(device.reserve)));
+    const std::string held = UnitNames(static_cast<int>(spec.layers.size()), device.units);
+    short_devices.push_back(absl::StrCat(device.device.name, " is ", FormatBytes(misfit.short_bytes), " short: its budget is ",
+                                         FormatBytes(device.budget), ", and ", held.empty() ? "what it holds" : held, " take",
+                                         held.empty() ? "s" : "", " ", absl::StrJoin(uses, " + ")));
+  }
+  return absl::StrCat("the model does not fit with ", policy, ": ", absl::StrJoin(short_devices, "; "));
+}
+
+std::string FindRemedies(const Attempt& attempt, const std::function<bool(const Attempt&)>& fits) {
+  std::vector<std::string> found;
+  const PlanOptions& options = attempt.options;
+  // Fewer tokens: shorter sequences, or the smaller cache that was asked for.
+  if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) {
+    const int64_t blocks = LargestThat((options.max_model_len - 1) / kBlockTokens, [&](int64_t n) {
+      Attempt changed = attempt;
+      changed.options.max_model_len = n * kBlockTokens;
+      return fits(changed);
+    });
+    if (blocks > 0) found.push_back(absl::StrCat("max_model_len ", blocks * kBlockTokens, " instead of ", options.max_model_len));
+  } else if (options.kv_cache_tokens != 0) {
+    Attempt changed = attempt;
+    changed.options.kv_cache_tokens = changed.options.kv_cache_bytes = -1;
+    if (fits(changed)) found.push_back("leaving the KV cache's size to the plan");
+  }
+  if (const int64_t tokens = LargestThat(options.max_num_batched_tokens / 2 / kBlockTokens,
+                                         [&](int64_t n) {
+                                           Attempt changed = attempt;
+                                           changed.options.max_num_batched_tokens = n * kBlockTokens;
+                                           return fits(changed);
+                                         }) * kBlockTokens;
+      tokens > 0) {
+    found.push_back(absl::StrCat("max_num_batched_tokens ", tokens, " instead of ", options.max_num_batched_tokens));
+  }
+  if (options.dtype == DType::kF32) {
+    Attempt changed = attempt;
+    SetDType(changed.spec.modules, DType::kF32, DType::kBF16);
+    changed.options.dtype = DType::kBF16;
+    if (fits(changed)) found.push_back("dtype bf16 instead of fp32");
+  }
+  if (options.device_map != "auto") {
+    Attempt changed = attempt;
+    changed.options.device_map = "auto";
+    if (fits(changed)) found.push_back("device_map auto");
+  }
+
+  if (fits(WithMemory(attempt, kMemoryFactorMax))) {
+    double least = 1, enough = kMemoryFactorMax;
+    while (enough / least > 1.005) {
+      const double middle = std::max(least * 1.001, (least + enough) / 2);
+      (fits(WithMemory(attempt, middle)) ? enough : least) = middle;
+    }
+    std::vector<int64_t> budgets;
+    for (const int64_t bytes : attempt.budgets.bytes) {
+      if (bytes > 0) budgets.push_back(bytes);
+    }
+    const bool equal = std::all_of(budgets.begin(), budgets.end(), [&](int64_t bytes) { return bytes == budgets[0]; });
+    found.push_back(equal ? absl::StrCat("a budget of ", FormatBytes(static_cast<int64_t>(static_cast<double>(budgets[0]) * enough) + 1),
+                                         budgets.size() > 1 ? " a device" : "", " instead of ", FormatBytes(budgets[0]))
+                          : absl::StrFormat("budgets %.2f times as large", enough));
+  }
+  const Device& last = attempt.devices.back();
+  if (last.kind != DeviceKind::kCpu && attempt.budgets.bytes.back() > 0) {
+    Attempt changed = attempt;
+    while (changed.devices.size() < kDevicesTriedMax) {
+      Device more = last;
+      more.id = last.id + static_cast<int>(changed.devices.size() - attempt.devices.size()) + 1;
+      changed.devices.push_back(more);
+      changed.budgets.bytes.push_back(attempt.budgets.bytes.back());
+      changed.budgets.is_given.push_back(attempt.budgets.is_given.back());
+      if (!fits(changed)) continue;
+      const size_t count = changed.devices.size() - attempt.devices.size();
+      found.push_back(absl::StrCat(count, " more ", count > 1 ? "devices" : "device", " like ", last.name));
+      break;
+    }
+  }
+  if (found.empty()) return "No single change would make it fit: it needs more or larger devices, and smaller settings";
+  return absl::StrCat("Any of these would make it fit: ", absl::StrJoin(found, "; "));
+}
+
+}  // namespace causeway

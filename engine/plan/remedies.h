@@ -1,0 +1,33 @@
+// What to say when a model does not fit: what is short, and which one change would make it fit.
+#ifndef CAUSEWAY_ENGINE_PLAN_REMEDIES_H_
+#define CAUSEWAY_ENGINE_PLAN_REMEDIES_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/plan/budgets.h"
+#include "engine/plan/layout.h"
+#include "engine/plan/plan.h"
+
+namespace causeway {
+
+bool Fits(const Layout& layout);
+
+// The modules concerned, the bytes short, and what they are made of. For a layout that does not fit.
+std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, const Layout& layout);
+
+struct Attempt {
+  ModelSpec spec;
+  std::vector<Device> devices;
+  Budgets budgets;
+  PlanOptions options;  // defaults filled in
+};
+
+// A sentence of single changes to `attempt` that make `fits` true, each the least that does: fewer tokens, another dtype,
+// smaller steps, another policy, larger budgets, more devices. Calls `fits` some hundred times at most.
+std::string FindRemedies(const Attempt& attempt, const std::function<bool(const Attempt&)>& fits);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_PLAN_REMEDIES_H_

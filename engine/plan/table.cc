@@ -1,0 +1,186 @@
+// The plan as a table for terminals and as JSON.
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "engine/base/limits.h"
+#include "engine/checkpoint/json.h"
+#include "engine/plan/plan.h"
+#include "engine/plan/units.h"
+
+namespace causeway {
+namespace {
+
+constexpr int kBarWidth = 32;
+
+struct Owner {
+  const char* name;
+  const char* glyph;
+  const char* color;
+  int64_t DevicePlan::* bytes;
+};
+constexpr Owner kOwners[] = {
+    {"weights", "█", "\033[34m", &DevicePlan::weights},
+    {"KV cache", "▓", "\033[32m", &DevicePlan::kv_cache},
+    {"activations", "▒", "\033[33m", &DevicePlan::activations},
+    {"reserve", "░", "\033[35m", &DevicePlan::reserve},
+    {"free", "·", "\033[2m", &DevicePlan::free},
+};
+constexpr char kPlain[] = "\033[0m";
+constexpr char kBold[] = "\033[1m";
+
+std::string Colored(const std::string& text, const char* color, bool on) { return on ? absl::StrCat(color, text, kPlain) : text; }
+
+// Cells of the bar that each owner gets: to the nearest, but at least one for whoever holds anything, exactly kBarWidth in all.
+std::vector<int> BarCells(const DevicePlan& device) {
+  std::vector<int> cells;
+  int sum = 0;
+  for (const Owner& owner : kOwners) {
+    const int64_t bytes = std::max<int64_t>(0, device.*owner.bytes);
+    const double exact = device.budget > 0 ? static_cast<double>(bytes) / static_cast<double>(device.budget) * kBarWidth : 0;
+    cells.push_back(std::max(bytes > 0 ? 1 : 0, static_cast<int>(exact + 0.5)));
+    sum += cells.back();
+  }
+  *std::max_element(cells.begin(), cells.end()) += kBarWidth - sum;
+  return cells;
+}
+
+std::string Bar(const DevicePlan& device, bool color) {
+  const std::vector<int> cells = BarCells(device);
+  std::string bar;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    std::string run;
+    for (int n = 0; n < cells[i]; ++n) run += kOwners[i].glyph;
+    if (!run.empty()) bar += Colored(run, kOwners[i].color, color);
+  }
+  return bar;
+}
+
+// "1234567" -> "1,234,567"
+std::string Grouped(int64_t n) {
+  const std::string digits = std::to_string(n);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text.push_back(',');
+    text.push_back(digits[i]);
+  }
+  return text;
+}
+
+int LayerCount(const Plan& plan) { return plan.segments.empty() ? 0 : plan.segments.back().last_unit - 2; }
+
+std::string CapacityLine(const Plan& plan) {
+  if (plan.kv_blocks == 0) return "No KV cache in this plan: weights alone, as device maps of the field count.";
+  const int64_t tokens = plan.kv_blocks * kBlockTokens;
+  const int64_t length = plan.options.max_model_len;
+  const int64_t blocks_each = (length + kBlockTokens - 1) / kBlockTokens;
+  const int64_t sequences = plan.kv_blocks / blocks_each;
+  std::string line = absl::StrCat("KV cache: ", Grouped(tokens), " tokens (", Grouped(plan.kv_blocks), " blocks of ", kBlockTokens, ", ",
+                                  FormatBytes(plan.kv_bytes_per_token), " a token): ", Grouped(sequences), " sequence",
+                                  sequences == 1 ? "" : "s", " of ", Grouped(length), " tokens");
+  const int64_t most = plan.options.max_num_seqs;
+  if (most > sequences) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(tokens / most));
+  return line + ".";
+}
+
+}  // namespace
+
+std::string PlanTable(const Plan& plan, bool color) {
+  // Header, then a row for each device; the last column is the bar.
+  std::vector<std::vector<std::string>> rows = {{"device", "holds"}};
+  for (const Owner& owner : kOwners) rows[0].push_back(owner.name);
+  rows[0].push_back("budget");
+  for (const DevicePlan& device : plan.devices) {
+    std::vector<std::string> row = {device.device.name, device.units.empty() ? "-" : UnitNames(LayerCount(plan), device.units)};
+    for (const Owner& owner : kOwners) row.push_back(device.*owner.bytes == 0 ? "-" : FormatBytes(device.*owner.bytes));
+    row.push_back(FormatBytes(device.budget));
+    rows.push_back(std::move(row));
+  }
+  std::vector<size_t> widths(rows[0].size(), 0);
+  for (const std::vector<std::string>& row : rows) {
+    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  }
+
+  std::string text = Colored(absl::StrCat(plan.model, ", ", DTypeName(plan.options.dtype), ", device_map ", plan.options.device_map),
+                             kBold, color);
+  text += "\n\n";
+  for (size_t r = 0; r < rows.size(); ++r) {
+    std::string line;
+    for (size_t c = 0; c < rows[r].size(); ++c) {
+      const std::string space(widths[c] - rows[r][c].size(), ' ');
+      absl::StrAppend(&line, c == 0 ? "" : "  ", c < 2 ? rows[r][c] + space : space + rows[r][c]);
+    }
+    if (r == 0) {
+      text += Colored(line, kBold, color) + "\n";
+    } else {
+      absl::StrAppend(&text, line, "  ", plan.devices[r - 1].budget > 0 ? Bar(plan.devices[r - 1], color) : "", "\n");
+    }
+  }
+  std::vector<std::string> legend;
+  for (const Owner& owner : kOwners) legend.push_back(absl::StrCat(Colored(owner.glyph, owner.color, color), " ", owner.name));
+  absl::StrAppend(&text, "\n", absl::StrJoin(legend, "   "), "\n");
+
+  std::vector<std::string> path;
+  for (const Segment& segment : plan.segments) {
+    std::vector<int> units;
+    for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units.push_back(unit);
+    path.push_back(absl::StrCat(plan.devices[segment.device].device.name, " (", UnitNames(LayerCount(plan), units), ")"));
+  }
+  if (path.size() > 1) absl::StrAppend(&text, "A step goes through ", absl::StrJoin(path, " → "), ".\n");
+  if (plan.tied_head_copied) text += "The head shares the embedding's weight and has a copy of it on its own device.\n";
+  absl::StrAppend(&text, CapacityLine(plan), "\n");
+  return text;
+}
+
+std::string PlanJson(const Plan& plan) {
+  using OrderedJson = nlohmann::ordered_json;
+  OrderedJson json;
+  json["model"] = plan.model;
+  json["policy"] = plan.options.device_map;
+  json["dtype"] = std::string(DTypeName(plan.options.dtype));
+  // Devices as the field's maps have them: numbers, or "cpu".
+  auto device_value = [](const std::string& key) -> OrderedJson {
+    if (!key.empty() && key.find_first_not_of("0123456789") == std::string::npos) return std::stoll(key);
+    return key;
+  };
+  json["device_map"] = OrderedJson::object();
+  for (const auto& [prefix, device] : plan.device_map) json["device_map"][prefix] = device_value(device);
+
+  json["devices"] = OrderedJson::array();
+  for (const DevicePlan& device : plan.devices) {
+    json["devices"].push_back({{"id", device_value(device.device.key())},
+                               {"name", device.device.name},
+                               {"model", device.device.model},
+                               {"budget", device.budget},
+                               {"weights", device.weights},
+                               {"kv_cache", device.kv_cache},
+                               {"activations", device.activations},
+                               {"reserve", device.reserve},
+                               {"free", device.free},
+                               {"holds", UnitNames(LayerCount(plan), device.units)}});
+  }
+  json["modules"] = OrderedJson::array();
+  for (const ModulePlacement& module : plan.modules) {
+    json["modules"].push_back({{"name", module.name}, {"bytes", module.bytes}, {"device", device_value(module.device)}, {"reason", module.reason}});
+  }
+  json["segments"] = OrderedJson::array();
+  for (const Segment& segment : plan.segments) {
+    json["segments"].push_back({{"device", plan.devices[segment.device].device.name},
+                                {"first_unit", segment.first_unit},
+                                {"last_unit", segment.last_unit}});
+  }
+  const int64_t blocks_each = (plan.options.max_model_len + kBlockTokens - 1) / kBlockTokens;
+  json["kv_cache"] = {{"tokens", plan.kv_blocks * kBlockTokens},
+                      {"blocks", plan.kv_blocks},
+                      {"bytes_per_token", plan.kv_bytes_per_token},
+                      {"max_model_len", plan.options.max_model_len},
+                      {"sequences_of_max_model_len", blocks_each > 0 ? plan.kv_blocks / blocks_each : 0}};
+  json["tied_head_copied"] = plan.tied_head_copied;
+  return json.dump(2);
+}
+
+}  // namespace causeway
