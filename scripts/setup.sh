@@ -32,7 +32,7 @@ root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 packages=(cmake ninja-build g++ make ccache mold pkg-config git ca-certificates python3 python3-pip
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev libre2-dev libssl-dev libc-ares-dev zlib1g-dev
   prometheus-cpp-dev libspdlog-dev libgtest-dev libgmock-dev libyaml-cpp-dev nlohmann-json3-dev libbenchmark-dev
-  libcpp-httplib-dev libgloo-dev libhwy-dev prometheus bible-kjv-text)
+  libcpp-httplib-dev libcli11-dev prometheus bible-kjv-text)
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)" = installed ] || missing+=("$p")

@@ -1,0 +1,165 @@
+#include <atomic>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
+#include "client/bench_report.h"
+#include "client/commands.h"
+#include "client/progress.h"
+
+namespace causeway {
+namespace {
+
+struct BenchFlags {
+  int requests = 64, prompt_tokens = 128, max_tokens = 32, concurrency = 0, shared_prefix = 0;
+  double rate = 0;
+  uint64_t seed = 0;
+  std::string output;
+};
+
+// Random token ids: the work depends on lengths, and random prompts share no prefix unless asked to.
+std::vector<v1::GenerateRequest> MakeRequests(const BenchFlags& flags, int64_t vocab_size) {
+  std::mt19937_64 random(flags.seed);
+  std::uniform_int_distribution<int32_t> id(0, static_cast<int32_t>(vocab_size - 1));
+  std::vector<int32_t> prefix(std::min(flags.shared_prefix, flags.prompt_tokens));
+  for (int32_t& token : prefix) token = id(random);
+  std::vector<v1::GenerateRequest> requests(flags.requests);
+  for (v1::GenerateRequest& request : requests) {
+    auto& ids = *request.mutable_tokens()->mutable_ids();
+    ids.Add(prefix.begin(), prefix.end());
+    while (ids.size() < flags.prompt_tokens) ids.Add(id(random));
+    request.mutable_sampling()->set_temperature(0);
+    request.mutable_stop()->set_max_tokens(flags.max_tokens);
+    request.mutable_stop()->set_ignore_eos(true);
+    request.mutable_output()->set_token_ids(true);  // counts tokens, which text does not
+  }
+  return requests;
+}
+
+BenchSample Send(Client& client, const v1::GenerateRequest& request) {
+  BenchSample sample;
+  const absl::Time start = absl::Now();
+  double last = 0;
+  const absl::Status status = client.GenerateStream(request, [&](const v1::GenerateStreamResponse& event) {
+    const double now = absl::ToDoubleSeconds(absl::Now() - start);
+    if (event.has_accepted()) sample.prompt_tokens = event.accepted().prompt_tokens();
+    if (event.has_delta() && event.delta().token_ids_size() > 0) {
+      if (sample.output_tokens == 0) {
+        sample.first_token_seconds = now;
+      } else {
+        sample.gaps_seconds.push_back(now - last);
+      }
+      sample.output_tokens += event.delta().token_ids_size();
+      last = now;
+    }
+    return true;
+  });
+  sample.end_seconds = last;
+  sample.ok = status.ok();
+  sample.error = std::string(status.message());
+  return sample;
+}
+
+// A Poisson process: exponential gaps; independent of how fast the answers come.
+std::vector<double> Arrivals(const BenchFlags& flags) {
+  std::mt19937_64 random(flags.seed + 1);
+  std::exponential_distribution<double> gap(flags.rate);
+  std::vector<double> arrivals(flags.requests);
+  double at = 0;
+  for (double& arrival : arrivals) {
+    arrival = at;
+    at += gap(random);
+  }
+  return arrivals;
+}
+
+int RunBench(Client& client, BenchFlags flags) {
+  const absl::StatusOr<v1::GetModelResponse> model = client.GetModel({.timeout = absl::Seconds(10)});
+  if (!model.ok()) return Fail(model.status());
+  if (flags.prompt_tokens + flags.max_tokens > model->max_model_len()) {
+    return Fail(absl::InvalidArgumentError(absl::StrCat("--prompt-tokens ", flags.prompt_tokens, " and --max-tokens ", flags.max_tokens,
+                                                        " are more than the ", model->max_model_len(), " tokens the daemon serves")));
+  }
+  const std::vector<v1::GenerateRequest> requests = MakeRequests(flags, model->vocab_size());
+  const bool poisson = flags.rate > 0;
+  const std::vector<double> arrivals = poisson ? Arrivals(flags) : std::vector<double>();
+  // At a rate, each request has its own thread, so that a slow answer delays no arrival.
+  const int threads_wanted = poisson ? flags.requests : std::min(flags.concurrency, flags.requests);
+  std::cerr << absl::StrFormat("%s at %s: %d requests of %d + %d tokens, %s\n", model->name(), client.address(), flags.requests,
+                               flags.prompt_tokens, flags.max_tokens,
+                               poisson ? absl::StrFormat("%.2f requests/s (Poisson)", flags.rate)
+                                       : absl::StrFormat("%d at once", flags.concurrency));
+
+  std::vector<BenchSample> samples(requests.size());
+  Progress progress("requests", flags.requests);
+  std::atomic<int> next = 0;
+  const absl::Time start = absl::Now();
+  const auto work = [&] {
+    for (int i; (i = next++) < flags.requests;) {
+      if (poisson) absl::SleepFor(start + absl::Seconds(arrivals[i]) - absl::Now());
+      samples[i] = Send(client, requests[i]);
+      progress.Add(1);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int t = 0; t < threads_wanted; ++t) threads.emplace_back(work);
+  for (std::thread& thread : threads) thread.join();
+  const double duration = absl::ToDoubleSeconds(absl::Now() - start);
+  progress.Finish();
+
+  nlohmann::json report = BenchReport(samples, duration);
+  report["model"] = model->name();
+  report["prompt_tokens"] = flags.prompt_tokens;
+  report["max_tokens"] = flags.max_tokens;
+  report["shared_prefix_tokens"] = flags.shared_prefix;
+  if (poisson) {
+    report["request_rate"] = flags.rate;
+  } else {
+    report["max_concurrency"] = flags.concurrency;
+  }
+  std::cout << BenchTable(report);
+  if (!flags.output.empty()) {
+    std::ofstream file(flags.output);
+    file << report.dump(2) << "\n";
+    if (!file.flush()) return Fail(absl::DataLossError(absl::StrCat("cannot write ", flags.output)));
+  }
+  for (const BenchSample& sample : samples) {
+    if (!sample.ok) return Fail(absl::InternalError(absl::StrCat(report["failed"].dump(), " requests failed; the first: ", sample.error)));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void AddBench(CLI::App& app, Globals& globals) {
+  CLI::App* command = app.add_subcommand("bench", "Measures throughput and latencies under load");
+  auto flags = std::make_shared<BenchFlags>();
+  command->add_option("--requests,--num-prompts", flags->requests, "How many")->check(CLI::Range(1, 1000000))->capture_default_str();
+  command->add_option("--prompt-tokens", flags->prompt_tokens, "Random tokens of each prompt")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--max-tokens", flags->max_tokens, "Tokens each generates")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--shared-prefix", flags->shared_prefix, "Of the prompt, tokens that all share")->check(CLI::NonNegativeNumber);
+  CLI::Option* rate = command->add_option("--rate", flags->rate, "Requests a second, Poisson arrivals")->check(CLI::PositiveNumber);
+  command->add_option("--concurrency", flags->concurrency, "Requests at once (default 8 without --rate)")->check(CLI::Range(1, 4096))->excludes(rate);
+  command->add_option("--seed", flags->seed, "Of prompts and arrivals");
+  command->add_option("--output", flags->output, "Writes the figures as JSON");
+  command->callback([flags, &globals] {
+    if (flags->rate == 0 && flags->concurrency == 0) flags->concurrency = 8;
+    globals.run = [flags, &globals] {
+      Client client(globals.server);
+      return RunBench(client, *flags);
+    };
+  });
+}
+
+}  // namespace causeway

@@ -1,0 +1,85 @@
+#include "client/options.h"
+
+#include <utility>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace causeway {
+
+void SamplingFlags::AddTo(CLI::App& app) {
+  const char group[] = "Sampling and stopping (what is left out is the model's default)";
+  app.add_option("--max-tokens", max_tokens, "Tokens to generate at most")->group(group);
+  app.add_option("--min-tokens", min_tokens, "No end before this many tokens")->group(group);
+  app.add_option("--temperature", temperature, "0 is greedy; up to 2")->group(group);
+  app.add_option("--top-k", top_k, "Only the K likeliest tokens; 0 is all")->group(group);
+  app.add_option("--top-p", top_p, "Only the likeliest tokens of this total probability, (0, 1]")->group(group);
+  app.add_option("--min-p", min_p, "Only tokens at least this likely beside the likeliest, [0, 1]")->group(group);
+  app.add_option("--repetition-penalty", repetition_penalty, "Above 1: less of what was there")->group(group);
+  app.add_option("--presence-penalty", presence_penalty, "[-2, 2], for tokens already generated")->group(group);
+  app.add_option("--frequency-penalty", frequency_penalty, "[-2, 2], for each time a token was generated")->group(group);
+  app.add_option("--logit-bias", logit_bias, "ID:BIAS, within +-100; may be given again")->group(group);
+  app.add_option("--seed", seed, "Equal seeds give equal text")->group(group);
+  app.add_option("--n", n, "Choices, 1 to 16")->group(group);
+  app.add_option("--stop", stop, "Ends at this text; may be given again")->group(group);
+  app.add_option("--stop-id", stop_ids, "Ends at this token id; may be given again")->group(group);
+  app.add_flag("--ignore-eos", ignore_eos, "Goes on past the model's end-of-sequence tokens")->group(group);
+  app.add_flag("--include-stop", include_stop, "Leaves the stop text in the output")->group(group);
+  app.add_option("--model", model, "Name of the model; must be the one served");
+  app.add_option("--cache-salt", cache_salt, "Shares cached prefixes only with requests of the same salt");
+  app.add_option("--priority", priority, "Higher goes first");
+  app.add_option("--timeout", timeout_seconds, "Gives up after this many seconds");
+}
+
+absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
+  v1::SamplingOptions& sampling = *request.mutable_sampling();
+  if (temperature) sampling.set_temperature(*temperature);
+  if (top_k) sampling.set_top_k(*top_k);
+  if (top_p) sampling.set_top_p(*top_p);
+  if (min_p) sampling.set_min_p(*min_p);
+  if (repetition_penalty) sampling.set_repetition_penalty(*repetition_penalty);
+  if (presence_penalty) sampling.set_presence_penalty(*presence_penalty);
+  if (frequency_penalty) sampling.set_frequency_penalty(*frequency_penalty);
+  if (seed) sampling.set_seed(*seed);
+  if (n) sampling.set_n(*n);
+  for (const std::string& entry : logit_bias) {
+    const std::pair<std::string, std::string> parts = absl::StrSplit(entry, absl::MaxSplits(':', 1));
+    int32_t id;
+    float bias;
+    if (!absl::SimpleAtoi(parts.first, &id) || !absl::SimpleAtof(parts.second, &bias)) {
+      return absl::InvalidArgumentError(absl::StrCat("--logit-bias \"", entry, "\": expected ID:BIAS, for example 42:-100"));
+    }
+    (*sampling.mutable_logit_bias())[id] = bias;
+  }
+  v1::StopOptions& stops = *request.mutable_stop();
+  if (max_tokens) stops.set_max_tokens(*max_tokens);
+  if (min_tokens) stops.set_min_tokens(*min_tokens);
+  for (const std::string& text : stop) stops.add_strings(text);
+  for (const int32_t id : stop_ids) stops.add_token_ids(id);
+  if (ignore_eos) stops.set_ignore_eos(true);
+  if (include_stop) stops.set_include_stop(true);
+  request.set_model(model);
+  request.set_cache_salt(cache_salt);
+  request.set_priority(priority);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const std::string& text) {
+  std::vector<int32_t> ids;
+  for (absl::string_view part : absl::StrSplit(text, absl::ByAnyChar(", \n\t"), absl::SkipEmpty())) {
+    int32_t id;
+    if (!absl::SimpleAtoi(part, &id) || id < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", part, "\" is no token id; expected ids as in 12,7,99"));
+    }
+    ids.push_back(id);
+  }
+  if (ids.empty()) return absl::InvalidArgumentError("no token ids; expected ids as in 12,7,99");
+  return ids;
+}
+
+}  // namespace causeway

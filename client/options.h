@@ -1,0 +1,42 @@
+// What the command line says, and its way into a request.
+#ifndef CAUSEWAY_CLIENT_OPTIONS_H_
+#define CAUSEWAY_CLIENT_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "causeway/v1/generation.pb.h"
+
+namespace CLI {
+class App;
+}
+
+namespace causeway {
+
+struct SamplingFlags {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int32_t> top_k, n;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> logit_bias;  // "ID:BIAS"
+  std::optional<int64_t> max_tokens, min_tokens;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_ids;
+  bool ignore_eos = false, include_stop = false;
+  std::string model, cache_salt;
+  int32_t priority = 0;
+  double timeout_seconds = 0;  // 0: none
+
+  void AddTo(CLI::App& app);
+  // Only what was given: the rest is the model's default. InvalidArgument for a malformed bias.
+  absl::Status Fill(v1::GenerateRequest& request) const;
+};
+
+// "1,2,3" -> ids. InvalidArgument names what is no token id.
+absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const std::string& text);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_CLIENT_OPTIONS_H_
