@@ -1,0 +1,31 @@
+// One golden fixture: a tiny checkpoint and what transformers computed from it (make_golden.py).
+#ifndef CAUSEWAY_TESTS_GOLDEN_GOLDEN_H_
+#define CAUSEWAY_TESTS_GOLDEN_GOLDEN_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace causeway {
+
+struct GoldenCase {
+  std::vector<int32_t> prompt;
+  std::vector<int32_t> tokens;  // 64 greedy ones
+  std::vector<float> logits;    // [prompt, vocab]
+};
+
+struct Golden {
+  std::string name;
+  std::string folder;
+  std::vector<GoldenCase> cases;
+};
+
+// Names of the folders under tests/golden/models, sorted.
+std::vector<std::string> GoldenNames();
+absl::StatusOr<Golden> LoadGolden(const std::string& name);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_TESTS_GOLDEN_GOLDEN_H_

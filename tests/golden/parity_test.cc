@@ -1,0 +1,147 @@
+// The engine against transformers, to the token: every fixture alone, batched, chunked, prefix-cached, preempted, and split.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "tests/golden/golden.h"
+#include "tests/support/test_engine.h"
+
+namespace causeway {
+namespace {
+
+class ParityTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    absl::StatusOr<Golden> golden = LoadGolden(GetParam());
+    ASSERT_TRUE(golden.ok()) << golden.status();
+    golden_ = *std::move(golden);
+    options_.model = golden_.folder;
+    options_.devices = "cpu";
+    options_.dtype = "fp32";
+    options_.plan.max_num_seqs = 8;
+    options_.plan.max_num_batched_tokens = 512;
+    options_.plan.kv_cache_tokens = 2048;
+    // The position limit of some fixtures is below the longest sequence: rope goes on beyond it.
+    options_.plan.max_model_len = 144;
+    options_.executor.cpu_threads = 2;
+  }
+
+  std::vector<GenerationRequest> Requests(const std::string& tag = "") const {
+    std::vector<GenerationRequest> requests;
+    for (size_t i = 0; i < golden_.cases.size(); ++i) {
+      requests.push_back(GreedyRequest(absl::StrCat(tag, i), golden_.cases[i].prompt, golden_.cases[i].tokens.size()));
+    }
+    return requests;
+  }
+
+  void ExpectGolden(const std::vector<std::shared_ptr<CollectingSink>>& sinks) const {
+    for (size_t i = 0; i < sinks.size(); ++i) {
+      EXPECT_TRUE(sinks[i]->end.status.ok()) << sinks[i]->end.status;
+      EXPECT_EQ(sinks[i]->choices[0].tokens, golden_.cases[i % golden_.cases.size()].tokens) << "prompt " << i;
+    }
+  }
+
+  Golden golden_;
+  EngineOptions options_;
+};
+
+TEST_P(ParityTest, LogitsOfThePromptAreWithinOneTenThousandth) {
+  for (const bool reference : {false, true}) {
+    options_.executor.reference_ops = reference;
+    absl::StatusOr<PlacedModel> placed = PlaceModel(options_);
+    ASSERT_TRUE(placed.ok()) << placed.status();
+    auto executor = MakeExecutor(placed->spec, *placed->checkpoint, placed->plan, options_.executor, nullptr);
+    ASSERT_TRUE(executor.ok()) << executor.status();
+    for (size_t i = 0; i < golden_.cases.size(); ++i) {
+      const GoldenCase& golden = golden_.cases[i];
+      StepPlan plan;
+      plan.step = i + 1;
+      plan.tokens = plan.prefill_tokens = golden.prompt.size();
+      auto start = std::make_shared<SequenceStart>();
+      start->tokens = golden.prompt;
+      start->prompt_tokens = golden.prompt.size();
+      StepSequence sequence;
+      sequence.sequence = i + 1;
+      sequence.tokens = golden.prompt;
+      for (size_t b = 0; b * 16 < golden.prompt.size(); ++b) sequence.block_table.push_back(b + 3);
+      sequence.all_logits = true;
+      sequence.start = start;
+      plan.sequences.push_back(sequence);
+      (*executor)->Run(plan);
+      const StepResult result = (*executor)->Wait();
+      ASSERT_TRUE(result.status.ok()) << result.status;
+      ASSERT_EQ(result.logits.size(), 1u);
+      ASSERT_EQ(result.logits[0].size(), golden.logits.size());
+      double worst = 0;
+      for (size_t j = 0; j < golden.logits.size(); ++j) {
+        worst = std::max(worst, static_cast<double>(std::abs(result.logits[0][j] - golden.logits[j])));
+      }
+      EXPECT_LE(worst, 1e-4) << "prompt " << i << (reference ? ", reference" : ", fused");
+    }
+  }
+}
+
+TEST_P(ParityTest, AloneAndBatched) {
+  options_.prefix_cache = false;
+  auto engine = MakeTestEngine(options_);
+  for (GenerationRequest& request : Requests()) {
+    const size_t i = request.request_id[0] - '0';
+    const auto sinks = GenerateAll(*engine, {request});
+    EXPECT_EQ(sinks[0]->choices[0].tokens, golden_.cases[i].tokens) << "prompt " << i;
+  }
+  ExpectGolden(GenerateAll(*engine, Requests("batched")));
+}
+
+TEST_P(ParityTest, Chunked) {
+  options_.plan.max_num_batched_tokens = 11;
+  auto engine = MakeTestEngine(options_);
+  ExpectGolden(GenerateAll(*engine, Requests()));
+}
+
+TEST_P(ParityTest, PrefixCached) {
+  auto engine = MakeTestEngine(options_);
+  ExpectGolden(GenerateAll(*engine, Requests("first")));
+  const auto again = GenerateAll(*engine, Requests("second"));
+  ExpectGolden(again);
+  EXPECT_EQ(again[3]->end.cached_tokens, 64);  // four full blocks of the 70
+  EXPECT_GT(engine->Stats().prefix_hit_tokens, 0);
+}
+
+TEST_P(ParityTest, Preempted) {
+  // Four sequences of up to 134 tokens in room for one and a half of them.
+  options_.plan.kv_cache_tokens = 208;
+  auto engine = MakeTestEngine(options_);
+  ExpectGolden(GenerateAll(*engine, Requests()));
+  EXPECT_GT(engine->Stats().preemptions, 0);
+}
+
+TEST_P(ParityTest, SplitOverDevices) {
+  for (const int devices : {1, 2, 4}) {
+    for (const std::string map : {"auto", "balanced"}) {
+      options_.devices = absl::StrCat("simulated:", devices, "x64MiB");
+      options_.plan.device_map = map;
+      auto engine = MakeTestEngine(options_);
+      if (map == "auto") EXPECT_EQ(engine->model().plan.segments.size(), static_cast<size_t>(devices));
+      SCOPED_TRACE(absl::StrCat(devices, " devices, ", map));
+      ExpectGolden(GenerateAll(*engine, Requests()));
+    }
+  }
+}
+
+TEST_P(ParityTest, ReferenceOperations) {
+  options_.executor.reference_ops = true;
+  auto engine = MakeTestEngine(options_);
+  ExpectGolden(GenerateAll(*engine, Requests()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, ParityTest, testing::ValuesIn(GoldenNames()),
+                         [](const auto& info) { return absl::StrReplaceAll(info.param, {{"-", "_"}}); });
+
+}  // namespace
+}  // namespace causeway
