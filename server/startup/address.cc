@@ -1,0 +1,62 @@
+#include "server/startup/address.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace causeway {
+
+std::string Address::ToString() const {
+  return absl::StrContains(host, ':') ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
+}
+
+absl::StatusOr<Address> ParseAddress(absl::string_view text) {
+  const absl::Status wrong = absl::InvalidArgumentError(absl::StrCat(
+      "expected HOST:PORT with a port in [0, 65535], such as 127.0.0.1:50051 or [::1]:0, got \"", absl::CEscape(text.substr(0, 100)), "\""));
+  const size_t colon = text.rfind(':');
+  if (colon == absl::string_view::npos) return wrong;
+  absl::string_view host = text.substr(0, colon);
+  if (absl::StartsWith(host, "[") && absl::EndsWith(host, "]")) {
+    host = host.substr(1, host.size() - 2);
+  } else if (absl::StrContains(host, ':')) {
+    return wrong;
+  }
+  Address address;
+  if (host.empty() || !absl::SimpleAtoi(text.substr(colon + 1), &address.port) || address.port < 0 || address.port > 65535) return wrong;
+  address.host = std::string(host);
+  return address;
+}
+
+std::string ListenFailure(const Address& address) {
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  if (int error = getaddrinfo(address.host.c_str(), absl::StrCat(address.port).c_str(), &hints, &found); error != 0) {
+    return absl::StrCat("the host \"", address.host, "\" is unknown: ", gai_strerror(error));
+  }
+  std::string why = "the listener could not be opened";
+  for (addrinfo* a = found; a != nullptr; a = a->ai_next) {
+    const int fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
+    if (fd < 0) continue;
+    const int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, 1) != 0) {
+      const int error = errno;
+      why = error == EADDRINUSE ? absl::StrCat("port ", address.port, " is in use by another program") : std::strerror(error);
+    }
+    close(fd);
+  }
+  freeaddrinfo(found);
+  return why;
+}
+
+}  // namespace causeway

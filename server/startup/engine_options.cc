@@ -1,0 +1,92 @@
+#include "server/startup/engine_options.h"
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/status.h"
+#include "engine/checkpoint/json.h"
+#include "engine/plan/device.h"
+
+namespace causeway {
+namespace {
+
+constexpr size_t kDeviceMapBytesMax = 16 << 20;  // MiniMax-M2 spelt out expert by expert is below 3 MB
+
+absl::Status Wrong(const LoadedConfig& loaded, const std::string& path, absl::string_view message) {
+  return absl::InvalidArgumentError(absl::StrCat(loaded.Where(path), ": ", message));
+}
+
+// {"model.layers.0": 0, "lm_head": "cpu"}
+absl::StatusOr<std::map<std::string, std::string>> DeviceMapFromJson(const Json& json) {
+  if (!json.is_object() || json.empty()) {
+    return absl::InvalidArgumentError("expected a JSON object of module prefixes to devices, such as {\"model.layers.0\": 0}");
+  }
+  std::map<std::string, std::string> map;
+  for (const auto& [module, device] : json.items()) {
+    if (device.is_number_integer()) {
+      map[module] = device.dump();
+    } else if (device.is_string()) {
+      map[module] = device.get<std::string>();
+    } else {
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", module, "\": expected a device (0, \"cuda:0\", \"cpu\", \"disk\"), got ", std::string(JsonExcerpt(device))));
+    }
+  }
+  return map;
+}
+
+absl::Status SetDeviceMap(const std::string& text, PlanOptions* plan) {
+  if (!absl::StartsWith(text, "{") && !absl::EndsWith(text, ".json") && !absl::StrContains(text, '/')) {
+    plan->device_map = text;  // a strategy or one device; the planner knows which there are
+    return absl::OkStatus();
+  }
+  Json json;
+  if (absl::StartsWith(text, "{")) {
+    CAUSEWAY_ASSIGN_OR_RETURN(json, ParseJson(text, "the device map"));
+  } else {
+    CAUSEWAY_ASSIGN_OR_RETURN(json, ReadJsonFile(text, kDeviceMapBytesMax));
+  }
+  CAUSEWAY_ASSIGN_OR_RETURN(plan->custom_map, DeviceMapFromJson(json));
+  plan->device_map = "custom";
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
+  const v1::Config& config = loaded.config;
+  EngineOptions options;
+  options.model = config.model().path();
+  options.dtype = config.model().dtype();
+  options.devices = config.placement().devices();
+  options.queue_max = config.batching().queue_limit();
+  options.prefix_cache = config.batching().prefix_cache();
+  options.executor.cpu_threads = static_cast<int>(config.execution().cpu_threads());
+  options.executor.reference_ops = config.execution().reference_ops();
+
+  PlanOptions& plan = options.plan;
+  plan.max_model_len = config.batching().max_model_len();
+  plan.max_num_seqs = config.batching().max_num_seqs();
+  plan.max_num_batched_tokens = config.batching().max_num_batched_tokens();
+  plan.kv_cache_tokens = config.batching().kv_cache_tokens();
+  if (const std::string& text = config.batching().kv_cache_bytes(); !text.empty()) {
+    if (plan.kv_cache_tokens >= 0) {
+      return Wrong(loaded, "batching.kv_cache_bytes",
+                   absl::StrCat("set together with ", loaded.Where("batching.kv_cache_tokens"), "; set one of the two"));
+    }
+    auto bytes = ParseBytes(text);
+    if (!bytes.ok()) return Wrong(loaded, "batching.kv_cache_bytes", bytes.status().message());
+    plan.kv_cache_bytes = *bytes;
+  }
+  if (const std::string& text = config.placement().max_memory(); !text.empty()) {
+    auto budgets = ParseMaxMemory(text);
+    if (!budgets.ok()) return Wrong(loaded, "placement.max_memory", budgets.status().message());
+    plan.max_memory = *std::move(budgets);
+  }
+  if (absl::Status status = SetDeviceMap(config.placement().device_map(), &plan); !status.ok()) {
+    return Wrong(loaded, "placement.device_map", status.message());
+  }
+  return options;
+}
+
+}  // namespace causeway
