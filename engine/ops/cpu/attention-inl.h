@@ -1,0 +1,336 @@
+// Attention over the paged cache. A task is a tile of queries (tokens times the heads that share a key-value head) against
+// a range of keys, taken kStep at a time: keys and values are packed into panels once for all queries of the tile, scores
+// and outputs are then two small matrix products by the linears' tile, and the softmax is computed online in fp32.
+
+#include <omp.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace causeway::cpu::CAUSEWAY_ISA {
+
+constexpr int64_t kStep = kTilePanels * kPanel;   // keys
+static_assert(kStep % kBlockTokens == 0 && kAttentionSplit % kStep == 0);
+constexpr float kMinusInfinity = -1e30f;  // finite, so that differences of it are 0 and not NaN
+
+CAUSEWAY_INLINE int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+#if defined(__AVX512F__)
+// to[i][j] = from[j][i], 16 x 16 words; strides in words.
+CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to, int64_t to_stride) {
+  __m512i a[16], b[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(from + i * from_stride);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+    b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // a[4 i + k]: column 4 l + k of rows 4 i to 4 i + 3, in 128-bit lane l
+    a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
+    a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
+    a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
+    a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) {
+    const __m512i p = _mm512_shuffle_i32x4(a[k], a[4 + k], 0x88), q = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0x88);
+    const __m512i r = _mm512_shuffle_i32x4(a[k], a[4 + k], 0xdd), s = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0xdd);
+    _mm512_storeu_si512(to + k * to_stride, _mm512_shuffle_i32x4(p, q, 0x88));
+    _mm512_storeu_si512(to + (8 + k) * to_stride, _mm512_shuffle_i32x4(p, q, 0xdd));
+    _mm512_storeu_si512(to + (4 + k) * to_stride, _mm512_shuffle_i32x4(r, s, 0x88));
+    _mm512_storeu_si512(to + (12 + k) * to_stride, _mm512_shuffle_i32x4(r, s, 0xdd));
+  }
+}
+#endif
+
+// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units.
+template <class T>
+CAUSEWAY_INLINE void PackKeys(const T* keys, int64_t head_dim, Word* panel, int64_t lane) {
+  constexpr int64_t kPerUnit = 4 / sizeof(T);
+  const int64_t units = head_dim / kPerUnit;
+  if (head_dim % kPerUnit == 0) {
+    const Word* words = reinterpret_cast<const Word*>(keys);
+    int64_t u = 0;
+#if defined(__AVX512F__)
+    for (; u + 16 <= units; u += 16) Transpose16(words + u, units, panel + u * kPanel + lane, kPanel);
+#endif
+    for (; u < units; ++u) {
+      for (int64_t i = 0; i < kBlockTokens; ++i) panel[u * kPanel + lane + i] = words[i * units + u];
+    }
+    return;
+  }
+  for (int64_t i = 0; i < kBlockTokens; ++i) {  // an odd number of 16-bit values: the last unit is half empty
+    for (int64_t u = 0; u <= units; ++u) {
+      Word word = 0;
+      memcpy(&word, keys + i * head_dim + u * kPerUnit, u < units ? 4 : sizeof(T));
+      panel[u * kPanel + lane + i] = word;
+    }
+  }
+}
+
+// The first `count` values of a block, [16, head_dim], into units [unit, ...) of panels of outputs; the other units' values
+// are zero (nothing was written there: they may hold anything).
+template <class T>
+CAUSEWAY_INLINE void PackValues(const T* values, int64_t head_dim, int64_t count, Word* panels, int64_t panel_words,
+                                int64_t unit) {
+  constexpr int64_t kPerUnit = 4 / sizeof(T);
+  for (int64_t key = 0; key < kBlockTokens; key += kPerUnit, ++unit) {
+    const T* row = values + key * head_dim;
+    for (int64_t d0 = 0; d0 < head_dim; d0 += kPanel) {
+      Word* to = panels + d0 / kPanel * panel_words + unit * kPanel;
+      const int64_t n = head_dim - d0 < kPanel ? head_dim - d0 : kPanel;
+      if (key >= count) {
+        memset(to, 0, n * 4);
+      } else if constexpr (sizeof(T) == 4) {
+        memcpy(to, row + d0, n * 4);
+      } else {
+        const T* next = row + head_dim;
+        const bool pair = key + 1 < count;
+        int64_t i = 0;
+        for (; i + W <= n; i += W) {
+          const U low = __builtin_convertvector(*reinterpret_cast<const HUnaligned*>(row + d0 + i), U);
+          const U high = pair ? __builtin_convertvector(*reinterpret_cast<const HUnaligned*>(next + d0 + i), U) : U{};
+          Store(reinterpret_cast<float*>(to + i), (F)(low | (high << 16)));
+        }
+        for (; i < n; ++i) to[i] = row[d0 + i].bits | (pair ? static_cast<Word>(next[d0 + i].bits) << 16 : 0);
+      }
+    }
+  }
+}
+
+// The state of a tile's softmax: for each row its maximum, its sum, and its outputs not yet divided by the sum.
+struct Softmax {
+  float *max, *sum, *out;
+  int64_t ld;  // of out
+};
+
+// Scores of one row against a step's keys, of which [first, last) count: updates the row's state, rescales its outputs and
+// leaves the probabilities in `p`, as x of the tile that multiplies them with the values.
+template <class Kind>
+CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, int64_t first, int64_t last, int64_t row, Softmax& state,
+                                int64_t width, Word* p) {
+  using T = typename Kind::T;
+  float values[kStep];
+  const F ramp = Ramp();
+  F largest = Set(kMinusInfinity);
+  for (int64_t i = 0; i < kStep; i += W) {
+    const F lane = ramp + static_cast<float>(i);
+    const F s = Load(scores + i) * scale;
+    const F kept = (lane >= static_cast<float>(first)) & (lane < static_cast<float>(last)) ? s : Set(kMinusInfinity);
+    Store(values + i, kept);
+    largest = Max(largest, kept);
+  }
+  const float old_max = state.max[row];
+  const float step_max = MaxOf(largest);
+  const float new_max = old_max > step_max ? old_max : step_max;
+  F sum{};
+  for (int64_t i = 0; i < kStep; i += W) {
+    F e = Exp(Load(values + i) - new_max);
+    if (first > 0 || last < kStep) {  // in a row without keys so far, e^0 stands for what is left out
+      const F lane = ramp + static_cast<float>(i);
+      e = (lane >= static_cast<float>(first)) & (lane < static_cast<float>(last)) ? e : F{};
+    }
+    sum += e;
+    if constexpr (sizeof(T) == 2 && Kind::kWords == 1) {
+      Store(reinterpret_cast<Bf16*>(p) + i, e);
+    } else {
+      Store(reinterpret_cast<float*>(p) + i, e);
+    }
+  }
+  if (new_max > old_max) {
+    const float rescale = Exp(Set(old_max - new_max))[0];
+    state.sum[row] *= rescale;
+    float* out = state.out + row * state.ld;
+    for (int64_t i = 0; i < width; i += W) Store(out + i, Load(out + i) * rescale);
+    state.max[row] = new_max;
+  }
+  state.sum[row] += Sum(sum);
+}
+
+// into += from, one row, two softmaxes over disjoint keys.
+CAUSEWAY_INLINE void MergeRow(float* max, float* sum, float* out, float from_max, float from_sum, const float* from_out,
+                              int64_t width) {
+  const float m = *max > from_max ? *max : from_max;
+  const float mine = *sum == 0 ? 0 : Exp(Set(*max - m))[0], theirs = from_sum == 0 ? 0 : Exp(Set(from_max - m))[0];
+  *max = m;
+  *sum = *sum * mine + from_sum * theirs;
+  for (int64_t i = 0; i < width; ++i) out[i] = out[i] * mine + from_out[i] * theirs;
+}
+
+template <class T>
+CAUSEWAY_INLINE void StoreOutput(const float* out, float sum, T* to, int64_t width) {
+  const float inverse = 1.0f / sum;
+  int64_t i = 0;
+  for (; i + W <= width; i += W) Store(to + i, Load(out + i) * inverse);
+  for (; i < width; ++i) StoreFirst(to + i, Set(out[i] * inverse), 1);
+}
+
+template <class Kind>
+struct AttentionWork {
+  using T = typename Kind::T;
+  static constexpr int64_t kPerUnit = 4 / sizeof(T);
+  static constexpr int64_t kValueUnits = kStep / kPerUnit;
+
+  const AttentionArgs& a;
+  int64_t group, units, width;  // heads of a group; units of head_dim; head_dim rounded up to whole panels
+  Word *q, *p, *keys, *values;
+  float* scores;
+  Softmax step, total;
+
+  explicit AttentionWork(const AttentionArgs& args) : a(args) {
+    group = a.heads / a.kv_heads;
+    units = UnitsOf(a.element, a.head_dim);
+    width = RoundUp(a.head_dim, kPanel);
+    const int64_t n = a.row_max;
+    const int64_t words = n * units * Kind::kWords + n * kValueUnits * Kind::kWords + kStep * units +
+                          kValueUnits * width + n * kStep + 2 * n * (width + 2);
+    Word* at = static_cast<Word*>(Scratch((words + 8 * 16) * 4));
+    auto take = [&at](int64_t count) {
+      Word* taken = at;
+      at += RoundUp(count, 16);
+      return taken;
+    };
+    q = take(n * units * Kind::kWords);
+    p = take(n * kValueUnits * Kind::kWords);
+    keys = take(kStep * units);
+    values = take(kValueUnits * width);
+    scores = reinterpret_cast<float*>(take(n * kStep));
+    auto take_softmax = [&] {
+      float* floats = reinterpret_cast<float*>(take(n * (width + 2)));
+      return Softmax{.max = floats + n * width, .sum = floats + n * (width + 1), .out = floats, .ld = width};
+    };
+    step = take_softmax();
+    total = take_softmax();
+    memset(values, 0, kValueUnits * width * 4);  // the lanes beyond head_dim stay so
+  }
+
+  void Reset(Softmax& s, int64_t rows) {
+    memset(s.out, 0, rows * width * sizeof(float));
+    for (int64_t r = 0; r < rows; ++r) {
+      s.max[r] = kMinusInfinity;
+      s.sum[r] = 0;
+    }
+  }
+
+  // C [rows, 32 * panels] (+)= X times panels, over tiles of the right height.
+  void Multiply(int64_t rows, const Word* x, int64_t ldx, const Word* w, int64_t panels, int64_t panel_words, int64_t n,
+                float* c, int64_t ldc, bool accumulate) {
+    const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+    for (int64_t panel = 0; panel < panels; panel += kTilePanels) {
+      const int64_t count = panels - panel < kTilePanels ? panels - panel : kTilePanels;
+      for (int64_t t = 0; t < tiles; ++t) {
+        const int64_t first = rows * t / tiles, last = rows * (t + 1) / tiles;
+        Tile<Kind>(last - first, count, x + first * ldx, ldx, w + panel * panel_words, panel_words, n,
+                   c + first * ldc + panel * kPanel, ldc, accumulate);
+      }
+    }
+  }
+
+  // Keys [begin, end) of a sequence for all rows of the task; `begin` is a multiple of kBlockTokens.
+  void Range(const AttentionTask& task, int64_t begin, int64_t end, Softmax& state) {
+    const int32_t* table = a.block_tables + task.sequence * a.table_stride;
+    const int64_t rows = task.rows * group, tile_words = kBlockTokens * a.head_dim;
+    const T* all_keys = static_cast<const T*>(a.keys);
+    const T* all_values = static_cast<const T*>(a.values);
+    for (int64_t k0 = begin; k0 < end; k0 += kStep) {
+      const int64_t count = end - k0 < kStep ? end - k0 : kStep;
+      for (int64_t k = 0; k < kStep; k += kBlockTokens) {
+        Word* panel = keys + k / kPanel * units * kPanel;
+        if (k < count) {
+          const int64_t block = (static_cast<int64_t>(table[(k0 + k) / kBlockTokens]) * a.kv_heads + task.kv_head) * tile_words;
+          PackKeys(all_keys + block, a.head_dim, panel, k % kPanel);
+          PackValues(all_values + block, a.head_dim, count - k, values, kValueUnits * kPanel, k / kPerUnit);
+        } else {  // scores of these lanes are not looked at; products with these values must be zero
+          PackValues<T>(all_values, a.head_dim, 0, values, kValueUnits * kPanel, k / kPerUnit);
+        }
+      }
+      Multiply(rows, q, units * Kind::kWords, keys, kTilePanels, units * kPanel, units, scores, kStep, false);
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t position = task.last - task.rows + 1 + r / group;
+        const int64_t oldest = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
+        const int64_t first = oldest > k0 ? oldest - k0 : 0, last = position + 1 - k0 < kStep ? position + 1 - k0 : kStep;
+        Word* row_p = p + r * kValueUnits * Kind::kWords;
+        if (first >= last) {
+          memset(row_p, 0, kValueUnits * Kind::kWords * 4);
+        } else {
+          SoftmaxRow<Kind>(scores + r * kStep, a.scale, first, last, r, state, width, row_p);
+        }
+      }
+      Multiply(rows, p, kValueUnits * Kind::kWords, values, width / kPanel, kValueUnits * kPanel, kValueUnits, state.out,
+               width, true);
+    }
+  }
+
+  void Run(const AttentionTask& task) {
+    const int64_t rows = task.rows * group;
+    const T* qkv = static_cast<const T*>(a.qkv);
+    for (int64_t r = 0; r < rows; ++r) {
+      PackX<Kind>(qkv + (task.row + r / group) * a.qkv_stride + (task.kv_head * group + r % group) * a.head_dim, a.head_dim,
+                  0, units, q + r * units * Kind::kWords);
+    }
+    // Keys that any row of the tile attends to; the steps' grid starts at 0 for all, so that it is the same for each row
+    // whatever tile it is in.
+    const int64_t oldest_row = task.last - task.rows + 1;
+    const int64_t oldest = a.window > 0 && oldest_row >= a.window ? (oldest_row - a.window + 1) / kStep * kStep : 0;
+    Reset(total, rows);
+    for (int64_t s = task.split_first; s < task.split_first + task.split_count; ++s) {
+      int64_t begin = s * kAttentionSplit, end = begin + kAttentionSplit;
+      if (begin < oldest) begin = oldest;
+      if (end > task.last + 1) end = task.last + 1;
+      if (begin >= end) continue;
+      Reset(step, rows);
+      Range(task, begin, end, step);
+      for (int64_t r = 0; r < rows; ++r) {
+        MergeRow(total.max + r, total.sum + r, total.out + r * width, step.max[r], step.sum[r], step.out + r * width,
+                 a.head_dim);
+      }
+    }
+    if (task.partial >= 0) {
+      float* to = a.partials + task.partial * PartialFloats(group, a.head_dim);
+      for (int64_t r = 0; r < rows; ++r, to += a.head_dim + 2) {
+        to[0] = total.max[r];
+        to[1] = total.sum[r];
+        memcpy(to + 2, total.out + r * width, a.head_dim * sizeof(float));
+      }
+      return;
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      StoreOutput(total.out + r * width, total.sum[r], OutputRow(task.row + r / group, task.kv_head, r % group), a.head_dim);
+    }
+  }
+
+  T* OutputRow(int64_t token, int64_t kv_head, int64_t head) const {
+    return static_cast<T*>(a.out) + (token * a.heads + kv_head * group + head) * a.head_dim;
+  }
+
+  void Merge(const AttentionMerge& merge) {
+    for (int64_t h = 0; h < group; ++h) {
+      float max = kMinusInfinity, sum = 0;
+      memset(total.out, 0, width * sizeof(float));
+      for (int64_t i = merge.first; i < merge.first + merge.count; ++i) {
+        const float* from = a.partials + i * PartialFloats(group, a.head_dim) + h * (a.head_dim + 2);
+        MergeRow(&max, &sum, total.out, from[0], from[1], from + 2, a.head_dim);
+      }
+      StoreOutput(total.out, sum, OutputRow(merge.row, merge.kv_head, h), a.head_dim);
+    }
+  }
+};
+
+template <class Kind>
+static void AttentionOf(const AttentionArgs& a) {
+#pragma omp parallel if (a.task_count > 1)
+  {
+    AttentionWork<Kind> work(a);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t i = 0; i < a.task_count; ++i) work.Run(a.tasks[i]);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < a.merge_count; ++i) work.Merge(a.merges[i]);
+  }
+}
+
+static void Attention(const AttentionArgs& a) { a.element == Element::kFp32 ? AttentionOf<Fp32>(a) : AttentionOf<BestBf16>(a); }
+
+}  // namespace causeway::cpu::CAUSEWAY_ISA

@@ -1,0 +1,20 @@
+// Ops by the fused CPU kernels. bf16 and fp32 tensors; other dtypes go to ReferenceOps. The result of a row, in every
+// operation and both dtypes, doesn't depend on the other rows of the batch nor on the number of threads.
+//
+// Threads: OpenMP's, as many as omp_set_num_threads of the calling thread says; small work stays on the caller.
+#ifndef CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_H_
+#define CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_H_
+
+#include <memory>
+
+#include "engine/ops/cpu/isa.h"
+#include "engine/ops/ops.h"
+
+namespace causeway {
+
+// With the kernels of one instruction set, which must be among cpu::SupportedIsas(). MakeCpuOps() takes the best.
+std::unique_ptr<Ops> MakeCpuOps(cpu::Isa isa);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_H_

@@ -1,0 +1,28 @@
+// All kernels for one instruction set; see kernels.h. Included by kernels_*.cc after defining CAUSEWAY_ISA.
+
+#include "engine/ops/cpu/kernels.h"
+
+// The order matters: each file uses those before it.
+#include "engine/ops/cpu/vector-inl.h"
+#include "engine/ops/cpu/tile-inl.h"
+#include "engine/ops/cpu/linear-inl.h"
+#include "engine/ops/cpu/norm-inl.h"
+#include "engine/ops/cpu/activation-inl.h"
+#include "engine/ops/cpu/rotary-inl.h"
+#include "engine/ops/cpu/attention-inl.h"
+
+namespace causeway::cpu::CAUSEWAY_ISA {
+
+extern const Kernels kKernels = {
+    .linear = Linear,
+    .linear_scratch_bytes = LinearScratchBytes,
+    .rms_norm = RmsNorm,
+    .layer_norm = LayerNorm,
+    .activate = Activate,
+    .rotary_and_cache = RotaryAndCache,
+    .attention = Attention,
+    .exp = ExpOf,
+    .gelu = GeluOf,
+};
+
+}  // namespace causeway::cpu::CAUSEWAY_ISA

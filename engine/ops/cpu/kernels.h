@@ -1,0 +1,126 @@
+// The fused CPU kernels behind plain pointers: one table per instruction set, all compiled from the same *-inl.h sources.
+// No torch here: a kernel file is compiled with instructions that the machine may lack, so it must not instantiate inline
+// functions that the linker could share with other files (hence static below).
+#ifndef CAUSEWAY_ENGINE_OPS_CPU_KERNELS_H_
+#define CAUSEWAY_ENGINE_OPS_CPU_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/base/limits.h"  // kBlockTokens
+
+namespace causeway::cpu {
+
+enum class Element { kBf16, kFp32 };
+
+// Weights are packed in panels of kPanel outputs. A panel is [units][kPanel] 32-bit words; a unit is one input for fp32 and
+// two neighbouring inputs (the lower one in the low half) for bf16. Outputs and inputs beyond the matrix are zero.
+inline constexpr int64_t kPanel = 32;
+static constexpr int64_t UnitsOf(Element element, int64_t in) { return element == Element::kBf16 ? (in + 1) / 2 : in; }
+static constexpr int64_t PanelsOf(int64_t out) { return (out + kPanel - 1) / kPanel; }
+
+struct LinearArgs {
+  Element element;         // of x, panels and y
+  const void* x;           // [rows, in]
+  const uint32_t* panels;  // [PanelsOf(out), UnitsOf(in), kPanel]
+  const float* bias;       // [out], or null
+  void* y;                 // [rows, out]
+  int64_t rows, in, out;
+  void* scratch;           // linear_scratch_bytes(args) of memory, 64-byte aligned
+};
+
+struct NormArgs {
+  Element element;
+  const void* x;       // [rows, width]
+  void* residual;      // [rows, width] or null: becomes residual + x, and is what is normed
+  const void* weight;  // [width]
+  const void* bias;    // [width] or null
+  void* y;             // [rows, width]
+  int64_t rows, width;
+  float eps;
+};
+
+struct ActivateArgs {
+  Element element;
+  int kind;       // ActivationKind
+  bool gated;
+  const void* x;  // [rows, gated ? 2 * width : width]
+  void* y;        // [rows, width]
+  int64_t rows, width;
+};
+
+struct RotaryArgs {
+  Element element;
+  void* qkv;                // [rows, (heads + 2 * kv_heads) * head_dim]
+  const float* cos;         // [positions, rotary_dim / 2], or null: no rotation
+  const float* sin;
+  const int64_t* positions;  // [rows]
+  const int64_t* slots;      // [rows]
+  void* keys;                // [blocks, kv_heads, kBlockTokens, head_dim]
+  void* values;
+  int64_t rows, heads, kv_heads, head_dim, rotary_dim;
+};
+
+// A piece of work of one attention call: some queries of a sequence, for the heads that share one key-value head.
+struct AttentionTask {
+  int32_t sequence, kv_head;
+  int32_t row, rows;                  // of the step's batch; their last one is at position `last`
+  int32_t last;
+  int32_t split_first, split_count;   // ranges of kAttentionSplit keys
+  int32_t partial;                    // where its result awaits the merge of a group, or -1: goes to `out`
+};
+// Tasks whose partial results [first, first + count) make the output of one row.
+struct AttentionMerge {
+  int32_t first, count, row, kv_head;
+};
+// Keys are taken in ranges of this many, each with a softmax of its own, and merged in order: the result of a row doesn't
+// depend on how many threads share a sequence.
+inline constexpr int64_t kAttentionSplit = 512;
+
+struct AttentionArgs {
+  Element element;
+  const void* qkv;  // [tokens, qkv_stride]
+  int64_t qkv_stride;
+  const void* keys;  // [blocks, kv_heads, kBlockTokens, head_dim]
+  const void* values;
+  void* out;  // [tokens, heads * head_dim]
+  const int32_t* block_tables;
+  int64_t table_stride;
+  int64_t heads, kv_heads, head_dim, window;
+  float scale;
+  const AttentionTask* tasks;
+  int64_t task_count;
+  const AttentionMerge* merges;
+  int64_t merge_count;
+  float* partials;  // PartialFloats() for each task with a partial result
+  int64_t row_max;  // queries times heads of a group: the largest task
+};
+// A partial result: for each head of the group its maximum, its sum and head_dim outputs.
+static constexpr int64_t PartialFloats(int64_t group, int64_t head_dim) { return group * (head_dim + 2); }
+
+struct Kernels {
+  void (*linear)(const LinearArgs&);
+  int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0: needs none
+  void (*rms_norm)(const NormArgs&);
+  void (*layer_norm)(const NormArgs&);
+  void (*activate)(const ActivateArgs&);
+  void (*rotary_and_cache)(const RotaryArgs&);
+  void (*attention)(const AttentionArgs&);
+  // For tests: y[i] = f(x[i]).
+  void (*exp)(const float* x, float* y, int64_t n);
+  void (*gelu)(const float* x, float* y, int64_t n);
+};
+
+// One per instruction set; call only what SupportedIsas() lists.
+namespace avx512bf16 { extern const Kernels kKernels; }
+namespace avx512 { extern const Kernels kKernels; }
+namespace avx2 { extern const Kernels kKernels; }
+namespace portable { extern const Kernels kKernels; }
+
+// Working memory of the calling thread, 64-byte aligned and at least `bytes` long; kept until the thread ends. Each use
+// takes what it needs in one call: the next call may move it.
+void* Scratch(size_t bytes);
+
+}  // namespace causeway::cpu
+
+#endif  // CAUSEWAY_ENGINE_OPS_CPU_KERNELS_H_

@@ -1,0 +1,2 @@
+#define CAUSEWAY_ISA portable
+#include "engine/ops/cpu/kernels-inl.h"

@@ -1,0 +1,72 @@
+// RMSNorm and LayerNorm, with the residual added on the way: one pass over memory for a row that stays in L1. All sums fp32.
+
+#include <omp.h>
+
+namespace causeway::cpu::CAUSEWAY_ISA {
+
+constexpr int64_t kParallelElements = 32768;  // work below which waking threads costs more than it gives
+
+// f(v, i, n) for vectors of the row; the last may have fewer than W lanes.
+template <class Body>
+CAUSEWAY_INLINE void ForEachVector(int64_t width, Body body) {
+  int64_t i = 0;
+  for (; i + W <= width; i += W) body(i, W);
+  if (i < width) body(i, width - i);
+}
+template <class T>
+CAUSEWAY_INLINE F LoadSome(const T* p, int64_t n) {
+  return n == W ? Load(p) : LoadFirst(p, n);
+}
+template <class T>
+CAUSEWAY_INLINE void StoreSome(T* p, F v, int64_t n) {
+  n == W ? Store(p, v) : StoreFirst(p, v, n);
+}
+
+template <class T, bool kRms>
+CAUSEWAY_INLINE void NormRow(const NormArgs& a, int64_t row) {
+  const T* x = static_cast<const T*>(a.x) + row * a.width;
+  if (a.residual != nullptr) {
+    T* residual = static_cast<T*>(a.residual) + row * a.width;
+    ForEachVector(a.width, [&](int64_t i, int64_t n) {
+      StoreSome(residual + i, LoadSome(residual + i, n) + LoadSome(x + i, n), n);
+    });
+    x = residual;
+  }
+  const float inverse_width = 1.0f / static_cast<float>(a.width);
+  float mean = 0;
+  if constexpr (!kRms) {
+    F sum{};
+    ForEachVector(a.width, [&](int64_t i, int64_t n) { sum += LoadSome(x + i, n); });
+    mean = Sum(sum) * inverse_width;
+  }
+  F squares{};
+  ForEachVector(a.width, [&](int64_t i, int64_t n) {
+    F d = LoadSome(x + i, n) - mean;
+    if (n < W) d = Ramp() < static_cast<float>(n) ? d : F{};
+    squares += d * d;
+  });
+  const float scale = 1.0f / __builtin_sqrtf(Sum(squares) * inverse_width + a.eps);
+  const T* weight = static_cast<const T*>(a.weight);
+  const T* bias = static_cast<const T*>(a.bias);
+  T* y = static_cast<T*>(a.y) + row * a.width;
+  ForEachVector(a.width, [&](int64_t i, int64_t n) {
+    F v = (LoadSome(x + i, n) - mean) * scale * LoadSome(weight + i, n);
+    if (bias != nullptr) v += LoadSome(bias + i, n);
+    StoreSome(y + i, v, n);
+  });
+}
+
+template <class T, bool kRms>
+static void NormOf(const NormArgs& a) {
+#pragma omp parallel for schedule(static) if (a.rows > 1 && a.rows * a.width > kParallelElements)
+  for (int64_t row = 0; row < a.rows; ++row) NormRow<T, kRms>(a, row);
+}
+
+static void RmsNorm(const NormArgs& a) {
+  a.element == Element::kFp32 ? NormOf<float, true>(a) : NormOf<Bf16, true>(a);
+}
+static void LayerNorm(const NormArgs& a) {
+  a.element == Element::kFp32 ? NormOf<float, false>(a) : NormOf<Bf16, false>(a);
+}
+
+}  // namespace causeway::cpu::CAUSEWAY_ISA

@@ -1,0 +1,47 @@
+// Rotation of queries and keys, and the writing of keys and values to the cache.
+
+#include <omp.h>
+
+namespace causeway::cpu::CAUSEWAY_ISA {
+
+// Rotates the pairs (i, i + half), i < half; `to` may be `from`.
+template <class T>
+CAUSEWAY_INLINE void Rotate(const T* from, T* to, const float* cos, const float* sin, int64_t half) {
+  ForEachVector(half, [&](int64_t i, int64_t n) {
+    const F a = LoadSome(from + i, n), b = LoadSome(from + half + i, n);
+    const F c = LoadSome(cos + i, n), s = LoadSome(sin + i, n);
+    StoreSome(to + i, a * c - b * s, n);
+    StoreSome(to + half + i, b * c + a * s, n);
+  });
+}
+
+template <class T>
+static void RotaryAndCacheOf(const RotaryArgs& a) {
+  const int64_t half = a.cos == nullptr ? 0 : a.rotary_dim / 2;
+  const int64_t stride = (a.heads + 2 * a.kv_heads) * a.head_dim;
+#pragma omp parallel for schedule(static) if (a.rows > 1 && a.rows * stride > kParallelElements)
+  for (int64_t row = 0; row < a.rows; ++row) {
+    T* q = static_cast<T*>(a.qkv) + row * stride;
+    const T* k = q + a.heads * a.head_dim;
+    const T* v = k + a.kv_heads * a.head_dim;
+    const float* cos = half == 0 ? nullptr : a.cos + a.positions[row] * half;
+    const float* sin = half == 0 ? nullptr : a.sin + a.positions[row] * half;
+    if (half > 0) {
+      for (int64_t h = 0; h < a.heads; ++h) Rotate(q + h * a.head_dim, q + h * a.head_dim, cos, sin, half);
+    }
+    const int64_t block = a.slots[row] / kBlockTokens, offset = a.slots[row] % kBlockTokens;
+    for (int64_t h = 0; h < a.kv_heads; ++h) {
+      const int64_t at = ((block * a.kv_heads + h) * kBlockTokens + offset) * a.head_dim;
+      T* key = static_cast<T*>(a.keys) + at;
+      if (half > 0) Rotate(k + h * a.head_dim, key, cos, sin, half);
+      memcpy(key + 2 * half, k + h * a.head_dim + 2 * half, (a.head_dim - 2 * half) * sizeof(T));
+      memcpy(static_cast<T*>(a.values) + at, v + h * a.head_dim, a.head_dim * sizeof(T));
+    }
+  }
+}
+
+static void RotaryAndCache(const RotaryArgs& a) {
+  a.element == Element::kFp32 ? RotaryAndCacheOf<float>(a) : RotaryAndCacheOf<Bf16>(a);
+}
+
+}  // namespace causeway::cpu::CAUSEWAY_ISA

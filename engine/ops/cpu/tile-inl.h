@@ -1,0 +1,171 @@
+// The one inner kernel of linears and attention: a tile of C [rows, 32 * panels] = X [rows, units] times packed panels.
+// Sums run over the units in order, one accumulator for each output whatever the tile's shape: a row's result does not
+// depend on the rows beside it.
+//
+// The three kinds of arithmetic differ in what a unit is on the side of x:
+//   DotBf16   two bf16 in a word, by vdpbf16ps (AVX-512 bf16 only)
+//   WideBf16  two floats: weights are bf16, widened in registers
+//   Fp32      one float
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+namespace causeway::cpu::CAUSEWAY_ISA {
+
+typedef uint32_t Word __attribute__((may_alias));
+
+#if defined(__AVX512F__)
+constexpr int kTileRows = 6, kTilePanels = 2;  // 24 accumulators of 32 registers
+#elif defined(__AVX2__)
+constexpr int kTileRows = 3, kTilePanels = 1;  // 12 of 16
+#else
+constexpr int kTileRows = 1, kTilePanels = 1;
+#endif
+
+struct Fp32 {
+  using T = float;
+  static constexpr int kWords = 1;  // 32-bit words of x in a unit
+};
+struct WideBf16 {
+  using T = Bf16;
+  static constexpr int kWords = 2;
+};
+struct DotBf16 {
+  using T = Bf16;
+  static constexpr int kWords = 1;
+};
+#if defined(__AVX512BF16__)
+using BestBf16 = DotBf16;
+#else
+using BestBf16 = WideBf16;
+#endif
+
+// What a tile reads ahead for the one that follows: kLines cache lines for each unit, from `at` on.
+struct Ahead {
+  const char* at = nullptr;
+  int lines = 0;
+};
+
+template <class Kind, int kRows, int kPanels, int kLines>
+CAUSEWAY_INLINE void TileImpl(const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units, float* c,
+                              int64_t ldc, bool accumulate, const char* ahead) {
+  constexpr int kPerPanel = static_cast<int>(kPanel) / W;
+  constexpr int N = kPanels * kPerPanel;
+  F acc[kRows][N];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < N; ++v) acc[r][v] = accumulate ? Load(c + r * ldc + v * W) : F{};
+  }
+  for (int64_t u = 0; u < units; ++u) {
+    if constexpr (kLines > 0) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kLines; ++i) __builtin_prefetch(ahead + 64 * i, 0, 2);
+      ahead += 64 * kLines;
+    }
+#if defined(__AVX512BF16__)
+    if constexpr (Kind::kWords == 1 && sizeof(typename Kind::T) == 2) {
+      __m512i words[N];
+#pragma GCC unroll 8
+      for (int v = 0; v < N; ++v) words[v] = _mm512_loadu_si512(w + (v / kPerPanel) * panel_words + u * kPanel + (v % kPerPanel) * W);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const __m512bh pair = (__m512bh)_mm512_set1_epi32(static_cast<int>(x[r * ldx + u]));
+#pragma GCC unroll 8
+        for (int v = 0; v < N; ++v) acc[r][v] = (F)_mm512_dpbf16_ps((__m512)acc[r][v], (__m512bh)words[v], pair);
+      }
+      continue;
+    }
+#endif
+    const float* xf = reinterpret_cast<const float*>(x);
+#pragma GCC unroll 8
+    for (int v = 0; v < N; ++v) {
+      const float* from = reinterpret_cast<const float*>(w + (v / kPerPanel) * panel_words + u * kPanel + (v % kPerPanel) * W);
+      if constexpr (Kind::kWords == 2) {
+        const U word = (U)Load(from);
+        const F low = (F)(word << 16), high = (F)(word & 0xffff0000u);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          acc[r][v] += low * xf[r * ldx + 2 * u];
+          acc[r][v] += high * xf[r * ldx + 2 * u + 1];
+        }
+      } else {
+        const F word = Load(from);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) acc[r][v] += word * xf[r * ldx + u];
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < N; ++v) Store(c + r * ldc + v * W, acc[r][v]);
+  }
+}
+
+// One function for each shape: without noinline the compiler merges them into one frame and spills.
+template <class Kind, int kRows, int kPanels, int kLines>
+static __attribute__((noinline)) void TileOf(const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units,
+                                             float* c, int64_t ldc, bool accumulate, const char* ahead) {
+  TileImpl<Kind, kRows, kPanels, kLines>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+}
+
+template <class Kind, int kRows, int kPanels>
+CAUSEWAY_INLINE void TileRead(const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units, float* c,
+                              int64_t ldc, bool accumulate, Ahead ahead) {
+  switch (ahead.lines) {
+    case 0: return TileOf<Kind, kRows, kPanels, 0>(x, ldx, w, panel_words, units, c, ldc, accumulate, nullptr);
+    case 1: return TileOf<Kind, kRows, kPanels, 1>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead.at);
+    case 2: return TileOf<Kind, kRows, kPanels, 2>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead.at);
+    default: return TileOf<Kind, kRows, kPanels, 4>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead.at);
+  }
+}
+
+// rows in [1, kTileRows], panels in [1, kTilePanels]. x and ldx are in words; c is fp32. With `accumulate`, adds to c.
+template <class Kind, int kPanels>
+CAUSEWAY_INLINE void TilePanels(int64_t rows, const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units,
+                                float* c, int64_t ldc, bool accumulate, Ahead ahead) {
+  switch (rows) {
+    case 1: return TileRead<Kind, 1, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+#if defined(__AVX2__)
+    case 2: return TileRead<Kind, 2, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+    case 3: return TileRead<Kind, 3, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+#endif
+#if defined(__AVX512F__)
+    case 4: return TileRead<Kind, 4, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+    case 5: return TileRead<Kind, 5, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+    case 6: return TileRead<Kind, 6, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+#endif
+  }
+}
+
+template <class Kind>
+static void Tile(int64_t rows, int64_t panels, const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units,
+                 float* c, int64_t ldc, bool accumulate, Ahead ahead = {}) {
+#if defined(__AVX512F__)
+  if (panels == 2) return TilePanels<Kind, 2>(rows, x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+#endif
+  TilePanels<Kind, 1>(rows, x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+}
+
+// `units` units of one row of x, starting at unit `first`, as a tile reads them; `in` is the row's length.
+template <class Kind>
+CAUSEWAY_INLINE void PackX(const typename Kind::T* x, int64_t in, int64_t first, int64_t units, Word* to) {
+  if constexpr (sizeof(typename Kind::T) == 4) {
+    memcpy(to, x + first, units * 4);
+  } else if constexpr (Kind::kWords == 1) {
+    const int64_t n = in - 2 * first < 2 * units ? in - 2 * first : 2 * units;
+    if (n & 1) to[units - 1] = 0;
+    memcpy(to, x + 2 * first, n * 2);
+  } else {
+    const int64_t n = in - 2 * first < 2 * units ? in - 2 * first : 2 * units;
+    float* out = reinterpret_cast<float*>(to);
+    int64_t i = 0;
+    for (; i + W <= n; i += W) Store(out + i, Load(x + 2 * first + i));
+    for (; i < n; ++i) out[i] = ToFloat(x[2 * first + i]);
+    if (n & 1) out[n] = 0;
+  }
+}
+
+}  // namespace causeway::cpu::CAUSEWAY_ISA

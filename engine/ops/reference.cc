@@ -1,0 +1,174 @@
+#include "engine/ops/reference.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/logical_or.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/native_layer_norm.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+namespace causeway {
+namespace {
+
+class PlainWeight : public LinearWeight {
+ public:
+  PlainWeight(at::Tensor weight, at::Tensor bias) : weight(std::move(weight)), bias(std::move(bias)) {}
+  int64_t out_features() const override { return weight.size(0); }
+  int64_t in_features() const override { return weight.size(1); }
+  int64_t bytes() const override { return weight.nbytes() + (bias.defined() ? bias.nbytes() : 0); }
+
+  at::Tensor weight, bias;  // [out, in]; [out] or undefined
+};
+
+const PlainWeight& Plain(const LinearWeight& weight) {
+  const auto* plain = dynamic_cast<const PlainWeight*>(&weight);
+  TORCH_CHECK(plain != nullptr, "ReferenceOps was given a weight that another Ops made");
+  return *plain;
+}
+
+// residual += x when there is a residual; what is to be normed.
+const at::Tensor& Summed(const at::Tensor& x, const at::Tensor& residual) {
+  if (!residual.defined()) return x;
+  residual.add_(x);
+  return residual;
+}
+
+// x [tokens, heads, head_dim]: the first rotary dimensions of each head rotated, pairs (i, i + rotary / 2).
+at::Tensor Rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  const int64_t half = cos.size(-1);
+  const at::Tensor a = x.narrow(-1, 0, half).to(at::kFloat), b = x.narrow(-1, half, half).to(at::kFloat);
+  const at::Tensor rotated = at::cat({a * cos - b * sin, b * cos + a * sin}, -1).to(x.scalar_type());
+  return at::cat({rotated, x.narrow(-1, 2 * half, x.size(-1) - 2 * half)}, -1);
+}
+
+// The cached rows of a sequence, [kv_heads, context, head_dim] in fp32.
+at::Tensor Gather(const at::Tensor& cache, const at::Tensor& blocks, int64_t context) {
+  const at::Tensor rows = cache.index_select(0, blocks).transpose(0, 1);  // [kv_heads, blocks, kBlockTokens, head_dim]
+  return rows.reshape({rows.size(0), -1, rows.size(-1)}).narrow(1, 0, context).to(at::kFloat);
+}
+
+constexpr int64_t kQueryChunk = 256;  // bounds the scores held at once: heads * kQueryChunk * context floats
+
+}  // namespace
+
+std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device) {
+  const auto options = at::TensorOptions().dtype(dtype).device(device);
+  return std::make_unique<PlainWeight>(at::zeros({out, in}, options), bias ? at::zeros({out}, options) : at::Tensor());
+}
+
+void ReferenceOps::SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) {
+  // Weights made by several threads and under no guard of the caller's.
+  c10::InferenceMode guard;
+  Plain(weight).weight.narrow(0, first, rows.size(0)).copy_(rows);
+}
+
+void ReferenceOps::SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) {
+  c10::InferenceMode guard;
+  TORCH_CHECK(Plain(weight).bias.defined(), "SetBias on a weight made without a bias");
+  Plain(weight).bias.narrow(0, first, bias.size(0)).copy_(bias);
+}
+
+at::Tensor ReferenceOps::Linear(const at::Tensor& x, const LinearWeight& weight) {
+  const PlainWeight& plain = Plain(weight);
+  return at::linear(x, plain.weight, plain.bias.defined() ? std::optional<at::Tensor>(plain.bias) : std::nullopt);
+}
+
+at::Tensor ReferenceOps::Embedding(const at::Tensor& ids, const LinearWeight& weight) {
+  return at::embedding(Plain(weight).weight, ids);
+}
+
+at::Tensor ReferenceOps::RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
+  const at::Tensor sum = Summed(x, residual).to(at::kFloat);
+  const at::Tensor scale = at::rsqrt(sum.square().mean(-1, /*keepdim=*/true) + eps);
+  return (sum * scale * weight.to(at::kFloat)).to(x.scalar_type());
+}
+
+at::Tensor ReferenceOps::LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
+                                   const at::Tensor& bias, double eps) {
+  const at::Tensor sum = Summed(x, residual).to(at::kFloat);
+  const std::optional<at::Tensor> shift = bias.defined() ? std::optional<at::Tensor>(bias.to(at::kFloat)) : std::nullopt;
+  return std::get<0>(at::native_layer_norm(sum, {sum.size(-1)}, weight.to(at::kFloat), shift, eps)).to(x.scalar_type());
+}
+
+void ReferenceOps::RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads,
+                                  int64_t kv_heads, int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) {
+  const int64_t tokens = qkv.size(0);
+  const at::Tensor rows = qkv.view({tokens, heads + 2 * kv_heads, head_dim});
+  at::Tensor queries = rows.narrow(1, 0, heads), keys = rows.narrow(1, heads, kv_heads);
+  const at::Tensor values = rows.narrow(1, heads + kv_heads, kv_heads);
+  if (cos.defined()) {
+    const at::Tensor row_cos = cos.index_select(0, batch.positions).unsqueeze(1);  // [tokens, 1, rotary_dim / 2]
+    const at::Tensor row_sin = sin.index_select(0, batch.positions).unsqueeze(1);
+    queries.copy_(Rotated(queries, row_cos, row_sin));
+    keys = Rotated(keys, row_cos, row_sin);
+  }
+  const at::Tensor blocks = batch.slots.div(kBlockTokens, "floor"), offsets = batch.slots.remainder(kBlockTokens);
+  // Indexing dimensions 0 and 2 around a slice: [tokens, kv_heads, head_dim].
+  cache.keys.transpose(1, 2).index_put_({blocks, offsets}, keys);
+  cache.values.transpose(1, 2).index_put_({blocks, offsets}, values);
+}
+
+at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
+                                        int64_t window, const AttentionBatch& batch, const KvLayer& cache) {
+  const int64_t tokens = qkv.size(0), group = heads / kv_heads;
+  const at::Tensor out = at::empty({tokens, heads * head_dim}, qkv.options());
+  const at::Tensor queries = qkv.narrow(1, 0, heads * head_dim).view({tokens, kv_heads, group, head_dim});
+  for (size_t s = 0; s < batch.context_lens_host.size(); ++s) {
+    const int64_t begin = batch.query_start_host[s], end = batch.query_start_host[s + 1], context = batch.context_lens_host[s];
+    if (begin == end) continue;
+    const at::Tensor blocks = batch.block_tables[s].narrow(0, 0, (context + kBlockTokens - 1) / kBlockTokens);
+    const at::Tensor keys = Gather(cache.keys, blocks, context), values = Gather(cache.values, blocks, context);
+    const at::Tensor key_positions = at::arange(context, batch.positions.options());
+    for (int64_t first = begin; first < end; first += kQueryChunk) {
+      const int64_t n = std::min(kQueryChunk, end - first);
+      const at::Tensor q = queries.narrow(0, first, n).permute({1, 2, 0, 3}).to(at::kFloat);  // [kv_heads, group, n, head_dim]
+      at::Tensor scores = at::matmul(q.reshape({kv_heads, group * n, head_dim}), keys.transpose(1, 2)).mul_(scale);
+      const at::Tensor positions = at::arange(context - end + first, context - end + first + n, batch.positions.options()).unsqueeze(1);
+      at::Tensor hidden = key_positions > positions;  // [n, context]
+      if (window > 0) hidden = at::logical_or(hidden, key_positions <= positions - window);
+      scores = scores.view({kv_heads, group, n, context}).masked_fill_(hidden, -std::numeric_limits<float>::infinity());
+      const at::Tensor weights = at::softmax(scores, -1).view({kv_heads, group * n, context});
+      const at::Tensor mixed = at::matmul(weights, values).view({kv_heads, group, n, head_dim}).permute({2, 0, 1, 3});
+      out.narrow(0, first, n).view({n, kv_heads, group, head_dim}).copy_(mixed);
+    }
+  }
+  return out;
+}
+
+at::Tensor ReferenceOps::Activate(const at::Tensor& x, ActivationKind kind, bool gated) {
+  const int64_t width = gated ? x.size(-1) / 2 : x.size(-1);
+  const at::Tensor in = x.narrow(-1, 0, width).to(at::kFloat);
+  at::Tensor y;
+  switch (kind) {
+    case ActivationKind::kSilu: y = at::silu(in); break;
+    case ActivationKind::kGelu: y = at::gelu(in); break;
+    case ActivationKind::kGeluTanh: y = at::gelu(in, "tanh"); break;
+    case ActivationKind::kRelu: y = at::relu(in); break;
+  }
+  if (gated) y = y * x.narrow(-1, width, width).to(at::kFloat);
+  return y.to(x.scalar_type());
+}
+
+std::vector<SampleOutput> ReferenceOps::Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) {
+  TORCH_CHECK(logits.dim() == 2 && logits.size(0) == static_cast<int64_t>(rows.size()), "Sample: ", rows.size(),
+              " rows asked for, but the logits have shape ", logits.sizes());
+  return logits.is_cpu() ? SampleOnHost(logits, rows) : SampleOnDevice(logits, rows);
+}
+
+std::unique_ptr<Ops> MakeReferenceOps() { return std::make_unique<ReferenceOps>(); }
+
+}  // namespace causeway

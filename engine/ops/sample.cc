@@ -1,0 +1,195 @@
+// Sampling over logits that lie in host memory (row by row, SampleOne) and on another device (whole batches of ATen
+// operations). Both make the same choices; see engine/sampling/sampler.h for what they are.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include <omp.h>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/argmax.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/cumsum.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/nan_to_num.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/scatter.h>
+#include <ATen/ops/sort.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/where.h>
+#include <c10/util/BFloat16.h>
+#include <c10/util/Exception.h>
+#include <c10/util/Half.h>
+
+#include "engine/ops/reference.h"
+
+namespace causeway {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+template <typename T>
+void Widen(const T* from, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(from[i]);
+}
+
+void WidenRow(const at::Tensor& logits, int64_t row, float* to) {
+  const int64_t vocab = logits.size(1);
+  switch (logits.scalar_type()) {
+    case at::kBFloat16: return Widen(logits.const_data_ptr<at::BFloat16>() + row * vocab, vocab, to);
+    case at::kHalf: return Widen(logits.const_data_ptr<at::Half>() + row * vocab, vocab, to);
+    default: return Widen(logits.const_data_ptr<float>() + row * vocab, vocab, to);
+  }
+}
+
+// A column [rows, 1] of one number for each row.
+template <typename Get>
+at::Tensor Column(const std::vector<SampleRow>& rows, at::ScalarType dtype, at::Device device, Get get) {
+  std::vector<double> values;
+  values.reserve(rows.size());
+  for (const SampleRow& row : rows) values.push_back(static_cast<double>(get(row)));
+  return at::tensor(values, at::kDouble).to(dtype).unsqueeze(1).to(device);
+}
+
+// Values for (row, token) pairs, gathered on the host.
+struct Sparse {
+  std::vector<int64_t> rows, tokens;
+  std::vector<float> values;
+
+  void Add(int64_t row, int32_t token, float value, int64_t vocab) {
+    if (token < 0 || token >= vocab) return;
+    rows.push_back(row);
+    tokens.push_back(token);
+    values.push_back(value);
+  }
+  void AddTo(at::Tensor& logits) const {
+    if (rows.empty()) return;
+    const auto on_device = [&logits](const at::Tensor& t) { return t.to(logits.device()); };
+    logits.index_put_({on_device(at::tensor(rows)), on_device(at::tensor(tokens))}, on_device(at::tensor(values)), /*accumulate=*/true);
+  }
+};
+
+at::Tensor CountsOf(const std::vector<int32_t>& counts, at::Device device) {
+  return at::from_blob(const_cast<int32_t*>(counts.data()), {static_cast<int64_t>(counts.size())}, at::kInt).to(device, at::kFloat);
+}
+
+void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
+  const int64_t vocab = logits.size(1);
+  Sparse masked, bias;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i].masked != nullptr) {
+      for (int32_t token : *rows[i].masked) masked.Add(i, token, kNever, vocab);
+    }
+    for (const auto& [token, value] : rows[i].params->logit_bias) bias.Add(i, token, value, vocab);
+  }
+  masked.AddTo(logits);
+  bias.AddTo(logits);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const SamplingParams& p = *rows[i].params;
+    if (!p.needs_counts()) continue;
+    at::Tensor row = logits[i];
+    const at::Tensor prompt = CountsOf(*rows[i].prompt_counts, row.device()), output = CountsOf(*rows[i].output_counts, row.device());
+    if (p.repetition_penalty != 1) {
+      const float penalty = static_cast<float>(p.repetition_penalty);
+      row.copy_(at::where((prompt + output) > 0, at::where(row > 0, row / penalty, row * penalty), row));
+    }
+    row.sub_(output * p.frequency_penalty + (output > 0).to(at::kFloat) * p.presence_penalty);
+  }
+}
+
+// A token for each row [rows, 1].
+at::Tensor Choose(const at::Tensor& logits, const std::vector<SampleRow>& rows) {
+  const auto any = [&rows](auto&& wants) { return std::any_of(rows.begin(), rows.end(), [&](const SampleRow& r) { return wants(*r.params); }); };
+  const at::Tensor best = at::argmax(logits, -1, /*keepdim=*/true);
+  if (!any([](const SamplingParams& p) { return p.temperature != 0; })) return best;
+
+  const at::Device device = logits.device();
+  const int64_t vocab = logits.size(1);
+  const at::Tensor max = logits.gather(1, best);
+  const at::Tensor scale = Column(rows, at::kFloat, device, [](const SampleRow& r) { return std::min(1 / std::max(r.params->temperature, 1e-30), 1e30); });
+  at::Tensor weights = at::exp((logits - max) * scale).to(at::kDouble);
+  at::Tensor kept = at::ones_like(logits, at::kBool);
+  if (any([vocab](const SamplingParams& p) { return p.top_p < 1 || (p.top_k > 0 && p.top_k < vocab); })) {
+    const auto [sorted, order] = at::sort(logits, /*stable=*/true, /*dim=*/1, /*descending=*/true);
+    const at::Tensor last = Column(rows, at::kLong, device, [vocab](const SampleRow& r) { return (r.params->top_k > 0 && r.params->top_k < vocab ? r.params->top_k : vocab) - 1; });
+    at::Tensor kept_sorted = sorted >= sorted.gather(1, last);
+    const at::Tensor sorted_weights = weights.gather(1, order) * kept_sorted;
+    const at::Tensor mass = at::cumsum(sorted_weights, 1);
+    const at::Tensor top_p = Column(rows, at::kDouble, device, [](const SampleRow& r) { return r.params->top_p; });
+    kept_sorted = kept_sorted.logical_and((mass - sorted_weights < top_p * mass.narrow(1, vocab - 1, 1)).logical_or(top_p >= 1));
+    kept = kept.scatter(1, order, kept_sorted);
+  }
+  if (any([](const SamplingParams& p) { return p.min_p > 0; })) {
+    const at::Tensor floor = Column(rows, at::kFloat, device, [](const SampleRow& r) { return r.params->min_p > 0 ? std::log(r.params->min_p) : kNever; });
+    kept = kept.logical_and(logits >= max + floor / scale);
+  }
+  const at::Tensor mass = at::cumsum(weights * kept, 1);
+  const at::Tensor total = mass.narrow(1, vocab - 1, 1);
+  const at::Tensor uniform = Column(rows, at::kDouble, device, [](const SampleRow& r) { return r.uniform; });
+  const at::Tensor drawn = (mass <= uniform * total).sum(1, /*keepdim=*/true);
+  const at::Tensor last_possible = (mass < total).sum(1, /*keepdim=*/true);
+  // Without a finite largest logit there are no probabilities to draw by.
+  const at::Tensor greedy = Column(rows, at::kBool, device, [](const SampleRow& r) { return r.params->temperature == 0; });
+  return at::where(greedy.logical_or(max.isfinite().logical_not()), best, at::minimum(drawn, last_possible));
+}
+
+}  // namespace
+
+std::vector<SampleOutput> SampleOnHost(const at::Tensor& logits, const std::vector<SampleRow>& rows) {
+  const at::Tensor dense = logits.contiguous();
+  const int64_t vocab = dense.size(1);
+  std::vector<SampleOutput> outputs(rows.size());
+#pragma omp parallel for schedule(dynamic, 1) if (rows.size() > 1)
+  for (size_t i = 0; i < rows.size(); ++i) {
+    thread_local std::vector<float> row;
+    thread_local SampleScratch scratch;
+    row.resize(vocab);
+    WidenRow(dense, i, row.data());
+    outputs[i] = SampleOne(absl::MakeSpan(row), rows[i], scratch);
+  }
+  return outputs;
+}
+
+std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::vector<SampleRow>& rows) {
+  int64_t top = 0;
+  bool logprobs = false;
+  for (const SampleRow& row : rows) {
+    logprobs = logprobs || row.params->logprobs;
+    if (row.params->logprobs) top = std::max<int64_t>(top, row.params->top_logprobs);
+  }
+  top = std::min(top, logits.size(1));
+  const at::Tensor raw = at::nan_to_num(logits.to(at::kFloat), kNever, -kNever, kNever);
+  at::Tensor processed = raw.clone();
+  Process(processed, rows);
+  const at::Tensor tokens = Choose(processed, rows);
+
+  std::vector<at::Tensor> columns = {tokens.to(at::kDouble)};  // a double holds a token id and a float exactly
+  if (logprobs) {
+    const at::Tensor log_softmax = at::log_softmax(raw, -1);
+    columns.push_back(log_softmax.gather(1, tokens).to(at::kDouble));
+    if (top > 0) {
+      const auto [values, ids] = at::sort(log_softmax, /*stable=*/true, /*dim=*/1, /*descending=*/true);
+      columns.push_back(ids.narrow(1, 0, top).to(at::kDouble));
+      columns.push_back(values.narrow(1, 0, top).to(at::kDouble));
+    }
+  }
+  const at::Tensor host = at::cat(columns, 1).cpu();
+  std::vector<SampleOutput> outputs(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const double* row = host.const_data_ptr<double>() + i * host.size(1);
+    const SamplingParams& p = *rows[i].params;
+    outputs[i].token = static_cast<int32_t>(row[0]);
+    if (!p.logprobs) continue;
+    outputs[i].logprob = static_cast<float>(row[1]);
+    for (int64_t t = 0; t < std::min<int64_t>(p.top_logprobs, top); ++t) {
+      outputs[i].top.emplace_back(static_cast<int32_t>(row[2 + t]), static_cast<float>(row[2 + top + t]));
+    }
+  }
+  return outputs;
+}
+
+}  // namespace causeway
