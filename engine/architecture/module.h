@@ -4,6 +4,7 @@
 #define CAUSEWAY_ENGINE_ARCHITECTURE_MODULE_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,7 @@ struct Parameter {
   // Computed at load and absent from checkpoints (a rotary module's inv_freq).
   bool buffer = false;
   // Full path of the parameter whose memory this one shares (a tied head), else empty. Tied bytes count once, at the source.
-  std::string tied_to;
+  std::string tied_to = {};
 
   int64_t bytes() const {
     int64_t n = DTypeBytes(dtype);
@@ -34,6 +35,12 @@ struct Module {
   std::vector<Parameter> parameters;
   std::vector<Module> children;
 };
+
+// "model.layers" and "3" make "model.layers.3"; an empty one of the two leaves the other.
+std::string JoinPath(const std::string& parent, const std::string& name);
+
+// Calls for every parameter and buffer with its full path, a module's own before its children's.
+void VisitParameters(const Module& root, const std::function<void(const std::string& path, const Parameter& parameter)>& visit);
 
 }  // namespace causeway
 

@@ -19,6 +19,8 @@ absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generati
 
 // "auto" (the checkpoint's own; fp16 becomes fp32), bf16, fp16, fp32.
 absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Json& config);
+// The same; where config.json names no dtype, "auto" is what most of the weights' bytes are stored in.
+absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Checkpoint& checkpoint);
 
 // Model types of the factory table, sorted.
 std::vector<std::string> SupportedArchitectures();

@@ -91,6 +91,9 @@ struct ModelSpec {
   NormSpec final_norm;
   LinearSpec head;  // with a tied head, its weight is embedding_weight
   bool tied_head = false;
+  // Tensors that checkpoints may hold beyond the tree's and that nothing reads, canonical spelling with # for any number:
+  // "transformer.h.#.attn.bias".
+  std::vector<std::string> inert_tensors;
   Module modules;  // the whole tree; its parameters' dtype is the computation's
   std::vector<int32_t> eos_token_ids;  // generation_config.json first, then config.json
   std::vector<std::string> warnings;  // unknown config keys, and the like

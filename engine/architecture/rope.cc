@@ -1,0 +1,169 @@
+#include "engine/architecture/rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <optional>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace causeway {
+namespace {
+
+constexpr int64_t kPositionsMax = int64_t{1} << 40;
+
+// The power function of float32 rounds correctly here; the field's vector one is within a unit in the last place of it.
+float Power(float base, float exponent) { return static_cast<float>(std::pow(double{base}, double{exponent})); }
+
+// theta^(2i / dim), i < dim / 2
+std::vector<float> Wavelengths(float theta, int64_t dim) {
+  std::vector<float> powers;
+  for (int64_t i = 0; i < dim; i += 2) powers.push_back(Power(theta, static_cast<float>(i) / static_cast<float>(dim)));
+  return powers;
+}
+
+std::vector<double> Inverse(const std::vector<float>& values) {
+  std::vector<double> inverse;
+  for (float value : values) inverse.push_back(1.0f / value);
+  return inverse;
+}
+
+void ScaleLinear(ConfigReader& rope, RopeSpec& spec) {
+  const float factor = static_cast<float>(rope.Positive("factor"));
+  for (double& f : spec.inv_freq) f = static_cast<float>(f) / factor;
+}
+
+// Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
+void ScaleLlama3(ConfigReader& rope, double original, RopeSpec& spec) {
+  const double factor = rope.Positive("factor");
+  const double low = rope.Positive("low_freq_factor"), high = rope.Positive("high_freq_factor");
+  if (rope.ok() && high <= low) {
+    return rope.Invalid(absl::StrCat("high_freq_factor: expected more than low_freq_factor (", low, "), found ", high));
+  }
+  const float wavelength_long = static_cast<float>(original / low), wavelength_short = static_cast<float>(original / high);
+  for (double& f : spec.inv_freq) {
+    const float plain = static_cast<float>(f);
+    const float wavelength = (1.0f / plain) * static_cast<float>(2 * std::numbers::pi);
+    const float stretched = plain / static_cast<float>(factor);
+    if (wavelength > wavelength_long) {
+      f = stretched;
+    } else if (wavelength >= wavelength_short) {
+      const float smooth = ((1.0f / wavelength) * static_cast<float>(original) - static_cast<float>(low)) / static_cast<float>(high - low);
+      f = (1.0f - smooth) * plain / static_cast<float>(factor) + smooth * plain;
+    }
+  }
+}
+
+// YaRN: a ramp over the dimensions from kept to stretched frequencies, and a factor on cos and sin.
+void ScaleYarn(ConfigReader& rope, double original, double max_positions, RopeSpec& spec) {
+  // A null factor stands for the ratio of the lengths (DeepSeek's configs).
+  const double factor = rope.Has("factor") ? rope.Positive("factor") : max_positions / original;
+  rope.Skip("factor");
+  const std::optional<double> attention_factor = rope.OptionalNumber("attention_factor", 0);
+  const double mscale = rope.OptionalNumber("mscale", 0).value_or(0);
+  const double mscale_all_dim = rope.OptionalNumber("mscale_all_dim", 0).value_or(0);
+  // Zero means the default, as for a missing value.
+  double beta_fast = rope.OptionalNumber("beta_fast", 0).value_or(0), beta_slow = rope.OptionalNumber("beta_slow", 0).value_or(0);
+  if (beta_fast == 0) beta_fast = 32;
+  if (beta_slow == 0) beta_slow = 1;
+  const bool truncate = rope.Bool("truncate", true);
+  if (rope.ok() && spec.theta <= 1) return rope.Invalid(absl::StrCat("rope_theta: yarn needs more than 1, found ", spec.theta));
+
+  const auto temperature = [factor](double scale) { return factor <= 1 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0; };
+  if (attention_factor) {
+    spec.attention_factor = *attention_factor;
+  } else {
+    spec.attention_factor = mscale != 0 && mscale_all_dim != 0 ? temperature(mscale) / temperature(mscale_all_dim) : temperature(1);
+  }
+
+  // The dimension whose wavelength fits `rotations` times into the original length.
+  const double dim = static_cast<double>(spec.dim);
+  const auto dimension_of = [&](double rotations) {
+    return dim * std::log(original / (rotations * 2 * std::numbers::pi)) / (2 * std::log(spec.theta));
+  };
+  double low = dimension_of(beta_fast), high = dimension_of(beta_slow);
+  if (truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dim - 1);
+  if (low == high) high += 0.001;
+  const std::vector<float> wavelengths = Wavelengths(static_cast<float>(spec.theta), spec.dim);
+  for (size_t i = 0; i < wavelengths.size(); ++i) {
+    const float ramp = std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f);
+    const float kept = 1.0f - ramp;
+    const float stretched = 1.0f / (static_cast<float>(factor) * wavelengths[i]);
+    spec.inv_freq[i] = stretched * (1.0f - kept) + (1.0f / wavelengths[i]) * kept;
+  }
+}
+
+void ReadDynamic(ConfigReader& rope, const RopeDefaults& defaults, RopeSpec& spec) {
+  spec.dynamic_factor = rope.Positive("factor");
+  spec.dynamic_original = defaults.max_positions;
+  if (spec.dim <= 2) return rope.Invalid(absl::StrCat("dynamic rope needs more than 2 rotary dimensions, found ", spec.dim));
+  if (rope.ok() && spec.dynamic_factor < 1) {
+    rope.Invalid(absl::StrCat("factor: dynamic rope expects a number from 1 on, found ", spec.dynamic_factor));
+  }
+}
+
+}  // namespace
+
+RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
+  // The old key goes first when both are there, unless it is empty.
+  const bool old = config.Has("rope_scaling") && !config.json()["rope_scaling"].empty();
+  ConfigReader rope = config.Object(old ? "rope_scaling" : "rope_parameters");
+  config.Skip("rope_scaling");
+  config.Skip("rope_parameters");
+  for (const auto& [key, value] : rope.json().items()) {
+    if (value.is_object()) {
+      config.Unsupported(absl::StrCat(old ? "rope_scaling" : "rope_parameters", ".", Printable(key),
+                                      ": frequencies of their own for some layers are not supported"));
+      return {};
+    }
+  }
+
+  RopeSpec spec;
+  const double theta_at_top = config.Positive("rope_theta", defaults.theta);
+  spec.theta = rope.Positive("rope_theta", theta_at_top);
+  spec.dim = defaults.head_dim;
+  if (defaults.partial) {
+    const double factor = rope.Positive("partial_rotary_factor", config.Positive("partial_rotary_factor", 1));
+    if (factor > 1) rope.Invalid(absl::StrCat("partial_rotary_factor: expected a number up to 1, found ", factor));
+    spec.dim = static_cast<int64_t>(static_cast<double>(defaults.head_dim) * std::min(factor, 1.0));
+  }
+  if (spec.dim % 2 != 0 || spec.dim == 0) rope.Invalid(absl::StrCat("rotary dimensions: expected an even number, found ", spec.dim));
+  spec.inv_freq = Inverse(Wavelengths(static_cast<float>(spec.theta), spec.dim));
+
+  const std::string type = rope.String("rope_type|type", "default");
+  const auto original = [&] {  // a value at the top goes before the one inside
+    const int64_t inside = rope.Int("original_max_position_embeddings", 1, kPositionsMax, defaults.max_positions);
+    return static_cast<double>(config.Int("original_max_position_embeddings", 1, kPositionsMax, inside));
+  };
+  if (type == "linear") {
+    ScaleLinear(rope, spec);
+  } else if (type == "dynamic") {
+    ReadDynamic(rope, defaults, spec);
+  } else if (type == "llama3") {
+    ScaleLlama3(rope, original(), spec);
+  } else if (type == "yarn") {
+    ScaleYarn(rope, original(), static_cast<double>(defaults.max_positions), spec);
+  } else if (type != "default") {
+    rope.Unsupported(absl::StrCat("rope_type \"", Printable(type), "\" is not supported; expected default, linear, dynamic, llama3 or yarn"));
+  }
+  rope.JudgeUnreadKeys();
+  config.Merge(rope);
+  return spec;
+}
+
+std::vector<double> DynamicInvFreq(const RopeSpec& spec, int64_t length) {
+  if (spec.dynamic_factor == 0 || length <= spec.dynamic_original) return spec.inv_freq;
+  const float stretch = static_cast<float>(spec.dynamic_factor) * static_cast<float>(length) / static_cast<float>(spec.dynamic_original) -
+                        static_cast<float>(spec.dynamic_factor - 1);
+  const float exponent = static_cast<float>(static_cast<double>(spec.dim) / static_cast<double>(spec.dim - 2));
+  const float theta = static_cast<float>(spec.theta) * Power(stretch, exponent);
+  return Inverse(Wavelengths(theta, spec.dim));
+}
+
+}  // namespace causeway
