@@ -1,0 +1,285 @@
+#include "engine/schedule/scheduler.h"
+
+#include <algorithm>
+#include <deque>
+#include <limits>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+#include "engine/base/status.h"
+#include "engine/schedule/sequence_table.h"
+#include "engine/schedule/step_planner.h"
+
+namespace causeway {
+namespace {
+
+absl::Status CheckOption(const char* name, int64_t value, int64_t min, int64_t max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " is ", value, ", expected a number in [", min, ", ", max, "]"));
+}
+
+}  // namespace
+
+absl::Status Validate(const SchedulerOptions& o) {
+  constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
+  CAUSEWAY_RETURN_IF_ERROR(CheckOption("num_blocks", o.num_blocks, 1, kMax));
+  CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_num_seqs", o.max_num_seqs, 1, kMax));
+  // Each running sequence can have a row in every step, and a prompt beside them at least one.
+  CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_num_batched_tokens", o.max_num_batched_tokens, o.max_num_seqs, kMax));
+  CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_model_len", o.max_model_len, 2, kMax));
+  CAUSEWAY_RETURN_IF_ERROR(CheckOption("stages", o.stages, 1, kMax));
+  CAUSEWAY_RETURN_IF_ERROR(CheckOption("steps_in_flight", o.steps_in_flight, 1, kMax));
+  return CheckOption("max_waiting", o.max_waiting, 1, kMax);
+}
+
+class Scheduler::Impl {
+ public:
+  Impl(const SchedulerOptions& options, const Clock* clock)
+      : options_(options), clock_(clock), table_(options), planner_(options, clock, &table_) {}
+
+  absl::Status Add(SequenceRequest request);
+  std::optional<SequenceEvent> Finish(uint64_t id, FinishReason why);
+  std::vector<SequenceEvent> Expire();
+  std::optional<StepPlan> Next();
+  std::vector<SequenceEvent> Apply(const StepResult& result);
+  SchedulerStats Stats() const;
+  const SequenceTable& table() const { return table_; }
+
+ private:
+  // A step that is not applied yet.
+  struct InFlight {
+    struct Row {
+      uint64_t sequence;
+      bool sample;
+      size_t written_end;  // its written blocks end here, and begin where the row's before it end
+    };
+    struct Written {
+      int32_t block;
+      uint64_t allocation;
+    };
+    uint64_t step;
+    std::vector<Row> rows;
+    std::vector<Written> written;
+  };
+
+  InFlight Remember(const StepPlan& plan) const;
+  SequenceEvent Event(const Sequence& sequence) const;
+  SequenceEvent End(Sequence& sequence, FinishReason why, absl::Status status = absl::OkStatus());
+  SequenceEvent Take(Sequence& sequence, const SampledToken& token);
+  std::vector<SequenceEvent> Fail(const InFlight& failed, const absl::Status& status);
+
+  const SchedulerOptions options_;
+  const Clock* const clock_;
+  SequenceTable table_;
+  StepPlanner planner_;
+  std::deque<InFlight> in_flight_;
+  uint64_t arrivals_ = 0, steps_ = 0;
+};
+
+absl::Status Scheduler::Impl::Add(SequenceRequest request) {
+  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+  // The last token needs no block: it is never the input of a step.
+  const int64_t cache_tokens = options_.num_blocks * kBlockTokens;
+  if (request.id == 0) return absl::InvalidArgumentError("the sequence's id is 0, expected a positive number");
+  if (prompt == 0) return absl::InvalidArgumentError("the prompt has 0 tokens, expected at least 1");
+  if (prompt + 1 > options_.max_model_len) {
+    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", prompt, " tokens, expected at most ",
+                                                   options_.max_model_len - 1, ": the context is ", options_.max_model_len,
+                                                   " tokens with at least one generated"));
+  }
+  if (prompt > cache_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", prompt, " tokens, expected at most ", cache_tokens,
+                                                   ": the KV cache has ", options_.num_blocks, " blocks of ", kBlockTokens));
+  }
+  if (table_.Find(request.id) != nullptr) return absl::AlreadyExistsError(absl::StrCat("sequence ", request.id, " exists"));
+  if (table_.waiting_count() >= options_.max_waiting) {
+    return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", options_.max_waiting, " sequences wait"));
+  }
+
+  auto s = std::make_unique<Sequence>();
+  s->id = request.id;
+  s->arrival = ++arrivals_;
+  s->priority = request.priority;
+  s->deadline = request.deadline;
+  s->sampling = std::move(request.sampling);
+  s->min_tokens = request.stop.min_tokens;
+  s->stop_token_ids = std::move(request.stop.token_ids);
+  s->after = request.after;
+  s->tokens = std::move(request.prompt);
+  s->prompt_tokens = prompt;
+  s->length_max = std::min(options_.max_model_len, cache_tokens + 1);
+  if (request.stop.max_tokens > 0 && request.stop.max_tokens < s->length_max - prompt) {
+    s->length_max = prompt + request.stop.max_tokens;
+  }
+  s->cursor.salt = std::make_shared<const std::string>(std::move(request.cache_salt));
+  table_.Add(std::move(s));
+  return absl::OkStatus();
+}
+
+SequenceEvent Scheduler::Impl::Event(const Sequence& s) const {
+  SequenceEvent event;
+  event.sequence = s.id;
+  event.prompt_tokens = s.prompt_tokens;
+  event.cached_tokens = s.cached_tokens;
+  event.generated_tokens = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;
+  event.admitted = s.admitted;
+  return event;
+}
+
+SequenceEvent Scheduler::Impl::End(Sequence& s, FinishReason why, absl::Status status) {
+  SequenceEvent event = Event(s);
+  event.finished = why;
+  event.status = std::move(status);
+  table_.Remove(s);
+  return event;
+}
+
+std::optional<SequenceEvent> Scheduler::Impl::Finish(uint64_t id, FinishReason why) {
+  Sequence* s = table_.Find(id);
+  if (s == nullptr) return std::nullopt;
+  return End(*s, why);
+}
+
+std::vector<SequenceEvent> Scheduler::Impl::Expire() {
+  std::vector<SequenceEvent> events;
+  if (table_.deadlines().empty()) return events;
+  const absl::Time now = clock_->Now();
+  while (!table_.deadlines().empty() && table_.deadlines().begin()->first <= now) {
+    events.push_back(End(*table_.Find(table_.deadlines().begin()->second), FinishReason::kDeadline));
+  }
+  return events;
+}
+
+std::optional<StepPlan> Scheduler::Impl::Next() {
+  if (static_cast<int64_t>(in_flight_.size()) >= options_.steps_in_flight) return std::nullopt;
+  std::optional<StepPlan> plan = planner_.Plan(steps_ + 1);
+  if (!plan.has_value()) return std::nullopt;
+  ++steps_;
+  in_flight_.push_back(Remember(*plan));
+  return plan;
+}
+
+Scheduler::Impl::InFlight Scheduler::Impl::Remember(const StepPlan& plan) const {
+  InFlight step;
+  step.step = plan.step;
+  step.rows.reserve(plan.sequences.size());
+  step.written.reserve(plan.sequences.size());
+  for (const StepSequence& s : plan.sequences) {
+    for (size_t i = s.context / kBlockTokens; i < s.block_table.size(); ++i) {
+      step.written.push_back({s.block_table[i], table_.pool().allocation(s.block_table[i])});
+    }
+    step.rows.push_back({s.sequence, s.sample, step.written.size()});
+  }
+  return step;
+}
+
+std::vector<SequenceEvent> Scheduler::Impl::Apply(const StepResult& result) {
+  CAUSEWAY_CHECK(!in_flight_.empty() && in_flight_.front().step == result.step, "the result of step ", result.step, ", expected ",
+                 in_flight_.empty() ? "none" : absl::StrCat("that of step ", in_flight_.front().step));
+  const InFlight step = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  if (!result.status.ok()) return Fail(step, result.status);
+
+  std::vector<SequenceEvent> events;
+  events.reserve(step.rows.size());
+  size_t next = 0;
+  for (const InFlight::Row& row : step.rows) {
+    if (!row.sample) continue;
+    CAUSEWAY_CHECK(next < result.tokens.size() && result.tokens[next].sequence == row.sequence, "step ", step.step, " has ",
+                   result.tokens.size(), " tokens; that of sequence ", row.sequence, " is not at ", next);
+    const SampledToken& token = result.tokens[next++];
+    if (Sequence* s = table_.Find(row.sequence); s != nullptr) events.push_back(Take(*s, token));
+  }
+  CAUSEWAY_CHECK(next == result.tokens.size(), "step ", step.step, " has ", result.tokens.size(), " tokens, expected ", next);
+  return events;
+}
+
+SequenceEvent Scheduler::Impl::Take(Sequence& s, const SampledToken& token) {
+  const int64_t generated = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;  // before this one
+  s.tokens.push_back(token.token);
+  --s.unknown;
+  table_.Issued(s);  // a block that this token completes may be in flight already
+
+  const bool stops = generated >= s.min_tokens &&
+                     std::find(s.stop_token_ids.begin(), s.stop_token_ids.end(), token.token) != s.stop_token_ids.end();
+  const bool full = static_cast<int64_t>(s.tokens.size()) >= s.length_max;
+  SequenceEvent event = stops ? End(s, FinishReason::kStop) : full ? End(s, FinishReason::kLength) : Event(s);
+  event.token = token;
+  event.first_token = generated == 0;
+  if (stops) event.stop_token = token.token;
+  return event;
+}
+
+// What the failed step was to write is garbage, and so is what later steps compute from it: the later rows of its sequences,
+// and rows of sequences that found its blocks by their prefix. All of that is forgotten, and those that hold it end.
+std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const absl::Status& status) {
+  BlockPool& pool = table_.pool();
+  absl::flat_hash_set<int32_t> garbage;  // blocks; those given to someone else since then are not
+  absl::flat_hash_set<uint64_t> tainted;
+  const auto holds_garbage = [&](const Sequence& s) {
+    return std::any_of(s.table.begin(), s.table.end(), [&](int32_t block) { return garbage.contains(block); });
+  };
+  const auto walk = [&](const InFlight& step, bool all) {
+    size_t begin = 0;
+    for (const InFlight::Row& row : step.rows) {
+      const Sequence* s = table_.Find(row.sequence);
+      // Of an ended sequence the table is not known any more: better forget too much.
+      if (all || s == nullptr || tainted.contains(row.sequence) || holds_garbage(*s)) {
+        tainted.insert(row.sequence);
+        for (size_t i = begin; i < row.written_end; ++i) {
+          const InFlight::Written& w = step.written[i];
+          if (pool.allocation(w.block) == w.allocation) garbage.insert(w.block);
+        }
+      }
+      begin = row.written_end;
+    }
+  };
+  walk(failed, true);
+  for (const InFlight& later : in_flight_) walk(later, false);
+
+  std::vector<uint64_t> ends;
+  for (const auto& [id, s] : table_.all()) {
+    if (tainted.contains(id) || holds_garbage(*s)) ends.push_back(id);
+  }
+  for (int32_t block : garbage) pool.Forget(block);
+  std::sort(ends.begin(), ends.end());
+  std::vector<SequenceEvent> events;
+  for (uint64_t id : ends) events.push_back(End(*table_.Find(id), FinishReason::kError, status));
+  return events;
+}
+
+SchedulerStats Scheduler::Impl::Stats() const {
+  SchedulerStats stats;
+  stats.running = static_cast<int64_t>(table_.running().size());
+  stats.waiting = table_.waiting_count();
+  stats.blocks_total = table_.pool().total();
+  stats.blocks_used = table_.pool().used();
+  stats.blocks_cached = table_.pool().cached();
+  stats.preemptions = table_.preemptions();
+  stats.prefix_query_tokens = planner_.prefix_query_tokens();
+  stats.prefix_hit_tokens = planner_.prefix_hit_tokens();
+  stats.steps_unapplied = static_cast<int64_t>(in_flight_.size());
+  return stats;
+}
+
+Scheduler::Scheduler(const SchedulerOptions& options, const Clock* clock) {
+  const absl::Status status = Validate(options);
+  CAUSEWAY_CHECK(status.ok(), std::string(status.message()));
+  impl_ = std::make_unique<Impl>(options, clock);
+}
+Scheduler::~Scheduler() = default;
+absl::Status Scheduler::Add(SequenceRequest request) { return impl_->Add(std::move(request)); }
+std::optional<SequenceEvent> Scheduler::Finish(uint64_t id, FinishReason why) { return impl_->Finish(id, why); }
+std::vector<SequenceEvent> Scheduler::Expire() { return impl_->Expire(); }
+absl::Time Scheduler::NextDeadline() const {
+  const auto& deadlines = impl_->table().deadlines();
+  return deadlines.empty() ? absl::InfiniteFuture() : deadlines.begin()->first;
+}
+std::optional<StepPlan> Scheduler::Next() { return impl_->Next(); }
+std::vector<SequenceEvent> Scheduler::Apply(const StepResult& result) { return impl_->Apply(result); }
+bool Scheduler::idle() const { return impl_->table().all().empty(); }
+SchedulerStats Scheduler::Stats() const { return impl_->Stats(); }
+
+}  // namespace causeway

@@ -1,0 +1,66 @@
+// One sequence as the scheduler sees it. Plain data of the scheduler's own files.
+#ifndef CAUSEWAY_ENGINE_SCHEDULE_SEQUENCE_H_
+#define CAUSEWAY_ENGINE_SCHEDULE_SEQUENCE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/base/limits.h"
+#include "engine/cache/block_pool.h"
+#include "engine/sampling/params.h"
+
+namespace causeway {
+
+enum class SequenceState {
+  kHeld,     // waits for another sequence's prompt
+  kWaiting,  // holds no slot and no blocks
+  kRunning,
+};
+
+struct Sequence {
+  uint64_t id = 0;
+  uint64_t arrival = 0;
+  int32_t priority = 0;
+  SequenceState state = SequenceState::kWaiting;
+  absl::Time deadline, admitted = absl::InfiniteFuture();
+  SamplingParams sampling;
+  int64_t min_tokens = 0;
+  std::vector<int32_t> stop_token_ids;
+  uint64_t after = 0;  // whom it waits for while kHeld
+
+  std::vector<int32_t> tokens;  // those known: the prompt and what was generated
+  int64_t prompt_tokens = 0;
+  int64_t length_max = 0;     // tokens.size() at which it ends
+  int64_t unknown = 0;        // tokens behind the known ones that steps in flight sample
+  int64_t issued = 0;         // leading tokens whose rows are computed or in flight
+  bool prompt_issued = false;  // once; those after it may start
+  int64_t cached_tokens = 0;
+
+  // While running:
+  int32_t slot = -1;
+  bool started = false;  // the slot has been told
+  std::vector<int32_t> table;
+  PrefixCursor cursor;     // behind the registered blocks of the table
+  uint64_t last_step = 0;  // the latest that has rows of it
+  int64_t rows = 0;        // in the step being planned; 0 between calls
+
+  int64_t length() const { return static_cast<int64_t>(tokens.size()) + unknown; }
+  // Rows that could be computed next. With tokens unknown it is the last of them, or none once no token may follow.
+  int64_t remaining() const { return length() < length_max ? length() - issued : 0; }
+  // Its prompt and whatever had to be recomputed are done: one row a token from here on.
+  bool decoding() const { return issued >= prompt_tokens && length() - issued <= 1; }
+};
+
+inline int64_t BlocksFor(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+
+// By priority, then arrival: who is admitted first and preempted last.
+struct Outranks {
+  bool operator()(const Sequence* a, const Sequence* b) const {
+    return a->priority != b->priority ? a->priority > b->priority : a->arrival < b->arrival;
+  }
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_SCHEDULE_SEQUENCE_H_

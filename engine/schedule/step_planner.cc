@@ -1,0 +1,216 @@
+#include "engine/schedule/step_planner.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "engine/base/check.h"
+
+namespace causeway {
+namespace {
+
+// A prompt that doesn't fit into a step leaves half of the budget to others, unless the halves become too small to be efficient.
+constexpr int64_t kShareRowsMin = 128;
+// A refused sequence is tried again after so many steps even when no more blocks are available: a prefix may have become known.
+constexpr uint64_t kRefusedSteps = 8;
+
+}  // namespace
+
+StepPlanner::StepPlanner(const SchedulerOptions& options, const Clock* clock, SequenceTable* table)
+    : options_(options), clock_(clock), table_(*table) {}
+
+std::optional<StepPlan> StepPlanner::Plan(uint64_t step) {
+  step_ = step;
+  budget_ = options_.max_num_batched_tokens;
+  preempted_ = false;
+  planned_.clear();
+  Collect();
+  for (Sequence* s : decodes_) {
+    if (decode_part_ == 0 || budget_ == 0) break;
+    if (s->state == SequenceState::kRunning) decode_part_ -= Give(*s, 1, /*may_preempt=*/true);
+  }
+  PlanPrompts();
+  if (!preempted_) AdmitWaiting();
+  TopUp();
+  if (std::all_of(planned_.begin(), planned_.end(), [](const Sequence* s) { return s->rows == 0; })) return std::nullopt;
+  return Emit(step);
+}
+
+void StepPlanner::Collect() {
+  decodes_.clear();
+  prompts_.clear();
+  const bool wait_for_token = options_.stages > 1;
+  int64_t decoding = 0;
+  for (Sequence* s : table_.running()) {
+    decoding += s->decoding();
+    if (s->remaining() == 0 || (wait_for_token && s->unknown > 0)) continue;
+    (s->decoding() ? decodes_ : prompts_).push_back(s);
+  }
+  // In a pipeline each step takes its part of the sequences that decode, so that every stage has one to work at. Those that
+  // were in a step least recently go first, whatever their ranks, so that all get the same pace; the rest are there for when
+  // the first lack blocks.
+  const int64_t groups = std::min(options_.stages, options_.steps_in_flight);
+  decode_part_ = (decoding + groups - 1) / groups;
+  if (static_cast<int64_t>(decodes_.size()) > decode_part_) {
+    std::nth_element(decodes_.begin(), decodes_.begin() + decode_part_, decodes_.end(), [](const Sequence* a, const Sequence* b) {
+      return a->last_step != b->last_step ? a->last_step < b->last_step : Outranks()(a, b);
+    });
+  }
+}
+
+int64_t StepPlanner::Share(int64_t wanted, bool others) const {
+  if (wanted <= budget_) return wanted;
+  return others && budget_ >= 2 * kShareRowsMin ? budget_ / 2 : budget_;
+}
+
+void StepPlanner::PlanPrompts() {
+  const bool more_wait = !table_.waiting().empty() && table_.slot_free();
+  for (size_t i = 0; i < prompts_.size() && budget_ > 0; ++i) {
+    Sequence& s = *prompts_[i];
+    if (s.state != SequenceState::kRunning) continue;
+    Give(s, Share(s.remaining(), more_wait || i + 1 < prompts_.size()), /*may_preempt=*/true);
+  }
+}
+
+void StepPlanner::AdmitWaiting() {
+  if (table_.waiting().empty()) return;
+  const absl::Time now = clock_->Now();
+  auto next = table_.waiting().begin();
+  while (budget_ > 0 && table_.slot_free() && next != table_.waiting().end()) {
+    Sequence& s = **next;
+    if (s.deadline <= now) {  // never started; the next Expire ends it
+      ++next;
+      continue;
+    }
+    if (s.unknown > 0 || !TryAdmit(s, now)) break;  // strictly by rank, or small ones would starve a large one
+    next = table_.waiting().upper_bound(&s);        // admission took it out
+    const bool others = next != table_.waiting().end() && table_.slot_free();
+    CAUSEWAY_CHECK(Give(s, Share(s.remaining(), others), /*may_preempt=*/false) > 0, "sequence ", s.id, " was admitted for nothing");
+    prompts_.push_back(&s);
+  }
+}
+
+// A sequence is admitted when there are blocks for all of its tokens on top of what the running ones lack for theirs, and some
+// for these to grow: otherwise it would soon be preempted, and its rows computed in vain. When none runs, all blocks are
+// available, and Scheduler::Add has seen to it that they suffice.
+bool StepPlanner::TryAdmit(Sequence& s, absl::Time now) {
+  const std::vector<Sequence*>& running = table_.running();
+  BlockPool& pool = table_.pool();
+  if (!running.empty() && refused_ == s.id && step_ < refused_until_ && pool.available() <= refused_available_) return false;
+
+  const int64_t tokens = static_cast<int64_t>(s.tokens.size());
+  // The last token is always computed: its row makes the next one.
+  const int64_t cached = pool.Find(s.cursor, s.tokens, (tokens - 1) / kBlockTokens, found_);
+  const int64_t found = static_cast<int64_t>(found_.size());
+  if (!running.empty()) {
+    int64_t lacking = 0;
+    for (const Sequence* r : running) {
+      lacking += std::max<int64_t>(0, BlocksFor(r->length()) - static_cast<int64_t>(r->table.size()));
+    }
+    const int64_t growth = std::min<int64_t>(running.size(), pool.total() / 16);
+    if (BlocksFor(tokens) - found + cached + lacking + growth > pool.available()) {
+      refused_ = s.id;
+      refused_available_ = pool.available();
+      refused_until_ = step_ + kRefusedSteps;
+      return false;
+    }
+  }
+  if (s.admitted == absl::InfiniteFuture()) {
+    s.admitted = now;
+    s.cached_tokens = found * kBlockTokens;
+    if (options_.prefix_cache) prefix_query_tokens_ += s.prompt_tokens;
+    prefix_hit_tokens_ += s.cached_tokens;
+  }
+  table_.Admit(s, found_);
+  return true;
+}
+
+void StepPlanner::TopUp() {
+  for (Sequence* s : prompts_) {
+    if (budget_ == 0) return;
+    if (s->state != SequenceState::kRunning || s->rows == 0) continue;
+    Give(*s, std::min(s->remaining() - s->rows, budget_), /*may_preempt=*/false);
+  }
+}
+
+int64_t StepPlanner::Give(Sequence& s, int64_t rows, bool may_preempt) {
+  BlockPool& pool = table_.pool();
+  int64_t room = static_cast<int64_t>(s.table.size()) * kBlockTokens - s.issued - s.rows;
+  while (room < rows) {
+    if (pool.available() > 0) {
+      s.table.push_back(pool.Allocate());
+      room += kBlockTokens;
+    } else if (room > 0 || !may_preempt) {
+      rows = room;
+    } else {
+      Sequence& victim = *table_.running().back();
+      if (&victim == &s) {
+        // It keeps what it has and waits: those above it end or take it. The highest ranked comes here only when it runs
+        // alone, and alone it has all blocks, which suffice for any sequence: so it always gets on, and something always ends.
+        CAUSEWAY_CHECK(table_.running().size() > 1, "sequence ", s.id, " runs alone and lacks blocks with ", s.table.size(),
+                       " of ", pool.total());
+        return 0;
+      }
+      Preempt(victim);
+    }
+  }
+  if (rows == 0) return 0;
+  if (s.rows == 0) planned_.push_back(&s);
+  s.rows += rows;
+  budget_ -= rows;
+  return rows;
+}
+
+void StepPlanner::Preempt(Sequence& victim) {
+  budget_ += victim.rows;
+  victim.rows = 0;
+  preempted_ = true;
+  table_.Preempt(victim);
+}
+
+StepPlan StepPlanner::Emit(uint64_t step) {
+  StepPlan plan;
+  plan.step = step;
+  plan.sequences.reserve(planned_.size());
+  for (Sequence* s : planned_) {
+    if (s->rows == 0) continue;
+    plan.tokens += s->rows;
+    if (s->rows > 1 || s->issued < s->prompt_tokens) plan.prefill_tokens += s->rows;
+    plan.sequences.push_back(EmitSequence(*s, step));
+  }
+  for (Sequence* s : planned_) table_.Issued(*s);
+  return plan;
+}
+
+StepSequence StepPlanner::EmitSequence(Sequence& s, uint64_t step) {
+  StepSequence out;
+  out.sequence = s.id;
+  out.slot = s.slot;
+  out.context = s.issued;
+  const int64_t end = s.issued + s.rows, known = std::min<int64_t>(end, s.tokens.size());
+  out.tokens.reserve(s.rows);
+  out.tokens.assign(s.tokens.begin() + std::min(s.issued, known), s.tokens.begin() + known);
+  if (end > known) out.tokens.push_back(kPlaceholderToken);
+  CAUSEWAY_CHECK(static_cast<int64_t>(out.tokens.size()) == s.rows, "sequence ", s.id, ": ", s.rows, " rows of ",
+                 s.tokens.size(), " tokens, ", s.issued, " issued");
+  out.block_table = s.table;
+  out.sample = end == s.length();
+  if (out.sample) out.generated = s.length() - s.prompt_tokens;
+  if (!s.started) {
+    auto start = std::make_shared<SequenceStart>();
+    start->sampling = s.sampling;
+    start->min_tokens = s.min_tokens;
+    start->stop_token_ids = s.stop_token_ids;
+    start->tokens = s.tokens;
+    start->prompt_tokens = s.prompt_tokens;
+    out.start = std::move(start);
+    s.started = true;
+  }
+  s.issued = end;
+  s.unknown += out.sample;
+  s.last_step = step;
+  s.rows = 0;
+  return out;
+}
+
+}  // namespace causeway

@@ -1,0 +1,66 @@
+// Makes one step: who gets how many rows, with which blocks, and who has to give way.
+#ifndef CAUSEWAY_ENGINE_SCHEDULE_STEP_PLANNER_H_
+#define CAUSEWAY_ENGINE_SCHEDULE_STEP_PLANNER_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "engine/base/clock.h"
+#include "engine/batch/step.h"
+#include "engine/schedule/scheduler.h"
+#include "engine/schedule/sequence_table.h"
+
+namespace causeway {
+
+class StepPlanner {
+ public:
+  StepPlanner(const SchedulerOptions& options, const Clock* clock, SequenceTable* table);
+
+  // Plans the step of this number and moves its sequences on, as if it were running. nullopt: nothing can be computed now.
+  std::optional<StepPlan> Plan(uint64_t step);
+
+  int64_t prefix_query_tokens() const { return prefix_query_tokens_; }
+  int64_t prefix_hit_tokens() const { return prefix_hit_tokens_; }
+
+ private:
+  // Fills decodes_ (in the order in which they are tried) and prompts_ (by rank) with the running sequences that can have rows.
+  void Collect();
+  void PlanPrompts();
+  void AdmitWaiting();
+  bool TryAdmit(Sequence& sequence, absl::Time now);
+  // Gives unused budget to prompts that were held to a share of it.
+  void TopUp();
+  // How many of `wanted` rows a prompt takes of the budget, `others` also wanting some.
+  int64_t Share(int64_t wanted, bool others) const;
+  // Gives up to `rows` more rows, as far as blocks reach. Where they reach for no row, preempts the lowest ranked sequences, if
+  // allowed to and as long as they rank below this one. Returns the rows given.
+  int64_t Give(Sequence& sequence, int64_t rows, bool may_preempt);
+  void Preempt(Sequence& victim);
+  StepPlan Emit(uint64_t step);
+  StepSequence EmitSequence(Sequence& sequence, uint64_t step);
+
+  const SchedulerOptions options_;
+  const Clock* const clock_;
+  SequenceTable& table_;
+
+  // Of the step being planned:
+  int64_t budget_ = 0;  // rows left
+  int64_t decode_part_ = 0;  // rows for sequences that decode
+  bool preempted_ = false;
+  std::vector<Sequence*> decodes_, prompts_;
+  std::vector<Sequence*> planned_;  // in the plan's order; those preempted after all have no rows
+
+  // The waiting sequence that was refused last, so that its prefix is not looked up again in every step.
+  uint64_t refused_ = 0;
+  int64_t refused_available_ = 0;
+  uint64_t refused_until_ = 0;  // step
+  uint64_t step_ = 0;
+
+  std::vector<int32_t> found_;
+  int64_t prefix_query_tokens_ = 0, prefix_hit_tokens_ = 0;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_SCHEDULE_STEP_PLANNER_H_
