@@ -1,0 +1,80 @@
+#include "engine/plan/custom_map.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/plan/test_models.h"
+
+namespace causeway {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
+using Map = std::map<std::string, std::string>;
+
+TEST(ParseCustomMapTest, NumbersAndNames) {
+  EXPECT_THAT(*ParseCustomMap(R"({"model": 0, "lm_head": "cuda:1", "": "cpu"})"),
+              UnorderedElementsAre(Pair("model", "0"), Pair("lm_head", "cuda:1"), Pair("", "cpu")));
+}
+
+TEST(ParseCustomMapTest, RefusesOtherThings) {
+  auto error = [](absl::string_view json) { return std::string(ParseCustomMap(json).status().message()); };
+  EXPECT_THAT(error("[0]"), HasSubstr("expected an object"));
+  EXPECT_THAT(error("{\"a\": 1.5}"), AllOf(HasSubstr("\"a\""), HasSubstr("1.5")));
+  EXPECT_THAT(error("{\"a\": -1}"), HasSubstr("-1"));
+  EXPECT_THAT(error("{\"a\": null}"), HasSubstr("null"));
+  EXPECT_THAT(error("{\"a\": 0, \"a\": 1}"), HasSubstr("a"));
+  EXPECT_THAT(error("{"), HasSubstr("device_map"));
+}
+
+class CustomMapTest : public testing::Test {
+ protected:
+  std::string Error(const Map& map) {
+    const auto checked = CheckCustomMap(index_, devices_, map);
+    EXPECT_EQ(checked.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(checked.status().message());
+  }
+  ModelSpec spec_ = TestLlama({.layers = 3});
+  ModuleIndex index_{spec_.modules};
+  std::vector<Device> devices_ = TestDevices({100, 100});
+};
+
+TEST_F(CustomMapTest, TheLongestPrefixWins) {
+  const absl::StatusOr<Map> map = CheckCustomMap(index_, devices_, {{"", "simulated:1"}, {"model.layers", "0"}, {"model.layers.2", "1"}});
+  ASSERT_TRUE(map.ok()) << map.status();
+  EXPECT_EQ(*LookUp(*map, "model.layers.1.mlp.up_proj"), "0");
+  EXPECT_EQ(*LookUp(*map, "model.layers.2.mlp.up_proj"), "1");
+  EXPECT_EQ(*LookUp(*map, "lm_head"), "1");
+}
+
+TEST_F(CustomMapTest, PartsOfABlockOnOneDeviceAreFine) {
+  Map map = {{"", "0"}, {"model.layers.1.mlp", "1"}, {"model.layers.1.self_attn", "1"}, {"model.layers.1.input_layernorm", "1"}};
+  EXPECT_THAT(Error(map), AllOf(HasSubstr("model.layers.1 ("), HasSubstr("post_attention_layernorm"), HasSubstr("block")));
+  map["model.layers.1.post_attention_layernorm"] = "1";
+  EXPECT_TRUE(CheckCustomMap(index_, devices_, map).ok());
+}
+
+TEST_F(CustomMapTest, NamesEveryFaultAtOnce) {
+  const std::string error = Error({{"model.layer", "0"}, {"transformer.norm", "0"}, {"model.layers", "7"}, {"model.embed_tokens", "cuda:0"}});
+  EXPECT_THAT(error, HasSubstr("\"model.layer\" is no module"));
+  EXPECT_THAT(error, HasSubstr("did you mean model.norm"));
+  EXPECT_THAT(error, HasSubstr("\"7\", which is not among the devices (simulated:0, simulated:1)"));
+  EXPECT_THAT(error, HasSubstr("\"cuda:0\""));
+  EXPECT_THAT(error, HasSubstr("no entry covers model.norm"));
+  EXPECT_THAT(error, HasSubstr("lm_head"));
+}
+
+TEST_F(CustomMapTest, EmptyMap) { EXPECT_THAT(Error({}), HasSubstr("empty")); }
+
+TEST_F(CustomMapTest, PrefixesEndAtDots) {
+  const ModelSpec large = TestLlama({.layers = 12});
+  const ModuleIndex index(large.modules);
+  const absl::StatusOr<Map> map = CheckCustomMap(index, devices_, {{"", "0"}, {"model.layers.1", "1"}});
+  ASSERT_TRUE(map.ok());
+  EXPECT_EQ(*LookUp(*map, "model.layers.11"), "0");
+  EXPECT_EQ(*LookUp(*map, "model.layers.1"), "1");
+}
+
+}  // namespace
+}  // namespace causeway
