@@ -152,6 +152,9 @@ class PipelineExecutor final : public Executor {
     ++in_flight_;
     step->number = ++launched_;
     step->result.step = step->plan.step;
+    step->result.rows = step->plan.tokens;
+    step->result.prefill_rows = step->plan.prefill_tokens;
+    step->result.sequences = static_cast<int64_t>(step->plan.sequences.size());
     absl::StatusOr<StepBatch> batch = MakeStepBatch(step->plan, limits_);
     if (batch.ok()) {
       step->batch = *std::move(batch);

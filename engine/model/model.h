@@ -38,6 +38,7 @@ class StageModel {
   at::Tensor Forward(int first_unit, int last_unit, StageInput input, const RotaryTables& rotary, KvCache& cache) const;
 
   std::vector<int> layers() const;  // held here, ascending indices in the model
+  const Layer& layer(int index) const { return layers_.at(index); }
 
  private:
   at::Tensor Embed(const at::Tensor& ids, const AttentionBatch& batch) const;

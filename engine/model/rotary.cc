@@ -5,18 +5,9 @@
 
 #include <ATen/ops/empty.h>
 
+#include "engine/architecture/rope.h"
+
 namespace causeway {
-namespace {
-
-// Frequencies of dynamic NTK scaling for a text of `length` tokens.
-void DynamicFrequencies(const RopeSpec& rope, int64_t length, std::vector<float>& frequencies) {
-  const double dim = rope.dim;
-  const double stretch = rope.dynamic_factor * length / rope.dynamic_original - (rope.dynamic_factor - 1);
-  const double base = rope.theta * std::pow(stretch, dim / (dim - 2));
-  for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] = std::pow(base, -2.0 * i / dim);
-}
-
-}  // namespace
 
 RotaryTables MakeRotaryTables(const RopeSpec& rope, int64_t positions, at::Device device) {
   if (rope.dim == 0) return {};
@@ -27,7 +18,10 @@ RotaryTables MakeRotaryTables(const RopeSpec& rope, int64_t positions, at::Devic
   float* sin = tables.sin.data_ptr<float>();
   std::vector<float> frequencies(rope.inv_freq.begin(), rope.inv_freq.end());
   for (int64_t p = 0; p < positions; ++p) {
-    if (rope.dynamic_factor > 0 && p >= rope.dynamic_original) DynamicFrequencies(rope, p + 1, frequencies);
+    if (rope.dynamic_factor > 0 && p >= rope.dynamic_original) {
+      const std::vector<double> dynamic = DynamicInvFreq(rope, p + 1);
+      frequencies.assign(dynamic.begin(), dynamic.end());
+    }
     for (int64_t i = 0; i < pairs; ++i) {
       const float angle = static_cast<float>(p) * frequencies[i];
       cos[p * pairs + i] = std::cos(static_cast<double>(angle)) * rope.attention_factor;

@@ -1,0 +1,104 @@
+#include "engine/model/linear.h"
+
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/randn.h>
+
+#include "engine/model/testing.h"
+#include "tests/support/tiny_checkpoint.h"
+
+namespace causeway {
+namespace {
+
+using testing::Context;
+using testing::Loaded;
+
+TEST(ShardTest, ColumnsAreCutWithinEachGroup) {
+  const LinearSpec spec{.parts = {{"q", "qb", 8}, {"k", "kb", 4}, {"v", "vb", 4}}, .in_features = 6};
+  const LinearShard shard = ColumnShard(spec, {8, 4, 4}, {.rank = 1, .size = 2});
+  ASSERT_EQ(shard.outputs.size(), 3u);
+  EXPECT_EQ(shard.outputs[0].first, 4);
+  EXPECT_EQ(shard.outputs[0].count, 4);
+  EXPECT_EQ(shard.outputs[1].first, 10);
+  EXPECT_EQ(shard.outputs[1].count, 2);
+  EXPECT_EQ(shard.outputs[2].first, 14);
+  EXPECT_EQ(shard.out_count(), 8);
+  EXPECT_EQ(shard.in_count, 6);
+  EXPECT_TRUE(shard.bias);
+}
+
+TEST(ShardTest, RowsAreCutAlongInputsAndRankZeroAddsTheBias) {
+  const LinearSpec spec{.parts = {{"o", "ob", 8}}, .in_features = 6};
+  const LinearShard first = RowShard(spec, {.rank = 0, .size = 2}), second = RowShard(spec, {.rank = 1, .size = 2});
+  EXPECT_EQ(first.in_first, 0);
+  EXPECT_EQ(second.in_first, 3);
+  EXPECT_EQ(second.in_count, 3);
+  EXPECT_EQ(second.out_count(), 8);
+  EXPECT_TRUE(first.bias);
+  EXPECT_FALSE(second.bias);
+}
+
+TEST(ShardTest, UnequalSharesAreRefusedByName) {
+  const LinearSpec spec{.parts = {{"layers.0.o_proj.weight", "", 8}}, .in_features = 7};
+  try {
+    RowShard(spec, {.rank = 0, .size = 2});
+    FAIL() << "no error";
+  } catch (const c10::Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("layers.0.o_proj.weight: 7 features cannot be cut into 2 equal shares"));
+  }
+}
+
+// Loads both ranks of a group of two and a whole model; shards must add up to the whole, linear by linear and layer by layer.
+class ShardedModelTest : public ::testing::TestWithParam<Json> {
+ protected:
+  ShardedModelTest() : tiny_(GetParam(), /*seed=*/3), ops_(MakeReferenceOps()) {
+    whole_ = Loaded(tiny_.spec(), tiny_.checkpoint(), *ops_);
+    for (int rank : {0, 1}) ranks_.push_back(Loaded(tiny_.spec(), tiny_.checkpoint(), *ops_, {.rank = rank, .size = 2}));
+  }
+
+  c10::InferenceMode inference_;
+  TinyCheckpoint tiny_;
+  std::unique_ptr<Ops> ops_;
+  std::unique_ptr<StageModel> whole_;
+  std::vector<std::unique_ptr<StageModel>> ranks_;
+};
+
+TEST_P(ShardedModelTest, LinearsAddUpToTheWhole) {
+  const int64_t hidden = tiny_.spec().hidden_size;
+  const at::Tensor x = at::randn({5, hidden});
+  const at::Tensor whole = whole_->layer(1).mlp().Forward(*ops_, x);
+  const at::Tensor sum = ranks_[0]->layer(1).mlp().Forward(*ops_, x) + ranks_[1]->layer(1).mlp().Forward(*ops_, x);
+  EXPECT_GT(whole.abs().max().item<float>(), 0.1);
+  EXPECT_TRUE(at::allclose(sum, whole, 1e-4, 1e-5));
+  // A rank alone is not the whole.
+  EXPECT_FALSE(at::allclose(ranks_[0]->layer(1).mlp().Forward(*ops_, x), whole, 1e-2, 1e-2));
+}
+
+TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
+  const ModelSpec& spec = tiny_.spec();
+  const at::Tensor x = at::randn({20, spec.hidden_size});
+  const AttentionBatch batch = testing::OneSequence(0, 20);
+  const RotaryTables rotary = MakeRotaryTables(spec.rope, 64, at::kCPU);
+  KvCache cache(Context(spec, *ops_), {0}, 4);
+  const at::Tensor whole = whole_->layer(0).attention().Forward(*ops_, x.clone(), rotary, batch, cache.layer(0));
+  at::Tensor sum;
+  for (int rank : {0, 1}) {
+    KvCache shard(Context(spec, *ops_, {.rank = rank, .size = 2}), {0}, 4);
+    at::Tensor part = ranks_[rank]->layer(0).attention().Forward(*ops_, x.clone(), rotary, batch, shard.layer(0));
+    sum = rank == 0 ? part : sum + part;
+    // A rank's cache holds its half of the heads.
+    const int64_t heads = spec.kv_heads / 2;
+    EXPECT_TRUE(at::allclose(shard.layer(0).keys, cache.layer(0).keys.narrow(1, rank * heads, heads), 1e-5, 1e-5));
+    EXPECT_TRUE(at::allclose(shard.layer(0).values, cache.layer(0).values.narrow(1, rank * heads, heads), 1e-5, 1e-5));
+  }
+  EXPECT_GT(whole.abs().max().item<float>(), 0.1);
+  EXPECT_TRUE(at::allclose(sum, whole, 1e-4, 1e-5));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, ShardedModelTest,
+                         ::testing::Values(TinyLlama(), TinyLlama({{"attention_bias", true}, {"mlp_bias", true}}),
+                                           TinyGpt2({{"n_head", 4}}), TinyGpt2({{"n_head", 2}, {"tie_word_embeddings", false}})));
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,54 @@
+// For tests of this folder: a whole model in fp32 on the reference operations, and batches of one sequence.
+#ifndef CAUSEWAY_ENGINE_MODEL_TESTING_H_
+#define CAUSEWAY_ENGINE_MODEL_TESTING_H_
+
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/tensor.h>
+#include <c10/core/InferenceMode.h>
+#include <gmock/gmock.h>
+
+#include "engine/model/loader.h"
+#include "engine/model/model.h"
+
+namespace causeway::testing {
+
+inline ModelContext Context(const ModelSpec& spec, Ops& ops, ParallelGroup group = {}) {
+  return {spec, ops, at::Device(at::kCPU), at::kFloat, group};
+}
+
+inline std::vector<int> AllUnits(const ModelSpec& spec) {
+  std::vector<int> units(spec.layers.size() + 3);
+  std::iota(units.begin(), units.end(), 0);
+  return units;
+}
+
+inline std::unique_ptr<StageModel> Loaded(const ModelSpec& spec, const Checkpoint& checkpoint, Ops& ops, ParallelGroup group = {},
+                                          const LoadOptions& options = {}) {
+  auto model = std::make_unique<StageModel>(Context(spec, ops, group), AllUnits(spec));
+  const absl::Status status = LoadWeights(spec, checkpoint, model->Targets(), options);
+  EXPECT_TRUE(status.ok()) << status;
+  return model;
+}
+
+// Tokens [context, context + count) of one sequence in blocks 0, 1, ...
+inline AttentionBatch OneSequence(int64_t context, int64_t count) {
+  AttentionBatch batch;
+  batch.positions = at::arange(context, context + count, at::kLong);
+  batch.slots = batch.positions;
+  batch.block_tables = at::arange(0, (context + count + kBlockTokens - 1) / kBlockTokens, at::kInt).unsqueeze(0);
+  batch.query_start_host = {0, static_cast<int32_t>(count)};
+  batch.context_lens_host = {static_cast<int32_t>(context + count)};
+  batch.query_start = at::tensor(batch.query_start_host, at::kInt);
+  batch.context_lens = at::tensor(batch.context_lens_host, at::kInt);
+  batch.query_max = count;
+  batch.context_max = context + count;
+  return batch;
+}
+
+}  // namespace causeway::testing
+
+#endif  // CAUSEWAY_ENGINE_MODEL_TESTING_H_
