@@ -1,0 +1,60 @@
+#include "engine/cuda/cuda_ops.h"
+
+#include <ATen/ops/empty.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "engine/cuda/paged_attention.h"
+
+namespace causeway {
+namespace {
+
+constexpr int64_t kHeadDimMax = 256;
+
+int Multiprocessors(int device) {
+  int count = 1;
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
+}
+
+}  // namespace
+
+at::Tensor CudaOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
+                                   int64_t window, const AttentionBatch& batch, const KvLayer& cache) {
+  const at::ScalarType type = qkv.scalar_type();
+  const bool known = type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
+  if (!known || head_dim > kHeadDimMax || cache.keys.scalar_type() != type) {
+    return ReferenceOps::PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, batch, cache);
+  }
+  PagedAttentionArguments a{};
+  a.dtype = type == at::kFloat ? CudaDType::kF32 : type == at::kBFloat16 ? CudaDType::kBF16 : CudaDType::kF16;
+  a.rows = static_cast<int>(qkv.size(0));
+  a.sequences = static_cast<int>(batch.context_lens.size(0));
+  a.heads = static_cast<int>(heads);
+  a.kv_heads = static_cast<int>(kv_heads);
+  a.head_dim = static_cast<int>(head_dim);
+  a.window = static_cast<int>(window);
+  a.scale = static_cast<float>(scale);
+  a.queries = qkv.const_data_ptr();
+  a.query_stride = qkv.stride(0);
+  a.keys = cache.keys.const_data_ptr();
+  a.values = cache.values.const_data_ptr();
+  a.positions = batch.positions.const_data_ptr<int64_t>();
+  a.block_tables = batch.block_tables.const_data_ptr<int32_t>();
+  a.block_table_stride = static_cast<int>(batch.block_tables.size(1));
+  a.query_start = batch.query_start.const_data_ptr<int32_t>();
+  at::Tensor output = at::empty({qkv.size(0), heads * head_dim}, qkv.options());
+  a.output = output.data_ptr();
+  a.splits = PagedAttentionSplits(a.rows, a.kv_heads, batch.context_max, Multiprocessors(qkv.get_device()));
+  at::Tensor partial;
+  if (a.splits > 1) {
+    partial = at::empty({PagedAttentionPartialFloats(a.rows, a.heads, a.head_dim, a.splits)}, qkv.options().dtype(at::kFloat));
+    a.partial = partial.data_ptr<float>();
+  }
+  // The allocator hands `partial` to nothing on another stream, so it may go out of scope while the kernel runs.
+  C10_CUDA_CHECK(LaunchPagedAttention(a, c10::cuda::getCurrentCUDAStream().stream()));
+  return output;
+}
+
+}  // namespace causeway

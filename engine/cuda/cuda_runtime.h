@@ -1,0 +1,19 @@
+// A CUDA device as the executor sees it.
+#ifndef CAUSEWAY_ENGINE_CUDA_CUDA_RUNTIME_H_
+#define CAUSEWAY_ENGINE_CUDA_CUDA_RUNTIME_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/execution/device_runtime.h"
+
+namespace causeway {
+
+// Those at hand, id ascending; empty without any.
+std::vector<Device> ListCudaDevices();
+absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan& plan, bool reference_ops);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_CUDA_CUDA_RUNTIME_H_

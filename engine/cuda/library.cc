@@ -1,0 +1,7 @@
+// What the engine finds in this library (device_runtime.h).
+#include "engine/cuda/cuda_runtime.h"
+
+extern "C" __attribute__((visibility("default"))) const causeway::CudaLibrary* causeway_cuda_library() {
+  static const causeway::CudaLibrary library{causeway::ListCudaDevices, causeway::MakeCudaRuntime};
+  return &library;
+}
