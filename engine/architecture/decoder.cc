@@ -28,6 +28,8 @@ Sizes ReadSizes(ConfigReader& config, const DecoderTraits& traits, ModelSpec& sp
   sizes.eps = config.Positive("rms_norm_eps", 1e-6);
   sizes.activation = ReadActivation(config, "hidden_act", "silu");
   const std::optional<int64_t> head_dim = config.OptionalInt("head_dim", 1, kWidthMax);
+  if (!config.ok()) return sizes;  // what follows compares sizes with each other
+
   if (!head_dim && spec.hidden_size % spec.heads != 0) {
     config.Invalid(absl::StrCat("hidden_size: expected a multiple of num_attention_heads (", spec.heads, ") where head_dim is not given, found ",
                                 spec.hidden_size));
@@ -36,10 +38,10 @@ Sizes ReadSizes(ConfigReader& config, const DecoderTraits& traits, ModelSpec& sp
   if (spec.heads % spec.kv_heads != 0) {
     config.Invalid(absl::StrCat("num_attention_heads: expected a multiple of num_key_value_heads (", spec.kv_heads, "), found ", spec.heads));
   }
-  if (spec.heads > kWidthMax / spec.head_dim) {
+  if (config.ok() && spec.heads > kWidthMax / spec.head_dim) {
     config.Invalid(absl::StrCat("num_attention_heads * head_dim: expected at most ", kWidthMax, ", found ", spec.heads, " * ", spec.head_dim));
-    return sizes;  // the rope's table would be as large
   }
+  if (!config.ok()) return sizes;
   spec.rope = ReadRope(config, {.head_dim = spec.head_dim, .max_positions = spec.context_max, .partial = traits.partial_rotary});
   return sizes;
 }

@@ -29,7 +29,7 @@ Sizes ReadSizes(ConfigReader& config, ModelSpec& spec) {
   sizes.scale_by_layer = config.Bool("scale_attn_by_inverse_layer_idx", false);
   // The same sums, the products of queries and keys in float32: attention accumulates in float32 here anyway.
   config.Bool("reorder_and_upcast_attn", false);
-  if (spec.hidden_size % spec.heads != 0) {
+  if (config.ok() && spec.hidden_size % spec.heads != 0) {
     config.Invalid(absl::StrCat("n_embd: expected a multiple of n_head (", spec.heads, "), found ", spec.hidden_size));
   }
   spec.head_dim = spec.hidden_size / spec.heads;
