@@ -11,7 +11,7 @@
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 constexpr int64_t kStep = kTilePanels * kPanel;   // keys
-static_assert(kStep % kBlockTokens == 0 && kAttentionSplit % kStep == 0);
+static_assert(kStep % kBlockTokens == 0 && kAttentionSplit % kStep == 0 && kStep <= kSlab);
 constexpr float kMinusInfinity = -1e30f;  // finite, so that differences of it are 0 and not NaN
 
 CAUSEWAY_INLINE int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -185,16 +185,16 @@ struct AttentionWork {
     units = UnitsOf(a.element, a.head_dim);
     width = RoundUp(a.head_dim, kPanel);
     const int64_t n = a.row_max;
-    const int64_t words = n * units * Kind::kWords + n * kValueUnits * Kind::kWords + kStep * units +
-                          kValueUnits * width + n * kStep + 2 * n * (width + 2);
+    const int64_t x_words = n * RoundUp(units, kSlab) * Kind::kWords;
+    const int64_t words = x_words + n * kRowWords<Kind> + kStep * units + kValueUnits * width + n * kStep + 2 * n * (width + 2);
     Word* at = static_cast<Word*>(Scratch((words + 8 * 16) * 4));
     auto take = [&at](int64_t count) {
       Word* taken = at;
       at += RoundUp(count, 16);
       return taken;
     };
-    q = take(n * units * Kind::kWords);
-    p = take(n * kValueUnits * Kind::kWords);
+    q = take(x_words);
+    p = take(n * kRowWords<Kind>);
     keys = take(kStep * units);
     values = take(kValueUnits * width);
     scores = reinterpret_cast<float*>(take(n * kStep));
@@ -216,15 +216,16 @@ struct AttentionWork {
   }
 
   // C [rows, 32 * panels] (+)= X times panels, over tiles of the right height.
-  void Multiply(int64_t rows, const Word* x, int64_t ldx, const Word* w, int64_t panels, int64_t panel_words, int64_t n,
-                float* c, int64_t ldc, bool accumulate) {
-    const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  void Multiply(int64_t rows, const Word* x, const Word* w, int64_t panels, int64_t n, float* c, int64_t ldc, bool accumulate) {
+    const int64_t tiles = (rows + kTileRows - 1) / kTileRows, panel_words = n * kPanel;
     for (int64_t panel = 0; panel < panels; panel += kTilePanels) {
       const int64_t count = panels - panel < kTilePanels ? panels - panel : kTilePanels;
       for (int64_t t = 0; t < tiles; ++t) {
         const int64_t first = rows * t / tiles, last = rows * (t + 1) / tiles;
-        Tile<Kind>(last - first, count, x + first * ldx, ldx, w + panel * panel_words, panel_words, n,
-                   c + first * ldc + panel * kPanel, ldc, accumulate);
+        Tile<Kind>(last - first, count,
+                   {.x = x + first * kRowWords<Kind>, .slab_words = a.row_max * kRowWords<Kind>, .w = w + panel * panel_words,
+                    .panel_words = panel_words, .units = n, .c = c + first * ldc + panel * kPanel, .ldc = ldc,
+                    .accumulate = accumulate, .ahead = nullptr, .lines = 0});
       }
     }
   }
@@ -247,20 +248,19 @@ struct AttentionWork {
           PackValues<T>(all_values, a.head_dim, 0, values, kValueUnits * kPanel, k / kPerUnit);
         }
       }
-      Multiply(rows, q, units * Kind::kWords, keys, kTilePanels, units * kPanel, units, scores, kStep, false);
+      Multiply(rows, q, keys, kTilePanels, units, scores, kStep, false);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t position = task.last - task.rows + 1 + r / group;
         const int64_t oldest = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
         const int64_t first = oldest > k0 ? oldest - k0 : 0, last = position + 1 - k0 < kStep ? position + 1 - k0 : kStep;
-        Word* row_p = p + r * kValueUnits * Kind::kWords;
+        Word* row_p = p + r * kRowWords<Kind>;
         if (first >= last) {
           memset(row_p, 0, kValueUnits * Kind::kWords * 4);
         } else {
           SoftmaxRow<Kind>(scores + r * kStep, a.scale, first, last, r, state, width, row_p);
         }
       }
-      Multiply(rows, p, kValueUnits * Kind::kWords, values, width / kPanel, kValueUnits * kPanel, kValueUnits, state.out,
-               width, true);
+      Multiply(rows, p, values, width / kPanel, kValueUnits, state.out, width, true);
     }
   }
 
@@ -268,8 +268,11 @@ struct AttentionWork {
     const int64_t rows = task.rows * group;
     const T* qkv = static_cast<const T*>(a.qkv);
     for (int64_t r = 0; r < rows; ++r) {
-      PackX<Kind>(qkv + (task.row + r / group) * a.qkv_stride + (task.kv_head * group + r % group) * a.head_dim, a.head_dim,
-                  0, units, q + r * units * Kind::kWords);
+      const T* from = qkv + (task.row + r / group) * a.qkv_stride + (task.kv_head * group + r % group) * a.head_dim;
+      for (int64_t u = 0; u < units; u += kSlab) {
+        PackX<Kind>(from, a.head_dim, u, units - u < kSlab ? units - u : kSlab,
+                    q + (u / kSlab * a.row_max + r) * kRowWords<Kind>);
+      }
     }
     // Keys that any row of the tile attends to; the steps' grid starts at 0 for all, so that it is the same for each row
     // whatever tile it is in.

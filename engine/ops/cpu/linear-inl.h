@@ -1,17 +1,15 @@
 // Linears over packed panels, for any number of rows.
 //
-// Few rows (one tile): a thread walks its panels from end to end, so that the weights stream from memory once, x comes from
-// L1 and nothing is copied. More rows: x is copied into slabs of kSlab units ([slab][row][unit]: a tile's rows lie close
-// together, whatever the matrix's stride), and for each slab of a pair of panels, 16 KB that stay in L1, all row tiles pass
-// over it while they prefetch the next slab, each its share, so that memory and arithmetic overlap.
+// One tile of rows: a thread walks its panels from end to end; the weights stream from memory once, x comes from L1. More
+// rows: for each slab of a pair of panels, 16 KB that stay in L1, all tiles of rows pass over it and prefetch the next slab,
+// each its share, so that memory and arithmetic overlap.
 
 #include <omp.h>
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr int64_t kSlab = 64;          // units
-constexpr int64_t kRowBlock = 252;     // rows that share a pass over the weights; their sums (64 KB) stay in L2
-constexpr int64_t kSerialWords = 4096;  // weights below which waking threads costs more than it gives
+constexpr int64_t kRowBlock = 256;     // rows at most that share a pass over the weights; their sums (64 KB) stay in L2
+constexpr int64_t kSerialWords = 4096;  // weights times rows below which waking threads costs more than it gives
 
 template <class T>
 CAUSEWAY_INLINE void StoreRow(const float* c, const float* bias, T* y, int64_t n) {
@@ -20,34 +18,36 @@ CAUSEWAY_INLINE void StoreRow(const float* c, const float* bias, T* y, int64_t n
   if (i < n) StoreFirst(y + i, bias == nullptr ? Load(c + i) : Load(c + i) + LoadFirst(bias + i, n - i), n - i);
 }
 
-// How x is cut for a tile to read.
-struct Slabs {
-  bool direct;  // x itself serves: one tile holds all rows, and a row is whole words
-  int64_t units, count;
-};
+// Whether x is read in place: a single row has no rows to hold apart.
 template <class Kind>
-CAUSEWAY_INLINE Slabs SlabsOf(const LinearArgs& a) {
-  const bool words = sizeof(typename Kind::T) == 4 || (Kind::kWords == 1 && a.in % 2 == 0);
-  const int64_t units = UnitsOf(a.element, a.in), slab = a.rows <= kTileRows ? units : kSlab;
-  return {a.rows <= kTileRows && words, slab, (units + slab - 1) / slab};
+CAUSEWAY_INLINE bool Direct(const LinearArgs& a) {
+  return a.rows == 1 && (sizeof(typename Kind::T) == 4 || (Kind::kWords == 1 && a.in % 2 == 0));
 }
 
 template <class Kind>
 static int64_t ScratchBytesOf(const LinearArgs& a) {
-  const Slabs s = SlabsOf<Kind>(a);
-  return s.direct ? 0 : a.rows * s.count * s.units * Kind::kWords * 4;
+  return Direct<Kind>(a) ? 0 : a.rows * ((UnitsOf(a.element, a.in) + kSlab - 1) / kSlab) * kRowWords<Kind> * 4;
+}
+
+// Rows of y for one group of panels, whose products stand in c.
+template <class T>
+CAUSEWAY_INLINE void StoreRows(const LinearArgs& a, const float* c, int64_t ldc, int64_t row0, int64_t rows, int64_t column,
+                               int64_t columns) {
+  const int64_t n = a.out - column < columns ? a.out - column : columns;
+  for (int64_t r = 0; r < rows; ++r) {
+    StoreRow(c + r * ldc, a.bias == nullptr ? nullptr : a.bias + column, static_cast<T*>(a.y) + (row0 + r) * a.out + column, n);
+  }
 }
 
 template <class Kind>
 static void LinearOf(const LinearArgs& a) {
   using T = typename Kind::T;
   constexpr int64_t kWide = kTilePanels * kPanel;
-  const T* x = static_cast<const T*>(a.x);
   const int64_t units = UnitsOf(a.element, a.in), panel_words = units * kPanel, panels = PanelsOf(a.out);
-  const int64_t groups = (panels + kTilePanels - 1) / kTilePanels;
-  const auto [direct, slab, slabs] = SlabsOf<Kind>(a);
-  const int64_t row_blocks = (a.rows + kRowBlock - 1) / kRowBlock;
-  const int64_t tasks = row_blocks * groups;
+  const int64_t groups = (panels + kTilePanels - 1) / kTilePanels, slabs = (units + kSlab - 1) / kSlab;
+  const int64_t row_blocks = (a.rows + kRowBlock - 1) / kRowBlock, tasks = row_blocks * groups;
+  const bool direct = Direct<Kind>(a);
+  const T* x = static_cast<const T*>(a.x);
   Word* packed = static_cast<Word*>(a.scratch);
   const bool parallel = tasks > 1 && panels * panel_words * a.rows > kSerialWords;
 
@@ -57,38 +57,48 @@ static void LinearOf(const LinearArgs& a) {
     if (!direct) {
 #pragma omp for schedule(static)
       for (int64_t s = 0; s < slabs; ++s) {
-        const int64_t n = units - s * slab < slab ? units - s * slab : slab;
-        for (int64_t r = 0; r < a.rows; ++r) {
-          PackX<Kind>(x + r * a.in, a.in, s * slab, n, packed + (s * a.rows + r) * slab * Kind::kWords);
-        }
+        const int64_t n = units - s * kSlab < kSlab ? units - s * kSlab : kSlab;
+        for (int64_t r = 0; r < a.rows; ++r) PackX<Kind>(x + r * a.in, a.in, s * kSlab, n, packed + (s * a.rows + r) * kRowWords<Kind>);
       }
     }
     float* c = static_cast<float*>(Scratch(kRowBlock * kWide * sizeof(float)));
-    for (int64_t task = tasks * thread / threads; task < tasks * (thread + 1) / threads; ++task) {
-      const int64_t group = task % groups, row0 = task / groups * kRowBlock;
-      const int64_t rows = a.rows - row0 < kRowBlock ? a.rows - row0 : kRowBlock;
-      const int64_t panel = group * kTilePanels;
+    const int64_t end = tasks * (thread + 1) / threads;
+    for (int64_t task = tasks * thread / threads; task < end; ++task) {
+      const int64_t block = task / groups, row0 = a.rows * block / row_blocks, rows = a.rows * (block + 1) / row_blocks - row0;
+      const int64_t panel = task % groups * kTilePanels;
       const int64_t count = panels - panel < kTilePanels ? panels - panel : kTilePanels;
-      const Word* w = a.panels + panel * panel_words;
-      if (direct) {
-        Tile<Kind>(rows, count, reinterpret_cast<const Word*>(x), a.in * static_cast<int64_t>(sizeof(T)) / 4, w,
-                   panel_words, units, c, kWide, false, {reinterpret_cast<const char*>(w) + 2048, 4});
+      TileArgs tile{};
+      tile.panel_words = panel_words;
+      tile.ldc = kWide;
+      tile.w = a.panels + panel * panel_words;
+      const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+      if (tiles == 1) {
+        tile.x = direct ? reinterpret_cast<const Word*>(x) : packed + row0 * kRowWords<Kind>;
+        tile.slab_words = direct ? kRowWords<Kind> : a.rows * kRowWords<Kind>;
+        tile.units = units;
+        tile.c = c;
+        tile.lines = kStream;
+        Tile<Kind>(rows, count, tile);
       } else {
-        const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
-        for (int64_t s = 0; s < slabs; ++s) {
-          const int64_t n = units - s * slab < slab ? units - s * slab : slab;
+        for (int64_t s = 0; s < slabs; ++s, tile.w += kSlab * kPanel) {
+          // The next slab of these panels, or the first one of the next task's.
+          const Word* next = s + 1 < slabs ? tile.w + kSlab * kPanel : a.panels + (task + 1) % groups * kTilePanels * panel_words;
+          const bool fetch = s + 1 < slabs || task + 1 < end;
+          tile.units = units - s * kSlab < kSlab ? units - s * kSlab : kSlab;
+          tile.accumulate = s > 0;
           for (int64_t t = 0; t < tiles; ++t) {
             const int64_t first = rows * t / tiles, last = rows * (t + 1) / tiles;
-            Tile<Kind>(last - first, count, packed + (s * a.rows + row0 + first) * slab * Kind::kWords, slab * Kind::kWords,
-                       w + s * slab * kPanel, panel_words, n, c + first * kWide, kWide, s > 0);
+            // A slab of a panel is two lines a unit, in halves of one: tile t fetches halves [half, half + lines).
+            const int64_t half = 2 * count * t / tiles;
+            tile.lines = fetch ? static_cast<int>(2 * count * (t + 1) / tiles - half) : 0;
+            tile.ahead = next + half / 2 * panel_words + half % 2 * (kSlab * kPanel / 2);
+            tile.x = packed + (s * a.rows + row0 + first) * kRowWords<Kind>;
+            tile.c = c + first * kWide;
+            Tile<Kind>(last - first, count, tile);
           }
         }
       }
-      for (int64_t r = 0; r < rows; ++r) {
-        const int64_t n = a.out - panel * kPanel < count * kPanel ? a.out - panel * kPanel : count * kPanel;
-        StoreRow(c + r * kWide, a.bias == nullptr ? nullptr : a.bias + panel * kPanel,
-                 static_cast<T*>(a.y) + (row0 + r) * a.out + panel * kPanel, n);
-      }
+      StoreRows<T>(a, c, kWide, row0, rows, panel * kPanel, count * kPanel);
     }
   }
 }

@@ -41,112 +41,140 @@ using BestBf16 = DotBf16;
 using BestBf16 = WideBf16;
 #endif
 
-// What a tile reads ahead for the one that follows: kLines cache lines for each unit, from `at` on.
-struct Ahead {
-  const char* at = nullptr;
-  int lines = 0;
+// x is cut into slabs of kSlab units, [slab][row][unit]: the rows of a tile lie at constant distances.
+constexpr int64_t kSlab = 64;
+template <class Kind>
+constexpr int64_t kRowWords = kSlab * Kind::kWords;
+
+struct TileArgs {
+  const Word* x;
+  int64_t slab_words;  // from a row's slab to its next
+  const Word* w;
+  int64_t panel_words;
+  int64_t units;
+  float* c;
+  int64_t ldc;
+  bool accumulate;  // add to c
+  // Weights to prefetch meanwhile. kStream lines a unit: this tile reads its panels from memory, and on the way fetches the
+  // slab after the one at hand, at the end the first slab of the panels behind (`ahead` is not read). 1 or 2 lines a unit:
+  // that many from `ahead` on, in order; several tiles that go over the same weights share what they fetch for the next.
+  const Word* ahead;
+  int lines;
 };
+constexpr int kStream = 4;
 
 template <class Kind, int kRows, int kPanels, int kLines>
-CAUSEWAY_INLINE void TileImpl(const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units, float* c,
-                              int64_t ldc, bool accumulate, const char* ahead) {
+CAUSEWAY_INLINE void TileImpl(const TileArgs& a) {
   constexpr int kPerPanel = static_cast<int>(kPanel) / W;
   constexpr int N = kPanels * kPerPanel;
+  constexpr int64_t kLdx = kRowWords<Kind>;
   F acc[kRows][N];
+  float* c = a.c;
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kRows; ++r, c += a.ldc) {
 #pragma GCC unroll 8
-    for (int v = 0; v < N; ++v) acc[r][v] = accumulate ? Load(c + r * ldc + v * W) : F{};
+    for (int v = 0; v < N; ++v) acc[r][v] = a.accumulate ? Load(c + v * W) : F{};
   }
-  for (int64_t u = 0; u < units; ++u) {
-    if constexpr (kLines > 0) {
+  const Word* w = a.w;
+  const int64_t panel_words = a.panel_words;
+  for (int64_t done = 0; done < a.units; done += kSlab) {
+    const Word* x = a.x + done / kSlab * a.slab_words;
+    const int64_t units = a.units - done < kSlab ? a.units - done : kSlab;
+    const Word* ahead = a.ahead;
+    if constexpr (kLines == kStream) ahead = done + kSlab < a.units ? w + kSlab * kPanel : a.w + kPanels * panel_words;
+    for (const Word* end = w + units * kPanel; w != end; w += kPanel, x += Kind::kWords) {
+      if constexpr (kLines == kStream) {
 #pragma GCC unroll 4
-      for (int i = 0; i < kLines; ++i) __builtin_prefetch(ahead + 64 * i, 0, 2);
-      ahead += 64 * kLines;
-    }
-#if defined(__AVX512BF16__)
-    if constexpr (Kind::kWords == 1 && sizeof(typename Kind::T) == 2) {
-      __m512i words[N];
-#pragma GCC unroll 8
-      for (int v = 0; v < N; ++v) words[v] = _mm512_loadu_si512(w + (v / kPerPanel) * panel_words + u * kPanel + (v % kPerPanel) * W);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const __m512bh pair = (__m512bh)_mm512_set1_epi32(static_cast<int>(x[r * ldx + u]));
-#pragma GCC unroll 8
-        for (int v = 0; v < N; ++v) acc[r][v] = (F)_mm512_dpbf16_ps((__m512)acc[r][v], (__m512bh)words[v], pair);
+        for (int i = 0; i < 2 * kPanels; ++i) __builtin_prefetch(ahead + i / 2 * panel_words + i % 2 * 16, 0, 2);
+        ahead += 32;
+      } else if constexpr (kLines > 0) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kLines; ++i) __builtin_prefetch(ahead + 16 * i, 0, 2);
+        ahead += 16 * kLines;
       }
-      continue;
-    }
-#endif
-    const float* xf = reinterpret_cast<const float*>(x);
+#if defined(__AVX512BF16__)
+      if constexpr (Kind::kWords == 1 && sizeof(typename Kind::T) == 2) {
+        __m512i words[N];
 #pragma GCC unroll 8
-    for (int v = 0; v < N; ++v) {
-      const float* from = reinterpret_cast<const float*>(w + (v / kPerPanel) * panel_words + u * kPanel + (v % kPerPanel) * W);
-      if constexpr (Kind::kWords == 2) {
-        const U word = (U)Load(from);
-        const F low = (F)(word << 16), high = (F)(word & 0xffff0000u);
+        for (int v = 0; v < N; ++v) words[v] = _mm512_loadu_si512(w + v / kPerPanel * panel_words + v % kPerPanel * W);
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
-          acc[r][v] += low * xf[r * ldx + 2 * u];
-          acc[r][v] += high * xf[r * ldx + 2 * u + 1];
-        }
-      } else {
-        const F word = Load(from);
+          const __m512bh pair = (__m512bh)_mm512_set1_epi32(static_cast<int>(x[r * kLdx]));
 #pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) acc[r][v] += word * xf[r * ldx + u];
+          for (int v = 0; v < N; ++v) acc[r][v] = (F)_mm512_dpbf16_ps((__m512)acc[r][v], (__m512bh)words[v], pair);
+        }
+        continue;
+      }
+#endif
+      const float* xf = reinterpret_cast<const float*>(x);
+#pragma GCC unroll 8
+      for (int v = 0; v < N; ++v) {
+        const float* from = reinterpret_cast<const float*>(w + v / kPerPanel * panel_words + v % kPerPanel * W);
+        if constexpr (Kind::kWords == 2) {
+          const U word = (U)Load(from);
+          const F low = (F)(word << 16), high = (F)(word & 0xffff0000u);
+#pragma GCC unroll 8
+          for (int r = 0; r < kRows; ++r) {
+            acc[r][v] += low * xf[r * kLdx];
+            acc[r][v] += high * xf[r * kLdx + 1];
+          }
+        } else {
+          const F word = Load(from);
+#pragma GCC unroll 8
+          for (int r = 0; r < kRows; ++r) acc[r][v] += word * xf[r * kLdx];
+        }
       }
     }
   }
+  // Hidden from the compiler that this is where c began: it would keep all rows' addresses in registers over the loop.
+  c = a.c;
+  asm volatile("" : "+r"(c));
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kRows; ++r, c += a.ldc) {
 #pragma GCC unroll 8
-    for (int v = 0; v < N; ++v) Store(c + r * ldc + v * W, acc[r][v]);
+    for (int v = 0; v < N; ++v) Store(c + v * W, acc[r][v]);
   }
 }
 
 // One function for each shape: without noinline the compiler merges them into one frame and spills.
 template <class Kind, int kRows, int kPanels, int kLines>
-static __attribute__((noinline)) void TileOf(const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units,
-                                             float* c, int64_t ldc, bool accumulate, const char* ahead) {
-  TileImpl<Kind, kRows, kPanels, kLines>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+static __attribute__((noinline)) void TileOf(const TileArgs& a) {
+  TileImpl<Kind, kRows, kPanels, kLines>(a);
 }
 
 template <class Kind, int kRows, int kPanels>
-CAUSEWAY_INLINE void TileRead(const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units, float* c,
-                              int64_t ldc, bool accumulate, Ahead ahead) {
-  switch (ahead.lines) {
-    case 0: return TileOf<Kind, kRows, kPanels, 0>(x, ldx, w, panel_words, units, c, ldc, accumulate, nullptr);
-    case 1: return TileOf<Kind, kRows, kPanels, 1>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead.at);
-    case 2: return TileOf<Kind, kRows, kPanels, 2>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead.at);
-    default: return TileOf<Kind, kRows, kPanels, 4>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead.at);
+CAUSEWAY_INLINE void TileOfRows(const TileArgs& a) {
+  switch (a.lines) {
+    case 0: return TileOf<Kind, kRows, kPanels, 0>(a);
+    case 1: return TileOf<Kind, kRows, kPanels, 1>(a);
+    case 2: return TileOf<Kind, kRows, kPanels, 2>(a);
+    default: return TileOf<Kind, kRows, kPanels, kStream>(a);
   }
 }
 
-// rows in [1, kTileRows], panels in [1, kTilePanels]. x and ldx are in words; c is fp32. With `accumulate`, adds to c.
 template <class Kind, int kPanels>
-CAUSEWAY_INLINE void TilePanels(int64_t rows, const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units,
-                                float* c, int64_t ldc, bool accumulate, Ahead ahead) {
+CAUSEWAY_INLINE void TileOfPanels(int64_t rows, const TileArgs& a) {
   switch (rows) {
-    case 1: return TileRead<Kind, 1, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+    case 1: return TileOfRows<Kind, 1, kPanels>(a);
 #if defined(__AVX2__)
-    case 2: return TileRead<Kind, 2, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
-    case 3: return TileRead<Kind, 3, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+    case 2: return TileOfRows<Kind, 2, kPanels>(a);
+    case 3: return TileOfRows<Kind, 3, kPanels>(a);
 #endif
 #if defined(__AVX512F__)
-    case 4: return TileRead<Kind, 4, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
-    case 5: return TileRead<Kind, 5, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
-    case 6: return TileRead<Kind, 6, kPanels>(x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+    case 4: return TileOfRows<Kind, 4, kPanels>(a);
+    case 5: return TileOfRows<Kind, 5, kPanels>(a);
+    case 6: return TileOfRows<Kind, 6, kPanels>(a);
 #endif
   }
 }
 
+// rows in [1, kTileRows], panels in [1, kTilePanels].
 template <class Kind>
-static void Tile(int64_t rows, int64_t panels, const Word* x, int64_t ldx, const Word* w, int64_t panel_words, int64_t units,
-                 float* c, int64_t ldc, bool accumulate, Ahead ahead = {}) {
+static void Tile(int64_t rows, int64_t panels, const TileArgs& a) {
 #if defined(__AVX512F__)
-  if (panels == 2) return TilePanels<Kind, 2>(rows, x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+  if (panels == 2) return TileOfPanels<Kind, 2>(rows, a);
 #endif
-  TilePanels<Kind, 1>(rows, x, ldx, w, panel_words, units, c, ldc, accumulate, ahead);
+  TileOfPanels<Kind, 1>(rows, a);
 }
 
 // `units` units of one row of x, starting at unit `first`, as a tile reads them; `in` is the row's length.
