@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -18,14 +19,13 @@ namespace causeway::testing {
 
 inline Plan PlanFor(const ModelSpec& spec, const std::string& devices, PlanOptions options = {}) {
   const absl::StatusOr<std::vector<Device>> parsed = ParseDevices(devices, [] { return std::vector<Device>(); });
-  EXPECT_TRUE(parsed.ok()) << parsed.status();
   options.dtype = DType::kF32;
   options.max_num_seqs = 4;
   options.max_num_batched_tokens = 64;
   options.max_model_len = 96;
   if (options.kv_cache_tokens < 0) options.kv_cache_tokens = 4 * 96;
-  const absl::StatusOr<Plan> plan = MakePlan(spec, *parsed, options);
-  EXPECT_TRUE(plan.ok()) << plan.status();
+  const absl::StatusOr<Plan> plan = MakePlan(spec, parsed.value(), options);
+  if (!plan.ok()) throw std::runtime_error(plan.status().ToString());
   return *plan;
 }
 
@@ -136,7 +136,7 @@ class Driver {
 inline std::unique_ptr<Executor> Start(const TinyCheckpoint& tiny, const Plan& plan, bool reference = false) {
   absl::StatusOr<std::unique_ptr<Executor>> executor =
       MakeExecutor(tiny.spec(), tiny.checkpoint(), plan, {.cpu_threads = 2, .reference_ops = reference}, nullptr);
-  EXPECT_TRUE(executor.ok()) << executor.status();
+  if (!executor.ok()) throw std::runtime_error(executor.status().ToString());
   return *std::move(executor);
 }
 

@@ -68,7 +68,7 @@ TEST_P(ShardedModelTest, LinearsAddUpToTheWhole) {
   const int64_t hidden = tiny_.spec().hidden_size;
   const at::Tensor x = at::randn({5, hidden});
   const at::Tensor whole = whole_->layer(1).mlp().Forward(*ops_, x);
-  const at::Tensor sum = ranks_[0]->layer(1).mlp().Forward(*ops_, x) + ranks_[1]->layer(1).mlp().Forward(*ops_, x);
+  const at::Tensor sum = ranks_[0]->layer(1).mlp().Forward(*ops_, x).add(ranks_[1]->layer(1).mlp().Forward(*ops_, x));
   EXPECT_GT(whole.abs().max().item<float>(), 0.1);
   EXPECT_TRUE(at::allclose(sum, whole, 1e-4, 1e-5));
   // A rank alone is not the whole.
@@ -86,7 +86,7 @@ TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
   for (int rank : {0, 1}) {
     KvCache shard(Context(spec, *ops_, {.rank = rank, .size = 2}), {0}, 4);
     at::Tensor part = ranks_[rank]->layer(0).attention().Forward(*ops_, x.clone(), rotary, batch, shard.layer(0));
-    sum = rank == 0 ? part : sum + part;
+    sum = rank == 0 ? part : sum.add(part);
     // A rank's cache holds its half of the heads.
     const int64_t heads = spec.kv_heads / 2;
     EXPECT_TRUE(at::allclose(shard.layer(0).keys, cache.layer(0).keys.narrow(1, rank * heads, heads), 1e-5, 1e-5));

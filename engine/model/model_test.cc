@@ -20,7 +20,7 @@ class StageModelTest : public ::testing::TestWithParam<Json> {
       : tiny_(GetParam()),
         model_(Loaded(tiny_.spec(), tiny_.checkpoint(), *ops_)),
         rotary_(MakeRotaryTables(tiny_.spec().rope, 128, at::kCPU)),
-        ids_((at::arange(0, 40, at::kLong) * 7 + 3) % 90),
+        ids_(at::arange(0, 40, at::kLong).mul(7).add(3).remainder(90)),
         head_(tiny_.spec().layers.size() + 2) {}
 
   KvCache NewCache() const { return KvCache(Context(tiny_.spec(), *ops_), model_->layers(), 8); }

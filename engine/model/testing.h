@@ -9,6 +9,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/InferenceMode.h>
+#include <ATen/TensorOperators.h>
 #include <gmock/gmock.h>
 
 #include "engine/model/loader.h"
