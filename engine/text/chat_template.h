@@ -1,0 +1,45 @@
+// A model's chat template: messages to the text of a prompt, equal to transformers' apply_chat_template.
+#ifndef CAUSEWAY_ENGINE_TEXT_CHAT_TEMPLATE_H_
+#define CAUSEWAY_ENGINE_TEXT_CHAT_TEMPLATE_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+
+namespace causeway {
+
+struct ChatMessage {
+  std::string role;
+  std::string content;
+};
+
+// Immutable after Load; any number of threads may use it at once.
+class ChatTemplate {
+ public:
+  // Reads chat_template.jinja in `folder`, else chat_template in tokenizer_config.json (a string, or the one named
+  // "default" of a list). NotFound when there is none; InvalidArgument, with the line, when it does not parse.
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Load(const std::string& folder);
+  ~ChatTemplate();
+  ChatTemplate(const ChatTemplate&) = delete;
+  ChatTemplate& operator=(const ChatTemplate&) = delete;
+
+  // The result holds the special tokens the template wrote: encode it with add_special_tokens = false. InvalidArgument
+  // with the template's own text when it calls raise_exception(), with the line when it fails otherwise, or when it takes
+  // more work than any sensible template. `now` is what strftime_now() sees, in the local time zone.
+  absl::StatusOr<std::string> Render(absl::Span<const ChatMessage> messages, bool add_generation_prompt,
+                                     absl::Time now = absl::Now()) const;
+
+ private:
+  struct Impl;
+  explicit ChatTemplate(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_TEXT_CHAT_TEMPLATE_H_

@@ -1,0 +1,211 @@
+#include "engine/text/chat_template.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/civil_time.h"
+#include "engine/text/golden.h"
+#include "engine/text/tokenizer.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace causeway {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::vector<ChatMessage> Messages(const Json& list) {
+  std::vector<ChatMessage> messages;
+  for (const Json& message : list) messages.push_back({message["role"], message["content"]});
+  return messages;
+}
+
+// What the golden file's strftime_now() saw, in any time zone.
+absl::Time GoldenNow() { return absl::FromCivil(absl::CivilSecond(2024, 7, 26, 9, 5, 7), absl::LocalTimeZone()); }
+
+absl::StatusOr<std::string> RenderSource(const std::string& source, const Json& messages, const char* config = "{}") {
+  TempFolder folder;
+  folder.Write("chat_template.jinja", source);
+  folder.Write("tokenizer_config.json", config);
+  auto chat = ChatTemplate::Load(folder.path());
+  if (!chat.ok()) return chat.status();
+  return (*chat)->Render(Messages(messages), true, GoldenNow());
+}
+
+TEST(ChatTemplateTest, FamiliesRenderAsTransformersDoes) {
+  const Json golden = Golden("golden_chat.json");
+  int raised = 0;
+  for (const Json& wanted : golden["chats"]) {
+    SCOPED_TRACE(absl::StrCat(wanted["folder"].get<std::string>(), " ", wanted["messages"].dump()));
+    const auto chat = ChatTemplate::Load(TestData("chat/" + wanted["folder"].get<std::string>()));
+    ASSERT_TRUE(chat.ok()) << chat.status();
+    const auto text = (*chat)->Render(Messages(wanted["messages"]), wanted["prompt"], GoldenNow());
+    if (wanted.contains("text")) {
+      ASSERT_TRUE(text.ok()) << text.status();
+      EXPECT_EQ(*text, wanted["text"].get<std::string>());
+    } else {
+      EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument);
+      EXPECT_TRUE(wanted["raised"]);
+      EXPECT_EQ(text.status().message(), wanted["error"].get<std::string>());
+      ++raised;
+    }
+  }
+  EXPECT_GE(golden["chats"].size(), 110u);
+  EXPECT_GE(raised, 10);
+}
+
+TEST(ChatTemplateTest, SnippetsRenderAsTransformersDoes) {
+  const Json golden = Golden("golden_chat.json");
+  const std::string config = ReadFile(TestData("tokenizers/llama3_like/tokenizer_config.json"));
+  for (const Json& wanted : golden["snippets"]) {
+    const std::string source = wanted["template"];
+    SCOPED_TRACE(source);
+    const auto text = RenderSource(source, golden["snippet_messages"], config.c_str());
+    if (wanted.contains("differs")) {
+      EXPECT_NE(text.value_or("an error"), wanted.value("text", "an error")) << "no longer true: " << wanted["differs"];
+    } else if (wanted.contains("text")) {
+      EXPECT_EQ(text.ok() ? *text : text.status().ToString(), wanted["text"].get<std::string>());
+    } else {
+      EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument) << "transformers: " << wanted["error"] << "\nwe: " << text.value_or("");
+      if (wanted["raised"]) {
+        EXPECT_EQ(text.status().message(), wanted["error"].get<std::string>());
+      }
+    }
+  }
+}
+
+TEST(ChatTemplateTest, RenderedTextEncodesToTheSameTokens) {
+  const std::string folder = TestData("tokenizers/llama3_like");
+  const auto chat = ChatTemplate::Load(folder);
+  ASSERT_TRUE(chat.ok()) << chat.status();
+  const auto tokenizer = Tokenizer::Load(folder);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const Json golden = Golden("golden_chat.json");
+  ASSERT_GE(golden["tokens"].size(), 5u);
+  for (const Json& wanted : golden["tokens"]) {
+    const auto text = (*chat)->Render(Messages(wanted["messages"]), true, GoldenNow());
+    ASSERT_TRUE(text.ok()) << text.status();
+    EXPECT_EQ(Json((*tokenizer)->Encode(*text, false).value()), wanted["ids"]);
+  }
+}
+
+TEST(ChatTemplateTest, NoTemplateIsNotFound) {
+  TempFolder folder;
+  EXPECT_EQ(ChatTemplate::Load(folder.path()).status().code(), absl::StatusCode::kNotFound);
+  folder.Write("tokenizer_config.json", R"({"chat_template": null})");
+  EXPECT_EQ(ChatTemplate::Load(folder.path()).status().code(), absl::StatusCode::kNotFound);
+  folder.Write("tokenizer_config.json", R"({"chat_template": [{"name": "rag", "template": "x"}]})");
+  EXPECT_EQ(ChatTemplate::Load(folder.path()).status().code(), absl::StatusCode::kNotFound);
+  folder.Write("tokenizer_config.json", R"({"chat_template": 5})");
+  EXPECT_EQ(ChatTemplate::Load(folder.path()).status().code(), absl::StatusCode::kInvalidArgument);
+  folder.Write("tokenizer_config.json", R"({"chat_template": "from the configuration"})");
+  folder.Write("chat_template.jinja", "from the file");
+  EXPECT_EQ((*ChatTemplate::Load(folder.path()))->Render({{"user", "x"}}, true).value(), "from the file");
+}
+
+TEST(ChatTemplateTest, SyntaxErrorNamesTheLine) {
+  TempFolder folder;
+  folder.Write("chat_template.jinja", "line one\n{% if x %}\n{{ 'a' ++ }}\n{% endif %}");
+  const absl::Status status = ChatTemplate::Load(folder.path()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("line 3"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(folder.path()));
+}
+
+TEST(ChatTemplateTest, BadMessagesAreRefused) {
+  const auto chat = ChatTemplate::Load(TestData("chat/chatml"));
+  ASSERT_TRUE(chat.ok()) << chat.status();
+  EXPECT_EQ((*chat)->Render({}, true).status().code(), absl::StatusCode::kInvalidArgument);
+  const absl::Status status = (*chat)->Render({{"user", "good"}, {"user", "bad \xff"}}, true).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("content of message 1"));
+}
+
+std::string Repeated(const std::string& text, int count) {
+  std::string result;
+  for (int i = 0; i < count; ++i) result += text;
+  return result;
+}
+
+// Whatever a template does, the process lives and the caller gets a Status, soon.
+TEST(ChatTemplateTest, HostileTemplatesAreErrors) {
+  const Json messages = {{{"role", "user"}, {"content", "x"}}};
+  const std::vector<std::string> sources = {
+      Repeated("{% if true %}", 20000),
+      Repeated("{% for x in [1] %}", 1000) + Repeated("{% endfor %}", 1000),
+      "{{ " + Repeated("(", 100000) + "1" + Repeated(")", 100000) + " }}",
+      "{{ " + Repeated("[", 100000) + " }}",
+      "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+      "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+      "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+      "{% set ns = namespace(l=[]) %}{% for i in range(5000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+      "{{ 'x' * 10000000000 }}",
+      "{{ range(10000000000) | list }}",
+      "{{ 'x'.center(99999999999) }}",
+      "{{ '%999999999999d' | format(1) }}",
+      "{{ messages | tojson(indent='x' * 90000000) * 100 }}",
+      std::string("{{ \xff }}"),
+      Repeated("{{", 100000),
+      "{{ " + Repeated("-", 17000) + "1 }}",
+      std::string(300000, 'x'),
+      Repeated("{%", 100000),
+  };
+  for (const std::string& source : sources) {
+    const auto text = RenderSource(source, messages);
+    EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument) << source.substr(0, 80) << ": " << text.status();
+  }
+}
+
+// Things nested as deep as the limits allow, which the engine parses, drops, prints and compares by recursion. Whether that
+// is an error is up to the engine.
+TEST(ChatTemplateTest, DeepNestingDoesNotOverflowTheStack) {
+  const Json messages = {{{"role", "user"}, {"content", "x"}}};
+  const int size = 16 * 1024 - 100;  // of a tag, about the limit
+  const int whole = 256 * 1024 - 100;  // of a template
+  const std::string nest = "{% set ns = namespace(l=[], m=[]) %}" + Repeated("{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% set ns.m = [ns.m] %}{% endfor %}", 20);
+  const std::string nest_one = "{% set ns = namespace(l=[]) %}" + Repeated("{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}", 4);
+  const std::vector<std::string> sources = {
+      "{{ " + Repeated("-", size) + "1 }}",
+      "{{ " + Repeated("not ", size / 4) + "1 }}",
+      "{{ 1" + Repeated("+1", size / 2) + " }}",
+      "{{ x" + Repeated("~x", size / 2) + " }}",
+      "{{ x" + Repeated("|e", size / 2) + " }}",
+      "{{ x" + Repeated(".x", size / 2) + " }}",
+      "{{ x" + Repeated("()", size / 2) + " }}",
+      "{{ x" + Repeated("[x", size / 3) + Repeated("]", size / 3) + " }}",
+      "{{ x" + Repeated("**x", size / 3) + " }}",
+      "{{ 1" + Repeated(" if x else 1", size / 12) + " }}",
+      "{{ x" + Repeated(" and x", size / 6) + " }}",
+      "{{ x" + Repeated("<x", size / 2) + " }}",
+      "{% if x %}" + Repeated("{% elif x %}", whole / 24) + "{% endif %}",
+      nest,
+      nest_one + "{{ ns.l }}",
+      nest_one + "{{ ns.l | tojson }}",
+      nest_one + "{{ ns.l ~ '' }}",
+      nest_one + "{{ ns.l == [ns.l] }}",
+      nest_one + "{{ {ns.l: 1} }}",
+      nest_one + "{{ [ns.l, ns.l] | unique | list | length }}",
+      nest_one + "{{ [ns.l, ns.l] | sort | length }}",
+      "{% set ns = namespace(d={}) %}" + Repeated("{% for i in range(99999) %}{% set ns.d = {'d': ns.d} %}{% endfor %}", 4) + "{{ ns.d }}",
+  };
+  for (const std::string& source : sources) {
+    const auto text = RenderSource(source, messages);
+    EXPECT_TRUE(text.ok() || text.status().code() == absl::StatusCode::kInvalidArgument) << source.substr(0, 80) << ": " << text.status();
+  }
+}
+
+// The budget of a render does not bite on long chats.
+TEST(ChatTemplateTest, LongChatsRender) {
+  std::vector<ChatMessage> messages;
+  for (int i = 0; i < 2000; ++i) messages.push_back({i % 2 == 0 ? "user" : "assistant", std::string(500, 'x') + " </think> y"});
+  messages.push_back({"user", std::string(1 << 20, 'z')});
+  for (const char* name : {"llama2", "llama3", "chatml", "mistral", "zephyr", "gemma", "reasoner", "qwen"}) {
+    const auto chat = ChatTemplate::Load(TestData(std::string("chat/") + name));
+    ASSERT_TRUE(chat.ok()) << chat.status();
+    const auto text = (*chat)->Render(messages, true);
+    ASSERT_TRUE(text.ok()) << name << ": " << text.status();
+    EXPECT_GT(text->size(), 1u << 20);
+  }
+}
+
+}  // namespace
+}  // namespace causeway

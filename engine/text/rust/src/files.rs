@@ -1,0 +1,49 @@
+//! Reading a model folder's text files.
+
+use crate::failure::{Failure, Outcome};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The largest published tokenizer.json files have about 40 MB.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// A folder's path as C++ gives it: bytes, not always UTF-8.
+pub fn folder_path(folder: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(folder))
+}
+
+/// The text of `folder`/`name`, or None when there is no such file.
+pub fn read_text(folder: &Path, name: &str) -> Outcome<Option<String>> {
+    let path = folder.join(name);
+    let file = match fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::invalid(format!("{}: {error}", path.display()))),
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(Failure::invalid(format!("{}: more than the {FILE_BYTES_MAX} bytes allowed", path.display())));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        Failure::invalid(format!("{}: no UTF-8 from byte {} on", path.display(), error.utf8_error().valid_up_to()))
+    })?;
+    Ok(Some(text))
+}
+
+/// The JSON object in `folder`/`name`, or None when there is no such file. Nesting is limited (to 128) by the parser.
+pub fn read_object(folder: &Path, name: &str) -> Outcome<Option<serde_json::Map<String, Value>>> {
+    let Some(text) = read_text(folder, name)? else { return Ok(None) };
+    let path = folder.join(name);
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(object)) => Ok(Some(object)),
+        Ok(_) => Err(Failure::invalid(format!("{}: expected a JSON object", path.display()))),
+        Err(error) => Err(Failure::invalid(format!("{}: {error}", path.display()))),
+    }
+}

@@ -1,0 +1,113 @@
+//! The Rust half of engine/text: tokenizers and chat templates behind a small bridge. No panic leaves this library; each
+//! function of the bridge either cannot fail or returns a Failure, which C++ turns into an absl::Status.
+
+mod failure;
+mod files;
+mod python;
+mod special;
+mod stream;
+mod template;
+mod tokenizer;
+
+use failure::{guard, Failure, Outcome};
+use stream::Stream;
+use template::{Message, TextTemplate};
+use tokenizer::TextTokenizer;
+
+// Text comes in as bytes, since C++ cannot promise UTF-8, and goes out as UTF-8.
+#[cxx::bridge(namespace = "causeway::text_bridge")]
+mod bridge {
+    extern "Rust" {
+        type TextTokenizer;
+        fn load_tokenizer(folder: &[u8]) -> Result<Box<TextTokenizer>>;
+        fn encode(tokenizer: &TextTokenizer, text: &[u8], add_special_tokens: bool) -> Result<Vec<i32>>;
+        fn decode(tokenizer: &TextTokenizer, ids: &[i32], skip_special_tokens: bool) -> Result<String>;
+        fn vocab_size(tokenizer: &TextTokenizer) -> i64;
+        fn token_to_id(tokenizer: &TextTokenizer, token: &[u8]) -> i32;
+        fn id_to_token(tokenizer: &TextTokenizer, id: i32) -> String;
+        fn bos_id(tokenizer: &TextTokenizer) -> i32;
+        fn eos_id(tokenizer: &TextTokenizer) -> i32;
+        fn is_special(tokenizer: &TextTokenizer, id: i32) -> bool;
+
+        type Stream;
+        fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool) -> Result<Box<Stream>>;
+        fn append(stream: &mut Stream, tokenizer: &TextTokenizer, id: i32) -> Result<String>;
+        fn flush(stream: &mut Stream, tokenizer: &TextTokenizer) -> Result<String>;
+
+        type TextTemplate;
+        fn load_template(folder: &[u8]) -> Result<Box<TextTemplate>>;
+        /// `texts` holds each message's role and content in turn.
+        fn render(chat: &TextTemplate, texts: &[&[u8]], add_generation_prompt: bool, now_seconds: i64) -> Result<String>;
+    }
+}
+
+fn load_tokenizer(folder: &[u8]) -> Outcome<Box<TextTokenizer>> {
+    guard("loading the tokenizer", || TextTokenizer::load(folder).map(Box::new))
+}
+
+fn encode(tokenizer: &TextTokenizer, text: &[u8], add_special_tokens: bool) -> Outcome<Vec<i32>> {
+    guard("encoding", || tokenizer.encode(text, add_special_tokens))
+}
+
+fn decode(tokenizer: &TextTokenizer, ids: &[i32], skip_special_tokens: bool) -> Outcome<String> {
+    guard("decoding", || tokenizer.decode(ids, skip_special_tokens))
+}
+
+/// For what only looks something up: a panic reads as "not there".
+fn look_up<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    guard("", || Ok(body())).unwrap_or(otherwise)
+}
+
+fn vocab_size(tokenizer: &TextTokenizer) -> i64 {
+    look_up(0, || tokenizer.vocab_size())
+}
+
+fn token_to_id(tokenizer: &TextTokenizer, token: &[u8]) -> i32 {
+    look_up(-1, || tokenizer.token_to_id(token))
+}
+
+fn id_to_token(tokenizer: &TextTokenizer, id: i32) -> String {
+    look_up(String::new(), || tokenizer.id_to_token(id))
+}
+
+fn bos_id(tokenizer: &TextTokenizer) -> i32 {
+    look_up(-1, || tokenizer.bos_id())
+}
+
+fn eos_id(tokenizer: &TextTokenizer) -> i32 {
+    look_up(-1, || tokenizer.eos_id())
+}
+
+fn is_special(tokenizer: &TextTokenizer, id: i32) -> bool {
+    look_up(false, || tokenizer.is_special(id))
+}
+
+fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool) -> Outcome<Box<Stream>> {
+    guard("starting to decode", || Stream::new(tokenizer, prompt_tail, skip_special_tokens).map(Box::new))
+}
+
+fn append(stream: &mut Stream, tokenizer: &TextTokenizer, id: i32) -> Outcome<String> {
+    guard("decoding", || stream.append(tokenizer, id))
+}
+
+fn flush(stream: &mut Stream, tokenizer: &TextTokenizer) -> Outcome<String> {
+    guard("decoding", || stream.flush(tokenizer))
+}
+
+fn load_template(folder: &[u8]) -> Outcome<Box<TextTemplate>> {
+    guard("loading the chat template", || TextTemplate::load(folder).map(Box::new))
+}
+
+fn render(chat: &TextTemplate, texts: &[&[u8]], add_generation_prompt: bool, now_seconds: i64) -> Outcome<String> {
+    guard("rendering the chat template", || {
+        let mut messages = Vec::with_capacity(texts.len() / 2);
+        for (index, pair) in texts.chunks_exact(2).enumerate() {
+            let text = |bytes, what| {
+                std::str::from_utf8(bytes)
+                    .map_err(|_| Failure::invalid(format!("the {what} of message {index} is no valid UTF-8")))
+            };
+            messages.push(Message { role: text(pair[0], "role")?, content: text(pair[1], "content")? });
+        }
+        chat.render(&messages, add_generation_prompt, now_seconds)
+    })
+}

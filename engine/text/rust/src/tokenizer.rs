@@ -1,0 +1,179 @@
+//! A model folder's tokenizer: the `tokenizers` crate over tokenizer.json, with transformers' rules for special tokens.
+
+use crate::failure::{contain, Failure, Outcome};
+use crate::files::{folder_path, read_object, read_text};
+use crate::special::{special, SpecialTokens};
+use crate::stream::{anchor, DecoderKind};
+use serde_json::json;
+use std::collections::HashMap;
+use std::path::Path;
+use std::str::FromStr;
+use tokenizers::{AddedToken, Tokenizer};
+
+/// The largest text of one call: the crate's offsets and ours stay far from their limits.
+const TEXT_BYTES_MAX: usize = 1 << 30;
+
+pub struct TextTokenizer {
+    pub(crate) inner: Tokenizer,
+    pub(crate) decoder_kind: DecoderKind,
+    pub(crate) anchor: Option<i32>,
+    bos_id: Option<u32>,
+    eos_id: Option<u32>,
+}
+
+impl TextTokenizer {
+    pub fn load(folder: &[u8]) -> Outcome<Self> {
+        let folder = &folder_path(folder);
+        let special_tokens = SpecialTokens::load(folder)?;
+        let mut inner = match read_text(folder, "tokenizer.json")? {
+            Some(text) => parse(&text).map_err(|why| invalid_file(folder, "tokenizer.json", &why))?,
+            None => from_vocab_and_merges(folder, &special_tokens)?,
+        };
+        let bad = |error: tokenizers::Error| Failure::invalid(format!("{}: {error}", folder.display()));
+        // A saved tokenizer may carry the truncation and padding of its training; a prompt must come through whole.
+        inner.with_truncation(None).map_err(bad)?;
+        inner.with_padding(None);
+        add_special_tokens(&mut inner, &special_tokens).map_err(bad)?;
+        let vocab = inner.get_vocab(true);
+        if let Some((token, id)) = vocab.iter().find(|(_, &id)| id > i32::MAX as u32) {
+            return Err(Failure::invalid(format!("{}: token {token:?} has id {id}; at most {} is allowed", folder.display(), i32::MAX)));
+        }
+        let id_of = |name: &str| special_tokens.named(name).and_then(|token| vocab.get(&token.content).copied());
+        let mut tokenizer = TextTokenizer {
+            decoder_kind: DecoderKind::of(inner.get_decoder()),
+            anchor: None,
+            bos_id: id_of("bos_token"),
+            eos_id: id_of("eos_token"),
+            inner,
+        };
+        tokenizer.anchor = anchor(&tokenizer);
+        Ok(tokenizer)
+    }
+
+    pub fn encode(&self, text: &[u8], add_special_tokens: bool) -> Outcome<Vec<i32>> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Failure::invalid(format!("text has {} bytes; at most {TEXT_BYTES_MAX} are allowed", text.len())));
+        }
+        let text = std::str::from_utf8(text)
+            .map_err(|error| Failure::invalid(format!("text is no valid UTF-8 from byte {} on", error.valid_up_to())))?;
+        let encoding = self
+            .inner
+            .encode_fast(text, add_special_tokens)
+            .map_err(|error| Failure::invalid(format!("text cannot be tokenized: {error}")))?;
+        Ok(encoding.get_ids().iter().map(|&id| id as i32).collect())
+    }
+
+    pub fn decode(&self, ids: &[i32], skip_special_tokens: bool) -> Outcome<String> {
+        for (position, &id) in ids.iter().enumerate() {
+            if self.token_string(id).is_none() {
+                return Err(Failure::invalid(format!("token id {id} at position {position} is not in the vocabulary")));
+            }
+        }
+        self.decode_known(ids, skip_special_tokens)
+    }
+
+    /// Decodes ids without looking for unknown ones, which have no text.
+    pub(crate) fn decode_known(&self, ids: &[i32], skip_special_tokens: bool) -> Outcome<String> {
+        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
+        if ids.is_empty() {
+            return Ok(String::new());
+        }
+        self.inner
+            .decode(&ids, skip_special_tokens)
+            .map_err(|error| Failure::internal(format!("token ids cannot be decoded: {error}")))
+    }
+
+    /// The token as the decoder sees it.
+    pub(crate) fn token_string(&self, id: i32) -> Option<String> {
+        let id = u32::try_from(id).ok()?;
+        let added = self.inner.get_added_vocabulary();
+        added.simple_id_to_token(id).or_else(|| tokenizers::Model::id_to_token(self.inner.get_model(), id))
+    }
+
+    pub fn is_special(&self, id: i32) -> bool {
+        self.token_string(id).is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+    }
+
+    pub fn vocab_size(&self) -> i64 {
+        self.inner.get_vocab_size(true) as i64
+    }
+
+    /// -1 when there is no such token.
+    pub fn token_to_id(&self, token: &[u8]) -> i32 {
+        std::str::from_utf8(token).ok().and_then(|token| self.inner.token_to_id(token)).map_or(-1, |id| id as i32)
+    }
+
+    /// Empty when there is no such id.
+    pub fn id_to_token(&self, id: i32) -> String {
+        u32::try_from(id).ok().and_then(|id| self.inner.id_to_token(id)).unwrap_or_default()
+    }
+
+    pub fn bos_id(&self) -> i32 {
+        self.bos_id.map_or(-1, |id| id as i32)
+    }
+
+    pub fn eos_id(&self) -> i32 {
+        self.eos_id.map_or(-1, |id| id as i32)
+    }
+}
+
+/// The crate's parser panics on some malformed documents, a truncated one for instance.
+fn parse(text: &str) -> Result<Tokenizer, String> {
+    contain(|| Tokenizer::from_str(text).map_err(|error| error.to_string())).and_then(|result| result)
+}
+
+fn invalid_file(folder: &Path, name: &str, why: &str) -> Failure {
+    Failure::invalid(format!("{}: {why}", folder.join(name).display()))
+}
+
+/// Adds what the configuration names and tokenizer.json lacks, and marks as special what it calls so.
+fn add_special_tokens(inner: &mut Tokenizer, special_tokens: &SpecialTokens) -> tokenizers::Result<()> {
+    let mut known: HashMap<String, AddedToken> =
+        inner.get_added_tokens_decoder().into_values().map(|token| (token.content.clone(), token)).collect();
+    let missing: Vec<AddedToken> =
+        special_tokens.by_id.values().filter(|token| known.get(&token.content) != Some(*token)).cloned().collect();
+    known.extend(missing.iter().map(|token| (token.content.clone(), token.clone())));
+    inner.add_tokens(missing)?;
+    let named = special_tokens.named.iter().map(|(_, token)| token);
+    let marked: Vec<AddedToken> = named
+        .chain(&special_tokens.extra)
+        .map(|token| known.get(&token.content).unwrap_or(token).clone().special(true))
+        .filter(|token| known.get(&token.content) != Some(token))
+        .collect();
+    inner.add_special_tokens(marked)?;
+    Ok(())
+}
+
+/// gpt2's older files, from which transformers builds the same byte-level BPE.
+fn from_vocab_and_merges(folder: &Path, special_tokens: &SpecialTokens) -> Outcome<Tokenizer> {
+    let vocab = if special_tokens.class == "GPT2Tokenizer" { read_object(folder, "vocab.json")? } else { None };
+    let (Some(vocab), Some(merges)) = (vocab, read_text(folder, "merges.txt")?) else {
+        return Err(no_tokenizer(folder));
+    };
+    let merges: Vec<&str> =
+        merges.lines().filter(|line| !line.starts_with("#version") && !line.trim().is_empty()).collect();
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let document = json!({
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": byte_level,
+        "decoder": byte_level,
+        "model": {"type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "vocab": vocab, "merges": merges},
+    });
+    let mut inner = parse(&document.to_string()).map_err(|why| invalid_file(folder, "vocab.json with merges.txt", &why))?;
+    inner
+        .add_special_tokens([special("<|endoftext|>")])
+        .map_err(|error| Failure::invalid(format!("{}: {error}", folder.display())))?;
+    Ok(inner)
+}
+
+fn no_tokenizer(folder: &Path) -> Failure {
+    const OTHERS: [&str; 6] =
+        ["tokenizer.model", "tekken.json", "vocab.json", "merges.txt", "spiece.model", "tokenizer.tiktoken"];
+    let found: Vec<&str> = OTHERS.into_iter().filter(|name| folder.join(name).exists()).collect();
+    let found = match found.as_slice() {
+        [] => "there are no other tokenizer files".to_string(),
+        names => format!("found {}, which cannot be read directly: save the model's fast tokenizer to get it", names.join(", ")),
+    };
+    Failure::not_found(format!("{}: no tokenizer.json; {found}", folder.display()))
+}

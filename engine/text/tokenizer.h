@@ -1,0 +1,53 @@
+// A model folder's tokenizer: text to token ids and back, equal to Hugging Face's fast tokenizers.
+#ifndef CAUSEWAY_ENGINE_TEXT_TOKENIZER_H_
+#define CAUSEWAY_ENGINE_TEXT_TOKENIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace causeway {
+
+// Immutable after Load; any number of threads may use it at once.
+class Tokenizer {
+ public:
+  // Reads tokenizer.json in `folder`, and the special tokens named in tokenizer_config.json and special_tokens_map.json
+  // where these are there. tokenizer.json decides how text is split; truncation and padding saved in it are switched off.
+  // A gpt2 folder may have vocab.json and merges.txt instead. NotFound, naming the tokenizer files that are there, when
+  // the folder has neither; InvalidArgument, naming the file, when one is malformed.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
+  ~Tokenizer();
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  // `text` must be valid UTF-8: InvalidArgument otherwise. The text of a special token in it becomes that token.
+  absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text, bool add_special_tokens) const;
+  // Always valid UTF-8: bytes that are none become U+FFFD. InvalidArgument names an id outside the vocabulary.
+  absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const;
+
+  // Tokens, added ones too. Ids may have gaps, and a model's head may have more rows than this.
+  int64_t vocab_size() const;
+  std::optional<int32_t> TokenToId(absl::string_view token) const;
+  // The token as the vocabulary spells it, not its text; "" when there is none.
+  std::string IdToToken(int32_t id) const;
+  std::optional<int32_t> bos_id() const;
+  std::optional<int32_t> eos_id() const;
+  bool IsSpecial(int32_t id) const;
+
+ private:
+  friend class Detokenizer;
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_TEXT_TOKENIZER_H_
