@@ -42,6 +42,8 @@ struct Costing {
   const UnitTable& units;
   const PlanOptions& options;
   bool weights_only;
+  DeviceKind kind;   // of the devices, for what operations need
+  int64_t handoff;   // on every device in use
   std::vector<int64_t> layer_activations;  // by layer
   int64_t head_copy;  // bytes that a tied head needs on a device without the embedding
   bool head_returns;  // a tied head is no item, but computed on the first item's device
@@ -71,7 +73,7 @@ StageCosts MakeCosts(const std::vector<Item>& items, const Costing& costing) {
       }
       StageCosts::Cost& cost = costs.at(first, last);
       cost.allowed = has_unit;
-      cost.fixed_bytes = weights + (costing.weights_only ? 0 : StageActivationBytes(costing.spec, shape, costing.options));
+      cost.fixed_bytes = weights + (costing.weights_only ? 0 : StageActivationBytes(costing.spec, shape, costing.options, costing.kind) + costing.handoff);
       cost.block_bytes = costing.weights_only ? 0 : layers * LayerKvBytesPerBlock(costing.spec, costing.options.dtype);
     }
   }
@@ -79,15 +81,32 @@ StageCosts MakeCosts(const std::vector<Item>& items, const Costing& costing) {
 }
 
 struct Candidate {
-  StageCosts costs;
   int64_t blocks = 0;
   Partition partition;
 };
 
 Candidate Solve(const std::vector<Item>& items, const Costing& costing, absl::Span<const StageDevice> stages, const KvDemand& kv) {
-  Candidate candidate{MakeCosts(items, costing), 0, {}};
-  candidate.blocks = std::max(kv.blocks_least, MostBlocks(candidate.costs, stages, kv.blocks_wanted));
-  candidate.partition = BestPartition(candidate.costs, stages, candidate.blocks);
+  const StageCosts costs = MakeCosts(items, costing);
+  Candidate candidate;
+  candidate.blocks = std::max(kv.blocks_least, MostBlocks(costs, stages, kv.blocks_wanted));
+  candidate.partition = BestPartition(costs, stages, candidate.blocks);
+  return candidate;
+}
+
+bool Better(const Candidate& a, const Candidate& b) {
+  return a.blocks > b.blocks || (a.blocks == b.blocks && a.partition.fullest < b.partition.fullest);
+}
+
+// All on the device that this leaves least full, without hidden states to hand over.
+Candidate SolveAlone(const std::vector<Item>& items, Costing costing, absl::Span<const StageDevice> stages, const KvDemand& kv) {
+  costing.handoff = 0;
+  const StageCosts costs = MakeCosts(items, costing);
+  StageCosts one(1);
+  one.at(0, 0) = costs.at(0, costs.items() - 1);
+  Candidate candidate;
+  candidate.blocks = std::max(kv.blocks_least, MostBlocks(one, stages, kv.blocks_wanted));
+  candidate.partition = BestPartition(one, stages, candidate.blocks);
+  candidate.partition.device_of_item.resize(items.size(), candidate.partition.device_of_item[0]);
   return candidate;
 }
 
@@ -96,11 +115,19 @@ Candidate Solve(const std::vector<Item>& items, const Costing& costing, absl::Sp
 PartMap AutoMap(const ModelSpec& spec, const ModuleIndex& index, const UnitTable& units, absl::Span<const Device> devices,
                 absl::Span<const StageDevice> stages, const PlanOptions& options, const KvDemand& kv, bool weights_only) {
   std::vector<Item> items = MakeItems(index, units);
-  Costing costing{.spec = spec, .units = units, .options = options, .weights_only = weights_only, .layer_activations = {},
-                  .head_copy = 0, .head_returns = false};
-  for (const LayerSpec& layer : spec.layers) costing.layer_activations.push_back(LayerActivationBytes(spec, layer, options));
+  const bool cuda = std::any_of(devices.begin(), devices.end(), [](const Device& device) { return device.kind == DeviceKind::kCuda; });
+  Costing costing{.spec = spec, .units = units, .options = options, .weights_only = weights_only,
+                  .kind = cuda ? DeviceKind::kCuda : DeviceKind::kCpu, .handoff = 0, .layer_activations = {}, .head_copy = 0,
+                  .head_returns = false};
+  // As many devices as can be used; when fewer are, the layout takes the difference off all of them alike.
+  const auto live = std::count_if(stages.begin(), stages.end(), [](const StageDevice& stage) { return stage.budget > 0; });
+  costing.handoff = HandoffBytes(spec, options, static_cast<int>(std::min<int64_t>(live, units.count())));
+  for (const LayerSpec& layer : spec.layers) {
+    costing.layer_activations.push_back(LayerActivationBytes(spec, layer, options, costing.kind));
+  }
   if (spec.tied_head) costing.head_copy = spec.vocab_size * spec.hidden_size * DTypeBytes(options.dtype);
 
+  const Candidate alone = SolveAlone(items, costing, stages, kv);
   Candidate best = Solve(items, costing, stages, kv);
   if (spec.tied_head && items.back().unit == units.head()) {
     // Back to the embedding's device: the head is no item of its own, its few own bytes (a bias) go with the first.
@@ -108,12 +135,14 @@ PartMap AutoMap(const ModelSpec& spec, const ModuleIndex& index, const UnitTable
     rest.front().bytes += items.back().bytes;
     costing.head_returns = true;
     Candidate back = Solve(rest, costing, stages, kv);
-    if (back.blocks > best.blocks || (back.blocks == best.blocks && back.partition.fullest < best.partition.fullest)) {
+    if (Better(back, best) && Better(back, alone)) {
       rest.front().parts.insert(rest.front().parts.end(), items.back().parts.begin(), items.back().parts.end());
       items = std::move(rest);
       best = std::move(back);
     }
   }
+
+  if (!Better(best, alone)) best = alone;
 
   const std::vector<int>& device_of_item = best.partition.device_of_item;
   std::vector<int> stage_of(devices.size(), 0);  // counted from 1 over the devices that hold something

@@ -83,6 +83,18 @@ absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIn
     checked[prefix] = device != nullptr ? device->key() : text;
   }
 
+  // A tied weight that no entry covers is where its source is.
+  for (const std::vector<int>& group : index.tied()) {
+    for (const int tensor : group) {
+      const int source = index.TiedSource(tensor);
+      if (source < 0 || LookUp(checked, index.node(tensor).path) != nullptr) continue;
+      if (const std::string* device = LookUp(checked, index.node(source).path); device != nullptr) {
+        const std::string followed = *device;
+        checked[index.node(tensor).path] = followed;
+      }
+    }
+  }
+
   std::vector<std::string> uncovered, divided;
   for (const int part : index.Parts()) {
     const ModuleNode& node = index.node(part);

@@ -104,9 +104,11 @@ class Builder {
         plan.segments.push_back({device, unit, unit});
       }
     }
+    const auto used = std::count_if(plan.devices.begin(), plan.devices.end(), [](const DevicePlan& d) { return !d.units.empty(); });
     for (DevicePlan& device : plan.devices) {
       if (in_.weights_only || device.units.empty()) continue;
-      device.activations = ActivationBytes(in_.spec, device.units, in_.options);
+      device.activations =
+          ActivationBytes(in_.spec, device.units, in_.options, device.device.kind) + HandoffBytes(in_.spec, in_.options, static_cast<int>(used));
       device.reserve = ReserveBytes(device.device);
     }
   }

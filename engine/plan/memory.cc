@@ -1,77 +1,129 @@
 #include "engine/plan/memory.h"
 
 #include <algorithm>
+#include <thread>
 
 namespace causeway {
 namespace {
 
-// Upper bounds of what one step holds at once. T rows, e bytes an element; tensors are freed as soon as they are used up.
-struct StepShape {
-  int64_t rows;      // T
-  int64_t sampled;   // rows that reach the head
-  int64_t element;   // e
-  int64_t hidden;    // one [T, hidden_size]
-  int64_t metadata;  // token ids, positions, slots; block tables and lengths
-
-  StepShape(const ModelSpec& spec, const PlanOptions& options)
-      : rows(std::max<int64_t>(1, options.max_num_batched_tokens)),
-        sampled(std::max<int64_t>(1, std::min(options.max_num_seqs, rows))),
-        element(DTypeBytes(options.dtype)),
-        hidden(rows * spec.hidden_size * element) {
-    const int64_t length = options.max_model_len > 0 ? options.max_model_len : spec.context_max;
-    const int64_t blocks = (length + kBlockTokens - 1) / kBlockTokens;
-    metadata = rows * 4 * 8 + sampled * (blocks + 8) * 4;
-  }
+// What operations hold beside their inputs and results depends on who computes them.
+enum class OpsKind {
+  kFused,      // the CPU's kernels: linears copy their input, attention may be cut along the context
+  kCuda,       // the reference in fp32, with attention and sampling of its own
+  kReference,  // fp32 throughout, and a chunk of attention's scores
 };
 
-// A tenth for rounding up to whole allocations, and 1 MiB for what does not grow with the model.
-int64_t WithSlack(int64_t bytes) { return bytes + bytes / 10 + (int64_t{1} << 20); }
-
-// cos and sin of every position, fp32, on each device that holds layers.
-int64_t RotaryTableBytes(const ModelSpec& spec, const PlanOptions& options) {
-  const int64_t positions = options.max_model_len > 0 ? options.max_model_len : spec.context_max;
-  return positions * spec.rope.dim * 4;
+OpsKind OpsOf(const PlanOptions& options, DeviceKind device) {
+  if (options.reference_ops) return OpsKind::kReference;
+  return device == DeviceKind::kCuda ? OpsKind::kCuda : OpsKind::kFused;
 }
+
+constexpr int64_t kFloat = 4;
+constexpr int64_t kPackedInputs = 128;        // linears copy inputs in multiples of this
+constexpr int64_t kSplitKeys = 512;           // attention's cuts along the context ...
+constexpr int64_t kTasksPerThread = 4;        // ... where there are fewer tasks than this
+constexpr int64_t kCudaPartialRows = 4096;    // single queries of one head group that CUDA's cuts make, at most
+constexpr int64_t kReferenceQueryChunk = 256;
+constexpr int64_t kDeviceSampleBytes = 64;    // a logit's processed copies, sorted ones, their order and sums in fp64
+
+struct Step {
+  int64_t rows;     // T
+  int64_t sampled;  // R: rows that reach the head
+  int64_t context;
+  int64_t element;
+  int64_t hidden;  // one [T, hidden_size]
+  OpsKind ops;
+
+  Step(const ModelSpec& spec, const PlanOptions& options, DeviceKind device)
+      : rows(std::max<int64_t>(1, options.max_num_batched_tokens)),
+        sampled(std::max<int64_t>(1, std::min(options.max_num_seqs, rows))),
+        context(options.max_model_len > 0 ? options.max_model_len : spec.context_max),
+        element(DTypeBytes(options.dtype)),
+        hidden(rows * spec.hidden_size * element),
+        ops(OpsOf(options, device)) {}
+
+  // A linear's copy of its input.
+  int64_t Packed(int64_t in) const {
+    return ops == OpsKind::kFused ? rows * ((in + kPackedInputs - 1) / kPackedInputs * kPackedInputs) * kFloat : 0;
+  }
+  // Token ids, positions, slots and selected rows; block tables and lengths.
+  int64_t metadata() const { return rows * 4 * 8 + sampled * ((context + kBlockTokens - 1) / kBlockTokens + 8) * 4; }
+  // Beside a norm's input and result.
+  int64_t NormBytes(int64_t width) const { return ops == OpsKind::kFused ? 0 : 3 * rows * width * kFloat; }
+};
+
+int64_t AttentionScratch(const ModelSpec& spec, const Step& step, const PlanOptions& options, int64_t attended) {
+  const int64_t partial = (spec.heads / std::max<int64_t>(1, spec.kv_heads)) * (spec.head_dim + 2) * kFloat;
+  if (step.ops == OpsKind::kCuda) return kCudaPartialRows * partial;
+  if (step.ops == OpsKind::kFused) {
+    const int64_t threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
+    const int64_t tasks = threads > 1 ? std::min(step.sampled * spec.kv_heads, kTasksPerThread * threads) : 0;
+    return tasks * (step.context / kSplitKeys + 1) * partial;
+  }
+  const int64_t gathered = 2 * spec.kv_heads * step.context * spec.head_dim * (kFloat + step.element);
+  const int64_t queries = std::min(kReferenceQueryChunk, step.rows);
+  const int64_t scores = queries * step.context * (2 * spec.heads * kFloat + 3) + 3 * queries * attended * kFloat;
+  return gathered + scores;
+}
+
+// For rounding up to whole allocations and the gaps between them: a tenth, and 1 MiB that does not grow with the model.
+int64_t WithSlack(int64_t bytes) { return bytes + bytes / 10 + (int64_t{1} << 20); }
 
 }  // namespace
 
 int64_t LayerKvBytesPerToken(const ModelSpec& spec, DType dtype) { return 2 * spec.kv_heads * spec.head_dim * DTypeBytes(dtype); }
 
-int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options) {
-  const StepShape step(spec, options);
-  const int64_t qkv = layer.attention.qkv.out_features();     // (heads + 2 kv_heads) * head_dim
-  const int64_t attended = layer.attention.output.in_features;  // heads * head_dim
-  const int64_t up = layer.mlp.up.out_features();
-  const int64_t activated = layer.mlp.down.in_features;
-  // Beside the residual and the normed input: attention's or the MLP's tensors with their output. A gated activation through
-  // the reference makes one product more.
-  const int64_t attention = step.rows * (qkv + attended) * step.element + step.hidden;
-  const int64_t mlp = step.rows * (up + 2 * activated) * step.element + step.hidden;
-  // Kernels pack a linear's input, and compute norms, rotation and attention in fp32.
-  const int64_t packed = step.rows * std::max({spec.hidden_size, attended, activated}) * step.element;
-  const int64_t wide = 2 * step.rows * std::max(spec.hidden_size, qkv) * 4;
-  return 2 * step.hidden + std::max(attention, mlp) + packed + wide;
+int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options, DeviceKind kind) {
+  const Step step(spec, options, kind);
+  const bool fused = step.ops == OpsKind::kFused;
+  const int64_t row = step.rows * step.element;
+  const int64_t attended_width = layer.attention.output.in_features, activated_width = layer.mlp.down.in_features;
+  const int64_t qkv = row * layer.attention.qkv.out_features();  // [T, (heads + 2 kv_heads) * head_dim]
+  const int64_t attended = row * attended_width;                 // [T, heads * head_dim]
+  const int64_t up = row * layer.mlp.up.out_features();          // [T, intermediate], twice that when gated
+  const int64_t activated = row * activated_width;
+  // In fp32: both halves of the queries, their products, and the result in both types.
+  const int64_t rotary = fused || spec.rope.dim == 0 ? 0 : step.rows * (4 * attended_width + spec.rope.dim) * kFloat + 2 * attended;
+  const int64_t activation = fused ? 0 : 4 * step.rows * activated_width * kFloat;
+
+  // All the while: the residual, and the normed input or what is to be added to the residual.
+  const int64_t peaks[] = {
+      step.hidden + step.NormBytes(spec.hidden_size),
+      qkv + step.Packed(spec.hidden_size),
+      qkv + rotary,
+      qkv + attended + AttentionScratch(spec, step, options, attended_width),
+      attended + step.hidden + step.Packed(attended_width),
+      up + step.Packed(spec.hidden_size),
+      up + activated + activation,
+      activated + step.hidden + step.Packed(activated_width),
+  };
+  return 2 * step.hidden + *std::max_element(std::begin(peaks), std::end(peaks));
 }
 
-int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, const PlanOptions& options) {
-  const StepShape step(spec, options);
+int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, const PlanOptions& options, DeviceKind kind) {
+  const Step step(spec, options, kind);
   int64_t worst = 0;
   if (shape.embeddings) worst = std::max(worst, 2 * step.hidden);
-  if (shape.layer_bytes > 0) worst = std::max(worst, shape.layer_bytes);
-  if (shape.norm) worst = std::max(worst, 3 * step.hidden + 2 * step.rows * spec.hidden_size * 4);
+  worst = std::max(worst, shape.layer_bytes);
+  // Hidden states of all rows, of those selected, and of these normed.
+  const int64_t selected = step.sampled * spec.hidden_size * step.element;
+  if (shape.norm || shape.head) worst = std::max(worst, 2 * step.hidden + 3 * selected + step.NormBytes(spec.hidden_size));
   if (shape.head) {
-    // Logits as computed, and in fp32 twice: the raw ones for logprobs, those that processors have changed for sampling.
-    const int64_t row = spec.hidden_size * step.element + spec.vocab_size * (step.element + 2 * 4);
-    worst = std::max(worst, 2 * step.hidden + step.sampled * row);
+    const int64_t sampling = step.ops == OpsKind::kCuda ? kDeviceSampleBytes : 0;
+    worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.hidden_size) +
+                                step.sampled * spec.vocab_size * (step.element + sampling));
   }
   if (worst == 0) return 0;
-  // Handed over: the hidden states that came from the stage before, and those that the next has yet to fetch.
-  worst += 2 * step.hidden;
-  const int64_t tables = shape.layer_bytes > 0 ? RotaryTableBytes(spec, options) : 0;
-  return WithSlack(worst + step.metadata + tables);
+  // cos and sin of every position, fp32.
+  const int64_t tables = shape.layer_bytes > 0 ? step.context * spec.rope.dim * kFloat : 0;
+  return WithSlack(worst + step.metadata() + tables);
 }
 
-int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, const PlanOptions& options) {
+int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devices) {
+  return devices < 2 ? 0 : devices * Step(spec, options, DeviceKind::kCpu).hidden;
+}
+
+int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, const PlanOptions& options, DeviceKind kind) {
   const int layers = static_cast<int>(spec.layers.size());
   StageShape shape;
   for (const int unit : units) {
@@ -79,9 +131,9 @@ int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, co
     if (unit == layers + 1) shape.norm = true;
     if (unit == layers + 2) shape.head = true;
     if (unit < 1 || unit > layers) continue;
-    shape.layer_bytes = std::max(shape.layer_bytes, LayerActivationBytes(spec, spec.layers[unit - 1], options));
+    shape.layer_bytes = std::max(shape.layer_bytes, LayerActivationBytes(spec, spec.layers[unit - 1], options, kind));
   }
-  return StageActivationBytes(spec, shape, options);
+  return StageActivationBytes(spec, shape, options, kind);
 }
 
 }  // namespace causeway

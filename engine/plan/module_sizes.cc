@@ -4,12 +4,9 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 
 namespace causeway {
 namespace {
-
-std::string Join(const std::string& path, const std::string& name) { return path.empty() ? name : absl::StrCat(path, ".", name); }
 
 void MergeBelow(std::map<std::string, std::string>& map, const std::string& module) {
   const std::string prefix = module.empty() ? "" : module + ".";
@@ -72,7 +69,7 @@ int ModuleIndex::Add(const Module& module, const std::string& path, int parent) 
       if (tensor.buffer != buffers) continue;
       const int id = static_cast<int>(nodes_.size());
       ModuleNode node;
-      node.path = Join(path, tensor.name);
+      node.path = JoinPath(path, tensor.name);
       node.tensor = &tensor;
       node.parent = self;
       node.end = id + 1;
@@ -82,7 +79,7 @@ int ModuleIndex::Add(const Module& module, const std::string& path, int parent) 
     }
   }
   for (const Module& child : module.children) {
-    const int id = Add(child, Join(path, child.name), self);
+    const int id = Add(child, JoinPath(path, child.name), self);
     nodes_[self].children.push_back(id);
   }
   nodes_[self].end = static_cast<int>(nodes_.size());

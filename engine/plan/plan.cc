@@ -18,15 +18,8 @@ namespace causeway {
 namespace {
 
 // "llama, 1.10 B parameters"
-std::string ModelTitle(const ModelSpec& spec, const ModuleIndex& index) {
-  int64_t count = 0;
-  for (int i = 0; i < static_cast<int>(index.nodes().size()); ++i) {
-    const Parameter* tensor = index.node(i).tensor;
-    if (tensor == nullptr || tensor->buffer || index.TiedSource(i) >= 0) continue;
-    int64_t elements = 1;
-    for (const int64_t d : tensor->shape) elements *= d;
-    count += elements;
-  }
+std::string ModelTitle(const ModelSpec& spec) {
+  const int64_t count = spec.parameter_count();
   const double n = static_cast<double>(count);
   const std::string size = count >= 1'000'000'000  ? absl::StrFormat("%.2f B", n / 1e9)
                            : count >= 1'000'000    ? absl::StrFormat("%.1f M", n / 1e6)
@@ -143,7 +136,7 @@ absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, c
                           .options = options, .kv = kv, .weights_only = options.kv_cache_tokens == 0};
   CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input));
   CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(input, map));
-  layout.plan.model = ModelTitle(spec, index);
+  layout.plan.model = ModelTitle(spec);
   return layout;
 }
 
@@ -163,10 +156,11 @@ absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& 
   if (!layout.offloaded.empty()) return absl::UnimplementedError(what);
   if (!layout.unplaced.empty() && options.device_map == "custom") return absl::UnimplementedError(what);
   // Try what could be changed, and name what works.
-  const Attempt attempt{.spec = spec, .devices = devices, .budgets = budgets, .options = layout.plan.options};
-  const std::string remedies = FindRemedies(attempt, [](const Attempt& changed) {
-    const ModuleIndex changed_index(changed.spec.modules);
-    const absl::StatusOr<Layout> tried = LayOut(changed.spec, changed_index, changed.devices, changed.budgets, changed.options);
+  const Attempt attempt{.spec = &spec, .devices = devices, .budgets = budgets, .options = layout.plan.options};
+  const std::string remedies = FindRemedies(attempt, [&](const Attempt& changed) {
+    const absl::StatusOr<Layout> tried =
+        changed.spec == &spec ? LayOut(spec, index, changed.devices, changed.budgets, changed.options)
+                              : LayOut(*changed.spec, ModuleIndex(changed.spec->modules), changed.devices, changed.budgets, changed.options);
     return tried.ok() && Fits(*tried);
   });
   return absl::FailedPreconditionError(absl::StrCat(what, ". ", remedies));

@@ -25,6 +25,9 @@ struct PlanOptions {
   // max_num_seqs sequences of max_model_len. 0 tokens: none, the field's weights-only view.
   int64_t kv_cache_tokens = -1;
   int64_t kv_cache_bytes = -1;
+  // What activations are reckoned for: the ATen reference instead of fused kernels, and threads (0: all of the processor's).
+  bool reference_ops = false;
+  int cpu_threads = 0;
 };
 
 // Execution units: 0 the embeddings, 1..L the layers, L + 1 the final norm, L + 2 the head.
@@ -64,13 +67,20 @@ struct Plan {
   bool tied_head_copied = false;
 };
 
+// Budgets: max_memory's; else a simulated device's memory, 0.9 of what is free on a CUDA device, and 0.9 of what is free on the
+// CPU as the only device. There, without max_memory, the KV cache takes at most half of the bytes left and at most 8 GiB, since
+// others use that memory too. Activations, the KV cache (at least one sequence of max_model_len) and the reserve count against
+// the budgets whatever the map's policy.
+//
 // FailedPrecondition: it does not fit; the message names the modules and the bytes short, and what would make it fit.
 // InvalidArgument: options that contradict the model or the devices. Unimplemented: a map that needs offload to CPU memory or disk.
 absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options);
 
-// Upper bound of the activation bytes of one step on a device that holds `units`. The executor's warm-up measures the worst
-// step and fails when it is above this.
-int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, const PlanOptions& options);
+// Upper bound of the bytes of activations and workspace (rotary tables, kernels' scratch) of one step on a device of this kind
+// that holds `units`. With several devices, MakePlan adds the hidden states in flight between them. The executor's warm-up
+// measures the worst step and fails when it is above a device's `activations`.
+int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, const PlanOptions& options,
+                        DeviceKind kind = DeviceKind::kCpu);
 
 // The table printed at startup and by `causewayd plan`; `color` adds terminal colours. JSON: see docs.
 std::string PlanTable(const Plan& plan, bool color);

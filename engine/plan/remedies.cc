@@ -18,11 +18,12 @@ constexpr double kMemoryFactorMax = 1024;
 
 // "model.layers.3 to model.layers.8", or all of a few.
 std::string PartNames(const ModuleIndex& index, const std::vector<int>& parts) {
+  // Modules without weights of their own (dropout) say nothing, unless there is nothing else (a tied head).
+  const bool any = std::any_of(parts.begin(), parts.end(), [&](int part) { return index.node(part).bytes > 0; });
   std::vector<std::string> names;
   for (const int part : parts) {
-    if (index.node(part).bytes > 0) names.push_back(index.node(part).path);
+    if (index.node(part).bytes > 0 || !any) names.push_back(index.node(part).path);
   }
-  if (names.empty()) return "modules without weights";
   if (names.size() <= 3) return absl::StrJoin(names, ", ");
   return absl::StrCat(names.front(), " to ", names.back(), " (", names.size(), " modules)");
 }
@@ -40,7 +41,7 @@ void SetDType(Module& module, DType from, DType to) {
   for (Module& child : module.children) SetDType(child, from, to);
 }
 
-// The largest value in [1, most] times `unit` for which `works`, which then works for all smaller ones too; 0 for none.
+// The largest value in [1, most] for which `works`, where it works for all smaller ones too; 0 for none.
 int64_t LargestThat(int64_t most, const std::function<bool(int64_t)>& works) {
   if (most < 1 || !works(1)) return 0;
   int64_t good = 1, bad = most + 1;
@@ -112,7 +113,7 @@ std::string FindRemedies(const Attempt& attempt, const std::function<bool(const 
     changed.options.kv_cache_tokens = changed.options.kv_cache_bytes = -1;
     if (fits(changed)) found.push_back("leaving the KV cache's size to the plan");
   }
-  if (const int64_t tokens = LargestThat(options.max_num_batched_tokens / 2 / kBlockTokens,
+  if (const int64_t tokens = LargestThat((options.max_num_batched_tokens - 1) / kBlockTokens,
                                          [&](int64_t n) {
                                            Attempt changed = attempt;
                                            changed.options.max_num_batched_tokens = n * kBlockTokens;
@@ -123,7 +124,9 @@ std::string FindRemedies(const Attempt& attempt, const std::function<bool(const 
   }
   if (options.dtype == DType::kF32) {
     Attempt changed = attempt;
-    SetDType(changed.spec.modules, DType::kF32, DType::kBF16);
+    ModelSpec narrow = *attempt.spec;
+    SetDType(narrow.modules, DType::kF32, DType::kBF16);
+    changed.spec = &narrow;
     changed.options.dtype = DType::kBF16;
     if (fits(changed)) found.push_back("dtype bf16 instead of fp32");
   }

@@ -18,7 +18,7 @@ bool Fits(const Layout& layout);
 std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, const Layout& layout);
 
 struct Attempt {
-  ModelSpec spec;
+  const ModelSpec* spec;
   std::vector<Device> devices;
   Budgets budgets;
   PlanOptions options;  // defaults filled in
