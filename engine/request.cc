@@ -116,13 +116,13 @@ void ActiveRequest::End(uint64_t sequence, FinishReason reason, const std::strin
   if (choice.ended) return;
   choice.ended = true;
   --live_;
-  // What was held back is text after all, unless a stop string took its place.
-  if (choice.detokenizer != nullptr && !(choice.stops.has_value() && choice.stops->stopped())) {
+  // What was held back is text after all, unless a stop string was found: then the matcher swallows it.
+  if (choice.detokenizer != nullptr) {
     std::string text = choice.detokenizer->Flush();
     if (choice.stops.has_value()) {
       StopMatcher::Out out = choice.stops->Append(text);
       text = out.text + choice.stops->Flush();
-      if (out.stopped) {
+      if (!out.match.empty()) {
         end_.choices[index].stop_match = out.match;
         reason = FinishReason::kStop;
       }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,6 @@ class ParityTest : public testing::TestWithParam<std::string> {
     options_.plan.max_num_seqs = 8;
     options_.plan.max_num_batched_tokens = 512;
     options_.plan.kv_cache_tokens = 2048;
-    // The position limit of some fixtures is below the longest sequence: rope goes on beyond it.
     options_.plan.max_model_len = 144;
     options_.executor.cpu_threads = 2;
   }
@@ -109,7 +109,8 @@ TEST_P(ParityTest, PrefixCached) {
   ExpectGolden(GenerateAll(*engine, Requests("first")));
   const auto again = GenerateAll(*engine, Requests("second"));
   ExpectGolden(again);
-  EXPECT_EQ(again[3]->end.cached_tokens, 64);  // four full blocks of the 70
+  // All full blocks, but at least one token is computed.
+  EXPECT_EQ(again[3]->end.cached_tokens, (static_cast<int64_t>(golden_.cases[3].prompt.size()) - 1) / 16 * 16);
   EXPECT_GT(engine->Stats().prefix_hit_tokens, 0);
 }
 
@@ -127,7 +128,11 @@ TEST_P(ParityTest, SplitOverDevices) {
       options_.devices = absl::StrCat("simulated:", devices, "x64MiB");
       options_.plan.device_map = map;
       auto engine = MakeTestEngine(options_);
-      if (map == "auto") EXPECT_EQ(engine->model().plan.segments.size(), static_cast<size_t>(devices));
+      std::set<int> used;  // a tied head may come back to the first
+      for (const Segment& segment : engine->model().plan.segments) used.insert(segment.device);
+      if (map == "auto") {
+        EXPECT_EQ(used.size(), static_cast<size_t>(devices));
+      }
       SCOPED_TRACE(absl::StrCat(devices, " devices, ", map));
       ExpectGolden(GenerateAll(*engine, Requests()));
     }
