@@ -1,7 +1,7 @@
 // Linears over packed panels, for any number of rows.
 //
 // One tile of rows: a thread walks its panels from end to end; the weights stream from memory once, x comes from L1. More
-// rows: for each slab of a pair of panels, 16 KB that stay in L1, all tiles of rows pass over it and prefetch the next slab,
+// rows: for each slab of a pair of panels, 32 KB that stay in L2, all tiles of rows pass over it and prefetch the next slab,
 // each its share, so that memory and arithmetic overlap.
 
 #include <omp.h>
@@ -55,10 +55,12 @@ static void LinearOf(const LinearArgs& a) {
   {
     const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
     if (!direct) {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) collapse(2)
       for (int64_t s = 0; s < slabs; ++s) {
-        const int64_t n = units - s * kSlab < kSlab ? units - s * kSlab : kSlab;
-        for (int64_t r = 0; r < a.rows; ++r) PackX<Kind>(x + r * a.in, a.in, s * kSlab, n, packed + (s * a.rows + r) * kRowWords<Kind>);
+        for (int64_t r = 0; r < a.rows; ++r) {
+          const int64_t n = units - s * kSlab < kSlab ? units - s * kSlab : kSlab;
+          PackX<Kind>(x + r * a.in, a.in, s * kSlab, n, packed + (s * a.rows + r) * kRowWords<Kind>);
+        }
       }
     }
     float* c = static_cast<float*>(Scratch(kRowBlock * kWide * sizeof(float)));
@@ -77,7 +79,6 @@ static void LinearOf(const LinearArgs& a) {
         tile.slab_words = direct ? kRowWords<Kind> : a.rows * kRowWords<Kind>;
         tile.units = units;
         tile.c = c;
-        tile.lines = kStream;
         Tile<Kind>(rows, count, tile);
       } else {
         for (int64_t s = 0; s < slabs; ++s, tile.w += kSlab * kPanel) {

@@ -42,7 +42,7 @@ using BestBf16 = WideBf16;
 #endif
 
 // x is cut into slabs of kSlab units, [slab][row][unit]: the rows of a tile lie at constant distances.
-constexpr int64_t kSlab = 64;
+constexpr int64_t kSlab = 128;
 template <class Kind>
 constexpr int64_t kRowWords = kSlab * Kind::kWords;
 
@@ -55,13 +55,11 @@ struct TileArgs {
   float* c;
   int64_t ldc;
   bool accumulate;  // add to c
-  // Weights to prefetch meanwhile. kStream lines a unit: this tile reads its panels from memory, and on the way fetches the
-  // slab after the one at hand, at the end the first slab of the panels behind (`ahead` is not read). 1 or 2 lines a unit:
-  // that many from `ahead` on, in order; several tiles that go over the same weights share what they fetch for the next.
+  // Weights to prefetch meanwhile: `lines` cache lines (0 to 2) a unit, from `ahead` on. Tiles that go over the same weights
+  // share what they fetch for the next. Weights that are gone over once need none: the processor sees the stream by itself.
   const Word* ahead;
   int lines;
 };
-constexpr int kStream = 4;
 
 template <class Kind, int kRows, int kPanels, int kLines>
 CAUSEWAY_INLINE void TileImpl(const TileArgs& a) {
@@ -77,21 +75,14 @@ CAUSEWAY_INLINE void TileImpl(const TileArgs& a) {
   }
   const Word* w = a.w;
   const int64_t panel_words = a.panel_words;
+  const Word* ahead = a.ahead;
   for (int64_t done = 0; done < a.units; done += kSlab) {
     const Word* x = a.x + done / kSlab * a.slab_words;
     const int64_t units = a.units - done < kSlab ? a.units - done : kSlab;
-    const Word* ahead = a.ahead;
-    if constexpr (kLines == kStream) ahead = done + kSlab < a.units ? w + kSlab * kPanel : a.w + kPanels * panel_words;
     for (const Word* end = w + units * kPanel; w != end; w += kPanel, x += Kind::kWords) {
-      if constexpr (kLines == kStream) {
-#pragma GCC unroll 4
-        for (int i = 0; i < 2 * kPanels; ++i) __builtin_prefetch(ahead + i / 2 * panel_words + i % 2 * 16, 0, 2);
-        ahead += 32;
-      } else if constexpr (kLines > 0) {
-#pragma GCC unroll 4
-        for (int i = 0; i < kLines; ++i) __builtin_prefetch(ahead + 16 * i, 0, 2);
-        ahead += 16 * kLines;
-      }
+#pragma GCC unroll 2
+      for (int i = 0; i < kLines; ++i) __builtin_prefetch(ahead + 16 * i, 0, 2);
+      ahead += 16 * kLines;
 #if defined(__AVX512BF16__)
       if constexpr (Kind::kWords == 1 && sizeof(typename Kind::T) == 2) {
         __m512i words[N];
@@ -148,7 +139,6 @@ CAUSEWAY_INLINE void TileOfRows(const TileArgs& a) {
     case 0: return TileOf<Kind, kRows, kPanels, 0>(a);
     case 1: return TileOf<Kind, kRows, kPanels, 1>(a);
     case 2: return TileOf<Kind, kRows, kPanels, 2>(a);
-    default: return TileOf<Kind, kRows, kPanels, kStream>(a);
   }
 }
 

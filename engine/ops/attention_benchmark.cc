@@ -1,0 +1,62 @@
+// Paged attention of llama-1b (32 heads, 4 key-value heads) and gpt2-xl (25 heads), decoding and prefill.
+// bytes_per_second counts keys and values read once; FLOPS the multiply-adds that the causal mask leaves.
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <c10/core/InferenceMode.h>
+
+#include "benchmark/benchmark.h"
+#include "engine/ops/cpu/cpu_ops.h"
+#include "engine/ops/ops_testing.h"
+
+namespace causeway {
+namespace {
+
+struct Case {
+  const char* name;
+  int64_t heads, kv_heads, head_dim;
+  int32_t sequences, rows, context;
+};
+
+void Attention(benchmark::State& state, const Case& c) {
+  c10::InferenceMode guard;
+  const std::unique_ptr<Ops> ops = MakeCpuOps();
+  testing::Random random(1);
+  AttentionBatch batch;
+  const int64_t blocks = testing::MakeBatch(std::vector<testing::Span>(c.sequences, {c.rows, c.context}), random, batch);
+  // Several layers in turn, so that keys and values come from memory.
+  std::vector<KvLayer> layers;
+  const at::Tensor block = random.Tensor({1, c.kv_heads, kBlockTokens, c.head_dim}, at::kBFloat16);
+  const int64_t layer_bytes = 2 * blocks * block.nbytes();
+  for (int64_t bytes = 0; bytes < (128 << 20); bytes += layer_bytes) {
+    layers.push_back({block.repeat({blocks, 1, 1, 1}), block.repeat({blocks, 1, 1, 1})});
+  }
+  const at::Tensor qkv = random.Tensor({batch.positions.size(0), (c.heads + 2 * c.kv_heads) * c.head_dim}, at::kBFloat16);
+  const double scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
+  size_t next = 0;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(ops->PagedAttention(qkv, c.heads, c.kv_heads, c.head_dim, scale, 0, batch, layers[next]));
+    next = (next + 1) % layers.size();
+  }
+  state.SetBytesProcessed(state.iterations() * 2 * c.sequences * c.context * c.kv_heads * c.head_dim * 2);
+  const double pairs = c.sequences * (static_cast<double>(c.rows) * (c.context - c.rows) + 0.5 * c.rows * (c.rows + 1));
+  state.counters["FLOPS"] = benchmark::Counter(4.0 * pairs * static_cast<double>(c.heads * c.head_dim * state.iterations()), benchmark::Counter::kIsRate);
+}
+
+void Register() {
+  for (const Case& c : {Case{"llama/decode_1x160", 32, 4, 64, 1, 1, 160}, {"llama/decode_16x160", 32, 4, 64, 16, 1, 160},
+                        {"llama/decode_1x8000", 32, 4, 64, 1, 1, 8000}, {"llama/decode_16x2000", 32, 4, 64, 16, 1, 2000},
+                        {"llama/prefill_1x128", 32, 4, 64, 1, 128, 128}, {"llama/prefill_16x128", 32, 4, 64, 16, 128, 128},
+                        {"llama/prefill_1x2000", 32, 4, 64, 1, 2000, 2000}, {"llama/chunk_512_of_4096", 32, 4, 64, 1, 512, 4096},
+                        {"gpt2xl/decode_1x160", 25, 25, 64, 1, 1, 160}, {"gpt2xl/decode_16x160", 25, 25, 64, 16, 1, 160},
+                        {"gpt2xl/decode_16x1000", 25, 25, 64, 16, 1, 1000}, {"gpt2xl/prefill_1x1000", 25, 25, 64, 1, 1000, 1000}}) {
+    benchmark::RegisterBenchmark(c.name, [c](benchmark::State& state) { Attention(state, c); })->UseRealTime()->MinTime(0.2);
+  }
+}
+
+[[maybe_unused]] const bool registered = (Register(), true);
+
+}  // namespace
+}  // namespace causeway
