@@ -41,7 +41,8 @@ class Reader {
     std::vector<std::string> names;
     for (int i = 0; i < schema->field_count(); ++i) names.push_back(schema->field(i)->name());
     std::set<std::string> seen;
-    for (const auto& [key, value] : root) {
+    for (const auto& entry : root) {
+      const YAML::Node &key = entry.first, &value = entry.second;
       CAUSEWAY_RETURN_IF_ERROR(CheckKey(key, "", &seen));
       const auto* section = schema->FindFieldByName(key.Scalar());
       if (section == nullptr) {
@@ -60,7 +61,8 @@ class Reader {
     std::vector<std::string> names;
     for (int i = 0; i < schema.field_count(); ++i) names.push_back(schema.field(i)->name());
     std::set<std::string> seen;
-    for (const auto& [key, value] : section) {
+    for (const auto& entry : section) {
+      const YAML::Node &key = entry.first, &value = entry.second;
       CAUSEWAY_RETURN_IF_ERROR(CheckKey(key, name, &seen));
       const std::string path = absl::StrCat(name, ".", key.Scalar());
       const ConfigField* field = FindFieldByPath(path);
@@ -96,7 +98,8 @@ class Reader {
     std::set<std::string> seen;
     std::vector<std::string> list;
     nlohmann::json object = nlohmann::json::object();
-    for (const auto& [key, value] : map) {
+    for (const auto& entry : map) {
+      const YAML::Node &key = entry.first, &value = entry.second;
       CAUSEWAY_RETURN_IF_ERROR(CheckKey(key, field.path, &seen));
       if (!value.IsScalar()) {
         return Error(value, absl::StrCat(field.path, ".", key.Scalar()), absl::StrCat("expected a text or a number, got ", Kind(value)));

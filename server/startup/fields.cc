@@ -87,7 +87,7 @@ v1::Config DefaultConfig() {
     if (field.rules->default_().empty()) continue;
     if (absl::Status status = SetField(field, field.rules->default_(), &config); !status.ok()) {
       // The schema contradicts itself; fields_test fails before anyone sees this.
-      GOOGLE_LOG(FATAL) << "config.proto: the default of " << field.path << ": " << status.message();
+      GOOGLE_LOG(FATAL) << "config.proto: the default of " << field.path << ": " << std::string(status.message());
     }
   }
   return config;

@@ -1,0 +1,161 @@
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "engine/base/limits.h"
+#include "engine/base/status.h"
+#include "engine/engine.h"
+#include "engine/execution/bandwidth.h"
+#include "server/commands/bench_run.h"
+#include "server/commands/commands.h"
+#include "server/startup/engine_options.h"
+
+namespace causeway {
+namespace {
+
+constexpr int64_t kCountMax = 1'000'000;
+
+struct BenchFlags {
+  std::string batch = "1,4,16", prompt = "128", generate = "32", format = "table";
+};
+
+absl::StatusOr<std::vector<int64_t>> Counts(const std::string& flag, const std::string& text) {
+  std::vector<int64_t> counts;
+  for (absl::string_view part : absl::StrSplit(text, ',')) {
+    int64_t count;
+    if (!absl::SimpleAtoi(part, &count) || count < 1 || count > kCountMax) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", flag, ": expected whole numbers in [1, ", kCountMax, "] with commas between, got \"", text, "\""));
+    }
+    counts.push_back(count);
+  }
+  return counts;
+}
+
+absl::StatusOr<std::vector<BenchCase>> Cases(const BenchFlags& flags) {
+  if (flags.format != "table" && flags.format != "json") {
+    return absl::InvalidArgumentError(absl::StrCat("--format: expected table or json, got \"", flags.format, "\""));
+  }
+  CAUSEWAY_ASSIGN_OR_RETURN(const auto batches, Counts("batch", flags.batch));
+  CAUSEWAY_ASSIGN_OR_RETURN(const auto prompts, Counts("prompt", flags.prompt));
+  CAUSEWAY_ASSIGN_OR_RETURN(const auto lengths, Counts("generate", flags.generate));
+  std::vector<BenchCase> cases;
+  for (int64_t prompt : prompts) {
+    for (int64_t length : lengths) {
+      for (int64_t batch : batches) cases.push_back({.batch = batch, .prompt_tokens = prompt, .generated_tokens = length});
+    }
+  }
+  return cases;
+}
+
+// The plan holds the largest case and no more, whatever the configuration says of sequences and cache.
+void SizeFor(const std::vector<BenchCase>& cases, EngineOptions* options) {
+  PlanOptions& plan = options->plan;
+  int64_t blocks = 0, length = 0;
+  plan.max_num_seqs = 1;
+  for (const BenchCase& bench : cases) {
+    plan.max_num_seqs = std::max(plan.max_num_seqs, bench.batch);
+    length = std::max(length, bench.prompt_tokens + bench.generated_tokens);
+    blocks = std::max(blocks, BenchBlocks(bench));
+  }
+  if (plan.max_model_len == 0) plan.max_model_len = length;
+  plan.max_num_batched_tokens = std::max(plan.max_num_batched_tokens, plan.max_num_seqs);
+  plan.kv_cache_tokens = blocks * kBlockTokens;
+  plan.kv_cache_bytes = -1;
+}
+
+class Report {
+ public:
+  Report(bool json, const Plan& plan, double bandwidth) : json_(json), bandwidth_(bandwidth), dtype_(DTypeName(plan.options.dtype)) {
+    std::vector<std::string> names;
+    for (const DevicePlan& device : plan.devices) {
+      weight_bytes_ += device.weights;
+      if (!device.units.empty()) names.push_back(device.device.name);
+    }
+    devices_ = absl::StrJoin(names, ",");
+    if (json_) return;
+    std::printf("%s, %s of weights, %s, %s read at %.1f GB/s\n\n", plan.model.c_str(), FormatBytes(weight_bytes_).c_str(), dtype_.c_str(),
+                devices_.c_str(), bandwidth_ / 1e9);
+    std::printf("%6s %8s %10s %16s %16s %14s\n", "batch", "prompt", "generated", "prefill tok/s", "decode tok/s", "of bandwidth");
+  }
+
+  void Row(const BenchCase& bench, const BenchTimes& times) const {
+    const double prefill = static_cast<double>(bench.batch * bench.prompt_tokens) / times.prefill_seconds;
+    const double steps = static_cast<double>(bench.generated_tokens) / times.decode_seconds;
+    const double decode = steps * static_cast<double>(bench.batch);
+    if (json_) {
+      nlohmann::ordered_json row = {{"batch", bench.batch},
+                                    {"prompt_tokens", bench.prompt_tokens},
+                                    {"generated_tokens", bench.generated_tokens},
+                                    {"prefill_tokens_per_second", prefill},
+                                    {"decode_tokens_per_second", decode},
+                                    {"weight_bytes", weight_bytes_},
+                                    {"bandwidth_bytes_per_second", bandwidth_},
+                                    {"dtype", dtype_},
+                                    {"devices", devices_}};
+      std::printf("%s\n", row.dump().c_str());
+    } else {
+      // How near decoding comes to reading every weight once a step.
+      const double share = bandwidth_ > 0 ? steps * static_cast<double>(weight_bytes_) / bandwidth_ : 0;
+      std::printf("%6lld %8lld %10lld %16.1f %16.1f %13.0f%%\n", static_cast<long long>(bench.batch),
+                  static_cast<long long>(bench.prompt_tokens), static_cast<long long>(bench.generated_tokens), prefill, decode, share * 100);
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  const bool json_;
+  const double bandwidth_;
+  const std::string dtype_;
+  std::string devices_;
+  int64_t weight_bytes_ = 0;
+};
+
+absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cases, bool json) {
+  CAUSEWAY_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(loaded));
+  SizeFor(cases, &options);
+  CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel placed, PlaceModel(options));
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor,
+                            MakeExecutor(placed.spec, *placed.checkpoint, placed.plan, options.executor, nullptr));
+  const int threads = options.executor.cpu_threads > 0 ? options.executor.cpu_threads : static_cast<int>(std::thread::hardware_concurrency());
+  const Report report(json, placed.plan, MeasureReadBandwidth(std::max(threads, 1)));
+  std::set<int64_t> warm;
+  for (const BenchCase& bench : cases) {
+    // Kernels are chosen, pages touched and buffers made when a shape is first seen.
+    if (warm.insert(bench.batch).second) {
+      BenchCase brief = bench;
+      brief.generated_tokens = std::min<int64_t>(bench.generated_tokens, 2);
+      CAUSEWAY_RETURN_IF_ERROR(RunBenchCase(*executor, placed.plan, placed.spec.vocab_size, brief).status());
+    }
+    CAUSEWAY_ASSIGN_OR_RETURN(const BenchTimes times, RunBenchCase(*executor, placed.plan, placed.spec.vocab_size, bench));
+    report.Row(bench, times);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int BenchCommand(const std::vector<std::string>& arguments) {
+  BenchFlags flags;
+  CommandStart start = StartCommand("bench", "measures prefill and decode of a model in this process, on random token ids", arguments,
+                                    {{"batch", "N,N,...", "Sequences at once.", &flags.batch},
+                                     {"prompt", "N,N,...", "Tokens of each prompt.", &flags.prompt},
+                                     {"generate", "N,N,...", "Tokens generated for each.", &flags.generate},
+                                     {"format", "table|json", "json: one object a row.", &flags.format}});
+  if (start.exit >= 0) return start.exit;
+  absl::StatusOr<std::vector<BenchCase>> cases = Cases(flags);
+  if (!cases.ok()) {
+    std::fprintf(stderr, "causewayd: %s\n", std::string(cases.status().message()).c_str());
+    return kExitUsage;
+  }
+  if (absl::Status status = Bench(start.loaded, *cases, flags.format == "json"); !status.ok()) return Fail(status);
+  return 0;
+}
+
+}  // namespace causeway

@@ -1,0 +1,32 @@
+// The daemon's commands. Each takes what follows its name and gives the exit status.
+#ifndef CAUSEWAY_SERVER_COMMANDS_COMMANDS_H_
+#define CAUSEWAY_SERVER_COMMANDS_COMMANDS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "server/startup/command_line.h"
+#include "server/startup/load_config.h"
+
+namespace causeway {
+
+int ServeCommand(const std::vector<std::string>& arguments);
+int PlanCommand(const std::vector<std::string>& arguments);
+int BenchCommand(const std::vector<std::string>& arguments);
+
+// What every command begins with: flags, then the whole configuration, then logging. `exit` is set when the command is over
+// already: --help was asked for, or something was wrong and has been said on standard error.
+struct CommandStart {
+  LoadedConfig loaded;
+  int exit = -1;
+};
+CommandStart StartCommand(const std::string& name, const std::string& what, const std::vector<std::string>& arguments,
+                          std::vector<CommandFlag> own);
+
+// Says the error on standard error and gives the exit status: kExitConfig for an InvalidArgument, else 1.
+int Fail(const absl::Status& status);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_COMMANDS_COMMANDS_H_

@@ -1,0 +1,43 @@
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "server/commands/commands.h"
+#include "server/telemetry/log.h"
+
+namespace causeway {
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "causewayd: %s\n", std::string(status.message()).c_str());
+  return absl::IsInvalidArgument(status) ? kExitConfig : 1;
+}
+
+CommandStart StartCommand(const std::string& name, const std::string& what, const std::vector<std::string>& arguments,
+                          std::vector<CommandFlag> own) {
+  CommandStart start;
+  std::string file;
+  own.push_back({"config", "FILE", "YAML file with the fields below; flags and environment variables (CAUSEWAY_SECTION_FIELD) go before it.",
+                 &file});
+  const std::string help = FlagHelp(own);  // before parsing changes the defaults
+  absl::StatusOr<CommandLine> line = ParseCommandLine(arguments, own);
+  if (!line.ok()) {
+    std::fprintf(stderr, "causewayd: %s\nTry causewayd %s --help.\n", std::string(line.status().message()).c_str(), name.c_str());
+    start.exit = kExitUsage;
+    return start;
+  }
+  if (line->help) {
+    std::printf("causewayd %s: %s\n\nusage: causewayd %s --model DIR [flags]\n\n%s", name.c_str(), what.c_str(), name.c_str(), help.c_str());
+    start.exit = 0;
+    return start;
+  }
+  absl::StatusOr<LoadedConfig> loaded = LoadConfig(file, Environment(), *line);
+  if (!loaded.ok()) {
+    std::fprintf(stderr, "causewayd: %s\n", std::string(loaded.status().message()).c_str());
+    start.exit = kExitConfig;
+    return start;
+  }
+  start.loaded = *std::move(loaded);
+  SetUpLogging(start.loaded.config.log().level(), start.loaded.config.log().format());
+  return start;
+}
+
+}  // namespace causeway

@@ -1,0 +1,29 @@
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "engine/engine.h"
+#include "server/commands/commands.h"
+#include "server/startup/engine_options.h"
+
+namespace causeway {
+
+int PlanCommand(const std::vector<std::string>& arguments) {
+  std::string format = "table";
+  CommandStart start = StartCommand("plan", "shows where every part of a model would live, without loading it", arguments,
+                                    {{"format", "table|json", "How the plan is printed.", &format}});
+  if (start.exit >= 0) return start.exit;
+  if (format != "table" && format != "json") {
+    std::fprintf(stderr, "causewayd: --format: expected table or json, got \"%s\"\n", format.c_str());
+    return kExitUsage;
+  }
+  absl::StatusOr<EngineOptions> options = MakeEngineOptions(start.loaded);
+  if (!options.ok()) return Fail(options.status());
+  absl::StatusOr<PlacedModel> placed = PlaceModel(*options);
+  if (!placed.ok()) return Fail(placed.status());
+  for (const std::string& warning : placed->spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  std::printf("%s\n", format == "json" ? PlanJson(placed->plan).c_str() : PlanTable(placed->plan, isatty(STDOUT_FILENO) == 1).c_str());
+  return 0;
+}
+
+}  // namespace causeway

@@ -1,0 +1,15 @@
+#include "server/commands/commands.h"
+#include "server/daemon/daemon.h"
+
+namespace causeway {
+
+int ServeCommand(const std::vector<std::string>& arguments) {
+  CommandStart start = StartCommand("serve", "loads a model and serves it over gRPC until SIGTERM", arguments, {});
+  if (start.exit >= 0) return start.exit;
+  absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Create(start.loaded);
+  if (!daemon.ok()) return Fail(daemon.status());
+  (*daemon)->ServeUntilStopped();
+  return 0;
+}
+
+}  // namespace causeway

@@ -1,0 +1,197 @@
+#include "server/daemon/daemon.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <mutex>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "engine/base/status.h"
+#include "engine/engine.h"
+#include "server/daemon/load_meter.h"
+#include "server/daemon/ports_file.h"
+#include "server/daemon/signals.h"
+#include "server/rpc/rpc_server.h"
+#include "server/startup/address.h"
+#include "server/startup/engine_options.h"
+#include "server/telemetry/http_server.h"
+#include "server/telemetry/log.h"
+#include "server/telemetry/metrics.h"
+#include "server/version.h"
+
+namespace causeway {
+namespace {
+
+// After the drain every request has ended; this is for the last bytes to reach their readers.
+constexpr absl::Duration kStopGrace = absl::Seconds(2);
+
+class DaemonImpl final : public Daemon {
+ public:
+  explicit DaemonImpl(const LoadedConfig& loaded)
+      : loaded_(loaded), config_(loaded.config), signals_([this](int signal, int count) { OnSignal(signal, count); }) {
+    context_.started = absl::Now();
+    context_.version = kVersion;
+    context_.request_drain = [this] { RequestStop(); };
+  }
+
+  ~DaemonImpl() override {
+    if (rpc_ != nullptr) rpc_->Stop(absl::ZeroDuration());
+    if (metrics_ != nullptr) metrics_->WatchEngine(nullptr);
+    if (!config_.server().ports_file().empty() && ports_written_) std::remove(config_.server().ports_file().c_str());
+  }
+
+  absl::Status Start() {
+    // A ports file of an earlier run would send readers to the wrong place.
+    if (!config_.server().ports_file().empty()) std::remove(config_.server().ports_file().c_str());
+    CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
+    CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, PlaceModel(options_));
+    for (const std::string& warning : placed.spec.warnings) Log(LogLevel::kWarning, "model", {{"message", warning}});
+    std::printf("%s\n", PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1).c_str());
+    std::fflush(stdout);
+    plan_ = placed.plan;
+
+    serving_.name = config_.model().name().empty() ? placed.name : config_.model().name();
+    std::vector<std::string> warnings;
+    serving_.defaults = ReadModelDefaults(placed.checkpoint->generation_config(), &warnings);
+    for (const std::string& warning : warnings) Log(LogLevel::kWarning, "model", {{"message", warning}});
+    metrics_ = std::make_unique<Metrics>(serving_.name, plan_.options.max_model_len, kVersion, kBuild);
+    context_.metrics = metrics_.get();
+    context_.plan = &plan_;
+    context_.model_name = serving_.name;
+    context_.queue_limit = config_.batching().queue_limit();
+
+    CAUSEWAY_RETURN_IF_ERROR(Listen());
+    CAUSEWAY_RETURN_IF_ERROR(Load(std::move(placed)));
+    return Announce();
+  }
+
+  void ServeUntilStopped() override {
+    stop_.WaitForNotification();
+    const EngineStats stats = engine_->Stats();
+    Log(LogLevel::kInfo, "draining",
+        {{"requests_running", stats.requests_running}, {"requests_waiting", stats.requests_waiting},
+         {"budget_seconds", config_.server().drain_seconds()}});
+    context_.state.Drain();
+    rpc_->SetServing(false);
+    const bool all_ended = engine_->Drain(absl::Now() + absl::Seconds(config_.server().drain_seconds()));
+    if (!all_ended) Log(LogLevel::kWarning, "the drain budget ran out; the remaining requests were cancelled");
+    rpc_->Stop(kStopGrace);
+    rpc_.reset();
+    Log(LogLevel::kInfo, "stopped");
+  }
+
+ private:
+  absl::Status Listen() {
+    if (!config_.server().http().empty()) {
+      CAUSEWAY_ASSIGN_OR_RETURN(const Address http, AddressOf("server.http", config_.server().http()));
+      CAUSEWAY_ASSIGN_OR_RETURN(http_, HttpServer::Start(http, {.metrics = [this] { return metrics_->Scrape(); },
+                                                                .not_ready = [this] { return NotReady(); }}));
+    }
+    CAUSEWAY_ASSIGN_OR_RETURN(const Address grpc, AddressOf("server.listen", config_.server().listen()));
+    CAUSEWAY_ASSIGN_OR_RETURN(rpc_, RpcServer::Start(grpc, config_.server().message_bytes_max(), context_));
+    Log(LogLevel::kInfo, "listening, not serving yet",
+        {{"grpc", rpc_->address().ToString()}, {"http", http_ == nullptr ? "" : http_->address().ToString()}});
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Address> AddressOf(const std::string& path, const std::string& text) const {
+    absl::StatusOr<Address> address = ParseAddress(text);
+    if (address.ok()) return address;
+    return absl::InvalidArgumentError(absl::StrCat(loaded_.Where(path), ": ", std::string(address.status().message())));
+  }
+
+  absl::Status Load(PlacedModel placed) {
+    LoadMeter meter(isatty(STDERR_FILENO) == 1 && config_.log().format() == "text");
+    auto engine = Engine::Create(std::move(placed), options_, metrics_.get(), [&](const LoadProgress& progress) {
+      context_.load_bytes_done = progress.bytes_done;
+      context_.load_bytes_total = progress.bytes_total;
+      meter.Update(progress);
+    });
+    meter.Finish();
+    CAUSEWAY_RETURN_IF_ERROR(engine.status());
+    engine_ = *std::move(engine);
+    Log(LogLevel::kInfo, "loaded",
+        {{"model", serving_.name}, {"bytes", context_.load_bytes_total.load()}, {"seconds", engine_->Stats().load_seconds}});
+    if (engine_->tokenizer() == nullptr) {
+      Log(LogLevel::kWarning, "the model has no tokenizer: requests must send token ids and get token ids");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Announce() {
+    serving_.engine = engine_.get();
+    metrics_->WatchEngine(engine_.get());
+    std::lock_guard lock(phase_mutex_);
+    if (stop_.HasBeenNotified()) return absl::OkStatus();
+    loaded_and_serving_ = true;
+    context_.state.Publish(&serving_);
+    rpc_->SetServing(true);
+    const std::string grpc = rpc_->address().ToString(), http = http_ == nullptr ? "" : http_->address().ToString();
+    if (!config_.server().ports_file().empty()) {
+      CAUSEWAY_RETURN_IF_ERROR(WritePortsFile(config_.server().ports_file(), grpc, http));
+      ports_written_ = true;
+    }
+    std::printf("Serving %s: gRPC %s%s%s\n", serving_.name.c_str(), grpc.c_str(), http.empty() ? "" : ", HTTP ", http.c_str());
+    std::fflush(stdout);
+    return absl::OkStatus();
+  }
+
+  std::string NotReady() const {
+    switch (context_.state.phase()) {
+      case ServingPhase::kLoading: return "loading";
+      case ServingPhase::kDraining: return "draining";
+      default: return "";
+    }
+  }
+
+  void OnSignal(int signal, int count) {
+    if (count > 1) {
+      Log(LogLevel::kWarning, "second signal: stopping at once", {{"signal", signal}});
+      _exit(128 + signal);
+    }
+    Log(LogLevel::kInfo, "signal", {{"signal", signal}});
+    RequestStop();
+  }
+
+  void RequestStop() {
+    std::lock_guard lock(phase_mutex_);
+    if (!loaded_and_serving_) {
+      // Nothing runs yet, and loading threads cannot be told to stop.
+      Log(LogLevel::kInfo, "stopped while loading");
+      _exit(0);
+    }
+    if (!stop_.HasBeenNotified()) stop_.Notify();
+  }
+
+  const LoadedConfig& loaded_;
+  const v1::Config config_;
+  absl::Notification stop_;
+  std::mutex phase_mutex_;
+  bool loaded_and_serving_ = false;  // guarded by phase_mutex_
+  bool ports_written_ = false;
+  SignalWatcher signals_;  // before anything that starts threads
+
+  EngineOptions options_;
+  Plan plan_;
+  Serving serving_{};
+  RpcContext context_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<RpcServer> rpc_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const LoadedConfig& loaded) {
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that is gone is an error where it is written to
+  auto daemon = std::make_unique<DaemonImpl>(loaded);
+  CAUSEWAY_RETURN_IF_ERROR(daemon->Start());
+  return daemon;
+}
+
+}  // namespace causeway

@@ -1,0 +1,95 @@
+#include "server/rpc/admin_service.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/rpc/admin.h"
+#include "server/rpc/limits.h"
+#include "server/rpc/peer.h"
+#include "server/rpc/status_map.h"
+
+namespace causeway {
+namespace {
+
+absl::Status CheckPeer(const grpc::CallbackServerContext& call) {
+  const std::string peer = call.peer();
+  if (IsLoopback(peer)) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat("causeway.v1.Admin answers callers on the loopback interface only, and this one is ", peer));
+}
+
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* Answer(RpcContext& context, grpc::CallbackServerContext* call, const Request& request, Response* out,
+                                 absl::StatusOr<Response> (*handler)(RpcContext&, const Request&)) {
+  absl::Status status = CheckPeer(*call);
+  if (status.ok()) {
+    absl::StatusOr<Response> response = handler(context, request);
+    status = response.status();
+    if (response.ok()) *out = *std::move(response);
+  }
+  grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+// A stream that is refused before anything is written.
+template <typename Response>
+grpc::ServerWriteReactor<Response>* Refuse(const absl::Status& status) {
+  class Reactor : public grpc::ServerWriteReactor<Response> {
+   public:
+    void OnDone() override { delete this; }
+  };
+  auto* reactor = new Reactor;
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+}  // namespace
+
+void AdminService::Stop() { watchers_.Stop(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the daemon stops")); }
+
+grpc::ServerUnaryReactor* AdminService::GetModel(grpc::CallbackServerContext* call, const v1::GetModelRequest* request,
+                                                 v1::GetModelResponse* response) {
+  return Answer(context_, call, *request, response, HandleGetModel);
+}
+
+grpc::ServerUnaryReactor* AdminService::GetPlan(grpc::CallbackServerContext* call, const v1::GetPlanRequest* request,
+                                                v1::GetPlanResponse* response) {
+  return Answer(context_, call, *request, response, HandleGetPlan);
+}
+
+grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest* request,
+                                                  v1::GetStatusResponse* response) {
+  return Answer(context_, call, *request, response, HandleGetStatus);
+}
+
+grpc::ServerWriteReactor<v1::GetStatusResponse>* AdminService::WatchStatus(grpc::CallbackServerContext* call,
+                                                                           const v1::WatchStatusRequest* request) {
+  if (absl::Status status = CheckPeer(*call); !status.ok()) return Refuse<v1::GetStatusResponse>(status);
+  const double seconds = request->has_interval_seconds() ? request->interval_seconds() : kWatchIntervalDefault;
+  if (!(seconds >= kWatchIntervalMin && seconds <= kWatchIntervalMax)) {
+    return Refuse<v1::GetStatusResponse>(absl::InvalidArgumentError(absl::StrCat(
+        "interval_seconds is ", seconds, ", expected a number in [", kWatchIntervalMin, ", ", kWatchIntervalMax, "]")));
+  }
+  return watchers_.Open([this] { return *HandleGetStatus(context_, {}); },
+                        std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)));
+}
+
+grpc::ServerUnaryReactor* AdminService::Cancel(grpc::CallbackServerContext* call, const v1::CancelRequest* request,
+                                               v1::CancelResponse* response) {
+  return Answer(context_, call, *request, response, HandleCancel);
+}
+
+grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* call, const v1::DrainRequest* request,
+                                              v1::DrainResponse* response) {
+  return Answer(context_, call, *request, response, HandleDrain);
+}
+
+grpc::ServerWriteReactor<v1::ExtractLayerOutputsResponse>* AdminService::ExtractLayerOutputs(
+    grpc::CallbackServerContext* call, const v1::ExtractLayerOutputsRequest* request) {
+  absl::Status status = CheckPeer(*call);
+  if (status.ok()) status = absl::UnimplementedError("ExtractLayerOutputs is not supported yet");
+  return Refuse<v1::ExtractLayerOutputsResponse>(status);
+}
+
+}  // namespace causeway

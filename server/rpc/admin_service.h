@@ -1,0 +1,43 @@
+// causeway.v1.Admin: binds each RPC to its handler and refuses callers from other machines.
+#ifndef CAUSEWAY_SERVER_RPC_ADMIN_SERVICE_H_
+#define CAUSEWAY_SERVER_RPC_ADMIN_SERVICE_H_
+
+#include <memory>
+
+#include "causeway/v1/admin.grpc.pb.h"
+#include "server/rpc/serving.h"
+#include "server/rpc/watchers.h"
+
+namespace causeway {
+
+class AdminService final : public v1::Admin::CallbackService {
+ public:
+  // `context` outlives the service.
+  explicit AdminService(RpcContext& context) : context_(context) {}
+
+  // Ends the WatchStatus streams. Call before the server is shut down, which would wait for them.
+  void Stop();
+
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* call, const v1::GetModelRequest* request,
+                                     v1::GetModelResponse* response) override;
+  grpc::ServerUnaryReactor* GetPlan(grpc::CallbackServerContext* call, const v1::GetPlanRequest* request,
+                                    v1::GetPlanResponse* response) override;
+  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest* request,
+                                      v1::GetStatusResponse* response) override;
+  grpc::ServerWriteReactor<v1::GetStatusResponse>* WatchStatus(grpc::CallbackServerContext* call,
+                                                               const v1::WatchStatusRequest* request) override;
+  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* call, const v1::CancelRequest* request,
+                                   v1::CancelResponse* response) override;
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* call, const v1::DrainRequest* request,
+                                  v1::DrainResponse* response) override;
+  grpc::ServerWriteReactor<v1::ExtractLayerOutputsResponse>* ExtractLayerOutputs(
+      grpc::CallbackServerContext* call, const v1::ExtractLayerOutputsRequest* request) override;
+
+ private:
+  RpcContext& context_;
+  Watchers<v1::GetStatusResponse> watchers_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_RPC_ADMIN_SERVICE_H_

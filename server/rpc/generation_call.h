@@ -1,0 +1,47 @@
+// What a unary and a streamed generation share: one request from its bytes to its one outcome.
+#ifndef CAUSEWAY_SERVER_RPC_GENERATION_CALL_H_
+#define CAUSEWAY_SERVER_RPC_GENERATION_CALL_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/engine.h"
+#include "server/rpc/prepare_request.h"
+#include "server/rpc/serving.h"
+
+namespace causeway {
+
+// The owner calls Prepare, then Submit, then End once; or Refuse once, when either failed. OnCancel may come at any time after
+// Submit.
+class GenerationCall {
+ public:
+  GenerationCall(RpcContext& context, const grpc::CallbackServerContext& call);
+
+  // Parses and validates.
+  absl::StatusOr<PreparedRequest> Prepare(const grpc::ByteBuffer& bytes);
+  absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink);
+
+  // The client has gone, or its deadline has passed: frees what the request holds.
+  void OnCancel();
+
+  // Both count the outcome, write the log's line and give the status to finish the call with.
+  grpc::Status Refuse(const absl::Status& status);
+  grpc::Status End(const GenerationEnd& end);
+
+ private:
+  RpcContext& context_;
+  Engine* engine_ = nullptr;
+  std::string request_id_;
+  absl::Time deadline_ = absl::InfiniteFuture();
+  std::atomic<bool> timed_out_{false};
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_RPC_GENERATION_CALL_H_

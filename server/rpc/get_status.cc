@@ -1,0 +1,92 @@
+#include "absl/time/clock.h"
+#include "engine/base/limits.h"
+#include "server/rpc/admin.h"
+#include "server/telemetry/engine_families.h"
+
+namespace causeway {
+namespace {
+
+v1::ServerState ToWire(ServingPhase phase) {
+  switch (phase) {
+    case ServingPhase::kLoading: return v1::LOADING;
+    case ServingPhase::kServing: return v1::SERVING;
+    default: return v1::DRAINING;
+  }
+}
+
+void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResponse* response) {
+  bool other_reported = false;
+  for (size_t i = 0; i < plan.devices.size(); ++i) {
+    const DevicePlan& planned = plan.devices[i];
+    v1::DeviceStatus* out = response->add_devices();
+    out->set_name(planned.device.name);
+    out->set_model(planned.device.model);
+    out->set_budget_bytes(planned.budget);
+    out->set_capacity_bytes(planned.device.memory_bytes);
+    if (i >= stats.devices.size()) continue;  // still loading
+    const DeviceStats& device = stats.devices[i];
+    out->set_busy_seconds(device.busy_seconds);
+    out->set_prefill_tokens(device.prefill_tokens);
+    out->set_decode_tokens(device.decode_tokens);
+    v1::DeviceMemory* memory = out->mutable_memory();
+    memory->set_weights(device.memory.weights);
+    memory->set_kv_cache(device.memory.kv_cache);
+    memory->set_activations(device.memory.activations);
+    memory->set_activations_peak(device.memory.activations_peak);
+    memory->set_workspace(device.memory.workspace);
+    if (planned.device.kind == DeviceKind::kCpu) {
+      memory->set_other(OtherBytes(plan, stats));
+      other_reported = true;
+    }
+  }
+  if (other_reported) return;
+  // The process lives in the CPU's memory, also when no part of the model does.
+  v1::DeviceStatus* cpu = response->add_devices();
+  cpu->set_name("cpu");
+  cpu->mutable_memory()->set_other(OtherBytes(plan, stats));
+}
+
+void FillEngine(const EngineStats& stats, absl::Time now, v1::GetStatusResponse* response) {
+  response->set_load_seconds(stats.load_seconds);
+  response->set_requests_running(stats.requests_running);
+  response->set_requests_waiting(stats.requests_waiting);
+  v1::KvCacheStatus* cache = response->mutable_kv_cache();
+  cache->set_total(stats.blocks_total);
+  cache->set_used(stats.blocks_used);
+  cache->set_cached(stats.blocks_cached);
+  cache->set_block_tokens(kBlockTokens);
+  response->set_preemptions(stats.preemptions);
+  response->set_prefix_query_tokens(stats.prefix_query_tokens);
+  response->set_prefix_hit_tokens(stats.prefix_hit_tokens);
+  // Before the first step there is no time of it.
+  if (stats.last_step > absl::UnixEpoch() && stats.last_step < absl::InfiniteFuture()) {
+    response->set_last_step_seconds_ago(absl::ToDoubleSeconds(now - stats.last_step));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<v1::GetStatusResponse> HandleGetStatus(RpcContext& context, const v1::GetStatusRequest& request) {
+  const absl::Time now = absl::Now();
+  v1::GetStatusResponse response;
+  response.set_state(ToWire(context.state.phase()));
+  response.set_version(context.version);
+  response.set_uptime_seconds(absl::ToDoubleSeconds(now - context.started));
+  response.set_model(context.model_name);
+  response.set_load_bytes_done(context.load_bytes_done);
+  response.set_load_bytes_total(context.load_bytes_total);
+  response.set_queue_limit(context.queue_limit);
+  for (const auto& [outcome, count] : context.metrics->Outcomes()) (*response.mutable_requests_ended())[outcome] = count;
+  response.set_prompt_tokens(context.metrics->prompt_tokens());
+  response.set_generated_tokens(context.metrics->generated_tokens());
+  ExecutorStats executor;
+  if (const Serving* serving = context.state.serving(); serving != nullptr) {
+    const EngineStats stats = serving->engine->Stats();
+    FillEngine(stats, now, &response);
+    executor = stats.executor;
+  }
+  FillDevices(*context.plan, executor, &response);
+  return response;
+}
+
+}  // namespace causeway

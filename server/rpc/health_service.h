@@ -1,0 +1,40 @@
+// grpc.health.v1.Health: Check, and a Watch that tells of every change.
+#ifndef CAUSEWAY_SERVER_RPC_HEALTH_SERVICE_H_
+#define CAUSEWAY_SERVER_RPC_HEALTH_SERVICE_H_
+
+#include <atomic>
+#include <set>
+#include <string>
+
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "server/rpc/watchers.h"
+
+namespace causeway {
+
+// NOT_SERVING from construction on, so that no probe sees a server that is up and loading as ready (gRPC's own service starts out
+// as SERVING). The server as a whole ("") and every service in `services` have the same status.
+class HealthService final : public grpc::health::v1::Health::CallbackService {
+ public:
+  explicit HealthService(std::set<std::string> services);
+
+  // Tells every watcher.
+  void SetServing(bool serving);
+  // Ends the Watch streams. Call before the server is shut down, which would wait for them.
+  void Stop();
+
+  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* call, const grpc::health::v1::HealthCheckRequest* request,
+                                  grpc::health::v1::HealthCheckResponse* response) override;
+  grpc::ServerWriteReactor<grpc::health::v1::HealthCheckResponse>* Watch(
+      grpc::CallbackServerContext* call, const grpc::health::v1::HealthCheckRequest* request) override;
+
+ private:
+  grpc::health::v1::HealthCheckResponse Status(const std::string& service) const;
+
+  const std::set<std::string> services_;
+  std::atomic<bool> serving_{false};
+  Watchers<grpc::health::v1::HealthCheckResponse> watchers_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_RPC_HEALTH_SERVICE_H_

@@ -1,0 +1,26 @@
+// Bounds of what a request may hold; the schema's comments state the same.
+#ifndef CAUSEWAY_SERVER_RPC_LIMITS_H_
+#define CAUSEWAY_SERVER_RPC_LIMITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace causeway {
+
+inline constexpr size_t kRequestIdBytesMax = 128;
+inline constexpr size_t kCacheSaltBytesMax = 256;
+inline constexpr int kChatMessagesMax = 4096;
+inline constexpr int32_t kPriorityMax = 1000;  // and -kPriorityMax
+inline constexpr int32_t kChoicesMax = 16;
+inline constexpr int kLogitBiasMax = 1024;
+inline constexpr int kTopLogprobsMax = 20;
+inline constexpr int kStopStringsMax = 16;
+inline constexpr size_t kStopStringBytesMax = 256;
+inline constexpr int kStopTokenIdsMax = 64;
+inline constexpr double kWatchIntervalMin = 0.1, kWatchIntervalMax = 60, kWatchIntervalDefault = 1;
+// Statuses travel in HTTP headers, of which peers accept 8 KiB in all.
+inline constexpr size_t kStatusMessageBytesMax = 1024;
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_RPC_LIMITS_H_

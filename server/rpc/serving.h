@@ -1,0 +1,75 @@
+// What the handlers need of the daemon: whether it serves, and what.
+#ifndef CAUSEWAY_SERVER_RPC_SERVING_H_
+#define CAUSEWAY_SERVER_RPC_SERVING_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/engine.h"
+#include "server/rpc/model_defaults.h"
+#include "server/telemetry/metrics.h"
+
+namespace causeway {
+
+// The model behind the requests. Immutable.
+struct Serving {
+  Engine* engine;
+  std::string name;  // as requests call it
+  ModelDefaults defaults;
+};
+
+enum class ServingPhase { kLoading, kServing, kDraining };
+
+// Written by the daemon, read by every handler. Thread-safe.
+class ServingState {
+ public:
+  // `serving` outlives every call; the state goes from loading to serving.
+  void Publish(const Serving* serving) {
+    serving_.store(serving, std::memory_order_release);
+    phase_.store(ServingPhase::kServing, std::memory_order_release);
+  }
+  void Drain() { phase_.store(ServingPhase::kDraining, std::memory_order_release); }
+
+  ServingPhase phase() const { return phase_.load(std::memory_order_acquire); }
+  // Null while loading.
+  const Serving* serving() const { return serving_.load(std::memory_order_acquire); }
+  // For calls that need the model. Unavailable while loading.
+  absl::StatusOr<const Serving*> Loaded() const {
+    const Serving* found = serving();
+    if (found == nullptr) return absl::UnavailableError("the model is still loading; health says SERVING once it is there");
+    return found;
+  }
+  // For calls that start new work. Unavailable while loading or draining.
+  absl::StatusOr<const Serving*> Accepting() const {
+    if (phase() == ServingPhase::kDraining) return absl::UnavailableError("the daemon is draining and takes no new requests");
+    return Loaded();
+  }
+
+ private:
+  std::atomic<const Serving*> serving_{nullptr};
+  std::atomic<ServingPhase> phase_{ServingPhase::kLoading};
+};
+
+// Borrowed by the services; outlives them.
+struct RpcContext {
+  ServingState state;
+  Metrics* metrics;
+  const Plan* plan;            // made before the listener is
+  std::string model_name;
+  std::string version;
+  absl::Time started;
+  int64_t queue_limit = 0;
+  std::atomic<int64_t> load_bytes_done{0}, load_bytes_total{0};
+  std::function<void()> request_drain;  // what SIGTERM does; returns at once
+};
+
+// NotFound, naming what is served, unless `name` is empty or the served model's.
+absl::Status CheckModelName(const std::string& name, const Serving& serving);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_RPC_SERVING_H_

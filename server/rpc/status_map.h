@@ -1,0 +1,20 @@
+// The edge where the engine's Status becomes gRPC's.
+#ifndef CAUSEWAY_SERVER_RPC_STATUS_MAP_H_
+#define CAUSEWAY_SERVER_RPC_STATUS_MAP_H_
+
+#include <grpcpp/support/status.h>
+
+#include "absl/status/status.h"
+#include "server/telemetry/metrics.h"
+
+namespace causeway {
+
+// Same code and message (cut to kStatusMessageBytesMax). RESOURCE_EXHAUSTED carries a google.rpc.RetryInfo.
+grpc::Status ToGrpcStatus(const absl::Status& status);
+
+// How a request that was refused with `status` ended.
+Outcome OutcomeOf(const absl::Status& status);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_RPC_STATUS_MAP_H_

@@ -1,0 +1,146 @@
+#include "server/telemetry/engine_families.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <set>
+
+#include "absl/time/time.h"
+
+namespace causeway {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using LabelList = std::vector<ClientMetric::Label>;
+
+// A family to which samples are added one by one.
+class Family {
+ public:
+  Family(const char* name, const char* help, MetricType type) {
+    family_.name = name;
+    family_.help = help;
+    family_.type = type;
+  }
+  Family& Add(LabelList labels, double value) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    if (family_.type == MetricType::Counter) {
+      metric.counter.value = value;
+    } else {
+      metric.gauge.value = value;
+    }
+    family_.metric.push_back(std::move(metric));
+    return *this;
+  }
+  void AppendTo(std::vector<MetricFamily>& families) {
+    if (!family_.metric.empty()) families.push_back(std::move(family_));
+  }
+
+ private:
+  MetricFamily family_;
+};
+
+LabelList With(LabelList labels, const char* name, std::string value) {
+  labels.push_back({name, std::move(value)});
+  return labels;
+}
+
+void AppendQueue(const EngineStats& stats, const std::string& model, std::vector<MetricFamily>& out) {
+  const LabelList labels = {{"model", model}};
+  const auto gauge = [&](const char* name, const char* help, double value) {
+    Family(name, help, MetricType::Gauge).Add(labels, value).AppendTo(out);
+  };
+  const auto counter = [&](const char* name, const char* help, double value) {
+    Family(name, help, MetricType::Counter).Add(labels, value).AppendTo(out);
+  };
+  gauge("causeway_requests_running", "Requests that have been admitted and have not ended.", stats.requests_running);
+  gauge("causeway_requests_waiting", "Requests that wait to be admitted.", stats.requests_waiting);
+  counter("causeway_preemptions_total", "Sequences put back in the queue because the KV cache was full.", stats.preemptions);
+  counter("causeway_prefix_cache_query_tokens_total", "Prompt tokens looked up in the prefix cache.", stats.prefix_query_tokens);
+  counter("causeway_prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache.", stats.prefix_hit_tokens);
+  gauge("causeway_model_load_seconds", "How long loading the model took.", stats.load_seconds);
+  if (stats.last_step > absl::InfinitePast() && stats.last_step > absl::UnixEpoch()) {
+    gauge("causeway_last_step_timestamp_seconds", "Unix time at which the last step ended.",
+          absl::ToDoubleSeconds(stats.last_step - absl::UnixEpoch()));
+  }
+  // Blocks with a cached prefix are free for the taking, so the three add up to the whole.
+  Family("causeway_kv_cache_blocks", "Blocks of the KV cache; cached ones are unused but hold a prefix.", MetricType::Gauge)
+      .Add({{"model", model}, {"state", "used"}}, stats.blocks_used)
+      .Add({{"model", model}, {"state", "cached"}}, stats.blocks_cached)
+      .Add({{"model", model}, {"state", "free"}}, stats.blocks_total - stats.blocks_used - stats.blocks_cached)
+      .AppendTo(out);
+}
+
+void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<MetricFamily>& out) {
+  Family busy("causeway_stage_busy_seconds_total", "Time a stage's device spent computing.", MetricType::Counter);
+  Family tokens("causeway_device_tokens_total", "Tokens computed on the device.", MetricType::Counter);
+  Family memory("causeway_device_memory_bytes", "Memory of the device by owner, as allocators and the kernel count it.", MetricType::Gauge);
+  Family capacity("causeway_device_memory_capacity_bytes", "Memory the device has.", MetricType::Gauge);
+  Family error("causeway_plan_memory_error_bytes", "Planned less measured memory of the device.", MetricType::Gauge);
+  Family transfers("causeway_transfer_bytes_total", "Bytes handed from one device to another.", MetricType::Counter);
+  int stage = 0;
+  bool other_reported = false;
+  for (size_t i = 0; i < plan.devices.size() && i < stats.devices.size(); ++i) {
+    const DevicePlan& planned = plan.devices[i];
+    const DeviceStats& device = stats.devices[i];
+    const DeviceMemory& m = device.memory;
+    const LabelList labels = {{"device", planned.device.name}, {"device_name", planned.device.model}};
+    capacity.Add(labels, planned.device.memory_bytes);
+    const bool used = !planned.units.empty();
+    if (used) {
+      busy.Add(With(labels, "stage", std::to_string(stage++)), device.busy_seconds);
+      tokens.Add(With(labels, "kind", "prefill"), device.prefill_tokens).Add(With(labels, "kind", "decode"), device.decode_tokens);
+      error.Add(labels, static_cast<double>(planned.weights + planned.kv_cache + planned.activations - m.weights - m.kv_cache -
+                                            m.activations_peak));
+      memory.Add(With(labels, "owner", "weights"), m.weights)
+          .Add(With(labels, "owner", "kv_cache"), m.kv_cache)
+          .Add(With(labels, "owner", "activations"), m.activations)
+          .Add(With(labels, "owner", "workspace"), m.workspace);
+    }
+    if (planned.device.kind == DeviceKind::kCpu) {
+      memory.Add(With(labels, "owner", "other"), OtherBytes(plan, stats));
+      other_reported = true;
+    }
+  }
+  // The process itself lives in the CPU's memory, also when no part of the model does.
+  if (!other_reported) {
+    memory.Add({{"device", "cpu"}, {"device_name", "cpu"}, {"owner", "other"}}, OtherBytes(plan, stats));
+  }
+  for (const TransferStats& transfer : stats.transfers) {
+    transfers.Add({{"from", transfer.from}, {"to", transfer.to}}, transfer.bytes);
+  }
+  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &transfers}) family->AppendTo(out);
+}
+
+}  // namespace
+
+std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string& model) {
+  const EngineStats stats = engine.Stats();
+  std::vector<MetricFamily> families;
+  AppendQueue(stats, model, families);
+  AppendDevices(engine.model().plan, stats.executor, families);
+  return families;
+}
+
+int64_t ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return statm ? resident * sysconf(_SC_PAGESIZE) : 0;
+}
+
+int64_t OtherBytes(const Plan& plan, const ExecutorStats& stats) {
+  int64_t other = ResidentBytes();
+  for (size_t i = 0; i < plan.devices.size() && i < stats.devices.size(); ++i) {
+    if (plan.devices[i].device.kind == DeviceKind::kCuda) continue;
+    const DeviceMemory& m = stats.devices[i].memory;
+    other -= m.weights + m.kv_cache + m.activations + m.workspace;
+  }
+  // A KV cache that was allocated and not yet touched is no resident memory.
+  return std::max<int64_t>(other, 0);
+}
+
+}  // namespace causeway

@@ -1,0 +1,24 @@
+// The metrics that are read from the engine when scraped: queue, KV cache, devices and their memory, transfers.
+#ifndef CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_
+#define CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_
+
+#include <prometheus/metric_family.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace causeway {
+
+std::vector<prometheus::MetricFamily> EngineFamilies(const Engine& engine, const std::string& model);
+
+// The process's resident memory in bytes, as the kernel counts it; 0 when it does not say.
+int64_t ResidentBytes();
+
+// What the kernel says beyond what the engine's allocators handed out on devices that compute on the CPU.
+int64_t OtherBytes(const Plan& plan, const ExecutorStats& stats);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_
