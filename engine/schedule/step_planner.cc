@@ -55,6 +55,7 @@ void StepPlanner::Collect() {
     std::nth_element(decodes_.begin(), decodes_.begin() + decode_part_, decodes_.end(), [](const Sequence* a, const Sequence* b) {
       return a->last_step != b->last_step ? a->last_step < b->last_step : Outranks()(a, b);
     });
+    std::sort(decodes_.begin(), decodes_.begin() + decode_part_, Outranks());
   }
 }
 
