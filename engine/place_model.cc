@@ -35,6 +35,8 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options) {
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, CudaDevices));
   PlanOptions plan_options = options.plan;
   plan_options.dtype = dtype;
+  plan_options.reference_ops = options.executor.reference_ops;
+  plan_options.cpu_threads = options.executor.cpu_threads;
   CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options));
   return placed;
 }
