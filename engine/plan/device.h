@@ -27,8 +27,9 @@ struct Device {
   std::string key() const { return kind == DeviceKind::kCpu ? "cpu" : std::to_string(id); }  // in device maps
 };
 
-// What --devices says: "cuda", "cpu", "simulated:4x512MiB". Empty: cuda where `cuda` finds any, else the CPU.
-// `cuda` lists the CUDA devices at hand (empty without a driver). InvalidArgument says what could have been written.
+// What --devices says: "cuda", "cuda:0,2", "cpu", "simulated:4x512MiB", "simulated:2x512MiB,1x1GiB". Empty: cuda where `cuda`
+// finds any, else the CPU. `cuda` lists the CUDA devices at hand (empty without a driver). InvalidArgument says what could have been written;
+// FailedPrecondition: "cuda" without a CUDA device.
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const std::function<std::vector<Device>()>& cuda);
 
 // The CPU as a device: memory as the kernel and the control group allow.

@@ -1,6 +1,7 @@
 #include "engine/plan/plan.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -27,19 +28,26 @@ std::string ModelTitle(const ModelSpec& spec) {
   return absl::StrCat(spec.architecture, ", ", size, " parameters");
 }
 
-absl::Status AtLeast(absl::string_view name, int64_t value, int64_t least) {
-  if (value >= least) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, " is ", value, "; expected at least ", least));
+// Far above what serves anyone, and low enough that no sum of bytes overflows.
+constexpr int64_t kModelLenMax = int64_t{1} << 28;
+constexpr int64_t kSeqsMax = int64_t{1} << 20;
+constexpr int64_t kBatchedTokensMax = int64_t{1} << 24;
+constexpr double kKvBytesMax = 1e18;
+
+absl::Status InRange(absl::string_view name, int64_t value, int64_t least, int64_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " is ", value, "; expected ", least, " to ", most));
 }
 
 // Checks the options and fills in max_model_len and the demand for KV cache.
 absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options) {
   if (options.max_model_len == 0) options.max_model_len = spec.context_max;
-  CAUSEWAY_RETURN_IF_ERROR(AtLeast("max_model_len", options.max_model_len, 1));
-  CAUSEWAY_RETURN_IF_ERROR(AtLeast("max_num_seqs", options.max_num_seqs, 1));
-  CAUSEWAY_RETURN_IF_ERROR(AtLeast("max_num_batched_tokens", options.max_num_batched_tokens, 1));
-  CAUSEWAY_RETURN_IF_ERROR(AtLeast("kv_cache_tokens", options.kv_cache_tokens, -1));
-  CAUSEWAY_RETURN_IF_ERROR(AtLeast("kv_cache_bytes", options.kv_cache_bytes, -1));
+  constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
+  CAUSEWAY_RETURN_IF_ERROR(InRange("max_model_len", options.max_model_len, 1, kModelLenMax));
+  CAUSEWAY_RETURN_IF_ERROR(InRange("max_num_seqs", options.max_num_seqs, 1, kSeqsMax));
+  CAUSEWAY_RETURN_IF_ERROR(InRange("max_num_batched_tokens", options.max_num_batched_tokens, 1, kBatchedTokensMax));
+  CAUSEWAY_RETURN_IF_ERROR(InRange("kv_cache_tokens", options.kv_cache_tokens, -1, kAny - kBlockTokens));
+  CAUSEWAY_RETURN_IF_ERROR(InRange("kv_cache_bytes", options.kv_cache_bytes, -1, kAny));
   if (options.max_model_len > spec.context_max) {
     return absl::InvalidArgumentError(absl::StrCat("max_model_len is ", options.max_model_len, ", but the model was made for ",
                                                    spec.context_max, " positions"));
@@ -49,8 +57,13 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
   }
 
   const int64_t per_sequence = (options.max_model_len + kBlockTokens - 1) / kBlockTokens;
-  if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) return KvDemand{per_sequence, per_sequence * options.max_num_seqs};
   const int64_t block_bytes = static_cast<int64_t>(spec.layers.size()) * LayerKvBytesPerBlock(spec, options.dtype);
+  const int64_t asked = std::max(per_sequence, options.kv_cache_tokens / kBlockTokens);
+  if (static_cast<double>(asked) * static_cast<double>(block_bytes) > kKvBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("a KV cache of ", asked * kBlockTokens, " tokens would take more than an exabyte; lower ",
+                                                   asked == per_sequence ? "max_model_len" : "kv_cache_tokens"));
+  }
+  if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) return KvDemand{per_sequence, per_sequence * options.max_num_seqs};
   const int64_t blocks = options.kv_cache_bytes >= 0 ? options.kv_cache_bytes / std::max<int64_t>(1, block_bytes)
                                                      : (options.kv_cache_tokens + kBlockTokens - 1) / kBlockTokens;
   if (options.kv_cache_tokens != 0 && blocks < per_sequence) {

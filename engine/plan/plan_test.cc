@@ -400,6 +400,8 @@ TEST(PlanTest, OptionsThatContradictTheModel) {
   EXPECT_THAT(error([](PlanOptions& o) { o.max_num_seqs = 0; }), HasSubstr("max_num_seqs is 0"));
   EXPECT_THAT(error([](PlanOptions& o) { o.max_num_batched_tokens = 0; }), HasSubstr("max_num_batched_tokens"));
   EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = -2; }), HasSubstr("kv_cache_tokens"));
+  EXPECT_THAT(error([](PlanOptions& o) { o.max_num_seqs = int64_t{1} << 40; }), HasSubstr("max_num_seqs"));
+  EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = int64_t{1} << 60; }), HasSubstr("exabyte"));
   EXPECT_EQ(MakePlan(spec, {}, Options("auto")).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(MakePlan(spec, {devices[0], devices[0]}, Options("auto")).status().code(), absl::StatusCode::kInvalidArgument);
 }
