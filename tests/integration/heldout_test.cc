@@ -1,0 +1,103 @@
+// The bundled model's loss on text it has not seen, through our own engine, against what its trainer measured.
+#include <cmath>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_split.h"
+#include "engine/checkpoint/json.h"
+#include "engine/engine.h"
+
+namespace causeway {
+namespace {
+
+const char kModel[] = CAUSEWAY_SOURCE_DIR "/models/kjv";
+constexpr int64_t kChunk = 256;
+
+// Nats of all tokens after the first.
+double Loss(Executor& executor, const std::vector<int32_t>& tokens, int64_t vocab, uint64_t& step) {
+  double loss = 0;
+  const auto length = static_cast<int64_t>(tokens.size());
+  for (int64_t begin = 0; begin < length; begin += kChunk) {
+    const int64_t end = std::min(begin + kChunk, length);
+    StepPlan plan;
+    plan.step = ++step;
+    plan.tokens = plan.prefill_tokens = end - begin;
+    StepSequence sequence;
+    sequence.sequence = 1;
+    sequence.tokens.assign(tokens.begin() + begin, tokens.begin() + end);
+    sequence.context = begin;
+    for (int64_t block = 0; block * 16 < end; ++block) sequence.block_table.push_back(static_cast<int32_t>(block));
+    sequence.all_logits = true;
+    if (begin == 0) {
+      auto start = std::make_shared<SequenceStart>();
+      start->tokens = tokens;
+      start->prompt_tokens = length;
+      sequence.start = start;
+    }
+    plan.sequences.push_back(std::move(sequence));
+    executor.Run(std::move(plan));
+    const StepResult result = executor.Wait();
+    if (!result.status.ok()) throw std::runtime_error(result.status.ToString());
+    for (int64_t row = begin; row < end && row + 1 < length; ++row) {
+      const float* logits = result.logits[0].data() + (row - begin) * vocab;
+      double top = logits[0], sum = 0;
+      for (int64_t v = 1; v < vocab; ++v) top = std::max<double>(top, logits[v]);
+      for (int64_t v = 0; v < vocab; ++v) sum += std::exp(logits[v] - top);
+      loss += top + std::log(sum) - logits[tokens[row + 1]];
+    }
+  }
+  return loss;
+}
+
+TEST(HeldoutTest, LossOnUnseenChaptersIsWhatTheTrainerMeasured) {
+  std::ifstream file(std::string(kModel) + "/heldout.txt");
+  std::stringstream text;
+  text << file.rdbuf();
+  std::string all = text.str();
+  while (!all.empty() && all.back() == '\n') all.pop_back();
+  const std::vector<std::string> chapters = absl::StrSplit(all, "\n\n");
+  const auto golden = ReadJsonFile(std::string(kModel) + "/heldout.json", 1 << 20);
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  ASSERT_EQ(chapters.size(), (*golden)["chapters"].size());
+
+  for (const std::string dtype : {"fp32", "bf16"}) {
+    EngineOptions options;
+    options.model = kModel;
+    options.devices = "cpu";
+    options.dtype = dtype;
+    options.plan.max_num_batched_tokens = kChunk;
+    options.plan.max_num_seqs = kChunk;  // the head has room for as many rows as sequences may sample
+    options.plan.kv_cache_tokens = 2048;
+    auto placed = PlaceModel(options);
+    ASSERT_TRUE(placed.ok()) << placed.status();
+    auto executor = MakeExecutor(placed->spec, *placed->checkpoint, placed->plan, options.executor, nullptr);
+    ASSERT_TRUE(executor.ok()) << executor.status();
+    auto tokenizer = Tokenizer::Load(kModel);
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    double loss = 0;
+    int64_t scored = 0, bytes = 0;
+    uint64_t step = 0;
+    for (size_t i = 0; i < chapters.size(); ++i) {
+      const std::vector<int32_t> tokens = *(*tokenizer)->Encode(chapters[i], true);
+      const Json& chapter = (*golden)["chapters"][i];
+      ASSERT_EQ(static_cast<int64_t>(tokens.size()) - 1, chapter["tokens"].get<int64_t>()) << chapter["title"];
+      const double here = Loss(**executor, tokens, placed->spec.vocab_size, step);
+      const double tolerance = (dtype == "fp32" ? 2e-5 : 3e-3) * tokens.size();
+      EXPECT_NEAR(here, chapter["nll_" + dtype].get<double>(), tolerance) << chapter["title"] << " " << dtype;
+      loss += here;
+      scored += static_cast<int64_t>(tokens.size()) - 1;
+      bytes += static_cast<int64_t>(chapters[i].size());
+    }
+    EXPECT_NEAR(loss / scored, (*golden)[dtype]["nll_per_token"].get<double>(), dtype == "fp32" ? 1e-5 : 1e-3) << dtype;
+    const double bits_per_byte = loss / std::log(2.0) / bytes;
+    EXPECT_LE(bits_per_byte, 2.2);
+    RecordProperty("bits_per_byte_" + dtype, std::to_string(bits_per_byte));
+  }
+}
+
+}  // namespace
+}  // namespace causeway
