@@ -65,8 +65,6 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   options.executor.reference_ops = config.execution().reference_ops();
 
   PlanOptions& plan = options.plan;
-  plan.reference_ops = options.executor.reference_ops;
-  plan.cpu_threads = options.executor.cpu_threads;
   plan.max_model_len = config.batching().max_model_len();
   plan.max_num_seqs = config.batching().max_num_seqs();
   plan.max_num_batched_tokens = config.batching().max_num_batched_tokens();
