@@ -1,0 +1,112 @@
+"""What each rule of tidy.py has to find, and what it has to leave alone."""
+
+
+def guarded(name, body=""):
+    return f"#ifndef {name}\n#define {name}\n{body}\n#endif  // {name}\n"
+
+
+ME = "/ho" + "me/me/x"
+LATER = "TO" + "DO"
+
+BAD = {
+    "check_include_folders": [
+        ({"engine/cache/a.cc": '#include "engine/batch/step.h"\n', "engine/batch/step.h": ""}, "engine/cache may not include engine/batch"),
+        ({"engine/schedule/a.h": '#include "engine/execution/executor.h"\n', "engine/execution/executor.h": ""}, "engine/schedule may not include"),
+        ({"engine/plan/a.cc": '#include "engine/engine.h"\n', "engine/engine.h": ""}, "engine/plan may not include engine "),
+        ({"client/a.cc": '#include "engine/base/status.h"\n', "engine/base/status.h": ""}, "client may not include engine/base"),
+        ({"engine/text/a.cc": "#include <causeway/v1/admin.pb.h>\n"}, "engine/text may not include proto"),
+        ({"server/rpc/a.cc": '#include "server/daemon/daemon.h"\n', "server/daemon/daemon.h": ""}, "server/rpc may not include server/daemon"),
+        ({"engine/model/a.cc": '#include "tests/support/t.h"\n', "tests/support/t.h": ""}, "engine/model may not include tests/support"),
+        ({"engine/base/a.cc": '#include "engine/base/gone.h"\n'}, "does not exist"),
+        ({"tools/a.cc": '#include "engine/base/b.h"\n', "engine/base/b.h": ""}, "not in MAY_USE"),
+    ],
+    "check_link_graph": [
+        ({"engine/cache/CMakeLists.txt": "causeway_library(causeway_cache SOURCES a.cc\n  DEPS causeway_base causeway_batch)\n"}, "causeway_cache may not link causeway_batch"),
+        ({"client/CMakeLists.txt": "causeway_library(causeway_client SOURCES a.cc DEPS causeway_engine)\n"}, "may not link causeway_engine"),
+    ],
+    "check_foreign_headers": [
+        ({"engine/text/a.cc": "#include <grpcpp/grpcpp.h>\n"}, "knows nothing of gRPC"),
+        ({"engine/engine.h": '#include "google/protobuf/message.h"\n'}, "knows nothing of gRPC"),
+        ({"engine/plan/a.h": "#include <ATen/core/Tensor.h>\n"}, "engine/plan is free of torch"),
+        ({"server/rpc/a.h": "#include <c10/core/Device.h>\n"}, "server/rpc is free of torch"),
+        ({"engine/execution/a.h": "#include <cuda_runtime.h>\n"}, "only engine/cuda includes CUDA"),
+    ],
+    "check_kernels": [
+        ({"engine/cuda/a.cu": "#include <ATen/core/Tensor.h>\n"}, "reaches the kernels of engine/cuda/a.cu"),
+        ({"engine/ops/cpu/kernels_x.cc": '#include "engine/ops/cpu/a.h"\n', "engine/ops/cpu/a.h": '#include "engine/ops/ops.h"\n',
+          "engine/ops/ops.h": "#include <c10/util/X.h>\n"}, "reaches the kernels of engine/ops/cpu/kernels_x.cc"),
+    ],
+    "check_lengths": [
+        ({"engine/base/a.cc": "\n" * 401}, "401 lines"),
+        ({"engine/plan/plan_test.cc": "\n" * 541}, "541 lines"),
+        ({"engine/plan/plan_test.cc": "\n" * 400}, "needs no place"),
+    ],
+    "check_guards": [
+        ({"engine/base/a.h": guarded("CAUSEWAY_ENGINE_BASE_B_H_")}, "CAUSEWAY_ENGINE_BASE_A_H_"),
+        ({"engine/base/a.h": "#pragma once\n"}, "CAUSEWAY_ENGINE_BASE_A_H_"),
+        ({"engine/base/a.h": guarded("CAUSEWAY_ENGINE_BASE_A_H_") + "int after;\n"}, "CAUSEWAY_ENGINE_BASE_A_H_"),
+    ],
+    "check_machine_paths": [
+        ({"docs/a.md": "in /ro" + "ot/.cache here\n"}, "is a path of one machine"),
+        ({"a.cc": 'Open("/ho' + 'me/someone/model");\n'}, "is a path of one machine"),
+        ({"Makefile": "\tcp x /wo" + "rk/main\n"}, "is a path of one machine"),
+    ],
+    "check_promises": [
+        ({"a.cc": f"// {LATER}: later\n"}, "without what would resolve it"),
+        ({"a.py": "# FIX" + "ME\n"}, "without what would resolve it"),
+    ],
+    "check_built": [
+        ({"engine/a/x_test.cc": "", "engine/a/CMakeLists.txt": "causeway_test(t SOURCES y_test.cc)"}, "the test never runs"),
+        ({"engine/a/x_test.cc": "", "engine/a/CMakeLists.txt": "causeway_test(t SOURCES max_test.cc xx_test.cc)"}, "the test never runs"),
+        ({"server/rpc/a.cc": "", "server/CMakeLists.txt": "causeway_library(r SOURCES a.cc)"}, "it is not built"),
+    ],
+    "check_readmes": [
+        ({"engine/a/x.h": ""}, "is missing"),
+        ({"engine/a/x.h": "", "engine/a/README.md": "\n" * 51}, "51 lines"),
+    ],
+    "check_doc_paths": [
+        ({"docs/a.md": "see `engine/gone.cc`", "engine/x.cc": ""}, "engine/gone.cc does not exist"),
+        ({"docs/a.md": "see `engine/plan/`", "engine/x.cc": ""}, "engine/plan/ does not exist"),
+        ({"engine/a/README.md": "`gone.h` holds it"}, "gone.h does not exist"),
+        ({"README.md": "[docs](docs/gone.md)", "docs/x.md": ""}, "leads nowhere"),
+        ({"docs/a.md": "`engine/ops/x*.cc`", "engine/ops/y.cc": ""}, "does not exist"),
+    ],
+    "check_doc_names": [
+        ({"docs/a.md": "`StageWorker` runs it", "a.h": "class Worker {};"}, "there is no StageWorker"),
+        ({"docs/a.md": "`Worker::Gone` runs it", "a.h": "class Worker {};"}, "there is no Gone"),
+        ({"README.md": "`gone()`", "a.h": "class Worker {};"}, "there is no gone"),
+    ],
+    "check_metrics": [
+        ({"server/telemetry/a.cc": '"causeway_new_total"', "docs/metrics.md": ""}, "is not in docs/metrics.md"),
+        ({"server/telemetry/a.cc": "", "docs/metrics.md": "| `causeway_old_total` | counter |"}, "no code exports causeway_old_total"),
+    ],
+}
+
+GOOD = {
+    "check_include_folders": [
+        {"engine/schedule/a.cc": '#include <vector>\n#include "engine/base/b.h"\n', "engine/base/b.h": ""},
+        {"engine/model/a_test.cc": '#include "tests/support/t.h"\n', "tests/support/t.h": ""},
+        {"server/rpc/a.cc": '#include "causeway/v1/admin.pb.h"\n#include "engine/plan/b.h"\n', "engine/plan/b.h": ""},
+    ],
+    "check_link_graph": [{"engine/schedule/CMakeLists.txt": "causeway_library(causeway_schedule SOURCES a.cc DEPS causeway_batch causeway_base absl::time)\n"}],
+    "check_foreign_headers": [
+        {"engine/model/a.h": "#include <ATen/core/Tensor.h>\n", "server/rpc/a.h": "#include <grpcpp/grpcpp.h>\n", "engine/cuda/a.cc": "#include <c10/cuda/X.h>\n"}],
+    "check_kernels": [{"engine/cuda/a.cu": '#include "engine/cuda/a.h"\n', "engine/cuda/a.h": "#include <cstdint>\n", "engine/cuda/b.cc": "#include <ATen/X.h>\n"}],
+    "check_lengths": [{"engine/base/a.cc": "\n" * 400, "data.json": "\n" * 9000}],
+    "check_guards": [{"engine/base/a.h": "// What.\n" + guarded("CAUSEWAY_ENGINE_BASE_A_H_"), "engine/ops/cpu/a-inl.h": "int x;\n"}],
+    "check_machine_paths": [{"a.cc": f'Set("HOME", "{ME}");', "README.md": "the work/home of ~/work/x, https://x.org/home/y"}],
+    "check_promises": [{"a.cc": f"// {LATER}: goes once gRPC 1.60 is the oldest that is supported\n"}],
+    "check_built": [
+        {"engine/a/x_test.cc": "", "engine/a/CMakeLists.txt": "causeway_test(t\n  SOURCES x_test.cc)"},
+        {"server/rpc/a.cc": "", "server/CMakeLists.txt": "causeway_library(r SOURCES rpc/a.cc)"},
+        {"engine/a/fuzz.cc": "", "scripts/fuzz.sh": "clang++ engine/a/fuzz.cc"},
+    ],
+    "check_readmes": [{"engine/a/x.h": "", "engine/a/README.md": "What it is.\n", "engine/engine.h": ""}],
+    "check_doc_paths": [
+        {"docs/a.md": "`engine/a/x` and `engine/a/` and `config.json`, [more](b.md#part), [out](https://x.org)\n```\n`engine/gone.cc`\n```\n",
+         "engine/a/x.h": "", "docs/b.md": ""},
+        {"engine/a/README.md": "`x.h`, `engine/a/y*.cc`", "engine/a/x.h": "", "engine/a/y_z.cc": ""},
+    ],
+    "check_doc_names": [{"docs/a.md": "`Worker::Run`, `run()`, `StageWorker`, `max_model_len`, `README`", "a.h": "class StageWorker : Worker { void Run(); void run(); };"}],
+    "check_metrics": [{"server/telemetry/a.cc": '.Name("causeway_a_total")', "docs/metrics.md": "| `causeway_a_total` | counter |"}],
+}

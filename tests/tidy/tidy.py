@@ -1,0 +1,355 @@
+#!/usr/bin/env python3
+"""Checks of the tree that no compiler makes.
+
+  tidy.py [ROOT]       every rule on the tree; prints "path:line: what is wrong" and exits 1 when there is anything
+  tidy.py --self-test  every rule on bad samples, each of which it has to find, and on good ones
+
+A rule is a function from a tree ({path: text}, "/" between folders) to findings. Adding one: write it, list it in RULES, and give
+it samples in samples.py, without which the self-test fails.
+"""
+import os
+import posixpath
+import re
+import sys
+
+# Who may include and link whom, by folder; what a folder may include, those who may include it may include too. The scheduler and the
+# executor are not to know each other, nor the cache sequences: read this table before adding to it.
+MAY_USE = {
+    "engine/base": [],
+    "engine/checkpoint": ["engine/base"],
+    "engine/architecture": ["engine/checkpoint"],
+    "engine/plan": ["engine/architecture"],
+    "engine/sampling": ["engine/base"],
+    "engine/batch": ["engine/sampling"],
+    "engine/cache": ["engine/base"],
+    "engine/schedule": ["engine/batch", "engine/cache"],
+    "engine/text": ["engine/base"],
+    "engine/ops": ["engine/sampling"],
+    "engine/model": ["engine/architecture", "engine/ops"],
+    "engine/execution": ["engine/model", "engine/plan", "engine/batch"],
+    "engine/cuda": ["engine/execution"],
+    "engine": ["engine/execution", "engine/schedule", "engine/text"],  # engine.h and what stands beside it
+    "proto": [],
+    "client": ["proto"],
+    "server/startup": ["engine", "proto"],
+    "server/telemetry": ["server/startup"],
+    "server/rpc": ["server/telemetry"],
+    "server/daemon": ["server/rpc"],
+    "server/commands": ["server/daemon"],
+    "server": ["server/commands"],  # main.cc
+    "tests/support": ["engine"],
+    "tests/golden": ["tests/support"],
+    "tests/integration": ["server/commands", "client", "tests/support"],
+    "tests/gpu": ["engine/cuda", "tests/support"],
+}
+BUILT_IN = {"server/version.h": "server/daemon", "server/version.cc": "server/daemon"}  # files that belong to another folder's target
+TEST_ONLY = "tests/support"  # tests beside the code may use it wherever they stand
+# Folders without torch: they build in seconds and run under sanitizers.
+TORCH = re.compile(r"^(ATen|torch|c10|caffe2)/")
+TORCH_FOLDERS = ("engine/ops", "engine/model", "engine/execution", "engine/cuda", "tests/")
+# What the engine knows nothing of.
+SERVER_ONLY = re.compile(r"^(grpc|grpcpp|google|prometheus|causeway/v1|yaml-cpp|httplib)\b")
+CUDA = re.compile(r"^(c10/cuda|ATen/cuda|cuda)")
+
+LINES_MAX = 400
+LONGER = {  # tests whose cases share their machinery
+    "engine/plan/plan_test.cc": 540,
+    "engine/schedule/scheduler_test.cc": 500,
+    "server/rpc/rpc_test.cc": 450,
+}
+README_LINES_MAX = 50
+
+SOURCE = (".h", ".cc", ".cu", ".rs", ".py", ".proto", ".sh")
+CXX = (".h", ".cc", ".cu")
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)
+
+
+def line_of(text, position):
+    return text.count("\n", 0, position) + 1
+
+
+def folder_of(path):
+    """The key of MAY_USE that a file belongs to: the longest."""
+    folder = BUILT_IN.get(path) or posixpath.dirname(path)
+    while folder and folder not in MAY_USE:
+        folder = posixpath.dirname(folder)
+    return folder
+
+
+def reach(folder, seen=None):
+    seen = set() if seen is None else seen
+    for other in MAY_USE.get(folder, []):
+        if other not in seen:
+            seen.add(other)
+            reach(other, seen)
+    return seen
+
+
+def is_test(path):
+    return path.endswith(("_test.cc", "_benchmark.cc", "/testing.h")) or path.startswith("tests/")
+
+
+def includes(tree):
+    for path, text in tree.items():
+        if path.endswith(CXX):
+            for match in INCLUDE.finditer(text):
+                yield path, line_of(text, match.start()), match.group(1)
+
+
+def check_include_folders(tree):
+    for path, line, name in includes(tree):
+        if name in tree:
+            other = folder_of(name)
+        elif name.startswith("causeway/v1/"):
+            other = "proto"
+        else:
+            if name.startswith(("engine/", "server/", "client/", "tests/")):
+                yield path, line, f'"{name}" does not exist'
+            continue
+        folder = folder_of(path)
+        if not folder:
+            yield path, line, "the folder is not in MAY_USE of tests/tidy/tidy.py"
+        elif other != folder and other not in reach(folder) and not (other == TEST_ONLY and is_test(path)):
+            yield path, line, f"{folder} may not include {other} ({name})"
+
+
+def check_link_graph(tree):
+    """The folders' CMake targets link no other folders than their files may include."""
+    targets = {f"causeway_{folder.split('/')[-1]}": folder for folder in MAY_USE if folder != "engine"}
+    targets.update(causeway_engine="engine", causeway_commands="client", causeway_test_engine=TEST_ONLY, causeway_test_checkpoint=TEST_ONLY)
+    for path, text in tree.items():
+        if posixpath.basename(path) != "CMakeLists.txt" and not path.endswith(".cmake"):
+            continue
+        for match in re.finditer(r"causeway_library\(\s*(\w+)([^()]*)\)", text):
+            folder = targets.get(match.group(1))
+            deps = match.group(2).split("DEPS")[1].split() if "DEPS" in match.group(2) else []
+            for dep in deps:
+                other = targets.get(dep)
+                if folder and other and other != folder and other not in reach(folder):
+                    yield path, line_of(text, match.start()), f"{match.group(1)} may not link {dep}"
+
+
+def check_foreign_headers(tree):
+    for path, line, name in includes(tree):
+        if path.startswith("engine/") and SERVER_ONLY.match(name):
+            yield path, line, f"the engine knows nothing of gRPC, protobuf, Prometheus and HTTP ({name})"
+        if TORCH.match(name) and not path.startswith(TORCH_FOLDERS):
+            yield path, line, f"{posixpath.dirname(path)} is free of torch ({name})"
+        if CUDA.match(name) and not path.startswith(("engine/cuda/", "tests/gpu/")):
+            yield path, line, f"only engine/cuda includes CUDA ({name})"
+
+
+def check_kernels(tree):
+    """Kernel files see no torch header, not even through another: .cu compile fast, and those for one instruction set must not
+    instantiate inline functions that the linker could share."""
+    direct = {}
+    for path, line, name in includes(tree):
+        direct.setdefault(path, []).append((line, name))
+    for start in tree:
+        if not start.endswith(".cu") and not re.match(r"engine/ops/cpu/kernels_\w+\.cc$", start):
+            continue
+        queue, seen = [start], {start}
+        while queue:
+            path = queue.pop()
+            for line, name in direct.get(path, []):
+                if TORCH.match(name):
+                    yield path, line, f"{name} reaches the kernels of {start}"
+                if name in tree and name not in seen:
+                    seen.add(name)
+                    queue.append(name)
+
+
+def check_lengths(tree):
+    for path, text in tree.items():
+        if path.endswith(SOURCE):
+            lines, most = text.count("\n"), LONGER.get(path, LINES_MAX)
+            if lines > most:
+                yield path, most, f"{lines} lines, expected at most {most}: divide it"
+    for path, most in LONGER.items():
+        if path in tree and tree[path].count("\n") <= LINES_MAX:
+            yield path, 1, "needs no place in LONGER of tests/tidy/tidy.py any more"
+
+
+def check_guards(tree):
+    for path, text in tree.items():
+        if not path.endswith(".h") or path.endswith("-inl.h"):  # those are compiled once for each instruction set
+            continue
+        guard = "CAUSEWAY_" + re.sub(r"[^A-Za-z0-9]", "_", path).upper() + "_"
+        found = re.search(r"^#ifndef (\w+)\n#define (\w+)$", text, re.M)
+        if not found or found.group(1) != guard or found.group(2) != guard or not text.rstrip().endswith(f"#endif  // {guard}"):
+            yield path, 1, f"expected #ifndef, #define and #endif of {guard}"
+
+
+def check_machine_paths(tree):
+    """No path of the machine that something was written on."""
+    pattern = re.compile(r"(?<![\w.~-])/(?:roo" + "t|wor" + r"k|home)/(?!me/|me\b)[\w.]+")  # /home/me is a test's made-up home
+    for path, text in tree.items():
+        for match in pattern.finditer(text):
+            yield path, line_of(text, match.start()), f"{match.group(0)} is a path of one machine"
+
+
+def check_promises(tree):
+    marker = re.compile(r"\b(TO" + "DO|FIX" + r"ME|XX" + r"X)\b(.*)")
+    for path, text in tree.items():
+        if not path.endswith(SOURCE) and not path.endswith((".txt", ".cmake")):
+            continue
+        for match in marker.finditer(text):
+            if len(re.findall(r"\w+", match.group(2))) < 4:
+                yield path, line_of(text, match.start()), f"{match.group(1)} without what would resolve it"
+
+
+def check_built(tree):
+    """Every source is named by a CMakeLists.txt above it, or by a script."""
+    scripts = "\n".join(text for path, text in tree.items() if path.startswith("scripts/"))
+    for path in tree:
+        if not path.endswith((".cc", ".cu")):
+            continue
+        folder, named = posixpath.dirname(path), path in scripts
+        while not named:
+            below = posixpath.relpath(path, folder or ".")
+            for name in ("CMakeLists.txt", "engine.cmake"):
+                text = tree.get(posixpath.join(folder, name), "")
+                named = named or re.search(r"(?<![\w./-])" + re.escape(below) + r"(?![\w.-])", text) is not None
+            if not folder:
+                break
+            folder = posixpath.dirname(folder)
+        if not named:
+            yield path, 1, "no CMakeLists.txt names it: it is not built" + (", and the test never runs" if path.endswith("_test.cc") else "")
+
+
+def check_readmes(tree):
+    folders = {path.split("/")[1] for path in tree if path.startswith("engine/") and path.count("/") >= 2}
+    for folder in sorted(folders):
+        path = f"engine/{folder}/README.md"
+        if path not in tree:
+            yield path, 1, "is missing: purpose, main types, what the folder must not know"
+        elif tree[path].count("\n") > README_LINES_MAX:
+            yield path, README_LINES_MAX, f"{tree[path].count(chr(10))} lines, expected at most {README_LINES_MAX}: it has to fit a screen"
+
+
+def is_there(tree, folders, name, base):
+    """A file, a folder, or a pair named without its extension ("engine/plan/units"), from the top or from `base`."""
+    for root in ("", base):
+        full = posixpath.normpath(posixpath.join(root, name.rstrip("/")))
+        if full in tree or full in folders:
+            return True
+        if "*" in full and any(re.fullmatch(re.escape(full).replace(r"\*", "[^/]*"), path) for path in tree):
+            return True
+        if any(full + extension in tree for extension in (".h", ".cc", ".cu", ".proto")):
+            return True
+    return False
+
+
+def check_doc_paths(tree):
+    """Files, folders and links that the docs name exist."""
+    folders = {posixpath.dirname(path) for path in tree}
+    folders |= {posixpath.dirname(folder) for folder in folders}
+    tops = {path.split("/")[0] for path in tree if "/" in path}
+    for path, text in tree.items():
+        if not path.endswith(".md"):
+            continue
+        base = posixpath.dirname(path)
+        prose = re.sub(r"```.*?```", lambda block: re.sub(r"[^\n]", " ", block.group(0)), text, flags=re.S)
+        for match in re.finditer(r"`([\w.*-]+(?:/[\w.*-]+)*/?)`", prose):
+            name = match.group(1)
+            in_tree = "/" in name and name.split("/")[0] in tops
+            beside = re.fullmatch(r"\w[\w-]*\.(cc|h|cu|rs)", name) and path.startswith("engine/")
+            if (in_tree or beside) and not is_there(tree, folders, name, base):
+                yield path, line_of(prose, match.start()), f"{name} does not exist"
+        for match in re.finditer(r"\]\(([^)#\s]+)[^)]*\)", prose):
+            name = match.group(1)
+            if not re.match(r"\w+:", name) and not is_there(tree, folders, name, base):
+                yield path, line_of(prose, match.start()), f"the link to {name} leads nowhere"
+
+
+def check_doc_names(tree):
+    """Types and functions that docs/ names exist: `StageWorker::RunSegment`, `MakePlan`, `Next()`."""
+    code = "\n".join(text for path, text in tree.items() if path.endswith((".h", ".cc", ".cu", ".rs", ".proto")))
+    words = set(re.findall(r"\w+", code))
+    for path, text in tree.items():
+        if not re.match(r"(docs/[^/]+|README)\.md$", path):
+            continue
+        for match in re.finditer(r"`((?:\w+(?:::|\.))*\w+)(\([^`]*\))?`", text):
+            parts = re.split(r"::|\.", match.group(1))
+            is_name = match.group(2) is not None or "::" in match.group(1) or all(re.match(r"[A-Z][a-z0-9]+[A-Z]", part) for part in parts)
+            for part in parts:
+                if is_name and part not in words:
+                    yield path, line_of(text, match.start()), f"{match.group(0)}: there is no {part} in the code"
+
+
+def check_metrics(tree):
+    """docs/metrics.md lists the metrics that the code exports, all of them and no others."""
+    metric = re.compile(r'"(causeway_[a-z_]+)"')
+    exported = {}
+    for path, text in tree.items():
+        if path.startswith("server/telemetry/") and path.endswith(".cc"):
+            for match in metric.finditer(text):
+                exported.setdefault(match.group(1), (path, line_of(text, match.start())))
+    page = tree.get("docs/metrics.md", "")
+    listed = {match.group(1): line_of(page, match.start()) for match in re.finditer(r"^\| `(causeway_\w+)`", page, re.M)}
+    for name, (path, line) in exported.items():
+        if name not in listed:
+            yield path, line, f"{name} is not in docs/metrics.md"
+    for name, line in listed.items():
+        if name not in exported:
+            yield "docs/metrics.md", line, f"no code exports {name}"
+
+
+RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_kernels, check_lengths, check_guards, check_machine_paths,
+         check_promises, check_built, check_readmes, check_doc_paths, check_doc_names, check_metrics]
+
+
+def read_tree(root):
+    """Text files, without build folders, caches and git's own. What is no text (tensors) is there with an empty text."""
+    tree = {}
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if (not f.startswith(".") or f == ".ci") and f not in ("__pycache__", "shared", "target", "rust-target")
+                            and not os.path.exists(os.path.join(folder, f, "CMakeCache.txt")))
+        for name in files:
+            full = os.path.join(folder, name)
+            with open(full, "rb") as file:
+                data = file.read(1 << 20)
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError:
+                text = ""
+            tree[os.path.relpath(full, root).replace(os.sep, "/")] = text
+    return tree
+
+
+def self_test():
+    from samples import BAD, GOOD
+    failed = 0
+    for rule in RULES:
+        bad, good = BAD.get(rule.__name__, []), GOOD.get(rule.__name__, [])
+        if not bad or not good:
+            print(f"{rule.__name__}: no samples")
+            failed += 1
+        for tree, expected in bad:
+            found = [message for _, _, message in rule(tree)]
+            if len(found) != 1 or expected not in found[0]:
+                print(f"{rule.__name__}: expected one finding with '{expected}' in {tree}, found {found}")
+                failed += 1
+        for tree in good:
+            found = list(rule(tree))
+            if found:
+                print(f"{rule.__name__}: expected no finding in {tree}, found {found}")
+                failed += 1
+    print(f"{len(RULES)} rules, {sum(map(len, BAD.values()))} bad samples, {sum(map(len, GOOD.values()))} good ones, {failed} failures")
+    return failed
+
+
+def main(arguments):
+    if arguments == ["--self-test"]:
+        return 1 if self_test() else 0
+    here = os.path.dirname(os.path.abspath(__file__))
+    tree = read_tree(arguments[0] if arguments else os.path.join(here, "..", ".."))
+    findings = sorted({finding for rule in RULES for finding in rule(tree)})
+    for path, line, message in findings:
+        print(f"{path}:{line}: {message}")
+    print(f"{len(tree)} files, {len(RULES)} rules, {len(findings)} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
