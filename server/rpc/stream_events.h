@@ -1,5 +1,5 @@
-// What a stream has yet to send, merged while it waits: however long the reader takes, at most one delta a choice is pending, and
-// all that is pending is bounded by what the request may generate.
+// What a stream has yet to send, merged while it waits: however long the reader takes, what is pending is a few large deltas, bounded
+// in all by what the request may generate.
 #ifndef CAUSEWAY_SERVER_RPC_STREAM_EVENTS_H_
 #define CAUSEWAY_SERVER_RPC_STREAM_EVENTS_H_
 
@@ -13,6 +13,9 @@
 #include "server/rpc/prepare_request.h"
 
 namespace causeway {
+
+// A delta takes no more once it has this many bytes, since clients refuse messages above 4 MiB by default.
+inline constexpr size_t kMergedDeltaBytes = 256 << 10;
 
 // Not thread-safe.
 class StreamEvents {
@@ -28,13 +31,18 @@ class StreamEvents {
   bool Next(v1::GenerateStreamResponse* out);
 
  private:
-  v1::Delta* Pending(int32_t index);
+  // The choice's last pending delta while there is room in it.
+  struct Open {
+    v1::Delta* delta = nullptr;
+    size_t bytes = 0;  // about
+  };
+  v1::Delta* Pending(int32_t index, size_t bytes);
 
   const std::string request_id_;
   const OutputShape shape_;
   std::optional<v1::Accepted> accepted_;
-  std::vector<std::optional<v1::Delta>> deltas_;  // by choice
-  std::deque<int32_t> order_;                     // choices with a pending delta, in the order of its oldest piece
+  std::deque<v1::Delta> deltas_;
+  std::vector<Open> open_;  // by choice; points into deltas_
   std::optional<v1::Finished> finished_;
 };
 

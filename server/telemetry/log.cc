@@ -60,7 +60,8 @@ void Log(LogLevel level, absl::string_view event, std::initializer_list<LogField
 std::string FormatLogText(absl::string_view event, std::initializer_list<LogField> fields) {
   std::string line(event);
   for (const LogField& field : fields) {
-    const bool plain = !field.value.empty() && std::all_of(field.value.begin(), field.value.end(), [](char c) {
+    if (field.value.empty()) continue;
+    const bool plain = std::all_of(field.value.begin(), field.value.end(), [](char c) {
       return absl::ascii_isgraph(static_cast<unsigned char>(c)) && c != '"' && c != '=' && c != '\\';
     });
     absl::StrAppend(&line, " ", field.key, "=", plain || field.number ? field.value : Json(field.value));
@@ -71,6 +72,7 @@ std::string FormatLogText(absl::string_view event, std::initializer_list<LogFiel
 std::string FormatLogJson(absl::string_view event, std::initializer_list<LogField> fields) {
   std::string line = absl::StrCat("\"event\":", Json(event));
   for (const LogField& field : fields) {
+    if (field.value.empty()) continue;
     // JSON has no infinities.
     const bool number = field.number && field.value.find_first_of("in") == std::string::npos;
     absl::StrAppend(&line, ",", Json(field.key), ":", number ? field.value : Json(field.value));

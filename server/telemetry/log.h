@@ -29,7 +29,7 @@ struct LogField {
 // own messages go the same way.
 void SetUpLogging(absl::string_view level, absl::string_view format);
 
-// Thread-safe. `event` is a constant phrase; what varies goes into the fields.
+// Thread-safe. `event` is a constant phrase; what varies goes into the fields, of which empty ones are left out.
 void Log(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields = {});
 
 // What follows level and time in a line, in each format.

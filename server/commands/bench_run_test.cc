@@ -1,0 +1,103 @@
+#include "server/commands/bench_run.h"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <map>
+#include <set>
+
+#include "engine/base/limits.h"
+
+namespace causeway {
+namespace {
+
+// Checks that every step is one that a scheduler could have made.
+class CheckingExecutor : public Executor {
+ public:
+  CheckingExecutor(int in_flight_max, int64_t budget) : in_flight_max_(in_flight_max), budget_(budget) {}
+
+  void Run(StepPlan plan) override {
+    EXPECT_LT(static_cast<int>(in_flight_.size()), in_flight_max_);
+    EXPECT_LE(plan.tokens, budget_);
+    int64_t rows = 0;
+    std::set<uint64_t> seen;
+    for (const StepSequence& s : plan.sequences) {
+      EXPECT_TRUE(seen.insert(s.sequence).second);
+      rows += static_cast<int64_t>(s.tokens.size());
+      int64_t& context = context_[s.sequence];
+      EXPECT_EQ(s.context, context);
+      EXPECT_EQ(s.start != nullptr, context == 0);
+      context += static_cast<int64_t>(s.tokens.size());
+      EXPECT_EQ(static_cast<int64_t>(s.block_table.size()), (context + kBlockTokens - 1) / kBlockTokens);
+      for (int32_t block : s.block_table) {
+        auto [owner, fresh] = owner_.emplace(block, s.sequence);
+        EXPECT_TRUE(fresh || owner->second == s.sequence) << "block " << block << " is shared";
+        blocks_max = std::max<int64_t>(blocks_max, block + 1);
+      }
+      if (s.tokens.back() == kPlaceholderToken) {
+        EXPECT_EQ(s.generated, ++sampled_[s.sequence]);
+        ++decoded;
+      }
+    }
+    EXPECT_EQ(rows, plan.tokens);
+    prefill_steps += plan.prefill_tokens > 0;
+    groups_max = std::max(groups_max, static_cast<int64_t>(in_flight_.size()) + 1);
+    in_flight_.push_back(plan.step);
+  }
+  StepResult Wait() override {
+    StepResult result;
+    result.step = in_flight_.front();
+    in_flight_.pop_front();
+    if (result.step == fail_at) result.status = absl::InternalError("broken");
+    return result;
+  }
+  int steps_in_flight() const override { return in_flight_max_; }
+  ExecutorStats Stats() const override { return {}; }
+
+  int64_t blocks_max = 0, decoded = 0, groups_max = 0;
+  int prefill_steps = 0;
+  uint64_t fail_at = 0;
+
+ private:
+  const int in_flight_max_;
+  const int64_t budget_;
+  std::deque<uint64_t> in_flight_;
+  std::map<uint64_t, int64_t> context_, sampled_;
+  std::map<int32_t, uint64_t> owner_;
+};
+
+Plan PlanOf(size_t stages, int64_t budget) {
+  Plan plan;
+  plan.segments.resize(stages);
+  plan.options.max_num_batched_tokens = budget;
+  return plan;
+}
+
+TEST(BenchRun, OneStage) {
+  const BenchCase bench = {.batch = 3, .prompt_tokens = 50, .generated_tokens = 7};
+  CheckingExecutor executor(2, 64);
+  auto times = RunBenchCase(executor, PlanOf(1, 64), 100, bench);
+  ASSERT_TRUE(times.ok()) << times.status();
+  EXPECT_EQ(executor.prefill_steps, 3);  // 150 tokens, 64 at most in a step
+  EXPECT_EQ(executor.decoded, 21);
+  EXPECT_EQ(executor.groups_max, 2);
+  EXPECT_EQ(executor.blocks_max, BenchBlocks(bench));
+  EXPECT_GT(times->decode_seconds, 0);
+}
+
+TEST(BenchRun, SeveralStagesWorkOnDisjointSequences) {
+  CheckingExecutor executor(5, 2048);
+  ASSERT_TRUE(RunBenchCase(executor, PlanOf(4, 2048), 100, {.batch = 6, .prompt_tokens = 20, .generated_tokens = 5}).ok());
+  EXPECT_EQ(executor.prefill_steps, 1);
+  EXPECT_EQ(executor.decoded, 30);
+  EXPECT_EQ(executor.groups_max, 5);
+}
+
+TEST(BenchRun, AFailedStepIsAnError) {
+  CheckingExecutor executor(2, 64);
+  executor.fail_at = 3;
+  EXPECT_EQ(RunBenchCase(executor, PlanOf(1, 64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 5}).status().message(), "broken");
+}
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,115 @@
+// An engine that does what a test tells it to, behind real RPCs.
+#ifndef CAUSEWAY_SERVER_RPC_FAKE_ENGINE_H_
+#define CAUSEWAY_SERVER_RPC_FAKE_ENGINE_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/engine.h"
+
+namespace causeway {
+
+class FakeEngine : public Engine {
+ public:
+  // Vocabulary of 100 ids; a tokenizer and a template where `folder` has them.
+  explicit FakeEngine(const std::string& folder = "") {
+    model_.name = "fake";
+    model_.spec.vocab_size = 100;
+    model_.spec.eos_token_ids = {2};
+    model_.plan.options.max_model_len = 64;
+    if (folder.empty()) return;
+    tokenizer_ = *Tokenizer::Load(folder);
+    chat_template_ = *ChatTemplate::Load(folder);
+    model_.spec.vocab_size = tokenizer_->vocab_size();
+  }
+
+  absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
+    absl::MutexLock lock(&mutex_);
+    if (!submit_status_.ok()) return submit_status_;
+    last_ = request;
+    sinks_[request.request_id] = std::move(sink);
+    return absl::OkStatus();
+  }
+  absl::Status Cancel(const std::string& id) override {
+    std::shared_ptr<TokenSink> sink = TakeSink(id);
+    if (sink == nullptr) return absl::NotFoundError(absl::StrCat("no request ", id));
+    sink->OnEnd(End(FinishReason::kCancelled));
+    return absl::OkStatus();
+  }
+  bool Drain(absl::Time deadline) override { return true; }
+  EngineStats Stats() const override { return {}; }
+  const PlacedModel& model() const override { return model_; }
+  const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
+  const ChatTemplate* chat_template() const override { return chat_template_.get(); }
+
+  void RefuseWith(absl::Status status) {
+    absl::MutexLock lock(&mutex_);
+    submit_status_ = std::move(status);
+  }
+  // Waits until the request is there.
+  std::shared_ptr<TokenSink> Sink(const std::string& id) {
+    absl::MutexLock lock(&mutex_);
+    const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return sinks_.contains(id); };
+    return mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(20)) ? sinks_[id] : nullptr;
+  }
+  // True when the request has ended by Cancel.
+  bool WaitUntilGone(const std::string& id) {
+    absl::MutexLock lock(&mutex_);
+    const auto gone = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !sinks_.contains(id); };
+    return mutex_.AwaitWithTimeout(absl::Condition(&gone), absl::Seconds(20));
+  }
+  GenerationRequest last() const {
+    absl::MutexLock lock(&mutex_);
+    return last_;
+  }
+
+  static GenerationEnd End(FinishReason reason, int32_t n = 1) {
+    GenerationEnd end;
+    for (int32_t i = 0; i < n; ++i) end.choices.push_back({i, reason, ""});
+    end.prompt_tokens = 3;
+    end.generated_tokens = 5;
+    return end;
+  }
+  static GenerationDelta Delta(std::string text, std::vector<int32_t> ids, int32_t index = 0) {
+    GenerationDelta delta;
+    delta.index = index;
+    delta.text = std::move(text);
+    for (int32_t id : ids) {
+      SampledToken token;
+      token.token = id;
+      token.logprob = -0.5f;
+      token.top_logprobs = {{id, -0.5f}, {1, -2.f}};
+      delta.tokens.push_back(token);
+    }
+    return delta;
+  }
+
+ private:
+  std::shared_ptr<TokenSink> TakeSink(const std::string& id) {
+    absl::MutexLock lock(&mutex_);
+    auto found = sinks_.find(id);
+    if (found == sinks_.end()) return nullptr;
+    std::shared_ptr<TokenSink> sink = std::move(found->second);
+    sinks_.erase(found);
+    return sink;
+  }
+
+  PlacedModel model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<ChatTemplate> chat_template_;
+  mutable absl::Mutex mutex_;
+  absl::Status submit_status_ ABSL_GUARDED_BY(mutex_);
+  GenerationRequest last_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::shared_ptr<TokenSink>> sinks_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_RPC_FAKE_ENGINE_H_

@@ -1,0 +1,149 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <httplib.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "server/telemetry/engine_families.h"
+#include "server/telemetry/http_server.h"
+#include "server/telemetry/log.h"
+#include "server/telemetry/metrics.h"
+
+namespace causeway {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// An engine of two devices that has done some work.
+class StatsEngine : public Engine {
+ public:
+  StatsEngine() {
+    for (int i = 0; i < 2; ++i) {
+      DevicePlan device;
+      device.device = {DeviceKind::kSimulated, i, "simulated:" + std::to_string(i), "a \"processor\"", 1 << 20, 1 << 20};
+      device.units = {i};
+      device.weights = 1000;
+      device.kv_cache = 500;
+      device.activations = 100;
+      model_.plan.devices.push_back(device);
+      DeviceStats stats;
+      stats.memory = {.weights = 1000, .kv_cache = 480, .activations = 10, .activations_peak = 90, .workspace = 5};
+      stats.busy_seconds = 1.5;
+      stats.prefill_tokens = 100 + i;
+      stats_.executor.devices.push_back(stats);
+    }
+    stats_.executor.transfers.push_back({"simulated:0", "simulated:1", 4096});
+    stats_.requests_running = 2;
+    stats_.blocks_total = 100;
+    stats_.blocks_used = 30;
+    stats_.blocks_cached = 20;
+    stats_.last_step = absl::FromUnixSeconds(1234);
+  }
+  absl::Status Submit(GenerationRequest, std::shared_ptr<TokenSink>) override { return absl::OkStatus(); }
+  absl::Status Cancel(const std::string&) override { return absl::OkStatus(); }
+  bool Drain(absl::Time) override { return true; }
+  EngineStats Stats() const override { return stats_; }
+  const PlacedModel& model() const override { return model_; }
+  const Tokenizer* tokenizer() const override { return nullptr; }
+  const ChatTemplate* chat_template() const override { return nullptr; }
+
+ private:
+  PlacedModel model_;
+  EngineStats stats_;
+};
+
+TEST(Log, WritesLinesForPeopleAndJson) {
+  EXPECT_EQ(FormatLogText("request ended", {{"request_id", "r-1"}, {"tokens", 5}, {"why", "two words"}, {"none", ""}}),
+            "request ended request_id=r-1 tokens=5 why=\"two words\"");
+  // A value cannot forge a second line or a second field.
+  EXPECT_EQ(FormatLogText("e", {{"id", "a\nlevel=info b=c"}}), "e id=\"a\\nlevel=info b=c\"");
+  const std::string json = "{" + FormatLogJson("e", {{"id", "a\"\n"}, {"n", 1.5}, {"bad", 1.0 / 0.0}, {"utf8", "\xff"}}) + "}";
+  const auto parsed = nlohmann::json::parse(json);
+  EXPECT_EQ(parsed["id"], "a\"\n");
+  EXPECT_EQ(parsed["n"], 1.5);
+  EXPECT_EQ(parsed["bad"], "inf");
+}
+
+class MetricsTest : public ::testing::Test {
+ protected:
+  MetricsTest() : metrics_("tiny", 256, "0.1.0", "cpu") {
+    metrics_.OnStep({.seconds = 0.01, .tokens = 17, .prefill_tokens = 16, .sequences = 2});
+    metrics_.OnStep({.seconds = 0.001, .tokens = 2, .prefill_tokens = 0, .sequences = 2});
+    metrics_.OnAdmitted(0.001);
+    metrics_.OnFirstToken(0.02);
+    metrics_.OnInterToken(0.003);
+    GenerationEnd end;
+    end.prompt_tokens = 16;
+    end.generated_tokens = 4;
+    metrics_.OnEnd(end, 0.05);
+    metrics_.CountOutcome(Outcome::kStop);
+    metrics_.CountOutcome(Outcome::kRejected);
+    metrics_.WatchEngine(&engine_);
+  }
+  StatsEngine engine_;
+  Metrics metrics_;
+};
+
+TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
+  const std::string text = metrics_.Scrape();
+  for (const char* line : {
+           "causeway_requests_total{model=\"tiny\",outcome=\"stop\"} 1\n",
+           "causeway_requests_total{model=\"tiny\",outcome=\"rejected\"} 1\n",
+           "causeway_requests_total{model=\"tiny\",outcome=\"error\"} 0\n",
+           "causeway_prompt_tokens_total{model=\"tiny\"} 16\n",
+           "causeway_step_duration_seconds_count{kind=\"prefill\",model=\"tiny\"} 1\n",
+           "causeway_time_to_first_token_seconds_bucket{model=\"tiny\",le=\"0.02\"} 1\n",
+           "causeway_requests_running{model=\"tiny\"} 2\n",
+           "causeway_kv_cache_blocks{model=\"tiny\",state=\"free\"} 50\n",
+           "causeway_last_step_timestamp_seconds{model=\"tiny\"} 1234\n",
+           "causeway_device_memory_bytes{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",owner=\"kv_cache\"} 480\n",
+           "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a \\\"processor\\\"\"} 30\n",
+           "causeway_transfer_bytes_total{from=\"simulated:0\",to=\"simulated:1\"} 4096\n",
+           "causeway_device_tokens_total{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",kind=\"prefill\"} 101\n",
+       }) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  EXPECT_GT(ResidentBytes(), 1 << 20);
+  EXPECT_THAT(text, HasSubstr("owner=\"other\""));
+  metrics_.WatchEngine(nullptr);
+  EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("causeway_requests_running")));
+}
+
+TEST_F(MetricsTest, PromtoolHasNothingToSay) {
+  if (std::system("command -v promtool >/dev/null 2>&1") != 0) GTEST_SKIP() << "promtool is not installed";
+  const std::string file = ::testing::TempDir() + "/scrape.txt";
+  std::FILE* out = std::fopen(file.c_str(), "w");
+  ASSERT_NE(out, nullptr);
+  std::fputs(metrics_.Scrape().c_str(), out);
+  std::fclose(out);
+  std::FILE* lint = popen(("promtool check metrics < " + file + " 2>&1").c_str(), "r");
+  std::string said(4096, '\0');
+  said.resize(std::fread(said.data(), 1, said.size(), lint));
+  EXPECT_EQ(WEXITSTATUS(pclose(lint)), 0);
+  EXPECT_EQ(said, "");
+}
+
+TEST(HttpServer, ServesProbesAndMetrics) {
+  std::string why = "loading";
+  auto server = HttpServer::Start({"127.0.0.1", 0}, {.metrics = [] { return std::string("m 1\n"); }, .not_ready = [&] { return why; }});
+  ASSERT_TRUE(server.ok()) << server.status();
+  httplib::Client client("127.0.0.1", (*server)->address().port);
+  EXPECT_EQ(client.Get("/metrics")->body, "m 1\n");
+  EXPECT_THAT(client.Get("/metrics")->get_header_value("Content-Type"), HasSubstr("text/plain; version=0.0.4"));
+  EXPECT_EQ(client.Get("/healthz")->status, 200);
+  EXPECT_EQ(client.Get("/readyz")->status, 503);
+  EXPECT_EQ(client.Get("/readyz")->body, "loading\n");
+  why.clear();
+  EXPECT_EQ(client.Get("/readyz")->status, 200);
+  EXPECT_EQ(client.Get("/other")->status, 404);
+
+  const absl::Status taken = HttpServer::Start((*server)->address(), {}).status();
+  EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(taken.message()), HasSubstr(absl::StrCat("port ", (*server)->address().port, " is in use")));
+}
+
+}  // namespace
+}  // namespace causeway

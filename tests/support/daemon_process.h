@@ -1,0 +1,70 @@
+// A real causewayd in a process of its own, as tests of the whole need it.
+#ifndef CAUSEWAY_TESTS_SUPPORT_DAEMON_PROCESS_H_
+#define CAUSEWAY_TESTS_SUPPORT_DAEMON_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace grpc {
+class Channel;
+}  // namespace grpc
+
+namespace causeway {
+
+// How a program ended, and what it said.
+struct ProgramResult {
+  int status = 0;  // the exit status, or 128 + the signal that ended it
+  std::string out, err;
+};
+// Runs build/bin/causewayd with these arguments to its end; `environment` is added to ours. Kills it after two minutes.
+ProgramResult RunCausewayd(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& environment = {});
+
+// `causewayd serve` on ports that the kernel picks.
+class DaemonProcess {
+ public:
+  // Starts it; `flags` must name the model, and may name other addresses.
+  explicit DaemonProcess(std::vector<std::string> flags);
+  // Kills it if it still runs.
+  ~DaemonProcess();
+  DaemonProcess(const DaemonProcess&) = delete;
+
+  // False, with what it said on standard error, when it ended or took longer.
+  [[nodiscard]] bool WaitUntilServing(absl::Duration timeout = absl::Seconds(120));
+  // As soon as the listeners are open, which is before the model is loaded.
+  [[nodiscard]] bool WaitUntilListening(absl::Duration timeout = absl::Seconds(120));
+
+  const std::string& grpc() const { return grpc_; }  // host:port
+  const std::string& http() const { return http_; }
+  const std::string& ports_file() const { return ports_file_; }
+  std::shared_ptr<::grpc::Channel> Channel() const;
+
+  void Signal(int signal) const;
+  // The exit status, or 128 + the signal that ended it; -1 when it still runs after `timeout`.
+  int Wait(absl::Duration timeout = absl::Seconds(60));
+
+  std::string Out() const;
+  std::string Err() const;
+
+  // {status, body}; status 0 when nobody answers.
+  std::pair<int, std::string> Get(const std::string& path) const;
+  // Every sample of /metrics: "name{label="value"}" -> value.
+  std::map<std::string, double> Metrics() const;
+
+ private:
+  bool Reap();
+
+  std::string folder_, ports_file_, grpc_, http_;
+  pid_t pid_ = -1;
+  int status_ = -1;  // once it has ended
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_TESTS_SUPPORT_DAEMON_PROCESS_H_
