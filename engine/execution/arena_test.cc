@@ -50,8 +50,12 @@ TEST(ArenaTest, RandomBlocksNeverOverlapAndAllComesBack) {
       }
       EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % Arena::kAlignment, 0u);
       auto next = blocks.lower_bound(block);
-      if (next != blocks.end()) EXPECT_LE(block + bytes, next->first);
-      if (next != blocks.begin()) EXPECT_LE(std::prev(next)->first + std::prev(next)->second, block);
+      if (next != blocks.end()) {
+        EXPECT_LE(block + bytes, next->first);
+      }
+      if (next != blocks.begin()) {
+        EXPECT_LE(std::prev(next)->first + std::prev(next)->second, block);
+      }
       std::memset(block, i, bytes);
       blocks[block] = bytes;
     } else {

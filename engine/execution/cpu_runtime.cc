@@ -19,7 +19,11 @@ class CpuRuntime final : public DeviceRuntime {
   const std::string& name() const override { return name_; }
   at::Device device() const override { return at::kCPU; }
   std::unique_ptr<Ops> MakeOps() override { return reference_ops_ ? MakeReferenceOps() : MakeCpuOps(); }
-  void EnterThread(int threads) override { at::set_num_threads(threads); }
+  void EnterThread(int threads) override {
+    // The first question sets a new thread to what any thread has set last; only after it is our number this thread's own.
+    at::get_num_threads();
+    at::set_num_threads(threads);
+  }
 
   void PushOwner(MemoryOwner owner) override { PushMemoryTag(account_.get(), owner); }
   void PopOwner() override { PopMemoryTag(); }

@@ -2,11 +2,13 @@
 
 #include <thread>
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 
+#include "absl/synchronization/notification.h"
 #include "engine/execution/cpu_runtime.h"
 
 namespace causeway {
@@ -115,6 +117,23 @@ TEST(DeviceMemoryTest, ThreadsCountExactly) {
   for (std::thread& thread : threads) thread.join();
   const DeviceMemory memory = runtime->memory();
   EXPECT_EQ(memory.weights + memory.kv_cache + memory.activations + memory.workspace, 0);
+}
+
+TEST(CpuRuntimeTest, EachThreadKeepsItsOwnNumberOfThreads) {
+  auto runtime = MakeCpuRuntime("cpu", 0, false);
+  absl::Notification entered, disturbed;
+  int seen = 0;
+  std::thread worker([&] {
+    runtime->EnterThread(3);
+    entered.Notify();
+    disturbed.WaitForNotification();
+    seen = at::get_num_threads();  // the thread's first use
+  });
+  entered.WaitForNotification();
+  std::thread([&] { runtime->EnterThread(1); }).join();
+  disturbed.Notify();
+  worker.join();
+  EXPECT_EQ(seen, 3);
 }
 
 }  // namespace

@@ -22,8 +22,8 @@ StepPlan WorstStep(const Plan& plan) {
     const int64_t count = 1 + std::min(extra, length_max - 1);
     extra -= count - 1;
     sequence.tokens.assign(count, 0);
-    // The last is at the end of the longest context; the others' few tokens show the shapes.
-    sequence.context = i + 1 == sequences ? length_max - count : std::min(length_max - count, kBlockTokens);
+    const bool longest = i + 1 == sequences && count == 1;
+    sequence.context = longest ? length_max - 1 : std::min(length_max - count, kBlockTokens);
     const int64_t blocks = (sequence.context + count + kBlockTokens - 1) / kBlockTokens;
     for (int64_t b = 0; b < blocks; ++b) sequence.block_table.push_back(next_block++ % plan.kv_blocks);
     sequence.sample = true;
