@@ -44,39 +44,46 @@ absl::Status NoWeights(const std::string& folder) {
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
     const std::string extension = entry.path().extension().string();
-    if (extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt" || extension == ".pkl") pickles.push_back(name);
+    if (extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt" ||
+        extension == ".pkl")
+      pickles.push_back(name);
     if (extension == ".safetensors" || extension == ".gguf") others.push_back(name);
   }
   std::sort(pickles.begin(), pickles.end());
   std::sort(others.begin(), others.end());
   std::string message = absl::StrCat(folder, " has neither ", kSingleFile, " nor ", kIndexFile);
-  if (!others.empty()) absl::StrAppend(&message, "; it holds ", Listed(others), ", which are not read under these names");
+  if (!others.empty())
+    absl::StrAppend(&message, "; it holds ", Listed(others), ", which are not read under these names");
   if (!pickles.empty()) {
-    absl::StrAppend(&message, "; its pickle files (", Listed(pickles), ") are refused, since loading one can run any code inside it: ",
+    absl::StrAppend(&message, "; its pickle files (", Listed(pickles),
+                    ") are refused, since loading one can run any code inside it: ",
                     "convert them with transformers, model.save_pretrained(folder), which writes safetensors");
   }
   return absl::NotFoundError(message);
 }
 
 absl::Status CheckShardName(const std::string& index, const std::string& name) {
-  const bool plain = !name.empty() && name.size() <= 255 && name[0] != '.' && name.find_first_of("/\\") == std::string::npos &&
+  const bool plain = !name.empty() && name.size() <= 255 && name[0] != '.' &&
+                     name.find_first_of("/\\") == std::string::npos &&
                      std::all_of(name.begin(), name.end(), [](unsigned char c) { return c >= 0x20 && c != 0x7f; });
   if (plain && absl::EndsWith(name, ".safetensors")) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(index, ": weight_map names the file \"", Printable(name),
-                                                 "\"; expected a .safetensors file in the same folder, without any path"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(index, ": weight_map names the file \"", Printable(name),
+                   "\"; expected a .safetensors file in the same folder, without any path"));
 }
 
 // Tensor name -> shard's file name.
 absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Json index, ReadJsonFile(path, kIndexBytesMax));
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": weight_map is missing; expected an object of tensor names and files"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": weight_map is missing; expected an object of tensor names and files"));
   }
   std::map<std::string, std::string> shard_of;
   for (const auto& [tensor, file] : index["weight_map"].items()) {
     if (!file.is_string()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": weight_map: ", Printable(tensor),
-                                                     ": expected a file name, found ", JsonKind(file)));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": weight_map: ", Printable(tensor), ": expected a file name, found ", JsonKind(file)));
     }
     CAUSEWAY_RETURN_IF_ERROR(CheckShardName(path, file.get_ref<const std::string&>()));
     shard_of[tensor] = file.get<std::string>();
@@ -86,12 +93,14 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& 
 
 absl::StatusOr<Json> ReadObject(const std::string& path) {
   CAUSEWAY_ASSIGN_OR_RETURN(Json json, ReadJsonFile(path, kConfigBytesMax));
-  if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(path, ": expected an object, found ", JsonKind(json)));
+  if (!json.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(path, ": expected an object, found ", JsonKind(json)));
   return json;
 }
 
 // Both directions: what the index promises is in its shard, and what the shards hold is in the index.
-absl::Status CheckIndex(const std::string& path, const std::map<std::string, std::string>& shard_of, const Checkpoint& checkpoint) {
+absl::Status CheckIndex(const std::string& path, const std::map<std::string, std::string>& shard_of,
+                        const Checkpoint& checkpoint) {
   std::vector<std::string> wrong;
   for (const auto& [name, shard] : shard_of) {
     const auto tensor = checkpoint.tensors().find(name);
@@ -99,12 +108,14 @@ absl::Status CheckIndex(const std::string& path, const std::map<std::string, std
     if (tensor == checkpoint.tensors().end()) {
       wrong.push_back(absl::StrCat(shown, " is not in ", shard));
     } else if (fs::path(checkpoint.files()[tensor->second.file]).filename() != shard) {
-      wrong.push_back(absl::StrCat(shown, " is not in ", shard, " but in ", fs::path(checkpoint.files()[tensor->second.file]).filename().string()));
+      wrong.push_back(absl::StrCat(shown, " is not in ", shard, " but in ",
+                                   fs::path(checkpoint.files()[tensor->second.file]).filename().string()));
     }
   }
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     if (shard_of.count(name) == 0) {
-      wrong.push_back(absl::StrCat(name, " is in ", fs::path(checkpoint.files()[tensor.file]).filename().string(), " but not in weight_map"));
+      wrong.push_back(absl::StrCat(name, " is in ", fs::path(checkpoint.files()[tensor.file]).filename().string(),
+                                   " but not in weight_map"));
     }
   }
   if (wrong.empty()) return absl::OkStatus();
@@ -118,8 +129,11 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   if (!fs::is_directory(folder, error)) return absl::NotFoundError(absl::StrCat("no folder at ", folder));
   auto checkpoint = std::unique_ptr<Checkpoint>(new Checkpoint);  // the constructor is private
   checkpoint->folder_ = folder;
-  const auto in_folder = [&folder](absl::string_view name) { return (fs::path(folder) / std::string(name)).string(); };
-  if (!Exists(in_folder("config.json"))) return absl::NotFoundError(absl::StrCat(folder, " has no config.json; is it a model's folder?"));
+  const auto in_folder = [&folder](absl::string_view name) {
+    return (fs::path(folder) / std::string(name)).string();
+  };
+  if (!Exists(in_folder("config.json")))
+    return absl::NotFoundError(absl::StrCat(folder, " has no config.json; is it a model's folder?"));
   CAUSEWAY_ASSIGN_OR_RETURN(checkpoint->config_, ReadObject(in_folder("config.json")));
   checkpoint->generation_config_ = Json::object();
   if (Exists(in_folder("generation_config.json"))) {
@@ -137,15 +151,17 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   std::set<std::string> shards;
   for (const auto& [tensor, shard] : shard_of) shards.insert(shard);
   if (shards.size() > kShardsMax) {
-    return absl::InvalidArgumentError(absl::StrCat(index, " names ", shards.size(), " files; at most ", kShardsMax, " are read"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(index, " names ", shards.size(), " files; at most ", kShardsMax, " are read"));
   }
   std::vector<std::string> missing;
   for (const std::string& shard : shards) {
     if (!Exists(in_folder(shard))) missing.push_back(shard);
   }
   if (!missing.empty()) {
-    return absl::NotFoundError(absl::StrCat(folder, ": ", missing.size(), " of ", shards.size(), " files of ", kIndexFile,
-                                            " are missing: ", Listed(missing), "; is the download complete?"));
+    return absl::NotFoundError(absl::StrCat(folder, ": ", missing.size(), " of ", shards.size(), " files of ",
+                                            kIndexFile, " are missing: ", Listed(missing),
+                                            "; is the download complete?"));
   }
   for (const std::string& shard : shards) CAUSEWAY_RETURN_IF_ERROR(checkpoint->AddFile(shard));
   CAUSEWAY_RETURN_IF_ERROR(CheckIndex(index, shard_of, *checkpoint));
@@ -166,7 +182,8 @@ absl::Status Checkpoint::AddFile(const std::string& name) {
     std::string key = tensor.name;
     const auto [place, is_new] = tensors_.try_emplace(std::move(key), std::move(tensor));
     if (!is_new) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": tensor ", place->first, " is also in ", files_[place->second.file]));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": tensor ", place->first, " is also in ", files_[place->second.file]));
     }
   }
   files_.push_back(path);
@@ -176,8 +193,8 @@ absl::Status Checkpoint::AddFile(const std::string& name) {
 
 absl::Status Checkpoint::Read(const TensorInfo& tensor, uint64_t offset, absl::Span<char> destination) const {
   if (offset > tensor.bytes || destination.size() > tensor.bytes - offset) {
-    return absl::OutOfRangeError(absl::StrCat("tensor ", tensor.name, " has ", tensor.bytes, " bytes; asked for ", destination.size(),
-                                              " from byte ", offset));
+    return absl::OutOfRangeError(absl::StrCat("tensor ", tensor.name, " has ", tensor.bytes, " bytes; asked for ",
+                                              destination.size(), " from byte ", offset));
   }
   return ReadExactly(open_files_[tensor.file].descriptor(), tensor.offset + offset, destination,
                      absl::StrCat(files_[tensor.file], ": tensor ", tensor.name));

@@ -30,9 +30,9 @@ struct TensorInfo {
 // Immutable after Open; thread-safe. Files stay open as long as the object lives.
 class Checkpoint {
  public:
-  // model.safetensors, or else the shards that model.safetensors.index.json names.
-  // NotFound: no folder, no config.json, no safetensors (pickle files are refused by name), missing shards (all listed).
-  // InvalidArgument: a file breaks the format, or index and shards disagree; the message names file and tensor.
+  // model.safetensors, or else the shards that model.safetensors.index.json names. NotFound: no folder, no
+  // config.json, no safetensors (pickle files are refused by name), missing shards (all listed). InvalidArgument: a
+  // file breaks the format, or index and shards disagree; the message names file and tensor.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder);
 
   const std::string& folder() const { return folder_; }
@@ -43,8 +43,8 @@ class Checkpoint {
   const std::vector<std::string>& files() const { return files_; }
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
 
-  // Reads bytes [offset, offset + destination.size()) of the tensor; OutOfRange beyond its end. DataLoss when the file has
-  // become shorter than its header said, or cannot be read. Any number of threads may read at once.
+  // Reads bytes [offset, offset + destination.size()) of the tensor; OutOfRange beyond its end. DataLoss when the
+  // file has become shorter than its header said, or cannot be read. Any number of threads may read at once.
   absl::Status Read(const TensorInfo& tensor, uint64_t offset, absl::Span<char> destination) const;
 
  private:

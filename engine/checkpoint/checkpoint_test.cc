@@ -28,7 +28,8 @@ class CheckpointTest : public ::testing::Test {
   void WriteSharded(const std::string& weight_map) {
     folder_.Write("model-1.safetensors", SafetensorsFile({{"a", "U8", {3}, "abc"}}));
     folder_.Write("model-2.safetensors", SafetensorsFile({{"b", "U8", {2}, "de"}, {"c", "U8", {1}, "f"}}));
-    folder_.Write("model.safetensors.index.json", R"({"metadata": {"total_size": 6}, "weight_map": )" + weight_map + "}");
+    folder_.Write("model.safetensors.index.json",
+                  R"({"metadata": {"total_size": 6}, "weight_map": )" + weight_map + "}");
   }
   TestFolder folder_;
 };
@@ -46,8 +47,10 @@ TEST_F(CheckpointTest, OpensASingleFileAndReadsPartsOfTensors) {
   std::string part(5, '\0');
   ASSERT_TRUE((*checkpoint)->Read(b, 2, absl::MakeSpan(&part[0], part.size())).ok());
   EXPECT_EQ(part, "ghijk");
-  EXPECT_THAT(Message((*checkpoint)->Read(b, 4, absl::MakeSpan(&part[0], part.size()))), HasSubstr("tensor b has 8 bytes; asked for 5 from byte 4"));
-  EXPECT_EQ((*checkpoint)->Read(b, ~uint64_t{0}, absl::MakeSpan(&part[0], part.size())).code(), absl::StatusCode::kOutOfRange);
+  EXPECT_THAT(Message((*checkpoint)->Read(b, 4, absl::MakeSpan(&part[0], part.size()))),
+              HasSubstr("tensor b has 8 bytes; asked for 5 from byte 4"));
+  EXPECT_EQ((*checkpoint)->Read(b, ~uint64_t{0}, absl::MakeSpan(&part[0], part.size())).code(),
+            absl::StatusCode::kOutOfRange);
 }
 
 TEST_F(CheckpointTest, NothingIsReadBeforeItIsAskedFor) {
@@ -56,12 +59,14 @@ TEST_F(CheckpointTest, NothingIsReadBeforeItIsAskedFor) {
   auto checkpoint = Checkpoint::Open(folder_.path());
   ASSERT_TRUE(checkpoint.ok());
   EXPECT_TRUE((*checkpoint)->generation_config().empty());
-  std::filesystem::resize_file(folder_ / "model.safetensors", std::filesystem::file_size(folder_ / "model.safetensors") - 2);
+  std::filesystem::resize_file(folder_ / "model.safetensors",
+                               std::filesystem::file_size(folder_ / "model.safetensors") - 2);
   std::string data(4, '\0');
   EXPECT_TRUE((*checkpoint)->Read((*checkpoint)->tensors().at("a"), 0, absl::MakeSpan(&data[0], 4)).ok());
   const absl::Status lost = (*checkpoint)->Read((*checkpoint)->tensors().at("late"), 0, absl::MakeSpan(&data[0], 4));
   EXPECT_EQ(lost.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(Message(lost), AllOf(HasSubstr("model.safetensors"), HasSubstr("tensor late"), HasSubstr("2 more bytes")));
+  EXPECT_THAT(Message(lost),
+              AllOf(HasSubstr("model.safetensors"), HasSubstr("tensor late"), HasSubstr("2 more bytes")));
 }
 
 TEST_F(CheckpointTest, ReadsShardsFromManyThreads) {
@@ -98,13 +103,15 @@ TEST_F(CheckpointTest, AllMissingShardsAreListedAtOnce) {
   WriteSharded(R"({"a": "model-1.safetensors", "b": "model-3.safetensors", "c": "model-4.safetensors"})");
   const absl::Status status = Error();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(Message(status), AllOf(HasSubstr("2 of 3 files"), HasSubstr("model-3.safetensors, model-4.safetensors"), Not(HasSubstr("model-1"))));
+  EXPECT_THAT(Message(status), AllOf(HasSubstr("2 of 3 files"), HasSubstr("model-3.safetensors, model-4.safetensors"),
+                                     Not(HasSubstr("model-1"))));
 }
 
 TEST_F(CheckpointTest, IndexAndShardsMustAgreeBothWays) {
   WriteSharded(R"({"a": "model-2.safetensors", "b": "model-2.safetensors", "d": "model-1.safetensors"})");
   EXPECT_THAT(Message(Error()), AllOf(HasSubstr("a is not in model-2.safetensors but in model-1.safetensors"),
-                                      HasSubstr("d is not in model-1.safetensors"), HasSubstr("c is in model-2.safetensors but not in weight_map")));
+                                      HasSubstr("d is not in model-1.safetensors"),
+                                      HasSubstr("c is in model-2.safetensors but not in weight_map")));
 }
 
 TEST_F(CheckpointTest, ATensorInTwoShardsIsRefused) {
@@ -114,8 +121,8 @@ TEST_F(CheckpointTest, ATensorInTwoShardsIsRefused) {
 }
 
 TEST_F(CheckpointTest, NoShardLeavesTheFolder) {
-  for (const std::string name : {"../x.safetensors", "/etc/x.safetensors", "a/x.safetensors", "..", "", ".safetensors", "a\\\\x.safetensors",
-                                 "x\\u0000.safetensors", "pytorch_model.bin"}) {
+  for (const std::string name : {"../x.safetensors", "/etc/x.safetensors", "a/x.safetensors", "..", "",
+                                 ".safetensors", "a\\\\x.safetensors", "x\\u0000.safetensors", "pytorch_model.bin"}) {
     WriteSharded(R"({"a": ")" + name + R"("})");
     EXPECT_THAT(Message(Error()), HasSubstr("expected a .safetensors file in the same folder")) << name;
   }
@@ -135,7 +142,8 @@ TEST_F(CheckpointTest, PickleFilesAreRefusedWithAdvice) {
   folder_.Write("consolidated.00.pth", "x");
   const absl::Status status = Error();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(Message(status), AllOf(HasSubstr("consolidated.00.pth, pytorch_model.bin"), HasSubstr("refused"), HasSubstr("save_pretrained")));
+  EXPECT_THAT(Message(status), AllOf(HasSubstr("consolidated.00.pth, pytorch_model.bin"), HasSubstr("refused"),
+                                     HasSubstr("save_pretrained")));
 }
 
 TEST_F(CheckpointTest, OtherFoldersAreNamed) {

@@ -58,7 +58,8 @@ absl::Status ReadExactly(int descriptor, uint64_t offset, absl::Span<char> desti
       done += static_cast<size_t>(got);
     } else if (got == 0) {
       return absl::DataLossError(absl::StrCat(what, ": the file ends at byte ", offset + done, ", expected ",
-                                              destination.size() - done, " more bytes; it has become shorter since it was opened"));
+                                              destination.size() - done,
+                                              " more bytes; it has become shorter since it was opened"));
     } else if (errno != EINTR) {
       return absl::DataLossError(absl::StrCat(what, ": reading ", wanted, " bytes at byte ", offset + done,
                                               " failed: ", std::strerror(errno)));
@@ -70,7 +71,8 @@ absl::Status ReadExactly(int descriptor, uint64_t offset, absl::Span<char> desti
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t bytes_max) {
   CAUSEWAY_ASSIGN_OR_RETURN(File file, File::Open(path));
   if (file.bytes() > bytes_max) {
-    return absl::ResourceExhaustedError(absl::StrCat(path, " has ", file.bytes(), " bytes; at most ", bytes_max, " are read"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(path, " has ", file.bytes(), " bytes; at most ", bytes_max, " are read"));
   }
   std::string text(file.bytes(), '\0');
   CAUSEWAY_RETURN_IF_ERROR(ReadExactly(file.descriptor(), 0, absl::MakeSpan(&text[0], text.size()), path));

@@ -17,7 +17,8 @@ namespace causeway {
 // An open file descriptor, closed at the end.
 class File {
  public:
-  // NotFound: nothing there. InvalidArgument: not a regular file (symbolic links are followed). Other errors as errno says.
+  // NotFound: nothing there. InvalidArgument: not a regular file (symbolic links are followed). Other errors as errno
+  // says.
   static absl::StatusOr<File> Open(const std::string& path);
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
@@ -35,8 +36,8 @@ class File {
 // pread(2), or what a test puts in its place.
 using PreadFunction = ssize_t (*)(int descriptor, void* destination, size_t bytes, off_t offset);
 
-// Fills `destination` from the file's byte `offset` on, through interrupted and short reads. DataLoss when the file ends
-// before that or the device fails; `what` begins the message.
+// Fills `destination` from the file's byte `offset` on, through interrupted and short reads. DataLoss when the file
+// ends before that or the device fails; `what` begins the message.
 absl::Status ReadExactly(int descriptor, uint64_t offset, absl::Span<char> destination, absl::string_view what,
                          PreadFunction read = nullptr);
 

@@ -64,9 +64,11 @@ TEST_F(ReadExactlyTest, GoesOnAfterShortAndInterruptedReads) {
 TEST_F(ReadExactlyTest, AFileThatEndsEarlyIsDataLoss) {
   faults_ = {{4}, {0}};
   std::string bytes(10, '\0');
-  const absl::Status status = ReadExactly(0, 100, absl::MakeSpan(&bytes[0], bytes.size()), "a.safetensors: tensor x", FaultyPread);
+  const absl::Status status =
+      ReadExactly(0, 100, absl::MakeSpan(&bytes[0], bytes.size()), "a.safetensors: tensor x", FaultyPread);
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(Message(status), AllOf(HasSubstr("a.safetensors: tensor x"), HasSubstr("ends at byte 104"), HasSubstr("expected 6 more bytes")));
+  EXPECT_THAT(Message(status), AllOf(HasSubstr("a.safetensors: tensor x"), HasSubstr("ends at byte 104"),
+                                     HasSubstr("expected 6 more bytes")));
 }
 
 TEST_F(ReadExactlyTest, AFailingDeviceIsDataLoss) {

@@ -29,7 +29,8 @@ std::string Environment(const char* name) {
   const char* value = std::getenv(name);
   if (value == nullptr) return "";
   const char* home = std::getenv("HOME");
-  if (value[0] == '~' && (value[1] == '/' || value[1] == '\0') && home != nullptr) return absl::StrCat(home, value + 1);
+  if (value[0] == '~' && (value[1] == '/' || value[1] == '\0') && home != nullptr)
+    return absl::StrCat(home, value + 1);
   return value;
 }
 
@@ -56,12 +57,14 @@ std::string HubCacheFolder() {
     if (std::string folder = Environment(name); !folder.empty()) return folder;
   }
   if (std::string home = Environment("HF_HOME"); !home.empty()) return absl::StrCat(home, "/hub");
-  if (std::string cache = Environment("XDG_CACHE_HOME"); !cache.empty()) return absl::StrCat(cache, "/huggingface/hub");
+  if (std::string cache = Environment("XDG_CACHE_HOME"); !cache.empty())
+    return absl::StrCat(cache, "/huggingface/hub");
   return absl::StrCat(Environment("HOME"), "/.cache/huggingface/hub");
 }
 
 absl::StatusOr<std::string> ResolveModel(const std::string& model) {
-  if (model.empty()) return absl::InvalidArgumentError("no model given; expected a folder, or a name such as org/name");
+  if (model.empty())
+    return absl::InvalidArgumentError("no model given; expected a folder, or a name such as org/name");
   if (IsFolder(model)) return model;
 
   const std::vector<std::string> name_and_revision = absl::StrSplit(model, absl::MaxSplits('@', 1));
@@ -69,11 +72,13 @@ absl::StatusOr<std::string> ResolveModel(const std::string& model) {
   const std::string revision = name_and_revision.size() == 2 ? name_and_revision[1] : "main";
   const std::vector<std::string> parts = absl::StrSplit(name, '/');
   if (parts.size() > 2 || !ArePlain(parts)) {
-    return absl::NotFoundError(absl::StrCat("no folder at ", model, "; it does not read as a model's name (org/name) either"));
+    return absl::NotFoundError(
+        absl::StrCat("no folder at ", model, "; it does not read as a model's name (org/name) either"));
   }
   // Revisions may have parts (refs/pr/1), names may not.
   if (!ArePlain(absl::StrSplit(revision, '/'))) {
-    return absl::InvalidArgumentError(absl::StrCat("the revision \"", revision, "\" of ", name, " is not a branch, tag or commit name"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the revision \"", revision, "\" of ", name, " is not a branch, tag or commit name"));
   }
 
   const std::string cache = HubCacheFolder();
@@ -81,7 +86,8 @@ absl::StatusOr<std::string> ResolveModel(const std::string& model) {
   std::string command = absl::StrCat("hf download ", name);
   if (revision != "main") absl::StrAppend(&command, " --revision ", revision);
   if (!IsFolder(repository)) {
-    return absl::NotFoundError(absl::StrCat("no folder at ", model, ", and no model of that name in the Hugging Face cache at ", cache,
+    return absl::NotFoundError(absl::StrCat("no folder at ", model,
+                                            ", and no model of that name in the Hugging Face cache at ", cache,
                                             " (nothing is downloaded at start); get it with: ", command));
   }
   std::string commit = revision;
@@ -90,10 +96,12 @@ absl::StatusOr<std::string> ResolveModel(const std::string& model) {
   const std::string snapshot = absl::StrCat(repository, "/snapshots/", commit);
   std::error_code error;
   if (!IsPlain(commit) || !IsFolder(snapshot)) {
-    return absl::NotFoundError(absl::StrCat(repository, " has no snapshot of revision ", revision, "; get it with: ", command));
+    return absl::NotFoundError(
+        absl::StrCat(repository, " has no snapshot of revision ", revision, "; get it with: ", command));
   }
   if (!fs::exists(absl::StrCat(snapshot, "/config.json"), error)) {
-    return absl::NotFoundError(absl::StrCat(snapshot, " has no config.json: the download is not complete; finish it with: ", command));
+    return absl::NotFoundError(
+        absl::StrCat(snapshot, " has no config.json: the download is not complete; finish it with: ", command));
   }
   return snapshot;
 }

@@ -30,7 +30,8 @@ class HubTest : public ::testing::Test {
     Set("HF_HUB_CACHE", folder_.path());
   }
   ~HubTest() override {
-    for (const auto& [name, value] : before_) value ? ::setenv(name.c_str(), value->c_str(), 1) : ::unsetenv(name.c_str());
+    for (const auto& [name, value] : before_)
+      value ? ::setenv(name.c_str(), value->c_str(), 1) : ::unsetenv(name.c_str());
   }
   void Set(const char* name, const std::string& value) { ::setenv(name, value.c_str(), 1); }
 
@@ -52,7 +53,8 @@ TEST_F(HubTest, FindsMainBranchesAndCommits) {
   EXPECT_EQ(*ResolveModel("org/name@refs/pr/1"), folder_ / "models--org--name/snapshots/def456");
   EXPECT_EQ(*ResolveModel("org/name@def456"), folder_ / "models--org--name/snapshots/def456");
   EXPECT_EQ(*ResolveModel("gpt2"), folder_ / "models--gpt2/snapshots/0");
-  EXPECT_THAT(Message(ResolveModel("org/name@v2").status()), AllOf(HasSubstr("no snapshot of revision v2"), HasSubstr("hf download org/name --revision v2")));
+  EXPECT_THAT(Message(ResolveModel("org/name@v2").status()),
+              AllOf(HasSubstr("no snapshot of revision v2"), HasSubstr("hf download org/name --revision v2")));
 }
 
 TEST_F(HubTest, AnAbsentModelGivesTheCommand) {
@@ -63,9 +65,11 @@ TEST_F(HubTest, AnAbsentModelGivesTheCommand) {
 
 TEST_F(HubTest, AnIncompleteDownloadGivesTheCommand) {
   folder_.Write("models--org--name/refs/main", "abc");
-  EXPECT_THAT(Message(ResolveModel("org/name").status()), AllOf(HasSubstr("no snapshot"), HasSubstr("hf download org/name")));
+  EXPECT_THAT(Message(ResolveModel("org/name").status()),
+              AllOf(HasSubstr("no snapshot"), HasSubstr("hf download org/name")));
   folder_.Write("models--org--name/snapshots/abc/tokenizer.json", "{}");
-  EXPECT_THAT(Message(ResolveModel("org/name").status()), AllOf(HasSubstr("not complete"), HasSubstr("hf download org/name")));
+  EXPECT_THAT(Message(ResolveModel("org/name").status()),
+              AllOf(HasSubstr("not complete"), HasSubstr("hf download org/name")));
 }
 
 TEST_F(HubTest, NamesNeverLeaveTheCache) {

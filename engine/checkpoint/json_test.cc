@@ -16,7 +16,8 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 TEST(JsonTest, BuildsTheSameTreeAsTheLibrary) {
-  const std::string text = R"( {"a": [1, -2, 3.5, "x\u00e9", null, true, {"b": {}}], "c": {"d": [[], [0]]}, "e": 18446744073709551615} )";
+  const std::string text =
+      R"( {"a": [1, -2, 3.5, "x\u00e9", null, true, {"b": {}}], "c": {"d": [[], [0]]}, "e": 18446744073709551615} )";
   const auto ours = ParseJson(text, "t");
   ASSERT_TRUE(ours.ok()) << ours.status();
   EXPECT_EQ(*ours, Json::parse(text));
@@ -24,8 +25,10 @@ TEST(JsonTest, BuildsTheSameTreeAsTheLibrary) {
 }
 
 TEST(JsonTest, RefusesEqualKeysAtAnyDepth) {
-  EXPECT_THAT(Message(ParseJson(R"({"a": 1, "a": 1})", "config.json").status()), AllOf(HasSubstr("config.json"), HasSubstr("\"a\" appears twice")));
-  EXPECT_THAT(Message(ParseJson(R"([{"x": {"b": 1, "c": 2, "b": 3}}])", "t").status()), HasSubstr("\"b\" appears twice"));
+  EXPECT_THAT(Message(ParseJson(R"({"a": 1, "a": 1})", "config.json").status()),
+              AllOf(HasSubstr("config.json"), HasSubstr("\"a\" appears twice")));
+  EXPECT_THAT(Message(ParseJson(R"([{"x": {"b": 1, "c": 2, "b": 3}}])", "t").status()),
+              HasSubstr("\"b\" appears twice"));
   // The same key once escaped.
   EXPECT_THAT(Message(ParseJson(R"({"a": 1, "\u0061": 1})", "t").status()), HasSubstr("appears twice"));
   EXPECT_TRUE(ParseJson(R"({"a": {"a": 1}, "b": {"a": 1}})", "t").ok());
@@ -46,7 +49,8 @@ TEST(JsonTest, BoundsTheNumberOfValues) {
 }
 
 TEST(JsonTest, SaysWhereTheSyntaxBreaks) {
-  EXPECT_THAT(Message(ParseJson("{\"a\": }", "config.json").status()), AllOf(HasSubstr("config.json: not valid JSON at byte 7"), HasSubstr("syntax error")));
+  EXPECT_THAT(Message(ParseJson("{\"a\": }", "config.json").status()),
+              AllOf(HasSubstr("config.json: not valid JSON at byte 7"), HasSubstr("syntax error")));
   EXPECT_FALSE(ParseJson("", "t").ok());
   EXPECT_FALSE(ParseJson("{} {}", "t").ok());
   EXPECT_FALSE(ParseJson("{\"a\": 1,}", "t").ok());
@@ -58,7 +62,8 @@ TEST(JsonTest, SaysWhereTheSyntaxBreaks) {
 }
 
 TEST(JsonTest, EveryPrefixAndEveryFlippedByteEitherParsesOrIsRefused) {
-  const std::string text = R"({"weight_map": {"a.b": "x.safetensors"}, "n": [1, 2.5e3, -7, true, null, "\ud83d\ude00"]})";
+  const std::string text =
+      R"({"weight_map": {"a.b": "x.safetensors"}, "n": [1, 2.5e3, -7, true, null, "\ud83d\ude00"]})";
   for (size_t n = 0; n < text.size(); ++n) {
     EXPECT_FALSE(ParseJson(text.substr(0, n), "t").ok()) << n;
     for (int flip : {1, 2, 4, 8, 16, 32, 64, 128}) {

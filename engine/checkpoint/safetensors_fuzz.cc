@@ -1,7 +1,8 @@
 // libFuzzer target for the safetensors header and the JSON beneath it; scripts/fuzz.sh builds and runs it.
 //
-// Input: one byte of mode, eight of the data's length, then the header's JSON. Mode's lowest bit set: the length prefix is
-// right, so that the fuzzer's work goes into the JSON; clear: the JSON stands for the whole file, prefix included.
+// Input: one byte of mode, eight of the data's length, then the header's JSON. Mode's lowest bit set: the length
+// prefix is right, so that the fuzzer's work goes into the JSON; clear: the JSON stands for the whole file, prefix
+// included.
 #include <cstdint>
 #include <cstdlib>
 #include <set>

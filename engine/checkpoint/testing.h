@@ -56,7 +56,9 @@ inline std::string SafetensorsFile(const std::vector<TestTensor>& tensors) {
   Json header = Json::object();
   std::string data;
   for (const TestTensor& tensor : tensors) {
-    header[tensor.name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {data.size(), data.size() + tensor.data.size()}}};
+    header[tensor.name] = {{"dtype", tensor.dtype},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {data.size(), data.size() + tensor.data.size()}}};
     data += tensor.data;
   }
   const std::string text = header.dump();
