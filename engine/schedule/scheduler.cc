@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
@@ -53,7 +54,6 @@ class Scheduler::Impl {
     struct Row {
       uint64_t sequence;
       bool sample;
-      size_t written_end;  // its written blocks end here, and begin where the row's before it end
     };
     struct Written {
       int32_t block;
@@ -170,7 +170,7 @@ Scheduler::Impl::InFlight Scheduler::Impl::Remember(const StepPlan& plan) const 
     for (size_t i = s.context / kBlockTokens; i < s.block_table.size(); ++i) {
       step.written.push_back({s.block_table[i], table_.pool().allocation(s.block_table[i])});
     }
-    step.rows.push_back({s.sequence, s.sample, step.written.size()});
+    step.rows.push_back({s.sequence, s.sample});
   }
   return step;
 }
@@ -212,39 +212,24 @@ SequenceEvent Scheduler::Impl::Take(Sequence& s, const SampledToken& token) {
   return event;
 }
 
-// What the failed step was to write is garbage, and so is what later steps compute from it: the later rows of its sequences,
-// and rows of sequences that found its blocks by their prefix. All of that is forgotten, and those that hold it end.
+// What the failed step was to write is garbage. It is forgotten, and its sequences end, as do those that found such a block by
+// its prefix. What later steps compute from garbage needs no search: a block filled by them before this result was registered
+// behind the garbage in the chain of prefixes, so it is found no more either, and who holds it holds the garbage too.
 std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const absl::Status& status) {
   BlockPool& pool = table_.pool();
-  absl::flat_hash_set<int32_t> garbage;  // blocks; those given to someone else since then are not
-  absl::flat_hash_set<uint64_t> tainted;
-  const auto holds_garbage = [&](const Sequence& s) {
-    return std::any_of(s.table.begin(), s.table.end(), [&](int32_t block) { return garbage.contains(block); });
-  };
-  const auto walk = [&](const InFlight& step, bool all) {
-    size_t begin = 0;
-    for (const InFlight::Row& row : step.rows) {
-      const Sequence* s = table_.Find(row.sequence);
-      // Of an ended sequence the table is not known any more: better forget too much.
-      if (all || s == nullptr || tainted.contains(row.sequence) || holds_garbage(*s)) {
-        tainted.insert(row.sequence);
-        for (size_t i = begin; i < row.written_end; ++i) {
-          const InFlight::Written& w = step.written[i];
-          if (pool.allocation(w.block) == w.allocation) garbage.insert(w.block);
-        }
-      }
-      begin = row.written_end;
-    }
-  };
-  walk(failed, true);
-  for (const InFlight& later : in_flight_) walk(later, false);
-
-  std::vector<uint64_t> ends;
-  for (const auto& [id, s] : table_.all()) {
-    if (tainted.contains(id) || holds_garbage(*s)) ends.push_back(id);
+  absl::flat_hash_set<int32_t> garbage;
+  for (const InFlight::Written& w : failed.written) {
+    // Blocks handed out again since then get written by their new owners.
+    if (pool.allocation(w.block) == w.allocation) garbage.insert(w.block);
+  }
+  absl::btree_set<uint64_t> ends;
+  for (const InFlight::Row& row : failed.rows) {
+    if (table_.Find(row.sequence) != nullptr) ends.insert(row.sequence);
+  }
+  for (const Sequence* s : table_.running()) {
+    if (std::any_of(s->table.begin(), s->table.end(), [&](int32_t block) { return garbage.contains(block); })) ends.insert(s->id);
   }
   for (int32_t block : garbage) pool.Forget(block);
-  std::sort(ends.begin(), ends.end());
   std::vector<SequenceEvent> events;
   for (uint64_t id : ends) events.push_back(End(*table_.Find(id), FinishReason::kError, status));
   return events;

@@ -1,5 +1,6 @@
 // The cost of scheduling one step: 256 sequences running, 10,000 waiting. The goal is 50 us for Next and Apply together.
 #include <cstdint>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 #include <vector>

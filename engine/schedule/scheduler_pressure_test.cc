@@ -15,6 +15,8 @@
 namespace causeway {
 namespace {
 
+using ::testing::IsEmpty;
+
 SchedulerOptions Options(int64_t num_blocks) {
   SchedulerOptions options;
   options.num_blocks = num_blocks;
@@ -132,6 +134,30 @@ TEST(Preemption, ALargePromptIsNotStarvedBySmallOnes) {
   FAIL() << "the large prompt did not end in 400 steps, " << next << " small ones were added";
 }
 
+TEST(Preemption, RowsOfOnePreemptedWhilePlanningGoToOthers) {
+  SchedulerOptions options = Options(7);
+  options.max_num_seqs = 2;
+  options.max_num_batched_tokens = 16;
+  FakeClock clock;
+  Scheduler scheduler(options, &clock);
+  FakeDevice device(options);
+  SequenceRequest low = Request(1, 15, 100), high = Request(2, 96, 5);  // together eight blocks once `low` has grown
+  high.priority = 1;
+  std::vector<int64_t> rows;  // of `high`
+  for (const SequenceRequest& request : {low, high}) {
+    device.Add(request);
+    ASSERT_TRUE(scheduler.Add(request).ok());
+    if (request.id == 1) scheduler.Apply(device.Run(*scheduler.Next()));
+  }
+  while (scheduler.Stats().preemptions == 0) {
+    const std::optional<StepPlan> plan = scheduler.Next();
+    ASSERT_TRUE(plan.has_value());
+    rows.push_back(static_cast<int64_t>(plan->sequences.back().tokens.size()));
+    scheduler.Apply(device.Run(*plan));
+  }
+  EXPECT_EQ(rows, (std::vector<int64_t>{15, 15, 15, 15, 15, 5, 16})) << "the last step has all of its budget";
+}
+
 TEST(Preemption, ASequenceMayFillTheWholePool) {
   SchedulerOptions options = Options(3);
   FakeClock clock;
@@ -185,6 +211,24 @@ TEST(FailedStep, EndsThoseWhoDependOnItAndForgetsWhatItWrote) {
   const std::optional<StepPlan> third = scheduler.Next();
   EXPECT_EQ(third->sequences.back().sequence, 4u);
   EXPECT_EQ(third->sequences.back().context, 0) << "nothing of the failed prefix is found";
+}
+
+TEST(FailedStep, LeavesThoseAloneWhoWereGivenItsBlocksSince) {
+  SchedulerOptions options = Options(3);
+  FakeClock clock;
+  Scheduler scheduler(options, &clock);
+  FakeDevice device(options);
+  const SequenceRequest first = Request(1, 40, 20), second = Request(2, 40, 5);
+  device.Add(first);
+  device.Add(second);
+  ASSERT_TRUE(scheduler.Add(first).ok());
+  const StepResult failed = device.Run(*scheduler.Next(), /*fail=*/true);
+  ASSERT_TRUE(scheduler.Finish(1, FinishReason::kCancelled).has_value());
+  ASSERT_TRUE(scheduler.Add(second).ok());
+  const StepResult result = device.Run(*scheduler.Next());
+  EXPECT_THAT(scheduler.Apply(failed), IsEmpty());
+  EXPECT_EQ(scheduler.Apply(result).size(), 1u);
+  EXPECT_EQ(RunAll(scheduler, device).tokens.at(2).size(), 4u);
 }
 
 TEST(FailedStep, OfAPreemptedSequenceLosesItsToken) {
