@@ -289,6 +289,7 @@ TEST(PlanTest, CpuSharesItsMemory) {
   CheckPlan(spec, *plan);
   EXPECT_EQ(plan->devices[0].budget, cpu.available_bytes / 10 * 9);
   EXPECT_EQ(plan->devices[0].kv_cache, 8192 * kMiB);
+  EXPECT_THAT(PlanTable(*plan, false), HasSubstr("takes 8 GiB at most"));
   EXPECT_THAT(plan->device_map, UnorderedElementsAre(Pair("", "cpu")));
 
   cpu.available_bytes = 4096 * kMiB;  // half of what is left

@@ -84,7 +84,14 @@ std::string CapacityLine(const Plan& plan) {
                                   sequences == 1 ? "" : "s", " of ", Grouped(length), " tokens");
   const int64_t most = plan.options.max_num_seqs;
   if (most > sequences) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(tokens / most));
-  return line + ".";
+  line += ".";
+  // Where layout.cc kept the cache small on purpose.
+  const bool shared = plan.options.max_memory.empty() && most > sequences &&
+                      std::any_of(plan.devices.begin(), plan.devices.end(), [](const DevicePlan& device) {
+                        return device.device.kind == DeviceKind::kCpu && device.kv_cache > 0;
+                      });
+  if (shared) line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
+  return line;
 }
 
 }  // namespace
