@@ -45,6 +45,7 @@ class DaemonProcess {
   const std::string& ports_file() const { return ports_file_; }
   std::shared_ptr<::grpc::Channel> Channel() const;
 
+  pid_t pid() const { return pid_; }
   void Signal(int signal) const;
   // The exit status, or 128 + the signal that ended it; -1 when it still runs after `timeout`.
   int Wait(absl::Duration timeout = absl::Seconds(60));
