@@ -9,6 +9,7 @@
 
 #include "benchmark/benchmark.h"
 #include "engine/ops/cpu/cpu_ops.h"
+#include "engine/ops/cpu/huge_pages.h"
 #include "engine/ops/ops_testing.h"
 
 namespace causeway {
@@ -31,7 +32,12 @@ void Attention(benchmark::State& state, const Case& c) {
   const at::Tensor block = random.Tensor({1, c.kv_heads, kBlockTokens, c.head_dim}, at::kBFloat16);
   const int64_t layer_bytes = 2 * blocks * block.nbytes();
   for (int64_t bytes = 0; bytes < (128 << 20); bytes += layer_bytes) {
-    layers.push_back({block.repeat({blocks, 1, 1, 1}), block.repeat({blocks, 1, 1, 1})});
+    layers.emplace_back();
+    for (at::Tensor* side : {&layers.back().keys, &layers.back().values}) {
+      *side = at::empty({blocks, c.kv_heads, kBlockTokens, c.head_dim}, at::kBFloat16);
+      AskForHugePages(side->mutable_data_ptr(), side->nbytes());
+      side->copy_(block.expand_as(*side));
+    }
   }
   const at::Tensor qkv = random.Tensor({batch.positions.size(0), (c.heads + 2 * c.kv_heads) * c.head_dim}, at::kBFloat16);
   const double scale = 1 / std::sqrt(static_cast<double>(c.head_dim));

@@ -46,16 +46,29 @@ CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to
 }
 #endif
 
-// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units.
+#if defined(__AVX512F__)
+// Selects 16-bit values 0, 32, 1, 33, ... of two vectors: their first halves, interleaved.
+CAUSEWAY_INLINE __m512i InterleaveLow() {
+  const __m512i words = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  return _mm512_or_si512(words, _mm512_slli_epi32(_mm512_add_epi32(words, _mm512_set1_epi32(32)), 16));
+}
+#endif
+
+// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. The block at `ahead` is
+// prefetched on the way, row by row: a burst of prefetches would hold everything up.
 template <class T>
-CAUSEWAY_INLINE void PackKeys(const T* keys, int64_t head_dim, Word* panel, int64_t lane) {
+CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, Word* panel, int64_t lane) {
   constexpr int64_t kPerUnit = 4 / sizeof(T);
   const int64_t units = head_dim / kPerUnit;
   if (head_dim % kPerUnit == 0) {
     const Word* words = reinterpret_cast<const Word*>(keys);
     int64_t u = 0;
 #if defined(__AVX512F__)
-    for (; u + 16 <= units; u += 16) Transpose16(words + u, units, panel + u * kPanel + lane, kPanel);
+    for (; u + 16 <= units; u += 16) {
+      const Word* next = reinterpret_cast<const Word*>(ahead) + u;
+      for (int64_t i = 0; i < kBlockTokens; ++i) __builtin_prefetch(next + i * units, 0, 2);
+      Transpose16(words + u, units, panel + u * kPanel + lane, kPanel);
+    }
 #endif
     for (; u < units; ++u) {
       for (int64_t i = 0; i < kBlockTokens; ++i) panel[u * kPanel + lane + i] = words[i * units + u];
@@ -72,16 +85,18 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, int64_t head_dim, Word* panel, int6
 }
 
 // The first `count` values of a block, [16, head_dim], into units [unit, ...) of panels of outputs; the other units' values
-// are zero (nothing was written there: they may hold anything).
+// are zero (nothing was written there: they may hold anything). Prefetches `ahead`.
 template <class T>
-CAUSEWAY_INLINE void PackValues(const T* values, int64_t head_dim, int64_t count, Word* panels, int64_t panel_words,
-                                int64_t unit) {
+CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_dim, int64_t count, Word* panels,
+                                int64_t panel_words, int64_t unit) {
   constexpr int64_t kPerUnit = 4 / sizeof(T);
   for (int64_t key = 0; key < kBlockTokens; key += kPerUnit, ++unit) {
     const T* row = values + key * head_dim;
     for (int64_t d0 = 0; d0 < head_dim; d0 += kPanel) {
       Word* to = panels + d0 / kPanel * panel_words + unit * kPanel;
       const int64_t n = head_dim - d0 < kPanel ? head_dim - d0 : kPanel;
+      __builtin_prefetch(ahead + key * head_dim + d0, 0, 2);
+      if (kPerUnit == 2) __builtin_prefetch(ahead + (key + 1) * head_dim + d0, 0, 2);
       if (key >= count) {
         memset(to, 0, n * 4);
       } else if constexpr (sizeof(T) == 4) {
@@ -90,10 +105,17 @@ CAUSEWAY_INLINE void PackValues(const T* values, int64_t head_dim, int64_t count
         const T* next = row + head_dim;
         const bool pair = key + 1 < count;
         int64_t i = 0;
+#if defined(__AVX512F__)
+        if (pair && n == kPanel) {
+          const __m512i one = _mm512_loadu_si512(row + d0), two = _mm512_loadu_si512(next + d0);
+          _mm512_storeu_si512(to, _mm512_permutex2var_epi16(one, InterleaveLow(), two));
+          _mm512_storeu_si512(to + W, _mm512_permutex2var_epi16(one, _mm512_add_epi16(InterleaveLow(), _mm512_set1_epi16(16)), two));
+          continue;
+        }
+#endif
         for (; i + W <= n; i += W) {
-          const U low = __builtin_convertvector(*reinterpret_cast<const HUnaligned*>(row + d0 + i), U);
-          const U high = pair ? __builtin_convertvector(*reinterpret_cast<const HUnaligned*>(next + d0 + i), U) : U{};
-          Store(reinterpret_cast<float*>(to + i), (F)(low | (high << 16)));
+          const U high = pair ? Widen(next + d0 + i) << 16 : U{};
+          Store(reinterpret_cast<float*>(to + i), (F)(Widen(row + d0 + i) | high));
         }
         for (; i < n; ++i) to[i] = row[d0 + i].bits | (pair ? static_cast<Word>(next[d0 + i].bits) << 16 : 0);
       }
@@ -101,47 +123,50 @@ CAUSEWAY_INLINE void PackValues(const T* values, int64_t head_dim, int64_t count
   }
 }
 
-// The state of a tile's softmax: for each row its maximum, its sum, and its outputs not yet divided by the sum.
+// The state of a tile's softmax: for each row its maximum (in units of ln 2), its sum, and its outputs not yet divided by
+// the sum.
 struct Softmax {
   float *max, *sum, *out;
   int64_t ld;  // of out
 };
 
-// Scores of one row against a step's keys, of which [first, last) count: updates the row's state, rescales its outputs and
-// leaves the probabilities in `p`, as x of the tile that multiplies them with the values.
+// Scores of one row against a step's keys, of which [first, last) count, at least one: updates the row's state, rescales its
+// outputs and leaves the probabilities in `p`, as x of the tile that multiplies them with the values. `scale` includes
+// log2 e: the exponentials are powers of two.
 template <class Kind>
 CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, int64_t first, int64_t last, int64_t row, Softmax& state,
                                 int64_t width, Word* p) {
-  using T = typename Kind::T;
-  float values[kStep];
-  const F ramp = Ramp();
+  constexpr int kVectors = kStep / W;
+  constexpr bool kBf16 = sizeof(typename Kind::T) == 2;
+  F s[kVectors];
   F largest = Set(kMinusInfinity);
-  for (int64_t i = 0; i < kStep; i += W) {
-    const F lane = ramp + static_cast<float>(i);
-    const F s = Load(scores + i) * scale;
-    const F kept = (lane >= static_cast<float>(first)) & (lane < static_cast<float>(last)) ? s : Set(kMinusInfinity);
-    Store(values + i, kept);
-    largest = Max(largest, kept);
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) s[v] = Load(scores + v * W) * scale;
+  if (first > 0 || last < kStep) {
+    const F ramp = Ramp();
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const F lane = ramp + static_cast<float>(v * W);
+      s[v] = (lane >= static_cast<float>(first)) & (lane < static_cast<float>(last)) ? s[v] : Set(kMinusInfinity);
+    }
   }
-  const float old_max = state.max[row];
-  const float step_max = MaxOf(largest);
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) largest = Max(largest, s[v]);
+  const float old_max = state.max[row], step_max = MaxOf(largest);
   const float new_max = old_max > step_max ? old_max : step_max;
   F sum{};
-  for (int64_t i = 0; i < kStep; i += W) {
-    F e = Exp(Load(values + i) - new_max);
-    if (first > 0 || last < kStep) {  // in a row without keys so far, e^0 stands for what is left out
-      const F lane = ramp + static_cast<float>(i);
-      e = (lane >= static_cast<float>(first)) & (lane < static_cast<float>(last)) ? e : F{};
-    }
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) {
+    const F e = Exp2<kBf16>(s[v] - new_max);
     sum += e;
-    if constexpr (sizeof(T) == 2 && Kind::kWords == 1) {
-      Store(reinterpret_cast<Bf16*>(p) + i, e);
+    if constexpr (kBf16 && Kind::kWords == 1) {
+      Store(reinterpret_cast<Bf16*>(p) + v * W, e);
     } else {
-      Store(reinterpret_cast<float*>(p) + i, e);
+      Store(reinterpret_cast<float*>(p) + v * W, e);
     }
   }
   if (new_max > old_max) {
-    const float rescale = Exp(Set(old_max - new_max))[0];
+    const float rescale = Exp2<false>(Set(old_max - new_max))[0];
     state.sum[row] *= rescale;
     float* out = state.out + row * state.ld;
     for (int64_t i = 0; i < width; i += W) Store(out + i, Load(out + i) * rescale);
@@ -154,7 +179,7 @@ CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, int64_t first,
 CAUSEWAY_INLINE void MergeRow(float* max, float* sum, float* out, float from_max, float from_sum, const float* from_out,
                               int64_t width) {
   const float m = *max > from_max ? *max : from_max;
-  const float mine = *sum == 0 ? 0 : Exp(Set(*max - m))[0], theirs = from_sum == 0 ? 0 : Exp(Set(from_max - m))[0];
+  const float mine = *sum == 0 ? 0 : Exp2<false>(Set(*max - m))[0], theirs = from_sum == 0 ? 0 : Exp2<false>(Set(from_max - m))[0];
   *max = m;
   *sum = *sum * mine + from_sum * theirs;
   for (int64_t i = 0; i < width; ++i) out[i] = out[i] * mine + from_out[i] * theirs;
@@ -204,7 +229,7 @@ struct AttentionWork {
     };
     step = take_softmax();
     total = take_softmax();
-    memset(values, 0, kValueUnits * width * 4);  // the lanes beyond head_dim stay so
+    if (width != a.head_dim) memset(values, 0, kValueUnits * width * 4);  // the lanes beyond head_dim stay so
   }
 
   void Reset(Softmax& s, int64_t rows) {
@@ -230,23 +255,44 @@ struct AttentionWork {
     }
   }
 
-  // Keys [begin, end) of a sequence for all rows of the task; `begin` is a multiple of kBlockTokens.
-  void Range(const AttentionTask& task, int64_t begin, int64_t end, Softmax& state) {
-    const int32_t* table = a.block_tables + task.sequence * a.table_stride;
-    const int64_t rows = task.rows * group, tile_words = kBlockTokens * a.head_dim;
+  // Where the block of the cache with key `key` of the task's sequence and head begins.
+  int64_t BlockAt(const AttentionTask& task, int64_t key) const {
+    const int64_t block = a.block_tables[task.sequence * a.table_stride + key / kBlockTokens];
+    return (block * a.kv_heads + task.kv_head) * kBlockTokens * a.head_dim;
+  }
+
+  // The first key that any row of the task attends to, on the grid of steps, which starts at 0 for all: the grid is the
+  // same for a row whatever tile it is in.
+  int64_t Oldest(const AttentionTask& task) const {
+    const int64_t row = task.last - task.rows + 1;
+    return a.window > 0 && row >= a.window ? (row - a.window + 1) / kStep * kStep : 0;
+  }
+  int64_t Begin(const AttentionTask& task, int64_t split) const {
+    const int64_t begin = split * kAttentionSplit, oldest = Oldest(task);
+    return begin < oldest ? oldest : begin;
+  }
+  int64_t End(const AttentionTask& task, int64_t split) const {
+    const int64_t end = (split + 1) * kAttentionSplit;
+    return end < task.last + 1 ? end : task.last + 1;
+  }
+
+  // Keys [begin, end) of a sequence for all rows of the task; `begin` is on the grid of steps. While a step is packed, the
+  // keys and values of the one after it are prefetched: of `next`, from next_begin on, when it is the last.
+  void Range(const AttentionTask& task, int64_t begin, int64_t end, Softmax& state, const AttentionTask& next, int64_t next_begin) {
+    const int64_t rows = task.rows * group;
     const T* all_keys = static_cast<const T*>(a.keys);
     const T* all_values = static_cast<const T*>(a.values);
+    const float scale = a.scale * 1.44269504f;
     for (int64_t k0 = begin; k0 < end; k0 += kStep) {
       const int64_t count = end - k0 < kStep ? end - k0 : kStep;
+      const AttentionTask& ahead_task = k0 + kStep < end ? task : next;
+      const int64_t ahead_begin = k0 + kStep < end ? k0 + kStep : next_begin;
       for (int64_t k = 0; k < kStep; k += kBlockTokens) {
-        Word* panel = keys + k / kPanel * units * kPanel;
-        if (k < count) {
-          const int64_t block = (static_cast<int64_t>(table[(k0 + k) / kBlockTokens]) * a.kv_heads + task.kv_head) * tile_words;
-          PackKeys(all_keys + block, a.head_dim, panel, k % kPanel);
-          PackValues(all_values + block, a.head_dim, count - k, values, kValueUnits * kPanel, k / kPerUnit);
-        } else {  // scores of these lanes are not looked at; products with these values must be zero
-          PackValues<T>(all_values, a.head_dim, 0, values, kValueUnits * kPanel, k / kPerUnit);
-        }
+        const int64_t block = BlockAt(task, k < count ? k0 + k : k0);
+        const int64_t ahead = ahead_begin + k <= ahead_task.last ? BlockAt(ahead_task, ahead_begin + k) : block;
+        // Scores of lanes beyond `count` are not looked at; products with their values must be zero.
+        if (k < count) PackKeys(all_keys + block, all_keys + ahead, a.head_dim, keys + k / kPanel * units * kPanel, k % kPanel);
+        PackValues(all_values + block, all_values + ahead, a.head_dim, count - k, values, kValueUnits * kPanel, k / kPerUnit);
       }
       Multiply(rows, q, keys, kTilePanels, units, scores, kStep, false);
       for (int64_t r = 0; r < rows; ++r) {
@@ -257,14 +303,15 @@ struct AttentionWork {
         if (first >= last) {
           memset(row_p, 0, kValueUnits * Kind::kWords * 4);
         } else {
-          SoftmaxRow<Kind>(scores + r * kStep, a.scale, first, last, r, state, width, row_p);
+          SoftmaxRow<Kind>(scores + r * kStep, scale, first, last, r, state, width, row_p);
         }
       }
       Multiply(rows, p, values, width / kPanel, kValueUnits, state.out, width, true);
     }
   }
 
-  void Run(const AttentionTask& task) {
+  // `next` is the task that this thread is likely to run after it.
+  void Run(const AttentionTask& task, const AttentionTask& next) {
     const int64_t rows = task.rows * group;
     const T* qkv = static_cast<const T*>(a.qkv);
     for (int64_t r = 0; r < rows; ++r) {
@@ -274,18 +321,21 @@ struct AttentionWork {
                     q + (u / kSlab * a.row_max + r) * kRowWords<Kind>);
       }
     }
-    // Keys that any row of the tile attends to; the steps' grid starts at 0 for all, so that it is the same for each row
-    // whatever tile it is in.
-    const int64_t oldest_row = task.last - task.rows + 1;
-    const int64_t oldest = a.window > 0 && oldest_row >= a.window ? (oldest_row - a.window + 1) / kStep * kStep : 0;
     Reset(total, rows);
-    for (int64_t s = task.split_first; s < task.split_first + task.split_count; ++s) {
-      int64_t begin = s * kAttentionSplit, end = begin + kAttentionSplit;
-      if (begin < oldest) begin = oldest;
-      if (end > task.last + 1) end = task.last + 1;
+    const int64_t splits_end = task.split_first + task.split_count;
+    bool first = true;
+    for (int64_t s = task.split_first; s < splits_end; ++s) {
+      const int64_t begin = Begin(task, s), end = End(task, s);
       if (begin >= end) continue;
+      const AttentionTask& after = s + 1 < splits_end ? task : next;
+      const int64_t after_begin = s + 1 < splits_end ? Begin(task, s + 1) : Begin(next, next.split_first);
+      if (first) {  // what merging it into nothing would give
+        Range(task, begin, end, total, after, after_begin);
+        first = false;
+        continue;
+      }
       Reset(step, rows);
-      Range(task, begin, end, step);
+      Range(task, begin, end, step, after, after_begin);
       for (int64_t r = 0; r < rows; ++r) {
         MergeRow(total.max + r, total.sum + r, total.out + r * width, step.max[r], step.sum[r], step.out + r * width,
                  a.head_dim);
@@ -324,11 +374,14 @@ struct AttentionWork {
 
 template <class Kind>
 static void AttentionOf(const AttentionArgs& a) {
-#pragma omp parallel if (a.task_count > 1)
+#pragma omp parallel if (a.task_count > 1 && a.parallel)
   {
     AttentionWork<Kind> work(a);
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t i = 0; i < a.task_count; ++i) work.Run(a.tasks[i]);
+    // Neighbours in the list are neighbours in memory; a thread takes a few at a time, and fetches ahead from one to the next.
+    int64_t chunk = a.task_count / (16 * omp_get_num_threads());
+    chunk = chunk < 1 ? 1 : chunk > 16 ? 16 : chunk;
+#pragma omp for schedule(dynamic, chunk)
+    for (int64_t i = 0; i < a.task_count; ++i) work.Run(a.tasks[i], a.tasks[i + 1 < a.task_count ? i + 1 : i]);
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < a.merge_count; ++i) work.Merge(a.merges[i]);
   }

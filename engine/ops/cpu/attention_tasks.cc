@@ -18,6 +18,7 @@ void MakeAttentionTasks(const std::vector<int32_t>& query_start, const std::vect
   out.merges.clear();
   out.partial_count = 0;
   out.row_max = 0;
+  out.pairs = 0;
   const int64_t group = shape.heads / shape.kv_heads, tile = std::max<int64_t>(1, kTileRowsMax / group);
   int64_t whole_tasks = 0;
   for (size_t s = 0; s < context_lens.size(); ++s) {
@@ -32,6 +33,7 @@ void MakeAttentionTasks(const std::vector<int32_t>& query_start, const std::vect
       const int64_t oldest = shape.window > 0 ? std::max<int64_t>(0, oldest_row - shape.window + 1) : 0;
       const int64_t split_first = oldest / kAttentionSplit, splits = last / kAttentionSplit + 1 - split_first;
       out.row_max = std::max(out.row_max, rows * group);
+      out.pairs += rows * (last + 1 - oldest) * shape.heads;
       for (int64_t h = 0; h < shape.kv_heads; ++h) {
         AttentionTask task{static_cast<int32_t>(s), static_cast<int32_t>(h), static_cast<int32_t>(row),
                            static_cast<int32_t>(rows), static_cast<int32_t>(last), static_cast<int32_t>(split_first),

@@ -14,6 +14,7 @@ struct AttentionTasks {
   std::vector<AttentionMerge> merges;
   int64_t partial_count = 0;
   int64_t row_max = 0;  // queries times heads of a group, of the largest task
+  int64_t pairs = 0;    // of a query head and a key: the work
 };
 
 struct AttentionShape {

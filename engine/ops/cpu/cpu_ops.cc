@@ -154,6 +154,7 @@ class CpuOps : public Ops {
     args.merges = tasks.merges.data();
     args.merge_count = static_cast<int64_t>(tasks.merges.size());
     args.row_max = tasks.row_max;
+    args.parallel = tasks.pairs * head_dim > 32768;
     if (tasks.partial_count > 0) {
       partials = at::empty({tasks.partial_count, cpu::PartialFloats(heads / kv_heads, head_dim)}, qkv.options().dtype(at::kFloat));
       args.partials = static_cast<float*>(partials.mutable_data_ptr());

@@ -94,6 +94,7 @@ struct AttentionArgs {
   int64_t merge_count;
   float* partials;  // PartialFloats() for each task with a partial result
   int64_t row_max;  // queries times heads of a group: the largest task
+  bool parallel;    // whether there is enough work to wake threads for
 };
 // A partial result: for each head of the group its maximum, its sum and head_dim outputs.
 static constexpr int64_t PartialFloats(int64_t group, int64_t head_dim) { return group * (head_dim + 2); }

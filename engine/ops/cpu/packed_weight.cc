@@ -3,27 +3,16 @@
 #include <algorithm>
 #include <cstring>
 
-#include <sys/mman.h>
-
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
+#include "engine/ops/cpu/huge_pages.h"
+
 namespace causeway {
-namespace {
 
 using cpu::kPanel;
-
-// Before the memory is first touched. Only advice: without huge pages everything works, slower.
-void AskForHugePages(void* data, size_t bytes) {
-  constexpr uintptr_t kHuge = 2 << 20;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kHuge - 1) / kHuge * kHuge;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kHuge * kHuge;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-}
-
-}  // namespace
 
 PackedWeight::PackedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype) : out_(out), in_(in), dtype_(dtype) {
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "packed weights are bf16 or fp32, not ", dtype);

@@ -11,8 +11,7 @@ namespace causeway {
 
 class PackedWeight : public LinearWeight {
  public:
-  // bf16 or fp32. Memory comes from ATen's CPU allocator, zeroed, and asks for huge pages: with 4 KB pages a stream of
-  // weights misses the TLB every 64 lines.
+  // bf16 or fp32. Memory comes from ATen's CPU allocator, zeroed, in huge pages where there are some.
   PackedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype);
 
   int64_t out_features() const override { return out_; }
