@@ -100,6 +100,7 @@ GOOD = {
     "check_built": [
         {"engine/a/x_test.cc": "", "engine/a/CMakeLists.txt": "causeway_test(t\n  SOURCES x_test.cc)"},
         {"server/rpc/a.cc": "", "server/CMakeLists.txt": "causeway_library(r SOURCES rpc/a.cc)"},
+        {"tests/support/a.cc": "", "tests/integration/CMakeLists.txt": "add_library(a STATIC ${CMAKE_SOURCE_DIR}/tests/support/a.cc)"},
         {"engine/a/fuzz.cc": "", "scripts/fuzz.sh": "clang++ engine/a/fuzz.cc"},
     ],
     "check_readmes": [{"engine/a/x.h": "", "engine/a/README.md": "What it is.\n", "engine/engine.h": ""}],

@@ -201,10 +201,11 @@ def check_promises(tree):
 def check_built(tree):
     """Every source is named by a CMakeLists.txt above it, or by a script."""
     scripts = "\n".join(text for path, text in tree.items() if path.startswith("scripts/"))
+    cmake = "\n".join(text for path, text in tree.items() if posixpath.basename(path) == "CMakeLists.txt")
     for path in tree:
         if not path.endswith((".cc", ".cu")):
             continue
-        folder, named = posixpath.dirname(path), path in scripts
+        folder, named = posixpath.dirname(path), path in scripts or "${CMAKE_SOURCE_DIR}/" + path in cmake
         while not named:
             below = posixpath.relpath(path, folder or ".")
             for name in ("CMakeLists.txt", "engine.cmake"):
