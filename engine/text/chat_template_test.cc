@@ -64,7 +64,8 @@ TEST(ChatTemplateTest, SnippetsRenderAsTransformersDoes) {
     } else if (wanted.contains("text")) {
       EXPECT_EQ(text.ok() ? *text : text.status().ToString(), wanted["text"].get<std::string>());
     } else {
-      EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument) << "transformers: " << wanted["error"] << "\nwe: " << text.value_or("");
+      EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument)
+          << "transformers: " << wanted["error"] << "\nwe: " << text.value_or("");
       if (wanted["raised"]) {
         EXPECT_EQ(text.status().message(), wanted["error"].get<std::string>());
       }
@@ -136,7 +137,8 @@ TEST(ChatTemplateTest, HostileTemplatesAreErrors) {
       "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
       "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
       "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}"
+      "{{ ns.l | tojson }}",
       "{% set ns = namespace(l=[]) %}{% for i in range(5000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l | tojson }}",
       "{{ 'x' * 10000000000 }}",
       "{{ range(10000000000) | list }}",
@@ -151,18 +153,21 @@ TEST(ChatTemplateTest, HostileTemplatesAreErrors) {
   };
   for (const std::string& source : sources) {
     const auto text = RenderSource(source, messages);
-    EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument) << source.substr(0, 80) << ": " << text.status();
+    EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument)
+        << source.substr(0, 80) << ": " << text.status();
   }
 }
 
-// Things nested as deep as the limits allow, which the engine parses, drops, prints and compares by recursion. Whether that
-// is an error is up to the engine.
+// Things nested as deep as the limits allow, which the engine parses, drops, prints and compares by recursion. Whether
+// that is an error is up to the engine.
 TEST(ChatTemplateTest, DeepNestingDoesNotOverflowTheStack) {
   const Json messages = {{{"role", "user"}, {"content", "x"}}};
   const int size = 16 * 1024 - 100;  // of a tag, about the limit
   const int whole = 256 * 1024 - 100;  // of a template
-  const std::string nest = "{% set ns = namespace(l=[], m=[]) %}" + Repeated("{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% set ns.m = [ns.m] %}{% endfor %}", 20);
-  const std::string nest_one = "{% set ns = namespace(l=[]) %}" + Repeated("{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}", 4);
+  const auto nested = [](const std::string& statements, int loops) {
+    return "{% set ns = namespace(l=[], m=[], d={}) %}" + Repeated("{% for i in range(99999) %}" + statements + "{% endfor %}", loops);
+  };
+  const std::string lists = nested("{% set ns.l = [ns.l] %}", 4);
   const std::vector<std::string> sources = {
       "{{ " + Repeated("-", size) + "1 }}",
       "{{ " + Repeated("not ", size / 4) + "1 }}",
@@ -177,26 +182,29 @@ TEST(ChatTemplateTest, DeepNestingDoesNotOverflowTheStack) {
       "{{ x" + Repeated(" and x", size / 6) + " }}",
       "{{ x" + Repeated("<x", size / 2) + " }}",
       "{% if x %}" + Repeated("{% elif x %}", whole / 24) + "{% endif %}",
-      nest,
-      nest_one + "{{ ns.l }}",
-      nest_one + "{{ ns.l | tojson }}",
-      nest_one + "{{ ns.l ~ '' }}",
-      nest_one + "{{ ns.l == [ns.l] }}",
-      nest_one + "{{ {ns.l: 1} }}",
-      nest_one + "{{ [ns.l, ns.l] | unique | list | length }}",
-      nest_one + "{{ [ns.l, ns.l] | sort | length }}",
-      "{% set ns = namespace(d={}) %}" + Repeated("{% for i in range(99999) %}{% set ns.d = {'d': ns.d} %}{% endfor %}", 4) + "{{ ns.d }}",
+      nested("{% set ns.l = [ns.l] %}{% set ns.m = [ns.m] %}", 20),
+      lists + "{{ ns.l }}",
+      lists + "{{ ns.l | tojson }}",
+      lists + "{{ ns.l ~ '' }}",
+      lists + "{{ ns.l == [ns.l] }}",
+      lists + "{{ {ns.l: 1} }}",
+      lists + "{{ [ns.l, ns.l] | unique | list | length }}",
+      lists + "{{ [ns.l, ns.l] | sort | length }}",
+      nested("{% set ns.d = {'d': ns.d} %}", 4) + "{{ ns.d }}",
   };
   for (const std::string& source : sources) {
     const auto text = RenderSource(source, messages);
-    EXPECT_TRUE(text.ok() || text.status().code() == absl::StatusCode::kInvalidArgument) << source.substr(0, 80) << ": " << text.status();
+    EXPECT_TRUE(text.ok() || text.status().code() == absl::StatusCode::kInvalidArgument)
+        << source.substr(0, 80) << ": " << text.status();
   }
 }
 
 // The budget of a render does not bite on long chats.
 TEST(ChatTemplateTest, LongChatsRender) {
   std::vector<ChatMessage> messages;
-  for (int i = 0; i < 2000; ++i) messages.push_back({i % 2 == 0 ? "user" : "assistant", std::string(500, 'x') + " </think> y"});
+  for (int i = 0; i < 2000; ++i) {
+    messages.push_back({i % 2 == 0 ? "user" : "assistant", std::string(500, 'x') + " </think> y"});
+  }
   messages.push_back({"user", std::string(1 << 20, 'z')});
   for (const char* name : {"llama2", "llama3", "chatml", "mistral", "zephyr", "gemma", "reasoner", "qwen"}) {
     const auto chat = ChatTemplate::Load(TestData(std::string("chat/") + name));

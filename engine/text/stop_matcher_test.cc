@@ -9,7 +9,8 @@ namespace causeway {
 namespace {
 
 // Everything given out for `text` cut at random, and the match.
-StopMatcher::Out RunMatcher(const std::vector<std::string>& stops, bool include_stop, const std::string& text, std::mt19937& rng, size_t piece_max) {
+StopMatcher::Out RunMatcher(const std::vector<std::string>& stops, bool include_stop, const std::string& text,
+                            std::mt19937& rng, size_t piece_max) {
   StopMatcher matcher(stops, include_stop);
   StopMatcher::Out total;
   for (size_t at = 0; at < text.size();) {
@@ -34,7 +35,8 @@ StopMatcher::Out Expected(const std::vector<std::string>& stops, bool include_st
   for (size_t end = 1; end <= text.size(); ++end) {
     std::string best;
     for (const std::string& stop : stops) {
-      if (stop.size() <= end && stop.size() > best.size() && text.compare(end - stop.size(), stop.size(), stop) == 0) best = stop;
+      if (stop.size() > end || stop.size() <= best.size()) continue;
+      if (text.compare(end - stop.size(), stop.size(), stop) == 0) best = stop;
     }
     if (!best.empty()) return {text.substr(0, include_stop ? end : end - best.size()), true, best};
   }

@@ -61,7 +61,10 @@ TEST_P(GoldenTokenizerTest, DecodesRandomIds) {
 }
 
 TEST_P(GoldenTokenizerTest, KnowsItsSpecialTokens) {
-  const auto optional = [](const Json& id) { return id.is_null() ? std::nullopt : std::optional<int32_t>(id.get<int32_t>()); };
+  const auto optional = [](const Json& id) -> std::optional<int32_t> {
+    if (id.is_null()) return std::nullopt;
+    return id.get<int32_t>();
+  };
   EXPECT_EQ(tokenizer_->vocab_size(), GetParam()["size"].get<int64_t>());
   EXPECT_EQ(tokenizer_->bos_id(), optional(GetParam()["bos"]));
   EXPECT_EQ(tokenizer_->eos_id(), optional(GetParam()["eos"]));
@@ -86,7 +89,7 @@ TEST_P(GoldenTokenizerTest, UnknownIdsAreNamed) {
 }
 
 TEST_P(GoldenTokenizerTest, RefusesBrokenUtf8) {
-  for (const std::string& bad : {std::string("ab\xff"), std::string("ab\xc3"), std::string("ab\xed\xa0\x80"), std::string("ab\xc0\xaf")}) {
+  for (const char* bad : {"ab\xff", "ab\xc3", "ab\xed\xa0\x80", "ab\xc0\xaf"}) {
     const auto ids = tokenizer_->Encode(bad, true);
     EXPECT_EQ(ids.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(ids.status().message()), HasSubstr("from byte 2"));
@@ -94,7 +97,8 @@ TEST_P(GoldenTokenizerTest, RefusesBrokenUtf8) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Golden, GoldenTokenizerTest, ::testing::ValuesIn(Golden("golden.json")["tokenizers_golden"].get<std::vector<Json>>()),
+    Golden, GoldenTokenizerTest,
+    ::testing::ValuesIn(Golden("golden.json")["tokenizers_golden"].get<std::vector<Json>>()),
     [](const auto& info) { return info.param["name"].template get<std::string>(); });
 
 TEST(TokenizerTest, ManyThreadsAtOnce) {
@@ -156,7 +160,8 @@ TEST(TokenizerTest, MalformedFilesAreErrors) {
 TEST(TokenizerTest, MalformedConfigurationIsAnError) {
   TempFolder folder;
   folder.Write("tokenizer.json", ReadFile(ModelFolder("gpt2_like") + "/tokenizer.json"));
-  for (const char* bad : {"{", "[]", R"({"bos_token": 5})", R"({"bos_token": {"no content": 1}})", R"({"added_tokens_decoder": {"x": {"content": "a"}}})",
+  for (const char* bad : {"{", "[]", R"({"bos_token": 5})", R"({"bos_token": {"no content": 1}})",
+                          R"({"added_tokens_decoder": {"x": {"content": "a"}}})",
                           R"({"added_tokens_decoder": {"1": 7}})", R"({"extra_special_tokens": 3})"}) {
     folder.Write("tokenizer_config.json", bad);
     const absl::Status status = Tokenizer::Load(folder.path()).status();
@@ -170,7 +175,8 @@ TEST(TokenizerTest, MalformedConfigurationIsAnError) {
 // The Strip decoder of the crate reads past the start of a token shorter than what it should strip: a panic in Rust.
 TEST(TokenizerTest, PanicInRustIsAStatus) {
   TempFolder folder;
-  folder.Write("tokenizer.json", R"({"version": "1.0", "added_tokens": [], "decoder": {"type": "Strip", "content": "a", "start": 0, "stop": 3},
+  folder.Write("tokenizer.json", R"({"version": "1.0", "added_tokens": [],
+      "decoder": {"type": "Strip", "content": "a", "start": 0, "stop": 3},
       "model": {"type": "WordLevel", "vocab": {"a": 0, "abaaa": 1}, "unk_token": "a"}})");
   const auto tokenizer = Tokenizer::Load(folder.path());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();

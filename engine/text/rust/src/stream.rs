@@ -207,7 +207,10 @@ fn unfinished_bytes(tokenizer: &TextTokenizer, ids: &[i32]) -> usize {
     let byte_of = |id: &i32| tokenizer.token_string(*id).as_deref().and_then(byte_token);
     let mut bytes: Vec<u8> = ids.iter().rev().map_while(byte_of).take(3).collect();
     bytes.reverse();
-    let unfinished = |start: &usize| std::str::from_utf8(&bytes[*start..]).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none());
+    let unfinished = |start: &usize| {
+        let is_prefix = |error: std::str::Utf8Error| error.valid_up_to() == 0 && error.error_len().is_none();
+        std::str::from_utf8(&bytes[*start..]).is_err_and(is_prefix)
+    };
     (0..bytes.len()).find(unfinished).map_or(0, |start| bytes.len() - start)
 }
 

@@ -176,7 +176,9 @@ fn prepare(source: &str) -> Result<String, String> {
         let name = inner.trim_matches(|c| c == '-' || c == '+' || is_space(c));
         match name {
             "generation" if tag.starts_with("{%") => result.push_str(&tag[..end].replace("generation", "with")),
-            "endgeneration" if tag.starts_with("{%") => result.push_str(&tag[..end].replace("endgeneration", "endwith")),
+            "endgeneration" if tag.starts_with("{%") => {
+                result.push_str(&tag[..end].replace("endgeneration", "endwith"));
+            }
             _ => result.push_str(&tag[..end]),
         }
         rest = &tag[end..];
@@ -282,6 +284,7 @@ fn strftime(format: &str, now_seconds: i64) -> Result<String, Error> {
         }
         libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), c_format.as_ptr(), &fields)
     };
-    let text = length.checked_sub(1).and_then(|length| buffer.get(..length)).ok_or_else(|| bad("the result is too long"))?;
+    let text = length.checked_sub(1).and_then(|length| buffer.get(..length));
+    let text = text.ok_or_else(|| bad("the result is too long"))?;
     String::from_utf8(text.to_vec()).map_err(|_| bad("the result is no UTF-8"))
 }

@@ -36,7 +36,8 @@ impl TextTokenizer {
         add_special_tokens(&mut inner, &special_tokens).map_err(bad)?;
         let vocab = inner.get_vocab(true);
         if let Some((token, id)) = vocab.iter().find(|(_, &id)| id > i32::MAX as u32) {
-            return Err(Failure::invalid(format!("{}: token {token:?} has id {id}; at most {} is allowed", folder.display(), i32::MAX)));
+            let why = format!("{}: token {token:?} has id {id}; at most {} is allowed", folder.display(), i32::MAX);
+            return Err(Failure::invalid(why));
         }
         let id_of = |name: &str| special_tokens.named(name).and_then(|token| vocab.get(&token.content).copied());
         let mut tokenizer = TextTokenizer {
@@ -158,7 +159,9 @@ fn from_vocab_and_merges(folder: &Path, special_tokens: &SpecialTokens) -> Outco
         "added_tokens": [],
         "pre_tokenizer": byte_level,
         "decoder": byte_level,
-        "model": {"type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "vocab": vocab, "merges": merges},
+        "model": {
+            "type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "vocab": vocab, "merges": merges
+        },
     });
     let mut inner = parse(&document.to_string()).map_err(|why| invalid_file(folder, "vocab.json with merges.txt", &why))?;
     inner
@@ -173,7 +176,9 @@ fn no_tokenizer(folder: &Path) -> Failure {
     let found: Vec<&str> = OTHERS.into_iter().filter(|name| folder.join(name).exists()).collect();
     let found = match found.as_slice() {
         [] => "there are no other tokenizer files".to_string(),
-        names => format!("found {}, which cannot be read directly: save the model's fast tokenizer to get it", names.join(", ")),
+        names => {
+            format!("found {}, which cannot be read directly: save the model's fast tokenizer to get it", names.join(", "))
+        }
     };
     Failure::not_found(format!("{}: no tokenizer.json; {found}", folder.display()))
 }
