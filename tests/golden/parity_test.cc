@@ -1,6 +1,7 @@
 // The engine against transformers, to the token: every fixture alone, batched, chunked, prefix-cached, preempted, and split.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <set>
 #include <string>
@@ -23,7 +24,9 @@ class ParityTest : public testing::TestWithParam<std::string> {
     ASSERT_TRUE(golden.ok()) << golden.status();
     golden_ = *std::move(golden);
     options_.model = golden_.folder;
-    options_.devices = "cpu";
+    // The same tests on a GPU: CAUSEWAY_TEST_DEVICES=cuda.
+    const char* devices = std::getenv("CAUSEWAY_TEST_DEVICES");
+    options_.devices = devices != nullptr ? devices : "cpu";
     options_.dtype = "fp32";
     options_.plan.max_num_seqs = 8;
     options_.plan.max_num_batched_tokens = 512;

@@ -1,0 +1,98 @@
+// The CUDA library's operations on device 0 against the reference on the CPU, over seeded random shapes.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include <ATen/Context.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/max.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/sub.h>
+#include <c10/core/InferenceMode.h>
+#include <gtest/gtest.h>
+
+#include "engine/execution/device_runtime.h"
+
+namespace causeway {
+namespace {
+
+class CudaOpsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto library = LoadCudaLibrary();
+    ASSERT_TRUE(library.ok()) << library.status();
+    const std::vector<Device> devices = (*library)->devices();
+    ASSERT_FALSE(devices.empty());
+    DevicePlan plan;
+    plan.device = devices[0];
+    plan.budget = devices[0].available_bytes;
+    auto runtime = (*library)->make_runtime(plan, /*reference_ops=*/false);
+    ASSERT_TRUE(runtime.ok()) << runtime.status();
+    runtime_ = *std::move(runtime);
+    runtime_->EnterThread(1);
+    ops_ = runtime_->MakeOps();
+  }
+
+  c10::InferenceMode guard_;
+  std::unique_ptr<DeviceRuntime> runtime_;
+  std::unique_ptr<Ops> ops_;
+};
+
+TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 60; ++round) {
+    const int64_t kv_heads = 1 + random() % 4, heads = kv_heads * (1 + random() % 8);
+    const int64_t head_dim = std::vector<int64_t>{16, 64, 80, 128, 256}[random() % 5];
+    const int64_t window = random() % 3 == 0 ? 1 + random() % 40 : 0;
+    const int sequences = 1 + random() % 4;
+    std::vector<int32_t> query_start = {0}, context;
+    std::vector<int64_t> positions;
+    int64_t context_max = 0, query_max = 0;
+    for (int s = 0; s < sequences; ++s) {
+      const int rows = random() % 2 == 0 ? 1 : 1 + random() % 20;
+      const int past = random() % 3 == 0 ? 1500 + random() % 1500 : random() % 100;
+      for (int r = 0; r < rows; ++r) positions.push_back(past + r);
+      query_start.push_back(query_start.back() + rows);
+      context.push_back(past + rows);
+      context_max = std::max<int64_t>(context_max, past + rows);
+      query_max = std::max<int64_t>(query_max, rows);
+    }
+    const int64_t width = (context_max + kBlockTokens - 1) / kBlockTokens, blocks = width * sequences + 1;
+    std::vector<int32_t> table(width * sequences);
+    for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i) + 1;
+    std::shuffle(table.begin(), table.end(), random);
+
+    AttentionBatch host;
+    host.positions = at::from_blob(positions.data(), {static_cast<int64_t>(positions.size())}, at::kLong).clone();
+    host.block_tables = at::from_blob(table.data(), {sequences, width}, at::kInt).clone();
+    host.query_start = at::from_blob(query_start.data(), {sequences + 1}, at::kInt).clone();
+    host.context_lens = at::from_blob(context.data(), {sequences}, at::kInt).clone();
+    host.query_start_host = query_start;
+    host.context_lens_host = context;
+    host.query_max = query_max;
+    host.context_max = context_max;
+    AttentionBatch device = host;
+    device.positions = host.positions.to(runtime_->device());
+    device.block_tables = host.block_tables.to(runtime_->device());
+    device.query_start = host.query_start.to(runtime_->device());
+    device.context_lens = host.context_lens.to(runtime_->device());
+
+    at::manual_seed(round);
+    const at::Tensor qkv = at::randn({static_cast<int64_t>(positions.size()), (heads + 2 * kv_heads) * head_dim});
+    KvLayer cache{at::randn({blocks, kv_heads, kBlockTokens, head_dim}), at::randn({blocks, kv_heads, kBlockTokens, head_dim})};
+    const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
+    const at::Tensor expected = MakeReferenceOps()->PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, host, cache);
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      KvLayer there{cache.keys.to(runtime_->device(), type), cache.values.to(runtime_->device(), type)};
+      const at::Tensor got = ops_->PagedAttention(qkv.to(runtime_->device(), type), heads, kv_heads, head_dim, scale, window, device, there);
+      const double error = at::max(at::abs(at::sub(got.to(at::kCPU, at::kFloat), expected))).item().toDouble();
+      EXPECT_LE(error, type == at::kFloat ? 2e-5 : 5e-2) << "round " << round << ", head_dim " << head_dim << ", window " << window;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace causeway
