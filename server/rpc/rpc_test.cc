@@ -1,6 +1,7 @@
 // The services behind real stubs over loopback, with an engine that does what the test says.
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/impl/codegen/client_unary_call.h>
 #include <gtest/gtest.h>
 
 #include <thread>

@@ -18,7 +18,7 @@ TEST(Fields, TheSchemaIsConsistent) {
   for (const ConfigField& field : ConfigFields()) {
     EXPECT_FALSE(field.flag().empty()) << field.path;
     EXPECT_TRUE(flags.insert(field.flag()).second) << field.flag() << " names two fields";
-    if (!field.is_text()) EXPECT_FALSE(field.rules->default_().empty()) << field.path << " needs a default";
+    EXPECT_TRUE(field.is_text() || !field.rules->default_().empty()) << field.path << " needs a default";
     if (field.field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_INT64) {
       EXPECT_TRUE(field.rules->has_min() && field.rules->has_max()) << field.path << " needs a range";
     }
