@@ -66,7 +66,8 @@ class Ops {
   virtual at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                                const at::Tensor& bias, double eps) = 0;
 
-  // qkv [tokens, (heads + 2 kv_heads) * head_dim]: rotates the first rotary_dim dimensions of each query (in place) and key
+  // qkv [tokens, (heads + 2 kv_heads) * head_dim]: rotates the first rotary_dim dimensions of each query (in place) and key,
+  // pairs (i, i + rotary_dim / 2),
   // by the tables cos and sin (fp32 [positions, rotary_dim / 2], undefined: no rotation) at batch.positions, and writes
   // keys and values to the cache at batch.slots.
   virtual void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,

@@ -9,6 +9,8 @@
 #include "engine/ops/cpu/norm-inl.h"
 #include "engine/ops/cpu/activation-inl.h"
 #include "engine/ops/cpu/rotary-inl.h"
+#include "engine/ops/cpu/attention_pack-inl.h"
+#include "engine/ops/cpu/softmax-inl.h"
 #include "engine/ops/cpu/attention-inl.h"
 
 namespace causeway::cpu::CAUSEWAY_ISA {
