@@ -251,6 +251,7 @@ class EngineImpl : public Engine {
   void CloseIfEnded(ActiveRequest& request) {
     if (!request.ended()) return;
     const std::string id = request.id();
+    Publish();  // who waits for the request's end finds its blocks free
     {
       absl::MutexLock lock(&mutex_);
       if (!request.admitted()) --waiting_;

@@ -1,6 +1,6 @@
-// One function per architecture; registry.cc lists them. Each reads its own keys and builds the spec; errors go to `config`,
-// and the spec counts only if it is ok() afterwards. What all share (dtypes, end-of-sequence ids, unknown keys) is the
-// registry's.
+// One function per architecture; registry.cc lists them. Each reads its own keys and builds the spec; errors go to
+// `config`, and the spec counts only if it is ok() afterwards. What all share (dtypes, end-of-sequence ids, unknown
+// keys) is the registry's.
 #ifndef CAUSEWAY_ENGINE_ARCHITECTURE_ARCHITECTURES_H_
 #define CAUSEWAY_ENGINE_ARCHITECTURE_ARCHITECTURES_H_
 

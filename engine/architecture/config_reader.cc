@@ -1,7 +1,6 @@
 #include "engine/architecture/config_reader.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -54,20 +53,83 @@ constexpr ChangingKey kChanging[] = {
 
 // Keys that say nothing about the computation of a served model: training, bookkeeping, defaults of generation.
 constexpr absl::string_view kInert[] = {
-    "_attn_implementation", "_commit_hash", "_name_or_path", "architectures", "attention_dropout", "attn_implementation",
-    "attn_pdrop", "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "chunk_size_feed_forward",
-    "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample", "dtype", "early_stopping",
-    "embd_pdrop", "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty",
-    "finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "gradient_checkpointing", "hidden_dropout",
-    "id2label", "initializer_range", "is_decoder", "keys_to_ignore_at_inference", "label2id", "length_penalty",
-    "max_length", "max_window_layers", "min_length", "model_type", "n_ctx", "name_or_path", "no_repeat_ngram_size",
-    "num_beam_groups", "num_beams", "num_labels", "num_return_sequences", "output_attentions", "output_hidden_states",
-    "output_past", "output_scores", "pad_token_id", "predict_special_tokens", "prefix", "problem_type",
-    "remove_invalid_values", "repetition_penalty", "resid_pdrop", "return_dict", "return_dict_in_generate",
-    "sep_token_id", "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss",
-    "tie_encoder_decoder", "tie_last_hidden_states", "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript",
-    "transformers_version", "typical_p", "unk_token_id", "use_bfloat16", "use_cache",
+    "_attn_implementation",
+    "_commit_hash",
+    "_name_or_path",
+    "architectures",
+    "attention_dropout",
+    "attn_implementation",
+    "attn_pdrop",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "cross_attention_hidden_size",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dtype",
+    "early_stopping",
+    "embd_pdrop",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "hidden_dropout",
+    "id2label",
+    "initializer_range",
+    "is_decoder",
+    "keys_to_ignore_at_inference",
+    "label2id",
+    "length_penalty",
+    "max_length",
+    "max_window_layers",
+    "min_length",
+    "model_type",
+    "n_ctx",
+    "name_or_path",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_labels",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "output_scores",
+    "pad_token_id",
+    "predict_special_tokens",
+    "prefix",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "resid_pdrop",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_last_hidden_states",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "unk_token_id",
+    "use_bfloat16",
+    "use_cache",
 };
+
+// What float32 still holds with room for a product.
+constexpr double kNumberMin = 1e-30, kNumberMax = 1e30;
 
 bool IsNeutral(const Json& value, double number) {
   if (value.is_boolean()) return !value.get<bool>();
@@ -99,13 +161,15 @@ void ConfigReader::Skip(absl::string_view key) { read_.emplace(key); }
 
 void ConfigReader::Expected(absl::string_view key, absl::string_view expected, const Json* found) {
   const absl::string_view name = key.substr(0, key.find('|'));
-  Invalid(absl::StrCat(name, ": expected ", expected, ", found ", found == nullptr ? "nothing" : JsonExcerpt(*found)));
+  Invalid(
+      absl::StrCat(name, ": expected ", expected, ", found ", found == nullptr ? "nothing" : JsonExcerpt(*found)));
 }
 
 std::optional<int64_t> ConfigReader::OptionalInt(absl::string_view key, int64_t min, int64_t max) {
   const Json* value = Find(key);
   if (value == nullptr) return std::nullopt;
-  const bool fits = value->is_number_integer() && (!value->is_number_unsigned() || value->get<uint64_t>() <= INT64_MAX);
+  const bool fits =
+      value->is_number_integer() && (!value->is_number_unsigned() || value->get<uint64_t>() <= INT64_MAX);
   if (fits && value->get<int64_t>() >= min && value->get<int64_t>() <= max) return value->get<int64_t>();
   Expected(key, absl::StrCat("a whole number from ", min, " to ", max), value);
   return min;
@@ -121,22 +185,25 @@ int64_t ConfigReader::Int(absl::string_view key, int64_t min, int64_t max, int64
   return OptionalInt(key, min, max).value_or(otherwise);
 }
 
-std::optional<double> ConfigReader::OptionalNumber(absl::string_view key, double min) {
+std::optional<double> ConfigReader::Number(absl::string_view key, double min) {
   const Json* value = Find(key);
   if (value == nullptr) return std::nullopt;
-  if (value->is_number() && std::isfinite(value->get<double>()) && value->get<double>() >= min) return value->get<double>();
-  Expected(key, min == 0 ? "a number from 0 on" : min < 1e-300 ? "a number above 0" : absl::StrCat("a number from ", min, " on"), value);
-  return std::max(min, 1.0);
+  if (value->is_number() && value->get<double>() >= min && value->get<double>() <= kNumberMax)
+    return value->get<double>();
+  Expected(key, absl::StrCat(min == 0 ? "a number from 0" : "a number above 0", ", at most ", kNumberMax), value);
+  return 1;
 }
 
+std::optional<double> ConfigReader::OptionalNumber(absl::string_view key) { return Number(key, 0); }
+
 double ConfigReader::Positive(absl::string_view key) {
-  const std::optional<double> value = OptionalNumber(key, std::numeric_limits<double>::min());
-  if (!value) Expected(key, "a number above 0", nullptr);
+  const std::optional<double> value = Number(key, kNumberMin);
+  if (!value) Expected(key, absl::StrCat("a number above 0, at most ", kNumberMax), nullptr);
   return value.value_or(1);
 }
 
 double ConfigReader::Positive(absl::string_view key, double otherwise) {
-  return OptionalNumber(key, std::numeric_limits<double>::min()).value_or(otherwise);
+  return Number(key, kNumberMin).value_or(otherwise);
 }
 
 bool ConfigReader::Bool(absl::string_view key, bool otherwise) {
@@ -188,7 +255,9 @@ void ConfigReader::Merge(const ConfigReader& inner) {
 }
 
 void ConfigReader::Invalid(absl::string_view message) { invalid_.push_back(absl::StrCat(what_, ": ", message)); }
-void ConfigReader::Unsupported(absl::string_view message) { unsupported_.push_back(absl::StrCat(what_, ": ", message)); }
+void ConfigReader::Unsupported(absl::string_view message) {
+  unsupported_.push_back(absl::StrCat(what_, ": ", message));
+}
 
 void ConfigReader::JudgeUnreadKeys() {
   for (const auto& [key, value] : config_->items()) {
@@ -197,7 +266,8 @@ void ConfigReader::JudgeUnreadKeys() {
     if (std::find(std::begin(kInert), std::end(kInert), name) != std::end(kInert)) continue;
     // The head of GPT2DoubleHeadsModel, which is not served.
     if (absl::StartsWith(name, "summary_")) continue;
-    const ChangingKey* changing = std::find_if(std::begin(kChanging), std::end(kChanging), [name](const ChangingKey& c) { return c.key == name; });
+    const ChangingKey* changing = std::find_if(std::begin(kChanging), std::end(kChanging),
+                                               [name](const ChangingKey& c) { return c.key == name; });
     if (changing != std::end(kChanging)) {
       if (!IsNeutral(value, changing->neutral)) {
         Unsupported(absl::StrCat(name, " = ", JsonExcerpt(value), " changes the computation and is not supported"));

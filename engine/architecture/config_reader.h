@@ -3,7 +3,6 @@
 #define CAUSEWAY_ENGINE_ARCHITECTURE_CONFIG_READER_H_
 
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,9 +14,9 @@
 
 namespace causeway {
 
-// A getter that fails notes an error and returns a harmless value (the default, or the smallest allowed), so that one run
-// reports all that is wrong; check ok() before building on what was read. A key may list spellings: "n_embd|hidden_size"; the
-// first that is present counts. null counts as absent, as everywhere in the field.
+// A getter that fails notes an error and returns a harmless value (the default, or the smallest allowed), so that one
+// run reports all that is wrong; check ok() before building on what was read. A key may list spellings:
+// "n_embd|hidden_size"; the first that is present counts. null counts as absent, as everywhere in the field.
 class ConfigReader {
  public:
   // `config` must outlive the reader. `what` begins every message: "config.json".
@@ -27,10 +26,10 @@ class ConfigReader {
   int64_t Int(absl::string_view key, int64_t min, int64_t max);
   int64_t Int(absl::string_view key, int64_t min, int64_t max, int64_t otherwise);
   std::optional<int64_t> OptionalInt(absl::string_view key, int64_t min, int64_t max);
-  // Finite numbers above zero (or from `min` on).
+  // Numbers above zero, and from zero on.
   double Positive(absl::string_view key);
   double Positive(absl::string_view key, double otherwise);
-  std::optional<double> OptionalNumber(absl::string_view key, double min);
+  std::optional<double> OptionalNumber(absl::string_view key);
   bool Bool(absl::string_view key, bool otherwise);
   std::string String(absl::string_view key, const std::string& otherwise);
   // One token id or a list of them; empty when absent.
@@ -50,8 +49,8 @@ class ConfigReader {
   void Invalid(absl::string_view message);
   void Unsupported(absl::string_view message);
 
-  // Judges the keys that nobody has read: known to change the computation (and not at its neutral value) is unsupported,
-  // known to be inert is silent, and every other one gets a warning.
+  // Judges the keys that nobody has read: known to change the computation (and not at its neutral value) is
+  // unsupported, known to be inert is silent, and every other one gets a warning.
   void JudgeUnreadKeys();
 
   bool ok() const { return invalid_.empty() && unsupported_.empty(); }
@@ -62,6 +61,7 @@ class ConfigReader {
  private:
   // The value under the first spelling that is present, marked as read; null when there is none.
   const Json* Find(absl::string_view key);
+  std::optional<double> Number(absl::string_view key, double min);
   void Expected(absl::string_view key, absl::string_view expected, const Json* found);
 
   const Json* config_;

@@ -1,5 +1,5 @@
-// The decoder that Llama and its relatives share: RMS norms before attention and MLP, rotary embedding, grouped queries, a
-// gated MLP. A relative is a file that fills in DecoderTraits.
+// The decoder that Llama and its relatives share: RMS norms before attention and MLP, rotary embedding, grouped
+// queries, a gated MLP. A relative is a file that fills in DecoderTraits.
 #ifndef CAUSEWAY_ENGINE_ARCHITECTURE_DECODER_H_
 #define CAUSEWAY_ENGINE_ARCHITECTURE_DECODER_H_
 

@@ -30,7 +30,8 @@ Sizes ReadSizes(ConfigReader& config, ModelSpec& spec) {
   // The same sums, the products of queries and keys in float32: attention accumulates in float32 here anyway.
   config.Bool("reorder_and_upcast_attn", false);
   if (config.ok() && spec.hidden_size % spec.heads != 0) {
-    config.Invalid(absl::StrCat("n_embd: expected a multiple of n_head (", spec.heads, "), found ", spec.hidden_size));
+    config.Invalid(
+        absl::StrCat("n_embd: expected a multiple of n_head (", spec.heads, "), found ", spec.hidden_size));
   }
   spec.head_dim = spec.hidden_size / spec.heads;
   return sizes;
@@ -43,7 +44,9 @@ LayerSpec MakeLayer(const ModelSpec& spec, const Sizes& sizes, int64_t index) {
   layer.attention_norm = Norm(NormKind::kLayer, path + ".ln_1", sizes.eps);
   layer.mlp_norm = Norm(NormKind::kLayer, path + ".ln_2", sizes.eps);
   const auto linear = [&path](const char* name, int64_t in, int64_t out) {
-    return LinearSpec{.parts = {LinearPart(absl::StrCat(path, ".", name), out, /*bias=*/true)}, .in_features = in, .transposed = true};
+    return LinearSpec{.parts = {LinearPart(absl::StrCat(path, ".", name), out, /*bias=*/true)},
+                      .in_features = in,
+                      .transposed = true};
   };
   layer.attention.qkv = linear("attn.c_attn", spec.hidden_size, 3 * spec.hidden_size);
   layer.attention.output = linear("attn.c_proj", spec.hidden_size, spec.hidden_size);
@@ -56,8 +59,9 @@ LayerSpec MakeLayer(const ModelSpec& spec, const Sizes& sizes, int64_t index) {
 }
 
 Module LayerNorm(std::string name, int64_t width, DType dtype) {
-  return Leaf(std::move(name), "LayerNorm",
-              {{.name = "weight", .dtype = dtype, .shape = {width}}, {.name = "bias", .dtype = dtype, .shape = {width}}});
+  return Leaf(
+      std::move(name), "LayerNorm",
+      {{.name = "weight", .dtype = dtype, .shape = {width}}, {.name = "bias", .dtype = dtype, .shape = {width}}});
 }
 
 Module MakeBlock(const ModelSpec& spec, const Sizes& sizes, DType dtype, const std::string& name) {
@@ -66,13 +70,15 @@ Module MakeBlock(const ModelSpec& spec, const Sizes& sizes, DType dtype, const s
     return LinearModule(conv_name, in, out, /*bias=*/true, dtype, /*transposed=*/true);
   };
   Module attention = Leaf("attn", "GPT2Attention");
-  attention.children = {conv("c_attn", hidden, 3 * hidden), conv("c_proj", hidden, hidden), Leaf("attn_dropout", "Dropout"),
-                        Leaf("resid_dropout", "Dropout")};
+  attention.children = {conv("c_attn", hidden, 3 * hidden), conv("c_proj", hidden, hidden),
+                        Leaf("attn_dropout", "Dropout"), Leaf("resid_dropout", "Dropout")};
   Module mlp = Leaf("mlp", "GPT2MLP");
-  mlp.children = {conv("c_fc", hidden, inner), conv("c_proj", inner, hidden), Leaf("act", sizes.activation.kind), Leaf("dropout", "Dropout")};
+  mlp.children = {conv("c_fc", hidden, inner), conv("c_proj", inner, hidden), Leaf("act", sizes.activation.kind),
+                  Leaf("dropout", "Dropout")};
   Module block = Leaf(name, "GPT2Block");
   block.block = true;
-  block.children = {LayerNorm("ln_1", hidden, dtype), std::move(attention), LayerNorm("ln_2", hidden, dtype), std::move(mlp)};
+  block.children = {LayerNorm("ln_1", hidden, dtype), std::move(attention), LayerNorm("ln_2", hidden, dtype),
+                    std::move(mlp)};
   return block;
 }
 
@@ -99,8 +105,8 @@ ModelSpec MakeGpt2(ConfigReader& config, DType dtype) {
   }
   Module model = Leaf("transformer", "GPT2Model");
   model.children = {EmbeddingModule("wte", spec.vocab_size, spec.hidden_size, dtype),
-                    EmbeddingModule("wpe", spec.context_max, spec.hidden_size, dtype), Leaf("drop", "Dropout"), std::move(blocks),
-                    LayerNorm("ln_f", spec.hidden_size, dtype)};
+                    EmbeddingModule("wpe", spec.context_max, spec.hidden_size, dtype), Leaf("drop", "Dropout"),
+                    std::move(blocks), LayerNorm("ln_f", spec.hidden_size, dtype)};
   spec.modules = Leaf("", "GPT2LMHeadModel");
   spec.modules.children.push_back(std::move(model));
   AddHead(spec, "lm_head", tied, dtype);

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/architecture/registry.h"
+#include "engine/base/status.h"
 
 namespace causeway {
 namespace {
@@ -26,59 +27,111 @@ std::string WithoutNumbers(const std::string& name) {
   return absl::StrJoin(parts, ".");
 }
 
-std::string ShapeText(const std::vector<int64_t>& shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
 
 // Lines "missing: x", the first few of them, for one kind of complaint.
 void Append(absl::string_view kind, const std::vector<std::string>& names, std::string* message) {
-  for (size_t i = 0; i < std::min(names.size(), kListedMax); ++i) absl::StrAppend(message, "\n  ", kind, ": ", names[i]);
+  for (size_t i = 0; i < std::min(names.size(), kListedMax); ++i)
+    absl::StrAppend(message, "\n  ", kind, ": ", names[i]);
   if (names.size() > kListedMax) absl::StrAppend(message, "\n  ", kind, ": ", names.size() - kListedMax, " more");
 }
 
 bool IsWeightDType(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32; }
 
-}  // namespace
+struct Match {
+  std::map<std::string, const Parameter*> expected;  // by canonical name, tied ones too
+  std::map<std::string, const TensorInfo*> stored;   // those of them that the checkpoint holds
+  std::vector<std::string> missing, extra, wrong;
+};
 
-absl::StatusOr<std::map<std::string, const TensorInfo*>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint) {
-  std::map<std::string, const Parameter*> expected;
-  VisitParameters(spec.modules, [&expected](const std::string& path, const Parameter& parameter) {
-    if (!parameter.buffer && parameter.tied_to.empty()) expected[path] = &parameter;
-  });
+// Fills `stored`, `extra` and `wrong`: which stored tensor is which parameter, and whether it fits.
+void Identify(const ModelSpec& spec, const Checkpoint& checkpoint, Match& match) {
   const std::set<std::string> inert(spec.inert_tensors.begin(), spec.inert_tensors.end());
   // Saved from the model without its head ("h.0.ln_1.weight"), names lack the root's first child.
   const std::string prefix = spec.modules.children.empty() ? "" : spec.modules.children[0].name + ".";
-
-  std::map<std::string, const TensorInfo*> matched;
-  std::vector<std::string> extra, wrong;
   for (const auto& [stored, tensor] : checkpoint.tensors()) {
     const std::string prefixed = prefix + stored;
-    const std::string& name = expected.count(stored) > 0 ? stored : prefixed;
-    const auto parameter = expected.find(name);
-    if (parameter == expected.end()) {
-      if (inert.count(WithoutNumbers(stored)) == 0 && inert.count(WithoutNumbers(prefixed)) == 0) extra.push_back(Printable(stored));
+    const std::string& name = match.expected.count(stored) > 0 ? stored : prefixed;
+    const auto parameter = match.expected.find(name);
+    if (parameter == match.expected.end()) {
+      if (inert.count(WithoutNumbers(stored)) == 0 && inert.count(WithoutNumbers(prefixed)) == 0)
+        match.extra.push_back(Printable(stored));
       continue;
     }
-    const auto [place, is_new] = matched.try_emplace(name, &tensor);
+    const auto [place, is_new] = match.stored.try_emplace(name, &tensor);
     if (!is_new) {
-      wrong.push_back(absl::StrCat(name, " is stored twice, as ", place->second->name, " and as ", stored));
+      match.wrong.push_back(absl::StrCat(name, " is stored twice, as ", place->second->name, " and as ", stored));
       continue;
     }
     if (tensor.shape != parameter->second->shape) {
-      wrong.push_back(absl::StrCat(name, " has the shape ", ShapeText(tensor.shape), ", expected ", ShapeText(parameter->second->shape)));
+      match.wrong.push_back(absl::StrCat(name, " has the shape ", ShapeText(tensor.shape), ", expected ",
+                                         ShapeText(parameter->second->shape)));
     }
     if (!IsWeightDType(tensor.dtype)) {
-      wrong.push_back(absl::StrCat(name, " has the dtype ", DTypeName(tensor.dtype), ", expected bf16, fp16 or fp32"));
+      match.wrong.push_back(
+          absl::StrCat(name, " has the dtype ", DTypeName(tensor.dtype), ", expected bf16, fp16 or fp32"));
     }
   }
-  std::vector<std::string> missing;
-  for (const auto& [name, parameter] : expected) {
-    if (matched.count(name) == 0) missing.push_back(absl::StrCat(name, " ", ShapeText(parameter->shape)));
+}
+
+absl::StatusOr<bool> AreEqual(const Checkpoint& checkpoint, const TensorInfo& a, const TensorInfo& b) {
+  if (a.dtype != b.dtype || a.shape != b.shape) return false;
+  constexpr uint64_t kChunk = uint64_t{4} << 20;
+  std::string bytes_a, bytes_b;
+  for (uint64_t at = 0; at < a.bytes; at += kChunk) {
+    bytes_a.resize(std::min(kChunk, a.bytes - at));
+    bytes_b.resize(bytes_a.size());
+    CAUSEWAY_RETURN_IF_ERROR(checkpoint.Read(a, at, absl::MakeSpan(&bytes_a[0], bytes_a.size())));
+    CAUSEWAY_RETURN_IF_ERROR(checkpoint.Read(b, at, absl::MakeSpan(&bytes_b[0], bytes_b.size())));
+    if (bytes_a != bytes_b) return false;
   }
-  if (missing.empty() && extra.empty() && wrong.empty()) return matched;
-  std::string message = absl::StrCat("the tensors in ", checkpoint.folder(), " do not fit its config.json (", spec.architecture, "): ",
-                                     missing.size(), " missing, ", extra.size(), " unexpected, ", wrong.size(), " wrong");
-  Append("missing", missing, &message);
-  Append("unexpected", extra, &message);
-  Append("wrong", wrong, &message);
+  return true;
+}
+
+// Leaves one stored tensor for parameters that share their memory, under the name of the source. A checkpoint may
+// hold either of the two, or both; if both differ then the config is wrong about the tie, and tying would compute
+// another model.
+absl::Status JoinTied(const Checkpoint& checkpoint, Match& match) {
+  for (const auto& [name, parameter] : match.expected) {
+    const auto copy = match.stored.find(name);
+    if (parameter->tied_to.empty() || copy == match.stored.end()) continue;
+    const auto [source, source_is_absent] = match.stored.try_emplace(parameter->tied_to, copy->second);
+    if (!source_is_absent) {
+      CAUSEWAY_ASSIGN_OR_RETURN(const bool equal, AreEqual(checkpoint, *source->second, *copy->second));
+      if (!equal) {
+        match.wrong.push_back(absl::StrCat(
+            name, " differs from ", parameter->tied_to,
+            " although config.json ties them; expected equal ones, or tie_word_embeddings: false in config.json"));
+      }
+    }
+    match.stored.erase(name);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::map<std::string, const TensorInfo*>> MatchTensors(const ModelSpec& spec,
+                                                                      const Checkpoint& checkpoint) {
+  Match match;
+  VisitParameters(spec.modules, [&match](const std::string& path, const Parameter& parameter) {
+    if (!parameter.buffer) match.expected[path] = &parameter;
+  });
+  Identify(spec, checkpoint, match);
+  CAUSEWAY_RETURN_IF_ERROR(JoinTied(checkpoint, match));
+  for (const auto& [name, parameter] : match.expected) {
+    if (parameter->tied_to.empty() && match.stored.count(name) == 0)
+      match.missing.push_back(absl::StrCat(name, " ", ShapeText(parameter->shape)));
+  }
+  if (match.missing.empty() && match.extra.empty() && match.wrong.empty()) return std::move(match.stored);
+  std::string message = absl::StrCat("the tensors in ", checkpoint.folder(), " do not fit its config.json (",
+                                     spec.architecture, "): ", match.missing.size(), " missing, ", match.extra.size(),
+                                     " unexpected, ", match.wrong.size(), " wrong");
+  Append("missing", match.missing, &message);
+  Append("unexpected", match.extra, &message);
+  Append("wrong", match.wrong, &message);
   return absl::InvalidArgumentError(message);
 }
 

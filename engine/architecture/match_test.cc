@@ -22,11 +22,14 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr char kGpt2[] = R"({"model_type": "gpt2", "vocab_size": 6, "n_embd": 4, "n_layer": 2, "n_head": 2, "n_positions": 5})";
-constexpr char kLlama[] = R"({"model_type": "llama", "vocab_size": 6, "hidden_size": 4, "intermediate_size": 3, "num_hidden_layers": 12,
+constexpr char kGpt2[] =
+    R"({"model_type": "gpt2", "vocab_size": 6, "n_embd": 4, "n_layer": 2, "n_head": 2, "n_positions": 5})";
+constexpr char kLlama[] =
+    R"({"model_type": "llama", "vocab_size": 6, "hidden_size": 4, "intermediate_size": 3, "num_hidden_layers": 12,
                               "num_attention_heads": 2})";
 
-TestTensor Tensor(const std::string& name, const std::vector<int64_t>& shape, const std::string& dtype = "BF16", int64_t size = 2) {
+TestTensor Tensor(const std::string& name, const std::vector<int64_t>& shape, const std::string& dtype = "BF16",
+                  int64_t size = 2) {
   int64_t bytes = size;
   for (int64_t d : shape) bytes *= d;
   return {name, dtype, shape, std::string(bytes, 'x')};
@@ -99,6 +102,29 @@ TEST_F(MatchTest, LlamaWithoutItsPrefixAndWithOldBuffers) {
   EXPECT_EQ(matched->at("lm_head.weight")->name, "lm_head.weight");
 }
 
+TEST_F(MatchTest, OfTiedTensorsEitherOneWillDo) {
+  Use(kGpt2);
+  ASSERT_EQ(tensors_[0].name, "transformer.wte.weight");
+  tensors_[0].name = "lm_head.weight";
+  const auto matched = Match();
+  ASSERT_TRUE(matched.ok()) << matched.status();
+  EXPECT_EQ(matched->at("transformer.wte.weight")->name, "lm_head.weight");
+  EXPECT_EQ(matched->size(), tensors_.size());
+  tensors_[0].name = "other.weight";
+  EXPECT_THAT(Error(),
+              AllOf(HasSubstr("missing: transformer.wte.weight"), Not(HasSubstr("missing: lm_head.weight"))));
+}
+
+TEST_F(MatchTest, TiedTensorsThatDifferAreRefused) {
+  Use(kGpt2);
+  tensors_.push_back(Tensor("lm_head.weight", {6, 4}));
+  tensors_.back().data.back() = 'y';
+  EXPECT_THAT(Error(), AllOf(HasSubstr("lm_head.weight differs from transformer.wte.weight"),
+                             HasSubstr("tie_word_embeddings: false")));
+  tensors_.back() = Tensor("lm_head.weight", {6, 4}, "F32", 4);
+  EXPECT_THAT(Error(), HasSubstr("lm_head.weight differs from transformer.wte.weight"));
+}
+
 TEST_F(MatchTest, AnUntiedHeadMustBeThere) {
   Use(kLlama);
   tensors_.pop_back();
@@ -113,11 +139,14 @@ TEST_F(MatchTest, EverythingWrongIsListedAtOnce) {
   tensors_[2] = Tensor(tensors_[2].name, tensors_[2].shape, "F64", 8);
   tensors_.push_back(Tensor("h.2.attn.c_attn.bias", {12}));
   tensors_.push_back(Tensor("wpe.weight", {5, 4}));
-  EXPECT_THAT(Error(), AllOf(HasSubstr(folder_.path()), HasSubstr("(gpt2): 1 missing, 2 unexpected, 3 wrong"), HasSubstr("missing: " + gone + " [6, 4]"),
-                             HasSubstr("unexpected: transformer.h.0.attn.q_norm.weight"), HasSubstr("unexpected: h.2.attn.c_attn.bias"),
+  EXPECT_THAT(Error(), AllOf(HasSubstr(folder_.path()), HasSubstr("(gpt2): 1 missing, 2 unexpected, 3 wrong"),
+                             HasSubstr("missing: " + gone + " [6, 4]"),
+                             HasSubstr("unexpected: transformer.h.0.attn.q_norm.weight"),
+                             HasSubstr("unexpected: h.2.attn.c_attn.bias"),
                              HasSubstr("transformer.wpe.weight has the shape [7, 4], expected [5, 4]"),
                              HasSubstr("has the dtype fp64, expected bf16, fp16 or fp32")));
-  EXPECT_THAT(Error(), HasSubstr("transformer.wpe.weight is stored twice, as transformer.wpe.weight and as wpe.weight"));
+  EXPECT_THAT(Error(),
+              HasSubstr("transformer.wpe.weight is stored twice, as transformer.wpe.weight and as wpe.weight"));
 }
 
 TEST_F(MatchTest, LongListsAreCut) {
@@ -126,7 +155,8 @@ TEST_F(MatchTest, LongListsAreCut) {
   ASSERT_GT(all, 100u);
   Rename([](const std::string& name) { return "net." + name; });
   const std::string error = Error();
-  EXPECT_THAT(error, AllOf(HasSubstr(absl::StrCat(all, " missing, ", all, " unexpected")), HasSubstr(absl::StrCat("missing: ", all - 20, " more"))));
+  EXPECT_THAT(error, AllOf(HasSubstr(absl::StrCat(all, " missing, ", all, " unexpected")),
+                           HasSubstr(absl::StrCat("missing: ", all - 20, " more"))));
   EXPECT_LT(error.size(), 5000u);
 }
 

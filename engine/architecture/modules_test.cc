@@ -28,7 +28,9 @@ void Flatten(const Module& module, const std::string& path, Json* rows) {
 
 class ModulesTest : public ::testing::Test {
  protected:
-  static Json Cases() { return *ReadJsonFile(CAUSEWAY_SOURCE_DIR "/engine/architecture/testdata/modules.json", 1 << 20); }
+  static Json Cases() {
+    return *ReadJsonFile(CAUSEWAY_SOURCE_DIR "/engine/architecture/testdata/modules.json", 1 << 20);
+  }
 };
 
 TEST_F(ModulesTest, EqualTheFieldsToTheChild) {
@@ -108,12 +110,24 @@ TEST(ParameterCountTest, EqualsTheModelsThatArePublished) {
     EXPECT_TRUE(spec.ok()) << spec.status();
     return spec.ok() ? spec->parameter_count() : 0;
   };
-  EXPECT_EQ(count(R"({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024})"), 124'439'808);
-  EXPECT_EQ(count(R"({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 1600, "n_layer": 48, "n_head": 25, "n_positions": 1024})"), 1'557'611'200);
-  EXPECT_EQ(count(R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-                      "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072})"), 8'030'261'248);
-  EXPECT_EQ(count(R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
-                      "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "tie_word_embeddings": true})"), 1'235'814'400);
+  EXPECT_EQ(
+      count(
+          R"({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024})"),
+      124'439'808);
+  EXPECT_EQ(
+      count(
+          R"({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 1600, "n_layer": 48, "n_head": 25, "n_positions": 1024})"),
+      1'557'611'200);
+  EXPECT_EQ(
+      count(
+          R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+                      "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072})"),
+      8'030'261'248);
+  EXPECT_EQ(
+      count(
+          R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+                      "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "tie_word_embeddings": true})"),
+      1'235'814'400);
 }
 
 TEST(AttentionScaleTest, FollowsGpt2sOptions) {

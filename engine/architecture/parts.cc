@@ -36,7 +36,8 @@ ActivationInfo ReadActivation(ConfigReader& config, absl::string_view key, const
     if (name == row.name) return {row.activation, row.kind};
     known.push_back(row.name);
   }
-  config.Unsupported(absl::StrCat(key, " \"", Printable(name), "\" is not supported; expected one of ", absl::StrJoin(known, ", ")));
+  config.Unsupported(
+      absl::StrCat(key, " \"", Printable(name), "\" is not supported; expected one of ", absl::StrJoin(known, ", ")));
   return {};
 }
 
@@ -66,21 +67,19 @@ LinearSpec::Part LinearPart(const std::string& path, int64_t out, bool bias) {
 }
 
 NormSpec Norm(NormKind kind, const std::string& path, double eps) {
-  return {.kind = kind, .eps = eps, .weight = path + ".weight", .bias = kind == NormKind::kLayer ? path + ".bias" : ""};
+  return {
+      .kind = kind, .eps = eps, .weight = path + ".weight", .bias = kind == NormKind::kLayer ? path + ".bias" : ""};
 }
 
 void AddHead(ModelSpec& spec, const std::string& path, bool tied, DType dtype) {
   spec.tied_head = tied;
   spec.head_path = path;
-  const std::string weight = path + ".weight";
-  spec.head = {.parts = {{.weight = tied ? spec.embedding_weight : weight, .bias = "", .out_features = spec.vocab_size}},
+  spec.head = {.parts = {{.weight = tied ? spec.embedding_weight : path + ".weight",
+                          .bias = "",
+                          .out_features = spec.vocab_size}},
                .in_features = spec.hidden_size};
   Module head = LinearModule(path, spec.hidden_size, spec.vocab_size, /*bias=*/false, dtype);
-  if (tied) {
-    head.parameters[0].tied_to = spec.embedding_weight;
-    // Published checkpoints often store the tied weight twice.
-    spec.inert_tensors.push_back(weight);
-  }
+  if (tied) head.parameters[0].tied_to = spec.embedding_weight;
   spec.modules.children.push_back(std::move(head));
 }
 

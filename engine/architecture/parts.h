@@ -1,4 +1,5 @@
-// Pieces that architectures are put together from: modules as the field names them, and the spec's view of the same tensors.
+// Pieces that architectures are put together from: modules as the field names them, and the spec's view of the same
+// tensors.
 #ifndef CAUSEWAY_ENGINE_ARCHITECTURE_PARTS_H_
 #define CAUSEWAY_ENGINE_ARCHITECTURE_PARTS_H_
 

@@ -26,12 +26,15 @@ constexpr Architecture kArchitectures[] = {
     {"llama", MakeLlama, 2},
 };
 
-// The dtype that config.json says its weights have; `dtype` is the newer spelling and goes first. Null when it says nothing.
+// The dtype that config.json says its weights have; `dtype` is the newer spelling and goes first. Null when it says
+// nothing.
 absl::StatusOr<const std::string*> StoredDTypeName(const Json& config) {
   for (const char* key : {"dtype", "torch_dtype"}) {
     const auto value = config.find(key);
     if (value == config.end() || value->is_null()) continue;
-    if (!value->is_string()) return absl::InvalidArgumentError(absl::StrCat("config.json: ", key, ": expected a string, found ", JsonExcerpt(*value)));
+    if (!value->is_string())
+      return absl::InvalidArgumentError(
+          absl::StrCat("config.json: ", key, ": expected a string, found ", JsonExcerpt(*value)));
     // "torch.bfloat16" is how some scripts write it.
     return &value->get_ref<const std::string&>();
   }
@@ -52,7 +55,8 @@ absl::StatusOr<DType> StoredDType(const Json& config, DType otherwise) {
 DType PrevailingDType(const Checkpoint& checkpoint) {
   std::map<DType, uint64_t> bytes;
   for (const auto& [name, tensor] : checkpoint.tensors()) {
-    if (tensor.dtype == DType::kF32 || tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16) bytes[tensor.dtype] += tensor.bytes;
+    if (tensor.dtype == DType::kF32 || tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16)
+      bytes[tensor.dtype] += tensor.bytes;
   }
   DType most = DType::kF32;
   for (const auto& [dtype, count] : bytes) {
@@ -75,7 +79,8 @@ void ReadEndOfSequence(ConfigReader& config, ConfigReader& generation_config, in
   if (ids.empty() && !config.json().contains("eos_token_id") && otherwise < spec.vocab_size) ids = {otherwise};
   for (int64_t id : ids) {
     if (id < 0 || id >= spec.vocab_size) {
-      spec.warnings.push_back(absl::StrCat("eos_token_id ", id, " is outside the vocabulary of ", spec.vocab_size, " and is ignored"));
+      spec.warnings.push_back(
+          absl::StrCat("eos_token_id ", id, " is outside the vocabulary of ", spec.vocab_size, " and is ignored"));
     } else if (std::find(spec.eos_token_ids.begin(), spec.eos_token_ids.end(), id) == spec.eos_token_ids.end()) {
       spec.eos_token_ids.push_back(static_cast<int32_t>(id));
     }
@@ -87,10 +92,12 @@ void CheckLayerTypes(ConfigReader& config) {
   if (!config.Has("layer_types")) return;
   const Json& types = config.json()["layer_types"];
   config.Skip("layer_types");
-  if (!types.is_array()) return config.Invalid(absl::StrCat("layer_types: expected a list, found ", JsonExcerpt(types)));
+  if (!types.is_array())
+    return config.Invalid(absl::StrCat("layer_types: expected a list, found ", JsonExcerpt(types)));
   for (const Json& type : types) {
     if (type != "full_attention") {
-      return config.Unsupported(absl::StrCat("layer_types: ", JsonExcerpt(type), " is not supported; expected \"full_attention\" for every layer"));
+      return config.Unsupported(absl::StrCat("layer_types: ", JsonExcerpt(type),
+                                             " is not supported; expected \"full_attention\" for every layer"));
     }
   }
 }
@@ -104,16 +111,20 @@ std::vector<std::string> SupportedArchitectures() {
 }
 
 absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generation_config, DType dtype) {
-  if (!config.is_object()) return absl::InvalidArgumentError(absl::StrCat("config.json: expected an object, found ", JsonKind(config)));
+  if (!config.is_object())
+    return absl::InvalidArgumentError(absl::StrCat("config.json: expected an object, found ", JsonKind(config)));
   ConfigReader reader(config, "config.json");
   const std::string model_type = reader.String("model_type", "");
   CAUSEWAY_RETURN_IF_ERROR(reader.status());
   const std::string supported = absl::StrJoin(SupportedArchitectures(), ", ");
-  if (model_type.empty()) return absl::InvalidArgumentError(absl::StrCat("config.json: model_type is missing; expected one of ", supported));
+  if (model_type.empty())
+    return absl::InvalidArgumentError(
+        absl::StrCat("config.json: model_type is missing; expected one of ", supported));
   const Architecture* row = std::find_if(std::begin(kArchitectures), std::end(kArchitectures),
                                          [&model_type](const Architecture& a) { return model_type == a.model_type; });
   if (row == std::end(kArchitectures)) {
-    return absl::UnimplementedError(absl::StrCat("config.json: model_type \"", Printable(model_type), "\" is not supported; expected one of ", supported));
+    return absl::UnimplementedError(absl::StrCat("config.json: model_type \"", Printable(model_type),
+                                                 "\" is not supported; expected one of ", supported));
   }
 
   ModelSpec spec = row->make(reader, dtype);
@@ -130,7 +141,9 @@ absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generati
   return spec;
 }
 
-absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Json& config) { return ComputeDType(flag, config, DType::kF32); }
+absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Json& config) {
+  return ComputeDType(flag, config, DType::kF32);
+}
 
 absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Checkpoint& checkpoint) {
   return ComputeDType(flag, checkpoint.config(), PrevailingDType(checkpoint));

@@ -25,9 +25,10 @@ absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Checkpoint& che
 // Model types of the factory table, sorted.
 std::vector<std::string> SupportedArchitectures();
 
-// Matches the checkpoint's tensors with the spec's: canonical name -> the checkpoint's tensor. Resolves the other spellings
-// (gpt2 without "transformer."), leaves out listed inert buffers, checks dtypes (bf16, fp16, fp32) and shapes.
-// InvalidArgument lists every missing, extra and mismatched tensor at once.
+// Matches the checkpoint's tensors with the spec's: canonical name -> the checkpoint's tensor. Resolves the other
+// spellings (gpt2 without "transformer."), leaves out listed inert buffers, checks dtypes (bf16, fp16, fp32) and
+// shapes. Of tied tensors the result holds the source, wherever it is stored; two stored ones are read and must be
+// equal. InvalidArgument lists every missing, extra and mismatched tensor at once.
 absl::StatusOr<std::map<std::string, const TensorInfo*>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint);
 
 }  // namespace causeway

@@ -17,24 +17,29 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 const Json& Llama() {
-  static const Json* const config = new Json(Json::parse(R"({"model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
+  static const Json* const config =
+      new Json(Json::parse(R"({"model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
       "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-5})"));
   return *config;
 }
 const Json& Gpt2() {
-  static const Json* const config = new Json(Json::parse(R"({"model_type": "gpt2", "vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4})"));
+  static const Json* const config =
+      new Json(Json::parse(R"({"model_type": "gpt2", "vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4})"));
   return *config;
 }
 Json With(Json config, const std::string& changes) {
   config.merge_patch(Json::parse(changes));
   return config;
 }
-absl::StatusOr<ModelSpec> Make(const Json& config, const Json& generation = Json::object()) { return MakeModelSpec(config, generation, DType::kF32); }
+absl::StatusOr<ModelSpec> Make(const Json& config, const Json& generation = Json::object()) {
+  return MakeModelSpec(config, generation, DType::kF32);
+}
 
 TEST(RegistryTest, ListsItsRowsSorted) { EXPECT_THAT(SupportedArchitectures(), ElementsAre("gpt2", "llama")); }
 
 TEST(RegistryTest, ReadsLlama) {
-  const auto spec = Make(With(Llama(), R"({"torch_dtype": "bfloat16", "head_dim": 12, "eos_token_id": [3, 4], "attention_bias": true})"));
+  const auto spec = Make(With(
+      Llama(), R"({"torch_dtype": "bfloat16", "head_dim": 12, "eos_token_id": [3, 4], "attention_bias": true})"));
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->architecture, "llama");
   EXPECT_EQ(spec->checkpoint_dtype, DType::kBF16);
@@ -50,6 +55,15 @@ TEST(RegistryTest, ReadsLlama) {
   EXPECT_THAT(spec->warnings, IsEmpty());
 }
 
+TEST(RegistryTest, DynamicRopeStretchesTheContext) {
+  const auto spec = Make(With(Llama(), R"({"rope_scaling": {"type": "dynamic", "factor": 2.5}})"));
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->rope.dynamic_original, 128);
+  EXPECT_EQ(spec->context_max, 320);
+  EXPECT_EQ(Make(With(Llama(), R"({"rope_scaling": {"type": "linear", "factor": 2.5}})"))->context_max, 128);
+  EXPECT_GT(Make(With(Llama(), R"({"rope_scaling": {"type": "dynamic", "factor": 1e30}})"))->context_max, 0);
+}
+
 TEST(RegistryTest, ReadsGpt2InBothSpellings) {
   const auto spec = Make(Gpt2());
   ASSERT_TRUE(spec.ok()) << spec.status();
@@ -59,7 +73,8 @@ TEST(RegistryTest, ReadsGpt2InBothSpellings) {
   EXPECT_EQ(spec->context_max, 1024);
   EXPECT_EQ(spec->intermediate_size, 128);
   EXPECT_EQ(spec->layers[0].mlp.activation, Activation::kGeluTanh);
-  const auto other = Make(Json::parse(R"({"model_type": "gpt2", "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+  const auto other = Make(Json::parse(
+      R"({"model_type": "gpt2", "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
       "max_position_embeddings": 77, "dtype": "float16"})"));
   ASSERT_TRUE(other.ok()) << other.status();
   EXPECT_EQ(other->hidden_size, 32);
@@ -69,7 +84,8 @@ TEST(RegistryTest, ReadsGpt2InBothSpellings) {
 
 // Whole files as published, with all that they hold beyond the computation.
 TEST(RegistryTest, PublishedConfigsGiveNoWarning) {
-  const auto gpt2 = Make(Json::parse(R"({"activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
+  const auto gpt2 =
+      Make(Json::parse(R"({"activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
       "bos_token_id": 50256, "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02, "layer_norm_epsilon": 1e-05,
       "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1,
       "summary_activation": null, "summary_first_dropout": 0.1, "summary_proj_to_labels": true, "summary_type": "cls_index",
@@ -78,7 +94,8 @@ TEST(RegistryTest, PublishedConfigsGiveNoWarning) {
   EXPECT_THAT(gpt2->warnings, IsEmpty());
   EXPECT_THAT(gpt2->eos_token_ids, ElementsAre(50256));
   EXPECT_EQ(gpt2->checkpoint_dtype, DType::kF32);
-  const auto llama = Make(Json::parse(R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+  const auto llama =
+      Make(Json::parse(R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
       "bos_token_id": 128000, "eos_token_id": [128001, 128008, 128009], "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048,
       "initializer_range": 0.02, "intermediate_size": 8192, "max_position_embeddings": 131072, "mlp_bias": false, "model_type": "llama",
       "num_attention_heads": 32, "num_hidden_layers": 16, "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
@@ -91,7 +108,9 @@ TEST(RegistryTest, PublishedConfigsGiveNoWarning) {
 }
 
 TEST(RegistryTest, EndOfSequenceComesFromTheGenerationConfigFirst) {
-  EXPECT_THAT(Make(With(Llama(), R"({"eos_token_id": 3})"), Json::parse(R"({"eos_token_id": [5, 6, 5]})"))->eos_token_ids, ElementsAre(5, 6));
+  EXPECT_THAT(
+      Make(With(Llama(), R"({"eos_token_id": 3})"), Json::parse(R"({"eos_token_id": [5, 6, 5]})"))->eos_token_ids,
+      ElementsAre(5, 6));
   EXPECT_THAT(Make(With(Llama(), R"({"eos_token_id": 3})"))->eos_token_ids, ElementsAre(3));
   EXPECT_THAT(Make(Llama())->eos_token_ids, ElementsAre(2));  // the class's default
   Json none = Llama();
@@ -101,7 +120,8 @@ TEST(RegistryTest, EndOfSequenceComesFromTheGenerationConfigFirst) {
   const auto outside = Make(With(Llama(), R"({"eos_token_id": [3, 96]})"));
   EXPECT_THAT(outside->eos_token_ids, ElementsAre(3));
   EXPECT_THAT(outside->warnings, ElementsAre("eos_token_id 96 is outside the vocabulary of 96 and is ignored"));
-  EXPECT_THAT(std::string(Make(Llama(), Json::parse(R"({"eos_token_id": "x"})")).status().message()), HasSubstr("generation_config.json: eos_token_id: expected"));
+  EXPECT_THAT(std::string(Make(Llama(), Json::parse(R"({"eos_token_id": "x"})")).status().message()),
+              HasSubstr("generation_config.json: eos_token_id: expected"));
 }
 
 TEST(RegistryTest, UnknownKeysAreWarnedOf) {
@@ -117,14 +137,18 @@ struct Refusal {
 
 TEST(RegistryTest, RefusesByNameWhatChangesTheComputation) {
   const Refusal refusals[] = {
-      {Json::parse(R"({"model_type": "mamba"})"), "model_type \"mamba\" is not supported; expected one of gpt2, llama"},
+      {Json::parse(R"({"model_type": "mamba"})"),
+       "model_type \"mamba\" is not supported; expected one of gpt2, llama"},
       {With(Llama(), R"({"pretraining_tp": 2})"), "pretraining_tp = 2"},
-      {With(Llama(), R"({"quantization_config": {"quant_method": "gptq"}})"), "quantization_config = {\"quant_method\":\"gptq\"}"},
+      {With(Llama(), R"({"quantization_config": {"quant_method": "gptq"}})"),
+       "quantization_config = {\"quant_method\":\"gptq\"}"},
       {With(Llama(), R"({"sliding_window": 1024})"), "sliding_window = 1024"},
       {With(Llama(), R"({"partial_rotary_factor": 0.5})"), "partial_rotary_factor = 0.5"},
-      {With(Llama(), R"({"layer_types": ["full_attention", "sliding_attention"]})"), "layer_types: \"sliding_attention\" is not supported"},
+      {With(Llama(), R"({"layer_types": ["full_attention", "sliding_attention"]})"),
+       "layer_types: \"sliding_attention\" is not supported"},
       {With(Llama(), R"({"rope_scaling": {"type": "longrope"}})"), "rope_type \"longrope\""},
-      {With(Llama(), R"({"hidden_act": "xielu"})"), "hidden_act \"xielu\" is not supported; expected one of silu, swish, gelu"},
+      {With(Llama(), R"({"hidden_act": "xielu"})"),
+       "hidden_act \"xielu\" is not supported; expected one of silu, swish, gelu"},
       {With(Llama(), R"({"num_local_experts": 8})"), "num_local_experts = 8"},
       {With(Gpt2(), R"({"add_cross_attention": true})"), "add_cross_attention = true"},
       {With(Gpt2(), R"({"pruned_heads": {"1": [0]}})"), "pruned_heads = {\"1\":[0]}"},
@@ -142,13 +166,17 @@ TEST(RegistryTest, NamesWhatIsMissingOrWrong) {
   const Refusal refusals[] = {
       {Json::array(), "expected an object, found an array"},
       {Json::object(), "model_type is missing; expected one of gpt2, llama"},
-      {With(Llama(), R"({"vocab_size": null})"), "vocab_size: expected a whole number from 1 to 16777216, found nothing"},
-      {With(Llama(), R"({"hidden_size": "32"})"), "hidden_size: expected a whole number from 1 to 4194304, found \"32\""},
-      {With(Llama(), R"({"num_hidden_layers": 100000000})"), "num_hidden_layers: expected a whole number from 1 to 10000, found 100000000"},
+      {With(Llama(), R"({"vocab_size": null})"),
+       "vocab_size: expected a whole number from 1 to 16777216, found nothing"},
+      {With(Llama(), R"({"hidden_size": "32"})"),
+       "hidden_size: expected a whole number from 1 to 4194304, found \"32\""},
+      {With(Llama(), R"({"num_hidden_layers": 100000000})"),
+       "num_hidden_layers: expected a whole number from 1 to 10000, found 100000000"},
       {With(Llama(), R"({"num_attention_heads": 5})"), "hidden_size: expected a multiple of num_attention_heads (5)"},
       {With(Llama(), R"({"num_key_value_heads": 3})"), "expected a multiple of num_key_value_heads (3), found 4"},
-      {With(Llama(), R"({"num_attention_heads": 4194304, "head_dim": 4194304})"), "num_attention_heads * head_dim: expected at most 4194304"},
-      {With(Llama(), R"({"rms_norm_eps": 0})"), "rms_norm_eps: expected a number above 0, found 0"},
+      {With(Llama(), R"({"num_attention_heads": 4194304, "head_dim": 4194304})"),
+       "num_attention_heads * head_dim: expected at most 4194304"},
+      {With(Llama(), R"({"rms_norm_eps": 0})"), "rms_norm_eps: expected a number above 0, at most 1e+30, found 0"},
       {With(Llama(), R"({"head_dim": 7})"), "rotary dimensions: expected an even number, found 7"},
       {With(Llama(), R"({"dtype": "int8"})"), "dtype \"int8\" is not supported"},
       {With(Llama(), R"({"torch_dtype": 3})"), "torch_dtype: expected a string, found 3"},
@@ -163,14 +191,20 @@ TEST(RegistryTest, NamesWhatIsMissingOrWrong) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(refusal.message));
   }
   // All at once.
-  EXPECT_THAT(std::string(Make(Json::parse(R"({"model_type": "llama", "vocab_size": 0, "pretraining_tp": 2})")).status().message()),
-              ::testing::AllOf(HasSubstr("vocab_size"), HasSubstr("hidden_size"), HasSubstr("num_attention_heads"), HasSubstr("pretraining_tp")));
+  EXPECT_THAT(
+      std::string(
+          Make(Json::parse(R"({"model_type": "llama", "vocab_size": 0, "pretraining_tp": 2})")).status().message()),
+      ::testing::AllOf(HasSubstr("vocab_size"), HasSubstr("hidden_size"), HasSubstr("num_attention_heads"),
+                       HasSubstr("pretraining_tp")));
 }
 
 TEST(RegistryTest, FullAttentionLayerTypesAndSwitchedOffOptionsPass) {
-  const auto spec = Make(With(Llama(), R"({"layer_types": ["full_attention", "full_attention"], "pretraining_tp": 1, "is_decoder": true})"));
+  const auto spec = Make(With(
+      Llama(), R"({"layer_types": ["full_attention", "full_attention"], "pretraining_tp": 1, "is_decoder": true})"));
   EXPECT_TRUE(spec.ok()) << spec.status();
-  EXPECT_TRUE(Make(With(Gpt2(), R"({"reorder_and_upcast_attn": true, "add_cross_attention": false, "pruned_heads": {}})")).ok());
+  EXPECT_TRUE(
+      Make(With(Gpt2(), R"({"reorder_and_upcast_attn": true, "add_cross_attention": false, "pruned_heads": {}})"))
+          .ok());
 }
 
 TEST(ComputeDTypeTest, AutoFollowsTheConfig) {
@@ -181,13 +215,15 @@ TEST(ComputeDTypeTest, AutoFollowsTheConfig) {
   EXPECT_EQ(*ComputeDType("auto", Llama()), DType::kF32);
   EXPECT_EQ(*ComputeDType("float32", With(Llama(), R"({"dtype": "bfloat16"})")), DType::kF32);
   EXPECT_EQ(*ComputeDType("fp16", Llama()), DType::kF16);
-  EXPECT_THAT(std::string(ComputeDType("int4", Llama()).status().message()), HasSubstr("dtype \"int4\" is not supported"));
+  EXPECT_THAT(std::string(ComputeDType("int4", Llama()).status().message()),
+              HasSubstr("dtype \"int4\" is not supported"));
 }
 
 TEST(ComputeDTypeTest, AutoAsksTheWeightsWhereTheConfigIsSilent) {
   TestFolder folder;
   folder.Write("config.json", Llama().dump());
-  folder.Write("model.safetensors", SafetensorsFile({{"a", "BF16", {6}, std::string(12, 'x')}, {"b", "F32", {2}, std::string(8, 'x')},
+  folder.Write("model.safetensors", SafetensorsFile({{"a", "BF16", {6}, std::string(12, 'x')},
+                                                     {"b", "F32", {2}, std::string(8, 'x')},
                                                      {"mask", "U8", {99}, std::string(99, 'x')}}));
   EXPECT_EQ(*ComputeDType("auto", **Checkpoint::Open(folder.path())), DType::kBF16);
 }

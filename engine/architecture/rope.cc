@@ -19,7 +19,8 @@ float Power(float base, float exponent) { return static_cast<float>(std::pow(dou
 // theta^(2i / dim), i < dim / 2
 std::vector<float> Wavelengths(float theta, int64_t dim) {
   std::vector<float> powers;
-  for (int64_t i = 0; i < dim; i += 2) powers.push_back(Power(theta, static_cast<float>(i) / static_cast<float>(dim)));
+  for (int64_t i = 0; i < dim; i += 2)
+    powers.push_back(Power(theta, static_cast<float>(i) / static_cast<float>(dim)));
   return powers;
 }
 
@@ -39,9 +40,11 @@ void ScaleLlama3(ConfigReader& rope, double original, RopeSpec& spec) {
   const double factor = rope.Positive("factor");
   const double low = rope.Positive("low_freq_factor"), high = rope.Positive("high_freq_factor");
   if (rope.ok() && high <= low) {
-    return rope.Invalid(absl::StrCat("high_freq_factor: expected more than low_freq_factor (", low, "), found ", high));
+    return rope.Invalid(
+        absl::StrCat("high_freq_factor: expected more than low_freq_factor (", low, "), found ", high));
   }
-  const float wavelength_long = static_cast<float>(original / low), wavelength_short = static_cast<float>(original / high);
+  const float wavelength_long = static_cast<float>(original / low),
+              wavelength_short = static_cast<float>(original / high);
   for (double& f : spec.inv_freq) {
     const float plain = static_cast<float>(f);
     const float wavelength = (1.0f / plain) * static_cast<float>(2 * std::numbers::pi);
@@ -49,7 +52,8 @@ void ScaleLlama3(ConfigReader& rope, double original, RopeSpec& spec) {
     if (wavelength > wavelength_long) {
       f = stretched;
     } else if (wavelength >= wavelength_short) {
-      const float smooth = ((1.0f / wavelength) * static_cast<float>(original) - static_cast<float>(low)) / static_cast<float>(high - low);
+      const float smooth = ((1.0f / wavelength) * static_cast<float>(original) - static_cast<float>(low)) /
+                           static_cast<float>(high - low);
       f = (1.0f - smooth) * plain / static_cast<float>(factor) + smooth * plain;
     }
   }
@@ -60,21 +64,26 @@ void ScaleYarn(ConfigReader& rope, double original, double max_positions, RopeSp
   // A null factor stands for the ratio of the lengths (DeepSeek's configs).
   const double factor = rope.Has("factor") ? rope.Positive("factor") : max_positions / original;
   rope.Skip("factor");
-  const std::optional<double> attention_factor = rope.OptionalNumber("attention_factor", 0);
-  const double mscale = rope.OptionalNumber("mscale", 0).value_or(0);
-  const double mscale_all_dim = rope.OptionalNumber("mscale_all_dim", 0).value_or(0);
+  const std::optional<double> attention_factor = rope.OptionalNumber("attention_factor");
+  const double mscale = rope.OptionalNumber("mscale").value_or(0);
+  const double mscale_all_dim = rope.OptionalNumber("mscale_all_dim").value_or(0);
   // Zero means the default, as for a missing value.
-  double beta_fast = rope.OptionalNumber("beta_fast", 0).value_or(0), beta_slow = rope.OptionalNumber("beta_slow", 0).value_or(0);
+  double beta_fast = rope.OptionalNumber("beta_fast").value_or(0),
+         beta_slow = rope.OptionalNumber("beta_slow").value_or(0);
   if (beta_fast == 0) beta_fast = 32;
   if (beta_slow == 0) beta_slow = 1;
   const bool truncate = rope.Bool("truncate", true);
-  if (rope.ok() && spec.theta <= 1) return rope.Invalid(absl::StrCat("rope_theta: yarn needs more than 1, found ", spec.theta));
+  if (rope.ok() && spec.theta <= 1)
+    return rope.Invalid(absl::StrCat("rope_theta: yarn needs more than 1, found ", spec.theta));
 
-  const auto temperature = [factor](double scale) { return factor <= 1 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0; };
+  const auto temperature = [factor](double scale) {
+    return factor <= 1 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0;
+  };
   if (attention_factor) {
     spec.attention_factor = *attention_factor;
   } else {
-    spec.attention_factor = mscale != 0 && mscale_all_dim != 0 ? temperature(mscale) / temperature(mscale_all_dim) : temperature(1);
+    spec.attention_factor =
+        mscale != 0 && mscale_all_dim != 0 ? temperature(mscale) / temperature(mscale_all_dim) : temperature(1);
   }
 
   // The dimension whose wavelength fits `rotations` times into the original length.
@@ -92,7 +101,8 @@ void ScaleYarn(ConfigReader& rope, double original, double max_positions, RopeSp
   if (low == high) high += 0.001;
   const std::vector<float> wavelengths = Wavelengths(static_cast<float>(spec.theta), spec.dim);
   for (size_t i = 0; i < wavelengths.size(); ++i) {
-    const float ramp = std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f);
+    const float ramp =
+        std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f);
     const float kept = 1.0f - ramp;
     const float stretched = 1.0f / (static_cast<float>(factor) * wavelengths[i]);
     spec.inv_freq[i] = stretched * (1.0f - kept) + (1.0f / wavelengths[i]) * kept;
@@ -102,7 +112,8 @@ void ScaleYarn(ConfigReader& rope, double original, double max_positions, RopeSp
 void ReadDynamic(ConfigReader& rope, const RopeDefaults& defaults, RopeSpec& spec) {
   spec.dynamic_factor = rope.Positive("factor");
   spec.dynamic_original = defaults.max_positions;
-  if (spec.dim <= 2) return rope.Invalid(absl::StrCat("dynamic rope needs more than 2 rotary dimensions, found ", spec.dim));
+  if (spec.dim <= 2)
+    return rope.Invalid(absl::StrCat("dynamic rope needs more than 2 rotary dimensions, found ", spec.dim));
   if (rope.ok() && spec.dynamic_factor < 1) {
     rope.Invalid(absl::StrCat("factor: dynamic rope expects a number from 1 on, found ", spec.dynamic_factor));
   }
@@ -133,7 +144,8 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
     if (factor > 1) rope.Invalid(absl::StrCat("partial_rotary_factor: expected a number up to 1, found ", factor));
     spec.dim = static_cast<int64_t>(static_cast<double>(defaults.head_dim) * std::min(factor, 1.0));
   }
-  if (spec.dim % 2 != 0 || spec.dim == 0) rope.Invalid(absl::StrCat("rotary dimensions: expected an even number, found ", spec.dim));
+  if (spec.dim % 2 != 0 || spec.dim == 0)
+    rope.Invalid(absl::StrCat("rotary dimensions: expected an even number, found ", spec.dim));
   spec.inv_freq = Inverse(Wavelengths(static_cast<float>(spec.theta), spec.dim));
 
   const std::string type = rope.String("rope_type|type", "default");
@@ -150,7 +162,8 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
   } else if (type == "yarn") {
     ScaleYarn(rope, original(), static_cast<double>(defaults.max_positions), spec);
   } else if (type != "default") {
-    rope.Unsupported(absl::StrCat("rope_type \"", Printable(type), "\" is not supported; expected default, linear, dynamic, llama3 or yarn"));
+    rope.Unsupported(absl::StrCat("rope_type \"", Printable(type),
+                                  "\" is not supported; expected default, linear, dynamic, llama3 or yarn"));
   }
   rope.JudgeUnreadKeys();
   config.Merge(rope);
@@ -159,7 +172,8 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
 
 std::vector<double> DynamicInvFreq(const RopeSpec& spec, int64_t length) {
   if (spec.dynamic_factor == 0 || length <= spec.dynamic_original) return spec.inv_freq;
-  const float stretch = static_cast<float>(spec.dynamic_factor) * static_cast<float>(length) / static_cast<float>(spec.dynamic_original) -
+  const float stretch = static_cast<float>(spec.dynamic_factor) * static_cast<float>(length) /
+                            static_cast<float>(spec.dynamic_original) -
                         static_cast<float>(spec.dynamic_factor - 1);
   const float exponent = static_cast<float>(static_cast<double>(spec.dim) / static_cast<double>(spec.dim - 2));
   const float theta = static_cast<float>(spec.theta) * Power(stretch, exponent);

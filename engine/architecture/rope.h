@@ -1,5 +1,5 @@
-// Frequencies of rotary position embedding, from either spelling of a config: rope_theta and rope_scaling at the top, or all
-// of it in rope_parameters.
+// Frequencies of rotary position embedding, from either spelling of a config: rope_theta and rope_scaling at the top,
+// or all of it in rope_parameters.
 #ifndef CAUSEWAY_ENGINE_ARCHITECTURE_ROPE_H_
 #define CAUSEWAY_ENGINE_ARCHITECTURE_ROPE_H_
 
@@ -20,9 +20,9 @@ struct RopeDefaults {
   bool partial = false;
 };
 
-// Types default, linear, dynamic, llama3, yarn; others are unsupported by name. Errors go to `config`.
-// The numbers are computed in float32 in the field's order of operations: a frequency that differs by a few units in the
-// last place turns into a visible angle after some ten thousand positions.
+// Types default, linear, dynamic, llama3, yarn; others are unsupported by name. Errors go to `config`. The numbers
+// are computed in float32 in the field's order of operations: a frequency that differs by a few units in the last
+// place turns into a visible angle after some ten thousand positions.
 RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults);
 
 // inv_freq of dynamic rope when the longest sequence has `length` positions; without dynamic scaling, and up to

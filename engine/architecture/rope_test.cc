@@ -83,7 +83,10 @@ TEST(RopeTest, PartialRotaryShortensTheTableWhereTheArchitectureKnowsIt) {
   EXPECT_EQ(spec.dim, 16);
   EXPECT_EQ(spec.inv_freq.size(), 8u);
   EXPECT_NEAR(spec.inv_freq[1], std::pow(10000.0, -2.0 / 16), 1e-7);
-  const RopeSpec inside = Read(Json::parse(R"({"hidden_size": 64, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})"), &status, true);
+  const RopeSpec inside =
+      Read(Json::parse(
+               R"({"hidden_size": 64, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})"),
+           &status, true);
   EXPECT_EQ(inside.dim, 32);
 }
 
@@ -94,22 +97,30 @@ struct Refusal {
 
 TEST(RopeTest, NamesWhatIsWrong) {
   const Refusal invalid[] = {
-      {R"({"rope_scaling": {"type": "linear"}})", "rope_scaling: factor: expected a number above 0, found nothing"},
-      {R"({"rope_scaling": {"type": "linear", "factor": 0}})", "rope_scaling: factor: expected a number above 0, found 0"},
-      {R"({"rope_scaling": {"type": "linear", "factor": "2"}})", "factor: expected a number above 0, found \"2\""},
+      {R"({"rope_scaling": {"type": "linear"}})",
+       "rope_scaling: factor: expected a number above 0, at most 1e+30, found nothing"},
+      {R"({"rope_scaling": {"type": "linear", "factor": 0}})",
+       "rope_scaling: factor: expected a number above 0, at most 1e+30, found 0"},
+      {R"({"rope_scaling": {"type": "linear", "factor": "2"}})",
+       "factor: expected a number above 0, at most 1e+30, found \"2\""},
       {R"({"rope_scaling": "linear"})", "rope_scaling: expected an object, found \"linear\""},
       {R"({"rope_parameters": {"rope_type": 3}})", "rope_type: expected a string, found 3"},
-      {R"({"rope_theta": -1})", "rope_theta: expected a number above 0, found -1"},
-      {R"({"rope_scaling": {"type": "dynamic"}})", "factor: expected a number above 0, found nothing"},
-      {R"({"rope_scaling": {"type": "dynamic", "factor": 0.5}})", "factor: dynamic rope expects a number from 1 on, found 0.5"},
-      {R"({"hidden_size": 2, "rope_scaling": {"type": "dynamic", "factor": 2}})", "more than 2 rotary dimensions, found 2"},
+      {R"({"rope_theta": 1e200})", "rope_theta: expected a number above 0, at most 1e+30, found 1e+200"},
+      {R"({"rope_theta": -1})", "rope_theta: expected a number above 0, at most 1e+30, found -1"},
+      {R"({"rope_scaling": {"type": "dynamic"}})", "factor: expected a number above 0, at most 1e+30, found nothing"},
+      {R"({"rope_scaling": {"type": "dynamic", "factor": 0.5}})",
+       "factor: dynamic rope expects a number from 1 on, found 0.5"},
+      {R"({"hidden_size": 2, "rope_scaling": {"type": "dynamic", "factor": 2}})",
+       "more than 2 rotary dimensions, found 2"},
       {R"({"hidden_size": 7})", "rotary dimensions: expected an even number, found 7"},
-      {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8}})", "low_freq_factor: expected a number above 0, found nothing"},
+      {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8}})",
+       "low_freq_factor: expected a number above 0, at most 1e+30, found nothing"},
       {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1}})",
        "high_freq_factor: expected more than low_freq_factor (4), found 1"},
       {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 0}})",
        "original_max_position_embeddings: expected a whole number"},
-      {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "truncate": 1}})", "truncate: expected true or false, found 1"},
+      {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "truncate": 1}})",
+       "truncate: expected true or false, found 1"},
       {R"({"rope_theta": 1, "rope_scaling": {"rope_type": "yarn", "factor": 2}})", "yarn needs more than 1, found 1"},
   };
   for (const Refusal& refusal : invalid) {
@@ -119,10 +130,14 @@ TEST(RopeTest, NamesWhatIsWrong) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(refusal.message)) << refusal.config;
   }
   const Refusal unsupported[] = {
-      {R"({"rope_scaling": {"type": "longrope", "factor": 2}})", "rope_type \"longrope\" is not supported; expected default, linear, dynamic, llama3 or yarn"},
-      {R"({"rope_scaling": {"type": "default", "mrope_section": [16, 24, 24]}})", "mrope_section = [16,24,24] changes the computation"},
-      {R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})", "rope_parameters.full_attention: frequencies of their own"},
-      {R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})", "partial_rotary_factor = 0.5 changes the computation"},
+      {R"({"rope_scaling": {"type": "longrope", "factor": 2}})",
+       "rope_type \"longrope\" is not supported; expected default, linear, dynamic, llama3 or yarn"},
+      {R"({"rope_scaling": {"type": "default", "mrope_section": [16, 24, 24]}})",
+       "mrope_section = [16,24,24] changes the computation"},
+      {R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})",
+       "rope_parameters.full_attention: frequencies of their own"},
+      {R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})",
+       "partial_rotary_factor = 0.5 changes the computation"},
   };
   for (const Refusal& refusal : unsupported) {
     absl::Status status;

@@ -47,6 +47,9 @@ class DaemonImpl final : public Daemon {
   absl::Status Start() {
     // A ports file of an earlier run would send readers to the wrong place.
     if (!config_.server().ports_file().empty()) std::remove(config_.server().ports_file().c_str());
+    // Mistakes in the configuration come before the model is looked at.
+    CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.listen", config_.server().listen()).status());
+    if (!config_.server().http().empty()) CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.http", config_.server().http()).status());
     CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
     CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, PlaceModel(options_));
     for (const std::string& warning : placed.spec.warnings) Log(LogLevel::kWarning, "model", {{"message", warning}});

@@ -70,18 +70,19 @@ class Reader {
         return Error(key, path, absl::StrCat("no such field", Suggestion(key.Scalar(), names), " Fields of ", name, " are ",
                                              absl::StrJoin(names, ", "), "."));
       }
-      CAUSEWAY_RETURN_IF_ERROR(ReadField(*field, value));
+      CAUSEWAY_RETURN_IF_ERROR(ReadField(*field, key, value));
       (*origins_)[path] = absl::StrCat(file_, ":", value.Mark().line + 1);
     }
     return absl::OkStatus();
   }
 
-  absl::Status ReadField(const ConfigField& field, const YAML::Node& value) {
+  absl::Status ReadField(const ConfigField& field, const YAML::Node& key, const YAML::Node& value) {
     std::string text;
     if (value.IsMap() && (field.rules->map_as_list() || field.rules->map_as_json())) {
       CAUSEWAY_RETURN_IF_ERROR(ReadMap(field, value, &text));
     } else if (!value.IsScalar()) {
-      return Error(value, field.path, absl::StrCat("expected ", Expected(field), ", got ", Kind(value)));
+      // What is not there has no place in the file; its key has.
+      return Error(value.IsNull() ? key : value, field.path, absl::StrCat("expected ", Expected(field), ", got ", Kind(value)));
     } else if (!field.is_text() && value.Tag() == "!") {  // what yaml-cpp tags a quoted scalar with
       return Error(value, field.path,
                    absl::StrCat("expected ", Expected(field), ", got the text \"", absl::CEscape(value.Scalar()), "\" in quotes"));

@@ -55,7 +55,7 @@ VARIANTS = {
     "llama-rope-linear": (llama(rope=dict(ROPE, rope_type="linear", factor=4.0)), {}),
     "llama-rope-dynamic": (llama(max_position_embeddings=64, rope=dict(rope_theta=10000.0, rope_type="dynamic", factor=4.0)), {}),
     "llama-rope-llama3": (llama(rope=dict(ROPE, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)), {}),
-    "llama-rope-yarn": (llama(rope=dict(ROPE, rope_type="yarn", factor=4.0)), {}),
+    "llama-rope-yarn": (llama(rope=dict(ROPE, rope_type="yarn", factor=4.0)), dict(gain=1.2)),
     "llama-old-theta": (llama(rope=dict(rope_theta=50000.0, rope_type="default")), dict(old=True)),
     "llama-old-llama3": (llama(rope=dict(ROPE, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)),
                          dict(old=True)),
