@@ -8,7 +8,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 CAUSEWAY_CUDA ?= AUTO
 export CAUSEWAY_CUDA
-env = eval $$(scripts/setup.sh --print) && export CCACHE_DIR CARGO_TARGET_DIR
+env = eval $$(scripts/setup.sh --print) && export CCACHE_DIR CCACHE_BASEDIR CCACHE_NOHASHDIR CARGO_TARGET_DIR
 
 .PHONY: serve test test-all build setup configure clean
 setup:
@@ -24,7 +24,7 @@ serve: build
 	@scripts/serve.sh $(BUILD)
 
 test: build
-	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS) -LE long
+	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS) -LE long --timeout 900
 
 test-all: test
 	@scripts/test-all.sh $(BUILD)

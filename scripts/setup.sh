@@ -23,7 +23,9 @@ case "$cuda" in
 esac
 # The first of several clones that asks does the work, the others wait for it.
 if [ "${1:-}" = --print ]; then
-  printf 'CAUSEWAY_DEPS=%s\nCAUSEWAY_CUDA=%s\nCCACHE_DIR=%s\nCARGO_TARGET_DIR=%s\n' "$deps" "$cuda" "$cache/ccache" "$cache/cargo-target"
+  # Paths inside the clone are left out of the compiler cache's keys, so that a second clone finds what the first compiled.
+  printf '%s\n' "CAUSEWAY_DEPS=$deps" "CAUSEWAY_CUDA=$cuda" "CCACHE_DIR=$cache/ccache" "CCACHE_BASEDIR=$(dirname "$here")" \
+    CCACHE_NOHASHDIR=1 "CARGO_TARGET_DIR=$cache/cargo-target"
   exit 0
 fi
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }

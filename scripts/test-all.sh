@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build}
 eval "$(scripts/setup.sh --print)"
-export CCACHE_DIR CARGO_TARGET_DIR
+export CCACHE_DIR CCACHE_BASEDIR CCACHE_NOHASHDIR CARGO_TARGET_DIR
 say() { printf '\033[1m[test-all]\033[0m %s\n' "$*"; }
 
 for sanitizer in address,undefined thread; do
