@@ -64,6 +64,7 @@ std::string Describe(const v1::GetStatusResponse& status, bool color) {
   }
   out += "\n";
   for (const v1::DeviceStatus& device : status.devices()) {
+    if (device.budget_bytes() == 0) continue;  // at hand, but with no part of the model
     int64_t used = 0;
     std::string parts;
     for (const Part& part : Parts(device.memory())) {
