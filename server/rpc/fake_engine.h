@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,6 +42,8 @@ class FakeEngine : public Engine {
     std::shared_ptr<TokenSink> sink = TakeSink(id);
     if (sink == nullptr) return absl::NotFoundError(absl::StrCat("no request ", id));
     sink->OnEnd(End(FinishReason::kCancelled));
+    absl::MutexLock lock(&mutex_);
+    cancelled_.insert(id);
     return absl::OkStatus();
   }
   bool Drain(absl::Time deadline) override { return true; }
@@ -59,10 +62,10 @@ class FakeEngine : public Engine {
     const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return sinks_.contains(id); };
     return mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(20)) ? sinks_[id] : nullptr;
   }
-  // True when the request has ended by Cancel.
+  // True once the request has been cancelled and its sink told so.
   bool WaitUntilGone(const std::string& id) {
     absl::MutexLock lock(&mutex_);
-    const auto gone = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !sinks_.contains(id); };
+    const auto gone = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return cancelled_.contains(id); };
     return mutex_.AwaitWithTimeout(absl::Condition(&gone), absl::Seconds(20));
   }
   GenerationRequest last() const {
@@ -108,6 +111,7 @@ class FakeEngine : public Engine {
   absl::Status submit_status_ ABSL_GUARDED_BY(mutex_);
   GenerationRequest last_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<TokenSink>> sinks_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace causeway
