@@ -35,6 +35,19 @@ absl::Status Validate(const SchedulerOptions& o) {
   return CheckOption("max_waiting", o.max_waiting, 1, kMax);
 }
 
+namespace {
+
+// What every event says of its sequence.
+void Describe(const Sequence& s, SequenceEvent& event) {
+  event.sequence = s.id;
+  event.prompt_tokens = s.prompt_tokens;
+  event.cached_tokens = s.cached_tokens;
+  event.generated_tokens = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;
+  event.admitted = s.admitted;
+}
+
+}  // namespace
+
 class Scheduler::Impl {
  public:
   Impl(const SchedulerOptions& options, const Clock* clock)
@@ -65,9 +78,8 @@ class Scheduler::Impl {
   };
 
   InFlight Remember(const StepPlan& plan) const;
-  SequenceEvent Event(const Sequence& sequence) const;
   SequenceEvent End(Sequence& sequence, FinishReason why, absl::Status status = absl::OkStatus());
-  SequenceEvent Take(Sequence& sequence, const SampledToken& token);
+  void Take(Sequence& sequence, const SampledToken& token, SequenceEvent& event);
   std::vector<SequenceEvent> Fail(const InFlight& failed, const absl::Status& status);
 
   const SchedulerOptions options_;
@@ -118,18 +130,9 @@ absl::Status Scheduler::Impl::Add(SequenceRequest request) {
   return absl::OkStatus();
 }
 
-SequenceEvent Scheduler::Impl::Event(const Sequence& s) const {
-  SequenceEvent event;
-  event.sequence = s.id;
-  event.prompt_tokens = s.prompt_tokens;
-  event.cached_tokens = s.cached_tokens;
-  event.generated_tokens = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;
-  event.admitted = s.admitted;
-  return event;
-}
-
 SequenceEvent Scheduler::Impl::End(Sequence& s, FinishReason why, absl::Status status) {
-  SequenceEvent event = Event(s);
+  SequenceEvent event;
+  Describe(s, event);
   event.finished = why;
   event.status = std::move(status);
   table_.Remove(s);
@@ -190,26 +193,29 @@ std::vector<SequenceEvent> Scheduler::Impl::Apply(const StepResult& result) {
     CAUSEWAY_CHECK(next < result.tokens.size() && result.tokens[next].sequence == row.sequence, "step ", step.step, " has ",
                    result.tokens.size(), " tokens; that of sequence ", row.sequence, " is not at ", next);
     const SampledToken& token = result.tokens[next++];
-    if (Sequence* s = table_.Find(row.sequence); s != nullptr) events.push_back(Take(*s, token));
+    if (Sequence* s = table_.Find(row.sequence); s != nullptr) Take(*s, token, events.emplace_back());
   }
   CAUSEWAY_CHECK(next == result.tokens.size(), "step ", step.step, " has ", result.tokens.size(), " tokens, expected ", next);
   return events;
 }
 
-SequenceEvent Scheduler::Impl::Take(Sequence& s, const SampledToken& token) {
+void Scheduler::Impl::Take(Sequence& s, const SampledToken& token, SequenceEvent& event) {
   const int64_t generated = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;  // before this one
   s.tokens.push_back(token.token);
   --s.unknown;
   table_.Issued(s);  // a block that this token completes may be in flight already
 
-  const bool stops = generated >= s.min_tokens &&
-                     std::find(s.stop_token_ids.begin(), s.stop_token_ids.end(), token.token) != s.stop_token_ids.end();
-  const bool full = static_cast<int64_t>(s.tokens.size()) >= s.length_max;
-  SequenceEvent event = stops ? End(s, FinishReason::kStop) : full ? End(s, FinishReason::kLength) : Event(s);
+  Describe(s, event);
   event.token = token;
   event.first_token = generated == 0;
-  if (stops) event.stop_token = token.token;
-  return event;
+  if (generated >= s.min_tokens &&
+      std::find(s.stop_token_ids.begin(), s.stop_token_ids.end(), token.token) != s.stop_token_ids.end()) {
+    event.finished = FinishReason::kStop;
+    event.stop_token = token.token;
+  } else if (static_cast<int64_t>(s.tokens.size()) >= s.length_max) {
+    event.finished = FinishReason::kLength;
+  }
+  if (event.finished.has_value()) table_.Remove(s);
 }
 
 // What the failed step was to write is garbage. It is forgotten, and its sequences end, as do those that found such a block by

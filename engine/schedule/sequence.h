@@ -19,31 +19,31 @@ enum class SequenceState {
 };
 
 struct Sequence {
+  // Read for every running sequence in every step, so they lie together.
   uint64_t id = 0;
   uint64_t arrival = 0;
   int32_t priority = 0;
   SequenceState state = SequenceState::kWaiting;
-  absl::Time deadline, admitted = absl::InfiniteFuture();
-  SamplingParams sampling;
-  int64_t min_tokens = 0;
-  std::vector<int32_t> stop_token_ids;
-  uint64_t after = 0;  // whom it waits for while kHeld
-
+  int32_t slot = -1;     // while running
+  bool started = false;  // the slot has been told
+  bool prompt_issued = false;  // once; those after it may start
   std::vector<int32_t> tokens;  // those known: the prompt and what was generated
   int64_t prompt_tokens = 0;
-  int64_t length_max = 0;     // tokens.size() at which it ends
-  int64_t unknown = 0;        // tokens behind the known ones that steps in flight sample
-  int64_t issued = 0;         // leading tokens whose rows are computed or in flight
-  bool prompt_issued = false;  // once; those after it may start
-  int64_t cached_tokens = 0;
-
-  // While running:
-  int32_t slot = -1;
-  bool started = false;  // the slot has been told
-  std::vector<int32_t> table;
-  PrefixCursor cursor;     // behind the registered blocks of the table
-  uint64_t last_step = 0;  // the latest that has rows of it
+  int64_t length_max = 0;  // tokens.size() at which it ends
+  int64_t unknown = 0;     // tokens behind the known ones that steps in flight sample
+  int64_t issued = 0;      // leading tokens whose rows are computed or in flight
   int64_t rows = 0;        // in the step being planned; 0 between calls
+  uint64_t last_step = 0;  // the latest that has rows of it
+  std::vector<int32_t> table;
+  PrefixCursor cursor;  // behind the registered blocks of the table
+  int64_t min_tokens = 0;
+  std::vector<int32_t> stop_token_ids;
+  int64_t cached_tokens = 0;
+  absl::Time admitted = absl::InfiniteFuture();
+
+  absl::Time deadline;
+  uint64_t after = 0;  // whom it waits for while kHeld
+  SamplingParams sampling;
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()) + unknown; }
   // Rows that could be computed next. With tokens unknown it is the last of them, or none once no token may follow.

@@ -177,14 +177,13 @@ StepPlan StepPlanner::Emit(uint64_t step) {
     if (s->rows == 0) continue;
     plan.tokens += s->rows;
     if (s->rows > 1 || s->issued < s->prompt_tokens) plan.prefill_tokens += s->rows;
-    plan.sequences.push_back(EmitSequence(*s, step));
+    EmitSequence(*s, step, plan.sequences.emplace_back());
   }
   for (Sequence* s : planned_) table_.Issued(*s);
   return plan;
 }
 
-StepSequence StepPlanner::EmitSequence(Sequence& s, uint64_t step) {
-  StepSequence out;
+void StepPlanner::EmitSequence(Sequence& s, uint64_t step, StepSequence& out) {
   out.sequence = s.id;
   out.slot = s.slot;
   out.context = s.issued;
@@ -211,7 +210,6 @@ StepSequence StepPlanner::EmitSequence(Sequence& s, uint64_t step) {
   s.unknown += out.sample;
   s.last_step = step;
   s.rows = 0;
-  return out;
 }
 
 }  // namespace causeway

@@ -38,7 +38,7 @@ class StepPlanner {
   int64_t Give(Sequence& sequence, int64_t rows, bool may_preempt);
   void Preempt(Sequence& victim);
   StepPlan Emit(uint64_t step);
-  StepSequence EmitSequence(Sequence& sequence, uint64_t step);
+  void EmitSequence(Sequence& sequence, uint64_t step, StepSequence& out);
 
   const SchedulerOptions options_;
   const Clock* const clock_;
