@@ -1,5 +1,8 @@
 #include "engine/text/chat_template.h"
 
+#include <cstdlib>
+#include <fstream>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/civil_time.h"
 #include "engine/text/golden.h"
@@ -150,12 +153,68 @@ TEST(ChatTemplateTest, HostileTemplatesAreErrors) {
       "{{ " + Repeated("-", 17000) + "1 }}",
       std::string(300000, 'x'),
       Repeated("{%", 100000),
+      "{{ '{:>10000000000}'.format(1) }}",
+      "{{ '{:.10000000000f}'.format(1.5) }}",
+      "{{ strftime_now('%%' * 100000) }}",
+      "{{ {[1]: 2} | tojson }}",
+      "{{ [1] | tojson(separators=([1], ':')) }}",
   };
   for (const std::string& source : sources) {
     const auto text = RenderSource(source, messages);
     EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument)
         << source.substr(0, 80) << ": " << text.status();
   }
+}
+
+// Clears the process's peak of resident memory, and reads it.
+void ResetPeakMemory() { std::ofstream("/proc/self/clear_refs") << 5; }
+
+int64_t PeakMemoryMib() {
+  const std::string status = ReadFile("/proc/self/status");
+  return std::strtoll(status.c_str() + status.find("VmHWM:") + 6, nullptr, 10) >> 10;
+}
+
+// What is built of many references to one long text runs out of the budget before it fills the memory.
+TEST(ChatTemplateTest, BudgetBoundsTheMemory) {
+  const Json messages = {{{"role", "user"}, {"content", std::string(1 << 20, '"')}}};
+  const std::string text = "{% set text = messages[0].content %}";
+  const std::string doubled = "{% set ns = namespace(l=[text]) %}{% for i in range(40) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}";
+  const std::vector<std::string> sources = {
+      "{{ ([text] * 4000) | tojson }}",
+      "{{ ([1] * 4000) | tojson(indent=text) }}",
+      "{{ ([1] * 4000) | tojson(separators=(text, ':')) }}",
+      "{{ ([1] * 50000000) | tojson }}",
+      "{{ ([text] * 4000) | e }}",
+      "{{ (text * 60) | e }}",
+      "{{ [text] * 4000 }}",
+      "{{ ([text] * 4000) | string }}",
+      "{{ ([text] * 4000) | join }}",
+      "{{ ([1] * 4000) | join(text) }}",
+      "{{ ''.join([text] * 4000) }}",
+      "{{ text.join([1] * 4000) }}",
+      "{{ text.replace('\"', text) }}",
+      "{{ (text * 60).split('\"') }}",
+      "{{ ('\n' * 60000000).splitlines() }}",
+      "{{ ('{0}' * 4000).format(text) }}",
+      "{{ raise_exception([text] * 4000) }}",
+      doubled + "{{ ns.l }}",
+      doubled + "{{ ns.l | e }}",
+      doubled + "{{ '{}'.format(ns.l) }}",
+  };
+  for (const std::string& source : sources) {
+    ResetPeakMemory();
+    const int64_t before_mib = PeakMemoryMib();
+    const auto result = RenderSource(text + source, messages);
+    EXPECT_THAT(std::string(result.status().message()), HasSubstr("out of fuel")) << source;
+    EXPECT_LT(PeakMemoryMib() - before_mib, 500) << source;
+  }
+}
+
+// Messages of errors go into trailers, which have little room.
+TEST(ChatTemplateTest, LongErrorsAreCut) {
+  const Json messages = {{{"role", "user"}, {"content", Repeated("\u00e9", 100000)}}};
+  const absl::Status status = RenderSource("{{ raise_exception(messages[0].content) }}", messages).status();
+  EXPECT_EQ(status.message(), Repeated("\u00e9", 1000) + "...");
 }
 
 // Things nested as deep as the limits allow, which the engine parses, drops, prints and compares by recursion. Whether

@@ -6,14 +6,6 @@
 #include "engine/text/bridge.h"
 
 namespace causeway {
-namespace {
-
-std::optional<int32_t> IdOrNone(int32_t id) {
-  if (id < 0) return std::nullopt;
-  return id;
-}
-
-}  // namespace
 
 using text_internal::Bytes;
 using text_internal::Ids;
@@ -40,18 +32,5 @@ absl::StatusOr<std::string> Tokenizer::Decode(absl::Span<const int32_t> ids, boo
 }
 
 int64_t Tokenizer::vocab_size() const { return text_bridge::vocab_size(*impl_->tokenizer); }
-
-std::optional<int32_t> Tokenizer::TokenToId(absl::string_view token) const {
-  return IdOrNone(text_bridge::token_to_id(*impl_->tokenizer, Bytes(token)));
-}
-
-std::string Tokenizer::IdToToken(int32_t id) const {
-  return std::string(text_bridge::id_to_token(*impl_->tokenizer, id));
-}
-
-std::optional<int32_t> Tokenizer::bos_id() const { return IdOrNone(text_bridge::bos_id(*impl_->tokenizer)); }
-std::optional<int32_t> Tokenizer::eos_id() const { return IdOrNone(text_bridge::eos_id(*impl_->tokenizer)); }
-
-bool Tokenizer::IsSpecial(int32_t id) const { return text_bridge::is_special(*impl_->tokenizer, id); }
 
 }  // namespace causeway

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,12 +32,6 @@ class Tokenizer {
 
   // Tokens, added ones too. Ids may have gaps, and a model's head may have more rows than this.
   int64_t vocab_size() const;
-  std::optional<int32_t> TokenToId(absl::string_view token) const;
-  // The token as the vocabulary spells it, not its text; "" when there is none.
-  std::string IdToToken(int32_t id) const;
-  std::optional<int32_t> bos_id() const;
-  std::optional<int32_t> eos_id() const;
-  bool IsSpecial(int32_t id) const;
 
  private:
   friend class Detokenizer;

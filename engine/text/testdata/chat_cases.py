@@ -242,7 +242,10 @@ SNIPPETS = [
     "{{ messages | first | tojson }} {{ messages | last | tojson }}", "{{ messages | tojson }}", "{{ messages | tojson(indent=2) }}", "{{ messages[1] | tojson(indent=4, sort_keys=true) }}",
     "{{ messages[1] | tojson(separators=(',', ':')) }} {{ 'é😀' | tojson(ensure_ascii=true) }} {{ 'é😀<&>\\'\\x7f' | tojson }}",
     "{{ [1, 1.0, 1e20, 1.5e-7, true, none, 'a\\\"b'] | tojson }} {{ {} | tojson }} {{ [] | tojson(indent=2) }} {{ {'a': {}} | tojson(indent=1) }}", "{{ {1: 2, none: 3, true: 4} | tojson }}",
-    "{{ nothing | tojson }}", "{{ messages | tojson | length }}", "{{ '<a href=\"x\">' }} {{ '<a>' | safe }}", "{{ '<a href=\"x\">' | e }}",
+    "{{ nothing | tojson }}", "{{ messages | tojson | length }}", "{{ messages[0:1] | tojson }} {{ (messages + messages) | tojson }} {{ messages[::-1] | tojson(indent=1) }}",
+    "{{ ([1] * 3) | tojson }} {{ {'a': [1, 2][1:], 'b': [] + []} | tojson }} {{ (1, 2)[1:] | tojson }}", "{{ [nothing, 1.5, none, 'a'] | join('|') }} {{ [] | join('x') }} {{ nothing | join }} {{ 'abc' | join('-') }}",
+    "{{ messages | join(', ', attribute='role') }} {{ messages | join(attribute='role') }} {{ ['a', 'b'] | join(d='+') }}", "{{ 'aaa'.replace('a', 'b', 2) }} {{ 'ab'.replace('', '-') }} {{ '{0} {1:>5} {0}'.format('x', 2) }} {{ '+'.join('abc') }}",
+    "{{ '&<>\"\\'é' | e }} {{ '' | e }} {{ 5 | e }} {{ [1, '<'] | e }}", "{{ [1] | string }} {{ {'a': none} | string }}", "{{ '<a href=\"x\">' }} {{ '<a>' | safe }}", "{{ '<a href=\"x\">' | e }}",
     "{% for m in messages %}{{ loop.index }}/{{ loop.length }} {{ loop.first }} {{ loop.last }} {{ loop.revindex }} {{ loop.revindex0 }} {{ loop.cycle('a', 'b') }};{% endfor %}",
     "{% for m in messages %}{{ loop.previtem.role if loop.previtem is defined }}>{{ loop.nextitem.role if loop.nextitem is defined else 'end' }};{% endfor %}",
     "{% for m in messages if m.role == 'user' %}{{ loop.index }}{{ m.role }}{% else %}none{% endfor %}", "{% for m in [] %}x{% else %}empty{% endfor %}",
@@ -287,5 +290,6 @@ DIFFERENCES = {
     "{{ 'a b' | wordcount }}": "rare filters are missing: wordcount, wordwrap, urlize, urlencode, striptags, xmlattr, filesizeformat, random, center, pprint",
     "{% for x in none %}{% endfor %}": "none can be iterated over, as if empty",
     "{{ 'a'.center(5) }}": "rare methods of strings are missing: center, ljust, rjust, zfill, expandtabs, index, swapcase, casefold, encode, translate",
+    "{{ range(3) | tojson }}": "what is iterable but no list (range, items(), a generator) is written as one by tojson",
     "{{ cycler('a', 'b').next() }}": "the globals cycler, lipsum and self are missing",
 }

@@ -87,6 +87,21 @@ def bos_template(bos, bos_id):
             "special_tokens": {bos: {"id": bos, "ids": [bos_id], "tokens": [bos]}}}
 
 
+def save_null_specials(llama2):
+    """A class with special tokens of its own, of which the configuration sets one to null, and special_tokens_map.json another.
+
+    Apart from these the files say what transformers rebuilds for the class, so that both split text alike.
+    """
+    old = sorted(llama2["model"]["vocab"], key=llama2["model"]["vocab"].get)
+    model = {**llama2["model"], "unk_token": None, "vocab": {token: i for i, token in enumerate(old[1:])}}
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    begin = {"id": 0, "content": "<s>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    document = {**llama2, "model": model, "added_tokens": [begin], "normalizer": None, "pre_tokenizer": metaspace,
+                "post_processor": bos_template("<s>", 0)}
+    save("null_specials", document, {"tokenizer_class": "LlamaTokenizerFast", "unk_token": None},
+         [("special_tokens_map.json", {"eos_token": None})])
+
+
 def make_tokenizers():
     gpt2 = byte_level()
     save("gpt2_like", gpt2, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"})
@@ -125,6 +140,7 @@ def make_tokenizers():
     document.update(normalizer=normalizer_of(PREPEND, REPLACE_SPACE), pre_tokenizer=None, post_processor=bos_template("<s>", 1),
                     decoder={"type": "Sequence", "decoders": [REPLACE_BACK, {"type": "ByteFallback"}, {"type": "Fuse"}, STRIP]})
     save("llama2_like", document, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
+    save_null_specials(document)
 
     document = dict(document, normalizer=REPLACE_SPACE, post_processor=bos_template("<s>", 1),
                     decoder={"type": "Sequence", "decoders": [REPLACE_BACK, {"type": "ByteFallback"}, {"type": "Fuse"}]})
@@ -200,8 +216,7 @@ def golden_tokenizer(name):
         ids = [rng.choice(pool) for _ in range(rng.randint(1, 30))]
         spread.append({"ids": ids, "decoded": decoded(ids)})
     named = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
-    return {"name": name, "size": len(tokenizer), "bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "special": named,
-            "texts": texts, "random": spread}
+    return {"name": name, "size": len(tokenizer), "special": named, "texts": texts, "random": spread}
 
 
 class FixedTime(datetime.datetime):

@@ -21,16 +21,32 @@ pub struct Failure {
 
 impl Failure {
     pub fn invalid(message: impl Into<String>) -> Self {
-        Failure { code: Code::InvalidArgument, message: message.into() }
+        Self::new(Code::InvalidArgument, message)
     }
 
     pub fn not_found(message: impl Into<String>) -> Self {
-        Failure { code: Code::NotFound, message: message.into() }
+        Self::new(Code::NotFound, message)
     }
 
     pub fn internal(message: impl Into<String>) -> Self {
-        Failure { code: Code::Internal, message: message.into() }
+        Self::new(Code::Internal, message)
     }
+
+    fn new(code: Code, message: impl Into<String>) -> Self {
+        Failure { code, message: shorten(&message.into()) }
+    }
+}
+
+/// Messages may quote a model's files and requests; gRPC carries them in trailers of at most 8 KB, a byte as three where it
+/// is no ASCII.
+const MESSAGE_BYTES_MAX: usize = 2000;
+
+pub fn shorten(message: &str) -> String {
+    if message.len() <= MESSAGE_BYTES_MAX {
+        return message.to_string();
+    }
+    let end = (0..=MESSAGE_BYTES_MAX).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0);
+    format!("{}...", &message[..end])
 }
 
 impl fmt::Display for Failure {

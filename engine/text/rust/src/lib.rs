@@ -1,8 +1,10 @@
 //! The Rust half of engine/text: tokenizers and chat templates behind a small bridge. No panic leaves this library; each
 //! function of the bridge either cannot fail or returns a Failure, which C++ turns into an absl::Status.
 
+mod budget;
 mod failure;
 mod files;
+mod json;
 mod python;
 mod special;
 mod stream;
@@ -23,11 +25,6 @@ mod bridge {
         fn encode(tokenizer: &TextTokenizer, text: &[u8], add_special_tokens: bool) -> Result<Vec<i32>>;
         fn decode(tokenizer: &TextTokenizer, ids: &[i32], skip_special_tokens: bool) -> Result<String>;
         fn vocab_size(tokenizer: &TextTokenizer) -> i64;
-        fn token_to_id(tokenizer: &TextTokenizer, token: &[u8]) -> i32;
-        fn id_to_token(tokenizer: &TextTokenizer, id: i32) -> String;
-        fn bos_id(tokenizer: &TextTokenizer) -> i32;
-        fn eos_id(tokenizer: &TextTokenizer) -> i32;
-        fn is_special(tokenizer: &TextTokenizer, id: i32) -> bool;
 
         type Stream;
         fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool) -> Result<Box<Stream>>;
@@ -53,33 +50,8 @@ fn decode(tokenizer: &TextTokenizer, ids: &[i32], skip_special_tokens: bool) -> 
     guard("decoding", || tokenizer.decode(ids, skip_special_tokens))
 }
 
-/// For what only looks something up: a panic reads as "not there".
-fn look_up<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    guard("", || Ok(body())).unwrap_or(otherwise)
-}
-
 fn vocab_size(tokenizer: &TextTokenizer) -> i64 {
-    look_up(0, || tokenizer.vocab_size())
-}
-
-fn token_to_id(tokenizer: &TextTokenizer, token: &[u8]) -> i32 {
-    look_up(-1, || tokenizer.token_to_id(token))
-}
-
-fn id_to_token(tokenizer: &TextTokenizer, id: i32) -> String {
-    look_up(String::new(), || tokenizer.id_to_token(id))
-}
-
-fn bos_id(tokenizer: &TextTokenizer) -> i32 {
-    look_up(-1, || tokenizer.bos_id())
-}
-
-fn eos_id(tokenizer: &TextTokenizer) -> i32 {
-    look_up(-1, || tokenizer.eos_id())
-}
-
-fn is_special(tokenizer: &TextTokenizer, id: i32) -> bool {
-    look_up(false, || tokenizer.is_special(id))
+    tokenizer.vocab_size()
 }
 
 fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool) -> Outcome<Box<Stream>> {

@@ -1,21 +1,30 @@
-//! Python's behaviour where chat templates rely on it and minijinja or its pycompat differ: string methods, json.dumps.
+//! Python's behaviour where chat templates rely on it and minijinja or its pycompat differ: methods of strings, and what
+//! prints and joins values.
 
+use crate::budget::{pay, printed, Paid};
 use minijinja::value::{from_args, Kwargs, Tuple, ValueKind};
-use minijinja::{Error, ErrorKind, State, Value};
+use minijinja::{escape_formatter, Error, ErrorKind, Output, State, Value};
 use minijinja_contrib::pycompat;
-use std::fmt::Write;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::mem::size_of;
 
 /// Methods of strings and dictionaries; what is not here is pycompat's.
 pub fn call_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    // The engine charges for the text and the result; count() and startswith() walk lists.
+    for list in args.iter().chain([value]).filter(|list| matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable)) {
+        state.consume_fuel(list.len().unwrap_or_default() as u64)?;
+    }
     if let Some(text) = value.as_str() {
-        if let Some(result) = string_method(text, method, args)? {
+        if let Some(result) = string_method(state, text, method, args)? {
             return Ok(result);
         }
     }
     pycompat::unknown_method_callback(state, value, method, args)
 }
 
-fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+/// What may be larger than the text, or than the result, is paid for before it is built.
+fn string_method(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     Ok(Some(match method {
         "strip" | "lstrip" | "rstrip" => {
             let (chars,): (Option<&str>,) = from_args(args)?;
@@ -30,12 +39,15 @@ fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Valu
                 return Err(invalid("split: empty separator"));
             }
             let limit = usize::try_from(maxsplit).unwrap_or(usize::MAX);
+            let cuts = sep.map_or_else(|| text.matches(is_space).count(), |sep| text.matches(sep).count());
+            pay_parts(state, cuts.min(limit))?;
             list(if method == "split" { split(text, sep, limit) } else { rsplit(text, sep, limit) })
         }
         "splitlines" => {
             let (keep_ends, kwargs): (Option<bool>, Kwargs) = from_args(args)?;
             let keep_ends = keep_ends.or(kwargs.get("keepends")?).unwrap_or(false);
             kwargs.assert_all_used()?;
+            pay_parts(state, text.matches(ends_line).count())?;
             list(split_lines(text, keep_ends))
         }
         "partition" | "rpartition" => {
@@ -66,8 +78,84 @@ fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Valu
             let () = from_args(args)?;
             Value::from(title(text))
         }
+        "replace" => {
+            let (old, new, count): (&str, &str, Option<i64>) = from_args(args)?;
+            let count = usize::try_from(count.unwrap_or(-1)).unwrap_or(usize::MAX);
+            pay(state, (text.matches(old).take(count).count() as u64).saturating_mul(new.len() as u64))?;
+            Value::from(text.replacen(old, new, count))
+        }
+        "join" => {
+            let (values,): (&Value,) = from_args(args)?;
+            Value::from(join(state, values, text)?)
+        }
+        "format" => {
+            pay_format(state, text, args)?;
+            return Ok(None);
+        }
         _ => return Ok(None),
     }))
+}
+
+/// A slice of the text and a value for each part, and room to grow.
+fn pay_parts(state: &State, cuts: usize) -> Result<(), Error> {
+    pay(state, (cuts as u64).saturating_mul(2 * (size_of::<&str>() + size_of::<Value>()) as u64))
+}
+
+/// The most that str.format can give: in each field the longest argument, and the numbers there as widths.
+fn pay_format(state: &State, text: &str, args: &[Value]) -> Result<(), Error> {
+    let mut longest = 0;
+    for value in args {
+        let length = value.as_str().map_or_else(|| printed(state, value).map(|text| text.len()), |text| Ok(text.len()))?;
+        longest = longest.max(length);
+    }
+    let mut bytes = 0u64;
+    for field in text.split('{').skip(1) {
+        let field = field.rsplit_once('}').map_or("", |(field, _)| field);
+        let numbers = field.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+        let widths = numbers.map(|digits| digits.parse().unwrap_or(u64::MAX));
+        bytes = widths.fold(bytes.saturating_add(longest as u64), u64::saturating_add);
+    }
+    pay(state, bytes)
+}
+
+/// What str.join and the filter `join` give.
+pub fn join(state: &State, values: &Value, separator: &str) -> Result<String, Error> {
+    let mut text = Paid::new(state, String::new());
+    for (position, value) in values.try_iter()?.enumerate() {
+        state.consume_fuel(1)?;
+        if position > 0 {
+            text.push(separator)?;
+        }
+        text.print(&value)?;
+    }
+    Ok(text.into_inner())
+}
+
+pub fn escape(state: &State, value: &Value) -> Result<String, Error> {
+    let text = value.as_str().map_or_else(|| printed(state, value).map(Cow::from), |text| Ok(Cow::from(text)))?;
+    let mut escaped = Paid::new(state, String::new());
+    let mut rest = &text[..];
+    while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        escaped.push(&rest[..at])?;
+        escaped.push(match rest.as_bytes()[at] {
+            b'&' => "&amp;",
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'"' => "&#34;",
+            _ => "&#39;",
+        })?;
+        rest = &rest[at + 1..];
+    }
+    escaped.push(rest)?;
+    Ok(escaped.into_inner())
+}
+
+/// What {{ value }} writes: a list may print far more than it holds.
+pub fn write_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => Paid::new(state, out).print(value),
+        _ => escape_formatter(out, state, value),
+    }
 }
 
 fn list(parts: Vec<&str>) -> Value {
@@ -84,10 +172,8 @@ pub fn is_space(character: char) -> bool {
 }
 
 pub fn strip<'a>(text: &'a str, chars: Option<&str>, at_start: bool, at_end: bool) -> &'a str {
-    let drop = |character: char| match chars {
-        Some(chars) => chars.contains(character),
-        None => is_space(character),
-    };
+    let chars: Option<HashSet<char>> = chars.map(|chars| chars.chars().collect());
+    let drop = |character: char| chars.as_ref().map_or_else(|| is_space(character), |chars| chars.contains(&character));
     let text = if at_start { text.trim_start_matches(drop) } else { text };
     if at_end { text.trim_end_matches(drop) } else { text }
 }
@@ -128,10 +214,11 @@ fn rsplit<'a>(text: &'a str, sep: Option<&str>, limit: usize) -> Vec<&'a str> {
     parts
 }
 
+fn ends_line(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
 fn split_lines(text: &str, keep_ends: bool) -> Vec<&str> {
-    let ends_line = |c: char| {
-        matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
-    };
     let mut lines = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(ends_line) {
@@ -157,133 +244,4 @@ fn title(text: &str) -> String {
         in_word = character.is_alphabetic();
     }
     result
-}
-
-/// Python's json.dumps with the options that transformers gives the filter `tojson`.
-pub struct JsonStyle {
-    pub ensure_ascii: bool,
-    pub indent: Option<String>,
-    pub item_separator: String,
-    pub key_separator: String,
-    pub sort_keys: bool,
-}
-
-/// A value nested deeper than Python's own recursion allows is refused there too.
-const JSON_DEPTH_MAX: usize = 200;
-
-pub fn to_json(state: &State, value: &Value, style: &JsonStyle) -> Result<String, Error> {
-    let mut out = String::new();
-    write_json(state, &mut out, value, style, 0)?;
-    Ok(out)
-}
-
-fn write_json(state: &State, out: &mut String, value: &Value, style: &JsonStyle, depth: usize) -> Result<(), Error> {
-    if depth > JSON_DEPTH_MAX {
-        return Err(invalid(format!("tojson: nested deeper than {JSON_DEPTH_MAX}")));
-    }
-    // The budget of the render bounds the text, as it does for the engine's own filters.
-    state.consume_fuel(1)?;
-    let line = |out: &mut String, depth: usize| {
-        if let Some(indent) = &style.indent {
-            out.push('\n');
-            (0..depth).for_each(|_| out.push_str(indent));
-        }
-    };
-    match value.kind() {
-        ValueKind::None => out.push_str("null"),
-        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
-        ValueKind::Number => out.push_str(&number(value)),
-        ValueKind::String => write_string(out, value.as_str().unwrap_or_default(), style.ensure_ascii),
-        ValueKind::Map => {
-            let mut keys: Vec<Value> = value.try_iter()?.collect();
-            if style.sort_keys {
-                keys.sort();
-            }
-            out.push('{');
-            for (position, key) in keys.iter().enumerate() {
-                if position > 0 {
-                    out.push_str(&style.item_separator);
-                }
-                line(out, depth + 1);
-                match key.kind() {
-                    ValueKind::String => write_string(out, key.as_str().unwrap_or_default(), style.ensure_ascii),
-                    ValueKind::None => out.push_str("\"null\""),
-                    ValueKind::Bool => out.push_str(if key.is_true() { "\"true\"" } else { "\"false\"" }),
-                    ValueKind::Number => write!(out, "\"{}\"", number(key)).map_err(|_| invalid("tojson"))?,
-                    kind => return Err(invalid(format!("tojson: a key cannot be of type {kind}"))),
-                }
-                out.push_str(&style.key_separator);
-                write_json(state, out, &value.get_item(key)?, style, depth + 1)?;
-            }
-            if !keys.is_empty() {
-                line(out, depth);
-            }
-            out.push('}');
-        }
-        ValueKind::Seq => {
-            out.push('[');
-            let mut empty = true;
-            for item in value.try_iter()? {
-                if !empty {
-                    out.push_str(&style.item_separator);
-                }
-                empty = false;
-                line(out, depth + 1);
-                write_json(state, out, &item, style, depth + 1)?;
-            }
-            if !empty {
-                line(out, depth);
-            }
-            out.push(']');
-        }
-        ValueKind::Undefined => return Err(invalid("tojson: the value is undefined")),
-        kind => return Err(invalid(format!("tojson: a value of type {kind} is not JSON serializable"))),
-    }
-    Ok(())
-}
-
-/// Integers in full, floats as repr() writes them.
-fn number(value: &Value) -> String {
-    if value.is_integer() {
-        return value.to_string();
-    }
-    let Ok(float) = f64::try_from(value.clone()) else { return value.to_string() };
-    if float.is_nan() {
-        return "NaN".to_string();
-    }
-    if float.is_infinite() {
-        return if float > 0.0 { "Infinity" } else { "-Infinity" }.to_string();
-    }
-    let magnitude = float.abs();
-    if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
-        // Rust writes 1.5e-7 and 1e20, Python 1.5e-07 and 1e+20.
-        let text = format!("{float:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
-        return format!("{mantissa}e{sign}{digits:0>2}");
-    }
-    let text = float.to_string();
-    if text.contains('.') { text } else { text + ".0" }
-}
-
-fn write_string(out: &mut String, text: &str, ensure_ascii: bool) {
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            _ if character < ' ' || (ensure_ascii && character > '~') => {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-            _ => out.push(character),
-        }
-    }
-    out.push('"');
 }

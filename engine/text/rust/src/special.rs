@@ -40,12 +40,8 @@ impl SpecialTokens {
         }
         tokens.take_named(folder, &config)?;
         tokens.take_extra(folder, &config)?;
-        tokens.take_class_defaults();
+        tokens.take_class_defaults(&config);
         Ok(tokens)
-    }
-
-    pub fn named(&self, name: &str) -> Option<&AddedToken> {
-        self.named.iter().find(|(key, _)| key == name).map(|(_, token)| token)
     }
 
     fn take_named(&mut self, folder: &Path, config: &Map<String, Value>) -> Outcome<()> {
@@ -85,8 +81,8 @@ impl SpecialTokens {
         Ok(())
     }
 
-    /// These classes of transformers have special tokens that old folders do not spell out.
-    fn take_class_defaults(&mut self) {
+    /// These classes of transformers have special tokens that old folders do not spell out. A name set to null has none.
+    fn take_class_defaults(&mut self, config: &Map<String, Value>) {
         let defaults: &[(&str, &str)] = match self.class.as_str() {
             "GPT2Tokenizer" => {
                 &[("bos_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>")]
@@ -95,14 +91,14 @@ impl SpecialTokens {
             _ => &[],
         };
         for (name, content) in defaults {
-            if self.named(name).is_none() {
+            if !config.contains_key(*name) {
                 self.named.push((name.to_string(), special(content)));
             }
         }
     }
 }
 
-pub fn special(content: &str) -> AddedToken {
+fn special(content: &str) -> AddedToken {
     AddedToken::from(content, true).normalized(false)
 }
 

@@ -169,13 +169,13 @@ impl Stream {
     }
 
     fn take_pending(&mut self, tokenizer: &TextTokenizer) -> Outcome<String> {
-        self.prompt_pending = 0;
+        let prompts = self.take_broken_prompt(tokenizer);
         let mut window = std::mem::take(&mut self.context);
         window.append(&mut self.pending);
         let text = tokenizer.decode_known(&window, false)?;
         // All of context_text for the decoders analysed above; what is common otherwise, so that nothing is cut wrongly.
         let known = common_prefix(&self.context_text, &text);
-        let delta = text[known..].to_string();
+        let delta = text[known..].strip_prefix(&prompts).unwrap_or(&text[known..]).to_string();
         // The shortest end of the window that gives any text keeps the next token from being treated as the first.
         let mut length = 1;
         loop {
@@ -188,6 +188,17 @@ impl Stream {
             }
             length *= 2;
         }
+    }
+
+    /// The U+FFFDs that are the prompt's own: one for each of its bytes, when the run they begin is no valid UTF-8.
+    fn take_broken_prompt(&mut self, tokenizer: &TextTokenizer) -> String {
+        let prompts = std::mem::take(&mut self.prompt_pending);
+        let byte_of = |id: &i32| tokenizer.token_string(*id).as_deref().and_then(byte_token);
+        let broken = prompts > 0 && {
+            let run: Vec<u8> = self.pending.iter().map_while(byte_of).collect();
+            std::str::from_utf8(&run).is_err()
+        };
+        "\u{fffd}".repeat(if broken { prompts } else { 0 })
     }
 }
 

@@ -1,8 +1,10 @@
 //! Chat templates: minijinja set up to render what transformers' apply_chat_template renders.
 
-use crate::failure::{contain, Failure, Outcome};
+use crate::budget::printed;
+use crate::failure::{contain, shorten, Failure, Outcome};
 use crate::files::{folder_path, read_object, read_text};
-use crate::python::{call_method, is_space, strip, to_json, JsonStyle};
+use crate::json::tojson;
+use crate::python::{call_method, escape, is_space, join, strip, write_value};
 use crate::special::SpecialTokens;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
@@ -11,8 +13,8 @@ use std::ffi::CString;
 use std::fmt;
 use std::path::Path;
 
-/// One render's budget: instructions, and bytes in units of 64 (about 256 MB at worst). A chat of 2,000 messages and 1 MB
-/// takes a tenth of it or less.
+/// One render's budget: instructions, and bytes in units of 64 (about 256 MB at worst; budget.rs tells how). A chat of 2,000
+/// messages and 1 MB takes a tenth of it or less.
 const RENDER_FUEL: u64 = 4_000_000;
 const SOURCE_BYTES_MAX: usize = 256 << 10;
 /// Of one tag, strings aside: bounds how deep an expression nests, for the stack and for the parser's quadratic corners.
@@ -134,6 +136,9 @@ fn environment() -> Environment<'static> {
     environment.add_filter("trim", |text: &str, chars: Option<&str>| strip(text, chars, true, true).to_string());
     environment.add_filter("e", escape);
     environment.add_filter("escape", escape);
+    environment.add_filter("join", join_filter);
+    environment.add_filter("string", printed);
+    environment.set_formatter(write_value);
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
     // Strings are sequences to Python, and so are mappings to this test of jinja2.
     environment.add_test("sequence", |value: &Value| is_iterable(value));
@@ -148,9 +153,16 @@ fn is_iterable(value: &Value) -> bool {
     )
 }
 
-fn escape(value: &Value) -> String {
-    let text = value.to_string().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    text.replace('"', "&#34;").replace('\'', "&#39;")
+fn join_filter(
+    state: &mut State, values: &Value, separator: Option<&str>, attribute: Option<&str>, kwargs: Kwargs
+) -> Result<String, Error> {
+    let separator = separator.or(kwargs.get("d")?).unwrap_or_default();
+    let attribute = attribute.or(kwargs.get("attribute")?);
+    kwargs.assert_all_used()?;
+    let Some(attribute) = attribute else { return join(state, values, separator) };
+    let by_attribute = Kwargs::from_iter([("attribute", Value::from(attribute))]);
+    let values = state.apply_filter("map", &[values.clone(), by_attribute.into()])?;
+    join(state, &values, separator)
 }
 
 /// What jinja2 does before parsing, and the tag that transformers adds: its body renders as it is, in a scope of its own.
@@ -223,8 +235,8 @@ impl fmt::Display for Raised {
 
 impl std::error::Error for Raised {}
 
-fn raise_exception(message: &Value) -> Result<Value, Error> {
-    let message = message.to_string();
+fn raise_exception(state: &State, message: &Value) -> Result<Value, Error> {
+    let message = shorten(&printed(state, message)?);
     Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
 }
 
@@ -245,37 +257,16 @@ fn describe(error: &Error) -> String {
     format!("{NAME}{place}: {}{detail}", error.kind())
 }
 
-fn tojson(state: &State, value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
-    let indent: Option<Value> = indent.or(kwargs.get("indent")?).filter(|indent| !indent.is_none());
-    let indent = match indent {
-        None => None,
-        Some(text) if text.as_str().is_some() => text.as_str().map(str::to_string),
-        // At most what a terminal is wide; a template has no use for more, and a huge one would fill the memory.
-        Some(number) => Some(" ".repeat(i64::try_from(number)?.clamp(0, 100) as usize)),
-    };
-    let separators: Option<Value> = kwargs.get::<Option<Value>>("separators")?.filter(|pair| !pair.is_none());
-    let (item_separator, key_separator) = match separators {
-        Some(pair) => (pair.get_item_by_index(0)?.to_string(), pair.get_item_by_index(1)?.to_string()),
-        None => (if indent.is_some() { "," } else { ", " }.to_string(), ": ".to_string()),
-    };
-    let style = JsonStyle {
-        ensure_ascii: kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-        sort_keys: kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        indent,
-        item_separator,
-        key_separator,
-    };
-    kwargs.assert_all_used()?;
-    to_json(state, value, &style).map(Value::from)
-}
-
 /// datetime.now().strftime(format), in the local time zone.
 fn strftime(format: &str, now_seconds: i64) -> Result<String, Error> {
+    let mut buffer = [0u8; 1024];
+    if format.len() > buffer.len() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "strftime_now: the format is too long"));
+    }
     let bad = |why: &str| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {why}"));
     // The sentinel tells an empty result from one that does not fit.
     let c_format = CString::new(format!("{format}.")).map_err(|_| bad("the format has a NUL"))?;
     let seconds: libc::time_t = now_seconds;
-    let mut buffer = [0u8; 1024];
     // SAFETY: localtime_r fills `fields` or returns null; strftime writes at most buffer.len() bytes, NUL included.
     let length = unsafe {
         let mut fields: libc::tm = std::mem::zeroed();

@@ -2,7 +2,7 @@
 
 use crate::failure::{contain, Failure, Outcome};
 use crate::files::{folder_path, read_object, read_text};
-use crate::special::{special, SpecialTokens};
+use crate::special::SpecialTokens;
 use crate::stream::{anchor, DecoderKind};
 use serde_json::json;
 use std::collections::HashMap;
@@ -17,8 +17,7 @@ pub struct TextTokenizer {
     pub(crate) inner: Tokenizer,
     pub(crate) decoder_kind: DecoderKind,
     pub(crate) anchor: Option<i32>,
-    bos_id: Option<u32>,
-    eos_id: Option<u32>,
+    vocab_size: i64,
 }
 
 impl TextTokenizer {
@@ -39,12 +38,10 @@ impl TextTokenizer {
             let why = format!("{}: token {token:?} has id {id}; at most {} is allowed", folder.display(), i32::MAX);
             return Err(Failure::invalid(why));
         }
-        let id_of = |name: &str| special_tokens.named(name).and_then(|token| vocab.get(&token.content).copied());
         let mut tokenizer = TextTokenizer {
             decoder_kind: DecoderKind::of(inner.get_decoder()),
             anchor: None,
-            bos_id: id_of("bos_token"),
-            eos_id: id_of("eos_token"),
+            vocab_size: inner.get_vocab_size(true) as i64,
             inner,
         };
         tokenizer.anchor = anchor(&tokenizer);
@@ -91,30 +88,8 @@ impl TextTokenizer {
         added.simple_id_to_token(id).or_else(|| tokenizers::Model::id_to_token(self.inner.get_model(), id))
     }
 
-    pub fn is_special(&self, id: i32) -> bool {
-        self.token_string(id).is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
-    }
-
     pub fn vocab_size(&self) -> i64 {
-        self.inner.get_vocab_size(true) as i64
-    }
-
-    /// -1 when there is no such token.
-    pub fn token_to_id(&self, token: &[u8]) -> i32 {
-        std::str::from_utf8(token).ok().and_then(|token| self.inner.token_to_id(token)).map_or(-1, |id| id as i32)
-    }
-
-    /// Empty when there is no such id.
-    pub fn id_to_token(&self, id: i32) -> String {
-        u32::try_from(id).ok().and_then(|id| self.inner.id_to_token(id)).unwrap_or_default()
-    }
-
-    pub fn bos_id(&self) -> i32 {
-        self.bos_id.map_or(-1, |id| id as i32)
-    }
-
-    pub fn eos_id(&self) -> i32 {
-        self.eos_id.map_or(-1, |id| id as i32)
+        self.vocab_size
     }
 }
 
@@ -163,11 +138,7 @@ fn from_vocab_and_merges(folder: &Path, special_tokens: &SpecialTokens) -> Outco
             "type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "vocab": vocab, "merges": merges
         },
     });
-    let mut inner = parse(&document.to_string()).map_err(|why| invalid_file(folder, "vocab.json with merges.txt", &why))?;
-    inner
-        .add_special_tokens([special("<|endoftext|>")])
-        .map_err(|error| Failure::invalid(format!("{}: {error}", folder.display())))?;
-    Ok(inner)
+    parse(&document.to_string()).map_err(|why| invalid_file(folder, "vocab.json with merges.txt", &why))
 }
 
 fn no_tokenizer(folder: &Path) -> Failure {
