@@ -2,8 +2,12 @@
 
 #include <atomic>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
+#include <optional>
+#include <random>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -45,6 +49,22 @@ absl::StatusOr<v1::GenerateResponse> Answer(Client& client, const Prompt& prompt
   return client.Generate(request, options);
 }
 
+// A full queue is no answer: asks again when the daemon said to, while the prompt's own time lasts.
+absl::StatusOr<v1::GenerateResponse> AnswerOnceAdmitted(Client& client, const Prompt& prompt, const SamplingFlags& sampling) {
+  const absl::Time give_up = sampling.timeout_seconds > 0 ? absl::Now() + absl::Seconds(sampling.timeout_seconds) : absl::InfiniteFuture();
+  std::minstd_rand random(prompt.line);
+  for (;;) {
+    const absl::StatusOr<v1::GenerateResponse> response = Answer(client, prompt, sampling);
+    if (response.status().code() != absl::StatusCode::kResourceExhausted) return response;
+    const std::optional<absl::Duration> delay = RetryDelay(response.status());
+    if (!delay) return response;  // a message that is too large stays so
+    // Jitter, so that those that were refused together do not come back together.
+    const absl::Duration wait = *delay * std::uniform_real_distribution(1.0, 1.5)(random);
+    if (absl::Now() + wait >= give_up) return response;
+    absl::SleepFor(wait);
+  }
+}
+
 Json Result(const Prompt& prompt, const absl::StatusOr<v1::GenerateResponse>& response) {
   Json result{{"line", prompt.line}, {"prompt", prompt.text}};
   if (!response.ok()) {
@@ -65,6 +85,9 @@ Json Result(const Prompt& prompt, const absl::StatusOr<v1::GenerateResponse>& re
 }  // namespace
 
 int RunBatch(Client& client, const BatchFlags& flags, const SamplingFlags& sampling) {
+  if (std::error_code error; std::filesystem::equivalent(flags.input, flags.output, error)) {
+    return Fail(absl::InvalidArgumentError(absl::StrCat("--output ", flags.output, " is the file of --input")));
+  }
   const absl::StatusOr<std::vector<Prompt>> prompts = ReadPrompts(flags.input);
   if (!prompts.ok()) return Fail(prompts.status());
   const absl::StatusOr<std::set<int64_t>> done = ResumeResults(flags.output, *prompts);
@@ -90,7 +113,7 @@ int RunBatch(Client& client, const BatchFlags& flags, const SamplingFlags& sampl
     for (size_t i; (i = next++) < prompts->size();) {
       const Prompt& prompt = (*prompts)[i];
       if (done->contains(prompt.line)) continue;
-      const absl::StatusOr<v1::GenerateResponse> response = Answer(client, prompt, sampling);
+      const absl::StatusOr<v1::GenerateResponse> response = AnswerOnceAdmitted(client, prompt, sampling);
       absl::MutexLock lock(&mutex);
       if (!fatal.ok()) return;
       if (response.status().code() == absl::StatusCode::kUnavailable) {

@@ -1,9 +1,8 @@
-#include <atomic>
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include <CLI/App.hpp>
@@ -13,13 +12,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/synchronization/mutex.h"
 #include "client/bench_report.h"
 #include "client/commands.h"
+#include "client/load.h"
+#include "client/options.h"
 #include "client/progress.h"
 
 namespace causeway {
 namespace {
+
+constexpr int kThreadsMax = 4096;
+constexpr int kTokensMax = 1 << 24;
 
 struct BenchFlags {
   int requests = 64, prompt_tokens = 128, max_tokens = 32, concurrency = 0, shared_prefix = 0;
@@ -63,6 +66,7 @@ BenchSample Send(Client& client, const v1::GenerateRequest& request) {
       sample.output_tokens += event.delta().token_ids_size();
       last = now;
     }
+    if (event.has_finished()) sample.cached_tokens = event.finished().usage().cached_tokens();
     return true;
   });
   sample.end_seconds = last;
@@ -85,17 +89,18 @@ std::vector<double> Arrivals(const BenchFlags& flags) {
 }
 
 int RunBench(Client& client, BenchFlags flags) {
+  // Found now rather than after the run; an older report stays until the new one is there.
+  if (!flags.output.empty() && !std::ofstream(flags.output, std::ios::app)) {
+    return Fail(absl::InvalidArgumentError(absl::StrCat("cannot write ", flags.output)));
+  }
   const absl::StatusOr<v1::GetModelResponse> model = client.GetModel({.timeout = absl::Seconds(10)});
   if (!model.ok()) return Fail(model.status());
-  if (flags.prompt_tokens + flags.max_tokens > model->max_model_len()) {
+  if (int64_t{flags.prompt_tokens} + flags.max_tokens > model->max_model_len()) {
     return Fail(absl::InvalidArgumentError(absl::StrCat("--prompt-tokens ", flags.prompt_tokens, " and --max-tokens ", flags.max_tokens,
                                                         " are more than the ", model->max_model_len(), " tokens the daemon serves")));
   }
   const std::vector<v1::GenerateRequest> requests = MakeRequests(flags, model->vocab_size());
   const bool poisson = flags.rate > 0;
-  const std::vector<double> arrivals = poisson ? Arrivals(flags) : std::vector<double>();
-  // At a rate, each request has its own thread, so that a slow answer delays no arrival.
-  const int threads_wanted = poisson ? flags.requests : std::min(flags.concurrency, flags.requests);
   std::cerr << absl::StrFormat("%s at %s: %d requests of %d + %d tokens, %s\n", model->name(), client.address(), flags.requests,
                                flags.prompt_tokens, flags.max_tokens,
                                poisson ? absl::StrFormat("%.2f requests/s (Poisson)", flags.rate)
@@ -103,20 +108,15 @@ int RunBench(Client& client, BenchFlags flags) {
 
   std::vector<BenchSample> samples(requests.size());
   Progress progress("requests", flags.requests);
-  std::atomic<int> next = 0;
-  const absl::Time start = absl::Now();
-  const auto work = [&] {
-    for (int i; (i = next++) < flags.requests;) {
-      if (poisson) absl::SleepFor(start + absl::Seconds(arrivals[i]) - absl::Now());
-      samples[i] = Send(client, requests[i]);
-      progress.Add(1);
-    }
+  const auto send = [&](int i) {
+    samples[i] = Send(client, requests[i]);
+    progress.Add(1);
   };
-  std::vector<std::thread> threads;
-  for (int t = 0; t < threads_wanted; ++t) threads.emplace_back(work);
-  for (std::thread& thread : threads) thread.join();
+  const absl::Time start = absl::Now();
+  const absl::Status sent = poisson ? SendAtArrivals(Arrivals(flags), kThreadsMax, send) : SendAtOnce(flags.requests, flags.concurrency, send);
   const double duration = absl::ToDoubleSeconds(absl::Now() - start);
   progress.Finish();
+  if (!sent.ok()) return Fail(sent);
 
   nlohmann::json report = BenchReport(samples, duration);
   report["model"] = model->name();
@@ -146,12 +146,12 @@ void AddBench(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand("bench", "Measures throughput and latencies under load");
   auto flags = std::make_shared<BenchFlags>();
   command->add_option("--requests,--num-prompts", flags->requests, "How many")->check(CLI::Range(1, 1000000))->capture_default_str();
-  command->add_option("--prompt-tokens", flags->prompt_tokens, "Random tokens of each prompt")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--max-tokens", flags->max_tokens, "Tokens each generates")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--shared-prefix", flags->shared_prefix, "Of the prompt, tokens that all share")->check(CLI::NonNegativeNumber);
-  CLI::Option* rate = command->add_option("--rate", flags->rate, "Requests a second, Poisson arrivals")->check(CLI::PositiveNumber);
-  command->add_option("--concurrency", flags->concurrency, "Requests at once (default 8 without --rate)")->check(CLI::Range(1, 4096))->excludes(rate);
-  command->add_option("--seed", flags->seed, "Of prompts and arrivals");
+  command->add_option("--prompt-tokens", flags->prompt_tokens, "Random tokens of each prompt")->check(CLI::Range(1, kTokensMax))->capture_default_str();
+  command->add_option("--max-tokens", flags->max_tokens, "Tokens each generates")->check(CLI::Range(1, kTokensMax))->capture_default_str();
+  command->add_option("--shared-prefix", flags->shared_prefix, "Of the prompt, tokens that all share")->check(CLI::Range(0, kTokensMax));
+  CLI::Option* rate = command->add_option("--rate", flags->rate, "Requests a second, Poisson arrivals")->check(NumberBetween(0.001, 100000));
+  command->add_option("--concurrency", flags->concurrency, "Requests at once (default 8 without --rate)")->check(CLI::Range(1, kThreadsMax))->excludes(rate);
+  command->add_option("--seed", flags->seed, "Of prompts and arrivals; the same prompts again come from the prefix cache");
   command->add_option("--output", flags->output, "Writes the figures as JSON");
   command->callback([flags, &globals] {
     if (flags->rate == 0 && flags->concurrency == 0) flags->concurrency = 8;

@@ -14,7 +14,7 @@ namespace causeway {
 struct BenchSample {
   bool ok = false;
   std::string error;
-  int64_t prompt_tokens = 0, output_tokens = 0;
+  int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;  // cached: of the prompt
   double first_token_seconds = 0;
   double end_seconds = 0;
   std::vector<double> gaps_seconds;  // between messages with tokens: the inter-token latencies
@@ -23,8 +23,9 @@ struct BenchSample {
 // Linear interpolation between the closest ranks; 0 for no values. `percent` in [0, 100].
 double Percentile(std::vector<double> values, double percent);
 
-// completed, failed, duration, request_throughput, output_throughput, total_token_throughput, and mean_, median_, p99_ of
-// ttft_ms, tpot_ms (of requests with at least two tokens), itl_ms, e2el_ms.
+// completed, failed, duration, total_input_tokens, total_cached_tokens (of the input), total_output_tokens,
+// request_throughput, output_throughput, total_token_throughput, and mean_, median_, p99_ of ttft_ms, tpot_ms (of requests
+// with at least two tokens), itl_ms, e2el_ms.
 nlohmann::json BenchReport(const std::vector<BenchSample>& samples, double duration_seconds);
 std::string BenchTable(const nlohmann::json& report);
 

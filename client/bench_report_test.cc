@@ -14,7 +14,7 @@ TEST(BenchReportTest, PercentilesInterpolate) {
 }
 
 TEST(BenchReportTest, FiguresByHand) {
-  BenchSample a{.ok = true, .error = "", .prompt_tokens = 10, .output_tokens = 5, .first_token_seconds = 0.1, .end_seconds = 0.5,
+  BenchSample a{.ok = true, .error = "", .prompt_tokens = 10, .cached_tokens = 3, .output_tokens = 5, .first_token_seconds = 0.1, .end_seconds = 0.5,
                 .gaps_seconds = {0.1, 0.1, 0.1, 0.1}};
   BenchSample b = a;
   b.first_token_seconds = 0.3;
@@ -24,6 +24,7 @@ TEST(BenchReportTest, FiguresByHand) {
   const auto report = BenchReport({a, b, failed}, 2.0);
   EXPECT_EQ(report["completed"], 2);
   EXPECT_EQ(report["failed"], 1);
+  EXPECT_EQ(report["total_cached_tokens"], 6);
   EXPECT_DOUBLE_EQ(report["request_throughput"], 1.0);
   EXPECT_DOUBLE_EQ(report["output_throughput"], 5.0);
   EXPECT_DOUBLE_EQ(report["total_token_throughput"], 15.0);

@@ -6,12 +6,17 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/check.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 
 namespace causeway {
 namespace {
 
+constexpr char kRetryInfo[] = "type.googleapis.com/google.rpc.RetryInfo";
 constexpr int kMessageBytesMax = 256 << 20;  // answers hold logprobs and plans of large models
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
@@ -20,6 +25,8 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   // A daemon that is starting should be found soon after it listens.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  // A proxy elsewhere cannot reach this machine's own addresses, which gRPC knows only where no_proxy names them.
+  if (IsLoopback(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
@@ -30,6 +37,13 @@ void Prepare(grpc::ClientContext& context, const CallOptions& options) {
 }
 
 }  // namespace
+
+std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
+  const absl::optional<absl::Cord> payload = status.GetPayload(kRetryInfo);
+  google::rpc::RetryInfo retry;
+  if (!payload || !retry.ParseFromString(std::string(*payload))) return std::nullopt;
+  return absl::Seconds(retry.retry_delay().seconds()) + absl::Nanoseconds(retry.retry_delay().nanos());
+}
 
 Client::Client(const std::string& address) : address_(address) {
   const std::shared_ptr<grpc::Channel> channel = Connect(address);
@@ -48,12 +62,18 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
                                                "). Start one with `causewayd serve --model DIR --listen ", address_,
                                                "`, or name another with --server HOST:PORT"));
   }
-  return absl::Status(code, message);
+  absl::Status result(code, message);
+  google::rpc::Status details;
+  if (details.ParseFromString(status.error_details())) {
+    for (const auto& detail : details.details()) result.SetPayload(detail.type_url(), absl::Cord(detail.value()));
+  }
+  return result;
 }
 
 absl::Status Client::GenerateStream(const v1::GenerateRequest& request,
                                     const std::function<bool(const v1::GenerateStreamResponse&)>& on_event,
                                     const CallOptions& options) {
+  if (absl::Status valid = CheckText(request); !valid.ok()) return valid;
   grpc::ClientContext context;
   Prepare(context, options);
   const auto reader = generation_->GenerateStream(&context, request);
@@ -84,6 +104,7 @@ absl::Status Client::WatchStatus(double interval_seconds, const std::function<bo
   if (!status.ok()) return status
 
 absl::StatusOr<v1::GenerateResponse> Client::Generate(const v1::GenerateRequest& request, const CallOptions& options) {
+  if (absl::Status valid = CheckText(request); !valid.ok()) return valid;
   CAUSEWAY_UNARY(generation_, Generate, request);
   return response;
 }

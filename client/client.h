@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -18,11 +19,14 @@ struct CallOptions {
   absl::Duration timeout = absl::InfiniteDuration();  // becomes the call's deadline, which the daemon honours
 };
 
-// Thread-safe: any number of calls at once over one connection. Errors have the daemon's code and message; Unavailable also
-// says whether nobody answers at the address.
+// When the daemon wants to be asked again (google.rpc.RetryInfo); nullopt where asking again would not help.
+std::optional<absl::Duration> RetryDelay(const absl::Status& status);
+
+// Thread-safe: any number of calls at once over one connection. Errors have the daemon's code, message and details; Unavailable
+// also says whether nobody answers at the address.
 class Client {
  public:
-  // "host:port". Connects at the first call.
+  // "host:port". Connects at the first call. A proxy named by http_proxy is used except to the loopback interface.
   explicit Client(const std::string& address);
 
   // Calls `on_event` for each event, on the calling thread; false from it cancels the request, and the result is Cancelled.

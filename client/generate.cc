@@ -70,6 +70,7 @@ int RunOne(Client& client, const GenerateFlags& flags) {
     std::string json;
     google::protobuf::util::JsonPrintOptions print;
     print.add_whitespace = true;
+    print.always_print_primitive_fields = true;  // index 0 and logprob 0 are values, too
     print.preserve_proto_field_names = true;
     if (!google::protobuf::util::MessageToJsonString(*response, &json, print).ok()) {
       return Fail(absl::InternalError("the answer cannot be written as JSON"));
@@ -79,6 +80,8 @@ int RunOne(Client& client, const GenerateFlags& flags) {
   }
 
   const bool several = flags.sampling.n.value_or(1) > 1;
+  bool line_open = false;
+  v1::Finished finished;
   std::map<int32_t, std::string> choices;  // several choices come interleaved and are printed at the end
   const absl::Status status = client.GenerateStream(
       request,
@@ -93,17 +96,20 @@ int RunOne(Client& client, const GenerateFlags& flags) {
             choices[event.delta().index()] += text;
           } else {
             std::cout << text << std::flush;
+            line_open = true;
           }
         }
-        if (event.has_finished()) {
-          for (const auto& [index, text] : choices) std::cout << "[" << index << "] " << text << "\n";
-          if (!several) std::cout << "\n";
-          if (!flags.quiet && isatty(STDERR_FILENO)) Summary(event.finished());
-        }
+        if (event.has_finished()) finished = event.finished();
         return std::cout.good();  // a closed pipe ends the request
       },
       options);
-  return status.ok() ? 0 : Fail(status);
+  // What came before an error is shown too.
+  for (const auto& [index, text] : choices) std::cout << "[" << index << "] " << text << "\n";
+  if (line_open || (status.ok() && !several)) std::cout << "\n";
+  std::cout << std::flush;
+  if (!status.ok()) return Fail(status);
+  if (!flags.quiet && isatty(STDERR_FILENO)) Summary(finished);
+  return 0;
 }
 
 }  // namespace
@@ -111,20 +117,24 @@ int RunOne(Client& client, const GenerateFlags& flags) {
 void AddGenerate(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand("generate", "Continues a text, and streams what comes");
   auto flags = std::make_shared<GenerateFlags>();
-  command->add_option("prompt", flags->prompt, "The text; left out or -, it is read from standard input");
-  command->add_option("--tokens", flags->tokens, "Token ids instead of a text: 12,7,99");
-  command->add_option("--format", flags->format, "text, or json for the whole answer at once")->check(CLI::IsMember({"text", "json"}));
-  command->add_flag("--echo", flags->echo, "Begins with the prompt");
-  command->add_option("--logprobs", flags->top_logprobs, "With --format json: log probabilities, and of so many likeliest tokens");
+  CLI::Option* prompt = command->add_option("prompt", flags->prompt, "The text; left out or -, it is read from standard input");
+  CLI::Option* tokens = command->add_option("--tokens", flags->tokens, "Token ids instead of a text: 12,7,99");
+  CLI::Option* format = command->add_option("--format", flags->format, "text, or json for the whole answer at once")->check(CLI::IsMember({"text", "json"}));
+  CLI::Option* echo = command->add_flag("--echo", flags->echo, "Begins with the prompt");
+  CLI::Option* logprobs = command->add_option("--logprobs", flags->top_logprobs, "With --format json: log probabilities, and of so many likeliest tokens");
   command->add_flag("-q,--quiet", flags->quiet, "No summary line");
   const char files[] = "Many prompts from a file";
   CLI::Option* input = command->add_option("--input", flags->batch.input, "JSON lines: {\"prompt\": \"...\", \"max_length\": 64}")->group(files);
   CLI::Option* output = command->add_option("--output", flags->batch.output, "JSON lines of results; an interrupted run goes on")->group(files);
-  command->add_option("--concurrency", flags->batch.concurrency, "Requests at once")->check(CLI::Range(1, 1024))->group(files);
+  CLI::Option* concurrency = command->add_option("--concurrency", flags->batch.concurrency, "Requests at once")->check(CLI::Range(1, 1024))->group(files);
   input->needs(output);
   output->needs(input);
+  concurrency->needs(input);
+  prompt->excludes(tokens);
+  for (CLI::Option* option : {prompt, tokens, format, echo, logprobs}) input->excludes(option);
   flags->sampling.AddTo(*command);
   command->callback([flags, &globals] {
+    if (flags->top_logprobs >= 0 && flags->format != "json") throw CLI::ValidationError("--logprobs", "needs --format json");
     globals.run = [flags, &globals] {
       Client client(globals.server);
       return flags->batch.input.empty() ? RunOne(client, *flags) : RunBatch(client, flags->batch, flags->sampling);

@@ -11,6 +11,11 @@
 #include "absl/strings/str_split.h"
 
 namespace causeway {
+namespace {
+
+constexpr double kTimeoutSecondsMax = 604800;  // a week
+
+}  // namespace
 
 void SamplingFlags::AddTo(CLI::App& app) {
   const char group[] = "Sampling and stopping (what is left out is the model's default)";
@@ -23,17 +28,18 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--repetition-penalty", repetition_penalty, "Above 1: less of what was there")->group(group);
   app.add_option("--presence-penalty", presence_penalty, "[-2, 2], for tokens already generated")->group(group);
   app.add_option("--frequency-penalty", frequency_penalty, "[-2, 2], for each time a token was generated")->group(group);
-  app.add_option("--logit-bias", logit_bias, "ID:BIAS, within +-100; may be given again")->group(group);
+  // One value a use: by itself CLI11 gives a vector every word that follows, the prompt too.
+  app.add_option("--logit-bias", logit_bias, "ID:BIAS, within +-100; may be given again")->allow_extra_args(false)->group(group);
   app.add_option("--seed", seed, "Equal seeds give equal text")->group(group);
   app.add_option("--n", n, "Choices, 1 to 16")->group(group);
-  app.add_option("--stop", stop, "Ends at this text; may be given again")->group(group);
-  app.add_option("--stop-id", stop_ids, "Ends at this token id; may be given again")->group(group);
+  app.add_option("--stop", stop, "Ends at this text; may be given again")->allow_extra_args(false)->group(group);
+  app.add_option("--stop-id", stop_ids, "Ends at this token id; may be given again")->allow_extra_args(false)->group(group);
   app.add_flag("--ignore-eos", ignore_eos, "Goes on past the model's end-of-sequence tokens")->group(group);
   app.add_flag("--include-stop", include_stop, "Leaves the stop text in the output")->group(group);
   app.add_option("--model", model, "Name of the model; must be the one served");
   app.add_option("--cache-salt", cache_salt, "Shares cached prefixes only with requests of the same salt");
   app.add_option("--priority", priority, "Higher goes first");
-  app.add_option("--timeout", timeout_seconds, "Gives up after this many seconds");
+  app.add_option("--timeout", timeout_seconds, "Gives up after this many seconds; 0 never does")->check(NumberBetween(0, kTimeoutSecondsMax));
 }
 
 absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
@@ -67,6 +73,14 @@ absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
   request.set_cache_salt(cache_salt);
   request.set_priority(priority);
   return absl::OkStatus();
+}
+
+std::function<std::string(const std::string&)> NumberBetween(double minimum, double maximum) {
+  return [=](const std::string& text) {
+    double value;
+    if (absl::SimpleAtod(text, &value) && value >= minimum && value <= maximum) return std::string();
+    return absl::StrCat("\"", text, "\" is not a number in [", minimum, ", ", maximum, "]");
+  };
 }
 
 absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const std::string& text) {

@@ -3,6 +3,7 @@
 #define CAUSEWAY_CLIENT_OPTIONS_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,11 +29,13 @@ struct SamplingFlags {
   std::string model, cache_salt;
   int32_t priority = 0;
   double timeout_seconds = 0;  // 0: none
-
   void AddTo(CLI::App& app);
   // Only what was given: the rest is the model's default. InvalidArgument for a malformed bias.
   absl::Status Fill(v1::GenerateRequest& request) const;
 };
+
+// For CLI::Option::check. CLI::Range lets nan pass and writes its ends with hundreds of digits.
+std::function<std::string(const std::string&)> NumberBetween(double minimum, double maximum);
 
 // "1,2,3" -> ids. InvalidArgument names what is no token id.
 absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const std::string& text);

@@ -1,5 +1,8 @@
 #include "client/options.h"
 
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -20,6 +23,25 @@ TEST(OptionsTest, OnlyWhatWasGivenIsSent) {
   ASSERT_TRUE(flags.Fill(request).ok());
   EXPECT_TRUE(request.sampling().has_temperature());
   EXPECT_FLOAT_EQ(request.sampling().logit_bias().at(6), 2.5);
+}
+
+TEST(OptionsTest, OneValueAUse) {
+  CLI::App app;
+  SamplingFlags flags;
+  std::string prompt;
+  flags.AddTo(app);
+  app.add_option("prompt", prompt);
+  app.parse("--stop . --stop-id 3 --logit-bias 5:1 --stop-id 4 --stop ; --logit-bias 6:2 beginning");
+  EXPECT_THAT(flags.stop, ElementsAre(".", ";"));
+  EXPECT_THAT(flags.stop_ids, ElementsAre(3, 4));
+  EXPECT_THAT(flags.logit_bias, ElementsAre("5:1", "6:2"));
+  EXPECT_EQ(prompt, "beginning");
+}
+
+TEST(OptionsTest, NumbersHaveARange) {
+  const auto check = NumberBetween(0.5, 100);
+  for (const char* good : {"0.5", "100", "1e1"}) EXPECT_EQ(check(good), "") << good;
+  for (const char* bad : {"0", "101", "-1", "nan", "inf", "-inf", "", "1s"}) EXPECT_THAT(check(bad), HasSubstr("is not a number in [0.5, 100]")) << bad;
 }
 
 TEST(OptionsTest, NamesWhatIsMalformed) {

@@ -55,12 +55,13 @@ void Progress::Add(int64_t done, const std::string& note) {
 
 void Progress::Finish() {
   absl::MutexLock lock(&mutex_);
-  Draw(absl::Now());
+  if (terminal_ || drawn_done_ != done_) Draw(absl::Now());
   if (terminal_) std::cerr << "\n";
 }
 
 void Progress::Draw(absl::Time now) {
   drawn_ = now;
+  drawn_done_ = done_;
   const double elapsed = absl::ToDoubleSeconds(now - start_);
   const int64_t here = done_ - done_before_;
   std::string line = absl::StrFormat("%d/%d %s  %s", done_, total_, what_, Duration(elapsed));

@@ -37,6 +37,7 @@ class Progress {
   int64_t done_ ABSL_GUARDED_BY(mutex_);
   std::string note_ ABSL_GUARDED_BY(mutex_);
   absl::Time drawn_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  int64_t drawn_done_ ABSL_GUARDED_BY(mutex_) = -1;
 };
 
 }  // namespace causeway

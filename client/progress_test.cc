@@ -25,5 +25,17 @@ TEST(ProgressTest, UnitsForPeople) {
   EXPECT_EQ(Duration(7440), "2 h 04 min");
 }
 
+TEST(ProgressTest, OffATerminalTheEndIsSaidOnce) {
+  testing::internal::CaptureStderr();
+  {
+    Progress progress("prompts", 1);
+    progress.Add(1);
+    progress.Finish();
+  }
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(said.find("1/1 prompts"), said.rfind("1/1 prompts")) << said;
+  EXPECT_NE(said.find("1/1 prompts"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace causeway

@@ -1,5 +1,9 @@
 #include "client/prompt_file.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -7,6 +11,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace causeway {
@@ -39,6 +44,31 @@ std::string ParsePrompt(const std::string& line, Prompt& prompt) {
   return "";
 }
 
+// Whether a line that was cut off could be one that `generate` writes: Json writes keys in alphabetical order.
+bool BeginsLikeResult(const std::string& line) {
+  for (const std::string start : {"{\"error\":\"", "{\"finish_reason\":\""}) {
+    if (absl::StartsWith(line, start) || absl::StartsWith(start, line)) return true;
+  }
+  return false;
+}
+
+// In one step, so that a crash leaves the old file or the new one.
+absl::Status Replace(const std::string& path, const std::string& text) {
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::canonical(path, error);  // not the link to it
+  const std::string part = target.string() + ".part";
+  std::FILE* file = std::fopen(part.c_str(), "wbx");  // never over what is there
+  if (file == nullptr) return absl::InvalidArgumentError(absl::StrCat("cannot create ", part, ": ", std::strerror(errno)));
+  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  if (std::fclose(file) == 0 && written) {
+    std::filesystem::permissions(part, std::filesystem::status(target, error).permissions(), error);
+    std::filesystem::rename(part, target, error);
+    if (!error) return absl::OkStatus();
+  }
+  std::filesystem::remove(part, error);
+  return absl::DataLossError(absl::StrCat("cannot write ", part, "; is the disk full?"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path) {
@@ -65,29 +95,41 @@ absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path) {
 
 absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const std::vector<Prompt>& prompts) {
   std::set<int64_t> done;
-  std::error_code missing;
-  if (!std::filesystem::exists(path, missing)) return done;
+  std::error_code error;
+  // A pipe cannot be read back. /dev/stdout may lead to a regular file, but one that the shell has opened.
+  if (!std::filesystem::is_regular_file(path, error) || absl::StartsWith(path, "/dev/")) return done;
   std::map<int64_t, const Prompt*> by_line;
   for (const Prompt& prompt : prompts) by_line[prompt.line] = &prompt;
 
   std::ifstream file(path, std::ios::binary);
   std::stringstream content;
   content << file.rdbuf();
+  if (!file) return absl::InvalidArgumentError(absl::StrCat("cannot read ", path));
   const std::string text = content.str();
-  size_t begin = 0;
-  for (size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
-    const Json json = Json::parse(text.substr(begin, end - begin), nullptr, false);
-    if (!json.is_object() || !json.contains("line") || !json["line"].is_number_integer()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, " exists and is no file of results; give another --output or remove it"));
+  const auto foreign = [&] {
+    return absl::InvalidArgumentError(absl::StrCat(path, " exists and is no file of results; give another --output or remove it"));
+  };
+  std::string kept;
+  for (size_t begin = 0, end; begin < text.size(); begin = end + 1) {
+    end = std::min(text.find('\n', begin), text.size());
+    const std::string line = text.substr(begin, end - begin);
+    const Json json = Json::parse(line, nullptr, false);
+    if (end == text.size() && json.is_discarded()) {
+      // Cut off in the middle, if it was ours.
+      if (begin == 0 && !BeginsLikeResult(line)) return foreign();
+      break;
     }
+    if (!json.is_object() || !json.contains("line") || !json["line"].is_number_integer()) return foreign();
     const auto found = by_line.find(json["line"].get<int64_t>());
     if (found == by_line.end() || json.value("prompt", Json()) != Json(found->second->text)) {
       return absl::InvalidArgumentError(absl::StrCat(path, " exists and answers other prompts (its line ", json["line"].dump(),
                                                      "); give another --output or remove it"));
     }
-    if (!json.contains("error")) done.insert(found->first);
+    if (!json.contains("error") && done.insert(found->first).second) absl::StrAppend(&kept, line, "\n");
   }
-  if (begin < text.size()) std::filesystem::resize_file(path, begin);
+  if (kept != text) {
+    if (absl::Status replaced = Replace(path, kept); !replaced.ok()) return replaced;
+  }
   return done;
 }
 

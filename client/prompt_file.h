@@ -23,9 +23,10 @@ struct Prompt {
 // InvalidArgument lists the bad lines, each with what was expected; a file without prompts is refused too.
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path);
 
-// The lines that results in `path` answer already; a missing file answers none. A last line that was cut off by a crash is
-// removed from the file. Results with an "error" do not count: those prompts are tried again. InvalidArgument when the
-// file is something else, or answers prompts that `prompts` does not have.
+// The lines that results in `path` answer already; a missing file, and what is no regular file (a pipe, what is under
+// /dev), answers none. A last line that was cut off by a crash is removed from the file, and so are results with an
+// "error", since those prompts are tried again: in the end each prompt has one line. InvalidArgument, and the file is left
+// as it is, when it is something else, or answers prompts that `prompts` does not have.
 absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const std::vector<Prompt>& prompts);
 
 }  // namespace causeway

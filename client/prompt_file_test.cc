@@ -1,8 +1,10 @@
 #include "client/prompt_file.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
-#include <sstream>
+#include <iterator>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,6 +21,10 @@ class PromptFileTest : public testing::Test {
     const std::string path = testing::TempDir() + "prompt_file_" + name;
     std::ofstream(path, std::ios::binary) << text;
     return path;
+  }
+  std::string Read(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
   }
 };
 
@@ -52,19 +58,44 @@ TEST_F(PromptFileTest, RefusesAFileWithoutPrompts) {
 
 TEST_F(PromptFileTest, ResumesAfterACutLineAndRetriesErrors) {
   const auto prompts = ReadPrompts(Write("resume", "{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\n{\"prompt\":\"c\"}\n"));
-  const std::string whole = "{\"line\":1,\"prompt\":\"a\",\"text\":\"x\"}\n{\"line\":2,\"prompt\":\"b\",\"error\":\"y\"}\n";
-  const std::string path = Write("results", whole + "{\"line\":3,\"pro");
+  const std::string first = "{\"line\":1,\"prompt\":\"a\",\"text\":\"x\"}\n", failed = "{\"error\":\"y\",\"line\":2,\"prompt\":\"b\"}\n";
+  const std::string third = "{\"line\":3,\"prompt\":\"c\",\"text\":\"z\"}\n";
+  const std::string path = Write("results", first + failed + "{\"line\":3,\"pro");
+  std::filesystem::permissions(path, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
   const auto done = ResumeResults(path, *prompts);
   ASSERT_TRUE(done.ok()) << done.status();
   EXPECT_THAT(*done, ElementsAre(1));
-  EXPECT_EQ(std::filesystem::file_size(path), whole.size());
+  EXPECT_EQ(Read(path), first);
+  EXPECT_EQ(std::filesystem::status(path).permissions(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+
+  // Also where nothing but the newline is missing, where an error came before the answer, and where the answer came twice.
+  const std::string again = Write("results", failed + third + first + third.substr(0, third.size() - 1));
+  EXPECT_THAT(*ResumeResults(again, *prompts), ElementsAre(1, 3));
+  EXPECT_EQ(Read(again), third + first);
+  // A first line that was cut off.
+  const std::string begun = Write("results", "{\"finish_reason\":\"LENGTH\",\"gener");
+  EXPECT_THAT(*ResumeResults(begun, *prompts), ElementsAre());
+  EXPECT_EQ(Read(begun), "");
 }
 
-TEST_F(PromptFileTest, RefusesResultsOfOtherPrompts) {
+TEST_F(PromptFileTest, LeavesForeignFilesAsTheyAre) {
   const auto prompts = ReadPrompts(Write("other", "{\"prompt\":\"a\"}\n"));
-  EXPECT_FALSE(ResumeResults(Write("other_results", "{\"line\":1,\"prompt\":\"z\",\"text\":\"x\"}\n"), *prompts).ok());
-  EXPECT_FALSE(ResumeResults(Write("no_results", "hello\n"), *prompts).ok());
+  for (const std::string foreign : {"hello", "hello\n", "{\"name\": \"mine\"}", "{\"error\":\"mine\"}", "{\"name\": [", "{\"prompt\":\"a\"}\n", "\n",
+                                    "{\"line\":1,\"prompt\":\"z\",\"text\":\"x\"}\n"}) {
+    const std::string path = Write("foreign", foreign);
+    EXPECT_EQ(ResumeResults(path, *prompts).status().code(), absl::StatusCode::kInvalidArgument) << foreign;
+    EXPECT_EQ(Read(path), foreign);
+  }
   EXPECT_TRUE(ResumeResults("/nonexistent/results.jsonl", *prompts)->empty());
+}
+
+TEST_F(PromptFileTest, DoesNotReadPipes) {
+  const auto prompts = ReadPrompts(Write("other", "{\"prompt\":\"a\"}\n"));
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  EXPECT_TRUE(ResumeResults("/proc/self/fd/" + std::to_string(ends[0]), *prompts)->empty());
+  close(ends[0]);
+  close(ends[1]);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/commands.h"
+#include "client/options.h"
 #include "client/progress.h"
 
 namespace causeway {
@@ -167,7 +168,7 @@ void AddStatus(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand("status", "Shows the model, the plan, memory by device, and the queue");
   auto flags = std::make_shared<StatusFlags>();
   command->add_flag("-w,--watch", flags->watch, "Shows it again and again");
-  command->add_option("--interval", flags->interval, "Seconds between two, with --watch")->check(CLI::Range(0.1, 60.0));
+  command->add_option("--interval", flags->interval, "Seconds between two, with --watch")->check(NumberBetween(0.1, 60));
   command->add_option("--format", flags->format, "text or json")->check(CLI::IsMember({"text", "json"}));
   command->callback([flags, &globals] {
     globals.run = [flags, &globals] {

@@ -23,7 +23,7 @@
 namespace causeway {
 namespace {
 
-constexpr char kBinary[] = CAUSEWAY_BINARY_DIR "/bin/causewayd";
+constexpr char kPrograms[] = CAUSEWAY_BINARY_DIR "/bin";
 constexpr absl::Duration kPoll = absl::Milliseconds(5);
 
 std::string MakeFolder() {
@@ -39,29 +39,36 @@ std::string ReadAll(const std::string& path) {
   return text.str();
 }
 
-// Standard output and error go to files in `folder`, so that a full pipe holds nobody up.
-pid_t Start(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& environment, const std::string& folder) {
-  std::vector<std::string> all = {kBinary};
+// Input comes from a file in `folder`, output and errors go to two others, so that a full pipe holds nobody up.
+pid_t Start(const std::string& program, const std::vector<std::string>& arguments,
+            const std::map<std::string, std::string>& environment, const std::string& input, const std::string& folder) {
+  const std::string binary = std::filesystem::path(kPrograms) / program;
+  std::vector<std::string> all = {binary};
   all.insert(all.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (std::string& argument : all) argv.push_back(argument.data());
   argv.push_back(nullptr);
   std::vector<std::string> variables;
-  for (char** entry = environ; *entry != nullptr; ++entry) variables.push_back(*entry);
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string name = std::string(*entry).substr(0, std::string(*entry).find('='));
+    if (!environment.contains(name)) variables.push_back(*entry);
+  }
   for (const auto& [name, value] : environment) variables.push_back(absl::StrCat(name, "=", value));
   std::vector<char*> envp;
   for (std::string& variable : variables) envp.push_back(variable.data());
   envp.push_back(nullptr);
-  const std::string out = folder + "/out", err = folder + "/err";
+  const std::string in = folder + "/in", out = folder + "/out", err = folder + "/err";
+  std::ofstream(in, std::ios::binary) << input;
 
   const pid_t pid = fork();
   if (pid < 0) std::abort();
   if (pid > 0) return pid;
   // Only calls that are safe between fork and exec from here on.
   const int out_fd = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  dup2(open(in.c_str(), O_RDONLY), STDIN_FILENO);
   dup2(out_fd, STDOUT_FILENO);
   dup2(err_fd, STDERR_FILENO);
-  execve(kBinary, argv.data(), envp.data());
+  execve(binary.c_str(), argv.data(), envp.data());
   _exit(127);
 }
 
@@ -82,9 +89,10 @@ std::string LogValue(const std::string& log, const std::string& event, const std
 
 }  // namespace
 
-ProgramResult RunCausewayd(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& environment) {
+ProgramResult RunProgram(const std::string& program, const std::vector<std::string>& arguments,
+                         const std::map<std::string, std::string>& environment, const std::string& input) {
   const std::string folder = MakeFolder();
-  const pid_t pid = Start(arguments, environment, folder);
+  const pid_t pid = Start(program, arguments, environment, input, folder);
   const absl::Time give_up = absl::Now() + absl::Minutes(2);
   int wait_status = 0;
   while (waitpid(pid, &wait_status, WNOHANG) == 0) {
@@ -96,10 +104,14 @@ ProgramResult RunCausewayd(const std::vector<std::string>& arguments, const std:
   return result;
 }
 
+ProgramResult RunCausewayd(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& environment) {
+  return RunProgram("causewayd", arguments, environment);
+}
+
 DaemonProcess::DaemonProcess(std::vector<std::string> flags) : folder_(MakeFolder()), ports_file_(folder_ + "/ports.json") {
   std::vector<std::string> arguments = {"serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ports-file", ports_file_};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
-  pid_ = Start(arguments, {}, folder_);
+  pid_ = Start("causewayd", arguments, {}, "", folder_);
 }
 
 DaemonProcess::~DaemonProcess() {
