@@ -16,7 +16,9 @@ namespace {
 std::string ModelName(const std::string& model) {
   std::error_code error;
   if (!std::filesystem::exists(model, error)) return model;
-  std::filesystem::path path = std::filesystem::weakly_canonical(model, error);
+  // A link keeps its own name: whoever made it chose that.
+  std::filesystem::path path = std::filesystem::absolute(model, error).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // "models/kjv/"
   return path.filename().string();
 }
 
@@ -27,12 +29,20 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options) {
   placed.name = ModelName(options.model);
   CAUSEWAY_ASSIGN_OR_RETURN(placed.folder, ResolveModel(options.model));
   CAUSEWAY_ASSIGN_OR_RETURN(placed.checkpoint, Checkpoint::Open(placed.folder));
-  CAUSEWAY_ASSIGN_OR_RETURN(const DType dtype, ComputeDType(options.dtype, placed.checkpoint->config()));
+  CAUSEWAY_ASSIGN_OR_RETURN(const DType dtype, ComputeDType(options.dtype, *placed.checkpoint));
   CAUSEWAY_ASSIGN_OR_RETURN(
       placed.spec, MakeModelSpec(placed.checkpoint->config(), placed.checkpoint->generation_config(), dtype));
   // Refuses a checkpoint with wrong tensors before a device is looked at.
   CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint).status());
-  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, CudaDevices));
+  absl::Status cuda;
+  const auto cuda_devices = [&cuda] {
+    absl::StatusOr<std::vector<Device>> listed = CudaDevices();
+    cuda = listed.status();
+    return listed;
+  };
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, cuda_devices));
+  // Without a driver there is nothing to warn of.
+  if (!cuda.ok() && !absl::IsNotFound(cuda)) placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
   PlanOptions plan_options = options.plan;
   plan_options.dtype = dtype;
   plan_options.reference_ops = options.executor.reference_ops;

@@ -116,7 +116,6 @@ ModelSpec MakeDecoder(ConfigReader& config, DType dtype, const DecoderTraits& tr
   spec.embedding_weight = "model.embed_tokens.weight";
   spec.final_norm_path = "model.norm";
   spec.final_norm = Norm(NormKind::kRms, "model.norm", sizes.eps);
-  spec.rotary_path = "model.rotary_emb";
   spec.inert_tensors = {"model.layers.#.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"};
   Module layers = Leaf("layers", "ModuleList");
   for (int64_t i = 0; i < sizes.layers; ++i) {

@@ -77,7 +77,6 @@ void Identify(const ModelSpec& spec, const Checkpoint& checkpoint, Match& match)
 }
 
 absl::StatusOr<bool> AreEqual(const Checkpoint& checkpoint, const TensorInfo& a, const TensorInfo& b) {
-  if (a.dtype != b.dtype || a.shape != b.shape) return false;
   constexpr uint64_t kChunk = uint64_t{4} << 20;
   std::string bytes_a, bytes_b;
   for (uint64_t at = 0; at < a.bytes; at += kChunk) {
@@ -90,37 +89,51 @@ absl::StatusOr<bool> AreEqual(const Checkpoint& checkpoint, const TensorInfo& a,
   return true;
 }
 
-// Leaves one stored tensor for parameters that share their memory, under the name of the source. A checkpoint may
-// hold either of the two, or both; if both differ then the config is wrong about the tie, and tying would compute
-// another model.
-absl::Status JoinTied(const Checkpoint& checkpoint, Match& match) {
+// A checkpoint may hold either of two tied tensors, or both; if both differ then the config is wrong about the tie, and
+// tying would compute another model.
+std::string Differ(const std::string& name, const Parameter& parameter) {
+  return absl::StrCat(name, " differs from ", parameter.tied_to,
+                      " although config.json ties them; expected equal ones, or tie_word_embeddings: false in config.json");
+}
+
+// Leaves one stored tensor for parameters that share their memory, under the name of the source.
+void JoinTied(Match& match) {
   for (const auto& [name, parameter] : match.expected) {
     const auto copy = match.stored.find(name);
     if (parameter->tied_to.empty() || copy == match.stored.end()) continue;
-    const auto [source, source_is_absent] = match.stored.try_emplace(parameter->tied_to, copy->second);
-    if (!source_is_absent) {
-      CAUSEWAY_ASSIGN_OR_RETURN(const bool equal, AreEqual(checkpoint, *source->second, *copy->second));
-      if (!equal) {
-        match.wrong.push_back(absl::StrCat(
-            name, " differs from ", parameter->tied_to,
-            " although config.json ties them; expected equal ones, or tie_word_embeddings: false in config.json"));
-      }
-    }
+    const TensorInfo& source = *match.stored.try_emplace(parameter->tied_to, copy->second).first->second;
+    if (source.dtype != copy->second->dtype) match.wrong.push_back(Differ(name, *parameter));
     match.stored.erase(name);
   }
-  return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<std::map<std::string, const TensorInfo*>> MatchTensors(const ModelSpec& spec,
-                                                                      const Checkpoint& checkpoint) {
+Match MakeMatch(const ModelSpec& spec, const Checkpoint& checkpoint) {
   Match match;
   VisitParameters(spec.modules, [&match](const std::string& path, const Parameter& parameter) {
     if (!parameter.buffer) match.expected[path] = &parameter;
   });
   Identify(spec, checkpoint, match);
-  CAUSEWAY_RETURN_IF_ERROR(JoinTied(checkpoint, match));
+  return match;
+}
+
+}  // namespace
+
+absl::Status CheckTiedTensors(const ModelSpec& spec, const Checkpoint& checkpoint) {
+  const Match match = MakeMatch(spec, checkpoint);
+  for (const auto& [name, parameter] : match.expected) {
+    if (parameter->tied_to.empty()) continue;
+    const auto copy = match.stored.find(name), source = match.stored.find(parameter->tied_to);
+    if (copy == match.stored.end() || source == match.stored.end()) continue;
+    CAUSEWAY_ASSIGN_OR_RETURN(const bool equal, AreEqual(checkpoint, *source->second, *copy->second));
+    if (!equal) return absl::InvalidArgumentError(absl::StrCat(checkpoint.folder(), ": ", Differ(name, *parameter)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::map<std::string, const TensorInfo*>> MatchTensors(const ModelSpec& spec,
+                                                                      const Checkpoint& checkpoint) {
+  Match match = MakeMatch(spec, checkpoint);
+  JoinTied(match);
   for (const auto& [name, parameter] : match.expected) {
     if (parameter->tied_to.empty() && match.stored.count(name) == 0)
       match.missing.push_back(absl::StrCat(name, " ", ShapeText(parameter->shape)));

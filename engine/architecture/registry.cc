@@ -65,13 +65,6 @@ DType PrevailingDType(const Checkpoint& checkpoint) {
   return most;
 }
 
-absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Json& config, DType otherwise) {
-  if (flag != "auto") return DTypeFromName(flag);
-  CAUSEWAY_ASSIGN_OR_RETURN(const DType stored, StoredDType(config, otherwise));
-  // Half floats overflow in models that were not trained in them, and CPUs compute them slowly.
-  return stored == DType::kF16 ? DType::kF32 : stored;
-}
-
 void ReadEndOfSequence(ConfigReader& config, ConfigReader& generation_config, int32_t otherwise, ModelSpec& spec) {
   std::vector<int64_t> ids = generation_config.Ids("eos_token_id");
   const std::vector<int64_t> in_config = config.Ids("eos_token_id");
@@ -129,7 +122,7 @@ absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generati
 
   ModelSpec spec = row->make(reader, dtype);
   spec.architecture = row->model_type;
-  CAUSEWAY_ASSIGN_OR_RETURN(spec.checkpoint_dtype, StoredDType(config, DType::kF32));
+  CAUSEWAY_RETURN_IF_ERROR(StoredDType(config, DType::kF32).status());
   static const Json* const kEmpty = new Json(Json::object());
   ConfigReader generation(generation_config.is_object() ? generation_config : *kEmpty, "generation_config.json");
   ReadEndOfSequence(reader, generation, row->eos_token_id, spec);
@@ -141,12 +134,11 @@ absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generati
   return spec;
 }
 
-absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Json& config) {
-  return ComputeDType(flag, config, DType::kF32);
-}
-
 absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Checkpoint& checkpoint) {
-  return ComputeDType(flag, checkpoint.config(), PrevailingDType(checkpoint));
+  if (flag != "auto") return DTypeFromName(flag);
+  CAUSEWAY_ASSIGN_OR_RETURN(const DType stored, StoredDType(checkpoint.config(), PrevailingDType(checkpoint)));
+  // Half floats overflow in models that were not trained in them, and CPUs compute them slowly.
+  return stored == DType::kF16 ? DType::kF32 : stored;
 }
 
 }  // namespace causeway

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/architecture/spec.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -17,9 +18,8 @@ namespace causeway {
 // InvalidArgument: a missing, ill-typed or contradictory value.
 absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generation_config, DType dtype);
 
-// "auto" (the checkpoint's own; fp16 becomes fp32), bf16, fp16, fp32.
-absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Json& config);
-// The same; where config.json names no dtype, "auto" is what most of the weights' bytes are stored in.
+// "auto", bf16, fp16, fp32. "auto" is config.json's dtype, or where it names none what most of the weights' bytes are stored
+// in; fp16 becomes fp32.
 absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Checkpoint& checkpoint);
 
 // Model types of the factory table, sorted.
@@ -27,9 +27,12 @@ std::vector<std::string> SupportedArchitectures();
 
 // Matches the checkpoint's tensors with the spec's: canonical name -> the checkpoint's tensor. Resolves the other
 // spellings (gpt2 without "transformer."), leaves out listed inert buffers, checks dtypes (bf16, fp16, fp32) and
-// shapes. Of tied tensors the result holds the source, wherever it is stored; two stored ones are read and must be
-// equal. InvalidArgument lists every missing, extra and mismatched tensor at once.
+// shapes. Of tied tensors the result holds the source, wherever it is stored. Goes by the headers alone. InvalidArgument
+// lists every missing, extra and mismatched tensor at once.
 absl::StatusOr<std::map<std::string, const TensorInfo*>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint);
+
+// Reads what MatchTensors cannot know: tied tensors that are both stored have to be equal. REQUIRES: it found no fault.
+absl::Status CheckTiedTensors(const ModelSpec& spec, const Checkpoint& checkpoint);
 
 }  // namespace causeway
 

@@ -42,7 +42,6 @@ TEST(RegistryTest, ReadsLlama) {
       Llama(), R"({"torch_dtype": "bfloat16", "head_dim": 12, "eos_token_id": [3, 4], "attention_bias": true})"));
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->architecture, "llama");
-  EXPECT_EQ(spec->checkpoint_dtype, DType::kBF16);
   EXPECT_EQ(spec->head_dim, 12);
   EXPECT_EQ(spec->rope.dim, 12);
   EXPECT_EQ(spec->context_max, 128);
@@ -79,7 +78,6 @@ TEST(RegistryTest, ReadsGpt2InBothSpellings) {
   ASSERT_TRUE(other.ok()) << other.status();
   EXPECT_EQ(other->hidden_size, 32);
   EXPECT_EQ(other->context_max, 77);
-  EXPECT_EQ(other->checkpoint_dtype, DType::kF16);
 }
 
 // Whole files as published, with all that they hold beyond the computation.
@@ -93,7 +91,6 @@ TEST(RegistryTest, PublishedConfigsGiveNoWarning) {
   ASSERT_TRUE(gpt2.ok()) << gpt2.status();
   EXPECT_THAT(gpt2->warnings, IsEmpty());
   EXPECT_THAT(gpt2->eos_token_ids, ElementsAre(50256));
-  EXPECT_EQ(gpt2->checkpoint_dtype, DType::kF32);
   const auto llama =
       Make(Json::parse(R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
       "bos_token_id": 128000, "eos_token_id": [128001, 128008, 128009], "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048,
@@ -207,25 +204,30 @@ TEST(RegistryTest, FullAttentionLayerTypesAndSwitchedOffOptionsPass) {
           .ok());
 }
 
-TEST(ComputeDTypeTest, AutoFollowsTheConfig) {
-  EXPECT_EQ(*ComputeDType("auto", With(Llama(), R"({"torch_dtype": "bfloat16"})")), DType::kBF16);
-  EXPECT_EQ(*ComputeDType("auto", With(Llama(), R"({"torch_dtype": "bfloat16", "dtype": "float32"})")), DType::kF32);
-  EXPECT_EQ(*ComputeDType("auto", With(Llama(), R"({"dtype": "float16"})")), DType::kF32);
-  EXPECT_EQ(*ComputeDType("auto", With(Llama(), R"({"dtype": "torch.bfloat16"})")), DType::kBF16);
-  EXPECT_EQ(*ComputeDType("auto", Llama()), DType::kF32);
-  EXPECT_EQ(*ComputeDType("float32", With(Llama(), R"({"dtype": "bfloat16"})")), DType::kF32);
-  EXPECT_EQ(*ComputeDType("fp16", Llama()), DType::kF16);
-  EXPECT_THAT(std::string(ComputeDType("int4", Llama()).status().message()),
-              HasSubstr("dtype \"int4\" is not supported"));
-}
-
-TEST(ComputeDTypeTest, AutoAsksTheWeightsWhereTheConfigIsSilent) {
+// Of a checkpoint whose bytes are mostly bf16.
+absl::StatusOr<DType> DTypeFor(const char* flag, const Json& config) {
   TestFolder folder;
-  folder.Write("config.json", Llama().dump());
+  folder.Write("config.json", config.dump());
   folder.Write("model.safetensors", SafetensorsFile({{"a", "BF16", {6}, std::string(12, 'x')},
                                                      {"b", "F32", {2}, std::string(8, 'x')},
                                                      {"mask", "U8", {99}, std::string(99, 'x')}}));
-  EXPECT_EQ(*ComputeDType("auto", **Checkpoint::Open(folder.path())), DType::kBF16);
+  const auto checkpoint = Checkpoint::Open(folder.path());
+  if (!checkpoint.ok()) return checkpoint.status();
+  return ComputeDType(flag, **checkpoint);
+}
+
+TEST(ComputeDTypeTest, AutoFollowsTheConfig) {
+  EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"torch_dtype": "bfloat16"})")), DType::kBF16);
+  EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"torch_dtype": "bfloat16", "dtype": "float32"})")), DType::kF32);
+  EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"dtype": "float16"})")), DType::kF32);
+  EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"dtype": "torch.bfloat16"})")), DType::kBF16);
+  EXPECT_EQ(*DTypeFor("float32", With(Llama(), R"({"dtype": "bfloat16"})")), DType::kF32);
+  EXPECT_EQ(*DTypeFor("fp16", Llama()), DType::kF16);
+  EXPECT_THAT(std::string(DTypeFor("int4", Llama()).status().message()), HasSubstr("dtype \"int4\" is not supported"));
+}
+
+TEST(ComputeDTypeTest, AutoAsksTheWeightsWhereTheConfigIsSilent) {
+  EXPECT_EQ(*DTypeFor("auto", Llama()), DType::kBF16);
 }
 
 }  // namespace

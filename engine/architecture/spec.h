@@ -78,13 +78,11 @@ struct ModelSpec {
   std::string architecture;  // the factory table's key: "llama"
   int64_t vocab_size = 0, hidden_size = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate_size = 0;
   int64_t context_max = 0;  // positions the model was made for
-  DType checkpoint_dtype = DType::kBF16;  // config.json's dtype
   RopeSpec rope;
   std::string embedding_path;           // module paths of the execution units outside the layers, for device maps
   std::string position_embedding_path;  // empty: none
   std::string final_norm_path;
   std::string head_path;
-  std::string rotary_path;         // empty: none
   std::string embedding_weight;  // [vocab, hidden]
   std::string position_weight;   // [positions, hidden]; empty: none
   std::vector<LayerSpec> layers;

@@ -32,9 +32,10 @@ std::string Listed(const std::vector<std::string>& names) {
   return text;
 }
 
-bool Exists(const std::string& path) {
+// A link that leads nowhere is there too: opening it then names the file.
+bool IsThere(const std::string& path) {
   std::error_code error;
-  return fs::exists(path, error);
+  return fs::exists(fs::symlink_status(path, error));
 }
 
 // Says why a folder without the two known files has no weights that can be read.
@@ -132,21 +133,21 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   const auto in_folder = [&folder](absl::string_view name) {
     return (fs::path(folder) / std::string(name)).string();
   };
-  if (!Exists(in_folder("config.json")))
+  if (!IsThere(in_folder("config.json")))
     return absl::NotFoundError(absl::StrCat(folder, " has no config.json; is it a model's folder?"));
   CAUSEWAY_ASSIGN_OR_RETURN(checkpoint->config_, ReadObject(in_folder("config.json")));
   checkpoint->generation_config_ = Json::object();
-  if (Exists(in_folder("generation_config.json"))) {
+  if (IsThere(in_folder("generation_config.json"))) {
     CAUSEWAY_ASSIGN_OR_RETURN(checkpoint->generation_config_, ReadObject(in_folder("generation_config.json")));
   }
 
   // As elsewhere in the field, a single file goes before an index that stayed behind.
-  if (Exists(in_folder(kSingleFile))) {
+  if (IsThere(in_folder(kSingleFile))) {
     CAUSEWAY_RETURN_IF_ERROR(checkpoint->AddFile(kSingleFile));
     return checkpoint;
   }
   const std::string index = in_folder(kIndexFile);
-  if (!Exists(index)) return NoWeights(folder);
+  if (!IsThere(index)) return NoWeights(folder);
   CAUSEWAY_ASSIGN_OR_RETURN(const auto shard_of, ReadIndex(index));
   std::set<std::string> shards;
   for (const auto& [tensor, shard] : shard_of) shards.insert(shard);
@@ -156,7 +157,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   }
   std::vector<std::string> missing;
   for (const std::string& shard : shards) {
-    if (!Exists(in_folder(shard))) missing.push_back(shard);
+    if (!fs::exists(in_folder(shard), error)) missing.push_back(shard);
   }
   if (!missing.empty()) {
     return absl::NotFoundError(absl::StrCat(folder, ": ", missing.size(), " of ", shards.size(), " files of ",

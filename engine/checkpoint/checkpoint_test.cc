@@ -155,6 +155,18 @@ TEST_F(CheckpointTest, OtherFoldersAreNamed) {
   EXPECT_THAT(Message(Error()), HasSubstr("has no config.json"));
 }
 
+TEST_F(CheckpointTest, ALinkThatLeadsNowhereIsNoAbsence) {
+  folder_.Write("model.safetensors", SafetensorsFile({{"a", "U8", {1}, "x"}}));
+  ASSERT_TRUE(Error().ok()) << Error();
+  for (const char* name : {"generation_config.json", "model.safetensors", "config.json"}) {
+    std::filesystem::remove(folder_ / name);
+    std::filesystem::create_symlink("/nonexistent", folder_ / name);
+    EXPECT_THAT(Message(Error()), HasSubstr("cannot open " + (folder_ / name)));
+    std::filesystem::remove(folder_ / name);
+    if (name == std::string("model.safetensors")) folder_.Write(name, SafetensorsFile({{"a", "U8", {1}, "x"}}));
+  }
+}
+
 TEST_F(CheckpointTest, ABrokenFileIsNamed) {
   folder_.Write("model.safetensors", "");
   EXPECT_THAT(Message(Error()), AllOf(HasSubstr("model.safetensors"), HasSubstr("it has 0 bytes")));

@@ -6,6 +6,8 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/ones.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -22,18 +24,8 @@ namespace {
 
 using c10::cuda::CUDACachingAllocator::getDeviceStats;
 
-// Recorded when work was queued, waited for by another stream.
-class Event {
- public:
-  Event() { C10_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
-  ~Event() { C10_CUDA_IGNORE_ERROR(cudaEventDestroy(event_)); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_;
-};
+// What cuBLAS takes of the caching allocator at a thread's first product, at most. It is part of the plan's reserve.
+constexpr int64_t kLibraryBytes = int64_t{64} << 20;
 
 class CudaRuntime final : public DeviceRuntime {
  public:
@@ -43,11 +35,17 @@ class CudaRuntime final : public DeviceRuntime {
   const std::string& name() const override { return name_; }
   at::Device device() const override { return at::Device(at::kCUDA, index_); }
   std::unique_ptr<Ops> MakeOps() override {
+    // cuBLAS takes its workspace now, so that it is not counted among the first step's activations.
+    MemoryScope scope(*this, MemoryOwner::kWorkspace);
+    const at::Tensor ones = at::ones({8, 8}, at::TensorOptions(at::kFloat).device(device()));
+    at::linear(ones, ones);
+    at::linear(ones, ones, ones[0]);
     if (reference_ops_) return MakeReferenceOps();
     return std::make_unique<CudaOps>();
   }
 
   void EnterThread(int threads) override {
+    at::get_num_threads();  // first, or the next question would undo what follows: see CpuRuntime
     at::set_num_threads(threads);
     c10::cuda::set_device(index_);
   }
@@ -86,22 +84,13 @@ class CudaRuntime final : public DeviceRuntime {
   }
 
   at::Tensor Upload(const at::Tensor& host) override {
-    // From pageable memory: the driver has copied `host` into a staging buffer when this returns, and nothing waits for the GPU.
+    // From pageable memory: the driver has copied `host` into a staging buffer when this returns. What is larger than that buffer
+    // (block tables of many long contexts) may wait for the GPU.
     at::Tensor result = at::empty(host.sizes(), host.options().device(device()));
     result.copy_(host, /*non_blocking=*/true);
     return result;
   }
-  Handoff Export(at::Tensor tensor) override {
-    auto event = std::make_shared<Event>();
-    C10_CUDA_CHECK(cudaEventRecord(event->get(), Stream()));
-    return {std::move(tensor), std::move(event)};
-  }
-  at::Tensor Import(Handoff handoff) override {
-    if (handoff.tensor.is_cuda() && handoff.ready != nullptr) {
-      C10_CUDA_CHECK(cudaStreamWaitEvent(Stream(), std::static_pointer_cast<Event>(handoff.ready)->get()));
-    }
-    return handoff.tensor.to(device(), /*non_blocking=*/true);
-  }
+  at::Tensor Import(at::Tensor tensor) override { return tensor.to(device(), /*non_blocking=*/true); }
   void Synchronize() override { C10_CUDA_CHECK(cudaStreamSynchronize(Stream())); }
 
  private:
@@ -129,18 +118,24 @@ class CudaRuntime final : public DeviceRuntime {
 std::vector<Device> ListCudaDevices() {
   std::vector<Device> devices;
   for (int i = 0; i < c10::cuda::device_count(); ++i) {
-    const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(i));
-    cudaDeviceProp properties;
-    size_t available = 0, total = 0;
-    if (cudaGetDeviceProperties(&properties, i) != cudaSuccess || cudaMemGetInfo(&available, &total) != cudaSuccess) continue;
-    Device device;
+    Device& device = devices.emplace_back();
     device.kind = DeviceKind::kCuda;
     device.id = i;
     device.name = absl::StrCat("cuda:", i);
-    device.model = properties.name;
-    device.memory_bytes = static_cast<int64_t>(total);
-    device.available_bytes = static_cast<int64_t>(available);
-    devices.push_back(std::move(device));
+    try {
+      const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(i));
+      cudaDeviceProp properties;
+      size_t available = 0, total = 0;
+      C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, i));
+      C10_CUDA_CHECK(cudaMemGetInfo(&available, &total));
+      device.model = properties.name;
+      device.memory_bytes = static_cast<int64_t>(total);
+      device.available_bytes = static_cast<int64_t>(available);
+    } catch (const c10::Error& error) {
+      // Broken, or another process's alone: it keeps its number, and has no memory for us.
+      device.model = absl::StrCat("not usable: ", error.what_without_backtrace());
+      cudaGetLastError();
+    }
   }
   return devices;
 }
@@ -153,8 +148,9 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan&
   try {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index));
     c10::cuda::CUDACachingAllocator::init(c10::cuda::device_count());
-    // A budget below the device's memory is enforced by the allocator.
-    const double share = static_cast<double>(plan.budget) / static_cast<double>(std::max<int64_t>(plan.device.memory_bytes, 1));
+    // A budget below the device's memory is enforced by the allocator. The reserve is what lies outside it, but for cuBLAS.
+    const int64_t allocated_max = plan.budget - plan.reserve + std::min(plan.reserve, kLibraryBytes);
+    const double share = static_cast<double>(allocated_max) / static_cast<double>(std::max<int64_t>(plan.device.memory_bytes, 1));
     c10::cuda::CUDACachingAllocator::setMemoryFraction(std::clamp(share, 0.0, 1.0), static_cast<c10::DeviceIndex>(index));
   } catch (const c10::Error& error) {
     return absl::FailedPreconditionError(absl::StrCat(plan.device.name, ": ", error.what_without_backtrace()));

@@ -33,10 +33,7 @@ class CpuRuntime final : public DeviceRuntime {
 
   // All of them share the host's memory, and work started on a thread is done when the call returns.
   at::Tensor Upload(const at::Tensor& host) override { return host; }
-  Handoff Export(at::Tensor tensor) override { return {std::move(tensor), nullptr}; }
-  at::Tensor Import(Handoff handoff) override {
-    return handoff.tensor.is_cpu() ? std::move(handoff.tensor) : handoff.tensor.cpu();
-  }
+  at::Tensor Import(at::Tensor tensor) override { return tensor.cpu(); }
   void Synchronize() override {}
 
  private:

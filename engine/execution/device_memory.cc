@@ -137,7 +137,6 @@ void* MemoryAccount::Allocate(MemoryAccount* account, MemoryOwner owner, size_t 
       TORCH_CHECK_WITH(OutOfMemoryError, false, "device ", account == nullptr ? "cpu" : account->name_,
                        ": the system has no ", bytes, " bytes for ", MemoryOwnerName(owner));
     }
-    if (account != nullptr && owner == MemoryOwner::kActivations) account->overflow_ += bytes;
   }
   Header* header = new (base) Header{account, bytes, owner, in_arena};
   if (account != nullptr) {
@@ -162,7 +161,6 @@ void MemoryAccount::Free(void* block) {
     account->arena_->Free(header, bytes + sizeof(Header));
   } else {
     account->held_ -= bytes;
-    if (header->owner == MemoryOwner::kActivations) account->overflow_ -= bytes;
     std::free(header);
   }
   account->Drop();

@@ -33,7 +33,6 @@ class MemoryAccount {
 
   DeviceMemory memory() const;
   void ResetActivationsPeak();
-  int64_t activations_overflow() const { return overflow_.load(); }  // activation bytes now outside the arena
 
   // Aligned to 64 bytes. Throws c10::OutOfMemoryError naming device, owner, budget, used and asked. `account` null: counted
   // nowhere (staging buffers, the tensors of other libraries).
@@ -55,7 +54,7 @@ class MemoryAccount {
   std::atomic<int64_t> references_ = 1;  // the creator and each block
   std::atomic<int64_t> held_ = 0;        // against the budget: all owners' bytes, of activations the arena and what is outside it
   std::atomic<int64_t> used_[kMemoryOwners] = {};
-  std::atomic<int64_t> activations_peak_ = 0, overflow_ = 0;
+  std::atomic<int64_t> activations_peak_ = 0;
   absl::Mutex arena_mutex_;
   std::unique_ptr<Arena> arena_ ABSL_GUARDED_BY(arena_mutex_);
 };

@@ -15,7 +15,7 @@ namespace {
 absl::StatusOr<const CudaLibrary*> Load() {
   // The driver is looked for first: without it the library, and the gigabytes it links, stay unloaded.
   if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL) == nullptr) {
-    return absl::FailedPreconditionError(absl::StrCat("no CUDA driver on this machine: ", dlerror()));
+    return absl::NotFoundError(absl::StrCat("no CUDA driver on this machine: ", dlerror()));
   }
   std::error_code error;
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
@@ -43,9 +43,9 @@ absl::StatusOr<const CudaLibrary*> LoadCudaLibrary() {
   return *library;
 }
 
-std::vector<Device> CudaDevices() {
-  const absl::StatusOr<const CudaLibrary*> library = LoadCudaLibrary();
-  return library.ok() ? (*library)->devices() : std::vector<Device>();
+absl::StatusOr<std::vector<Device>> CudaDevices() {
+  CAUSEWAY_ASSIGN_OR_RETURN(const CudaLibrary* library, LoadCudaLibrary());
+  return library->devices();
 }
 
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeDeviceRuntime(const DevicePlan& plan, bool reference_ops) {

@@ -21,12 +21,6 @@ enum class MemoryOwner { kWeights, kKvCache, kActivations, kWorkspace };
 inline constexpr int kMemoryOwners = 4;
 const char* MemoryOwnerName(MemoryOwner owner);  // "weights", "kv_cache", ...
 
-// A tensor on its way from one device's thread to another's. `ready` is the runtime's own (a CUDA event); may be null.
-struct Handoff {
-  at::Tensor tensor;
-  std::shared_ptr<void> ready;
-};
-
 // One device in use. Its StageWorker's thread makes all calls, except where marked. Allocations are plain at::empty and the like
 // with device(); the runtime counts them by the owner that a MemoryScope names. Nothing here waits for the device unless it
 // says so. Errors are c10::Error.
@@ -53,11 +47,10 @@ class DeviceRuntime {
 
   // A small host tensor on the device, for work started later on this thread. `host` may be reused or freed at once.
   virtual at::Tensor Upload(const at::Tensor& host) = 0;
-  // Gives away a tensor that work already started on this thread writes ...
-  virtual Handoff Export(at::Tensor tensor) = 0;
-  // ... and takes one over from another runtime's Export, of any kind of device, for work started later on this thread. The
+  // Takes over a tensor that work already started on another device's thread writes, for work started later on this one. Every
+  // device has one queue of work (on CUDA its default stream), and a copy between devices waits for what it copies. The
   // receiver may write to the result.
-  virtual at::Tensor Import(Handoff handoff) = 0;
+  virtual at::Tensor Import(at::Tensor tensor) = 0;
   // Waits until all work started on this device is done.
   virtual void Synchronize() = 0;
 };
@@ -81,11 +74,11 @@ struct CudaLibrary {
   absl::StatusOr<std::unique_ptr<DeviceRuntime>> (*make_runtime)(const DevicePlan& plan, bool reference_ops);
 };
 
-// The library, loaded at the first call: libcauseway_cuda.so beside the program or in ../lib from it. FailedPrecondition says
-// what is missing: a driver, or the library. Any thread.
+// The library, loaded at the first call: libcauseway_cuda.so beside the program or in ../lib from it. NotFound: there
+// is no driver. FailedPrecondition: there is one, but no library that can be loaded. Any thread.
 absl::StatusOr<const CudaLibrary*> LoadCudaLibrary();
-// The CUDA devices at hand; none without a driver or the library.
-std::vector<Device> CudaDevices();
+// The CUDA devices at hand. Fails as LoadCudaLibrary does.
+absl::StatusOr<std::vector<Device>> CudaDevices();
 
 // By plan.device.kind.
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeDeviceRuntime(const DevicePlan& plan, bool reference_ops);

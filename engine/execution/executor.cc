@@ -138,7 +138,8 @@ class PipelineExecutor final : public Executor {
     std::fill(sampled_in_.begin(), sampled_in_.end(), 0);
     for (const auto& [device, worker] : workers_) {
       const DeviceMemory memory = worker->runtime().memory();
-      const int64_t planned = plan_.devices[device].activations, measured = memory.activations_peak + memory.workspace;
+      // The reserve is for what libraries take: none on the CPU.
+      const int64_t planned = plan_.devices[device].activations + plan_.devices[device].reserve, measured = memory.activations_peak + memory.workspace;
       if (measured <= planned) continue;
       return absl::FailedPreconditionError(
           absl::StrCat("device ", worker->runtime().name(), ": a worst-case step (max_num_batched_tokens ",
@@ -196,9 +197,9 @@ class PipelineExecutor final : public Executor {
     const int from = plan_.segments[step->segment].device;
     if (++step->segment < plan_.segments.size()) {
       const int to = plan_.segments[step->segment].device;
-      if (step->hidden.has_value() && !step->warm_up) {
+      if (step->hidden.defined() && !step->warm_up) {
         absl::MutexLock lock(&mutex_);
-        transfers_[{from, to}] += step->hidden->tensor.nbytes();
+        transfers_[{from, to}] += step->hidden.nbytes();
       }
       workers_.at(to)->Enqueue(std::move(step));
       return;

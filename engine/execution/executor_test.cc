@@ -138,7 +138,7 @@ TEST(ExecutorStatsTest, MeasuredMemoryIsThePlans) {
         // The field's rotary module counts two tables of frequencies that nothing here needs.
         int64_t frequencies = 0;
         for (const ModulePlacement& module : plan.modules) {
-          if (module.name == tiny.spec().rotary_path && module.device == plan.devices[i].device.key()) frequencies = module.bytes;
+          if (module.name == "model.rotary_emb" && module.device == plan.devices[i].device.key()) frequencies = module.bytes;
         }
         EXPECT_EQ(stats.devices[i].memory.weights, plan.devices[i].weights - frequencies) << i;
         EXPECT_EQ(stats.devices[i].memory.kv_cache, plan.devices[i].kv_cache) << i;
@@ -147,6 +147,24 @@ TEST(ExecutorStatsTest, MeasuredMemoryIsThePlans) {
         EXPECT_LE(stats.devices[i].memory.activations_peak + stats.devices[i].memory.workspace, plan.devices[i].activations) << i;
       }
     }
+  }
+}
+
+// Every dtype's worst step stays within what the plan reckons for it: one that is computed by the reference holds more.
+TEST(ExecutorStatsTest, StepsOfEveryDTypeStayWithinThePlan) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    const TinyCheckpoint tiny(TinyLlama({{"intermediate_size", 1024}, {"num_hidden_layers", 1}}), 1, dtype);
+    PlanOptions options;
+    options.dtype = dtype;
+    options.max_num_seqs = 4;
+    options.max_num_batched_tokens = 1024;
+    options.kv_cache_tokens = 2048;
+    options.cpu_threads = 2;
+    const Device device{DeviceKind::kSimulated, 0, "simulated:0", "test", 256 << 20, 256 << 20};
+    const absl::StatusOr<Plan> plan = MakePlan(tiny.spec(), {device}, options);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    const auto executor = MakeExecutor(tiny.spec(), tiny.checkpoint(), *plan, {.cpu_threads = 2}, nullptr);
+    EXPECT_TRUE(executor.ok()) << DTypeName(dtype) << ": " << executor.status();
   }
 }
 

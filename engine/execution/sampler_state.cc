@@ -10,8 +10,8 @@ absl::Status SamplerState::Begin(const StepSequence& sequence) {
   Slot& slot = slots_[sequence.slot];
   if (sequence.start != nullptr) {
     slot.start = sequence.start;
-    slot.prompt_counts.clear();
-    slot.output_counts.clear();
+    slot.prompt_counts = {};  // given back: most requests need none
+    slot.output_counts = {};
     if (slot.start->sampling.needs_counts()) {
       slot.prompt_counts.resize(vocab_);
       slot.output_counts.resize(vocab_);

@@ -1,5 +1,6 @@
 #include "engine/execution/stage_worker.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <ATen/ops/index_select.h>
@@ -74,7 +75,7 @@ void StageWorker::Loop() {
     if (step->result.status.ok()) {
       step->result.status = CatchTorch(absl::StrCat("step ", step->plan.step, " on ", runtime_->name()), [&] { return RunSegment(*step); });
     }
-    if (!step->result.status.ok()) step->hidden.reset();
+    if (!step->result.status.ok()) step->hidden = at::Tensor();
     const Step::Clock::time_point end = Step::Clock::now();
     if (!step->warm_up) Count(*step, std::chrono::duration<double>(end - start).count());
     step->result.seconds = std::chrono::duration<double>(end - step->start).count();
@@ -102,7 +103,7 @@ void StageWorker::AllocateCache(int64_t activations_bytes) {
   }
   runtime_->Synchronize();
   // The plan counts the tables among what a step needs.
-  runtime_->ReserveActivations(activations_bytes - runtime_->memory().workspace);
+  runtime_->ReserveActivations(std::max<int64_t>(0, activations_bytes - runtime_->memory().workspace));
 }
 
 absl::Status StageWorker::RunSegment(Step& step) {
@@ -114,7 +115,7 @@ absl::Status StageWorker::RunSegment(Step& step) {
     batch.FillPlaceholders(sampler_.last_tokens());
     input.ids = runtime_->Upload(batch.ids);
   } else {
-    input.hidden = runtime_->Import(*std::exchange(step.hidden, std::nullopt));
+    input.hidden = runtime_->Import(std::exchange(step.hidden, at::Tensor()));
   }
   const AttentionBatch attention = Upload(batch.attention, *runtime_);
   input.batch = &attention;
@@ -122,7 +123,7 @@ absl::Status StageWorker::RunSegment(Step& step) {
   if (step.warm_up) input.layers_max = 1;
   at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
   if (step.segment + 1 == segments_.size()) return Finish(step, output);
-  step.hidden = runtime_->Export(std::move(output));
+  step.hidden = std::move(output);
   return absl::OkStatus();
 }
 

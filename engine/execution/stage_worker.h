@@ -29,7 +29,7 @@ struct Step {
   StepBatch batch;
   size_t segment = 0;  // the next to run
   bool warm_up = false;  // one layer of each segment, and no statistics
-  std::optional<Handoff> hidden;  // from the segment before
+  at::Tensor hidden;  // from the segment before; else undefined
   Clock::time_point start;
   StepResult result;
 };

@@ -80,7 +80,6 @@ absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits&
     table += blocks_max;
     attention.query_start_host.push_back(row);
     attention.context_lens_host.push_back(end);
-    attention.query_max = std::max(attention.query_max, count);
     attention.context_max = std::max(attention.context_max, end);
     const int64_t selected = sequence.all_logits ? count : sequence.sample ? 1 : 0;
     batch.selected.push_back({static_cast<int64_t>(rows.size()), selected});

@@ -40,7 +40,6 @@ TEST(StepBatchTest, SequencesBecomeOneRaggedBatch) {
   EXPECT_THAT(Values(batch->attention.context_lens), ElementsAre(18, 33, 2));
   EXPECT_THAT(batch->attention.query_start_host, ElementsAre(0, 3, 4, 6));
   EXPECT_THAT(batch->attention.context_lens_host, ElementsAre(18, 33, 2));
-  EXPECT_EQ(batch->attention.query_max, 3);
   EXPECT_EQ(batch->attention.context_max, 33);
   EXPECT_THAT(Values(batch->rows), ElementsAre(3, 4, 5));
   EXPECT_EQ(batch->selected_rows, 3);

@@ -10,6 +10,7 @@
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 
+#include "engine/architecture/registry.h"
 #include "engine/model/testing.h"
 #include "tests/support/tiny_checkpoint.h"
 
@@ -110,6 +111,16 @@ TEST_F(LoaderTest, ATiedHeadMayBeCopied) {
   both.linears.insert(both.linears.end(), more.linears.begin(), more.linears.end());
   both.vectors.insert(both.vectors.end(), more.vectors.begin(), more.vectors.end());
   EXPECT_TRUE(LoadWeights(tiny.spec(), tiny.checkpoint(), both, {}).ok());
+}
+
+TEST_F(LoaderTest, TiedTensorsThatAreBothStoredHaveToBeEqual) {
+  const TinyCheckpoint untied(TinyLlama());
+  const absl::StatusOr<ModelSpec> tied = MakeModelSpec(TinyLlama({{"tie_word_embeddings", true}}), Json::object(), DType::kF32);
+  ASSERT_TRUE(tied.ok()) << tied.status();
+  StageModel model(Context(*tied, *ops_), AllUnits(*tied));
+  const absl::Status status = LoadWeights(*tied, untied.checkpoint(), model.Targets(), {});
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("lm_head.weight differs from model.embed_tokens.weight"));
 }
 
 TEST_F(LoaderTest, AFileThatHasBecomeShorterIsDataLoss) {

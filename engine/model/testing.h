@@ -45,7 +45,6 @@ inline AttentionBatch OneSequence(int64_t context, int64_t count) {
   batch.context_lens_host = {static_cast<int32_t>(context + count)};
   batch.query_start = at::tensor(batch.query_start_host, at::kInt);
   batch.context_lens = at::tensor(batch.context_lens_host, at::kInt);
-  batch.query_max = count;
   batch.context_max = context + count;
   return batch;
 }

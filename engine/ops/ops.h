@@ -32,7 +32,7 @@ struct AttentionBatch {
   at::Tensor query_start;    // int32 [sequences + 1]: rows of sequence s are [query_start[s], query_start[s + 1])
   at::Tensor context_lens;   // int32 [sequences]: tokens attended by the last row, this step's included
   std::vector<int32_t> query_start_host, context_lens_host;
-  int64_t query_max = 0, context_max = 0;
+  int64_t context_max = 0;
 };
 
 // The layout of the KV cache of one layer, keys and values each: [blocks, kv_heads, kBlockTokens, head_dim].
@@ -44,7 +44,7 @@ enum class ActivationKind { kSilu, kGelu, kGeluTanh, kRelu };
 
 // Called by one thread at a time per device (its StageWorker), except NewLinear and SetRows, which loader threads call.
 // Shapes: tokens is the number of rows of the step. Tensors are contiguous, on the device, of the computation's dtype
-// (bf16 or fp32) unless said otherwise. Results are new tensors. Errors are programmer's errors (CHECK) or c10::Error.
+// (bf16, fp16 or fp32) unless said otherwise. Results are new tensors. Errors are programmer's errors (CHECK) or c10::Error.
 class Ops {
  public:
   virtual ~Ops() = default;

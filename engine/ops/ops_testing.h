@@ -69,7 +69,6 @@ inline int64_t MakeBatch(const std::vector<Span>& spans, Random& random, Attenti
     }
     batch.query_start_host.push_back(static_cast<int32_t>(row));
     batch.context_lens_host.push_back(spans[s].context);
-    batch.query_max = std::max<int64_t>(batch.query_max, spans[s].rows);
     batch.context_max = std::max<int64_t>(batch.context_max, spans[s].context);
   }
   batch.query_start = at::tensor(batch.query_start_host, at::kInt);

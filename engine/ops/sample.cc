@@ -52,7 +52,7 @@ at::Tensor Column(const std::vector<SampleRow>& rows, at::ScalarType dtype, at::
   std::vector<double> values;
   values.reserve(rows.size());
   for (const SampleRow& row : rows) values.push_back(static_cast<double>(get(row)));
-  return at::tensor(values, at::kDouble).to(dtype).unsqueeze(1).to(device);
+  return at::tensor(values, at::kDouble).to(dtype).unsqueeze(1).to(device, /*non_blocking=*/true);
 }
 
 // Values for (row, token) pairs, gathered on the host.
@@ -66,15 +66,15 @@ struct Sparse {
     tokens.push_back(token);
     values.push_back(value);
   }
-  void AddTo(at::Tensor& logits) const {
+  void PutInto(at::Tensor& logits, bool add) const {
     if (rows.empty()) return;
-    const auto on_device = [&logits](const at::Tensor& t) { return t.to(logits.device()); };
-    logits.index_put_({on_device(at::tensor(rows)), on_device(at::tensor(tokens))}, on_device(at::tensor(values)), /*accumulate=*/true);
+    const auto on_device = [&logits](const at::Tensor& t) { return t.to(logits.device(), /*non_blocking=*/true); };
+    logits.index_put_({on_device(at::tensor(rows)), on_device(at::tensor(tokens))}, on_device(at::tensor(values)), /*accumulate=*/add);
   }
 };
 
 at::Tensor CountsOf(const std::vector<int32_t>& counts, at::Device device) {
-  return at::from_blob(const_cast<int32_t*>(counts.data()), {static_cast<int64_t>(counts.size())}, at::kInt).to(device, at::kFloat);
+  return at::from_blob(const_cast<int32_t*>(counts.data()), {static_cast<int64_t>(counts.size())}, at::kInt).to(device, at::kFloat, /*non_blocking=*/true);
 }
 
 void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
@@ -86,8 +86,8 @@ void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
     }
     for (const auto& [token, value] : rows[i].params->logit_bias) bias.Add(i, token, value, vocab);
   }
-  masked.AddTo(logits);
-  bias.AddTo(logits);
+  masked.PutInto(logits, /*add=*/false);  // infinity less infinity would be no number
+  bias.PutInto(logits, /*add=*/true);
   for (size_t i = 0; i < rows.size(); ++i) {
     const SamplingParams& p = *rows[i].params;
     if (!p.needs_counts()) continue;

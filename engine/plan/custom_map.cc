@@ -6,8 +6,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "engine/base/status.h"
-#include "engine/checkpoint/json.h"
 
 namespace causeway {
 namespace {
@@ -35,22 +33,19 @@ std::string Suggestion(const ModuleIndex& index, const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(absl::string_view json) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const Json value, ParseJson(json, "device_map"));
-  if (!value.is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat("device_map: expected an object of module prefix -> device, as in "
-                                                   "{\"model.layers\": 0, \"\": 1}, not ",
-                                                   std::string(JsonKind(value))));
+absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(const Json& json) {
+  if (!json.is_object() || json.empty()) {
+    return absl::InvalidArgumentError("expected a JSON object of module prefixes to devices, such as {\"model.layers.0\": 0}");
   }
   std::map<std::string, std::string> custom;
-  for (const auto& [prefix, device] : value.items()) {
+  for (const auto& [prefix, device] : json.items()) {
     if (device.is_string()) {
       custom[prefix] = device.get<std::string>();
     } else if (device.is_number_integer() && device >= 0) {
-      custom[prefix] = std::to_string(device.get<int64_t>());
+      custom[prefix] = device.dump();
     } else {
-      return absl::InvalidArgumentError(absl::StrCat("device_map: \"", prefix, "\" has the device ", JsonExcerpt(device),
-                                                     "; expected a GPU's number, \"cpu\", or a name like \"cuda:0\""));
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", prefix, "\": expected a device (0, \"cuda:0\", \"cpu\", \"disk\"), got ", JsonExcerpt(device)));
     }
   }
   return custom;
@@ -103,7 +98,7 @@ absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIn
     for (int i = part; i < node.end; ++i) {
       if (index.node(i).tensor == nullptr) continue;
       const std::string* device = LookUp(checked, index.node(i).path);
-      if (device == nullptr) covered = false;
+      if (device == nullptr && !index.node(i).tensor->buffer) covered = false;  // buffers are computed wherever they are needed
       if (device != nullptr) devices_of.emplace(*device, index.node(i).path);
     }
     if (!covered) uncovered.push_back(node.path);

@@ -21,7 +21,10 @@ constexpr absl::string_view kExpected =
     "expected \"cuda\", \"cuda:0,2\", \"cpu\", \"simulated:4x512MiB\" or \"simulated:2x512MiB,1x1GiB\"";
 
 // "cuda" or "cuda:0,2" out of those at hand. Ids stay those of the driver.
-absl::StatusOr<std::vector<Device>> CudaDevices(absl::string_view text, std::vector<Device> all) {
+absl::StatusOr<std::vector<Device>> CudaDevices(absl::string_view text, const CudaLister& cuda) {
+  absl::StatusOr<std::vector<Device>> listed = cuda();
+  if (!listed.ok()) return absl::FailedPreconditionError(absl::StrCat("devices \"", text, "\": ", listed.status().message()));
+  std::vector<Device> all = *std::move(listed);
   if (all.empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat("devices \"", text, "\": no CUDA device is at hand (is there a GPU, and is its driver loaded?); \"cpu\" or ",
@@ -84,15 +87,15 @@ absl::StatusOr<std::vector<Device>> SimulatedDevices(absl::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const std::function<std::vector<Device>()>& cuda) {
+absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const CudaLister& cuda) {
   text = absl::StripAsciiWhitespace(text);
   if (text.empty()) {
-    std::vector<Device> all = cuda ? cuda() : std::vector<Device>();
-    if (!all.empty()) return all;
+    absl::StatusOr<std::vector<Device>> all = cuda();
+    if (all.ok() && !all->empty()) return all;
     return std::vector<Device>{CpuDevice()};
   }
   if (text == "cpu") return std::vector<Device>{CpuDevice()};
-  if (text == "cuda" || absl::StartsWith(text, "cuda:")) return CudaDevices(text, cuda ? cuda() : std::vector<Device>());
+  if (text == "cuda" || absl::StartsWith(text, "cuda:")) return CudaDevices(text, cuda);
   if (absl::StartsWith(text, "simulated:")) return SimulatedDevices(text);
   return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\" is not understood; ", kExpected));
 }

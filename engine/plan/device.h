@@ -28,9 +28,10 @@ struct Device {
 };
 
 // What --devices says: "cuda", "cuda:0,2", "cpu", "simulated:4x512MiB", "simulated:2x512MiB,1x1GiB". Empty: cuda where `cuda`
-// finds any, else the CPU. `cuda` lists the CUDA devices at hand (empty without a driver). InvalidArgument says what could have been written;
-// FailedPrecondition: "cuda" without a CUDA device.
-absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const std::function<std::vector<Device>()>& cuda);
+// finds any, else the CPU. `cuda` lists the CUDA devices at hand, or says what keeps it from looking; it is asked only where the text allows one.
+// InvalidArgument says what could have been written; FailedPrecondition: "cuda" without a CUDA device.
+using CudaLister = std::function<absl::StatusOr<std::vector<Device>>()>;
+absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const CudaLister& cuda);
 
 // The CPU as a device: memory as the kernel and the control group allow.
 Device CpuDevice();

@@ -19,6 +19,7 @@ std::vector<Device> ThreeGpus() {
   return devices;
 }
 std::vector<Device> NoGpus() { return {}; }
+absl::StatusOr<std::vector<Device>> BrokenLibrary() { return absl::FailedPreconditionError("cannot load the CUDA library"); }
 
 std::vector<std::string> Names(const absl::StatusOr<std::vector<Device>>& devices) {
   EXPECT_TRUE(devices.ok()) << devices.status();
@@ -30,7 +31,7 @@ std::vector<std::string> Names(const absl::StatusOr<std::vector<Device>>& device
 TEST(ParseDevicesTest, CudaWhereThereIsAnyElseTheCpu) {
   EXPECT_THAT(Names(ParseDevices("", ThreeGpus)), testing::ElementsAre("cuda:0", "cuda:1", "cuda:2"));
   EXPECT_THAT(Names(ParseDevices("", NoGpus)), testing::ElementsAre("cpu"));
-  EXPECT_THAT(Names(ParseDevices("", nullptr)), testing::ElementsAre("cpu"));
+  EXPECT_THAT(Names(ParseDevices("", BrokenLibrary)), testing::ElementsAre("cpu"));
   EXPECT_THAT(Names(ParseDevices("cpu", ThreeGpus)), testing::ElementsAre("cpu"));
   EXPECT_THAT(Names(ParseDevices("cuda", ThreeGpus)), testing::ElementsAre("cuda:0", "cuda:1", "cuda:2"));
   EXPECT_THAT(Names(ParseDevices("cuda:2,0", ThreeGpus)), testing::ElementsAre("cuda:0", "cuda:2"));
@@ -59,6 +60,7 @@ TEST(ParseDevicesTest, SaysWhatCouldHaveBeenWritten) {
   EXPECT_THAT(error("simulated:2000x1MB"), HasSubstr("1024"));
   EXPECT_THAT(error("simulated:"), HasSubstr("empty"));
   EXPECT_EQ(ParseDevices("cuda", NoGpus).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ParseDevices("cuda:0", BrokenLibrary).status().message(), "devices \"cuda:0\": cannot load the CUDA library");
 }
 
 class MachineTest : public testing::Test {
@@ -96,6 +98,17 @@ TEST_F(MachineTest, TightestGroupOfVersion2Counts) {
   const Device cpu = ReadCpuDevice(root_);
   EXPECT_EQ(cpu.memory_bytes, 4 << 20);
   EXPECT_EQ(cpu.available_bytes, 2 << 20) << "3 MiB in use, of which 1 MiB is page cache";
+}
+
+TEST_F(MachineTest, AGroupAroundMayBeNearlyFull) {
+  Write("/proc/self/cgroup", "0::/outer/inner\n");
+  Write("/sys/fs/cgroup/outer/inner/memory.max", "4194304\n");
+  Write("/sys/fs/cgroup/outer/inner/memory.current", "1048576\n");
+  Write("/sys/fs/cgroup/outer/memory.max", "6291456\n");
+  Write("/sys/fs/cgroup/outer/memory.current", "5242880\n");
+  const Device cpu = ReadCpuDevice(root_);
+  EXPECT_EQ(cpu.memory_bytes, 4 << 20) << "the tightest limit";
+  EXPECT_EQ(cpu.available_bytes, 1 << 20) << "the outer group has no more to give";
 }
 
 TEST_F(MachineTest, GroupOfVersion1) {

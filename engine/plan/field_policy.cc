@@ -17,7 +17,8 @@ constexpr char kDisk[] = "disk";
 // One pass over the modules, and never back to an earlier device.
 class Filler {
  public:
-  Filler(const ModuleIndex& index, const std::vector<FieldBudget>& devices) : index_(index), devices_(devices) {
+  Filler(const ModuleIndex& index, const std::vector<FieldBudget>& devices, const std::vector<int64_t>& kv_bytes)
+      : index_(index), devices_(devices), kv_bytes_(kv_bytes) {
     // The first GPU and the CPU hold back room to bring an offloaded unit in; without a GPU, the CPU alone.
     const bool has_gpu = !devices.empty() && devices.front().key != "cpu";
     for (size_t i = 0; i < devices.size(); ++i) main_.push_back(devices[i].key == "cpu" || (i == 0 && has_gpu));
@@ -42,6 +43,7 @@ class Filler {
 
  private:
   const ModuleNode& node(int i) const { return index_.node(i); }
+  int64_t KvBytes(int i) const { return kv_bytes_.empty() ? 0 : kv_bytes_[i]; }
   bool disk() const { return device_ == devices_.size(); }
   const std::string& key() const {
     static const std::string disk_key = kDisk;
@@ -86,10 +88,18 @@ class Filler {
 
   void Place(int module) {
     const std::vector<int> partners = TiedPartners(module);
-    int64_t bytes = node(module).bytes;
-    for (const int partner : partners) bytes += node(partner).bytes;
-    const int64_t held_back = !disk() && main_[device_] ? reserved_bytes_ : 0;
-    const int64_t room = disk() ? 0 : devices_[device_].bytes - held_back - used_;
+    int64_t bytes = node(module).bytes, kv = KvBytes(module);
+    for (const int partner : partners) {
+      bytes += node(partner).bytes;
+      kv += KvBytes(partner);
+    }
+    int64_t held_back = !disk() && main_[device_] ? reserved_bytes_ : 0;
+    int64_t room = disk() ? 0 : devices_[device_].bytes - held_back - used_;
+    // Where serving needs more than the field holds back, that is what counts.
+    if (!disk() && devices_[device_].with_kv - used_ - used_kv_ - kv < room) {
+      room = devices_[device_].with_kv - used_ - used_kv_ - kv;
+      held_back = 0;
+    }
 
     if (disk() || bytes <= room) {
       Assign(module, held_back, room, "");
@@ -98,6 +108,7 @@ class Filler {
         list_.erase(std::find(list_.begin(), list_.end(), partner));
       }
       used_ += bytes;
+      used_kv_ += kv;
       return;
     }
     if (!partners.empty() && node(module).bytes <= room) {
@@ -121,7 +132,7 @@ class Filler {
                                           : "");
     list_.push_front(module);
     ++device_;
-    used_ = 0;
+    used_ = used_kv_ = 0;
   }
 
   // Puts the parts of `module` in its place.
@@ -148,12 +159,13 @@ class Filler {
 
   const ModuleIndex& index_;
   const std::vector<FieldBudget>& devices_;
+  const std::vector<int64_t>& kv_bytes_;
   std::vector<bool> main_;  // holds a reservation back
   std::deque<int> list_;    // still to be placed
   int64_t reserved_bytes_ = 0;
   std::set<int> reserved_units_;
   size_t device_ = 0;  // devices_.size() is the disk
-  int64_t used_ = 0;   // on it
+  int64_t used_ = 0, used_kv_ = 0;  // on it
   std::string skipped_;  // why the device before was left
   PartMap map_;
 };
@@ -196,6 +208,8 @@ absl::StatusOr<std::vector<int64_t>> FieldCaps(const ModuleIndex& index, const s
   return caps;
 }
 
-PartMap FieldFill(const ModuleIndex& index, const std::vector<FieldBudget>& devices) { return Filler(index, devices).Run(); }
+PartMap FieldFill(const ModuleIndex& index, const std::vector<FieldBudget>& devices, const std::vector<int64_t>& kv_bytes) {
+  return Filler(index, devices, kv_bytes).Run();
+}
 
 }  // namespace causeway

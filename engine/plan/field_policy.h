@@ -1,9 +1,10 @@
 // The field's device maps, balanced, balanced_low_0 and sequential, to the module: the maps that transformers 5.23 makes of
-// the same modules and budgets. They count weights only.
+// the same modules and budgets. The field counts weights only; to serve, what else a device must hold needs room as well.
 #ifndef CAUSEWAY_ENGINE_PLAN_FIELD_POLICY_H_
 #define CAUSEWAY_ENGINE_PLAN_FIELD_POLICY_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ enum class FieldStrategy { kBalanced, kBalancedLow0, kSequential };
 struct FieldBudget {
   std::string key;  // "0", "1", ..., "cpu"
   int64_t bytes = 0;
+  // What weights and the KV cache that comes with them may take together, the rest of the budget being for a step's needs.
+  int64_t with_kv = std::numeric_limits<int64_t>::max();
 };
 
 // The budgets that filling goes by: those of `gpus` (ids ascending, distinct), lowered so that the weights spread evenly.
@@ -25,7 +28,8 @@ absl::StatusOr<std::vector<int64_t>> FieldCaps(const ModuleIndex& index, const s
                                                FieldStrategy strategy);
 
 // Fills `devices` in order (GPUs, then "cpu" if it has a budget), each up to its bytes; what fits nowhere goes to "disk".
-PartMap FieldFill(const ModuleIndex& index, const std::vector<FieldBudget>& devices);
+// `kv_bytes`, by node of the index: the KV cache that a module brings; empty: none, as the field has it.
+PartMap FieldFill(const ModuleIndex& index, const std::vector<FieldBudget>& devices, const std::vector<int64_t>& kv_bytes = {});
 
 }  // namespace causeway
 

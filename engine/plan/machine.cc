@@ -56,12 +56,13 @@ struct GroupFiles {
 void ApplyGroupLimits(const std::string& base, std::string path, const GroupFiles& files, Device& device) {
   while (true) {
     const std::string folder = absl::StrCat(base, path == "/" ? "" : path, "/");
-    if (const std::optional<int64_t> limit = Number(ReadText(folder + files.limit)); limit && *limit < device.memory_bytes) {
+    // A group around a small one may be nearly full, however high its own limit is.
+    if (const std::optional<int64_t> limit = Number(ReadText(folder + files.limit))) {
       const std::string stat = ReadText(folder + "memory.stat");
       const std::optional<std::string> cache_text = Field(stat, files.cache_field);
       const int64_t cache = cache_text ? Number(*cache_text).value_or(0) : 0;
       const int64_t used = std::max<int64_t>(0, Number(ReadText(folder + files.used)).value_or(0) - cache);
-      device.memory_bytes = *limit;
+      device.memory_bytes = std::min(device.memory_bytes, *limit);
       device.available_bytes = std::min(device.available_bytes, std::max<int64_t>(0, *limit - used));
     }
     if (path.empty() || path == "/") return;

@@ -9,19 +9,21 @@ namespace {
 // What operations hold beside their inputs and results depends on who computes them.
 enum class OpsKind {
   kFused,      // the CPU's kernels: linears copy their input, attention may be cut along the context
-  kCuda,       // the reference in fp32, with attention and sampling of its own
+  kCuda,       // the reference in fp32, with attention of its own
   kReference,  // fp32 throughout, and a chunk of attention's scores
 };
 
 OpsKind OpsOf(const PlanOptions& options, DeviceKind device) {
   if (options.reference_ops) return OpsKind::kReference;
-  return device == DeviceKind::kCuda ? OpsKind::kCuda : OpsKind::kFused;
+  if (device == DeviceKind::kCuda) return OpsKind::kCuda;
+  return options.dtype == DType::kF16 ? OpsKind::kReference : OpsKind::kFused;  // the CPU has no kernels for halves
 }
 
 constexpr int64_t kFloat = 4;
 constexpr int64_t kPackedInputs = 128;        // linears copy inputs in multiples of this
 constexpr int64_t kSplitKeys = 512;           // attention's cuts along the context ...
 constexpr int64_t kTasksPerThread = 4;        // ... where there are fewer tasks than this
+constexpr int64_t kCudaHeadDimMax = 256;      // above, attention on CUDA is the reference's too
 constexpr int64_t kCudaPartialRows = 4096;    // single queries of one head group that CUDA's cuts make, at most
 constexpr int64_t kReferenceQueryChunk = 256;
 constexpr int64_t kDeviceSampleBytes = 64;    // a logit's processed copies, sorted ones, their order and sums in fp64
@@ -54,7 +56,7 @@ struct Step {
 
 int64_t AttentionScratch(const ModelSpec& spec, const Step& step, const PlanOptions& options, int64_t attended) {
   const int64_t partial = (spec.heads / std::max<int64_t>(1, spec.kv_heads)) * (spec.head_dim + 2) * kFloat;
-  if (step.ops == OpsKind::kCuda) return kCudaPartialRows * partial;
+  if (step.ops == OpsKind::kCuda && spec.head_dim <= kCudaHeadDimMax) return kCudaPartialRows * partial;
   if (step.ops == OpsKind::kFused) {
     const int64_t threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
     const int64_t tasks = threads > 1 ? std::min(step.sampled * spec.kv_heads, kTasksPerThread * threads) : 0;
@@ -109,7 +111,7 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   const int64_t selected = step.sampled * spec.hidden_size * step.element;
   if (shape.norm || shape.head) worst = std::max(worst, 2 * step.hidden + 3 * selected + step.NormBytes(spec.hidden_size));
   if (shape.head) {
-    const int64_t sampling = step.ops == OpsKind::kCuda ? kDeviceSampleBytes : 0;
+    const int64_t sampling = kind == DeviceKind::kCuda ? kDeviceSampleBytes : 0;  // whoever computed the logits
     worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.hidden_size) +
                                 step.sampled * spec.vocab_size * (step.element + sampling));
   }

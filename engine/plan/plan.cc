@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -41,7 +42,7 @@ absl::Status InRange(absl::string_view name, int64_t value, int64_t least, int64
 
 // Checks the options and fills in max_model_len and the demand for KV cache.
 absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options) {
-  if (options.max_model_len == 0) options.max_model_len = spec.context_max;
+  if (options.max_model_len == 0) options.max_model_len = std::min(spec.context_max, kModelLenMax);
   constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
   CAUSEWAY_RETURN_IF_ERROR(InRange("max_model_len", options.max_model_len, 1, kModelLenMax));
   CAUSEWAY_RETURN_IF_ERROR(InRange("max_num_seqs", options.max_num_seqs, 1, kSeqsMax));
@@ -58,14 +59,17 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
 
   const int64_t per_sequence = (options.max_model_len + kBlockTokens - 1) / kBlockTokens;
   const int64_t block_bytes = static_cast<int64_t>(spec.layers.size()) * LayerKvBytesPerBlock(spec, options.dtype);
-  const int64_t asked = std::max(per_sequence, options.kv_cache_tokens / kBlockTokens);
-  if (static_cast<double>(asked) * static_cast<double>(block_bytes) > kKvBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat("a KV cache of ", asked * kBlockTokens, " tokens would take more than an exabyte; lower ",
-                                                   asked == per_sequence ? "max_model_len" : "kv_cache_tokens"));
+  const int64_t blocks = options.kv_cache_bytes >= 0    ? options.kv_cache_bytes / std::max<int64_t>(1, block_bytes)
+                         : options.kv_cache_tokens >= 0 ? (options.kv_cache_tokens + kBlockTokens - 1) / kBlockTokens
+                                                        : per_sequence;
+  const int64_t most = std::max(blocks, per_sequence);
+  if (static_cast<double>(most) * static_cast<double>(block_bytes) > kKvBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("a KV cache of ", most * kBlockTokens, " tokens would take more than an exabyte; lower ",
+                                                   most == per_sequence          ? "max_model_len"
+                                                   : options.kv_cache_bytes >= 0 ? "kv_cache_bytes"
+                                                                                 : "kv_cache_tokens"));
   }
   if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) return KvDemand{per_sequence, per_sequence * options.max_num_seqs};
-  const int64_t blocks = options.kv_cache_bytes >= 0 ? options.kv_cache_bytes / std::max<int64_t>(1, block_bytes)
-                                                     : (options.kv_cache_tokens + kBlockTokens - 1) / kBlockTokens;
   if (options.kv_cache_tokens != 0 && blocks < per_sequence) {
     return absl::InvalidArgumentError(absl::StrCat(
         "a KV cache of ", blocks * kBlockTokens, " tokens (", FormatBytes(blocks * block_bytes), ") cannot hold one sequence of ",
@@ -74,33 +78,58 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
   return KvDemand{blocks, blocks};
 }
 
+// By node of the index: the least KV cache of the layers inside.
+std::vector<int64_t> LeastKvBytes(const LayoutInput& in) {
+  std::vector<int64_t> bytes(in.index.nodes().size(), 0);
+  const int64_t layer_bytes = in.kv.blocks_least * LayerKvBytesPerBlock(in.spec, in.options.dtype);
+  for (const LayerSpec& layer : in.spec.layers) {
+    for (int i = in.index.Find(layer.path); i >= 0; i = in.index.node(i).parent) bytes[i] += layer_bytes;
+  }
+  return bytes;
+}
+
+// What a device's budget leaves for weights and KV cache, whichever units and however many devices the map will use.
+int64_t WithKv(const LayoutInput& in, size_t device, int live) {
+  std::vector<int> units(in.units.count());
+  std::iota(units.begin(), units.end(), 0);
+  return in.budgets.bytes[device] - ReserveBytes(in.devices[device]) -
+         ActivationBytes(in.spec, units, in.options, in.devices[device].kind) - HandoffBytes(in.spec, in.options, live);
+}
+
 absl::StatusOr<PartMap> FieldMap(const LayoutInput& in, FieldStrategy strategy) {
   std::vector<FieldBudget> devices;
-  int64_t cpu_bytes = in.budgets.cpu_offload_bytes;
+  FieldBudget cpu{.key = "cpu", .bytes = in.budgets.cpu_offload_bytes};
+  const auto live = std::count_if(in.budgets.bytes.begin(), in.budgets.bytes.end(), [](int64_t bytes) { return bytes > 0; });
   for (size_t i = 0; i < in.devices.size(); ++i) {
+    FieldBudget budget{.key = in.devices[i].key(), .bytes = in.budgets.bytes[i]};
+    if (!in.weights_only) budget.with_kv = WithKv(in, i, static_cast<int>(live));
     const bool listed = in.options.max_memory.empty() || in.budgets.is_given[i];
     if (in.devices[i].kind == DeviceKind::kCpu) {
-      cpu_bytes = in.budgets.bytes[i];
+      cpu = budget;
     } else if (listed) {
-      devices.push_back({in.devices[i].key(), in.budgets.bytes[i]});
+      devices.push_back(budget);
     }
   }
   std::sort(devices.begin(), devices.end(), [](const FieldBudget& a, const FieldBudget& b) { return std::stoi(a.key) < std::stoi(b.key); });
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<int64_t> caps, FieldCaps(in.index, devices, strategy));
   for (size_t i = 0; i < devices.size(); ++i) devices[i].bytes = caps[i];
-  if (cpu_bytes > 0) devices.push_back({"cpu", cpu_bytes});
-  return FieldFill(in.index, devices);
+  if (cpu.bytes > 0) devices.push_back(cpu);
+  return FieldFill(in.index, devices, in.weights_only ? std::vector<int64_t>() : LeastKvBytes(in));
 }
 
 absl::StatusOr<PartMap> CustomMap(const LayoutInput& in) {
   CAUSEWAY_ASSIGN_OR_RETURN(auto checked, CheckCustomMap(in.index, in.devices, in.options.custom_map));
   PartMap map;
-  std::string device;  // of the part before, for parts without tensors that no entry covers
+  std::string device;  // of the part before, for parts without parameters that no entry covers
   for (const int part : in.units.parts) {
     const ModuleNode& node = in.index.node(part);
-    std::string from = node.path;
-    for (int i = part; i < node.end && LookUp(checked, from) == nullptr; ++i) from = in.index.node(i).path;
-    if (const std::string* found = LookUp(checked, from); found != nullptr) device = *found;
+    // An entry may name what is inside the part. All of its tensors that entries cover agree.
+    const std::string* found = nullptr;
+    for (int i = part; i < node.end && found == nullptr; ++i) {
+      if (in.index.node(i).tensor != nullptr) found = LookUp(checked, in.index.node(i).path);
+    }
+    if (found == nullptr) found = LookUp(checked, node.path);
+    if (found != nullptr) device = *found;
     map.device_map[node.path] = device.empty() ? checked.begin()->second : device;
     map.reasons[node.path] = "the custom map says so";
   }

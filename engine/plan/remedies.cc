@@ -1,7 +1,7 @@
 #include "engine/plan/remedies.h"
 
 #include <algorithm>
-#include <optional>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kDevicesTriedMax = 64;
 constexpr double kMemoryFactorMax = 1024;
+constexpr int kRoundingTriesMax = 8;
 
 // "model.layers.3 to model.layers.8", or all of a few.
 std::string PartNames(const ModuleIndex& index, const std::vector<int>& parts) {
@@ -41,7 +42,7 @@ void SetDType(Module& module, DType from, DType to) {
   for (Module& child : module.children) SetDType(child, from, to);
 }
 
-// The largest value in [1, most] for which `works`, where it works for all smaller ones too; 0 for none.
+// A value in [1, most] for which `works`, the largest where all smaller ones work too; 0: not even 1 does.
 int64_t LargestThat(int64_t most, const std::function<bool(int64_t)>& works) {
   if (most < 1 || !works(1)) return 0;
   int64_t good = 1, bad = most + 1;
@@ -56,6 +57,60 @@ Attempt WithMemory(const Attempt& attempt, double factor) {
   Attempt changed = attempt;
   for (int64_t& bytes : changed.budgets.bytes) bytes = static_cast<int64_t>(static_cast<double>(bytes) * factor);
   return changed;
+}
+
+// The least size, from `bytes` on, that FormatBytes writes as it is: a proposal must do when it is typed in.
+int64_t RoundUpAsPrinted(int64_t bytes) {
+  auto printed = [](int64_t n) { return ParseBytes(FormatBytes(n)).value_or(n); };
+  int64_t rounded = printed(bytes);
+  for (int64_t more = bytes - rounded; rounded < bytes; more *= 2) rounded = printed(bytes + more);
+  return rounded;
+}
+
+// Whether the devices at hand can be given these budgets. Simulated ones are as large as one says.
+bool HaveMemory(const Attempt& attempt) {
+  for (size_t i = 0; i < attempt.devices.size(); ++i) {
+    const Device& device = attempt.devices[i];
+    if (device.kind != DeviceKind::kSimulated && attempt.budgets.bytes[i] > device.available_bytes) return false;
+  }
+  return true;
+}
+
+// Larger budgets where the devices have the memory, else larger devices; empty where neither helps.
+std::string MoreMemory(const Attempt& attempt, const std::function<bool(const Attempt&)>& fits) {
+  if (!fits(WithMemory(attempt, kMemoryFactorMax))) return "";
+  double least = 1, enough = kMemoryFactorMax;
+  while (enough / least > 1.005) {
+    const double middle = std::max(least * 1.001, (least + enough) / 2);
+    (fits(WithMemory(attempt, middle)) ? enough : least) = middle;
+  }
+  std::vector<int64_t> budgets;
+  for (const int64_t bytes : attempt.budgets.bytes) {
+    if (bytes > 0) budgets.push_back(bytes);
+  }
+  const bool equal = std::all_of(budgets.begin(), budgets.end(), [&](int64_t bytes) { return bytes == budgets[0]; });
+  const bool several = budgets.size() > 1;
+
+  // What is said is what is tried, rounded as it will be written. More does not always fit, so the next figures get a chance.
+  int64_t size = RoundUpAsPrinted(static_cast<int64_t>(static_cast<double>(budgets[0]) * enough) + 1);
+  double factor = std::ceil(enough * 100) / 100;
+  for (int tries = 0; tries < kRoundingTriesMax; ++tries) {
+    Attempt changed = WithMemory(attempt, factor);
+    for (int64_t& bytes : changed.budgets.bytes) {
+      if (equal && bytes > 0) bytes = size;
+    }
+    if (fits(changed)) {
+      const bool at_hand = HaveMemory(changed);
+      if (!equal) return absl::StrFormat("%s %.2f times as large", at_hand ? "budgets" : "devices", factor);
+      if (at_hand) return absl::StrCat("a budget of ", FormatBytes(size), several ? " a device" : "", " instead of ", FormatBytes(budgets[0]));
+      // Of what is free on a device, its budget is 0.9 unless max_memory says otherwise.
+      const std::string free = FormatBytes(RoundUpAsPrinted(size / 9 * 10 + 10));
+      return several ? absl::StrCat("devices with ", free, " free each") : absl::StrCat("a device with ", free, " free");
+    }
+    size = RoundUpAsPrinted(size + 1);
+    factor += 0.01;
+  }
+  return "";
 }
 
 }  // namespace
@@ -78,7 +133,8 @@ std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, cons
     for (const DevicePlan& device : layout.plan.devices) budget += device.budget;
     return absl::StrCat("the model does not fit: with ", policy, ", ", PartNames(index, layout.unplaced), " find no room, ",
                         FormatBytes(Bytes(index, layout.unplaced)), " of ", FormatBytes(index.node(0).bytes),
-                        " of weights; the budgets come to ", FormatBytes(budget));
+                        " of weights; the budgets come to ", FormatBytes(budget),
+                        options.kv_cache_tokens == 0 ? "" : ", and KV cache and activations need room there too");
   }
   std::vector<std::string> short_devices;
   for (const Misfit& misfit : layout.misfits) {
@@ -136,21 +192,7 @@ std::string FindRemedies(const Attempt& attempt, const std::function<bool(const 
     if (fits(changed)) found.push_back("device_map auto");
   }
 
-  if (fits(WithMemory(attempt, kMemoryFactorMax))) {
-    double least = 1, enough = kMemoryFactorMax;
-    while (enough / least > 1.005) {
-      const double middle = std::max(least * 1.001, (least + enough) / 2);
-      (fits(WithMemory(attempt, middle)) ? enough : least) = middle;
-    }
-    std::vector<int64_t> budgets;
-    for (const int64_t bytes : attempt.budgets.bytes) {
-      if (bytes > 0) budgets.push_back(bytes);
-    }
-    const bool equal = std::all_of(budgets.begin(), budgets.end(), [&](int64_t bytes) { return bytes == budgets[0]; });
-    found.push_back(equal ? absl::StrCat("a budget of ", FormatBytes(static_cast<int64_t>(static_cast<double>(budgets[0]) * enough) + 1),
-                                         budgets.size() > 1 ? " a device" : "", " instead of ", FormatBytes(budgets[0]))
-                          : absl::StrFormat("budgets %.2f times as large", enough));
-  }
+  if (std::string memory = MoreMemory(attempt, fits); !memory.empty()) found.push_back(std::move(memory));
   const Device& last = attempt.devices.back();
   if (last.kind != DeviceKind::kCpu && attempt.budgets.bytes.back() > 0) {
     Attempt changed = attempt;

@@ -83,7 +83,9 @@ std::string CapacityLine(const Plan& plan) {
                                   FormatBytes(plan.kv_bytes_per_token), " a token): ", Grouped(sequences), " sequence",
                                   sequences == 1 ? "" : "s", " of ", Grouped(length), " tokens");
   const int64_t most = plan.options.max_num_seqs;
-  if (most > sequences) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(tokens / most));
+  // Sequences share no block.
+  const int64_t length_of_most = plan.kv_blocks / most * kBlockTokens;
+  if (most > sequences && length_of_most > 0) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(length_of_most));
   line += ".";
   // Where layout.cc kept the cache small on purpose.
   const bool shared = plan.options.max_memory.empty() && most > sequences &&

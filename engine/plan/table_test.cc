@@ -47,6 +47,17 @@ TEST(PlanTableTest, ARowForEachDeviceWithABarOfOneWidth) {
   EXPECT_EQ(table.find('\033'), std::string::npos);
 }
 
+// Sequences share no block: what the table promises fits.
+TEST(PlanTableTest, SequencesAreCountedInWholeBlocks) {
+  Plan plan = ThreeDevices();
+  plan.options.max_num_seqs = 64;
+  plan.options.max_model_len = 8192;
+  plan.kv_blocks = 1757;  // 28,112 tokens: 439 for each of 64, but these take 28 blocks of the 27
+  EXPECT_THAT(PlanTable(plan, false), HasSubstr("or 64 of 432."));
+  plan.kv_blocks = 63;
+  EXPECT_THAT(PlanTable(plan, false), testing::Not(HasSubstr("or 64 of")));
+}
+
 TEST(PlanTableTest, ColoursChangeNothingElse) {
   const Plan plan = ThreeDevices();
   std::string colored = PlanTable(plan, true), stripped;

@@ -38,4 +38,19 @@ std::vector<Device> TestDevices(const std::vector<int64_t>& bytes) {
 
 int64_t TestBytes(const ModelSpec& spec) { return ModuleIndex(spec.modules).node(0).bytes; }
 
+PlanOptions TestOptions(const std::string& device_map, DType dtype) {
+  PlanOptions options;
+  options.device_map = device_map;
+  options.dtype = dtype;
+  options.max_num_seqs = 4;
+  options.max_num_batched_tokens = 32;
+  options.cpu_threads = 2;
+  return options;
+}
+
+std::string PlanRefusal(const absl::StatusOr<Plan>& plan, absl::StatusCode code) {
+  EXPECT_EQ(plan.status().code(), code) << plan.status();
+  return std::string(plan.status().message());
+}
+
 }  // namespace causeway

@@ -5,9 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "engine/architecture/spec.h"
 #include "engine/checkpoint/json.h"
-#include "engine/plan/device.h"
+#include "engine/plan/plan.h"
 
 namespace causeway {
 
@@ -25,6 +26,12 @@ std::vector<Device> TestDevices(const std::vector<int64_t>& bytes);
 
 // Bytes of the whole model, tied weights once.
 int64_t TestBytes(const ModelSpec& spec);
+
+// Small steps: 4 sequences, 32 tokens, two threads.
+PlanOptions TestOptions(const std::string& device_map, DType dtype = DType::kBF16);
+
+// The message of a plan that has to be refused with `code`.
+std::string PlanRefusal(const absl::StatusOr<Plan>& plan, absl::StatusCode code);
 
 }  // namespace causeway
 

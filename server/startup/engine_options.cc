@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/json.h"
+#include "engine/plan/custom_map.h"
 #include "engine/plan/device.h"
 
 namespace causeway {
@@ -14,25 +15,6 @@ constexpr size_t kDeviceMapBytesMax = 16 << 20;  // MiniMax-M2 spelt out expert 
 
 absl::Status Wrong(const LoadedConfig& loaded, const std::string& path, absl::string_view message) {
   return absl::InvalidArgumentError(absl::StrCat(loaded.Where(path), ": ", message));
-}
-
-// {"model.layers.0": 0, "lm_head": "cpu"}
-absl::StatusOr<std::map<std::string, std::string>> DeviceMapFromJson(const Json& json) {
-  if (!json.is_object() || json.empty()) {
-    return absl::InvalidArgumentError("expected a JSON object of module prefixes to devices, such as {\"model.layers.0\": 0}");
-  }
-  std::map<std::string, std::string> map;
-  for (const auto& [module, device] : json.items()) {
-    if (device.is_number_integer()) {
-      map[module] = device.dump();
-    } else if (device.is_string()) {
-      map[module] = device.get<std::string>();
-    } else {
-      return absl::InvalidArgumentError(
-          absl::StrCat("\"", module, "\": expected a device (0, \"cuda:0\", \"cpu\", \"disk\"), got ", std::string(JsonExcerpt(device))));
-    }
-  }
-  return map;
 }
 
 absl::Status SetDeviceMap(const std::string& text, PlanOptions* plan) {
@@ -46,7 +28,7 @@ absl::Status SetDeviceMap(const std::string& text, PlanOptions* plan) {
   } else {
     CAUSEWAY_ASSIGN_OR_RETURN(json, ReadJsonFile(text, kDeviceMapBytesMax));
   }
-  CAUSEWAY_ASSIGN_OR_RETURN(plan->custom_map, DeviceMapFromJson(json));
+  CAUSEWAY_ASSIGN_OR_RETURN(plan->custom_map, ParseCustomMap(json));
   plan->device_map = "custom";
   return absl::OkStatus();
 }

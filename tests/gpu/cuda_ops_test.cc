@@ -50,7 +50,7 @@ TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
     const int sequences = 1 + random() % 4;
     std::vector<int32_t> query_start = {0}, context;
     std::vector<int64_t> positions;
-    int64_t context_max = 0, query_max = 0;
+    int64_t context_max = 0;
     for (int s = 0; s < sequences; ++s) {
       const int rows = random() % 2 == 0 ? 1 : 1 + random() % 20;
       const int past = random() % 3 == 0 ? 1500 + random() % 1500 : random() % 100;
@@ -58,7 +58,6 @@ TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
       query_start.push_back(query_start.back() + rows);
       context.push_back(past + rows);
       context_max = std::max<int64_t>(context_max, past + rows);
-      query_max = std::max<int64_t>(query_max, rows);
     }
     const int64_t width = (context_max + kBlockTokens - 1) / kBlockTokens, blocks = width * sequences + 1;
     std::vector<int32_t> table(width * sequences);
@@ -72,7 +71,6 @@ TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
     host.context_lens = at::from_blob(context.data(), {sequences}, at::kInt).clone();
     host.query_start_host = query_start;
     host.context_lens_host = context;
-    host.query_max = query_max;
     host.context_max = context_max;
     AttentionBatch device = host;
     device.positions = host.positions.to(runtime_->device());
@@ -85,11 +83,11 @@ TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
     KvLayer cache{at::randn({blocks, kv_heads, kBlockTokens, head_dim}), at::randn({blocks, kv_heads, kBlockTokens, head_dim})};
     const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
     const at::Tensor expected = MakeReferenceOps()->PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, host, cache);
-    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
       KvLayer there{cache.keys.to(runtime_->device(), type), cache.values.to(runtime_->device(), type)};
       const at::Tensor got = ops_->PagedAttention(qkv.to(runtime_->device(), type), heads, kv_heads, head_dim, scale, window, device, there);
       const double error = at::max(at::abs(at::sub(got.to(at::kCPU, at::kFloat), expected))).item().toDouble();
-      EXPECT_LE(error, type == at::kFloat ? 2e-5 : 5e-2) << "round " << round << ", head_dim " << head_dim << ", window " << window;
+      EXPECT_LE(error, type == at::kFloat ? 2e-5 : type == at::kHalf ? 1e-2 : 5e-2) << "round " << round << ", head_dim " << head_dim << ", window " << window;
     }
   }
 }

@@ -1,0 +1,57 @@
+#include <filesystem>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/checkpoint/testing.h"
+#include "engine/engine.h"
+#include "tests/support/tiny_checkpoint.h"
+
+namespace causeway {
+namespace {
+
+class PlaceModelTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<PlacedModel> Place(const std::string& model, const std::string& dtype = "auto") {
+    EngineOptions options;
+    options.model = model;
+    options.dtype = dtype;
+    options.devices = "simulated:1x64MiB";
+    options.plan.max_num_batched_tokens = 64;
+    return PlaceModel(options);
+  }
+  const ::causeway::testing::TestFolder folder_;
+};
+
+TEST_F(PlaceModelTest, AutoAsksTheWeightsWhereTheConfigNamesNoDType) {
+  Json config = TinyLlama({{"dtype", "bfloat16"}});
+  WriteTinyCheckpoint(folder_ / "m", config);
+  config.erase("dtype");
+  folder_.Write("m/config.json", config.dump());
+  const auto placed = Place(folder_ / "m");
+  ASSERT_TRUE(placed.ok()) << placed.status();
+  EXPECT_EQ(placed->plan.options.dtype, DType::kBF16);
+  EXPECT_EQ(Place(folder_ / "m", "fp32")->plan.options.dtype, DType::kF32);
+}
+
+TEST_F(PlaceModelTest, TheNameIsTheFoldersAsGiven) {
+  WriteTinyCheckpoint(folder_ / "store/3f2a", TinyLlama());
+  std::filesystem::create_directory_symlink(folder_ / "store/3f2a", folder_ / "tiny");
+  for (const char* path : {"tiny", "tiny/", "tiny/.", "store/../tiny"}) {
+    const auto placed = Place(folder_ / path);
+    ASSERT_TRUE(placed.ok()) << placed.status();
+    EXPECT_EQ(placed->name, "tiny") << path;
+  }
+  EXPECT_EQ(Place(folder_ / "store/3f2a")->name, "3f2a");
+}
+
+// A plan of a checkpoint that is still being copied, or lies on slow disks, costs the headers.
+TEST_F(PlaceModelTest, ReadsHeadersAlone) {
+  WriteTinyCheckpoint(folder_ / "m", TinyLlama());
+  folder_.Write("m/config.json", TinyLlama({{"tie_word_embeddings", true}}).dump());
+  EXPECT_TRUE(Place(folder_ / "m").ok()) << "both of the tied tensors are stored, and whether they are equal is for the loader";
+}
+
+}  // namespace
+}  // namespace causeway

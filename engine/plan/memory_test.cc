@@ -1,0 +1,62 @@
+#include "engine/plan/memory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/plan/test_models.h"
+
+namespace causeway {
+namespace {
+
+TEST(ActivationBytesTest, GrowsWithTheStepAndWithWhatIsHeld) {
+  const ModelSpec spec = TestLlama({.layers = 4, .hidden = 64, .intermediate = 256, .vocab = 2048});
+  PlanOptions options = TestOptions("auto");
+  const int64_t all = ActivationBytes(spec, {0, 1, 2, 3, 4, 5, 6}, options);
+  for (const std::vector<int>& units : std::vector<std::vector<int>>{{0}, {1}, {1, 2, 3}, {5}, {6}, {4, 5}}) {
+    EXPECT_LE(ActivationBytes(spec, units, options), all);
+    EXPECT_GE(ActivationBytes(spec, units, options), 2 * 32 * 64 * 2);
+  }
+  EXPECT_EQ(ActivationBytes(spec, {}, options), 0);
+  EXPECT_EQ(ActivationBytes(spec, {2}, options), ActivationBytes(spec, {2, 3}, options));
+  options.max_num_batched_tokens = 4096;
+  EXPECT_GT(ActivationBytes(spec, {1}, options), 4096 * (2 * 64 + 512 + 256) * 2);
+  options.max_num_seqs = 128;
+  EXPECT_GT(ActivationBytes(spec, {6}, options), 128 * 2048 * 2);
+  const int64_t fused = ActivationBytes(spec, {1}, options);
+  options.reference_ops = true;
+  EXPECT_GT(ActivationBytes(spec, {1}, options), fused);
+}
+
+// Who computes decides what a step holds: the reference wherever there is no kernel.
+TEST(ActivationBytesTest, HalvesOnTheCpuAndWideHeadsOnCudaAreTheReferences) {
+  const ModelSpec spec = TestLlama({.hidden = 64, .intermediate = 2048});
+  PlanOptions options = TestOptions("auto", DType::kF16);
+  options.max_num_batched_tokens = 1024;
+  const int64_t halves = ActivationBytes(spec, {1}, options);
+  options.reference_ops = true;
+  EXPECT_EQ(ActivationBytes(spec, {1}, options), halves);
+  options.dtype = DType::kBF16;
+  const int64_t reference = ActivationBytes(spec, {1}, options);
+  options.reference_ops = false;
+  EXPECT_LT(ActivationBytes(spec, {1}, options), reference);
+
+  // Keys and values of one sequence of the context, gathered in fp32.
+  options.max_num_batched_tokens = 32;
+  const ModelSpec wide = TestLlama({.hidden = 640, .heads = 2, .kv_heads = 2, .context = 65536});
+  EXPECT_GT(ActivationBytes(wide, {1}, options, DeviceKind::kCuda), 2 * 2 * int64_t{65536} * 320 * 4);
+  const ModelSpec narrow = TestLlama({.hidden = 512, .heads = 2, .kv_heads = 2, .context = 65536});
+  EXPECT_LT(ActivationBytes(narrow, {1}, options, DeviceKind::kCuda), 2 * 2 * int64_t{65536} * 256 * 4);
+}
+
+TEST(ActivationBytesTest, OnCudaTheDeviceSamplesWhoeverComputes) {
+  const ModelSpec spec = TestLlama({.vocab = 50000});
+  PlanOptions options = TestOptions("auto");
+  for (const bool reference : {false, true}) {
+    options.reference_ops = reference;
+    EXPECT_GT(ActivationBytes(spec, {6}, options, DeviceKind::kCuda), 4 * 50000 * 64);
+    EXPECT_LT(ActivationBytes(spec, {6}, options, DeviceKind::kCpu), 4 * 50000 * 64);
+  }
+}
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,122 @@
+#include "engine/plan/remedies.h"
+
+#include <regex>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/base/limits.h"
+#include "engine/plan/test_models.h"
+
+namespace causeway {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr int64_t kMiB = 1 << 20;
+
+// The changes that an error proposes, tried: each works, and less would not.
+TEST(RemediesTest, RemediesWork) {
+  const ModelSpec spec = TestLlama({.layers = 8, .hidden = 64, .intermediate = 256, .vocab = 512, .context = 4096}, DType::kF32);
+  const std::vector<Device> devices = TestDevices({5 * kMiB, 5 * kMiB});
+  PlanOptions options = TestOptions("auto", DType::kF32);
+  options.max_num_batched_tokens = 64;
+  const std::string error = PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(error, AllOf(HasSubstr("short"), HasSubstr("weights"), HasSubstr("KV cache of 4096 tokens"), HasSubstr("layers")));
+  std::smatch match;
+
+  ASSERT_TRUE(std::regex_search(error, match, std::regex("max_model_len (\\d+) instead of 4096"))) << error;
+  PlanOptions changed = options;
+  changed.max_model_len = std::stoll(match[1]);
+  EXPECT_TRUE(MakePlan(spec, devices, changed).ok());
+  changed.max_model_len += kBlockTokens;
+  EXPECT_FALSE(MakePlan(spec, devices, changed).ok());
+
+  ASSERT_THAT(error, HasSubstr("dtype bf16"));
+  EXPECT_TRUE(MakePlan(TestLlama({.layers = 8, .hidden = 64, .intermediate = 256, .vocab = 512, .context = 4096}), devices,
+                       [&] { PlanOptions bf16 = options; bf16.dtype = DType::kBF16; return bf16; }()).ok());
+
+  ASSERT_TRUE(std::regex_search(error, match, std::regex("a budget of ([0-9.]+ MiB) a device"))) << error;
+  const int64_t enough = *ParseBytes(std::string(match[1]));
+  EXPECT_TRUE(MakePlan(spec, TestDevices({enough, enough}), options).ok()) << "as it is printed";
+  EXPECT_FALSE(MakePlan(spec, TestDevices({enough - kMiB / 10, enough - kMiB / 10}), options).ok());
+
+  ASSERT_TRUE(std::regex_search(error, match, std::regex("(\\d+) more devices? like simulated:1"))) << error;
+  const int more = std::stoi(match[1]);
+  EXPECT_TRUE(MakePlan(spec, TestDevices(std::vector<int64_t>(2 + more, 5 * kMiB)), options).ok());
+  EXPECT_FALSE(MakePlan(spec, TestDevices(std::vector<int64_t>(1 + more, 5 * kMiB)), options).ok());
+}
+
+TEST(RemediesTest, SmallerStepsAreARemedy) {
+  const ModelSpec spec = TestLlama({.layers = 8, .hidden = 64, .intermediate = 256, .vocab = 512}, DType::kF32);
+  const std::vector<Device> devices = TestDevices({4 * kMiB, 4 * kMiB});
+  PlanOptions options = TestOptions("auto", DType::kF32);
+  options.max_num_batched_tokens = 512;
+  const std::string error = PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kFailedPrecondition);
+  std::smatch match;
+  PlanOptions changed;
+  ASSERT_TRUE(std::regex_search(error, match, std::regex("max_num_batched_tokens (\\d+) instead of 512"))) << error;
+  changed = options;
+  changed.max_num_batched_tokens = std::stoll(match[1]);
+  EXPECT_TRUE(MakePlan(spec, devices, changed).ok());
+  changed.max_num_batched_tokens += kBlockTokens;
+  EXPECT_FALSE(MakePlan(spec, devices, changed).ok());
+}
+
+TEST(RemediesTest, WhatFitsNowhereIsNamed) {
+  const ModelSpec spec = TestLlama({.layers = 8, .hidden = 64, .intermediate = 256});
+  PlanOptions options = TestOptions("sequential");
+  options.kv_cache_tokens = 0;
+  const int64_t third = TestBytes(spec) / 3;
+  const std::string error = PlanRefusal(MakePlan(spec, TestDevices({third, third}), options), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(error, AllOf(HasSubstr("find no room"), HasSubstr("lm_head"), HasSubstr("model.layers."), HasSubstr("budgets come to")));
+  options.max_memory = {{"0", third}, {"1", third}, {"cpu", 4 * third}};
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({third, third}), options), absl::StatusCode::kUnimplemented),
+              AllOf(HasSubstr("CPU memory"), HasSubstr("lm_head")));
+}
+
+// Whatever the sizes are: a budget that a message proposes does when it is typed in.
+TEST(RemediesTest, ProposedBudgetsDoAsPrinted) {
+  PlanOptions options = TestOptions("auto");
+  int proposed = 0;
+  for (int64_t hidden = 48; hidden <= 480; hidden += 24) {
+    const ModelSpec spec = TestLlama({.layers = 3, .hidden = hidden, .intermediate = 3 * hidden + 1, .context = 512});
+    const std::string error = PlanRefusal(MakePlan(spec, TestDevices({kMiB / 2}), options), absl::StatusCode::kFailedPrecondition);
+    std::smatch match;
+    ASSERT_TRUE(std::regex_search(error, match, std::regex("a budget of ([0-9.]+ [KMG]iB) instead"))) << error;
+    const absl::StatusOr<Plan> plan = MakePlan(spec, TestDevices({*ParseBytes(std::string(match[1]))}), options);
+    EXPECT_TRUE(plan.ok()) << plan.status() << "\n" << error;
+    ++proposed;
+  }
+  EXPECT_GT(proposed, 10);
+}
+
+TEST(RemediesTest, NoBudgetThatTheMachineDoesNotHave) {
+  const ModelSpec spec = TestLlama({.layers = 4, .context = 65536});
+  PlanOptions options = TestOptions("auto");
+  for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kCuda}) {
+    const int64_t reserve = kind == DeviceKind::kCuda ? 600 * kMiB : 0;
+    Device device{kind, 0, kind == DeviceKind::kCpu ? "cpu" : "cuda:0", "test", reserve + 64 * kMiB, reserve + 16 * kMiB};
+    std::string error = PlanRefusal(MakePlan(spec, {device}, options), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(error, Not(HasSubstr("a budget of")));
+    std::smatch match;
+    ASSERT_TRUE(std::regex_search(error, match, std::regex("a device with ([0-9.]+ MiB) free"))) << error;
+    Device larger = device;
+    larger.memory_bytes = larger.available_bytes = *ParseBytes(std::string(match[1]));
+    EXPECT_TRUE(MakePlan(spec, {larger}, options).ok()) << MakePlan(spec, {larger}, options).status();
+    // A budget below what is free can be raised.
+    options.max_memory = {{device.key(), reserve + 8 * kMiB}};
+    device.available_bytes = larger.available_bytes;
+    device.memory_bytes = 2 * larger.memory_bytes;
+    error = PlanRefusal(MakePlan(spec, {device}, options), absl::StatusCode::kFailedPrecondition);
+    ASSERT_TRUE(std::regex_search(error, match, std::regex("a budget of ([0-9.]+ MiB) instead"))) << error;
+    options.max_memory = {{device.key(), *ParseBytes(std::string(match[1]))}};
+    EXPECT_TRUE(MakePlan(spec, {device}, options).ok()) << MakePlan(spec, {device}, options).status();
+    options.max_memory.clear();
+  }
+}
+
+}  // namespace
+}  // namespace causeway
