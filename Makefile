@@ -1,6 +1,6 @@
 # make serve     install what is missing, build, start the daemon on the bundled model and show a first completion
 # make test      install what is missing, build, run every test
-# make test-all  also what takes long: sanitizers, fuzzing, soak
+# make test-all  also what takes long: sanitizers, fuzzing (installs clang), soak; all of it, whatever fails on the way
 # make build     only build
 # CAUSEWAY_CUDA=ON|OFF|AUTO (AUTO: on where a driver is present)   BUILD=folder   JOBS=n
 SHELL := /bin/bash
@@ -26,7 +26,7 @@ serve: build
 test: build
 	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS) -LE long --timeout 900
 
-test-all: test
+test-all: build
 	@scripts/test-all.sh $(BUILD)
 
 clean:

@@ -6,7 +6,6 @@ find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(GTest REQUIRED)
 find_package(benchmark REQUIRED)
-find_package(hwy QUIET)
 
 # The wheel's own TorchConfig.cmake is not used: it defines a dummy protobuf target that shadows the real one, probes for
 # GPUs and drags every CUDA library in. Its include folders come last (-idirafter), since it ships headers of an old

@@ -2,17 +2,16 @@
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
 #include <thread>
 #include <utility>
-#include <variant>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/limits.h"
 #include "engine/base/status.h"
 #include "engine/request.h"
 #include "engine/schedule/scheduler.h"
@@ -20,15 +19,12 @@
 namespace causeway {
 namespace {
 
-struct SubmitCommand {
+struct Submission {
+  RequestHandle handle;
   GenerationRequest request;
   std::shared_ptr<TokenSink> sink;
   absl::Time submitted;
 };
-struct CancelCommand {
-  std::string request_id;
-};
-using Command = std::variant<SubmitCommand, CancelCommand>;
 
 SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOptions& options, const Executor& executor) {
   SchedulerOptions scheduler;
@@ -39,12 +35,10 @@ SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOpti
   scheduler.stages = static_cast<int>(model.plan.segments.size());
   scheduler.steps_in_flight = executor.steps_in_flight();
   scheduler.prefix_cache = options.prefix_cache;
-  // Submit bounds the requests that wait; here only their choices are counted.
-  scheduler.max_waiting = options.queue_max * 16 + scheduler.max_num_seqs;
   return scheduler;
 }
 
-// RPC threads leave commands; one thread owns the scheduler, the executor's Run and Wait, and every active request.
+// RPC threads leave submissions and cancellations; one thread owns the scheduler, the executor's Run and Wait, and every active request.
 class EngineImpl : public Engine {
  public:
   EngineImpl(PlacedModel model, const EngineOptions& options, EngineObserver* observer, std::unique_ptr<Tokenizer> tokenizer,
@@ -67,7 +61,7 @@ class EngineImpl : public Engine {
     thread_.join();
   }
 
-  absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
+  absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
     CAUSEWAY_RETURN_IF_ERROR(Check(request));
     absl::MutexLock lock(&mutex_);
     if (draining_) return absl::UnavailableError("the daemon is draining and takes no new requests");
@@ -75,20 +69,28 @@ class EngineImpl : public Engine {
       return absl::ResourceExhaustedError(
           absl::StrCat("the queue is full: ", waiting_, " requests are waiting and the limit is ", queue_max_));
     }
-    if (!ids_.insert(request.request_id).second) {
+    const RequestHandle handle = next_sequence_;
+    if (!ids_.emplace(request.request_id, handle).second) {
       return absl::AlreadyExistsError(absl::StrCat("request_id \"", request.request_id, "\" is already running"));
     }
+    next_sequence_ += request.n;
     ++waiting_;
-    commands_.push_back(SubmitCommand{std::move(request), std::move(sink), clock_->Now()});
-    return absl::OkStatus();
+    submissions_.push_back({handle, std::move(request), std::move(sink), clock_->Now()});
+    return handle;
+  }
+
+  void Cancel(RequestHandle request) override {
+    absl::MutexLock lock(&mutex_);
+    cancellations_.push_back(request);
   }
 
   absl::Status Cancel(const std::string& request_id) override {
     absl::MutexLock lock(&mutex_);
-    if (!ids_.contains(request_id)) {
+    const auto found = ids_.find(request_id);
+    if (found == ids_.end()) {
       return absl::NotFoundError(absl::StrCat("no request with request_id \"", request_id, "\" is running or waiting"));
     }
-    commands_.push_back(CancelCommand{request_id});
+    cancellations_.push_back(found->second);
     return absl::OkStatus();
   }
 
@@ -98,7 +100,7 @@ class EngineImpl : public Engine {
     const auto empty = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ids_.empty(); };
     const bool ended = mutex_.AwaitWithDeadline(absl::Condition(&empty), deadline);
     if (!ended) {
-      for (const std::string& id : ids_) commands_.push_back(CancelCommand{id});
+      for (const auto& [id, handle] : ids_) cancellations_.push_back(handle);
       mutex_.Await(absl::Condition(&empty));
     }
     return ended;
@@ -132,6 +134,11 @@ class EngineImpl : public Engine {
       }
     }
     const auto length = static_cast<int64_t>(request.prompt.size());
+    const int64_t cache_tokens = model_.plan.kv_blocks * kBlockTokens;
+    if (length > cache_tokens) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the prompt has ", length, " tokens and the KV cache holds ", cache_tokens));
+    }
     if (length >= model_.plan.options.max_model_len) {
       return absl::InvalidArgumentError(absl::StrCat("the prompt has ", length, " tokens and max_model_len is ",
                                                      model_.plan.options.max_model_len,
@@ -143,19 +150,22 @@ class EngineImpl : public Engine {
   void Loop() {
     std::vector<SequenceEvent> events;
     int in_flight = 0;
-    bool running = true;
-    while (running) {
-      TakeCommands();
+    while (true) {
+      const Commands commands = TakeCommands();
+      if (commands.stop) break;
       for (SequenceEvent& event : scheduler_.Expire()) events.push_back(std::move(event));
       while (in_flight < executor_->steps_in_flight()) {
         std::optional<StepPlan> plan = scheduler_.Next();
         if (!plan.has_value()) break;
+        Admit(*plan);
         executor_->Run(*std::move(plan));
         ++in_flight;
       }
       // The devices have work again; only now is the last step's text made and sent.
       Deliver(events);
       events.clear();
+      // After that, so that a request which has just finished keeps its tokens and its reason.
+      for (const RequestHandle request : commands.cancellations) CancelRequest(request);
       Publish();
       if (in_flight > 0) {
         StepResult result = executor_->Wait();
@@ -163,102 +173,96 @@ class EngineImpl : public Engine {
         events = scheduler_.Apply(result);
         Observe(result);
       } else {
-        running = WaitForCommands();
+        WaitForCommands();
       }
     }
-    CancelAll();
+    Deliver(events);
+    for (; in_flight > 0; --in_flight) executor_->Wait();
+    while (!requests_.empty()) CancelRequest(requests_.begin()->first);
   }
 
-  // False when the engine is to stop.
-  bool WaitForCommands() {
+  void WaitForCommands() {
     const absl::Time deadline = scheduler_.NextDeadline();
     absl::MutexLock lock(&mutex_);
-    const auto awake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !commands_.empty(); };
-    // The scheduler's clock and the wall may drift apart over months, so no wait is left open-ended while one is due.
+    const auto awake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return stopping_ || !submissions_.empty() || !cancellations_.empty();
+    };
     mutex_.AwaitWithTimeout(absl::Condition(&awake), deadline - clock_->Now());
-    return !stopping_;
   }
 
-  void TakeCommands() {
-    std::deque<Command> commands;
+  struct Commands {
+    std::vector<RequestHandle> cancellations;
+    bool stop = false;
+  };
+  // Starts what was submitted; the rest is for the caller.
+  Commands TakeCommands() {
+    std::vector<Submission> submissions;
+    Commands commands;
     {
       absl::MutexLock lock(&mutex_);
-      commands.swap(commands_);
+      submissions.swap(submissions_);
+      commands.cancellations.swap(cancellations_);
+      commands.stop = stopping_;
     }
-    for (Command& command : commands) {
-      if (auto* submit = std::get_if<SubmitCommand>(&command)) {
-        Start(std::move(*submit));
-      } else {
-        CancelRequest(std::get<CancelCommand>(command).request_id);
-      }
-    }
+    for (Submission& submission : submissions) Start(std::move(submission));
+    return commands;
   }
 
-  void Start(SubmitCommand command) {
-    const std::string id = command.request.request_id;
-    const int32_t n = command.request.n;
-    const uint64_t first = next_sequence_;
-    next_sequence_ += n;
-    auto request = std::make_unique<ActiveRequest>(std::move(command.request), std::move(command.sink), tokenizer_.get(), first,
-                                                   command.submitted);
+  void Start(Submission submission) {
+    const RequestHandle first = submission.handle;
+    const int32_t n = submission.request.n;
+    auto request = std::make_unique<ActiveRequest>(std::move(submission.request), std::move(submission.sink), tokenizer_.get(), first,
+                                                   submission.submitted);
     ActiveRequest* active = request.get();
-    requests_.emplace(id, std::move(request));
+    requests_.emplace(first, std::move(request));
     for (int32_t i = 0; i < n; ++i) {
+      const absl::Status added = scheduler_.Add(active->Sequence(i, model_.plan.options.max_model_len));
+      CAUSEWAY_CHECK(added.ok(), "the scheduler refused what Submit had checked: ", added.ToString());
       sequences_.emplace(first + i, active);
-      absl::Status added = scheduler_.Add(active->Sequence(i, model_.plan.options.max_model_len));
-      if (!added.ok()) {
-        SequenceEvent event;
-        event.sequence = first + i;
-        event.finished = FinishReason::kError;
-        event.status = std::move(added);
-        Deliver({std::move(event)});
-        // The last failing choice closes the request.
-        if (!requests_.contains(id)) return;
-      }
     }
   }
 
-  void CancelRequest(const std::string& id) {
-    auto found = requests_.find(id);
+  void CancelRequest(RequestHandle handle) {
+    const auto found = requests_.find(handle);
     if (found == requests_.end()) return;  // ended meanwhile
-    ActiveRequest& request = *found->second;
-    for (uint64_t sequence : request.Live()) {
-      scheduler_.Finish(sequence, FinishReason::kCancelled);
-      request.End(sequence, FinishReason::kCancelled);
-      sequences_.erase(sequence);
+    for (const uint64_t sequence : found->second->Live()) Deliver({*scheduler_.Finish(sequence, FinishReason::kCancelled)});
+  }
+
+  // The requests of the sequences that the step starts leave the queue.
+  void Admit(const StepPlan& plan) {
+    for (const StepSequence& sequence : plan.sequences) {
+      if (sequence.start == nullptr) continue;
+      ActiveRequest& request = *sequences_.at(sequence.sequence);
+      if (request.admitted()) continue;  // another choice of it was, or it was preempted since
+      request.Admit(clock_->Now(), observer_);
+      absl::MutexLock lock(&mutex_);
+      --waiting_;
     }
-    CloseIfEnded(request);
   }
 
   void Deliver(const std::vector<SequenceEvent>& events) {
     const absl::Time now = clock_->Now();
     for (const SequenceEvent& event : events) {
-      auto found = sequences_.find(event.sequence);
+      const auto found = sequences_.find(event.sequence);
       if (found == sequences_.end()) continue;  // ended by a cancellation or a stop string meanwhile
       ActiveRequest& request = *found->second;
-      const bool waited = !request.admitted();
-      const bool stopped = request.Take(event, now, observer_);
-      if (stopped) scheduler_.Finish(event.sequence, FinishReason::kStop);
-      if (waited && request.admitted()) {
-        absl::MutexLock lock(&mutex_);
-        --waiting_;
-      }
-      if (stopped || event.finished.has_value()) sequences_.erase(event.sequence);
+      const bool ended = request.Take(event, now, observer_);
+      if (ended && !event.finished.has_value()) scheduler_.Finish(event.sequence, FinishReason::kStop);
+      if (ended) sequences_.erase(event.sequence);
       CloseIfEnded(request);
     }
   }
 
   void CloseIfEnded(ActiveRequest& request) {
     if (!request.ended()) return;
-    const std::string id = request.id();
     Publish();  // who waits for the request's end finds its blocks free
     {
       absl::MutexLock lock(&mutex_);
       if (!request.admitted()) --waiting_;
-      ids_.erase(id);
+      ids_.erase(request.id());
     }
     request.Close(clock_->Now(), observer_);
-    requests_.erase(id);
+    requests_.erase(request.handle());
   }
 
   void Observe(const StepResult& result) {
@@ -282,12 +286,6 @@ class EngineImpl : public Engine {
     stats_.last_step = last_step_;
   }
 
-  void CancelAll() {
-    std::vector<std::string> ids;
-    for (const auto& [id, request] : requests_) ids.push_back(id);
-    for (const std::string& id : ids) CancelRequest(id);
-  }
-
   const PlacedModel model_;
   const int64_t queue_max_;
   EngineObserver* const observer_;  // may be null
@@ -298,17 +296,18 @@ class EngineImpl : public Engine {
   const Clock* const clock_ = Clock::Real();
 
   mutable absl::Mutex mutex_;
-  std::deque<Command> commands_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_set<std::string> ids_ ABSL_GUARDED_BY(mutex_);  // of requests submitted and not ended
+  std::vector<Submission> submissions_ ABSL_GUARDED_BY(mutex_);
+  std::vector<RequestHandle> cancellations_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, RequestHandle> ids_ ABSL_GUARDED_BY(mutex_);  // of requests submitted and not ended
+  uint64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
   int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;                   // of those, not yet admitted
   bool draining_ ABSL_GUARDED_BY(mutex_) = false, stopping_ ABSL_GUARDED_BY(mutex_) = false;
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
 
   // Of the engine's thread.
   Scheduler scheduler_;
-  absl::flat_hash_map<std::string, std::unique_ptr<ActiveRequest>> requests_;
+  absl::flat_hash_map<RequestHandle, std::unique_ptr<ActiveRequest>> requests_;
   absl::flat_hash_map<uint64_t, ActiveRequest*> sequences_;
-  uint64_t next_sequence_ = 1;
   absl::Time last_step_ = absl::InfinitePast();
 
   std::thread thread_;

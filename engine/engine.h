@@ -51,7 +51,7 @@ struct GenerationRequest {
   StopParams stop;              // token_ids already hold the end-of-sequence ids, unless ignored
   int32_t n = 1;
   int32_t priority = 0;         // higher first
-  absl::Time deadline = absl::InfiniteFuture();
+  absl::Time deadline = absl::InfiniteFuture();  // by Clock::Real(), not the wall clock
   std::string cache_salt;       // prefixes are shared only between requests of equal salt
 };
 
@@ -66,7 +66,7 @@ struct GenerationDelta {
 struct ChoiceEnd {
   int32_t index = 0;
   FinishReason reason = FinishReason::kStop;
-  std::string stop_match;  // the stop string, or the stop token's text
+  std::string stop_match;  // the stop string, or the stop token's text (empty for a special token)
 };
 
 struct GenerationEnd {
@@ -108,6 +108,9 @@ struct EngineStats {
   ExecutorStats executor;
 };
 
+// One submitted request; never given again.
+using RequestHandle = uint64_t;
+
 // Thread-safe.
 class Engine {
  public:
@@ -119,8 +122,10 @@ class Engine {
   // ResourceExhausted: the queue is full. InvalidArgument: the prompt is empty, has an id outside the vocabulary, or leaves no
   // room for a token in the context. Unavailable: draining. AlreadyExists: the request_id is in use. The sink is called only
   // when the result is OK.
-  virtual absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
-  // Ends the request within a step. NotFound when no such request is running or waiting.
+  virtual absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
+  // Ends the request within a step; nothing happens when it has ended.
+  virtual void Cancel(RequestHandle request) = 0;
+  // The same by name, for those who did not submit it. NotFound when no such request is running or waiting.
   virtual absl::Status Cancel(const std::string& request_id) = 0;
   // Refuses new requests from now on and waits until the running ones have ended or `deadline`, then cancels the rest.
   // True when all ended by themselves.

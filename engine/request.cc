@@ -14,11 +14,11 @@ double Seconds(absl::Duration duration) { return std::max(0.0, absl::ToDoubleSec
 }  // namespace
 
 ActiveRequest::ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer,
-                             uint64_t first_sequence, absl::Time submitted)
+                             RequestHandle handle, absl::Time submitted)
     : request_(std::move(request)),
       sink_(std::move(sink)),
       tokenizer_(tokenizer),
-      first_sequence_(first_sequence),
+      handle_(handle),
       submitted_(submitted),
       choices_(request_.n),
       live_(request_.n) {
@@ -35,7 +35,7 @@ ActiveRequest::ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSin
 
 SequenceRequest ActiveRequest::Sequence(int32_t index, int64_t context_max) const {
   SequenceRequest sequence;
-  sequence.id = first_sequence_ + index;
+  sequence.id = handle_ + index;
   sequence.prompt = request_.prompt;
   sequence.sampling = request_.sampling;
   sequence.sampling.seed += index;
@@ -45,47 +45,55 @@ SequenceRequest ActiveRequest::Sequence(int32_t index, int64_t context_max) cons
   sequence.priority = request_.priority;
   sequence.deadline = request_.deadline;
   sequence.cache_salt = request_.cache_salt;
-  sequence.after = index == 0 ? 0 : first_sequence_;
+  sequence.after = index == 0 ? 0 : handle_;
   return sequence;
 }
 
-bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObserver* observer) {
-  const auto index = static_cast<int32_t>(event.sequence - first_sequence_);
-  Choice& choice = choices_[index];
-  if (choice.ended) return false;
-  if (!admitted() && event.admitted != absl::InfiniteFuture()) {
-    admitted_ = event.admitted;
-    if (observer != nullptr) observer->OnAdmitted(Seconds(admitted_ - submitted_));
-  }
-  end_.cached_tokens = std::max(end_.cached_tokens, event.cached_tokens);
+void ActiveRequest::Admit(absl::Time now, EngineObserver* observer) {
+  admitted_ = now;
+  if (observer != nullptr) observer->OnAdmitted(Seconds(admitted_ - submitted_));
+}
 
-  std::optional<std::string> match;
+bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObserver* observer) {
+  const auto index = static_cast<int32_t>(event.sequence - handle_);
+  Choice& choice = choices_[index];
+  // The other choices find the first one's prompt, which says nothing of what was there before.
+  if (index == 0) end_.cached_tokens = event.cached_tokens;
+
   if (event.token.has_value()) {
     GenerationDelta delta{.index = index, .text = "", .tokens = {*event.token}};
     ++end_.generated_tokens;
+    absl::Status failed;
+    std::optional<std::string> match;
     // The token that stops a sequence is counted and listed, but is no part of its text unless that was asked for.
     if (!event.stop_token.has_value() || request_.stop.include_stop) {
       absl::StatusOr<std::string> text = Text(choice, event.token->token, match);
       if (text.ok()) {
         delta.text = *std::move(text);
       } else {
-        end_.status = text.status();
-        match.emplace();
+        failed = text.status();
       }
     }
     Time(choice, now, observer);
     sink_->OnDelta(std::move(delta));
+    if (!failed.ok()) {
+      end_.status = std::move(failed);
+      End(index, FinishReason::kError, "");
+      return true;
+    }
+    if (match.has_value()) {
+      End(index, FinishReason::kStop, *match);
+      return true;
+    }
   }
-  if (match.has_value()) {
-    End(event.sequence, end_.status.ok() ? FinishReason::kStop : FinishReason::kError, *match);
-    return !event.finished.has_value();
+  if (!event.finished.has_value()) return false;
+  if (!event.status.ok()) end_.status = event.status;
+  std::string stop_token;
+  if (event.stop_token.has_value() && tokenizer_ != nullptr) {
+    stop_token = tokenizer_->Decode({*event.stop_token}, /*skip_special_tokens=*/true).value_or("");
   }
-  if (event.finished.has_value()) {
-    if (!event.status.ok()) end_.status = event.status;
-    const bool named = event.stop_token.has_value() && tokenizer_ != nullptr;
-    End(event.sequence, *event.finished, named ? tokenizer_->IdToToken(*event.stop_token) : "");
-  }
-  return false;
+  End(index, *event.finished, stop_token);
+  return true;
 }
 
 void ActiveRequest::Time(Choice& choice, absl::Time now, EngineObserver* observer) {
@@ -110,33 +118,32 @@ absl::StatusOr<std::string> ActiveRequest::Text(Choice& choice, int32_t token, s
   return std::move(out.text);
 }
 
-void ActiveRequest::End(uint64_t sequence, FinishReason reason, const std::string& stop_match) {
-  const auto index = static_cast<int32_t>(sequence - first_sequence_);
+void ActiveRequest::End(int32_t index, FinishReason reason, const std::string& stop_match) {
   Choice& choice = choices_[index];
-  if (choice.ended) return;
   choice.ended = true;
   --live_;
+  ChoiceEnd& end = end_.choices[index];
+  end.reason = reason;
+  end.stop_match = stop_match;
+  if (choice.detokenizer == nullptr) return;
   // What was held back is text after all, unless a stop string was found: then the matcher swallows it.
-  if (choice.detokenizer != nullptr) {
-    std::string text = choice.detokenizer->Flush();
-    if (choice.stops.has_value()) {
-      StopMatcher::Out out = choice.stops->Append(text);
-      text = out.text + choice.stops->Flush();
-      if (!out.match.empty()) {
-        end_.choices[index].stop_match = out.match;
-        reason = FinishReason::kStop;
-      }
+  std::string text = choice.detokenizer->Flush();
+  if (choice.stops.has_value()) {
+    StopMatcher::Out out = choice.stops->Append(text);
+    text = out.text + choice.stops->Flush();
+    // A choice that was cut off stays so, whatever its last characters are.
+    if (!out.match.empty() && (reason == FinishReason::kStop || reason == FinishReason::kLength)) {
+      end.reason = FinishReason::kStop;
+      end.stop_match = out.match;
     }
-    if (!text.empty()) sink_->OnDelta({.index = index, .text = std::move(text), .tokens = {}});
   }
-  end_.choices[index].reason = reason;
-  if (end_.choices[index].stop_match.empty()) end_.choices[index].stop_match = stop_match;
+  if (!text.empty()) sink_->OnDelta({.index = index, .text = std::move(text), .tokens = {}});
 }
 
 std::vector<uint64_t> ActiveRequest::Live() const {
   std::vector<uint64_t> live;
   for (size_t i = 0; i < choices_.size(); ++i) {
-    if (!choices_[i].ended) live.push_back(first_sequence_ + i);
+    if (!choices_[i].ended) live.push_back(handle_ + i);
   }
   return live;
 }

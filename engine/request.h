@@ -19,18 +19,18 @@ namespace causeway {
 // Owned and used by the engine's thread.
 class ActiveRequest {
  public:
-  // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences first_sequence, +1, ...
-  ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer, uint64_t first_sequence,
+  // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences handle, handle + 1, ...
+  ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer, RequestHandle handle,
                 absl::Time submitted);
 
   // What the scheduler is to run for choice `index`. The prompt is computed once and shared by the later choices.
   SequenceRequest Sequence(int32_t index, int64_t context_max) const;
 
-  // Takes one event of one of this request's sequences, tells the sink and the observer (which may be null). True when a
-  // stop string ended the sequence, so that the scheduler has to be told.
+  // A first sequence of it is in a step. Call once.
+  void Admit(absl::Time now, EngineObserver* observer);
+  // Takes one event of one of this request's sequences, tells the sink and the observer (which may be null). True when the
+  // sequence has ended; where the event does not say so itself, a stop string or an error of the text has ended it.
   bool Take(const SequenceEvent& event, absl::Time now, EngineObserver* observer);
-  // Ends a choice that the scheduler did not end by itself (cancellation).
-  void End(uint64_t sequence, FinishReason reason, const std::string& stop_match = "");
   // The sequences that have not ended.
   std::vector<uint64_t> Live() const;
 
@@ -40,6 +40,7 @@ class ActiveRequest {
   void Close(absl::Time now, EngineObserver* observer);
 
   const std::string& id() const { return request_.request_id; }
+  RequestHandle handle() const { return handle_; }
 
  private:
   struct Choice {
@@ -50,13 +51,14 @@ class ActiveRequest {
   };
   // Notes when a token of the choice came, for the latencies.
   void Time(Choice& choice, absl::Time now, EngineObserver* observer);
+  void End(int32_t index, FinishReason reason, const std::string& stop_match);
   // Text of one more token, through the detokenizer and the stop strings; `match` is set when a stop string ended it.
   absl::StatusOr<std::string> Text(Choice& choice, int32_t token, std::optional<std::string>& match);
 
   GenerationRequest request_;
   std::shared_ptr<TokenSink> sink_;
   const Tokenizer* tokenizer_;
-  const uint64_t first_sequence_;
+  const RequestHandle handle_;
   const absl::Time submitted_;
   absl::Time admitted_ = absl::InfinitePast(), first_token_ = absl::InfinitePast();
   std::vector<Choice> choices_;

@@ -76,6 +76,7 @@ def page():
         "`causewayd serve --config FILE` reads YAML: sections with fields, as below. Each field can also be set by a flag and by an",
         "environment variable. A flag goes before the environment, that before the file, that before the default. An unknown name, a",
         "wrong type or a value out of range ends the program with exit status 78 (a wrong flag: 64) and a message that says where.",
+        "`--[no-]x` is two flags: `--x` for true, `--no-x` for false.",
         "",
         "```yaml",
         "model:",
@@ -100,7 +101,7 @@ def page():
             if "map_as_json" in rules or "map_as_list" in rules:
                 kind += ", or a map"
             default = f"`{rules['default']}`" if rules.get("default") else "none"
-            flag = f"`--{rules['flag']}" + ("" if kind == "true or false" else f" {rules['value']}") + "`"
+            flag = f"`--[no-]{rules['flag']}`" if kind == "true or false" else f"`--{rules['flag']} {rules['value']}`"
             lines.append(f"| `{field}` | {flag} | {kind} | {default} | {text.replace('|', chr(92) + '|')} |")
         lines += ["", f"Environment: `CAUSEWAY_{section.upper()}_` and the field in capitals, such as "
                       f"`CAUSEWAY_{section.upper()}_{fields[0][1].upper()}`."]

@@ -1,5 +1,6 @@
 #include "engine/base/bounded_queue.h"
 
+#include <atomic>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -9,22 +10,53 @@
 namespace causeway {
 namespace {
 
-TEST(BoundedQueueTest, RefusesWhenFullAndKeepsTheItem) {
-  BoundedQueue<std::unique_ptr<int>> queue(1);
-  EXPECT_TRUE(queue.TryPush(std::make_unique<int>(1)));
-  auto second = std::make_unique<int>(2);
-  EXPECT_FALSE(queue.TryPush(std::move(second)));
-  ASSERT_NE(second, nullptr);
-  EXPECT_EQ(**queue.Pop(), 1);
+TEST(BoundedQueueTest, NeverHoldsMoreThanItsCapacity) {
+  constexpr int kCapacity = 2, kItems = 5000;
+  BoundedQueue<int> queue(kCapacity);
+  std::atomic<int> pushed = 0;
+  std::thread producer([&] {
+    for (int i = 0; i < kItems; ++i) {
+      ASSERT_TRUE(queue.Push(int{i}));
+      ++pushed;
+    }
+  });
+  for (int i = 0; i < kItems; ++i) {
+    EXPECT_LE(pushed, i + kCapacity);
+    EXPECT_EQ(queue.Pop(), i);
+  }
+  producer.join();
 }
 
-TEST(BoundedQueueTest, CloseLetsWhatIsInsideOut) {
-  BoundedQueue<int> queue(4);
-  EXPECT_TRUE(queue.TryPush(7));
+TEST(BoundedQueueTest, CloseRefusesAndLetsWhatIsInsideOut) {
+  BoundedQueue<std::unique_ptr<int>> queue(2);
+  ASSERT_TRUE(queue.Push(std::make_unique<int>(7)));
   queue.Close();
-  EXPECT_FALSE(queue.TryPush(8));
-  EXPECT_EQ(queue.Pop(), 7);
+  auto refused = std::make_unique<int>(8);
+  EXPECT_FALSE(queue.Push(std::move(refused)));
+  ASSERT_NE(refused, nullptr);  // the item is left untouched
+  EXPECT_EQ(**queue.Pop(), 7);
   EXPECT_EQ(queue.Pop(), std::nullopt);
+}
+
+TEST(BoundedQueueTest, CloseWakesWhoWaits) {
+  for (int round = 0; round < 200; ++round) {
+    BoundedQueue<int> full(1), empty(1);
+    ASSERT_TRUE(full.Push(1));
+    std::atomic<int> at_work = 0;
+    std::thread producer([&] {
+      ++at_work;
+      EXPECT_FALSE(full.Push(2));
+    });
+    std::thread consumer([&] {
+      ++at_work;
+      EXPECT_EQ(empty.Pop(), std::nullopt);
+    });
+    while (at_work < 2) std::this_thread::yield();
+    full.Close();
+    empty.Close();
+    producer.join();
+    consumer.join();
+  }
 }
 
 TEST(BoundedQueueTest, EveryItemComesOutOnce) {

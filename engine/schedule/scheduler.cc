@@ -31,22 +31,8 @@ absl::Status Validate(const SchedulerOptions& o) {
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_num_batched_tokens", o.max_num_batched_tokens, o.max_num_seqs, kMax));
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_model_len", o.max_model_len, 2, kMax));
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("stages", o.stages, 1, kMax));
-  CAUSEWAY_RETURN_IF_ERROR(CheckOption("steps_in_flight", o.steps_in_flight, 1, kMax));
-  return CheckOption("max_waiting", o.max_waiting, 1, kMax);
+  return CheckOption("steps_in_flight", o.steps_in_flight, 1, kMax);
 }
-
-namespace {
-
-// What every event says of its sequence.
-void Describe(const Sequence& s, SequenceEvent& event) {
-  event.sequence = s.id;
-  event.prompt_tokens = s.prompt_tokens;
-  event.cached_tokens = s.cached_tokens;
-  event.generated_tokens = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;
-  event.admitted = s.admitted;
-}
-
-}  // namespace
 
 class Scheduler::Impl {
  public:
@@ -106,9 +92,6 @@ absl::Status Scheduler::Impl::Add(SequenceRequest request) {
                                                    ": the KV cache has ", options_.num_blocks, " blocks of ", kBlockTokens));
   }
   if (table_.Find(request.id) != nullptr) return absl::AlreadyExistsError(absl::StrCat("sequence ", request.id, " exists"));
-  if (table_.waiting_count() >= options_.max_waiting) {
-    return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", options_.max_waiting, " sequences wait"));
-  }
 
   auto s = std::make_unique<Sequence>();
   s->id = request.id;
@@ -132,7 +115,8 @@ absl::Status Scheduler::Impl::Add(SequenceRequest request) {
 
 SequenceEvent Scheduler::Impl::End(Sequence& s, FinishReason why, absl::Status status) {
   SequenceEvent event;
-  Describe(s, event);
+  event.sequence = s.id;
+  event.cached_tokens = s.cached_tokens;
   event.finished = why;
   event.status = std::move(status);
   table_.Remove(s);
@@ -205,9 +189,9 @@ void Scheduler::Impl::Take(Sequence& s, const SampledToken& token, SequenceEvent
   --s.unknown;
   table_.Issued(s);  // a block that this token completes may be in flight already
 
-  Describe(s, event);
+  event.sequence = s.id;
+  event.cached_tokens = s.cached_tokens;
   event.token = token;
-  event.first_token = generated == 0;
   if (generated >= s.min_tokens &&
       std::find(s.stop_token_ids.begin(), s.stop_token_ids.end(), token.token) != s.stop_token_ids.end()) {
     event.finished = FinishReason::kStop;
@@ -220,7 +204,8 @@ void Scheduler::Impl::Take(Sequence& s, const SampledToken& token, SequenceEvent
 
 // What the failed step was to write is garbage. It is forgotten, and its sequences end, as do those that found such a block by
 // its prefix. What later steps compute from garbage needs no search: a block filled by them before this result was registered
-// behind the garbage in the chain of prefixes, so it is found no more either, and who holds it holds the garbage too.
+// behind the garbage in the chain of prefixes, so it is found no more either, and who holds it holds the garbage too. A
+// sequence preempted since such a step was planned holds nothing that could tell, and a token of it may be on its way: it ends.
 std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const absl::Status& status) {
   BlockPool& pool = table_.pool();
   absl::flat_hash_set<int32_t> garbage;
@@ -234,6 +219,12 @@ std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const a
   }
   for (const Sequence* s : table_.running()) {
     if (std::any_of(s->table.begin(), s->table.end(), [&](int32_t block) { return garbage.contains(block); })) ends.insert(s->id);
+  }
+  for (const InFlight& later : in_flight_) {
+    for (const InFlight::Row& row : later.rows) {
+      const Sequence* s = table_.Find(row.sequence);
+      if (s != nullptr && s->state != SequenceState::kRunning) ends.insert(row.sequence);
+    }
   }
   for (int32_t block : garbage) pool.Forget(block);
   std::vector<SequenceEvent> events;

@@ -26,7 +26,6 @@ struct SchedulerOptions {
   int stages = 1;           // of the pipeline: with more than one, a sequence whose next token is in flight waits for it
   int steps_in_flight = 2;  // Executor::steps_in_flight()
   bool prefix_cache = true;
-  int64_t max_waiting = 1024;  // sequences not admitted yet, n > 1's included
 };
 // InvalidArgument names the option, its value and its range.
 absl::Status Validate(const SchedulerOptions& options);
@@ -48,22 +47,19 @@ struct SequenceRequest {
 struct SequenceEvent {
   uint64_t sequence = 0;
   std::optional<SampledToken> token;  // the new token; a stop token is reported too, with `finished` kStop
-  bool first_token = false;           // `token` is the sequence's first
   std::optional<FinishReason> finished;
   std::optional<int32_t> stop_token;  // the stop id that ended it
   absl::Status status;                // of the step, when finished is kError
-  int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;     // of the prompt, taken from the prefix cache when first admitted
-  int64_t generated_tokens = 0;  // `token` included
-  absl::Time admitted = absl::InfiniteFuture();  // when it first left the queue; InfiniteFuture: never did
+  int64_t cached_tokens = 0;  // of the prompt, taken from the prefix cache when first admitted
 };
 
 struct SchedulerStats {
   int64_t running = 0, waiting = 0;  // sequences; a preempted one waits
   int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // cached: unused, but holding a prefix. Else free.
   int64_t preemptions = 0;           // since the start, as are the next two
-  int64_t prefix_query_tokens = 0;   // prompt tokens of admitted sequences
-  int64_t prefix_hit_tokens = 0;     // of those, taken from the cache
+  // Prompt tokens of admitted sequences, and of those the ones taken from the cache. A sequence that waited for another of its
+  // request is in neither: it finds that one's prompt always.
+  int64_t prefix_query_tokens = 0, prefix_hit_tokens = 0;
   int64_t steps_unapplied = 0;
 };
 
@@ -78,9 +74,9 @@ class Scheduler {
   Scheduler(const SchedulerOptions& options, const Clock* clock);
   ~Scheduler();
 
-  // ResourceExhausted: max_waiting sequences wait. InvalidArgument: an empty prompt, or one that leaves no room for a token in
-  // the context or the KV cache. AlreadyExists: the id is in use. Where the KV cache is smaller than the context, it is
-  // the context: kLength ends the sequence.
+  // InvalidArgument: an empty prompt, or one that leaves no room for a token in the context or the KV cache. AlreadyExists: the
+  // id is in use. Where the KV cache is smaller than the context, it is the context: kLength ends the sequence. How many wait
+  // is for the caller to bound.
   absl::Status Add(SequenceRequest request);
 
   // Ends a sequence (cancelled, a stop string, ...) and frees its blocks; tokens of it still in flight will be discarded.

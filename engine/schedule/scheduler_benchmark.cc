@@ -27,7 +27,6 @@ void Steps(benchmark::State& state, const Load& load, int stages) {
   options.num_blocks = load.running * (load.prompt + 600) / 16;
   options.stages = stages;
   options.steps_in_flight = stages == 1 ? 2 : stages + 1;
-  options.max_waiting = load.running + load.waiting + 1000;
   Scheduler scheduler(options, Clock::Real());
   uint64_t id = 0;
   const auto add = [&] {

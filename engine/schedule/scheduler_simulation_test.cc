@@ -1,9 +1,6 @@
 // Seeded random workloads against the fake device: whatever happens, tokens are those of a sequence that runs alone.
 #include <algorithm>
-#include <condition_variable>
-#include <deque>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <random>
 #include <string>
@@ -14,6 +11,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/base/bounded_queue.h"
 #include "engine/base/limits.h"
 #include "engine/schedule/fake_device.h"
 #include "engine/schedule/scheduler.h"
@@ -41,7 +39,6 @@ Workload MakeWorkload(uint64_t seed) {
   w.options.stages = pick(1, 1, 2, 3, 4);
   w.options.steps_in_flight = w.options.stages == 1 ? pick(1, 2, 2, 2, 3) : w.options.stages + 1;
   w.options.prefix_cache = random() % 4 != 0;
-  w.options.max_waiting = 1000;
   w.arrive = pick(0.1, 0.5, 1.0);
   w.cancel = pick(0.0, 0.0, 0.02, 0.1);
   w.fail = pick(0.0, 0.0, 0.0, 0.03);
@@ -95,13 +92,9 @@ class Ledger {
   void Take(const SequenceEvent& event) {
     Entry& e = entries_.at(event.sequence);
     EXPECT_FALSE(e.finished.has_value()) << "sequence " << event.sequence << " has an event after its end";
-    EXPECT_EQ(event.prompt_tokens, static_cast<int64_t>(e.request.prompt.size()));
-    EXPECT_EQ(event.first_token, event.token.has_value() && e.generated.empty());
     if (event.token.has_value()) e.generated.push_back(event.token->token);
-    EXPECT_EQ(event.generated_tokens, static_cast<int64_t>(e.generated.size()));
     EXPECT_EQ(event.cached_tokens % kBlockTokens, 0);
-    EXPECT_LT(event.cached_tokens, event.prompt_tokens);
-    EXPECT_TRUE(!event.token.has_value() || event.admitted != absl::InfiniteFuture());
+    EXPECT_LT(event.cached_tokens, static_cast<int64_t>(e.request.prompt.size()));
     EXPECT_EQ(event.status.ok(), event.finished != FinishReason::kError);
     EXPECT_EQ(event.stop_token.has_value(), event.finished == FinishReason::kStop);
     e.finished = event.finished;
@@ -222,30 +215,6 @@ TEST(SchedulerSimulation, TokensAreThoseOfASequenceAlone) {
   RecordProperty("preemptions", std::to_string(totals.preemptions));
 }
 
-// Hands items from one thread to another. Of the standard library's parts, which the thread sanitizer sees into; Debian's
-// absl::Mutex, and so BoundedQueue, it does not, and would take every handover for a race.
-template <typename T>
-class Channel {
- public:
-  void Push(std::optional<T> item) {  // nullopt: the last
-    std::lock_guard<std::mutex> lock(mutex_);
-    items_.push_back(std::move(item));
-    changed_.notify_one();
-  }
-  std::optional<T> Pop() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return !items_.empty(); });
-    std::optional<T> item = std::move(items_.front());
-    items_.pop_front();
-    return item;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::optional<T>> items_;
-};
-
 // As in the engine: one thread schedules, another computes, plans and results cross by queues.
 TEST(SchedulerSimulation, PlansAndResultsCrossThreads) {
   for (uint64_t seed = 1; seed <= 40; ++seed) {
@@ -260,17 +229,17 @@ TEST(SchedulerSimulation, PlansAndResultsCrossThreads) {
       device.Add(request);
       ASSERT_TRUE(scheduler.Add(request).ok());
     }
-    Channel<StepPlan> plans;
-    Channel<StepResult> results;
+    BoundedQueue<StepPlan> plans(w.options.steps_in_flight);
+    BoundedQueue<StepResult> results(w.options.steps_in_flight);
     std::thread worker([&] {
       while (std::optional<StepPlan> plan = plans.Pop()) results.Push(device.Run(*plan));
     });
     while (!scheduler.idle()) {
-      while (std::optional<StepPlan> plan = scheduler.Next()) plans.Push(std::move(plan));
+      while (std::optional<StepPlan> plan = scheduler.Next()) plans.Push(*std::move(plan));
       const std::optional<StepResult> result = results.Pop();
       for (const SequenceEvent& event : scheduler.Apply(*result)) ledger.Take(event);
     }
-    plans.Push(std::nullopt);
+    plans.Close();
     worker.join();
     ASSERT_TRUE(ledger.all_ended());
     ledger.Check();

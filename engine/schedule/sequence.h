@@ -39,7 +39,7 @@ struct Sequence {
   int64_t min_tokens = 0;
   std::vector<int32_t> stop_token_ids;
   int64_t cached_tokens = 0;
-  absl::Time admitted = absl::InfiniteFuture();
+  bool was_admitted = false;  // stays, when preempted
 
   absl::Time deadline;
   uint64_t after = 0;  // whom it waits for while kHeld

@@ -83,7 +83,7 @@ void StepPlanner::AdmitWaiting() {
       ++next;
       continue;
     }
-    if (s.unknown > 0 || !TryAdmit(s, now)) break;  // strictly by rank, or small ones would starve a large one
+    if (s.unknown > 0 || !TryAdmit(s)) break;  // strictly by rank, or small ones would starve a large one
     next = table_.waiting().upper_bound(&s);        // admission took it out
     const bool others = next != table_.waiting().end() && table_.slot_free();
     CAUSEWAY_CHECK(Give(s, Share(s.remaining(), others), /*may_preempt=*/false) > 0, "sequence ", s.id, " was admitted for nothing");
@@ -94,7 +94,7 @@ void StepPlanner::AdmitWaiting() {
 // A sequence is admitted when there are blocks for all of its tokens on top of what the running ones lack for theirs, and some
 // for these to grow: otherwise it would soon be preempted, and its rows computed in vain. When none runs, all blocks are
 // available, and Scheduler::Add has seen to it that they suffice.
-bool StepPlanner::TryAdmit(Sequence& s, absl::Time now) {
+bool StepPlanner::TryAdmit(Sequence& s) {
   const std::vector<Sequence*>& running = table_.running();
   BlockPool& pool = table_.pool();
   if (!running.empty() && refused_ == s.id && step_ < refused_until_ && pool.available() <= refused_available_) return false;
@@ -116,11 +116,13 @@ bool StepPlanner::TryAdmit(Sequence& s, absl::Time now) {
       return false;
     }
   }
-  if (s.admitted == absl::InfiniteFuture()) {
-    s.admitted = now;
+  if (!s.was_admitted) {
+    s.was_admitted = true;
     s.cached_tokens = found * kBlockTokens;
-    if (options_.prefix_cache) prefix_query_tokens_ += s.prompt_tokens;
-    prefix_hit_tokens_ += s.cached_tokens;
+    if (options_.prefix_cache && s.after == 0) {
+      prefix_query_tokens_ += s.prompt_tokens;
+      prefix_hit_tokens_ += s.cached_tokens;
+    }
   }
   table_.Admit(s, found_);
   return true;

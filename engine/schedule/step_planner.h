@@ -28,7 +28,7 @@ class StepPlanner {
   void Collect();
   void PlanPrompts();
   void AdmitWaiting();
-  bool TryAdmit(Sequence& sequence, absl::Time now);
+  bool TryAdmit(Sequence& sequence);
   // Gives unused budget to prompts that were held to a share of it.
   void TopUp();
   // How many of `wanted` rows a prompt takes of the budget, `others` also wanting some.

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -54,7 +56,10 @@ absl::StatusOr<std::vector<BenchCase>> Cases(const BenchFlags& flags) {
   return cases;
 }
 
-// The plan holds the largest case and no more, whatever the configuration says of sequences and cache.
+// What SizeFor sets, whatever the configuration says.
+const std::set<std::string> kSized = {"max-model-len", "max-num-seqs", "kv-cache-tokens", "kv-cache-bytes"};
+
+// The plan holds the largest case and no more.
 void SizeFor(const std::vector<BenchCase>& cases, EngineOptions* options) {
   PlanOptions& plan = options->plan;
   int64_t blocks = 0, length = 0;
@@ -64,25 +69,39 @@ void SizeFor(const std::vector<BenchCase>& cases, EngineOptions* options) {
     length = std::max(length, bench.prompt_tokens + bench.generated_tokens);
     blocks = std::max(blocks, BenchBlocks(bench));
   }
-  if (plan.max_model_len == 0) plan.max_model_len = length;
+  plan.max_model_len = length;
   plan.max_num_batched_tokens = std::max(plan.max_num_batched_tokens, plan.max_num_seqs);
   plan.kv_cache_tokens = blocks * kBlockTokens;
   plan.kv_cache_bytes = -1;
 }
 
+// Of the devices that hold the model. Nothing where one of them is a GPU (what is measured is the host's memory), or where there is
+// no room to measure.
+std::optional<double> Bandwidth(const Plan& plan, int threads) {
+  for (const DevicePlan& device : plan.devices) {
+    if (!device.units.empty() && device.device.kind == DeviceKind::kCuda) return std::nullopt;
+  }
+  const double measured = MeasureReadBandwidth(threads);
+  return measured > 0 ? std::optional<double>(measured) : std::nullopt;
+}
+
 class Report {
  public:
-  Report(bool json, const Plan& plan, double bandwidth) : json_(json), bandwidth_(bandwidth), dtype_(DTypeName(plan.options.dtype)) {
+  Report(bool json, const PlacedModel& placed, std::optional<double> bandwidth)
+      : json_(json), bandwidth_(bandwidth), dtype_(DTypeName(placed.plan.options.dtype)) {
+    const Plan& plan = placed.plan;
     std::vector<std::string> names;
     for (const DevicePlan& device : plan.devices) {
       weight_bytes_ += device.weights;
       if (!device.units.empty()) names.push_back(device.device.name);
     }
     devices_ = absl::StrJoin(names, ",");
+    step_bytes_ = BenchStepBytes(placed.spec, plan);
     if (json_) return;
-    std::printf("%s, %s of weights, %s, %s read at %.1f GB/s\n\n", plan.model.c_str(), FormatBytes(weight_bytes_).c_str(), dtype_.c_str(),
-                devices_.c_str(), bandwidth_ / 1e9);
-    std::printf("%6s %8s %10s %16s %16s %14s\n", "batch", "prompt", "generated", "prefill tok/s", "decode tok/s", "of bandwidth");
+    std::printf("%s, %s of weights, %s, %s", plan.model.c_str(), FormatBytes(weight_bytes_).c_str(), dtype_.c_str(), devices_.c_str());
+    if (bandwidth_.has_value()) std::printf(" read at %.1f GB/s", *bandwidth_ / 1e9);
+    std::printf("\n\n%6s %8s %10s %16s %16s%s\n", "batch", "prompt", "generated", "prefill tok/s", "decode tok/s",
+                bandwidth_.has_value() ? "   of bandwidth" : "");
   }
 
   void Row(const BenchCase& bench, const BenchTimes& times) const {
@@ -96,35 +115,42 @@ class Report {
                                     {"prefill_tokens_per_second", prefill},
                                     {"decode_tokens_per_second", decode},
                                     {"weight_bytes", weight_bytes_},
-                                    {"bandwidth_bytes_per_second", bandwidth_},
+                                    {"bandwidth_bytes_per_second", bandwidth_.has_value() ? nlohmann::ordered_json(*bandwidth_) : nlohmann::ordered_json()},
                                     {"dtype", dtype_},
                                     {"devices", devices_}};
       std::printf("%s\n", row.dump().c_str());
     } else {
-      // How near decoding comes to reading every weight once a step.
-      const double share = bandwidth_ > 0 ? steps * static_cast<double>(weight_bytes_) / bandwidth_ : 0;
-      std::printf("%6lld %8lld %10lld %16.1f %16.1f %13.0f%%\n", static_cast<long long>(bench.batch),
-                  static_cast<long long>(bench.prompt_tokens), static_cast<long long>(bench.generated_tokens), prefill, decode, share * 100);
+      std::printf("%6lld %8lld %10lld %16.1f %16.1f", static_cast<long long>(bench.batch), static_cast<long long>(bench.prompt_tokens),
+                  static_cast<long long>(bench.generated_tokens), prefill, decode);
+      // How near decoding comes to reading the weights once a step.
+      if (bandwidth_.has_value()) std::printf(" %13.0f%%", 100 * steps * static_cast<double>(step_bytes_) / *bandwidth_);
+      std::printf("\n");
     }
     std::fflush(stdout);
   }
 
  private:
   const bool json_;
-  const double bandwidth_;
+  const std::optional<double> bandwidth_;
   const std::string dtype_;
   std::string devices_;
-  int64_t weight_bytes_ = 0;
+  int64_t weight_bytes_ = 0, step_bytes_ = 0;
 };
 
 absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cases, bool json) {
   CAUSEWAY_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(loaded));
   SizeFor(cases, &options);
-  CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel placed, PlaceModel(options));
+  absl::StatusOr<PlacedModel> made = PlaceModel(options);
+  // The planner speaks of max_model_len, which nobody has set.
+  if (absl::IsInvalidArgument(made.status()) && absl::StartsWith(made.status().message(), "max_model_len")) {
+    return absl::InvalidArgumentError(absl::StrCat("--prompt and --generate: the longest case needs ", options.plan.max_model_len,
+                                                   " tokens in all: ", std::string(made.status().message())));
+  }
+  CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel placed, std::move(made));
   CAUSEWAY_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor,
                             MakeExecutor(placed.spec, *placed.checkpoint, placed.plan, options.executor, nullptr));
   const int threads = options.executor.cpu_threads > 0 ? options.executor.cpu_threads : static_cast<int>(std::thread::hardware_concurrency());
-  const Report report(json, placed.plan, MeasureReadBandwidth(std::max(threads, 1)));
+  const Report report(json, placed, Bandwidth(placed.plan, std::max(threads, 1)));
   std::set<int64_t> warm;
   for (const BenchCase& bench : cases) {
     // Kernels are chosen, pages touched and buffers made when a shape is first seen.
@@ -147,7 +173,8 @@ int BenchCommand(const std::vector<std::string>& arguments) {
                                     {{"batch", "N,N,...", "Sequences at once.", &flags.batch},
                                      {"prompt", "N,N,...", "Tokens of each prompt.", &flags.prompt},
                                      {"generate", "N,N,...", "Tokens generated for each.", &flags.generate},
-                                     {"format", "table|json", "json: one object a row.", &flags.format}});
+                                     {"format", "table|json", "json: one object a row.", &flags.format}},
+                                    kSized);
   if (start.exit >= 0) return start.exit;
   absl::StatusOr<std::vector<BenchCase>> cases = Cases(flags);
   if (!cases.ok()) {

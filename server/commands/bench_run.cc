@@ -128,6 +128,14 @@ class Runner {
 
 }  // namespace
 
+int64_t BenchStepBytes(const ModelSpec& spec, const Plan& plan) {
+  int64_t bytes = 0;
+  for (const DevicePlan& device : plan.devices) bytes += device.weights;
+  // A tied head on another device reads its own copy, and of the table only rows are read again.
+  const bool head_reads_table = spec.tied_head && !plan.tied_head_copied;
+  return head_reads_table ? bytes : bytes - spec.vocab_size * spec.hidden_size * DTypeBytes(plan.options.dtype);
+}
+
 int64_t BenchBlocks(const BenchCase& bench) { return bench.batch * BlocksOfSequence(bench); }
 
 absl::StatusOr<BenchTimes> RunBenchCase(Executor& executor, const Plan& plan, int64_t vocab_size, const BenchCase& bench) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "engine/architecture/spec.h"
 #include "engine/execution/executor.h"
 #include "engine/plan/plan.h"
 
@@ -25,6 +26,9 @@ struct BenchTimes {
 // runs; with several stages, as many disjoint groups of sequences as there are stages. The plan's KV cache and slots must hold the
 // case. Sampling is greedy and nothing stops.
 absl::StatusOr<BenchTimes> RunBenchCase(Executor& executor, const Plan& plan, int64_t vocab_size, const BenchCase& bench);
+
+// Bytes of weights that a step reads whatever its batch: all but the embedding's table, unless the head is tied to it and reads it.
+int64_t BenchStepBytes(const ModelSpec& spec, const Plan& plan);
 
 // Blocks of the KV cache that a case needs.
 int64_t BenchBlocks(const BenchCase& bench);

@@ -93,6 +93,22 @@ TEST(BenchRun, SeveralStagesWorkOnDisjointSequences) {
   EXPECT_EQ(executor.groups_max, 5);
 }
 
+TEST(BenchRun, AStepReadsTheEmbeddingsTableForATiedHeadOnly) {
+  ModelSpec spec;
+  spec.vocab_size = 100;
+  spec.hidden_size = 8;
+  Plan plan;
+  plan.options.dtype = DType::kBF16;
+  plan.devices.resize(2);
+  plan.devices[0].weights = 5000;
+  plan.devices[1].weights = 4000;
+  EXPECT_EQ(BenchStepBytes(spec, plan), 9000 - 100 * 8 * 2);
+  spec.tied_head = true;
+  EXPECT_EQ(BenchStepBytes(spec, plan), 9000);
+  plan.tied_head_copied = true;
+  EXPECT_EQ(BenchStepBytes(spec, plan), 9000 - 100 * 8 * 2);
+}
+
 TEST(BenchRun, AFailedStepIsAnError) {
   CheckingExecutor executor(2, 64);
   executor.fail_at = 3;

@@ -41,16 +41,17 @@ class DaemonImpl final : public Daemon {
   ~DaemonImpl() override {
     if (rpc_ != nullptr) rpc_->Stop(absl::ZeroDuration());
     if (metrics_ != nullptr) metrics_->WatchEngine(nullptr);
-    if (!config_.server().ports_file().empty() && ports_written_) std::remove(config_.server().ports_file().c_str());
+    if (ports_written_) std::remove(config_.server().ports_file().c_str());
   }
 
   absl::Status Start() {
-    // A ports file of an earlier run would send readers to the wrong place.
-    if (!config_.server().ports_file().empty()) std::remove(config_.server().ports_file().c_str());
     // Mistakes in the configuration come before the model is looked at.
     CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.listen", config_.server().listen()).status());
     if (!config_.server().http().empty()) CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.http", config_.server().http()).status());
     CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
+    if (options_.plan.kv_cache_tokens == 0) {  // fine for a plan of the weights alone
+      return absl::InvalidArgumentError(absl::StrCat(loaded_.Where("batching.kv_cache_tokens"), ": serving needs a KV cache, got 0 tokens"));
+    }
     CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, PlaceModel(options_));
     for (const std::string& warning : placed.spec.warnings) Log(LogLevel::kWarning, "model", {{"message", warning}});
     std::printf("%s\n", PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1).c_str());
@@ -68,6 +69,8 @@ class DaemonImpl final : public Daemon {
     context_.queue_limit = config_.batching().queue_limit();
 
     CAUSEWAY_RETURN_IF_ERROR(Listen());
+    // Only now: where the ports are taken, the file is that of the daemon which has them.
+    if (const std::string& file = config_.server().ports_file(); !file.empty()) CAUSEWAY_RETURN_IF_ERROR(ClearPortsFile(file));
     CAUSEWAY_RETURN_IF_ERROR(Load(std::move(placed)));
     return Announce();
   }
@@ -129,7 +132,6 @@ class DaemonImpl final : public Daemon {
     serving_.engine = engine_.get();
     metrics_->WatchEngine(engine_.get());
     std::lock_guard lock(phase_mutex_);
-    if (stop_.HasBeenNotified()) return absl::OkStatus();
     loaded_and_serving_ = true;
     context_.state.Publish(&serving_);
     rpc_->SetServing(true);

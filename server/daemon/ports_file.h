@@ -8,6 +8,10 @@
 
 namespace causeway {
 
+// Removes what an earlier run left, which would send readers to the wrong place, and tries whether the new one can be written there:
+// loading, which comes in between, may take minutes.
+absl::Status ClearPortsFile(const std::string& path);
+
 // Atomically: a reader finds no file or a whole one. `http` may be empty and is then left out.
 absl::Status WritePortsFile(const std::string& path, const std::string& grpc, const std::string& http);
 

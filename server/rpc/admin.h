@@ -12,6 +12,7 @@ absl::StatusOr<v1::GetModelResponse> HandleGetModel(RpcContext& context, const v
 absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const v1::GetPlanRequest& request);
 absl::StatusOr<v1::GetStatusResponse> HandleGetStatus(RpcContext& context, const v1::GetStatusRequest& request);
 absl::StatusOr<v1::CancelResponse> HandleCancel(RpcContext& context, const v1::CancelRequest& request);
+// Only what is answered: the service asks for the drain once that has been sent.
 absl::StatusOr<v1::DrainResponse> HandleDrain(RpcContext& context, const v1::DrainRequest& request);
 
 }  // namespace causeway

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/status.h"
 #include "server/rpc/admin.h"
 #include "server/rpc/limits.h"
 #include "server/rpc/peer.h"
@@ -19,18 +20,34 @@ absl::Status CheckPeer(const grpc::CallbackServerContext& call) {
 }
 
 template <typename Request, typename Response>
+absl::Status Handle(RpcContext& context, const grpc::CallbackServerContext& call, const Request& request, Response* out,
+                    absl::StatusOr<Response> (*handler)(RpcContext&, const Request&)) {
+  CAUSEWAY_RETURN_IF_ERROR(CheckPeer(call));
+  CAUSEWAY_ASSIGN_OR_RETURN(*out, handler(context, request));
+  return absl::OkStatus();
+}
+
+template <typename Request, typename Response>
 grpc::ServerUnaryReactor* Answer(RpcContext& context, grpc::CallbackServerContext* call, const Request& request, Response* out,
                                  absl::StatusOr<Response> (*handler)(RpcContext&, const Request&)) {
-  absl::Status status = CheckPeer(*call);
-  if (status.ok()) {
-    absl::StatusOr<Response> response = handler(context, request);
-    status = response.status();
-    if (response.ok()) *out = *std::move(response);
-  }
   grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
+  reactor->Finish(ToGrpcStatus(Handle(context, *call, request, out, handler)));
   return reactor;
 }
+
+// Drains once the answer has been sent: while the model loads, that ends the process at once.
+class DrainReactor : public grpc::ServerUnaryReactor {
+ public:
+  DrainReactor(RpcContext& context, const absl::Status& status) : context_(context), drain_(status.ok()) { Finish(ToGrpcStatus(status)); }
+  void OnDone() override {
+    if (drain_) context_.request_drain();
+    delete this;
+  }
+
+ private:
+  RpcContext& context_;
+  const bool drain_;
+};
 
 // A stream that is refused before anything is written.
 template <typename Response>
@@ -82,7 +99,7 @@ grpc::ServerUnaryReactor* AdminService::Cancel(grpc::CallbackServerContext* call
 
 grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* call, const v1::DrainRequest* request,
                                               v1::DrainResponse* response) {
-  return Answer(context_, call, *request, response, HandleDrain);
+  return new DrainReactor(context_, Handle(context_, *call, *request, response, HandleDrain));  // deletes itself
 }
 
 grpc::ServerWriteReactor<v1::ExtractLayerOutputsResponse>* AdminService::ExtractLayerOutputs(

@@ -1,5 +1,7 @@
 #include "server/rpc/convert.h"
 
+#include "server/rpc/status_map.h"
+
 namespace causeway {
 
 v1::FinishReason ToWire(FinishReason reason) {
@@ -29,7 +31,7 @@ v1::Timing TimingOf(const GenerationEnd& end) {
 }
 
 Outcome OutcomeOf(const GenerationEnd& end) {
-  if (!end.status.ok()) return Outcome::kError;
+  if (!end.status.ok()) return OutcomeOf(end.status);
   bool length = false, cancelled = false, deadline = false;
   for (const ChoiceEnd& choice : end.choices) {
     if (choice.reason == FinishReason::kError) return Outcome::kError;

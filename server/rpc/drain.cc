@@ -10,7 +10,6 @@ absl::StatusOr<v1::DrainResponse> HandleDrain(RpcContext& context, const v1::Dra
     response.set_requests_remaining(stats.requests_running + stats.requests_waiting);
   }
   Log(LogLevel::kInfo, "drain asked for by Admin.Drain");
-  context.request_drain();
   return response;
 }
 

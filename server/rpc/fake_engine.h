@@ -31,17 +31,26 @@ class FakeEngine : public Engine {
     model_.spec.vocab_size = tokenizer_->vocab_size();
   }
 
-  absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
+  absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
     absl::MutexLock lock(&mutex_);
     if (!submit_status_.ok()) return submit_status_;
+    if (running_.contains(request.request_id)) return absl::AlreadyExistsError(absl::StrCat(request.request_id, " is already running"));
     last_ = request;
-    sinks_[request.request_id] = std::move(sink);
-    return absl::OkStatus();
+    running_[request.request_id] = {++handles_, std::move(sink)};
+    return handles_;
+  }
+  void Cancel(RequestHandle handle) override {
+    std::string id;
+    {
+      absl::MutexLock lock(&mutex_);
+      for (const auto& [name, request] : running_) {
+        if (request.handle == handle) id = name;
+      }
+    }
+    if (!id.empty()) Cancel(id).IgnoreError();
   }
   absl::Status Cancel(const std::string& id) override {
-    std::shared_ptr<TokenSink> sink = TakeSink(id);
-    if (sink == nullptr) return absl::NotFoundError(absl::StrCat("no request ", id));
-    sink->OnEnd(End(FinishReason::kCancelled));
+    if (!Finish(id, End(FinishReason::kCancelled))) return absl::NotFoundError(absl::StrCat("no request ", id));
     absl::MutexLock lock(&mutex_);
     cancelled_.insert(id);
     return absl::OkStatus();
@@ -59,8 +68,25 @@ class FakeEngine : public Engine {
   // Waits until the request is there.
   std::shared_ptr<TokenSink> Sink(const std::string& id) {
     absl::MutexLock lock(&mutex_);
-    const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return sinks_.contains(id); };
-    return mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(20)) ? sinks_[id] : nullptr;
+    const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return running_.contains(id); };
+    return mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(20)) ? running_[id].sink : nullptr;
+  }
+  // Ends the request, whose id may then be used again. False when it is not there.
+  bool Finish(const std::string& id, GenerationEnd end) {
+    std::shared_ptr<TokenSink> sink;
+    {
+      absl::MutexLock lock(&mutex_);
+      const auto found = running_.find(id);
+      if (found == running_.end()) return false;
+      sink = std::move(found->second.sink);
+      running_.erase(found);
+    }
+    sink->OnEnd(std::move(end));
+    return true;
+  }
+  bool IsRunning(const std::string& id) const {
+    absl::MutexLock lock(&mutex_);
+    return running_.contains(id);
   }
   // True once the request has been cancelled and its sink told so.
   bool WaitUntilGone(const std::string& id) {
@@ -95,14 +121,10 @@ class FakeEngine : public Engine {
   }
 
  private:
-  std::shared_ptr<TokenSink> TakeSink(const std::string& id) {
-    absl::MutexLock lock(&mutex_);
-    auto found = sinks_.find(id);
-    if (found == sinks_.end()) return nullptr;
-    std::shared_ptr<TokenSink> sink = std::move(found->second);
-    sinks_.erase(found);
-    return sink;
-  }
+  struct Running {
+    RequestHandle handle = 0;
+    std::shared_ptr<TokenSink> sink;
+  };
 
   PlacedModel model_;
   std::unique_ptr<Tokenizer> tokenizer_;
@@ -110,7 +132,8 @@ class FakeEngine : public Engine {
   mutable absl::Mutex mutex_;
   absl::Status submit_status_ ABSL_GUARDED_BY(mutex_);
   GenerationRequest last_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, std::shared_ptr<TokenSink>> sinks_ ABSL_GUARDED_BY(mutex_);
+  RequestHandle handles_ ABSL_GUARDED_BY(mutex_) = 0;  // given so far
+  std::map<std::string, Running> running_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
 };
 

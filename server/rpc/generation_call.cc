@@ -3,7 +3,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/base/clock.h"
 #include "engine/base/status.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/status_map.h"
@@ -17,15 +17,17 @@ namespace {
 // ours. A cancellation this close to the deadline is the deadline.
 constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(100);
 
+// gRPC's deadline is of the wall clock, which may be set while a request waits; the engine's clock can't.
 absl::Time DeadlineOf(const grpc::CallbackServerContext& call) {
   const std::chrono::system_clock::time_point deadline = call.deadline();
-  return deadline == std::chrono::system_clock::time_point::max() ? absl::InfiniteFuture() : absl::FromChrono(deadline);
+  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
+  return Clock::Real()->Now() + absl::FromChrono(deadline - std::chrono::system_clock::now());
 }
 
 absl::Status StatusOf(const GenerationEnd& end, Outcome outcome) {
+  if (!end.status.ok()) return end.status;
   switch (outcome) {
-    case Outcome::kError:
-      return end.status.ok() ? absl::InternalError("the step that computed the request failed") : end.status;
+    case Outcome::kError: return absl::InternalError("the step that computed the request failed");
     case Outcome::kDeadline: return absl::DeadlineExceededError("the deadline passed before the request was done");
     case Outcome::kCancelled: return absl::CancelledError("the request was cancelled");
     default: return absl::OkStatus();
@@ -41,6 +43,7 @@ absl::StatusOr<PreparedRequest> GenerationCall::Prepare(const grpc::ByteBuffer& 
   CAUSEWAY_ASSIGN_OR_RETURN(const Serving* serving, context_.state.Accepting());
   v1::GenerateRequest wire;
   CAUSEWAY_RETURN_IF_ERROR(ParseMessage(bytes, &wire));
+  if (CheckRequestId(wire.request_id()).ok()) request_id_ = wire.request_id();  // a refusal's line in the log has it too
   CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, PrepareRequest(wire, *serving));
   prepared.request.deadline = deadline_;
   request_id_ = prepared.request.request_id;
@@ -49,13 +52,17 @@ absl::StatusOr<PreparedRequest> GenerationCall::Prepare(const grpc::ByteBuffer& 
 }
 
 absl::Status GenerationCall::Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) {
-  return engine_->Submit(std::move(request), std::move(sink));
+  CAUSEWAY_ASSIGN_OR_RETURN(const RequestHandle handle, engine_->Submit(std::move(request), std::move(sink)));
+  submitted_ = handle;
+  if (cancelled_) engine_->Cancel(handle);
+  return absl::OkStatus();
 }
 
 void GenerationCall::OnCancel() {
-  if (deadline_ - absl::Now() < kDeadlineSlack) timed_out_ = true;
-  // NotFound means that it ended meanwhile.
-  if (engine_ != nullptr) engine_->Cancel(request_id_).IgnoreError();
+  if (deadline_ - Clock::Real()->Now() < kDeadlineSlack) timed_out_ = true;
+  // Whichever of Submit and this comes second sees what the other wrote.
+  cancelled_ = true;
+  if (const RequestHandle handle = submitted_; handle != 0) engine_->Cancel(handle);
 }
 
 grpc::Status GenerationCall::Refuse(const absl::Status& status) {
@@ -81,7 +88,7 @@ grpc::Status GenerationCall::End(const GenerationEnd& end) {
        {"queue_seconds", end.queue_seconds},
        {"prefill_seconds", end.prefill_seconds},
        {"decode_seconds", end.decode_seconds},
-       {"error", outcome == Outcome::kError ? std::string(status.message()) : ""}});
+       {"error", outcome == Outcome::kError || !end.status.ok() ? std::string(status.message()) : ""}});
   return ToGrpcStatus(status);
 }
 

@@ -17,8 +17,8 @@
 
 namespace causeway {
 
-// The owner calls Prepare, then Submit, then End once; or Refuse once, when either failed. OnCancel may come at any time after
-// Submit.
+// The owner calls Prepare, then Submit, then End once; or Refuse once, when either failed. OnCancel may come at any time from
+// any thread.
 class GenerationCall {
  public:
   GenerationCall(RpcContext& context, const grpc::CallbackServerContext& call);
@@ -39,7 +39,8 @@ class GenerationCall {
   Engine* engine_ = nullptr;
   std::string request_id_;
   absl::Time deadline_ = absl::InfiniteFuture();
-  std::atomic<bool> timed_out_{false};
+  std::atomic<bool> timed_out_{false}, cancelled_{false};
+  std::atomic<RequestHandle> submitted_{0};  // 0: not, or not yet
 };
 
 }  // namespace causeway

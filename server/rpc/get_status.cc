@@ -23,6 +23,10 @@ void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResp
     out->set_model(planned.device.model);
     out->set_budget_bytes(planned.budget);
     out->set_capacity_bytes(planned.device.memory_bytes);
+    if (planned.device.kind == DeviceKind::kCpu) {
+      out->mutable_memory()->set_other(OtherBytes(plan, stats));
+      other_reported = true;
+    }
     if (i >= stats.devices.size()) continue;  // still loading
     const DeviceStats& device = stats.devices[i];
     out->set_busy_seconds(device.busy_seconds);
@@ -34,10 +38,6 @@ void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResp
     memory->set_activations(device.memory.activations);
     memory->set_activations_peak(device.memory.activations_peak);
     memory->set_workspace(device.memory.workspace);
-    if (planned.device.kind == DeviceKind::kCpu) {
-      memory->set_other(OtherBytes(plan, stats));
-      other_reported = true;
-    }
   }
   if (other_reported) return;
   // The process lives in the CPU's memory, also when no part of the model does.

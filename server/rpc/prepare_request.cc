@@ -27,15 +27,6 @@ absl::Status CheckCount(absl::string_view field, int64_t count, int64_t max) {
   return absl::InvalidArgumentError(absl::StrCat(field, " has ", count, " entries, expected at most ", max));
 }
 
-absl::Status CheckRequestId(const std::string& id) {
-  if (id.size() > kRequestIdBytesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("request_id has ", id.size(), " bytes, expected at most ", kRequestIdBytesMax));
-  }
-  if (std::all_of(id.begin(), id.end(), [](char c) { return absl::ascii_isprint(static_cast<unsigned char>(c)); })) return absl::OkStatus();
-  return Wrong("request_id", absl::StrCat("\"", absl::CEscape(id), "\""), "printable ASCII characters");
-}
-
 absl::StatusOr<EncodedInput> ReadInput(const v1::GenerateRequest& wire, const Serving& serving) {
   switch (wire.input_case()) {
     case v1::GenerateRequest::kPrompt: return EncodeText(serving, "prompt", wire.prompt(), true);
@@ -115,6 +106,15 @@ absl::Status CheckUnsupported(const v1::GenerateRequest& wire) {
 }
 
 }  // namespace
+
+absl::Status CheckRequestId(const std::string& id) {
+  if (id.size() > kRequestIdBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("request_id has ", id.size(), " bytes, expected at most ", kRequestIdBytesMax));
+  }
+  if (std::all_of(id.begin(), id.end(), [](char c) { return absl::ascii_isprint(static_cast<unsigned char>(c)); })) return absl::OkStatus();
+  return Wrong("request_id", absl::StrCat("\"", absl::CEscape(id), "\""), "printable ASCII characters");
+}
 
 absl::Status CheckModelName(const std::string& name, const Serving& serving) {
   if (name.empty() || name == serving.name) return absl::OkStatus();

@@ -26,6 +26,9 @@ struct PreparedRequest {
   OutputShape output;
 };
 
+// Whether it may be used and logged: at most kRequestIdBytesMax printable ASCII characters, or none.
+absl::Status CheckRequestId(const std::string& id);
+
 // InvalidArgument names the field, its value and what it may be; Unimplemented the field that is not supported; NotFound another
 // model's name. The deadline is left to the caller.
 absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, const Serving& serving);

@@ -6,8 +6,10 @@
 
 #include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "causeway/v1/admin.grpc.pb.h"
 #include "causeway/v1/generation.grpc.pb.h"
+#include "engine/base/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -17,7 +19,6 @@
 #include "server/rpc/peer.h"
 #include "server/rpc/rpc_server.h"
 #include "server/rpc/status_map.h"
-#include "server/rpc/stream_events.h"
 
 namespace causeway {
 namespace {
@@ -69,6 +70,8 @@ TEST(Convert, TheLeastWantedReasonIsTheOutcome) {
   EXPECT_EQ(OutcomeOf(end), Outcome::kDeadline);
   end.status = absl::InternalError("");
   EXPECT_EQ(OutcomeOf(end), Outcome::kError);
+  end.status = absl::ResourceExhaustedError("");
+  EXPECT_EQ(OutcomeOf(end), Outcome::kRejected);
 }
 
 TEST(Peer, KnowsLoopback) {
@@ -80,56 +83,6 @@ TEST(Peer, KnowsLoopback) {
   }
 }
 
-TEST(StreamEvents, MergesWhatWaits) {
-  GenerationRequest request;
-  request.request_id = "r";
-  request.n = 2;
-  request.prompt = {1, 2, 3};
-  StreamEvents events(request, {.token_ids = true, .logprobs = true, .echo_text = "E", .echo_ids = {1, 2, 3}});
-  for (int i = 0; i < 100; ++i) events.Add(FakeEngine::Delta("x", {i}, i % 2));
-  events.End(FakeEngine::End(FinishReason::kLength, 2));
-  v1::GenerateStreamResponse message;
-  ASSERT_TRUE(events.Next(&message));
-  EXPECT_EQ(message.accepted().prompt_tokens(), 3);
-  for (int index : {0, 1}) {  // one message a choice, whatever came
-    ASSERT_TRUE(events.Next(&message));
-    EXPECT_EQ(message.request_id(), "r");
-    EXPECT_EQ(message.delta().index(), index);
-    EXPECT_EQ(message.delta().text(), "E" + std::string(50, 'x'));
-    EXPECT_EQ(message.delta().token_ids_size(), 53);
-    EXPECT_EQ(message.delta().logprobs_size(), 50);
-  }
-  ASSERT_TRUE(events.Next(&message));
-  EXPECT_EQ(message.finished().choices(1).finish_reason(), v1::LENGTH);
-  EXPECT_EQ(message.finished().usage().generated_tokens(), 5);
-  EXPECT_FALSE(events.Next(&message));
-}
-
-TEST(StreamEvents, NoMessageIsTooLargeForAClient) {
-  StreamEvents events(GenerationRequest(), {.logprobs = true});
-  std::string sent;
-  for (int i = 0; i < 50'000; ++i) events.Add(FakeEngine::Delta(std::string(40, static_cast<char>('a' + i % 26)), {i}));
-  v1::GenerateStreamResponse message;
-  int deltas = 0;
-  while (events.Next(&message)) {
-    EXPECT_LE(message.ByteSizeLong(), kMergedDeltaBytes + 100);
-    deltas += message.has_delta();
-    sent += message.delta().text();
-  }
-  EXPECT_GT(deltas, 5);
-  EXPECT_LT(deltas, 50);
-  ASSERT_EQ(sent.size(), 40u * 50'000);
-  EXPECT_EQ(sent[40 * 27], 'b');
-}
-
-TEST(StreamEvents, HeldBackTextIsNoMessage) {
-  StreamEvents events(GenerationRequest(), {});
-  v1::GenerateStreamResponse message;
-  ASSERT_TRUE(events.Next(&message));
-  events.Add(FakeEngine::Delta("", {7}));
-  EXPECT_FALSE(events.Next(&message));
-}
-
 class RpcTest : public ::testing::Test {
  protected:
   RpcTest() : metrics_("fake", 64, "test", "cpu"), serving_{&engine_, "fake", {}} {
@@ -137,7 +90,7 @@ class RpcTest : public ::testing::Test {
     context_.plan = &plan_;
     context_.model_name = "fake";
     context_.started = absl::Now();
-    context_.request_drain = [this] { ++drains_; };
+    context_.request_drain = [this] { drained_.Notify(); };
     server_ = *RpcServer::Start({"127.0.0.1", 0}, 1 << 20, context_);
     channel_ = grpc::CreateChannel(server_->address().ToString(), grpc::InsecureChannelCredentials());
     generation_ = v1::Generation::NewStub(channel_);
@@ -167,7 +120,7 @@ class RpcTest : public ::testing::Test {
   Metrics metrics_;
   Plan plan_;
   Serving serving_;
-  std::atomic<int> drains_{0};
+  absl::Notification drained_;
   RpcContext context_;
   std::unique_ptr<RpcServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
@@ -234,6 +187,22 @@ TEST_F(RpcTest, RefusalsHaveCodesAndOutcomes) {
   context_.state.Drain();
   EXPECT_EQ(Generate(Request("d"), &response).error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(Count("rejected"), 4);
+}
+
+TEST_F(RpcTest, WhatTheEngineGivesUpEndsWithItsStatus) {
+  Serve();
+  std::thread engine([&] {
+    engine_.Sink("full");
+    GenerationEnd end = FakeEngine::End(FinishReason::kError);
+    end.status = absl::ResourceExhaustedError("no memory left");
+    engine_.Finish("full", end);
+  });
+  v1::GenerateResponse response;
+  const grpc::Status status = Generate(Request("full"), &response);
+  engine.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status.error_message(), "no memory left");
+  EXPECT_EQ(Count("rejected"), 1);
 }
 
 // Sends bytes that our own stubs could not write.
@@ -318,7 +287,7 @@ TEST_F(RpcTest, TheDeadlineReachesTheEngineAndCountsAsOne) {
   v1::GenerateResponse response;
   const grpc::Status status = generation_->Generate(&call, Request("d"), &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_LT(engine_.last().deadline, absl::Now() + absl::Seconds(1));
+  EXPECT_LT(engine_.last().deadline, Clock::Real()->Now() + absl::Seconds(1));
   EXPECT_TRUE(engine_.WaitUntilGone("d"));
   server_->Stop(absl::Seconds(5));  // the call's end is counted once it is over
   server_.reset();
@@ -346,13 +315,25 @@ TEST_F(RpcTest, AdminCancelsAndDrains) {
   EXPECT_EQ(admin_->Cancel(&two, cancel, &cancelled).error_code(), grpc::StatusCode::NOT_FOUND);
   v1::DrainResponse drained;
   EXPECT_TRUE(admin_->Drain(&three, v1::DrainRequest(), &drained).ok());
-  EXPECT_EQ(drains_, 1);
+  EXPECT_TRUE(drained_.WaitForNotificationWithTimeout(absl::Seconds(20)));
   auto layers = admin_->ExtractLayerOutputs(&four, v1::ExtractLayerOutputsRequest());
   v1::ExtractLayerOutputsResponse layer;
   EXPECT_FALSE(layers->Read(&layer));
   const grpc::Status status = layers->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
   EXPECT_THAT(status.error_message(), HasSubstr("ExtractLayerOutputs is not supported yet"));
+}
+
+TEST_F(RpcTest, ADeviceIsListedOnceWhileLoading) {
+  plan_.devices.resize(1);
+  plan_.devices[0].device.kind = DeviceKind::kCpu;
+  plan_.devices[0].device.name = "cpu";
+  v1::GetStatusResponse status;
+  grpc::ClientContext call;
+  ASSERT_TRUE(admin_->GetStatus(&call, {}, &status).ok());
+  EXPECT_EQ(status.state(), v1::LOADING);
+  ASSERT_EQ(status.devices_size(), 1);
+  EXPECT_GT(status.devices(0).memory().other(), 0);
 }
 
 TEST_F(RpcTest, HealthTellsOfEveryChange) {

@@ -28,15 +28,15 @@ class Watchers {
   // time. After Stop, it ends at once.
   grpc::ServerWriteReactor<Response>* Open(Value value, std::chrono::milliseconds interval = {}) {
     auto stream = std::make_shared<Stream>(this, std::move(value), interval);
-    stream->Begin();
+    bool stopped;
     {
+      // Before the first value is made: a change that comes meanwhile pokes the stream.
       absl::MutexLock lock(&mutex_);
-      if (!stopped_) {
-        streams_.insert(stream);
-        return stream.get();
-      }
+      stopped = stopped_;
+      if (!stopped) streams_.insert(stream);
     }
-    stream->Stop(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the daemon stops"));
+    stream->Begin();
+    if (stopped) stream->Stop(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the daemon stops"));
     return stream.get();
   }
 
@@ -83,9 +83,10 @@ class Watchers {
       if (!ok && !stopping_) stopping_ = true, end_ = grpc::Status::CANCELLED;
       Advance();
       if (interval_.count() == 0 || writing_ || stopping_) return;
-      // The callback keeps the stream alive until it has run, which it does once, cancelled or not.
-      alarm_.Set(std::chrono::system_clock::now() + interval_, [self = this->shared_from_this()](bool due) {
-        if (due) self->Poke();
+      // Weak: the alarm keeps its callback for as long as it lives, and the stream owns the alarm.
+      alarm_.Set(std::chrono::system_clock::now() + interval_, [weak = this->weak_from_this()](bool due) {
+        if (!due) return;
+        if (const std::shared_ptr<Stream> self = weak.lock()) self->Poke();
       });
     }
     void OnCancel() override { Stop(grpc::Status::CANCELLED); }

@@ -92,7 +92,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
   return line;
 }
 
-std::string FlagHelp(const std::vector<CommandFlag>& own) {
+std::string FlagHelp(const std::vector<CommandFlag>& own, const std::set<std::string>& left_out) {
   std::string out;
   for (const CommandFlag& flag : own) {
     absl::StrAppend(&out, HelpEntry(absl::StrCat("--", flag.name, " ", flag.value),
@@ -102,6 +102,7 @@ std::string FlagHelp(const std::vector<CommandFlag>& own) {
   for (const FieldHelp& entry : kFieldHelp) help[entry.path] = entry.text;
   const google::protobuf::FieldDescriptor* section = nullptr;
   for (const ConfigField& field : ConfigFields()) {
+    if (left_out.contains(field.flag())) continue;
     if (field.section != section) {
       section = field.section;
       absl::StrAppend(&out, "\n", section->name(), ": ", help[section->name()], "\n");
@@ -109,7 +110,8 @@ std::string FlagHelp(const std::vector<CommandFlag>& own) {
     std::string text(help[field.path]);
     if (field.rules->one_of_size() > 0 || field.rules->has_min()) absl::StrAppend(&text, " Is ", Expected(field), ".");
     if (!field.rules->default_().empty()) absl::StrAppend(&text, " Default: ", field.rules->default_(), ".");
-    absl::StrAppend(&out, HelpEntry(absl::StrCat("--", field.flag(), field.is_bool() ? "" : " ", field.is_bool() ? "" : field.rules->value()),
+    absl::StrAppend(&out, HelpEntry(field.is_bool() ? absl::StrCat("--[no-]", field.flag())
+                                                    : absl::StrCat("--", field.flag(), " ", field.rules->value()),
                                     text));
   }
   return out;

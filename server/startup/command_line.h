@@ -2,6 +2,7 @@
 #ifndef CAUSEWAY_SERVER_STARTUP_COMMAND_LINE_H_
 #define CAUSEWAY_SERVER_STARTUP_COMMAND_LINE_H_
 
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,8 +29,8 @@ struct CommandLine {
 // known one), a missing or wrong value, an argument that is no flag.
 absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments, const std::vector<CommandFlag>& own);
 
-// The command's own flags, then every field with its default, by section.
-std::string FlagHelp(const std::vector<CommandFlag>& own);
+// The command's own flags, then every field with its default, by section, but for those whose flags are in `left_out`.
+std::string FlagHelp(const std::vector<CommandFlag>& own, const std::set<std::string>& left_out = {});
 
 }  // namespace causeway
 

@@ -144,17 +144,6 @@ absl::Status SetField(const ConfigField& field, absl::string_view text, v1::Conf
   }
 }
 
-std::string FieldText(const ConfigField& field, const v1::Config& config) {
-  const google::protobuf::Message& section = config.GetReflection()->GetMessage(config, field.section);
-  const google::protobuf::Reflection* reflection = section.GetReflection();
-  switch (field.field->cpp_type()) {
-    case FieldDescriptor::CPPTYPE_BOOL: return reflection->GetBool(section, field.field) ? "true" : "false";
-    case FieldDescriptor::CPPTYPE_INT64: return absl::StrCat(reflection->GetInt64(section, field.field));
-    case FieldDescriptor::CPPTYPE_DOUBLE: return Number(reflection->GetDouble(section, field.field));
-    default: return reflection->GetString(section, field.field);
-  }
-}
-
 std::string Suggestion(absl::string_view name, const std::vector<std::string>& names) {
   const std::string* best = nullptr;
   // Further away than this, a suggestion misleads more than it helps.

@@ -36,8 +36,6 @@ v1::Config DefaultConfig();
 std::string Expected(const ConfigField& field);
 // Sets the field from text. InvalidArgument: "expected WHAT, got TEXT"; the caller says where.
 absl::Status SetField(const ConfigField& field, absl::string_view text, v1::Config* config);
-// The field's value as text that SetField reads.
-std::string FieldText(const ConfigField& field, const v1::Config& config);
 
 // ", did you mean X?" when one of the names is near, else "".
 std::string Suggestion(absl::string_view name, const std::vector<std::string>& names);

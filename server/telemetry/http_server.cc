@@ -9,15 +9,17 @@
 namespace causeway {
 namespace {
 
-// Answers are small and clients few (Prometheus, probes), so few threads and short waits do.
-constexpr int kThreads = 2;
-constexpr int kTimeoutSeconds = 5;
+// Answers are small and clients few (Prometheus, probes). A connection has a thread from its first moment, so one that says nothing
+// must give it back soon, and one that has been answered at once.
+constexpr int kThreads = 8;
+constexpr int kTimeoutSeconds = 1;
 
 class HttplibServer : public HttpServer {
  public:
   HttplibServer(Address address, Handlers handlers) : address_(std::move(address)), handlers_(std::move(handlers)) {
     server_.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
     server_.set_read_timeout(kTimeoutSeconds).set_write_timeout(kTimeoutSeconds).set_keep_alive_timeout(kTimeoutSeconds);
+    server_.set_keep_alive_max_count(1);
     server_.set_payload_max_length(4096);
     // The library's own choice, SO_REUSEPORT, lets two daemons share a port without a word.
     server_.set_socket_options([](socket_t socket) {

@@ -1,11 +1,17 @@
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <httplib.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
 
+#include "absl/time/clock.h"
 #include "server/telemetry/engine_families.h"
 #include "server/telemetry/http_server.h"
 #include "server/telemetry/log.h"
@@ -42,7 +48,8 @@ class StatsEngine : public Engine {
     stats_.blocks_cached = 20;
     stats_.last_step = absl::FromUnixSeconds(1234);
   }
-  absl::Status Submit(GenerationRequest, std::shared_ptr<TokenSink>) override { return absl::OkStatus(); }
+  absl::StatusOr<RequestHandle> Submit(GenerationRequest, std::shared_ptr<TokenSink>) override { return 1; }
+  void Cancel(RequestHandle) override {}
   absl::Status Cancel(const std::string&) override { return absl::OkStatus(); }
   bool Drain(absl::Time) override { return true; }
   EngineStats Stats() const override { return stats_; }
@@ -143,6 +150,40 @@ TEST(HttpServer, ServesProbesAndMetrics) {
   const absl::Status taken = HttpServer::Start((*server)->address(), {}).status();
   EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(taken.message()), HasSubstr(absl::StrCat("port ", (*server)->address().port, " is in use")));
+}
+
+// A connection to 127.0.0.1 on which `text` has been sent, and no more.
+class HalfOpen {
+ public:
+  HalfOpen(int port, const std::string& text) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(send(fd_, text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+  }
+  ~HalfOpen() { close(fd_); }
+  HalfOpen(HalfOpen&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+ private:
+  int fd_;
+};
+
+TEST(HttpServer, SilentConnectionsHoldNobodyUpForLong) {
+  auto server = HttpServer::Start({"127.0.0.1", 0}, {});
+  ASSERT_TRUE(server.ok()) << server.status();
+  const int port = (*server)->address().port;
+  std::vector<HalfOpen> silent;
+  for (int i = 0; i < 12; ++i) silent.emplace_back(port, i % 2 == 0 ? "" : "GET /healthz HTTP/1.1\r\n");
+  httplib::Client client("127.0.0.1", port);
+  const absl::Time start = absl::Now();
+  const httplib::Result result = client.Get("/healthz");
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->status, 200);
+  EXPECT_LT(absl::Now() - start, absl::Seconds(4));
+  // Nor does one that has had its answer.
+  EXPECT_EQ(result->get_header_value("Connection"), "close");
 }
 
 }  // namespace

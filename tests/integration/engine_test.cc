@@ -232,18 +232,18 @@ TEST(EngineTest, RefusesWhatItCannotRun) {
   options.plan.max_num_seqs = 1;
   auto engine = MakeTestEngine(options);
   const auto submit = [&](GenerationRequest request) { return engine->Submit(std::move(request), std::make_shared<CollectingSink>()); };
-  EXPECT_EQ(submit(GreedyRequest("empty", {}, 4)).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(submit(GreedyRequest("outside", {4096}, 4)).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(submit(GreedyRequest("long", RandomPrompt(1, 2048), 4)).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(submit(GreedyRequest("empty", {}, 4)).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(submit(GreedyRequest("outside", {4096}, 4)).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(submit(GreedyRequest("long", RandomPrompt(1, 2048), 4)).status().code(), absl::StatusCode::kInvalidArgument);
 
   auto running = std::make_shared<CollectingSink>(), waiting = std::make_shared<CollectingSink>();
   ASSERT_TRUE(engine->Submit(GreedyRequest("running", RandomPrompt(1, 8), 2000), running).ok());
   while (engine->Stats().requests_running < 1) absl::SleepFor(absl::Milliseconds(1));
-  EXPECT_EQ(submit(GreedyRequest("running", {7}, 4)).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(submit(GreedyRequest("running", {7}, 4)).status().code(), absl::StatusCode::kAlreadyExists);
   GenerationRequest late = GreedyRequest("waiting", {7}, 4);
   late.deadline = Clock::Real()->Now() + absl::Milliseconds(50);
   ASSERT_TRUE(engine->Submit(late, waiting).ok());
-  const absl::Status full = submit(GreedyRequest("third", {7}, 4));
+  const absl::Status full = submit(GreedyRequest("third", {7}, 4)).status();
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
   waiting->Wait();  // its deadline passes in the queue: it never starts
   EXPECT_EQ(waiting->end.choices[0].reason, FinishReason::kDeadline);
@@ -253,8 +253,74 @@ TEST(EngineTest, RefusesWhatItCannotRun) {
   EXPECT_EQ(running->end.choices[0].reason, FinishReason::kCancelled);
   EXPECT_EQ(engine->Cancel("running").code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(engine->Drain(absl::InfiniteFuture()));
-  EXPECT_EQ(submit(GreedyRequest("after", {7}, 4)).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(submit(GreedyRequest("after", {7}, 4)).status().code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(engine->Stats().blocks_used, 0);
+}
+
+TEST(EngineTest, ARequestRunsFromItsFirstStepOn) {
+  EngineOptions options = Options();
+  options.queue_max = 1;
+  options.plan.max_num_batched_tokens = 64;
+  auto engine = MakeTestEngine(options);
+  auto long_prompt = std::make_shared<CollectingSink>(), next = std::make_shared<CollectingSink>();
+  ASSERT_TRUE(engine->Submit(GreedyRequest("long", RandomPrompt(1, 2000), 2), long_prompt).ok());
+  while (engine->Stats().requests_running < 1) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_LT(engine->Stats().executor.devices[0].prefill_tokens, 2000);
+  EXPECT_EQ(engine->Stats().requests_waiting, 0);
+  EXPECT_TRUE(engine->Submit(GreedyRequest("next", {7}, 2), next).ok()) << "nothing waits";
+  long_prompt->Wait();
+  next->Wait();
+}
+
+TEST(EngineTest, EveryChoiceOfAnAcceptedRequestRuns) {
+  EngineOptions options = Options();
+  options.queue_max = 2;
+  options.plan.max_num_seqs = 2;
+  auto engine = MakeTestEngine(options);
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (int i = 0; i < 3; ++i) {
+    GenerationRequest request = GreedyRequest(absl::StrCat(i), RandomPrompt(i, 8), 3);
+    request.n = 16;
+    sinks.push_back(std::make_shared<CollectingSink>());
+    while (engine->Stats().requests_waiting == 2) absl::SleepFor(absl::Milliseconds(1));
+    ASSERT_TRUE(engine->Submit(std::move(request), sinks.back()).ok());
+  }
+  for (const auto& sink : sinks) {
+    sink->Wait();
+    EXPECT_TRUE(sink->end.status.ok()) << sink->end.status;
+    EXPECT_EQ(sink->end.generated_tokens, 16 * 3);
+    EXPECT_EQ(sink->end.cached_tokens, 0);
+  }
+}
+
+TEST(EngineTest, ItsEndCancelsWhatRunsAndWhatWaits) {
+  EngineOptions options = Options();
+  options.plan.max_num_seqs = 1;
+  auto running = std::make_shared<CollectingSink>(), waiting = std::make_shared<CollectingSink>(), late = std::make_shared<CollectingSink>();
+  {
+    auto engine = MakeTestEngine(options);
+    ASSERT_TRUE(engine->Submit(GreedyRequest("running", RandomPrompt(1, 8), 2000), running).ok());
+    ASSERT_TRUE(engine->Submit(GreedyRequest("waiting", RandomPrompt(2, 8), 2000), waiting).ok());
+    while (engine->Stats().requests_running < 1) absl::SleepFor(absl::Milliseconds(1));
+    ASSERT_TRUE(engine->Submit(GreedyRequest("late", RandomPrompt(3, 8), 2000), late).ok());
+  }
+  for (const auto& sink : {running, waiting, late}) {
+    ASSERT_TRUE(sink->ended());
+    EXPECT_EQ(sink->end.choices[0].reason, FinishReason::kCancelled);
+    EXPECT_LT(sink->end.generated_tokens, 2000);
+  }
+}
+
+TEST(EngineTest, AHandleCancelsItsOwnRequestOnly) {
+  auto engine = MakeTestEngine(Options());
+  auto first = std::make_shared<CollectingSink>(), second = std::make_shared<CollectingSink>();
+  const absl::StatusOr<RequestHandle> handle = engine->Submit(GreedyRequest("same", {7}, 1), first);
+  ASSERT_TRUE(handle.ok());
+  first->Wait();
+  ASSERT_TRUE(engine->Submit(GreedyRequest("same", {8}, 30), second).ok());
+  engine->Cancel(*handle);
+  second->Wait();
+  EXPECT_EQ(second->end.choices[0].reason, FinishReason::kLength);
 }
 
 }  // namespace

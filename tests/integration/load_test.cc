@@ -1,8 +1,9 @@
 // 200 streams at once against the real daemon, with random cancels and deadlines: every request ends in one outcome, the
-// daemon's counters agree with what its clients saw, all KV blocks come back, memory is flat.
+// daemon's counters agree with what its clients saw, all KV blocks come back, memory is flat. CAUSEWAY_WAVES is how often.
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -98,7 +99,10 @@ int64_t ResidentBytes(const DaemonProcess& daemon) {
 }
 
 TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) {
-  constexpr int kStreams = 200, kWaves = 4;
+  constexpr int kStreams = 200;
+  const char* waves_wanted = std::getenv("CAUSEWAY_WAVES");
+  const int waves = waves_wanted == nullptr ? 4 : std::atoi(waves_wanted);
+  ASSERT_GE(waves, 2) << "CAUSEWAY_WAVES: " << waves_wanted;
   // Room for about a quarter of what the streams want at once, so that queueing and preemption take part.
   DaemonProcess daemon({"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--max-num-seqs", "48", "--max-model-len", "512",
                         "--kv-cache-tokens", "3072", "--max-num-batched-tokens", "512", "--devices", "cpu", "--log-level",
@@ -106,7 +110,7 @@ TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) {
   ASSERT_TRUE(daemon.WaitUntilServing());
   Tally all;
   std::vector<int64_t> resident;
-  for (int wave = 0; wave < kWaves; ++wave) {
+  for (int wave = 0; wave < waves; ++wave) {
     const Tally tally = Wave(daemon.grpc(), kStreams, wave);
     for (const auto& [outcome, count] : tally.outcomes) all.outcomes[outcome] += count;
     all.generated += tally.generated;
@@ -120,7 +124,7 @@ TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) {
   }
   int seen = 0;
   for (const auto& [outcome, count] : all.outcomes) seen += count;
-  EXPECT_EQ(seen, kStreams * kWaves);
+  EXPECT_EQ(seen, kStreams * waves);
 
   const auto ended = [&](const std::string& outcome) {
     return static_cast<int>(Sum(daemon, "causeway_requests_total", absl::StrCat("outcome=\"", outcome, "\"")));
@@ -128,8 +132,8 @@ TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) {
   // A call whose deadline passes before it reaches the daemon is its client's alone.
   const double total = Sum(daemon, "causeway_requests_total");
   EXPECT_GE(total, all.accepted);
-  EXPECT_LE(total, kStreams * kWaves);
-  EXPECT_GE(total, kStreams * kWaves - 10);
+  EXPECT_LE(total, kStreams * waves);
+  EXPECT_GE(total, kStreams * waves * 0.98);
   EXPECT_EQ(ended("error"), 0);
   EXPECT_EQ(ended("invalid"), 0);
   // A request may finish in the daemon just as its client gives it up: then the client counts a cancel or a passed deadline,
@@ -137,14 +141,14 @@ TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) {
   EXPECT_GE(ended("length"), all.outcomes["length"]);
   EXPECT_LE(ended("cancelled") + ended("deadline"), all.outcomes["CANCELLED"] + all.outcomes["DEADLINE_EXCEEDED"]);
   EXPECT_EQ(ended("length") + ended("cancelled") + ended("deadline"), total);
-  EXPECT_GT(all.outcomes["CANCELLED"], 20);
-  EXPECT_GT(all.outcomes["DEADLINE_EXCEEDED"], 20);
-  EXPECT_GT(all.outcomes["length"], 200);
+  EXPECT_GT(all.outcomes["CANCELLED"], 5 * waves);
+  EXPECT_GT(all.outcomes["DEADLINE_EXCEEDED"], 5 * waves);
+  EXPECT_GT(all.outcomes["length"], 50 * waves);
   EXPECT_GE(Sum(daemon, "causeway_generated_tokens_total"), all.generated);
   EXPECT_EQ(Sum(daemon, "causeway_request_duration_seconds_count"), total);
   // The first wave warms allocators and gRPC's pools up.
   EXPECT_LE(resident.back(), resident.front() * 1.1 + (16 << 20))
-      << "resident bytes after each wave: " << resident[0] << " " << resident[1] << " " << resident[2] << " " << resident[3];
+      << "resident bytes after each wave: " << testing::PrintToString(resident);
   daemon.Signal(SIGTERM);
   EXPECT_EQ(daemon.Wait(), 0) << daemon.Err();
 }

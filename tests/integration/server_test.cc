@@ -247,6 +247,12 @@ TEST_F(Server, CancelsByRpcByClosingAndByDeadline) {
   v1::GenerateStreamResponse event;
   ASSERT_TRUE(stream->Read(&event));
   EXPECT_EQ(Error(Endless("twice")).error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_THAT(daemon_->Err(), HasSubstr("request refused request_id=twice "));
+  // The second one's end is not the first one's.
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_TRUE(stream->Read(&event));
+    EXPECT_TRUE(event.has_delta());
+  }
   call.TryCancel();
   stream->Finish();
   WaitUntilIdle();

@@ -22,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using grpc::health::v1::HealthCheckResponse;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 const char kModel[] = CAUSEWAY_SOURCE_DIR "/models/kjv";
@@ -40,6 +41,11 @@ TEST(CommandLine, MistakesHaveTheirExitStatus) {
   EXPECT_EQ(RunCausewayd({}).status, 64);
   EXPECT_EQ(RunCausewayd({"serve", "--max-num-seqs", "0"}).status, 64);
   EXPECT_EQ(RunCausewayd({"bench", "--model", kModel, "--batch", "0"}).status, 64);
+  for (const char* flag : {"--max-model-len", "--max-num-seqs", "--kv-cache-tokens", "--kv-cache-bytes"}) {
+    result = RunCausewayd({"bench", "--model", kModel, flag, "64"});
+    EXPECT_EQ(result.status, 64) << flag;
+    EXPECT_THAT(result.err, StartsWith(absl::StrCat("causewayd: ", flag, ": bench sets this itself\n")));
+  }
   result = RunCausewayd({"serve", "--help"});
   EXPECT_EQ(result.status, 0);
   EXPECT_THAT(result.out, HasSubstr("--max-num-batched-tokens TOKENS"));
@@ -102,10 +108,22 @@ TEST(Bench, PrintsOneObjectARow) {
   EXPECT_THAT(batches, ::testing::ElementsAre(1, 3));
 }
 
+TEST(Bench, SizesTheModelByItsCases) {
+  // What the file says of sequences and cache is for serving.
+  const std::string file = WriteFile("bench.yaml", "batching:\n  max_model_len: 64\n  max_num_seqs: 1\n  kv_cache_tokens: 64\n");
+  ProgramResult result = RunCausewayd({"bench", "--config", file, "--model", kModel, "--batch", "2", "--prompt", "100", "--generate", "2"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("of bandwidth"));
+  result = RunCausewayd({"bench", "--model", kModel, "--batch", "1", "--prompt", "128", "--generate", "100000"});
+  EXPECT_EQ(result.status, 78);
+  EXPECT_THAT(result.err, HasSubstr("--prompt and --generate: the longest case needs 100128 tokens in all"));
+  EXPECT_EQ(result.out, "");
+}
+
 TEST(Startup, APortInUseIsNamed) {
   DaemonProcess first({"--model", kModel});
   ASSERT_TRUE(first.WaitUntilServing());
-  DaemonProcess second({"--model", kModel, "--listen", first.grpc()});
+  DaemonProcess second({"--model", kModel, "--listen", first.grpc(), "--ports-file", first.ports_file()});
   EXPECT_EQ(second.Wait(), 1);
   const std::string port = first.grpc().substr(first.grpc().rfind(':') + 1);
   EXPECT_THAT(second.Err(), HasSubstr(absl::StrCat("cannot listen for gRPC at ", first.grpc(), ": port ", port, " is in use by another program")));
@@ -113,6 +131,18 @@ TEST(Startup, APortInUseIsNamed) {
   EXPECT_EQ(third.Wait(), 1);
   EXPECT_THAT(third.Err(), HasSubstr(absl::StrCat("cannot listen for HTTP at ", first.http())));
   EXPECT_EQ(first.Get("/readyz").first, 200);
+  EXPECT_TRUE(fs::exists(first.ports_file()));  // the second one, which did not start, left it alone
+}
+
+TEST(Startup, AMistakeIsSaidBeforeLoading) {
+  DaemonProcess nowhere({"--model", kModel, "--ports-file", "/nonexistent/ports.json"});
+  EXPECT_EQ(nowhere.Wait(), 1);
+  EXPECT_THAT(nowhere.Err(), HasSubstr("cannot write the ports file /nonexistent/ports.json: No such file or directory"));
+  EXPECT_THAT(nowhere.Err(), Not(HasSubstr("loaded")));
+  DaemonProcess no_cache({"--model", kModel, "--kv-cache-tokens", "0"});
+  EXPECT_EQ(no_cache.Wait(), 78);
+  EXPECT_THAT(no_cache.Err(), HasSubstr("--kv-cache-tokens: serving needs a KV cache, got 0 tokens"));
+  EXPECT_THAT(no_cache.Err(), Not(HasSubstr("listening")));
 }
 
 // A model whose chat template is a pipe: loading waits until somebody writes to it.
@@ -187,6 +217,17 @@ TEST(Startup, ASignalWhileLoadingEndsIt) {
   DaemonProcess daemon({"--model", model.folder()});
   ASSERT_TRUE(daemon.WaitUntilListening());
   daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(absl::Seconds(20)), 0);
+}
+
+TEST(Startup, ADrainWhileLoadingIsAnsweredFirst) {
+  const SlowModel model;
+  DaemonProcess daemon({"--model", model.folder()});
+  ASSERT_TRUE(daemon.WaitUntilListening());
+  grpc::ClientContext call;
+  v1::DrainResponse response;
+  const grpc::Status status = v1::Admin::NewStub(daemon.Channel())->Drain(&call, {}, &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(daemon.Wait(absl::Seconds(20)), 0);
 }
 

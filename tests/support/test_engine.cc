@@ -44,8 +44,8 @@ std::vector<std::shared_ptr<CollectingSink>> GenerateAll(Engine& engine, std::ve
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   for (GenerationRequest& request : requests) {
     sinks.push_back(std::make_shared<CollectingSink>());
-    const absl::Status submitted = engine.Submit(std::move(request), sinks.back());
-    if (!submitted.ok()) throw std::runtime_error(submitted.ToString());
+    const absl::StatusOr<RequestHandle> submitted = engine.Submit(std::move(request), sinks.back());
+    if (!submitted.ok()) throw std::runtime_error(submitted.status().ToString());
   }
   for (const auto& sink : sinks) sink->Wait();
   return sinks;

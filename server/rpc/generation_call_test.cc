@@ -1,0 +1,75 @@
+// Which request a client that goes away takes with it.
+#include "server/rpc/generation_call.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "server/rpc/fake_engine.h"
+#include "server/rpc/wire.h"
+
+namespace causeway {
+namespace {
+
+class NullSink : public TokenSink {
+ public:
+  void OnDelta(GenerationDelta) override {}
+  void OnEnd(GenerationEnd) override {}
+};
+
+class GenerationCallTest : public ::testing::Test {
+ protected:
+  GenerationCallTest() : metrics_("fake", 64, "test", "cpu"), serving_{&engine_, "fake", {}} {
+    context_.metrics = &metrics_;
+    context_.state.Publish(&serving_);
+  }
+  absl::Status Submit(GenerationCall& call, const std::string& id) {
+    v1::GenerateRequest request;
+    request.set_request_id(id);
+    request.mutable_tokens()->add_ids(5);
+    absl::StatusOr<PreparedRequest> prepared = call.Prepare(WriteMessage(request));
+    EXPECT_TRUE(prepared.ok()) << prepared.status();
+    return call.Submit(std::move(prepared->request), std::make_shared<NullSink>());
+  }
+
+  FakeEngine engine_;
+  Metrics metrics_;
+  Serving serving_;
+  RpcContext context_;
+  const grpc::CallbackServerContext client_;
+};
+
+TEST_F(GenerationCallTest, TakesItsOwn) {
+  GenerationCall call(context_, client_);
+  ASSERT_TRUE(Submit(call, "r").ok());
+  call.OnCancel();
+  EXPECT_FALSE(engine_.IsRunning("r"));
+}
+
+TEST_F(GenerationCallTest, TakesItsOwnAlsoWhenItGoesBeforeTheRequestIsIn) {
+  GenerationCall call(context_, client_);
+  call.OnCancel();
+  ASSERT_TRUE(Submit(call, "r").ok());
+  EXPECT_FALSE(engine_.IsRunning("r"));
+}
+
+TEST_F(GenerationCallTest, LeavesTheOneThatHasTheIdAlready) {
+  GenerationCall first(context_, client_), second(context_, client_);
+  ASSERT_TRUE(Submit(first, "r").ok());
+  EXPECT_EQ(Submit(second, "r").code(), absl::StatusCode::kAlreadyExists);
+  second.OnCancel();
+  EXPECT_TRUE(engine_.IsRunning("r"));
+}
+
+TEST_F(GenerationCallTest, LeavesTheOneThatGotTheIdAfterwards) {
+  GenerationCall first(context_, client_), second(context_, client_);
+  ASSERT_TRUE(Submit(first, "r").ok());
+  ASSERT_TRUE(engine_.Finish("r", FakeEngine::End(FinishReason::kStop)));
+  ASSERT_TRUE(Submit(second, "r").ok());
+  first.OnCancel();
+  EXPECT_TRUE(engine_.IsRunning("r"));
+}
+
+}  // namespace
+}  // namespace causeway
