@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Starts the daemon on the bundled model (or CAUSEWAY_MODEL), streams a first completion through the client, and stays in the
-# foreground until Ctrl-C. CAUSEWAY_LISTEN and CAUSEWAY_HTTP choose the addresses.
+# foreground until Ctrl-C. CAUSEWAY_LISTEN and CAUSEWAY_HTTP choose the addresses; CAUSEWAY_LOG_LEVEL=info also shows each request.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build}
 model=${CAUSEWAY_MODEL:-models/kjv}
 listen=${CAUSEWAY_LISTEN:-127.0.0.1:50051}
 http=${CAUSEWAY_HTTP:-127.0.0.1:8090}
+export CAUSEWAY_LOG_LEVEL=${CAUSEWAY_LOG_LEVEL:-warning}  # the terminal is for the first completion
 state=$(mktemp -d)
 daemon=
 stop() { [ -z "$daemon" ] || kill -TERM "$daemon" 2>/dev/null || true; }
