@@ -4,16 +4,19 @@
 #define CAUSEWAY_ENGINE_ARCHITECTURE_SPEC_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/architecture/module.h"
+#include "engine/base/activation.h"
 #include "engine/base/dtype.h"
+#include "engine/base/routing.h"
+#include "engine/base/weight_format.h"
 
 namespace causeway {
 
 enum class NormKind { kRms, kLayer };
-enum class Activation { kSilu, kGelu /* exact, erf */, kGeluTanh /* gelu_new, gelu_pytorch_tanh, gelu_fast */, kRelu };
 
 struct NormSpec {
   NormKind kind = NormKind::kRms;
@@ -33,6 +36,7 @@ struct LinearSpec {
   int64_t in_features = 0;
   // Stored as [in, out] (gpt2's Conv1D) rather than [out, in].
   bool transposed = false;
+  WeightFormat format;  // as held in memory, whatever the checkpoint stores
   int64_t out_features() const {
     int64_t n = 0;
     for (const Part& part : parts) n += part.out_features;
@@ -52,11 +56,19 @@ struct RopeSpec {
   int64_t dynamic_original = 0;
 };
 
+// RMS norms of queries and keys before their rotation: of each head by itself (weights [head_dim]), or of the whole projection
+// (weights [heads * head_dim] and [kv_heads * head_dim]).
+struct QueryKeyNormSpec {
+  NormSpec query, key;
+  bool per_head = true;
+};
+
 struct AttentionSpec {
   LinearSpec qkv;  // outputs: heads * head_dim, then kv_heads * head_dim twice; one part when stored fused
   LinearSpec output;
   double scale = 0;            // of q.k, usually head_dim^-0.5
-  int64_t sliding_window = 0;  // 0: none
+  int64_t sliding_window = 0;  // a token attends to itself and the window - 1 before it; 0: to all
+  std::optional<QueryKeyNormSpec> norms;
 };
 
 struct MlpSpec {
@@ -66,12 +78,21 @@ struct MlpSpec {
   Activation activation = Activation::kSilu;
 };
 
+// A mixture of experts in the place of an MLP.
+struct MoeSpec {
+  LinearSpec router;            // [experts, hidden]
+  std::string correction_bias;  // tensor [experts], fp32 in memory: added to the scores for the choice alone; empty: none
+  RoutingRule rule;
+  std::vector<MlpSpec> experts;
+};
+
 struct LayerSpec {
   std::string path;  // "model.layers.3"
   NormSpec attention_norm;
   AttentionSpec attention;
   NormSpec mlp_norm;
-  MlpSpec mlp;
+  MlpSpec mlp;  // unused where there is a `moe`
+  std::optional<MoeSpec> moe;
 };
 
 struct ModelSpec {

@@ -8,8 +8,12 @@
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
 
+#include "engine/base/activation.h"
 #include "engine/base/limits.h"  // kBlockTokens
+#include "engine/base/routing.h"
+#include "engine/base/weight_format.h"
 #include "engine/sampling/sampler.h"  // SampleRow, SampleOutput
 
 namespace causeway {
@@ -21,6 +25,23 @@ class LinearWeight {
   virtual int64_t out_features() const = 0;
   virtual int64_t in_features() const = 0;
   virtual int64_t bytes() const = 0;  // of the weight and bias as held
+};
+
+// Rows of a quantized weight (weight_format.h), one value a byte, as loaders hand them over and Quantize makes them.
+struct QuantizedRows {
+  at::Tensor values;  // [n, in]: kInt8 int8; kInt4 uint8, 0..15; kFp8 uint8, the bits of e4m3fn
+  at::Tensor scales;  // fp32 [n, groups]; of kInt4 exact in fp16
+  at::Tensor zeros;   // uint8 [n, groups], 0..15; undefined without zero points
+};
+
+// Which experts each token goes to, and how much each counts.
+struct Routing {
+  at::Tensor experts;  // int32 [tokens, experts_per_token]
+  at::Tensor weights;  // fp32, the same shape
+};
+struct ExpertWeights {
+  const LinearWeight* up = nullptr;  // gated: gate's outputs, then up's
+  const LinearWeight* down = nullptr;
 };
 
 // Where the rows of one step's ragged batch belong. Tensors are on the device; the vectors are their copies on the host,
@@ -40,8 +61,6 @@ struct KvLayer {
   at::Tensor keys, values;
 };
 
-enum class ActivationKind { kSilu, kGelu, kGeluTanh, kRelu };
-
 // Called by one thread at a time per device (its StageWorker), except NewLinear and SetRows, which loader threads call.
 // Shapes: tokens is the number of rows of the step. Tensors are contiguous, on the device, of the computation's dtype
 // (bf16, fp16 or fp32) unless said otherwise. Results are new tensors. Errors are programmer's errors (CHECK) or c10::Error.
@@ -49,11 +68,16 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  // An unfilled weight of out x in of `dtype` on `device`.
-  virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device) = 0;
-  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted). Any thread; calls for one
-  // weight must not overlap in time unless their rows are multiples of 64 apart.
+  // An unfilled weight of out x in on `device`, computed with in `dtype`.
+  virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
+                                                  const WeightFormat& format = {}) = 0;
+  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted, or quantized by Quantize()). Any
+  // thread; calls for one weight must not overlap in time unless their rows are multiples of 64 apart.
   virtual void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) = 0;
+  // The same from rows that a checkpoint stores quantized; values, scales and zeros are kept as they are.
+  virtual void SetQuantizedRows(LinearWeight&, int64_t /*first*/, const QuantizedRows&) { TORCH_CHECK(false, "quantized weights"); }
+  // Input i of the weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order).
+  virtual void SetInputOrder(LinearWeight&, const at::Tensor& /*order*/) { TORCH_CHECK(false, "quantized weights"); }
   virtual void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) = 0;
 
   // x [tokens, in] -> [tokens, out].
@@ -78,8 +102,20 @@ class Ops {
   virtual at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
                                     int64_t window, const AttentionBatch& batch, const KvLayer& cache) = 0;
 
+  // In place: RMS norms of `groups` neighbouring runs of `width` columns of x [tokens, columns], from column `first` on; weight [width].
+  virtual void NormColumns(at::Tensor& /*x*/, int64_t /*first*/, int64_t /*groups*/, int64_t /*width*/, const at::Tensor& /*weight*/,
+                           double /*eps*/) { TORCH_CHECK(false, "norms of columns"); }
+
+  // logits [tokens, experts]; correction fp32 [experts] or undefined. Of equal scores the lower expert goes first.
+  virtual Routing Route(const at::Tensor& /*logits*/, const at::Tensor& /*correction*/, const RoutingRule&) { TORCH_CHECK(false, "experts"); }
+  // The sum of the chosen experts' gated MLPs, weighted: x [tokens, hidden] -> [tokens, hidden]. Experts that no token chose are
+  // not read. A token's result does not depend on the tokens beside it.
+  virtual at::Tensor Experts(const at::Tensor& /*x*/, const Routing&, const std::vector<ExpertWeights>&, Activation) {
+    TORCH_CHECK(false, "experts");
+  }
+
   // gated: x [tokens, 2n] -> act(x[:, :n]) * x[:, n:]; else act(x).
-  virtual at::Tensor Activate(const at::Tensor& x, ActivationKind kind, bool gated) = 0;
+  virtual at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) = 0;
 
   // logits [rows, vocab] of the computation's dtype; reads them once; rows.size() == rows. The order of processors is
   // masked, logit_bias, repetition, frequency, presence, temperature, top_k, top_p, min_p, sample.

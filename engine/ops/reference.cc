@@ -65,7 +65,9 @@ constexpr int64_t kQueryChunk = 256;  // bounds the scores held at once: heads *
 
 }  // namespace
 
-std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device) {
+std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
+                                                      const WeightFormat& format) {
+  TORCH_CHECK(format.kind == WeightKind::kFloat, "quantized weights");
   const auto options = at::TensorOptions().dtype(dtype).device(device);
   return std::make_unique<PlainWeight>(at::zeros({out, in}, options), bias ? at::zeros({out}, options) : at::Tensor());
 }
@@ -149,15 +151,15 @@ at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, in
   return out;
 }
 
-at::Tensor ReferenceOps::Activate(const at::Tensor& x, ActivationKind kind, bool gated) {
+at::Tensor ReferenceOps::Activate(const at::Tensor& x, Activation kind, bool gated) {
   const int64_t width = gated ? x.size(-1) / 2 : x.size(-1);
   const at::Tensor in = x.narrow(-1, 0, width).to(at::kFloat);
   at::Tensor y;
   switch (kind) {
-    case ActivationKind::kSilu: y = at::silu(in); break;
-    case ActivationKind::kGelu: y = at::gelu(in); break;
-    case ActivationKind::kGeluTanh: y = at::gelu(in, "tanh"); break;
-    case ActivationKind::kRelu: y = at::relu(in); break;
+    case Activation::kSilu: y = at::silu(in); break;
+    case Activation::kGelu: y = at::gelu(in); break;
+    case Activation::kGeluTanh: y = at::gelu(in, "tanh"); break;
+    case Activation::kRelu: y = at::relu(in); break;
   }
   if (gated) y = y * x.narrow(-1, width, width).to(at::kFloat);
   return y.to(x.scalar_type());

@@ -12,7 +12,8 @@ namespace causeway {
 
 class ReferenceOps : public Ops {
  public:
-  std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device) override;
+  std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
+                                          const WeightFormat& format) override;
   void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) override;
   void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) override;
   at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) override;
@@ -24,7 +25,7 @@ class ReferenceOps : public Ops {
                       int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) override;
   at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
                             int64_t window, const AttentionBatch& batch, const KvLayer& cache) override;
-  at::Tensor Activate(const at::Tensor& x, ActivationKind kind, bool gated) override;
+  at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override;
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;
 };
 

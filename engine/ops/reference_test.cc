@@ -82,16 +82,16 @@ TEST_F(ReferenceOpsTest, Norms) {
 
 TEST_F(ReferenceOpsTest, Activations) {
   const at::Tensor x = random_.Tensor({3, 14}, at::kFloat, 3);
-  const auto apply = [](ActivationKind kind, double v) {
+  const auto apply = [](Activation kind, double v) {
     switch (kind) {
-      case ActivationKind::kSilu: return v / (1 + std::exp(-v));
-      case ActivationKind::kGelu: return v * 0.5 * std::erfc(-v / std::sqrt(2.0));
-      case ActivationKind::kGeluTanh: return v * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
-      case ActivationKind::kRelu: return v > 0 ? v : 0;
+      case Activation::kSilu: return v / (1 + std::exp(-v));
+      case Activation::kGelu: return v * 0.5 * std::erfc(-v / std::sqrt(2.0));
+      case Activation::kGeluTanh: return v * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+      case Activation::kRelu: return v > 0 ? v : 0;
     }
     return 0.0;
   };
-  for (ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGelu, ActivationKind::kGeluTanh, ActivationKind::kRelu}) {
+  for (Activation kind : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
     ExpectEach(ops_.Activate(x, kind, false), [&](int64_t i, int64_t j) { return apply(kind, At(x, i, j)); }, "plain");
     ExpectEach(ops_.Activate(x, kind, true), [&](int64_t i, int64_t j) { return apply(kind, At(x, i, j)) * At(x, i, 7 + j); }, "gated");
   }

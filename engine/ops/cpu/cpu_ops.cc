@@ -33,9 +33,10 @@ class CpuOps : public Ops {
  public:
   explicit CpuOps(cpu::Isa isa) : kernels_(cpu::KernelsOf(isa)) {}
 
-  std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device) override {
+  std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
+                                          const WeightFormat& format) override {
     TORCH_CHECK(device.is_cpu(), "CpuOps makes weights on the CPU, not on ", device);
-    if (!Fused(dtype)) return reference_.NewLinear(out, in, bias, dtype, device);
+    if (!Fused(dtype) || format.kind != WeightKind::kFloat) return reference_.NewLinear(out, in, bias, dtype, device, format);
     return std::make_unique<PackedWeight>(out, in, bias, dtype);
   }
 
@@ -163,7 +164,7 @@ class CpuOps : public Ops {
     return out;
   }
 
-  at::Tensor Activate(const at::Tensor& x, ActivationKind kind, bool gated) override {
+  at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override {
     if (!Fused(x.scalar_type())) return reference_.Activate(x, kind, gated);
     const int64_t width = gated ? x.size(1) / 2 : x.size(1);
     at::Tensor y = at::empty({x.size(0), width}, x.options());

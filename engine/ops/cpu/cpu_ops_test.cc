@@ -184,7 +184,7 @@ TEST_P(CpuOpsTest, NormsMatchReference) {
 }
 
 TEST_P(CpuOpsTest, ActivationsMatchReference) {
-  for (ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGelu, ActivationKind::kGeluTanh, ActivationKind::kRelu}) {
+  for (Activation kind : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
     for (bool gated : {false, true}) {
       for (int64_t width : {1, 15, 64, 5632}) {
         const at::Tensor x = random_.Tensor({3, gated ? 2 * width : width}, dtype(), 4);
@@ -289,7 +289,7 @@ TEST_P(CpuOpsTest, OtherDtypesGoToTheReference) {
   ops_->SetRows(*weight, 0, rows);
   ExpectNear(ops_->Linear(x, *weight), x.matmul(rows.t()), 1e-12, "linear");
   ExpectNear(ops_->RmsNorm(x, {}, w, 1e-5), reference_.RmsNorm(x, {}, w, 1e-5), 0, "norm");
-  ExpectNear(ops_->Activate(x, ActivationKind::kGelu, true), reference_.Activate(x, ActivationKind::kGelu, true), 0, "activation");
+  ExpectNear(ops_->Activate(x, Activation::kGelu, true), reference_.Activate(x, Activation::kGelu, true), 0, "activation");
 }
 
 class VectorMathTest : public ::testing::TestWithParam<cpu::Isa> {};

@@ -42,7 +42,7 @@ struct NormArgs {
 
 struct ActivateArgs {
   Element element;
-  int kind;       // ActivationKind
+  int kind;       // Activation
   bool gated;
   const void* x;  // [rows, gated ? 2 * width : width]
   void* y;        // [rows, width]
