@@ -13,7 +13,7 @@ namespace causeway {
 class ReferenceOps : public Ops {
  public:
   std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
-                                          const WeightFormat& format) override;
+                                          const WeightFormat& format = {}) override;
   void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) override;
   void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) override;
   at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) override;
