@@ -3,9 +3,9 @@
 namespace causeway {
 
 Layer::Layer(const ModelContext& context, const LayerSpec& spec)
-    : attention_norm_(context, spec.attention_norm),
+    : attention_norm_(context, spec.attention_norm, context.spec.hidden_size),
       attention_(context, spec.attention),
-      mlp_norm_(context, spec.mlp_norm),
+      mlp_norm_(context, spec.mlp_norm, context.spec.hidden_size),
       mlp_(context, spec.mlp) {}
 
 at::Tensor AddAndNorm(Ops& ops, const Norm& norm, Hidden& hidden) {

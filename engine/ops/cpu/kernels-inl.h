@@ -20,6 +20,7 @@ extern const Kernels kKernels = {
     .linear_scratch_bytes = LinearScratchBytes,
     .rms_norm = RmsNorm,
     .layer_norm = LayerNorm,
+    .norm_columns = NormColumns,
     .activate = Activate,
     .rotary_and_cache = RotaryAndCache,
     .attention = Attention,
