@@ -5,8 +5,32 @@ namespace causeway::cpu::CAUSEWAY_ISA {
 constexpr float kVanishing = 1e-30f;  // rows and groups below this are held as zero: the inverse of their scale could overflow
 
 // To the nearest whole number, ties to even, for |x| < 2^22.
-CAUSEWAY_INLINE float Round(float x) { return (x + 12582912.0f) - 12582912.0f; }
-CAUSEWAY_INLINE F Round(F x) { return (x + 12582912.0f) - 12582912.0f; }
+CAUSEWAY_INLINE F Round(F x) {
+#if defined(__AVX512F__)
+  return (F)_mm512_roundscale_ps((__m512)x, 0);
+#elif defined(__AVX2__)
+  return (F)_mm256_round_ps((__m256)x, 0);
+#else
+  return (x + 12582912.0f) - 12582912.0f;
+#endif
+}
+// The first n lanes, rounded, as bytes; -128 <= x <= 127.
+CAUSEWAY_INLINE void StoreBytes(void* p, F x, int64_t n) {
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)x));
+  if (n == W) return _mm_storeu_si128(static_cast<__m128i*>(p), bytes);
+#elif defined(__AVX2__)
+  const __m256i words = _mm256_cvtps_epi32((__m256)x);
+  const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  const __m128i bytes = _mm_packs_epi16(halves, halves);
+  if (n == W) return _mm_storel_epi64(static_cast<__m128i*>(p), bytes);
+#else
+  const F whole = Round(x);
+  int8_t bytes[W];
+  for (int i = 0; i < W; ++i) bytes[i] = static_cast<int8_t>(whole[i]);
+#endif
+  memcpy(p, &bytes, n);
+}
 CAUSEWAY_INLINE F Abs(F x) { return (F)((I)x & 0x7fffffff); }
 
 // To fp16's nearest; beyond its range to infinity.
@@ -49,7 +73,7 @@ static void QuantizeInt8Of(const QuantizeArgs& a) {
     a.scales[r] = vanishes ? 0 : largest / 127;
     const float inverse = vanishes ? 0 : 127 / largest;
     int8_t* values = static_cast<int8_t*>(a.values) + r * a.in;
-    for (int64_t i = 0; i < a.in; ++i) values[i] = static_cast<int8_t>(static_cast<int32_t>(Round(row[i] * inverse)));
+    ForEachVector(a.in, [&](int64_t i, int64_t n) { StoreBytes(values + i, LoadSome(row + i, n) * inverse, n); });
   }
 }
 
@@ -87,6 +111,7 @@ static void QuantizeInt4Of(const QuantizeArgs& a) {
   const int64_t groups = (a.in + a.group - 1) / a.group, padded = groups * a.group;
   float* row = static_cast<float*>(Scratch((padded + a.group * W) * sizeof(float)));
   float* turned = row + padded;  // W groups, [group, W]
+  memset(turned, 0, a.group * W * sizeof(float));
   for (int64_t r = 0; r < a.rows; ++r) {
     ToFloats(static_cast<const T*>(a.x) + r * a.in, row, a.in);
     for (int64_t i = a.in; i < padded; ++i) row[i] = 0;
@@ -96,20 +121,19 @@ static void QuantizeInt4Of(const QuantizeArgs& a) {
     const bool finite = largest - largest == 0;
     for (int64_t g0 = 0; g0 < groups; g0 += W) {
       const int64_t count = groups - g0 < W ? groups - g0 : W;
-      for (int64_t g = 0; g < W; ++g) {
-        for (int64_t i = 0; i < a.group; ++i) turned[i * W + g] = g < count ? row[(g0 + g) * a.group + i] : 0;
+      // Lanes beyond the last group keep what was there before, and nobody reads their scale.
+      for (int64_t i = 0; i < a.group; ++i) {
+        for (int64_t g = 0; g < count; ++g) turned[i * W + g] = row[(g0 + g) * a.group + i];
       }
       const F best = BestScale(turned, a.group);
       for (int64_t g = 0; g < count; ++g) {
         const float scale = RoundToHalf(best[g]), inverse = scale != 0 ? 1 / scale : 0;
         scales[g0 + g] = finite ? scale : largest;
         const int64_t begin = (g0 + g) * a.group, end = begin + a.group < a.in ? begin + a.group : a.in;
-        for (int64_t i = begin; i < end; ++i) {
-          float q = row[i] * inverse;
-          q = q > 7 ? 7 : q;
-          q = q < -8 ? -8 : q;
-          values[i] = static_cast<uint8_t>(static_cast<int32_t>(Round(q)) + 8);
-        }
+        ForEachVector(end - begin, [&](int64_t i, int64_t n) {
+          const F q = Round(Min(Max(LoadSome(row + begin + i, n) * inverse, Set(-8)), Set(7)));
+          StoreBytes(values + begin + i, q + 8.0f, n);
+        });
       }
     }
   }
