@@ -106,7 +106,7 @@ TEST_F(ReferenceOpsTest, RotaryCacheAndAttention) {
     const int64_t blocks = testing::MakeBatch(spans, random_, batch);
     const at::Tensor cos = random_.Tensor({40, half}, at::kFloat), sin = random_.Tensor({40, half}, at::kFloat);
     const at::Tensor qkv = random_.Tensor({57, columns}, at::kFloat);
-    KvLayer cache{at::zeros({blocks, kv_heads, kBlockTokens, dim}), at::zeros({blocks, kv_heads, kBlockTokens, dim})};
+    KvLayer cache{at::zeros({blocks, kv_heads, kBlockTokens, dim}), at::zeros({blocks, kv_heads, kBlockTokens, dim}), {}, {}};
     at::Tensor rotated = qkv.clone();
     ops_.RotaryAndCache(rotated, cos, sin, heads, kv_heads, dim, batch, cache);
     const at::Tensor out = ops_.PagedAttention(rotated, heads, kv_heads, dim, 0.3, window, batch, cache);
@@ -140,6 +140,30 @@ TEST_F(ReferenceOpsTest, RotaryCacheAndAttention) {
       }
     }
   }
+}
+
+// What is written in int8 is within half a step of what was to be, and attention is that over the integers times their scales.
+TEST_F(ReferenceOpsTest, AnInt8CacheIsItsIntegersTimesTheirScales) {
+  const int64_t heads = 4, kv_heads = 2, dim = 10;
+  AttentionBatch batch;
+  const int64_t blocks = testing::MakeBatch({{37, 37}, {20, 20}}, random_, batch);
+  const at::Tensor cos = random_.Tensor({40, 3}, at::kFloat), sin = random_.Tensor({40, 3}, at::kFloat);
+  const at::Tensor qkv = random_.Tensor({57, (heads + 2 * kv_heads) * dim}, at::kFloat);
+  qkv.select(0, 5).zero_();  // a row without a largest value
+  const auto side = [&](at::ScalarType type) { return at::zeros({blocks, kv_heads, kBlockTokens, dim}, type); };
+  const auto scales = [&] { return at::zeros({blocks, kv_heads, kBlockTokens}, at::kFloat); };
+  KvLayer exact{side(at::kFloat), side(at::kFloat), {}, {}}, small{side(at::kChar), side(at::kChar), scales(), scales()};
+  at::Tensor rotated = qkv.clone(), same = qkv.clone();
+  ops_.RotaryAndCache(rotated, cos, sin, heads, kv_heads, dim, batch, exact);
+  ops_.RotaryAndCache(same, cos, sin, heads, kv_heads, dim, batch, small);
+  const at::Tensor key_steps = small.key_scales.unsqueeze(-1), value_steps = small.value_scales.unsqueeze(-1);
+  const KvLayer wide{small.keys.to(at::kFloat) * key_steps, small.values.to(at::kFloat) * value_steps, {}, {}};
+  EXPECT_TRUE(((wide.keys - exact.keys).abs() <= key_steps * 0.5001).all().item<bool>());
+  EXPECT_TRUE(((wide.values - exact.values).abs() <= value_steps * 0.5001).all().item<bool>());
+  EXPECT_GT((wide.keys - exact.keys).abs().max().item<float>(), 0);
+  EXPECT_EQ(small.keys.abs().max().item<int8_t>(), kKvInt8Max);
+  const at::Tensor out = ops_.PagedAttention(rotated, heads, kv_heads, dim, 0.3, 0, batch, small);
+  EXPECT_TRUE(at::equal(out, ops_.PagedAttention(rotated, heads, kv_heads, dim, 0.3, 0, batch, wide)));
 }
 
 TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {

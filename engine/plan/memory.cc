@@ -73,7 +73,11 @@ int64_t WithSlack(int64_t bytes) { return bytes + bytes / 10 + (int64_t{1} << 20
 
 }  // namespace
 
-int64_t LayerKvBytesPerToken(const ModelSpec& spec, DType dtype) { return 2 * spec.kv_heads * spec.head_dim * DTypeBytes(dtype); }
+int64_t LayerKvBytesPerToken(const ModelSpec& spec, const PlanOptions& options) {
+  const DType dtype = KvDType(options);
+  const int64_t scale = dtype == DType::kI8 ? kFloat : 0;  // of a key or value of one head
+  return 2 * spec.kv_heads * (spec.head_dim * DTypeBytes(dtype) + scale);
+}
 
 int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options, DeviceKind kind) {
   const Step step(spec, options, kind);
@@ -86,13 +90,15 @@ int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, cons
   const int64_t activated = row * activated_width;
   // In fp32: both halves of the queries, their products, and the result in both types.
   const int64_t rotary = fused || spec.rope.dim == 0 ? 0 : step.rows * (4 * attended_width + spec.rope.dim) * kFloat + 2 * attended;
+  // Rows in fp32 and their integers, once for keys and once for values.
+  const int64_t quantizing = fused || KvDType(options) != DType::kI8 ? 0 : step.rows * spec.kv_heads * spec.head_dim * (3 * kFloat + 1);
   const int64_t activation = fused ? 0 : 4 * step.rows * activated_width * kFloat;
 
   // All the while: the residual, and the normed input or what is to be added to the residual.
   const int64_t peaks[] = {
       step.hidden + step.NormBytes(spec.hidden_size),
       qkv + step.Packed(spec.hidden_size),
-      qkv + rotary,
+      qkv + rotary + quantizing,
       qkv + attended + AttentionScratch(spec, step, options, attended_width),
       attended + step.hidden + step.Packed(attended_width),
       up + step.Packed(spec.hidden_size),

@@ -121,7 +121,11 @@ std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string
   const EngineStats stats = engine.Stats();
   std::vector<MetricFamily> families;
   AppendQueue(stats, model, families);
-  AppendDevices(engine.model().plan, stats.executor, families);
+  const Plan& plan = engine.model().plan;
+  Family("causeway_kv_cache_bytes_per_token", "Bytes of the KV cache for a token, over all layers and with scales.", MetricType::Gauge)
+      .Add({{"model", model}, {"dtype", std::string(DTypeName(KvDType(plan.options)))}}, plan.kv_bytes_per_token)
+      .AppendTo(families);
+  AppendDevices(plan, stats.executor, families);
   return families;
 }
 

@@ -41,6 +41,8 @@ class StatsEngine : public Engine {
       stats.prefill_tokens = 100 + i;
       stats_.executor.devices.push_back(stats);
     }
+    model_.plan.kv_bytes_per_token = 68;
+    model_.plan.options.kv_dtype = DType::kI8;
     stats_.executor.transfers.push_back({"simulated:0", "simulated:1", 4096});
     stats_.requests_running = 2;
     stats_.blocks_total = 100;
@@ -105,6 +107,7 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
            "causeway_time_to_first_token_seconds_bucket{model=\"tiny\",le=\"0.02\"} 1\n",
            "causeway_requests_running{model=\"tiny\"} 2\n",
            "causeway_kv_cache_blocks{model=\"tiny\",state=\"free\"} 50\n",
+           "causeway_kv_cache_bytes_per_token{dtype=\"int8\",model=\"tiny\"} 68\n",
            "causeway_last_step_timestamp_seconds{model=\"tiny\"} 1234\n",
            "causeway_device_memory_bytes{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",owner=\"kv_cache\"} 480\n",
            "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a \\\"processor\\\"\"} 30\n",

@@ -123,8 +123,13 @@ class CpuOps : public Ops {
     }
     args.positions = static_cast<const int64_t*>(Data(batch.positions, "positions", at::kLong));
     args.slots = static_cast<const int64_t*>(Data(batch.slots, "slots", at::kLong));
-    args.keys = MutableData(cache.keys, "keys", dtype);
-    args.values = MutableData(cache.values, "values", dtype);
+    const at::ScalarType stored = cache.quantized() ? at::kChar : dtype;
+    args.keys = MutableData(cache.keys, "keys", stored);
+    args.values = MutableData(cache.values, "values", stored);
+    if (cache.quantized()) {
+      args.key_scales = static_cast<float*>(MutableData(cache.key_scales, "key_scales", at::kFloat));
+      args.value_scales = static_cast<float*>(MutableData(cache.value_scales, "value_scales", at::kFloat));
+    }
     args.rows = qkv.size(0);
     args.heads = heads;
     args.kv_heads = kv_heads;
@@ -145,8 +150,13 @@ class CpuOps : public Ops {
     args.element = ElementOf(qkv);
     args.qkv = Data(qkv, "qkv", qkv.scalar_type());
     args.qkv_stride = qkv.size(1);
-    args.keys = Data(cache.keys, "keys", qkv.scalar_type());
-    args.values = Data(cache.values, "values", qkv.scalar_type());
+    const at::ScalarType stored = cache.quantized() ? at::kChar : qkv.scalar_type();
+    args.keys = Data(cache.keys, "keys", stored);
+    args.values = Data(cache.values, "values", stored);
+    if (cache.quantized()) {
+      args.key_scales = static_cast<const float*>(Data(cache.key_scales, "key_scales", at::kFloat));
+      args.value_scales = static_cast<const float*>(Data(cache.value_scales, "value_scales", at::kFloat));
+    }
     args.out = out.mutable_data_ptr();
     args.block_tables = static_cast<const int32_t*>(Data(batch.block_tables, "block_tables", at::kInt));
     args.table_stride = batch.block_tables.size(1);
@@ -208,6 +218,10 @@ class CpuOps : public Ops {
     const std::vector<int64_t> expected = {cache.keys.size(0), kv_heads, kBlockTokens, head_dim};
     TORCH_CHECK(cache.keys.sizes() == expected && cache.values.sizes() == expected, "the cache's keys have shape ",
                 cache.keys.sizes(), " and its values ", cache.values.sizes(), ", expected ", expected);
+    if (!cache.quantized()) return;
+    const at::IntArrayRef cells(expected.data(), 3);
+    TORCH_CHECK(cache.key_scales.sizes() == cells && cache.value_scales.sizes() == cells, "the cache's key scales have shape ",
+                cache.key_scales.sizes(), " and its value scales ", cache.value_scales.sizes(), ", expected ", cells);
   }
 
   const cpu::Kernels& kernels_;

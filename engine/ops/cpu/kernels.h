@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/kv_format.h"
 #include "engine/base/limits.h"  // kBlockTokens
 
 namespace causeway::cpu {
@@ -51,13 +52,15 @@ struct ActivateArgs {
 
 struct RotaryArgs {
   Element element;
-  void* qkv;                // [rows, (heads + 2 * kv_heads) * head_dim]
+  void* qkv;                // [rows, (heads + 2 * kv_heads) * head_dim]; with scales, its keys are rotated in place
   const float* cos;         // [positions, rotary_dim / 2], or null: no rotation
   const float* sin;
   const int64_t* positions;  // [rows]
   const int64_t* slots;      // [rows]
-  void* keys;                // [blocks, kv_heads, kBlockTokens, head_dim]
+  void* keys;                // [blocks, kv_heads, kBlockTokens, head_dim], of `element`, or int8 where there are scales
   void* values;
+  float* key_scales;         // [blocks, kv_heads, kBlockTokens], or null
+  float* value_scales;
   int64_t rows, heads, kv_heads, head_dim, rotary_dim;
 };
 
@@ -91,8 +94,10 @@ struct AttentionArgs {
   Element element;
   const void* qkv;  // [tokens, qkv_stride]
   int64_t qkv_stride;
-  const void* keys;  // [blocks, kv_heads, kBlockTokens, head_dim]
+  const void* keys;  // [blocks, kv_heads, kBlockTokens, head_dim], of `element`, or int8 where there are scales
   const void* values;
+  const float* key_scales;  // [blocks, kv_heads, kBlockTokens], or null
+  const float* value_scales;
   void* out;  // [tokens, heads * head_dim]
   const int32_t* block_tables;
   int64_t table_stride;
