@@ -83,10 +83,10 @@ TEST_P(StageModelTest, ChunksEqualTheWhole) {
   }
 }
 
-TEST_P(StageModelTest, AWarmUpStopsAfterItsLayers) {
+TEST_P(StageModelTest, AWarmUpRunsOneLayerOfEachShape) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
-  model_->Forward(0, head_, {.ids = ids_, .batch = &batch, .layers_max = 1}, rotary_, cache);
+  model_->Forward(0, head_, {.ids = ids_, .batch = &batch, .one_of_each = true}, rotary_, cache);
   EXPECT_GT(cache.layer(0).keys.abs().max().item<float>(), 0);
   EXPECT_EQ(cache.layer(1).keys.abs().max().item<float>(), 0);
 }
