@@ -124,7 +124,7 @@ class Ops {
   virtual at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) = 0;
 
   // logits [rows, vocab] of the computation's dtype; reads them once; rows.size() == rows. The order of processors is
-  // masked, logit_bias, repetition, frequency, presence, temperature, top_k, top_p, min_p, sample.
+  // allowed, masked, logit_bias, repetition, frequency, presence, temperature, top_k, top_p, min_p, typical_p, sample.
   virtual std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) = 0;
 };
 

@@ -173,6 +173,7 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
     if (round == 3) logits[2].fill_(std::numeric_limits<double>::quiet_NaN());
     std::vector<SamplingParams> params(n);
     std::vector<std::vector<int32_t>> masked(n), prompt(n), output(n);
+    std::vector<std::vector<uint32_t>> allowed(n);
     std::vector<SampleRow> rows(n);
     for (int64_t i = 0; i < n; ++i) {
       SamplingParams& p = params[i];
@@ -181,6 +182,7 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
       if (chance()) p.top_k = static_cast<int32_t>(random_.Between(1, 60));
       if (chance()) p.top_p = static_cast<double>(random_.Between(1, 100)) / 100;
       if (chance()) p.min_p = static_cast<double>(random_.Between(0, 50)) / 100;
+      if (chance()) p.typical_p = static_cast<double>(random_.Between(1, 100)) / 100;
       if (chance()) p.repetition_penalty = 1.3;
       if (chance()) p.presence_penalty = -0.7;
       if (chance()) p.frequency_penalty = 0.4;
@@ -191,7 +193,11 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
       prompt[i].resize(vocab);
       output[i].resize(vocab);
       for (int64_t t = 0; t < vocab; ++t) prompt[i][t] = static_cast<int32_t>(random_.Between(0, 1)), output[i][t] = static_cast<int32_t>(random_.Between(0, 3) / 2);
-      rows[i] = {&p, &masked[i], p.needs_counts() ? &prompt[i] : nullptr, p.needs_counts() ? &output[i] : nullptr,
+      if (chance()) {
+        allowed[i].resize(vocab / 32 + random_.Between(0, 1));  // with and without the last, partial word
+        for (uint32_t& word : allowed[i]) word = chance() ? 0 : chance() ? ~0u : static_cast<uint32_t>(random_.Between(1, 1 << 30));
+      }
+      rows[i] = {&p, &masked[i], p.needs_counts() ? &prompt[i] : nullptr, p.needs_counts() ? &output[i] : nullptr, allowed[i],
                  static_cast<double>(random_.Between(0, 999'999)) / 1e6};
     }
     const std::vector<SampleOutput> host = SampleOnHost(logits, rows), device = SampleOnDevice(logits, rows);
