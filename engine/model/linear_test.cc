@@ -76,12 +76,12 @@ class ShardedModelTest : public ::testing::TestWithParam<Json> {
 TEST_P(ShardedModelTest, LinearsAddUpToTheWhole) {
   const int64_t hidden = tiny_.spec().hidden_size;
   const at::Tensor x = at::randn({5, hidden});
-  const at::Tensor whole = whole_->layer(1).mlp().Forward(*ops_, x);
-  const at::Tensor sum = ranks_[0]->layer(1).mlp().Forward(*ops_, x).add(ranks_[1]->layer(1).mlp().Forward(*ops_, x));
+  const at::Tensor whole = whole_->layer(1).mlp()->Forward(*ops_, x);
+  const at::Tensor sum = ranks_[0]->layer(1).mlp()->Forward(*ops_, x).add(ranks_[1]->layer(1).mlp()->Forward(*ops_, x));
   EXPECT_GT(whole.abs().max().item<float>(), 0.1);
   EXPECT_TRUE(at::allclose(sum, whole, 1e-4, 1e-5));
   // A rank alone is not the whole.
-  EXPECT_FALSE(at::allclose(ranks_[0]->layer(1).mlp().Forward(*ops_, x), whole, 1e-2, 1e-2));
+  EXPECT_FALSE(at::allclose(ranks_[0]->layer(1).mlp()->Forward(*ops_, x), whole, 1e-2, 1e-2));
 }
 
 TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {

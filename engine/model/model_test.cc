@@ -23,7 +23,7 @@ class StageModelTest : public ::testing::TestWithParam<Json> {
         ids_(at::arange(0, 40, at::kLong).mul(7).add(3).remainder(90)),
         head_(tiny_.spec().layers.size() + 2) {}
 
-  KvCache NewCache() const { return KvCache(Context(tiny_.spec(), *ops_), model_->layers(), 8); }
+  KvCache NewCache() const { return KvCache(Context(tiny_.spec(), *ops_), model_->layers(), 8, at::kFloat); }
 
   c10::InferenceMode inference_;
   std::unique_ptr<Ops> ops_ = MakeReferenceOps();
@@ -83,10 +83,10 @@ TEST_P(StageModelTest, ChunksEqualTheWhole) {
   }
 }
 
-TEST_P(StageModelTest, AWarmUpStopsAfterItsLayers) {
+TEST_P(StageModelTest, AWarmUpRunsOneLayerOfEachShape) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
-  model_->Forward(0, head_, {.ids = ids_, .batch = &batch, .layers_max = 1}, rotary_, cache);
+  model_->Forward(0, head_, {.ids = ids_, .batch = &batch, .one_of_each = true}, rotary_, cache);
   EXPECT_GT(cache.layer(0).keys.abs().max().item<float>(), 0);
   EXPECT_EQ(cache.layer(1).keys.abs().max().item<float>(), 0);
 }

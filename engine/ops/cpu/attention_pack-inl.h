@@ -40,6 +40,15 @@ CAUSEWAY_INLINE __m512i InterleaveLow() {
 }
 #endif
 
+// A block of n integers as T, which holds them exactly. Prefetches `ahead`.
+template <class T>
+CAUSEWAY_INLINE void WidenBlock(const int8_t* from, const int8_t* ahead, int64_t n, T* to) {
+  for (int64_t i = 0; i < n; i += W) {
+    if (i % 64 == 0) __builtin_prefetch(ahead + i, 0, 2);
+    Store(to + i, Load(from + i));
+  }
+}
+
 // The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. The block at `ahead` is
 // prefetched on the way, row by row: a burst of prefetches would hold everything up.
 template <class T>

@@ -8,7 +8,9 @@
 #include "engine/ops/cpu/linear-inl.h"
 #include "engine/ops/cpu/norm-inl.h"
 #include "engine/ops/cpu/activation-inl.h"
+#include "engine/ops/cpu/experts-inl.h"
 #include "engine/ops/cpu/rotary-inl.h"
+#include "engine/ops/cpu/quantize-inl.h"
 #include "engine/ops/cpu/attention_pack-inl.h"
 #include "engine/ops/cpu/softmax-inl.h"
 #include "engine/ops/cpu/attention-inl.h"
@@ -22,8 +24,12 @@ extern const Kernels kKernels = {
     .layer_norm = LayerNorm,
     .norm_columns = NormColumns,
     .activate = Activate,
+    .route = Route,
+    .combine = Combine,
     .rotary_and_cache = RotaryAndCache,
     .attention = Attention,
+    .quantize_int8 = QuantizeInt8,
+    .quantize_int4 = QuantizeInt4,
     .exp = ExpOf,
     .gelu = GeluOf,
 };
