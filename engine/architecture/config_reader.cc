@@ -17,8 +17,8 @@ struct ChangingKey {
   double neutral;
 };
 constexpr ChangingKey kChanging[] = {
-    {"add_cross_attention", 0},
     {"adapter_config", 0},
+    {"add_cross_attention", 0},
     {"alibi", 0},
     {"attention_bias", 0},
     {"attention_multiplier", 1},
@@ -26,6 +26,7 @@ constexpr ChangingKey kChanging[] = {
     {"attn_type_list", 0},
     {"clip_qkv", 0},
     {"compression_config", 0},
+    {"decoder_sparse_step", 1},
     {"embedding_multiplier", 1},
     {"final_logit_softcapping", 0},
     {"first_k_dense_replace", 0},
@@ -40,10 +41,11 @@ constexpr ChangingKey kChanging[] = {
     {"layernorm_mlp_beta", 1},
     {"logit_scale", 1},
     {"logits_scaling", 1},
+    {"long_factor", 0},
+    {"long_mscale", 1},
     {"mlp_bias", 0},
     {"mlp_only_layers", 0},
     {"moe_intermediate_size", 0},
-    {"long_factor", 0},
     {"mrope_interleaved", 0},
     {"mrope_section", 0},
     {"n_group", 1},
@@ -71,6 +73,7 @@ constexpr ChangingKey kChanging[] = {
     {"shared_expert_intermediate_size", 0},
     {"shared_intermediate_size", 0},
     {"short_factor", 0},
+    {"short_mscale", 1},
     {"sliding_window", 0},
     {"topk_group", 1},
     {"use_mrope", 0},

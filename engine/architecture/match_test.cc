@@ -180,6 +180,16 @@ TEST_F(MatchTest, StackedExpertsAreSlices) {
   }
 }
 
+TEST_F(MatchTest, StacksOfAModelSavedWithoutItsHead) {
+  Use(kMixtral);
+  Stack();
+  Rename([](const std::string& name) { return WithoutPrefix(name, "model."); });
+  const auto matched = Match();
+  ASSERT_TRUE(matched.ok()) << matched.status();
+  EXPECT_EQ(matched->at("model.layers.1.block_sparse_moe.experts.2.w2.weight").name, "layers.1.mlp.experts.down_proj[2]");
+  EXPECT_EQ(matched->size(), spec_tensors_);
+}
+
 TEST_F(MatchTest, StacksThatDoNotFitAreNamed) {
   Use(kMixtral);
   Stack();
