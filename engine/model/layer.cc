@@ -11,9 +11,9 @@ std::variant<Mlp, Moe> FeedForward(const ModelContext& context, const LayerSpec&
 }  // namespace
 
 Layer::Layer(const ModelContext& context, const LayerSpec& spec)
-    : attention_norm_(context, spec.attention_norm),
+    : attention_norm_(context, spec.attention_norm, context.spec.hidden_size),
       attention_(context, spec.attention),
-      mlp_norm_(context, spec.mlp_norm),
+      mlp_norm_(context, spec.mlp_norm, context.spec.hidden_size),
       feed_forward_(FeedForward(context, spec)) {}
 
 at::Tensor AddAndNorm(Ops& ops, const Norm& norm, Hidden& hidden) {

@@ -49,6 +49,15 @@ TEST(ShardTest, UnequalSharesAreRefusedByName) {
   }
 }
 
+TEST(ShardTest, NormsOfWholeProjectionsAreNotCut) {
+  const TinyCheckpoint tiny(TinyLlama({{"model_type", "qwen3"}}));
+  const std::unique_ptr<Ops> ops = MakeReferenceOps();
+  AttentionSpec spec = tiny.spec().layers[0].attention;
+  spec.norms->per_head = false;
+  EXPECT_EQ(Attention(Context(tiny.spec(), *ops), spec).norms()[1].weight().numel(), tiny.spec().kv_heads * tiny.spec().head_dim);
+  EXPECT_THROW(Attention(Context(tiny.spec(), *ops, {.rank = 0, .size = 2}), spec), c10::Error);
+}
+
 // Loads both ranks of a group of two and a whole model; shards must add up to the whole, linear by linear and layer by layer.
 class ShardedModelTest : public ::testing::TestWithParam<Json> {
  protected:
@@ -98,6 +107,7 @@ TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
 
 INSTANTIATE_TEST_SUITE_P(Models, ShardedModelTest,
                          ::testing::Values(TinyLlama(), TinyLlama({{"attention_bias", true}, {"mlp_bias", true}}),
+                                           TinyLlama({{"model_type", "qwen3"}}),
                                            TinyGpt2({{"n_head", 4}}), TinyGpt2({{"n_head", 2}, {"tie_word_embeddings", false}})));
 
 }  // namespace

@@ -59,7 +59,7 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
     } else if (unit <= layers) {
       layers_.emplace(unit - 1, Layer(context, spec_.layers[unit - 1]));
     } else if (unit == layers + 1) {
-      norm_.emplace(context, spec_.final_norm);
+      norm_.emplace(context, spec_.final_norm, spec_.hidden_size);
     } else if (spec_.tied_head && embedding_ != nullptr) {
       head_.emplace(spec_.head, embedding_);
     } else {
@@ -79,6 +79,7 @@ LoadTargets StageModel::Targets() {
     AddTargets(targets, layer.attention_norm());
     AddTargets(targets, ops_, layer.attention().qkv());
     AddTargets(targets, ops_, layer.attention().output());
+    for (const Norm& norm : layer.attention().norms()) AddTargets(targets, norm);
     AddTargets(targets, layer.mlp_norm());
     if (layer.mlp() != nullptr) AddTargets(targets, ops_, *layer.mlp());
     if (layer.moe() != nullptr) AddTargets(targets, ops_, *layer.moe());

@@ -102,7 +102,11 @@ TEST_P(StageModelTest, ATiedHeadSharesTheEmbeddingsMemory) {
 
 INSTANTIATE_TEST_SUITE_P(Models, StageModelTest,
                          ::testing::Values(TinyLlama(), TinyLlama({{"tie_word_embeddings", true}}),
-                                           TinyLlama({{"attention_bias", true}, {"mlp_bias", true}, {"head_dim", 24}}), TinyGpt2()));
+                                           TinyLlama({{"attention_bias", true}, {"mlp_bias", true}, {"head_dim", 24}}),
+                                           // Norms of queries and keys, and a window on all layers but the first.
+                                           TinyLlama({{"model_type", "qwen3"}, {"head_dim", 24}, {"use_sliding_window", true},
+                                                      {"sliding_window", 9}, {"max_window_layers", 1}}),
+                                           TinyGpt2()));
 
 }  // namespace
 }  // namespace causeway

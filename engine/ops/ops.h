@@ -102,9 +102,9 @@ class Ops {
   virtual at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
                                     int64_t window, const AttentionBatch& batch, const KvLayer& cache) = 0;
 
-  // In place: RMS norms of `groups` neighbouring runs of `width` columns of x [tokens, columns], from column `first` on; weight [width].
-  virtual void NormColumns(at::Tensor& /*x*/, int64_t /*first*/, int64_t /*groups*/, int64_t /*width*/, const at::Tensor& /*weight*/,
-                           double /*eps*/) { TORCH_CHECK(false, "norms of columns"); }
+  // In place: RMS norms of `groups` neighbouring runs of `width` columns of x [tokens, columns], from column `first` on; weight
+  // [width] for each of them. The normed value is rounded to x's type before it meets the weight, as the field's norms do.
+  virtual void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) = 0;
 
   // logits [tokens, experts]; correction fp32 [experts] or undefined. Of equal scores the lower expert goes first.
   virtual Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) = 0;

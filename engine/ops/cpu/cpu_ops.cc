@@ -90,6 +90,23 @@ class CpuOps : public Ops {
     return Norm(kernels_.layer_norm, x, residual, weight, bias, eps);
   }
 
+  void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) override {
+    const at::ScalarType dtype = x.scalar_type();
+    if (!Fused(dtype)) return reference_.NormColumns(x, first, groups, width, weight, eps);
+    TORCH_CHECK(x.dim() == 2 && first >= 0 && first + groups * width <= x.size(1) && weight.numel() == width, "norm of columns: x has shape ",
+                x.sizes(), ", the weight ", weight.sizes(), ", asked for ", groups, " runs of ", width, " from column ", first);
+    cpu::NormColumnsArgs args{};
+    args.element = ElementOf(x);
+    args.x = static_cast<char*>(MutableData(x, "x", dtype)) + first * x.element_size();
+    args.weight = Data(weight, "weight", dtype);
+    args.rows = x.size(0);
+    args.stride = x.size(1);
+    args.groups = groups;
+    args.width = width;
+    args.eps = static_cast<float>(eps);
+    kernels_.norm_columns(args);
+  }
+
   void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,
                       int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) override {
     if (!Fused(qkv.scalar_type())) return reference_.RotaryAndCache(qkv, cos, sin, heads, kv_heads, head_dim, batch, cache);

@@ -21,6 +21,7 @@ extern const Kernels kKernels = {
     .linear_scratch_bytes = LinearScratchBytes,
     .rms_norm = RmsNorm,
     .layer_norm = LayerNorm,
+    .norm_columns = NormColumns,
     .activate = Activate,
     .route = Route,
     .combine = Combine,

@@ -40,6 +40,15 @@ struct NormArgs {
   float eps;
 };
 
+// RMS norms in place of `groups` runs of `width` columns each.
+struct NormColumnsArgs {
+  Element element;
+  void* x;             // of row r at x + r * stride elements
+  const void* weight;  // [width]
+  int64_t rows, stride, groups, width;
+  float eps;
+};
+
 struct ActivateArgs {
   Element element;
   int kind;       // Activation
@@ -128,6 +137,7 @@ struct Kernels {
   int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0: needs none
   void (*rms_norm)(const NormArgs&);
   void (*layer_norm)(const NormArgs&);
+  void (*norm_columns)(const NormColumnsArgs&);
   void (*activate)(const ActivateArgs&);
   void (*route)(const RouteArgs&);
   void (*combine)(const CombineArgs&);
