@@ -10,6 +10,10 @@
 #include "engine/ops/cpu/activation-inl.h"
 #include "engine/ops/cpu/rotary-inl.h"
 #include "engine/ops/cpu/quantize-inl.h"
+#include "engine/ops/cpu/quantized_tile-inl.h"
+#include "engine/ops/cpu/quantized_float_tile-inl.h"
+#include "engine/ops/cpu/quantized_pack-inl.h"
+#include "engine/ops/cpu/quantized_linear-inl.h"
 #include "engine/ops/cpu/attention_pack-inl.h"
 #include "engine/ops/cpu/softmax-inl.h"
 #include "engine/ops/cpu/attention-inl.h"
@@ -19,6 +23,8 @@ namespace causeway::cpu::CAUSEWAY_ISA {
 extern const Kernels kKernels = {
     .linear = Linear,
     .linear_scratch_bytes = LinearScratchBytes,
+    .quantized_linear = QuantizedLinear,
+    .quantized_scratch_bytes = QuantizedLinearScratchBytes,
     .rms_norm = RmsNorm,
     .layer_norm = LayerNorm,
     .activate = Activate,
