@@ -3,36 +3,6 @@
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 #if defined(__AVX512F__)
-// to[i][j] = from[j][i], 16 x 16 words; strides in words.
-CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to, int64_t to_stride) {
-  __m512i a[16], b[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(from + i * from_stride);
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) {
-    b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
-    b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {  // a[4 i + k]: column 4 l + k of rows 4 i to 4 i + 3, in 128-bit lane l
-    a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
-    a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
-    a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
-    a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
-  }
-#pragma GCC unroll 4
-  for (int k = 0; k < 4; ++k) {
-    const __m512i p = _mm512_shuffle_i32x4(a[k], a[4 + k], 0x88), q = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0x88);
-    const __m512i r = _mm512_shuffle_i32x4(a[k], a[4 + k], 0xdd), s = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0xdd);
-    _mm512_storeu_si512(to + k * to_stride, _mm512_shuffle_i32x4(p, q, 0x88));
-    _mm512_storeu_si512(to + (8 + k) * to_stride, _mm512_shuffle_i32x4(p, q, 0xdd));
-    _mm512_storeu_si512(to + (4 + k) * to_stride, _mm512_shuffle_i32x4(r, s, 0x88));
-    _mm512_storeu_si512(to + (12 + k) * to_stride, _mm512_shuffle_i32x4(r, s, 0xdd));
-  }
-}
-#endif
-
-#if defined(__AVX512F__)
 // Selects 16-bit values 0, 32, 1, 33, ... of two vectors: their first halves, interleaved.
 CAUSEWAY_INLINE __m512i InterleaveLow() {
   const __m512i words = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);

@@ -42,7 +42,7 @@ class CpuOps : public Ops {
 
   void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) override {
     auto* packed = dynamic_cast<PackedWeight*>(&weight);
-    packed != nullptr ? packed->SetRows(first, rows) : reference_.SetRows(weight, first, rows);
+    packed != nullptr ? packed->SetRows(kernels_, first, rows) : reference_.SetRows(weight, first, rows);
   }
 
   void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) override {

@@ -9,6 +9,7 @@
 #include "engine/ops/cpu/norm-inl.h"
 #include "engine/ops/cpu/activation-inl.h"
 #include "engine/ops/cpu/rotary-inl.h"
+#include "engine/ops/cpu/pack-inl.h"
 #include "engine/ops/cpu/attention_pack-inl.h"
 #include "engine/ops/cpu/softmax-inl.h"
 #include "engine/ops/cpu/attention-inl.h"
@@ -18,6 +19,7 @@ namespace causeway::cpu::CAUSEWAY_ISA {
 extern const Kernels kKernels = {
     .linear = Linear,
     .linear_scratch_bytes = LinearScratchBytes,
+    .pack_rows = PackRows,
     .rms_norm = RmsNorm,
     .layer_norm = LayerNorm,
     .activate = Activate,

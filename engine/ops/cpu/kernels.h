@@ -30,6 +30,15 @@ struct LinearArgs {
   void* scratch;           // linear_scratch_bytes(args) of memory, 64-byte aligned
 };
 
+// Rows [first, first + count) of a weight into its panels. Outputs beyond the matrix are left as they are.
+struct PackArgs {
+  const void* rows;   // [count, row_bytes]
+  int64_t row_bytes;  // of a row's inputs, without gaps
+  int64_t first, count;
+  uint32_t* panels;   // [PanelsOf(out), units, kPanel], 64-byte aligned
+  int64_t units;
+};
+
 struct NormArgs {
   Element element;
   const void* x;       // [rows, width]
@@ -107,6 +116,7 @@ static constexpr int64_t PartialFloats(int64_t group, int64_t head_dim) { return
 struct Kernels {
   void (*linear)(const LinearArgs&);
   int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0: needs none
+  void (*pack_rows)(const PackArgs&);  // on the calling thread
   void (*rms_norm)(const NormArgs&);
   void (*layer_norm)(const NormArgs&);
   void (*activate)(const ActivateArgs&);
