@@ -90,11 +90,10 @@ class PipelineExecutor final : public Executor {
     for (const auto& [device, held] : units) on_cpu += plan_.devices[device].device.kind != DeviceKind::kCuda;
     const int threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
-    const at::ScalarType kv_dtype = KvDType(plan_.options) == DType::kI8 ? at::kChar : dtype;
     for (auto& [device, held] : units) {
       std::sort(held.begin(), held.end());
       CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime, MakeDeviceRuntime(plan_.devices[device], options.reference_ops));
-      WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)), .dtype = dtype, .kv_dtype = kv_dtype, .units = held,
+      WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)), .dtype = dtype, .int8_kv = KvDType(plan_.options) == DType::kI8, .units = held,
                            .kv_blocks = plan_.kv_blocks, .positions = plan_.options.max_model_len};
       workers_[device] = std::make_unique<StageWorker>(spec_, plan_.segments, std::move(runtime), std::move(worker), sampler_,
                                                        [this](std::unique_ptr<Step> step) { Advance(std::move(step)); });

@@ -13,13 +13,19 @@ CAUSEWAY_INLINE __m512i InterleaveLow() {
 // A block of n integers as T, which holds them exactly. Prefetches `ahead`.
 template <class T>
 CAUSEWAY_INLINE void WidenBlock(const int8_t* from, const int8_t* ahead, int64_t n, T* to) {
-  for (int64_t i = 0; i < n; i += W) {
-    if (i % 64 == 0) __builtin_prefetch(ahead + i, 0, 2);
-    Store(to + i, Load(from + i));
+  for (int64_t i = 0; i < n; i += 64) __builtin_prefetch(ahead + i, 0, 2);
+  int64_t i = 0;
+#if defined(__AVX512BF16__)
+  if constexpr (sizeof(T) == 2) {
+    for (; i + 2 * W <= n; i += 2 * W) {
+      _mm512_storeu_si512(to + i, (__m512i)_mm512_cvtne2ps_pbh((__m512)Load(from + i + W), (__m512)Load(from + i)));
+    }
   }
+#endif
+  for (; i < n; i += W) Store(to + i, Load(from + i));
 }
 
-// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. The block at `ahead` is
+// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. The block at `ahead`, if there is one, is
 // prefetched on the way, row by row: a burst of prefetches would hold everything up.
 template <class T>
 CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, Word* panel, int64_t lane) {
@@ -30,8 +36,10 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, W
     int64_t u = 0;
 #if defined(__AVX512F__)
     for (; u + 16 <= units; u += 16) {
-      const Word* next = reinterpret_cast<const Word*>(ahead) + u;
-      for (int64_t i = 0; i < kBlockTokens; ++i) __builtin_prefetch(next + i * units, 0, 2);
+      if (ahead != nullptr) {
+        const Word* next = reinterpret_cast<const Word*>(ahead) + u;
+        for (int64_t i = 0; i < kBlockTokens; ++i) __builtin_prefetch(next + i * units, 0, 2);
+      }
       Transpose16(words + u, units, panel + u * kPanel + lane, kPanel);
     }
 #endif
@@ -50,7 +58,7 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, W
 }
 
 // The first `count` values of a block, [16, head_dim], into units [unit, ...) of panels of outputs; the other units' values
-// are zero (nothing was written there: they may hold anything). Prefetches `ahead`.
+// are zero (nothing was written there: they may hold anything). Prefetches `ahead`, if there is one.
 template <class T>
 CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_dim, int64_t count, Word* panels,
                                 int64_t panel_words, int64_t unit) {
@@ -60,8 +68,10 @@ CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_di
     for (int64_t d0 = 0; d0 < head_dim; d0 += kPanel) {
       Word* to = panels + d0 / kPanel * panel_words + unit * kPanel;
       const int64_t n = head_dim - d0 < kPanel ? head_dim - d0 : kPanel;
-      __builtin_prefetch(ahead + key * head_dim + d0, 0, 2);
-      if (kPerUnit == 2) __builtin_prefetch(ahead + (key + 1) * head_dim + d0, 0, 2);
+      if (ahead != nullptr) {
+        __builtin_prefetch(ahead + key * head_dim + d0, 0, 2);
+        if (kPerUnit == 2) __builtin_prefetch(ahead + (key + 1) * head_dim + d0, 0, 2);
+      }
       if (key >= count) {
         memset(to, 0, n * 4);
       } else if constexpr (sizeof(T) == 4) {
