@@ -28,6 +28,18 @@ struct WeightFormat {
   }
 };
 
+// Memory of a weight of out x in: values (int4 two a byte), scales and zeros. Elements of the computation's dtype take element_bytes.
+inline int64_t WeightBytes(const WeightFormat& format, int64_t element_bytes, int64_t out, int64_t in) {
+  const int64_t scales = out * format.groups(in);
+  switch (format.kind) {
+    case WeightKind::kFloat: return out * in * element_bytes;
+    case WeightKind::kInt4: return out * ((in + 1) / 2) + scales * (format.zero_points ? 3 : 2);
+    case WeightKind::kInt8:
+    case WeightKind::kFp8: break;
+  }
+  return out * in + scales * 4;
+}
+
 }  // namespace causeway
 
 #endif  // CAUSEWAY_ENGINE_BASE_WEIGHT_FORMAT_H_

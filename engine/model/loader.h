@@ -36,7 +36,8 @@ struct LoadOptions {
 };
 
 // Reads every tensor of the checkpoint into the targets (of all stages together). InvalidArgument: the checkpoint is not the
-// spec's, or holds two tensors that the spec ties and that differ. Internal: a tensor is used by no target or by several, a tied embedding's copy aside. DataLoss: a file has become shorter.
+// spec's, holds two tensors that the spec ties and that differ, or quantized ones that config.json contradicts. Unimplemented: linears
+// computed as one whose inputs are ordered differently. Internal: a tensor is used by no target or by several, a tied embedding's copy aside. DataLoss: a file has become shorter.
 absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets, const LoadOptions& options);
 
 }  // namespace causeway

@@ -21,6 +21,9 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
+#include "engine/ops/compact_weight.h"
+#include "engine/ops/quantize.h"
+
 namespace causeway {
 namespace {
 
@@ -38,6 +41,12 @@ const PlainWeight& Plain(const LinearWeight& weight) {
   const auto* plain = dynamic_cast<const PlainWeight*>(&weight);
   TORCH_CHECK(plain != nullptr, "ReferenceOps was given a weight that another Ops made");
   return *plain;
+}
+
+CompactWeight& Compact(LinearWeight& weight) {
+  auto* compact = dynamic_cast<CompactWeight*>(&weight);
+  TORCH_CHECK(compact != nullptr, "quantized rows or an input order for a weight that is not quantized");
+  return *compact;
 }
 
 // residual += x when there is a residual; what is to be normed.
@@ -88,7 +97,7 @@ constexpr int64_t kQueryChunk = 256;  // bounds the scores held at once: heads *
 
 std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
                                                       const WeightFormat& format) {
-  TORCH_CHECK(format.kind == WeightKind::kFloat, "quantized weights");
+  if (format.kind != WeightKind::kFloat) return std::make_unique<CompactWeight>(out, in, bias, dtype, device, format);
   const auto options = at::TensorOptions().dtype(dtype).device(device);
   return std::make_unique<PlainWeight>(at::zeros({out, in}, options), bias ? at::zeros({out}, options) : at::Tensor());
 }
@@ -96,21 +105,35 @@ std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, b
 void ReferenceOps::SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) {
   // Weights made by several threads and under no guard of the caller's.
   c10::InferenceMode guard;
+  if (auto* compact = dynamic_cast<CompactWeight*>(&weight)) return compact->SetRows(first, Quantize(rows, compact->format()));
   Plain(weight).weight.narrow(0, first, rows.size(0)).copy_(rows);
+}
+
+void ReferenceOps::SetQuantizedRows(LinearWeight& weight, int64_t first, const QuantizedRows& rows) {
+  c10::InferenceMode guard;
+  Compact(weight).SetRows(first, rows);
+}
+
+void ReferenceOps::SetInputOrder(LinearWeight& weight, const at::Tensor& order) {
+  c10::InferenceMode guard;
+  Compact(weight).SetInputOrder(order);
 }
 
 void ReferenceOps::SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) {
   c10::InferenceMode guard;
+  if (auto* compact = dynamic_cast<CompactWeight*>(&weight)) return compact->SetBias(first, bias);
   TORCH_CHECK(Plain(weight).bias.defined(), "SetBias on a weight made without a bias");
   Plain(weight).bias.narrow(0, first, bias.size(0)).copy_(bias);
 }
 
 at::Tensor ReferenceOps::Linear(const at::Tensor& x, const LinearWeight& weight) {
+  if (const auto* compact = dynamic_cast<const CompactWeight*>(&weight)) return compact->Linear(x);
   const PlainWeight& plain = Plain(weight);
   return at::linear(x, plain.weight, plain.bias.defined() ? std::optional<at::Tensor>(plain.bias) : std::nullopt);
 }
 
 at::Tensor ReferenceOps::Embedding(const at::Tensor& ids, const LinearWeight& weight) {
+  if (const auto* compact = dynamic_cast<const CompactWeight*>(&weight)) return compact->Embedding(ids);
   return at::embedding(Plain(weight).weight, ids);
 }
 

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "engine/base/status.h"
@@ -57,6 +58,9 @@ class DaemonImpl final : public Daemon {
     std::printf("%s\n", PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1).c_str());
     std::fflush(stdout);
     plan_ = placed.plan;
+    if (!plan_.quantization.empty()) {
+      Log(LogLevel::kInfo, "weights", {{"quantization", plan_.quantization}, {"unquantized", absl::StrJoin(plan_.unquantized, ", ")}});
+    }
 
     serving_.name = config_.model().name().empty() ? placed.name : config_.model().name();
     std::vector<std::string> warnings;

@@ -45,6 +45,11 @@ class CpuOps : public Ops {
     packed != nullptr ? packed->SetRows(kernels_, first, rows) : reference_.SetRows(weight, first, rows);
   }
 
+  void SetQuantizedRows(LinearWeight& weight, int64_t first, const QuantizedRows& rows) override {
+    reference_.SetQuantizedRows(weight, first, rows);
+  }
+  void SetInputOrder(LinearWeight& weight, const at::Tensor& order) override { reference_.SetInputOrder(weight, order); }
+
   void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) override {
     auto* packed = dynamic_cast<PackedWeight*>(&weight);
     packed != nullptr ? packed->SetBias(first, bias) : reference_.SetBias(weight, first, bias);

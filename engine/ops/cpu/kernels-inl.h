@@ -10,6 +10,7 @@
 #include "engine/ops/cpu/activation-inl.h"
 #include "engine/ops/cpu/rotary-inl.h"
 #include "engine/ops/cpu/pack-inl.h"
+#include "engine/ops/cpu/quantize-inl.h"
 #include "engine/ops/cpu/attention_pack-inl.h"
 #include "engine/ops/cpu/softmax-inl.h"
 #include "engine/ops/cpu/attention-inl.h"
@@ -25,6 +26,8 @@ extern const Kernels kKernels = {
     .activate = Activate,
     .rotary_and_cache = RotaryAndCache,
     .attention = Attention,
+    .quantize_int8 = QuantizeInt8,
+    .quantize_int4 = QuantizeInt4,
     .exp = ExpOf,
     .gelu = GeluOf,
 };

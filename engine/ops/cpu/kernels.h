@@ -73,6 +73,16 @@ struct RotaryArgs {
   int64_t rows, heads, kv_heads, head_dim, rotary_dim;
 };
 
+// Rows of a weight to quantize. Scales are not finite where a row's weights are not.
+struct QuantizeArgs {
+  Element element;
+  const void* x;   // [rows, in]
+  void* values;    // [rows, in] bytes: int8, or 0..15
+  float* scales;   // [rows, groups]
+  int64_t rows, in;
+  int64_t group;   // inputs that share a scale (int4)
+};
+
 // A piece of work of one attention call: some queries of a sequence, for the heads that share one key-value head.
 struct AttentionTask {
   int32_t sequence, kv_head;
@@ -122,6 +132,8 @@ struct Kernels {
   void (*activate)(const ActivateArgs&);
   void (*rotary_and_cache)(const RotaryArgs&);
   void (*attention)(const AttentionArgs&);
+  void (*quantize_int8)(const QuantizeArgs&);
+  void (*quantize_int4)(const QuantizeArgs&);
   // For tests: y[i] = f(x[i]).
   void (*exp)(const float* x, float* y, int64_t n);
   void (*gelu)(const float* x, float* y, int64_t n);
