@@ -48,7 +48,7 @@ class CpuOps : public Ops {
   void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) override {
     if (auto* quantized = dynamic_cast<QuantizedWeight*>(&weight)) return quantized->SetRows(first, Quantize(rows, quantized->format()));
     auto* packed = dynamic_cast<PackedWeight*>(&weight);
-    packed != nullptr ? packed->SetRows(first, rows) : reference_.SetRows(weight, first, rows);
+    packed != nullptr ? packed->SetRows(kernels_, first, rows) : reference_.SetRows(weight, first, rows);
   }
 
   void SetQuantizedRows(LinearWeight& weight, int64_t first, const QuantizedRows& rows) override {

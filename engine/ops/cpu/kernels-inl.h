@@ -10,6 +10,7 @@
 #include "engine/ops/cpu/activation-inl.h"
 #include "engine/ops/cpu/experts-inl.h"
 #include "engine/ops/cpu/rotary-inl.h"
+#include "engine/ops/cpu/pack-inl.h"
 #include "engine/ops/cpu/quantize-inl.h"
 #include "engine/ops/cpu/quantized_tile-inl.h"
 #include "engine/ops/cpu/quantized_float_tile-inl.h"
@@ -26,6 +27,7 @@ extern const Kernels kKernels = {
     .linear_scratch_bytes = LinearScratchBytes,
     .quantized_linear = QuantizedLinear,
     .quantized_scratch_bytes = QuantizedLinearScratchBytes,
+    .pack_rows = PackRows,
     .rms_norm = RmsNorm,
     .layer_norm = LayerNorm,
     .norm_columns = NormColumns,

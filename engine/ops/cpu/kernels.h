@@ -43,6 +43,15 @@ struct QuantizedLinearArgs {
   void* scratch;           // quantized_scratch_bytes(args) of memory, 64-byte aligned
 };
 
+// Rows [first, first + count) of a weight into its panels. Outputs beyond the matrix are left as they are.
+struct PackArgs {
+  const void* rows;   // [count, row_bytes]
+  int64_t row_bytes;  // of a row's inputs, without gaps
+  int64_t first, count;
+  uint32_t* panels;   // [PanelsOf(out), units, kPanel], 64-byte aligned
+  int64_t units;
+};
+
 struct NormArgs {
   Element element;
   const void* x;       // [rows, width]
@@ -167,6 +176,7 @@ struct Kernels {
   // for each row and 32 to 128 inputs, unless the weights are fp8; fp32 x is taken as it is.
   void (*quantized_linear)(const QuantizedLinearArgs* parts, int64_t count);
   int64_t (*quantized_scratch_bytes)(const QuantizedLinearArgs&);
+  void (*pack_rows)(const PackArgs&);  // on the calling thread
   void (*rms_norm)(const NormArgs&);
   void (*layer_norm)(const NormArgs&);
   void (*norm_columns)(const NormColumnsArgs&);
