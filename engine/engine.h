@@ -28,6 +28,7 @@ struct EngineOptions {
   std::string model;         // a folder, or org/name in the local Hugging Face cache
   std::string devices;       // ParseDevices; empty: cuda where there is one, else cpu
   std::string dtype = "auto";
+  std::string quantize;      // ParseQuantize: what weights are made while they are loaded; empty: none
   PlanOptions plan;          // plan.dtype is taken from `dtype`
   ExecutorOptions executor;
   int64_t queue_max = 1024;  // requests waiting to be admitted

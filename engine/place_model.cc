@@ -3,6 +3,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/architecture/quantization.h"
 #include "engine/architecture/registry.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/hub.h"
@@ -32,6 +33,8 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options) {
   CAUSEWAY_ASSIGN_OR_RETURN(const DType dtype, ComputeDType(options.dtype, *placed.checkpoint));
   CAUSEWAY_ASSIGN_OR_RETURN(
       placed.spec, MakeModelSpec(placed.checkpoint->config(), placed.checkpoint->generation_config(), dtype));
+  CAUSEWAY_ASSIGN_OR_RETURN(const WeightFormat format, ParseQuantize(options.quantize));
+  CAUSEWAY_RETURN_IF_ERROR(QuantizeOnLoad(format, placed.spec));
   // Refuses a checkpoint with wrong tensors before a device is looked at.
   CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint).status());
   absl::Status cuda;

@@ -48,9 +48,10 @@ void Identify(const std::string& name, const TensorInfo& tensor, Match& match) {
     match.wrong.push_back(absl::StrCat(name, " has the shape ", ShapeText(tensor.shape), ", expected ",
                                        ShapeText(parameter->second->shape)));
   }
-  if (!IsWeightDType(tensor.dtype)) {
-    match.wrong.push_back(
-        absl::StrCat(name, " has the dtype ", DTypeName(tensor.dtype), ", expected bf16, fp16 or fp32"));
+  const DType wanted = parameter->second->dtype;
+  if (IsWeightDType(wanted) ? !IsWeightDType(tensor.dtype) : tensor.dtype != wanted) {
+    match.wrong.push_back(absl::StrCat(name, " has the dtype ", DTypeName(tensor.dtype), ", expected ",
+                                       IsWeightDType(wanted) ? "bf16, fp16 or fp32" : DTypeName(wanted)));
   }
 }
 

@@ -21,14 +21,20 @@ struct Parameter {
   bool buffer = false, persistent = false;
   // Full path of the parameter whose memory this one shares (a tied head), else empty. Tied bytes count once, at the source.
   std::string tied_to = {};
+  // `dtype` and `shape` are those of the tensor in the checkpoint (where dtype is bf16, fp16 or fp32, stored as any of these). For
+  // quantized weights two things do not follow from them: the bytes held in memory, and how many of the model's parameters it stands for.
+  int64_t held_bytes = -1;  // -1: an element of dtype for each of the shape
+  int64_t stands_for = -1;  // -1: one for each element
 
   // Whether checkpoints hold it; of tied ones, either or both.
   bool stored() const { return !buffer || persistent; }
-  int64_t bytes() const {
-    int64_t n = DTypeBytes(dtype);
+  int64_t elements() const {
+    int64_t n = 1;
     for (int64_t d : shape) n *= d;
     return n;
   }
+  int64_t bytes() const { return held_bytes >= 0 ? held_bytes : elements() * DTypeBytes(dtype); }
+  int64_t parameter_count() const { return stands_for >= 0 ? stands_for : elements(); }
 };
 
 struct Module {

@@ -1,6 +1,7 @@
 #include "engine/architecture/registry.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -8,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/architecture/architectures.h"
 #include "engine/architecture/config_reader.h"
+#include "engine/architecture/quantization.h"
 #include "engine/base/status.h"
 
 namespace causeway {
@@ -118,10 +120,12 @@ absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generati
   static const Json* const kEmpty = new Json(Json::object());
   ConfigReader generation(generation_config.is_object() ? generation_config : *kEmpty, "generation_config.json");
   ReadEndOfSequence(reader, generation, row->eos_token_id, spec);
+  const std::optional<Quantization> quantization = ReadQuantization(reader);
   reader.JudgeUnreadKeys();
   reader.Merge(generation);
   CAUSEWAY_RETURN_IF_ERROR(reader.status());
   spec.warnings.insert(spec.warnings.end(), reader.warnings().begin(), reader.warnings().end());
+  if (quantization.has_value()) CAUSEWAY_RETURN_IF_ERROR(ApplyQuantization(*quantization, spec));
   return spec;
 }
 

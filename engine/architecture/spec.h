@@ -25,6 +25,19 @@ struct NormSpec {
   std::string bias;    // empty: none
 };
 
+// How a checkpoint stores a linear's weight. The tensors of a part are named after its module, NAME.weight being the plain one.
+struct WeightEncoding {
+  enum class Kind : uint8_t {
+    kFloat,  // NAME.weight, bf16, fp16 or fp32
+    kFp8,    // NAME.weight, e4m3fn; NAME.weight_scale_inv [out / 128, in / 128], a factor for each block
+    kGptq,   // NAME.qweight [in / 8, out], eight inputs to an int32; NAME.scales [groups, out]; NAME.qzeros [groups, out / 8]
+    kAwq,    // NAME.qweight [in, out / 8], eight outputs to an int32, interleaved; scales and qzeros as kGptq, so interleaved
+  };
+  Kind kind = Kind::kFloat;
+  bool act_order = false;   // kGptq: NAME.g_idx [in] says which group an input is of
+  int64_t zero_offset = 0;  // kGptq: a group's zero is what qzeros holds and this, modulo 16
+};
+
 // A linear as the checkpoint stores it: parts that are concatenated along their outputs (q, k, v; gate, up).
 struct LinearSpec {
   struct Part {
@@ -36,6 +49,7 @@ struct LinearSpec {
   int64_t in_features = 0;
   // Stored as [in, out] (gpt2's Conv1D) rather than [out, in].
   bool transposed = false;
+  WeightEncoding encoding;
   WeightFormat format;  // as held in memory, whatever the checkpoint stores
   int64_t out_features() const {
     int64_t n = 0;
@@ -43,6 +57,9 @@ struct LinearSpec {
     return n;
   }
 };
+
+// Names of the tensors that hold the weight of a part of `linear`: values, scales, zeros, order, as its encoding has them.
+std::vector<std::string> StoredTensors(const LinearSpec& linear, const LinearSpec::Part& part);
 
 // Rotary position embedding over the first `dim` of each head's dimensions, the two halves rotated as pairs (i, i + dim/2).
 // inv_freq and attention_factor already hold the scaling, but for what happens to texts longer than `original`.
@@ -124,6 +141,9 @@ struct ModelSpec {
   std::vector<std::string> inert_tensors;
   std::vector<TensorSpelling> spellings;
   Module modules;  // the whole tree; its parameters' dtype is the computation's
+  std::string quantization;  // of the weights, in words: "int4 in groups of 32"; empty: none
+  // With a quantization, what stays in the computation's dtype: module paths, "#" standing for every number.
+  std::vector<std::string> unquantized;
   std::vector<int32_t> eos_token_ids;  // generation_config.json first, then config.json
   std::vector<std::string> warnings;  // unknown config keys, and the like
 

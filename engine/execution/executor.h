@@ -25,7 +25,11 @@ struct ExecutorOptions {
 
 struct LoadProgress {
   int64_t bytes_done = 0, bytes_total = 0;
+  double seconds = 0;  // since memory for the weights was asked for
 };
+
+// Threads that read and pack the weights.
+int LoadThreads(const ExecutorOptions& options);
 
 // Measured, by owner: bytes handed out by the allocators that tag their owner.
 struct DeviceMemory {

@@ -95,7 +95,7 @@ void StageWorker::AllocateCache(int64_t activations_bytes) {
   const std::vector<int> layers = model_->layers();
   {
     MemoryScope scope(*runtime_, MemoryOwner::kKvCache);
-    cache_ = std::make_unique<KvCache>(context, layers, options_.kv_blocks, options_.kv_dtype);
+    cache_ = std::make_unique<KvCache>(context, layers, options_.kv_blocks, options_.int8_kv);
   }
   if (!layers.empty()) {
     MemoryScope scope(*runtime_, MemoryOwner::kWorkspace);

@@ -38,7 +38,7 @@ struct Step {
 struct WorkerOptions {
   int threads = 1;
   at::ScalarType dtype = at::kFloat;
-  at::ScalarType kv_dtype = at::kFloat;  // dtype, or at::kChar
+  bool int8_kv = false;  // the KV cache; else of dtype
   std::vector<int> units;  // held here, ascending
   int64_t kv_blocks = 0;
   int64_t positions = 0;   // the longest sequence

@@ -14,8 +14,8 @@ namespace causeway {
 // (KvLayer). Block ids are the same in every layer and on every device; which sequence has which is for others to know.
 class KvCache {
  public:
-  // Zeroed, which also makes sure that every page is really there. `dtype` is the context's or at::kChar.
-  KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks, at::ScalarType dtype);
+  // Zeroed, which also makes sure that every page is really there. `int8`: quantized.
+  KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks, bool int8 = false);
 
   KvLayer& layer(int index) { return layers_.at(index); }
 

@@ -50,7 +50,9 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
   const int layers = spec_.layers.size();
   for (int unit : units) {
     if (unit == 0) {
-      embedding_ = ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device);
+      // A tied head is held as the head is, and embeddings are looked up in that.
+      const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
+      embedding_ = ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device, format);
       if (!spec_.position_weight.empty()) {
         const int64_t rows = PositionRows(spec_.modules, "", spec_.position_weight);
         TORCH_CHECK(rows > 0, "the module tree has no ", spec_.position_weight);

@@ -23,7 +23,7 @@ class StageModelTest : public ::testing::TestWithParam<Json> {
         ids_(at::arange(0, 40, at::kLong).mul(7).add(3).remainder(90)),
         head_(tiny_.spec().layers.size() + 2) {}
 
-  KvCache NewCache() const { return KvCache(Context(tiny_.spec(), *ops_), model_->layers(), 8, at::kFloat); }
+  KvCache NewCache() const { return KvCache(Context(tiny_.spec(), *ops_), model_->layers(), 8); }
 
   c10::InferenceMode inference_;
   std::unique_ptr<Ops> ops_ = MakeReferenceOps();

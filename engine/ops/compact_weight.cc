@@ -70,7 +70,7 @@ at::Tensor CompactWeight::Rows(const Pick& pick) const {
 at::Tensor CompactWeight::Linear(const at::Tensor& x) const {
   const at::Tensor input = order_.defined() ? x.index_select(1, order_) : x;
   const int64_t out = out_features(), step = std::max<int64_t>(64, kDequantizedElements / in_);
-  const at::Tensor y = at::empty({x.size(0), out}, x.options());
+  const at::Tensor y = at::empty({x.size(0), out}, x.options());  // pieces are copied: linear's result is contiguous
   for (int64_t first = 0; first < out; first += step) {
     const int64_t n = std::min(step, out - first);
     const at::Tensor weight = Rows([&](const at::Tensor& held) { return held.narrow(0, first, n); });

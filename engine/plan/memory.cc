@@ -26,6 +26,9 @@ constexpr int64_t kTasksPerThread = 4;        // ... where there are fewer tasks
 constexpr int64_t kCudaHeadDimMax = 256;      // above, attention on CUDA is the reference's too
 constexpr int64_t kCudaPartialRows = 4096;    // single queries of one head group that CUDA's cuts make, at most
 constexpr int64_t kReferenceQueryChunk = 256;
+constexpr int64_t kDequantizedElements = int64_t{1} << 22;  // of a weight at once ...
+constexpr int64_t kDequantizedRows = 64;                    // ... but no fewer outputs than this
+constexpr int64_t kDequantizedBytes = 9;                    // of an element: unpacked, in fp32 and in the computation's dtype
 constexpr int64_t kDeviceSampleBytes = 64;    // a logit's processed copies, sorted ones, their order and sums in fp64
 
 struct Step {
@@ -47,6 +50,13 @@ struct Step {
   // A linear's copy of its input, of `copies` rows for each row.
   int64_t Packed(int64_t in, int64_t copies = 1) const {
     return ops == OpsKind::kFused ? copies * rows * ((in + kPackedInputs - 1) / kPackedInputs * kPackedInputs) * kFloat : 0;
+  }
+  // Where quantized weights are dequantized (the reference operations, as engine/ops/compact_weight.cc does it): a piece of the weight in
+  // the forms it takes, a piece of the result, and the input in its order.
+  int64_t Dequantized(const LinearSpec& linear) const {
+    if (linear.format.kind == WeightKind::kFloat) return 0;
+    const int64_t in = linear.in_features, outputs = std::min(linear.out_features(), std::max(kDequantizedRows, kDequantizedElements / in));
+    return outputs * in * kDequantizedBytes + rows * outputs * element + (linear.encoding.act_order ? rows * in * element : 0);
   }
   // Token ids, positions, slots and selected rows; block tables and lengths.
   int64_t metadata() const { return rows * 4 * 8 + sampled * ((context + kBlockTokens - 1) / kBlockTokens + 8) * 4; }
@@ -74,7 +84,8 @@ int64_t MlpBytes(const MlpSpec& mlp, const Step& step) {
   const int64_t up = row * mlp.up.out_features();  // [T, intermediate], twice that when gated
   const int64_t activated = row * width;
   const int64_t activation = step.ops == OpsKind::kFused ? 0 : 4 * step.rows * width * kFloat;
-  return std::max({up + step.Packed(mlp.up.in_features), up + activated + activation, activated + step.hidden + step.Packed(width)});
+  return std::max({up + step.Packed(mlp.up.in_features) + step.Dequantized(mlp.up), up + activated + activation,
+                   activated + step.hidden + step.Packed(width) + step.Dequantized(mlp.down)});
 }
 
 // Of a mixture: a row is there once for each expert that it goes to, whoever they are. Experts that a step leaves idle hold
@@ -125,10 +136,10 @@ int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, cons
   // All the while: the residual, and the normed input or what is to be added to the residual.
   const int64_t peaks[] = {
       step.hidden + step.NormBytes(spec.hidden_size),
-      qkv + step.Packed(spec.hidden_size),
+      qkv + step.Packed(spec.hidden_size) + step.Dequantized(layer.attention.qkv),
       qkv + rotary + quantizing,
       qkv + attended + AttentionScratch(spec, step, options, attended_width),
-      attended + step.hidden + step.Packed(attended_width),
+      attended + step.hidden + step.Packed(attended_width) + step.Dequantized(layer.attention.output),
       layer.moe.has_value() ? MoeBytes(*layer.moe, step) : MlpBytes(layer.mlp, step),
   };
   return 2 * step.hidden + *std::max_element(std::begin(peaks), std::end(peaks));
@@ -144,7 +155,7 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   if (shape.norm || shape.head) worst = std::max(worst, 2 * step.hidden + 3 * selected + step.NormBytes(spec.hidden_size));
   if (shape.head) {
     const int64_t sampling = kind == DeviceKind::kCuda ? kDeviceSampleBytes : 0;  // whoever computed the logits
-    worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.hidden_size) +
+    worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.hidden_size) + step.Dequantized(spec.head) +
                                 step.sampled * spec.vocab_size * (step.element + sampling));
   }
   if (worst == 0) return 0;

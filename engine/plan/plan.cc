@@ -179,6 +179,8 @@ absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, c
   CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input));
   CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(input, map));
   layout.plan.model = ModelTitle(spec);
+  layout.plan.quantization = spec.quantization;
+  layout.plan.unquantized = spec.unquantized;
   return layout;
 }
 

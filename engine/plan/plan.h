@@ -62,6 +62,8 @@ struct ModulePlacement {
 struct Plan {
   PlanOptions options;  // with defaults filled in (max_model_len, kv_cache_tokens)
   std::string model;    // architecture and size, for the table's title
+  std::string quantization;               // of the weights, as ModelSpec's; empty: none
+  std::vector<std::string> unquantized;   // what stays in the dtype then
   std::vector<DevicePlan> devices;  // those at hand, used or not
   std::map<std::string, std::string> device_map;  // shortest prefixes -> device key
   std::vector<ModulePlacement> modules;

@@ -141,6 +141,10 @@ std::string PlanTable(const Plan& plan, bool color) {
   }
   if (path.size() > 1) absl::StrAppend(&text, "A step goes through ", absl::StrJoin(path, " → "), ".\n");
   if (plan.tied_head_copied) text += "The head shares the embedding's weight and has a copy of it on its own device.\n";
+  if (!plan.quantization.empty()) {
+    absl::StrAppend(&text, "Weights: ", plan.quantization, "; in ", DTypeName(plan.options.dtype), ": ", absl::StrJoin(plan.unquantized, ", "),
+                    ".\n");
+  }
   absl::StrAppend(&text, CapacityLine(plan), "\n");
   return text;
 }
@@ -151,6 +155,8 @@ std::string PlanJson(const Plan& plan) {
   json["model"] = plan.model;
   json["policy"] = plan.options.device_map;
   json["dtype"] = std::string(DTypeName(plan.options.dtype));
+  json["quantization"] = plan.quantization;
+  json["unquantized"] = plan.unquantized;
   // Devices as the field's maps have them: numbers, or "cpu".
   auto device_value = [](const std::string& key) -> OrderedJson {
     if (!key.empty() && key.find_first_not_of("0123456789") == std::string::npos) return std::stoll(key);

@@ -133,7 +133,8 @@ int64_t BenchStepBytes(const ModelSpec& spec, const Plan& plan) {
   for (const DevicePlan& device : plan.devices) bytes += device.weights;
   // A tied head on another device reads its own copy, and of the table only rows are read again.
   const bool head_reads_table = spec.tied_head && !plan.tied_head_copied;
-  return head_reads_table ? bytes : bytes - spec.vocab_size * spec.hidden_size * DTypeBytes(plan.options.dtype);
+  const WeightFormat table = spec.tied_head ? spec.head.format : WeightFormat{};
+  return head_reads_table ? bytes : bytes - WeightBytes(table, DTypeBytes(plan.options.dtype), spec.vocab_size, spec.hidden_size);
 }
 
 int64_t BenchBlocks(const BenchCase& bench) { return bench.batch * BlocksOfSequence(bench); }

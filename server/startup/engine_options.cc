@@ -40,6 +40,7 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   EngineOptions options;
   options.model = config.model().path();
   options.dtype = config.model().dtype();
+  options.quantize = config.model().quantize();
   options.devices = config.placement().devices();
   options.queue_max = config.batching().queue_limit();
   options.prefix_cache = config.batching().prefix_cache();

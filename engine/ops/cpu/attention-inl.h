@@ -95,9 +95,9 @@ struct AttentionWork {
     }
   }
 
-  // What packing is to prefetch: nothing new where converting has.
-  const T* Ahead(const Stored* ahead) const {
-    if constexpr (kScaled) return wide;
+  // What packing is to prefetch: nothing where converting has.
+  static const T* Ahead(const Stored* ahead) {
+    if constexpr (kScaled) return nullptr;
     else return ahead;
   }
 

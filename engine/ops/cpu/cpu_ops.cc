@@ -13,6 +13,8 @@
 #include "engine/ops/cpu/attention_tasks.h"
 #include "engine/ops/cpu/expert_groups.h"
 #include "engine/ops/cpu/packed_weight.h"
+#include "engine/ops/cpu/quantized_weight.h"
+#include "engine/ops/quantize.h"
 #include "engine/ops/reference.h"
 
 namespace causeway {
@@ -38,26 +40,35 @@ class CpuOps : public Ops {
   std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
                                           const WeightFormat& format) override {
     TORCH_CHECK(device.is_cpu(), "CpuOps makes weights on the CPU, not on ", device);
-    if (!Fused(dtype) || format.kind != WeightKind::kFloat) return reference_.NewLinear(out, in, bias, dtype, device, format);
+    if (!Fused(dtype)) return reference_.NewLinear(out, in, bias, dtype, device, format);
+    if (format.kind != WeightKind::kFloat) return std::make_unique<QuantizedWeight>(out, in, bias, dtype, format);
     return std::make_unique<PackedWeight>(out, in, bias, dtype);
   }
 
   void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) override {
+    if (auto* quantized = dynamic_cast<QuantizedWeight*>(&weight)) return quantized->SetRows(first, Quantize(rows, quantized->format()));
     auto* packed = dynamic_cast<PackedWeight*>(&weight);
-    packed != nullptr ? packed->SetRows(first, rows) : reference_.SetRows(weight, first, rows);
+    packed != nullptr ? packed->SetRows(kernels_, first, rows) : reference_.SetRows(weight, first, rows);
   }
 
   void SetQuantizedRows(LinearWeight& weight, int64_t first, const QuantizedRows& rows) override {
-    reference_.SetQuantizedRows(weight, first, rows);
+    auto* quantized = dynamic_cast<QuantizedWeight*>(&weight);
+    quantized != nullptr ? quantized->SetRows(first, rows) : reference_.SetQuantizedRows(weight, first, rows);
   }
-  void SetInputOrder(LinearWeight& weight, const at::Tensor& order) override { reference_.SetInputOrder(weight, order); }
+
+  void SetInputOrder(LinearWeight& weight, const at::Tensor& order) override {
+    auto* quantized = dynamic_cast<QuantizedWeight*>(&weight);
+    quantized != nullptr ? quantized->SetInputOrder(order) : reference_.SetInputOrder(weight, order);
+  }
 
   void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) override {
+    if (auto* quantized = dynamic_cast<QuantizedWeight*>(&weight)) return quantized->SetBias(first, bias);
     auto* packed = dynamic_cast<PackedWeight*>(&weight);
     packed != nullptr ? packed->SetBias(first, bias) : reference_.SetBias(weight, first, bias);
   }
 
   at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) override {
+    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(&weight)) return QuantizedLinear(x, *quantized);
     const auto* packed = dynamic_cast<const PackedWeight*>(&weight);
     if (packed == nullptr) return reference_.Linear(x, weight);
     TORCH_CHECK(x.dim() == 2 && x.size(1) == packed->in_features(), "Linear: x has shape ", x.sizes(), ", the weight takes ",
@@ -69,19 +80,9 @@ class CpuOps : public Ops {
   }
 
   at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) override {
-    const auto* packed = dynamic_cast<const PackedWeight*>(&weight);
-    if (packed == nullptr) return reference_.Embedding(ids, weight);
-    const int64_t* rows = static_cast<const int64_t*>(Data(ids, "ids", at::kLong));
-    const int64_t n = ids.numel(), out = packed->out_features();
-    for (int64_t i = 0; i < n; ++i) {
-      TORCH_CHECK_INDEX(rows[i] >= 0 && rows[i] < out, "Embedding: id ", rows[i], " is outside a table of ", out, " rows");
-    }
-    at::Tensor y = at::empty({n, packed->in_features()}, ids.options().dtype(packed->dtype()));
-    char* to = static_cast<char*>(y.mutable_data_ptr());
-    const int64_t row_bytes = y.size(1) * y.element_size();
-#pragma omp parallel for schedule(static) if (n > 1 && n * row_bytes > 32768)
-    for (int64_t i = 0; i < n; ++i) packed->CopyRow(rows[i], to + i * row_bytes);
-    return y;
+    if (const auto* packed = dynamic_cast<const PackedWeight*>(&weight)) return RowsOf(ids, *packed);
+    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(&weight)) return RowsOf(ids, *quantized);
+    return reference_.Embedding(ids, weight);
   }
 
   at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) override {
@@ -314,6 +315,44 @@ class CpuOps : public Ops {
 
   void EachRun(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs) {
     for (const LinearRun& run : runs) y.narrow(0, run.first, run.rows).copy_(Linear(x.narrow(0, run.first, run.rows), *run.weight));
+  }
+
+  at::Tensor QuantizedLinear(const at::Tensor& x, const QuantizedWeight& weight) {
+    TORCH_CHECK(x.dim() == 2 && x.size(1) == weight.in_features(), "Linear: x has shape ", x.sizes(), ", the weight takes ",
+                weight.in_features(), " inputs");
+    cpu::QuantizedLinearArgs args{};
+    args.element = weight.element();
+    args.layout = weight.layout();
+    args.panels = weight.panels();
+    args.order = weight.order();
+    args.bias = weight.bias();
+    args.x = Data(x, "x", weight.dtype());
+    args.rows = x.size(0);
+    args.in = weight.in_features();
+    args.out = weight.out_features();
+    at::Tensor y = at::empty({args.rows, args.out}, x.options());
+    if (args.rows == 0) return y;
+    args.y = y.mutable_data_ptr();
+    const at::Tensor scratch = at::empty({kernels_.quantized_scratch_bytes(args)}, x.options().dtype(at::kByte));
+    args.scratch = scratch.mutable_data_ptr();
+    kernels_.quantized_linear(&args, 1);
+    return y;
+  }
+
+  // The rows `ids` of a weight, in its dtype.
+  template <class Weight>
+  static at::Tensor RowsOf(const at::Tensor& ids, const Weight& weight) {
+    const int64_t* rows = static_cast<const int64_t*>(Data(ids, "ids", at::kLong));
+    const int64_t n = ids.numel(), out = weight.out_features();
+    for (int64_t i = 0; i < n; ++i) {
+      TORCH_CHECK_INDEX(rows[i] >= 0 && rows[i] < out, "Embedding: id ", rows[i], " is outside a table of ", out, " rows");
+    }
+    at::Tensor y = at::empty({n, weight.in_features()}, ids.options().dtype(weight.dtype()));
+    char* to = static_cast<char*>(y.mutable_data_ptr());
+    const int64_t row_bytes = y.size(1) * y.element_size();
+#pragma omp parallel for schedule(static) if (n > 1 && n * row_bytes > 32768)
+    for (int64_t i = 0; i < n; ++i) weight.CopyRow(rows[i], to + i * row_bytes);
+    return y;
   }
 
   at::Tensor Norm(void (*kernel)(const cpu::NormArgs&), const at::Tensor& x, const at::Tensor& residual,

@@ -9,6 +9,7 @@
 
 #include "engine/base/kv_format.h"
 #include "engine/base/limits.h"  // kBlockTokens
+#include "engine/ops/cpu/quantized_layout.h"
 
 namespace causeway::cpu {
 
@@ -28,6 +29,27 @@ struct LinearArgs {
   void* y;                 // [rows, out]
   int64_t rows, in, out;   // at least one row
   void* scratch;           // linear_scratch_bytes(args) of memory, 64-byte aligned
+};
+
+struct QuantizedLinearArgs {
+  Element element;         // of x and y
+  QuantizedLayout layout;
+  const uint8_t* panels;   // [PanelsOf(out), layout.panel_bytes], 64-byte aligned
+  const int32_t* order;    // [in]: the column of x that input i reads; null: i
+  const float* bias;       // [out], or null
+  const void* x;           // [rows, in]
+  void* y;                 // [rows, out]
+  int64_t rows, in, out;
+  void* scratch;           // quantized_scratch_bytes(args) of memory, 64-byte aligned
+};
+
+// Rows [first, first + count) of a weight into its panels. Outputs beyond the matrix are left as they are.
+struct PackArgs {
+  const void* rows;   // [count, row_bytes]
+  int64_t row_bytes;  // of a row's inputs, without gaps
+  int64_t first, count;
+  uint32_t* panels;   // [PanelsOf(out), units, kPanel], 64-byte aligned
+  int64_t units;
 };
 
 struct NormArgs {
@@ -150,6 +172,11 @@ struct Kernels {
   // the other rows nor on the other linears.
   void (*linear)(const LinearArgs* parts, int64_t count);
   int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0: needs none
+  // Several at once, sharing the threads: all of one element, kind and zero_points. bf16 x is quantized to bytes, with a scale
+  // for each row and 32 to 128 inputs, unless the weights are fp8; fp32 x is taken as it is.
+  void (*quantized_linear)(const QuantizedLinearArgs* parts, int64_t count);
+  int64_t (*quantized_scratch_bytes)(const QuantizedLinearArgs&);
+  void (*pack_rows)(const PackArgs&);  // on the calling thread
   void (*rms_norm)(const NormArgs&);
   void (*layer_norm)(const NormArgs&);
   void (*norm_columns)(const NormColumnsArgs&);
@@ -167,6 +194,7 @@ struct Kernels {
 
 // One per instruction set; call only what SupportedIsas() lists.
 namespace avx512bf16 { extern const Kernels kKernels; }
+namespace avx512vnni { extern const Kernels kKernels; }
 namespace avx512 { extern const Kernels kKernels; }
 namespace avx2 { extern const Kernels kKernels; }
 namespace portable { extern const Kernels kKernels; }
