@@ -15,11 +15,12 @@ struct ExpertLoad {
   int64_t busy = 0;     // experts that got a token, added up over the steps: those that were read
   int64_t busiest = 0;  // tokens of each step's busiest expert
   std::vector<int64_t> tokens;  // by expert
+  int64_t expert_bytes = 0;     // of one expert's weights as held
 };
 
 class ExpertCounter {
  public:
-  explicit ExpertCounter(int64_t experts) : tokens_(experts) {}
+  ExpertCounter(int64_t experts, int64_t expert_bytes) : expert_bytes_(expert_bytes), tokens_(experts) {}
 
   // One thread. counts[e] tokens went to expert e.
   void Add(const std::vector<int32_t>& counts) {
@@ -42,7 +43,7 @@ class ExpertCounter {
   }
   // Any thread; a step that is being added may be there in part.
   ExpertLoad Read() const {
-    ExpertLoad load{.steps = steps_, .busy = busy_, .busiest = busiest_, .tokens = {}};
+    ExpertLoad load{.steps = steps_, .busy = busy_, .busiest = busiest_, .tokens = {}, .expert_bytes = expert_bytes_};
     for (const std::atomic<int64_t>& counter : tokens_) load.tokens.push_back(counter.load(std::memory_order_relaxed));
     return load;
   }
@@ -53,6 +54,7 @@ class ExpertCounter {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
   }
 
+  const int64_t expert_bytes_;
   std::atomic<int64_t> steps_ = 0, busy_ = 0, busiest_ = 0;
   std::vector<std::atomic<int64_t>> tokens_;
 };

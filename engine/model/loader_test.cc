@@ -71,6 +71,22 @@ TEST_F(LoaderTest, TransposedWeightsAreTurned) {
   }
 }
 
+TEST_F(LoaderTest, ExpertsAreFilledOneByOneBesideTheirRouter) {
+  const TinyCheckpoint tiny(TinyQwen3Moe());
+  const auto model = Loaded(tiny.spec(), tiny.checkpoint(), *ops_);
+  ASSERT_EQ(model->layer(0).moe(), nullptr);
+  const Moe& moe = *model->layer(2).moe();
+  ASSERT_EQ(moe.experts().size(), 8u);
+  EXPECT_TRUE(Matrix(*moe.router().weight()).equal(Raw(tiny, "model.layers.2.mlp.gate.weight")));
+  for (const int e : {0, 7}) {
+    const std::string expert = "model.layers.2.mlp.experts." + std::to_string(e);
+    const at::Tensor up = Matrix(*moe.experts()[e].up().weight());
+    EXPECT_TRUE(up.narrow(0, 0, 40).equal(Raw(tiny, expert + ".gate_proj.weight")));
+    EXPECT_TRUE(up.narrow(0, 40, 40).equal(Raw(tiny, expert + ".up_proj.weight")));
+    EXPECT_TRUE(Matrix(*moe.experts()[e].down().weight()).equal(Raw(tiny, expert + ".down_proj.weight")));
+  }
+}
+
 TEST_F(LoaderTest, ProgressCountsEveryByteOnce) {
   for (const Json& config : {TinyLlama({{"tie_word_embeddings", true}}), TinyGpt2()}) {
     const TinyCheckpoint tiny(config);

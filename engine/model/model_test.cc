@@ -108,5 +108,21 @@ INSTANTIATE_TEST_SUITE_P(Models, StageModelTest,
                                                       {"sliding_window", 9}, {"max_window_layers", 1}}),
                                            TinyGpt2()));
 
+TEST(MixedLayersTest, AWarmUpRunsAnMlpAndAMixture) {
+  c10::InferenceMode inference;
+  const std::unique_ptr<Ops> ops = MakeReferenceOps();
+  const TinyCheckpoint tiny(TinyQwen3Moe());
+  const auto model = Loaded(tiny.spec(), tiny.checkpoint(), *ops);
+  KvCache cache(Context(tiny.spec(), *ops), model->layers(), 8);
+  const AttentionBatch batch = OneSequence(0, 40);
+  const RotaryTables rotary = MakeRotaryTables(tiny.spec().rope, 128, at::kCPU);
+  model->Forward(0, 6, {.ids = at::arange(40, at::kLong), .batch = &batch, .one_of_each = true}, rotary, cache);
+  for (int layer = 0; layer < 4; ++layer) EXPECT_EQ(cache.layer(layer).keys.abs().max().item<float>() > 0, layer < 2) << layer;
+  EXPECT_EQ(model->ExpertLoads().at(1).steps, 1);
+  EXPECT_EQ(model->ExpertLoads().at(2).steps, 0);
+  model->ClearExpertLoads();
+  EXPECT_EQ(model->ExpertLoads().at(1).steps, 0);
+}
+
 }  // namespace
 }  // namespace causeway

@@ -9,8 +9,7 @@ Moe::Moe(const ModelContext& context, const MoeSpec& spec)
     : rule_(spec.rule),
       activation_(spec.experts.at(0).activation),
       correction_tensor_(spec.correction_bias),
-      router_(context, spec.router, RowShard(spec.router, ParallelGroup())),
-      counter_(std::make_unique<ExpertCounter>(spec.experts.size())) {
+      router_(context, spec.router, RowShard(spec.router, ParallelGroup())) {
   TORCH_CHECK(spec.router.out_features() == static_cast<int64_t>(spec.experts.size()), spec.router.parts.front().weight, " has ",
               spec.router.out_features(), " outputs for ", spec.experts.size(), " experts");
   if (!correction_tensor_.empty()) {
@@ -23,6 +22,7 @@ Moe::Moe(const ModelContext& context, const MoeSpec& spec)
     experts_.emplace_back(context, expert);
     weights_.push_back({experts_.back().up().weight().get(), experts_.back().down().weight().get()});
   }
+  counter_ = std::make_unique<ExpertCounter>(weights_.size(), weights_[0].up->bytes() + weights_[0].down->bytes());
 }
 
 at::Tensor Moe::Forward(Ops& ops, at::Tensor x) const {

@@ -149,8 +149,8 @@ class Report {
     } else {
       std::printf("%6lld %8lld %10lld %16.1f %16.1f", static_cast<long long>(bench.batch), static_cast<long long>(bench.prompt_tokens),
                   static_cast<long long>(bench.generated_tokens), prefill, decode);
-      // How near decoding comes to reading the weights once a step.
-      if (bandwidth_.has_value()) std::printf(" %13.0f%%", 100 * steps * static_cast<double>(step_bytes_) / *bandwidth_);
+      // How near decoding comes to reading the weights that a step needs once.
+      if (bandwidth_.has_value()) std::printf(" %13.0f%%", 100 * steps * static_cast<double>(step_bytes_ - times.idle_expert_bytes) / *bandwidth_);
       std::printf("\n");
     }
     std::fflush(stdout);

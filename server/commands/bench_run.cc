@@ -1,6 +1,7 @@
 #include "server/commands/bench_run.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <random>
 #include <vector>
@@ -15,6 +16,13 @@ namespace {
 
 int64_t BlocksOfSequence(const BenchCase& bench) {
   return (bench.prompt_tokens + bench.generated_tokens + kBlockTokens - 1) / kBlockTokens;
+}
+
+// Of one layer, in a step between the two.
+int64_t IdleBytes(const ExpertLoad& before, const ExpertLoad& after) {
+  const int64_t steps = after.steps - before.steps, experts = static_cast<int64_t>(after.tokens.size());
+  if (steps == 0) return 0;
+  return (steps * experts - (after.busy - before.busy)) * after.expert_bytes / steps;
 }
 
 class Runner {
@@ -34,9 +42,11 @@ class Runner {
     absl::Time start = absl::Now();
     CAUSEWAY_RETURN_IF_ERROR(Prefill());
     times.prefill_seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    const std::map<int, ExpertLoad> before = executor_.Stats().experts;
     start = absl::Now();
     CAUSEWAY_RETURN_IF_ERROR(Decode());
     times.decode_seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    for (const auto& [layer, load] : executor_.Stats().experts) times.idle_expert_bytes += IdleBytes(before.at(layer), load);
     return times;
   }
 

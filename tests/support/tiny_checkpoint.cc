@@ -87,6 +87,18 @@ Json TinyLlama(const Json& more) {
                 more);
 }
 
+Json TinyQwen3Moe(const Json& more) {
+  return Merged(TinyLlama({{"model_type", "qwen3_moe"},
+                           {"architectures", {"Qwen3MoeForCausalLM"}},
+                           {"head_dim", 16},
+                           {"num_experts", 8},
+                           {"num_experts_per_tok", 3},
+                           {"moe_intermediate_size", 40},
+                           {"norm_topk_prob", true},
+                           {"mlp_only_layers", {0}}}),
+                more);
+}
+
 Json TinyGpt2(const Json& more) {
   return Merged({{"model_type", "gpt2"},
                  {"architectures", {"GPT2LMHeadModel"}},
