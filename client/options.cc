@@ -24,6 +24,7 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--temperature", temperature, "0 is greedy; up to 2")->group(group);
   app.add_option("--top-k", top_k, "Only the K likeliest tokens; 0 is all")->group(group);
   app.add_option("--top-p", top_p, "Only the likeliest tokens of this total probability, (0, 1]")->group(group);
+  app.add_option("--typical-p", typical_p, "Only tokens of the most typical surprise that are this likely together, (0, 1]")->group(group);
   app.add_option("--min-p", min_p, "Only tokens at least this likely beside the likeliest, [0, 1]")->group(group);
   app.add_option("--repetition-penalty", repetition_penalty, "Above 1: less of what was there")->group(group);
   app.add_option("--presence-penalty", presence_penalty, "[-2, 2], for tokens already generated")->group(group);
@@ -48,6 +49,7 @@ absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
   if (top_k) sampling.set_top_k(*top_k);
   if (top_p) sampling.set_top_p(*top_p);
   if (min_p) sampling.set_min_p(*min_p);
+  if (typical_p) sampling.set_typical_p(*typical_p);
   if (repetition_penalty) sampling.set_repetition_penalty(*repetition_penalty);
   if (presence_penalty) sampling.set_presence_penalty(*presence_penalty);
   if (frequency_penalty) sampling.set_frequency_penalty(*frequency_penalty);

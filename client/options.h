@@ -18,7 +18,7 @@ class App;
 namespace causeway {
 
 struct SamplingFlags {
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<double> temperature, top_p, min_p, typical_p, repetition_penalty, presence_penalty, frequency_penalty;
   std::optional<int32_t> top_k, n;
   std::optional<uint64_t> seed;
   std::vector<std::string> logit_bias;  // "ID:BIAS"

@@ -16,8 +16,9 @@ struct Parameter {
   std::string name;  // local: "weight"
   DType dtype;
   std::vector<int64_t> shape;
-  // Computed at load and absent from checkpoints (a rotary module's inv_freq).
-  bool buffer = false;
+  // Not counted among the parameters: computed at load and absent from checkpoints (a rotary module's inv_freq), or, when
+  // persistent, stored beside the weights.
+  bool buffer = false, persistent = false;
   // Full path of the parameter whose memory this one shares (a tied head), else empty. Tied bytes count once, at the source.
   std::string tied_to = {};
   // `dtype` and `shape` are those of the tensor in the checkpoint (where dtype is bf16, fp16 or fp32, stored as any of these). For
@@ -25,6 +26,8 @@ struct Parameter {
   int64_t held_bytes = -1;  // -1: an element of dtype for each of the shape
   int64_t stands_for = -1;  // -1: one for each element
 
+  // Whether checkpoints hold it; of tied ones, either or both.
+  bool stored() const { return !buffer || persistent; }
   int64_t elements() const {
     int64_t n = 1;
     for (int64_t d : shape) n *= d;

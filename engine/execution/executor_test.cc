@@ -128,8 +128,11 @@ TEST(ExecutorStatsTest, TransfersAreTheRowsThatCross) {
 TEST(ExecutorStatsTest, MeasuredMemoryIsThePlans) {
   for (const Json& config : {TinyLlama({{"tie_word_embeddings", true}}), TinyLlama(), TinyGpt2()}) {
     const TinyCheckpoint tiny(config);
-    for (const char* devices : {"simulated:1x64MiB", "simulated:3x64MiB"}) {
-      const Plan plan = PlanFor(tiny.spec(), devices);
+    for (const auto& [devices, kv_dtype] : {std::pair("simulated:1x64MiB", std::optional<DType>()), {"simulated:3x64MiB", std::nullopt},
+                                            {"simulated:1x64MiB", DType::kI8}, {"simulated:3x64MiB", DType::kI8}}) {
+      PlanOptions options;
+      options.kv_dtype = kv_dtype;
+      const Plan plan = PlanFor(tiny.spec(), devices, options);
       auto executor = Start(tiny, plan, /*reference=*/true);  // its weights are as large as the checkpoint's
       Driver(*executor, kPrompts, {.ahead = true}).Run();
       const ExecutorStats stats = executor->Stats();
@@ -152,10 +155,12 @@ TEST(ExecutorStatsTest, MeasuredMemoryIsThePlans) {
 
 // Every dtype's worst step stays within what the plan reckons for it: one that is computed by the reference holds more.
 TEST(ExecutorStatsTest, StepsOfEveryDTypeStayWithinThePlan) {
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+  for (const auto& [dtype, kv_dtype] : {std::pair(DType::kF32, std::optional<DType>()), {DType::kBF16, std::nullopt}, {DType::kF16, std::nullopt},
+                                        {DType::kBF16, DType::kI8}, {DType::kF16, DType::kI8}}) {
     const TinyCheckpoint tiny(TinyLlama({{"intermediate_size", 1024}, {"num_hidden_layers", 1}}), 1, dtype);
     PlanOptions options;
     options.dtype = dtype;
+    options.kv_dtype = kv_dtype;
     options.max_num_seqs = 4;
     options.max_num_batched_tokens = 1024;
     options.kv_cache_tokens = 2048;

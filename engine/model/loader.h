@@ -21,7 +21,7 @@ struct LinearTarget {
 };
 struct VectorTarget {
   std::string tensor;  // canonical name
-  at::Tensor values;   // [n] of the computation's dtype
+  at::Tensor values;   // [n]; converted to its dtype
 };
 struct LoadTargets {
   std::vector<LinearTarget> linears;
@@ -30,7 +30,7 @@ struct LoadTargets {
 
 struct LoadOptions {
   int readers = 4;                            // threads that read and convert, over all stages
-  int64_t staging_bytes = int64_t{16} << 20;  // each reader's buffer; a conversion may hold as much again
+  int64_t staging_bytes = int64_t{16} << 20;  // each reader's buffer at most; a conversion may hold as much again
   std::function<void()> enter_thread;         // called first on each reader; may be null
   std::function<void(int64_t bytes_done, int64_t bytes_total)> progress;  // one call at a time; may be null
 };

@@ -83,10 +83,10 @@ TEST_P(StageModelTest, ChunksEqualTheWhole) {
   }
 }
 
-TEST_P(StageModelTest, AWarmUpStopsAfterItsLayers) {
+TEST_P(StageModelTest, AWarmUpRunsOneLayerOfEachShape) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
-  model_->Forward(0, head_, {.ids = ids_, .batch = &batch, .layers_max = 1}, rotary_, cache);
+  model_->Forward(0, head_, {.ids = ids_, .batch = &batch, .one_of_each = true}, rotary_, cache);
   EXPECT_GT(cache.layer(0).keys.abs().max().item<float>(), 0);
   EXPECT_EQ(cache.layer(1).keys.abs().max().item<float>(), 0);
 }
@@ -102,7 +102,11 @@ TEST_P(StageModelTest, ATiedHeadSharesTheEmbeddingsMemory) {
 
 INSTANTIATE_TEST_SUITE_P(Models, StageModelTest,
                          ::testing::Values(TinyLlama(), TinyLlama({{"tie_word_embeddings", true}}),
-                                           TinyLlama({{"attention_bias", true}, {"mlp_bias", true}, {"head_dim", 24}}), TinyGpt2()));
+                                           TinyLlama({{"attention_bias", true}, {"mlp_bias", true}, {"head_dim", 24}}),
+                                           // Norms of queries and keys, and a window on all layers but the first.
+                                           TinyLlama({{"model_type", "qwen3"}, {"head_dim", 24}, {"use_sliding_window", true},
+                                                      {"sliding_window", 9}, {"max_window_layers", 1}}),
+                                           TinyGpt2()));
 
 }  // namespace
 }  // namespace causeway

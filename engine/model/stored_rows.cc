@@ -96,7 +96,7 @@ struct PartReader {
   const int64_t group = linear.format.group > 0 ? linear.format.group : linear.in_features;
   const int64_t first_group = want.column / group, groups = linear.format.groups(want.columns);
 
-  const TensorInfo& Stored(int i) const { return *tensors.at(names[i]); }
+  const TensorInfo& Stored(int i) const { return tensors.at(names[i]); }
   absl::Status Wrong(int i, absl::string_view why) const { return absl::InvalidArgumentError(absl::StrCat(names[i], ": ", why)); }
 
   absl::StatusOr<QuantizedRows> Fp8() const {
@@ -165,7 +165,7 @@ absl::StatusOr<at::Tensor> ReadInputOrder(const Checkpoint& checkpoint, const Te
   std::string first_name;
   for (const LinearSpec::Part& part : linear.parts) {
     const std::string name = StoredTensors(linear, part).back();
-    CAUSEWAY_RETURN_IF_ERROR(checkpoint.Read(*tensors.at(name), 0, absl::MakeSpan(reinterpret_cast<char*>(groups.data()), in * sizeof(int32_t))));
+    CAUSEWAY_RETURN_IF_ERROR(checkpoint.Read(tensors.at(name), 0, absl::MakeSpan(reinterpret_cast<char*>(groups.data()), in * sizeof(int32_t))));
     if (first.empty()) {
       first = groups;
       first_name = name;

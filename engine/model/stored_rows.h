@@ -14,7 +14,7 @@
 
 namespace causeway {
 
-using Tensors = std::map<std::string, const TensorInfo*>;  // MatchTensors' result
+using Tensors = std::map<std::string, TensorInfo>;  // MatchTensors' result
 
 struct Rectangle {
   int64_t row = 0, rows = 0, column = 0, columns = 0;

@@ -64,10 +64,31 @@ at::Tensor Rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor&
   return at::cat({rotated, x.narrow(-1, 2 * half, x.size(-1) - 2 * half)}, -1);
 }
 
-// The cached rows of a sequence, [kv_heads, context, head_dim] in fp32.
-at::Tensor Gather(const at::Tensor& cache, const at::Tensor& blocks, int64_t context) {
+// The cached rows of a sequence, [kv_heads, context, head_dim] in fp32. `scales` is undefined or as in KvLayer.
+at::Tensor Gather(const at::Tensor& cache, const at::Tensor& scales, const at::Tensor& blocks, int64_t context) {
   const at::Tensor rows = cache.index_select(0, blocks).transpose(0, 1);  // [kv_heads, blocks, kBlockTokens, head_dim]
-  return rows.reshape({rows.size(0), -1, rows.size(-1)}).narrow(1, 0, context).to(at::kFloat);
+  at::Tensor gathered = rows.reshape({rows.size(0), -1, rows.size(-1)}).narrow(1, 0, context).to(at::kFloat);
+  if (scales.defined()) {
+    const at::Tensor row_scales = scales.index_select(0, blocks).transpose(0, 1);  // [kv_heads, blocks, kBlockTokens]
+    gathered.mul_(row_scales.reshape({row_scales.size(0), -1, 1}).narrow(1, 0, context));
+  }
+  return gathered;
+}
+
+// rows [tokens, kv_heads, head_dim] to their places: blocks and offsets [tokens].
+void WriteCache(const at::Tensor& cache, const at::Tensor& scales, const at::Tensor& rows, const at::Tensor& blocks, const at::Tensor& offsets) {
+  // Indexing dimensions 0 and 2 around a slice: [tokens, kv_heads, ...].
+  if (!scales.defined()) {
+    cache.transpose(1, 2).index_put_({blocks, offsets}, rows);
+    return;
+  }
+  at::Tensor wide = rows.to(at::kFloat);
+  const at::Tensor largest = wide.abs().amax(-1);  // [tokens, kv_heads]
+  // A row of zeros has the scale 0; its integers are 0 whatever they are multiplied with.
+  const at::Tensor inverse = largest.reciprocal().mul_(kKvInt8Max).masked_fill_(largest == 0, 0);
+  wide = wide.mul(inverse.unsqueeze(-1)).round_();
+  cache.transpose(1, 2).index_put_({blocks, offsets}, wide.to(at::kChar));
+  scales.transpose(1, 2).index_put_({blocks, offsets}, largest / kKvInt8Max);
 }
 
 constexpr int64_t kQueryChunk = 256;  // bounds the scores held at once: heads * kQueryChunk * context floats
@@ -129,6 +150,13 @@ at::Tensor ReferenceOps::LayerNorm(const at::Tensor& x, const at::Tensor& residu
   return std::get<0>(at::native_layer_norm(sum, {sum.size(-1)}, weight.to(at::kFloat), shift, eps)).to(x.scalar_type());
 }
 
+void ReferenceOps::NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) {
+  at::Tensor runs = x.narrow(1, first, groups * width).view({x.size(0), groups, width});
+  const at::Tensor wide = runs.to(at::kFloat);
+  const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
+  runs.copy_((wide * scale).to(x.scalar_type()) * weight);
+}
+
 void ReferenceOps::RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads,
                                   int64_t kv_heads, int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) {
   const int64_t tokens = qkv.size(0);
@@ -142,9 +170,8 @@ void ReferenceOps::RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const 
     keys = Rotated(keys, row_cos, row_sin);
   }
   const at::Tensor blocks = batch.slots.div(kBlockTokens, "floor"), offsets = batch.slots.remainder(kBlockTokens);
-  // Indexing dimensions 0 and 2 around a slice: [tokens, kv_heads, head_dim].
-  cache.keys.transpose(1, 2).index_put_({blocks, offsets}, keys);
-  cache.values.transpose(1, 2).index_put_({blocks, offsets}, values);
+  WriteCache(cache.keys, cache.key_scales, keys, blocks, offsets);
+  WriteCache(cache.values, cache.value_scales, values, blocks, offsets);
 }
 
 at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
@@ -156,7 +183,8 @@ at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, in
     const int64_t begin = batch.query_start_host[s], end = batch.query_start_host[s + 1], context = batch.context_lens_host[s];
     if (begin == end) continue;
     const at::Tensor blocks = batch.block_tables[s].narrow(0, 0, (context + kBlockTokens - 1) / kBlockTokens);
-    const at::Tensor keys = Gather(cache.keys, blocks, context), values = Gather(cache.values, blocks, context);
+    const at::Tensor keys = Gather(cache.keys, cache.key_scales, blocks, context);
+    const at::Tensor values = Gather(cache.values, cache.value_scales, blocks, context);
     const at::Tensor key_positions = at::arange(context, batch.positions.options());
     for (int64_t first = begin; first < end; first += kQueryChunk) {
       const int64_t n = std::min(kQueryChunk, end - first);

@@ -74,7 +74,7 @@ StageCosts MakeCosts(const std::vector<Item>& items, const Costing& costing) {
       StageCosts::Cost& cost = costs.at(first, last);
       cost.allowed = has_unit;
       cost.fixed_bytes = weights + (costing.weights_only ? 0 : StageActivationBytes(costing.spec, shape, costing.options, costing.kind) + costing.handoff);
-      cost.block_bytes = costing.weights_only ? 0 : layers * LayerKvBytesPerBlock(costing.spec, costing.options.dtype);
+      cost.block_bytes = costing.weights_only ? 0 : layers * LayerKvBytesPerBlock(costing.spec, costing.options);
     }
   }
   return costs;

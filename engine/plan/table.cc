@@ -80,7 +80,7 @@ std::string CapacityLine(const Plan& plan) {
   const int64_t blocks_each = (length + kBlockTokens - 1) / kBlockTokens;
   const int64_t sequences = plan.kv_blocks / blocks_each;
   std::string line = absl::StrCat("KV cache: ", Grouped(tokens), " tokens (", Grouped(plan.kv_blocks), " blocks of ", kBlockTokens, ", ",
-                                  FormatBytes(plan.kv_bytes_per_token), " a token): ", Grouped(sequences), " sequence",
+                                  DTypeName(KvDType(plan.options)), ", ", FormatBytes(plan.kv_bytes_per_token), " a token): ", Grouped(sequences), " sequence",
                                   sequences == 1 ? "" : "s", " of ", Grouped(length), " tokens");
   const int64_t most = plan.options.max_num_seqs;
   // Sequences share no block.
@@ -191,6 +191,7 @@ std::string PlanJson(const Plan& plan) {
   const int64_t blocks_each = (plan.options.max_model_len + kBlockTokens - 1) / kBlockTokens;
   json["kv_cache"] = {{"tokens", plan.kv_blocks * kBlockTokens},
                       {"blocks", plan.kv_blocks},
+                      {"dtype", std::string(DTypeName(KvDType(plan.options)))},
                       {"bytes_per_token", plan.kv_bytes_per_token},
                       {"max_model_len", plan.options.max_model_len},
                       {"sequences_of_max_model_len", blocks_each > 0 ? plan.kv_blocks / blocks_each : 0}};

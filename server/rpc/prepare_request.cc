@@ -43,15 +43,12 @@ absl::StatusOr<EncodedInput> ReadInput(const v1::GenerateRequest& wire, const Se
 }
 
 absl::Status ReadSampling(const v1::SamplingOptions& wire, const ModelDefaults& defaults, int64_t vocab_size, SamplingParams* out) {
-  if (wire.has_typical_p() && wire.typical_p() != 1) {
-    if (!(wire.typical_p() > 0 && wire.typical_p() <= 1)) return Wrong("sampling.typical_p", absl::StrCat(wire.typical_p()), "a number in (0, 1]");
-    return absl::UnimplementedError("sampling.typical_p is not supported yet; leave it out or set it to 1");
-  }
   CAUSEWAY_RETURN_IF_ERROR(CheckCount("sampling.logit_bias", static_cast<int64_t>(wire.logit_bias().size()), kLogitBiasMax));
   out->temperature = wire.has_temperature() ? wire.temperature() : defaults.temperature;
   out->top_k = wire.has_top_k() ? wire.top_k() : defaults.top_k;
   out->top_p = wire.has_top_p() ? wire.top_p() : defaults.top_p;
   out->min_p = wire.has_min_p() ? wire.min_p() : defaults.min_p;
+  out->typical_p = wire.has_typical_p() ? wire.typical_p() : defaults.typical_p;
   out->repetition_penalty = wire.has_repetition_penalty() ? wire.repetition_penalty() : defaults.repetition_penalty;
   out->presence_penalty = wire.presence_penalty();
   out->frequency_penalty = wire.frequency_penalty();

@@ -68,7 +68,7 @@ TEST_F(PrepareRequestTest, TakesWhatTheRequestSays) {
   sampling.set_n(3);
   (*sampling.mutable_logit_bias())[9] = 2;
   (*sampling.mutable_logit_bias())[3] = -1;
-  sampling.set_typical_p(1);
+  sampling.set_typical_p(0.75);
   v1::StopOptions& stop = *wire_.mutable_stop();
   stop.set_max_tokens(9);
   stop.set_min_tokens(2);
@@ -83,6 +83,7 @@ TEST_F(PrepareRequestTest, TakesWhatTheRequestSays) {
   auto prepared = PrepareRequest(wire_, serving_);
   ASSERT_TRUE(prepared.ok()) << prepared.status();
   const GenerationRequest& request = prepared->request;
+  EXPECT_EQ(request.sampling.typical_p, 0.75);
   EXPECT_EQ(request.sampling.temperature, 0);
   EXPECT_EQ(request.sampling.seed, 7u);
   EXPECT_THAT(request.sampling.logit_bias, ElementsAre(std::pair<int32_t, float>(3, -1), std::pair<int32_t, float>(9, 2)));
@@ -135,7 +136,6 @@ TEST_F(PrepareRequestTest, RefusesWhatIsNotSupportedByName) {
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
     EXPECT_THAT(std::string(status.message()), HasSubstr(field + " is not supported yet"));
   };
-  unimplemented([](auto& r) { r.mutable_sampling()->set_typical_p(0.5); }, "sampling.typical_p");
   unimplemented([](auto& r) { r.mutable_grammar()->set_json_schema("{}"); }, "grammar.json_schema");
   unimplemented([](auto& r) { r.mutable_grammar()->set_regex("a"); }, "grammar.regex");
   unimplemented([](auto& r) { r.mutable_grammar()->set_lark("a"); }, "grammar.lark");

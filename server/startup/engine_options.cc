@@ -52,6 +52,7 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   plan.max_num_seqs = config.batching().max_num_seqs();
   plan.max_num_batched_tokens = config.batching().max_num_batched_tokens();
   plan.kv_cache_tokens = config.batching().kv_cache_tokens();
+  if (config.batching().kv_cache_dtype() == "int8") plan.kv_dtype = DType::kI8;
   if (const std::string& text = config.batching().kv_cache_bytes(); !text.empty()) {
     if (plan.kv_cache_tokens >= 0) {
       return Wrong(loaded, "batching.kv_cache_bytes",

@@ -30,7 +30,7 @@ struct Tensor {
 
 void Collect(const Module& module, const std::string& prefix, std::vector<Tensor>& tensors) {
   for (const Parameter& parameter : module.parameters) {
-    if (!parameter.buffer && parameter.tied_to.empty()) tensors.push_back({prefix + parameter.name, &parameter});
+    if (parameter.stored() && parameter.tied_to.empty()) tensors.push_back({prefix + parameter.name, &parameter});
   }
   for (const Module& child : module.children) Collect(child, prefix + child.name + ".", tensors);
 }
