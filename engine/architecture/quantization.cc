@@ -131,6 +131,7 @@ int64_t ReadGroup(ConfigReader& config) {
 
 std::vector<std::string> Names(ConfigReader& config, const std::string& key) {
   std::vector<std::string> names;
+  config.Skip(key);
   if (!config.Has(key)) return names;
   const std::function<void(const Json&)> add = [&](const Json& value) {
     if (value.is_array()) {
@@ -142,7 +143,6 @@ std::vector<std::string> Names(ConfigReader& config, const std::string& key) {
     }
   };
   add(config.json()[key]);
-  config.Skip(key);
   return names;
 }
 

@@ -49,6 +49,7 @@ constexpr char kAwq[] = R"({"quant_method": "awq", "bits": 4, "group_size": 128,
 TEST(QuantizationTest, Fp8HasAFactorForEachBlock) {
   const auto spec = Make(Llama(kFp8));
   ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_THAT(spec->warnings, IsEmpty());
   const auto parameters = ParametersOf(*spec);
   const Parameter& weight = parameters.at("model.layers.0.mlp.up_proj.weight"), &scale = parameters.at("model.layers.0.mlp.up_proj.weight_scale_inv");
   EXPECT_EQ(weight.dtype, DType::kF8E4M3);
@@ -111,6 +112,7 @@ TEST(QuantizationTest, GptqWithoutOrderOrZeroPoints) {
 TEST(QuantizationTest, AwqPacksOutputs) {
   const auto spec = Make(Llama(kAwq));
   ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_THAT(spec->warnings, IsEmpty());
   const auto parameters = ParametersOf(*spec);
   EXPECT_THAT(parameters.at("model.layers.0.self_attn.k_proj.qweight").shape, ElementsAre(256, 128 / 8));
   EXPECT_THAT(parameters.at("model.layers.0.self_attn.k_proj.qzeros").shape, ElementsAre(2, 128 / 8));

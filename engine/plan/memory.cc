@@ -51,10 +51,10 @@ struct Step {
   int64_t Packed(int64_t in, int64_t copies = 1) const {
     return ops == OpsKind::kFused ? copies * rows * ((in + kPackedInputs - 1) / kPackedInputs * kPackedInputs) * kFloat : 0;
   }
-  // Where quantized weights are dequantized (the reference operations, as engine/ops/compact_weight.cc does it): a piece of the weight in
-  // the forms it takes, a piece of the result, and the input in its order.
+  // Where quantized weights are dequantized (engine/ops/compact_weight.cc; the fused kernels copy their input, as others do): a piece of
+  // the weight in the forms it takes, a piece of the result, and the input in its order.
   int64_t Dequantized(const LinearSpec& linear) const {
-    if (linear.format.kind == WeightKind::kFloat) return 0;
+    if (linear.format.kind == WeightKind::kFloat || ops == OpsKind::kFused) return 0;
     const int64_t in = linear.in_features, outputs = std::min(linear.out_features(), std::max(kDequantizedRows, kDequantizedElements / in));
     return outputs * in * kDequantizedBytes + rows * outputs * element + (linear.encoding.act_order ? rows * in * element : 0);
   }
