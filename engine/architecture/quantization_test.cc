@@ -120,6 +120,35 @@ TEST(QuantizationTest, AwqPacksOutputs) {
   EXPECT_EQ(spec->layers[0].attention.qkv.encoding.zero_offset, 0);
 }
 
+// As published, of two layers and four experts.
+constexpr char kMiniMaxM2[] = R"({"model_type": "minimax_m2", "head_dim": 128, "hidden_size": 3072, "intermediate_size": 1536,
+  "num_attention_heads": 48, "num_key_value_heads": 8, "num_experts_per_tok": 2, "num_local_experts": 4, "num_hidden_layers": 2, "rms_norm_eps": 1e-6,
+  "rotary_dim": 64, "vocab_size": 64, "use_routing_bias": true,
+  "quantization_config": {"activation_scheme": "dynamic", "fmt": "float8_e4m3fn", "quant_method": "fp8", "weight_block_size": [128, 128],
+    "modules_to_not_convert": ["gate", "e_score_correction_bias", "lm_head"]}})";
+
+TEST(QuantizationTest, ExpertsAreQuantizedAndRoutersAreNot) {
+  Json config = Json::parse(kMiniMaxM2);
+  const auto fp8 = Make(config);
+  ASSERT_TRUE(fp8.ok()) << fp8.status();
+  config.erase("quantization_config");
+  const ModelSpec plain = *Make(config);
+  ModelSpec int4 = plain;
+  ASSERT_TRUE(QuantizeOnLoad(*ParseQuantize("int4"), int4).ok());
+  for (const auto& [spec, kind] : {std::pair(*fp8, WeightKind::kFp8), std::pair(int4, WeightKind::kInt4)}) {
+    const MoeSpec& moe = *spec.layers[1].moe;
+    EXPECT_EQ(moe.router.format.kind, WeightKind::kFloat);
+    for (const MlpSpec& expert : moe.experts) {
+      EXPECT_EQ(expert.up.format.kind, kind);
+      EXPECT_EQ(expert.down.format.kind, kind);
+    }
+    EXPECT_EQ(spec.parameter_count(), plain.parameter_count());
+    EXPECT_THAT(spec.unquantized, Contains("model.layers.#.block_sparse_moe.gate"));
+    EXPECT_LT(Bytes(spec), 0.6 * Bytes(plain));
+  }
+  EXPECT_THAT(ParametersOf(*fp8).at("model.layers.1.block_sparse_moe.experts.3.w2.weight_scale_inv").shape, ElementsAre(24, 12));
+}
+
 TEST(QuantizationTest, NamesToKeepAreWholeComponents) {
   // "gate" is not gate_proj, and layer 1 is not layer 10.
   const auto spec = Make(Llama(R"({"quant_method": "awq", "bits": 4, "group_size": 32, "modules_to_not_convert": ["gate", "layers.1.mlp", "self_attn"]})",
