@@ -35,6 +35,7 @@ std::string LoadMeter::Line(const LoadProgress& progress) {
 }
 
 void LoadMeter::Update(const LoadProgress& progress) {
+  if (progress.seconds < shown_) shown_ = 0;  // loading has begun again
   last_ = progress;
   if (display_ == LoadDisplay::kNone) return;
   const bool bar = display_ == LoadDisplay::kBar, end = progress.bytes_done == progress.bytes_total;
