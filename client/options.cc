@@ -1,5 +1,7 @@
 #include "client/options.h"
 
+#include <fstream>
+#include <iterator>
 #include <utility>
 
 #include <CLI/App.hpp>
@@ -14,6 +16,13 @@ namespace causeway {
 namespace {
 
 constexpr double kTimeoutSecondsMax = 604800;  // a week
+
+absl::Status ReadFile(const char* option, const std::string& path, std::string* out) {
+  std::ifstream file(path, std::ios::binary);
+  out->assign(std::istreambuf_iterator<char>(file), {});
+  if (file && !file.bad()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(option, " ", path, ": cannot be read"));
+}
 
 }  // namespace
 
@@ -37,10 +46,29 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--stop-id", stop_ids, "Ends at this token id; may be given again")->allow_extra_args(false)->group(group);
   app.add_flag("--ignore-eos", ignore_eos, "Goes on past the model's end-of-sequence tokens")->group(group);
   app.add_flag("--include-stop", include_stop, "Leaves the stop text in the output")->group(group);
+  const char grammars[] = "A grammar that the output follows";
+  CLI::Option* schema = app.add_option("--json-schema", json_schema_file, "File of a JSON schema")->group(grammars);
+  CLI::Option* object = app.add_flag("--json-object", json_object, "Any JSON object")->group(grammars);
+  CLI::Option* pattern = app.add_option("--regex", regex, "Regular expression for the whole output")->group(grammars);
+  CLI::Option* choice = app.add_option("--choice", choices, "One of these texts; give it again for each")->allow_extra_args(false)->group(grammars);
+  CLI::Option* lark = app.add_option("--grammar", grammar_file, "File of a grammar in llguidance's Lark")->group(grammars);
+  const std::vector<CLI::Option*> kinds = {schema, object, pattern, choice, lark};
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    for (size_t j = i + 1; j < kinds.size(); ++j) kinds[i]->excludes(kinds[j]);
+  }
   app.add_option("--model", model, "Name of the model; must be the one served");
   app.add_option("--cache-salt", cache_salt, "Shares cached prefixes only with requests of the same salt");
   app.add_option("--priority", priority, "Higher goes first");
   app.add_option("--timeout", timeout_seconds, "Gives up after this many seconds; 0 never does")->check(NumberBetween(0, kTimeoutSecondsMax));
+}
+
+absl::Status SamplingFlags::FillGrammar(v1::GenerateRequest& request) const {
+  if (!json_schema_file.empty()) return ReadFile("--json-schema", json_schema_file, request.mutable_grammar()->mutable_json_schema());
+  if (!grammar_file.empty()) return ReadFile("--grammar", grammar_file, request.mutable_grammar()->mutable_lark());
+  if (json_object) request.mutable_grammar()->set_json_object(true);
+  if (!regex.empty()) request.mutable_grammar()->set_regex(regex);
+  for (const std::string& text : choices) request.mutable_grammar()->mutable_choice()->add_texts(text);
+  return absl::OkStatus();
 }
 
 absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
@@ -74,7 +102,7 @@ absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
   request.set_model(model);
   request.set_cache_salt(cache_salt);
   request.set_priority(priority);
-  return absl::OkStatus();
+  return FillGrammar(request);
 }
 
 std::function<std::string(const std::string&)> NumberBetween(double minimum, double maximum) {

@@ -218,7 +218,7 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
         for (uint32_t& word : allowed[i]) word = chance() ? 0 : chance() ? ~0u : static_cast<uint32_t>(random_.Between(1, 1 << 30));
       }
       rows[i] = {&p, &masked[i], p.needs_counts() ? &prompt[i] : nullptr, p.needs_counts() ? &output[i] : nullptr, allowed[i],
-                 static_cast<double>(random_.Between(0, 999'999)) / 1e6};
+                 chance() ? static_cast<int32_t>(random_.Between(0, vocab - 1)) : -1, static_cast<double>(random_.Between(0, 999'999)) / 1e6};
     }
     const std::vector<SampleOutput> host = SampleOnHost(logits, rows), device = SampleOnDevice(logits, rows);
     for (int64_t i = 0; i < n; ++i) {

@@ -206,7 +206,11 @@ std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::ve
   const at::Tensor raw = at::nan_to_num(logits.to(at::kFloat), kNever, -kNever, kNever);
   at::Tensor processed = raw.clone();
   Process(processed, rows);
-  const at::Tensor tokens = Choose(processed, rows);
+  at::Tensor tokens = Choose(processed, rows);
+  if (std::any_of(rows.begin(), rows.end(), [](const SampleRow& r) { return r.given >= 0; })) {
+    const at::Tensor given = Column(rows, at::kLong, tokens.device(), [](const SampleRow& r) { return r.given; });
+    tokens = at::where(given >= 0, given, tokens);
+  }
 
   std::vector<at::Tensor> columns = {tokens.to(at::kDouble)};  // a double holds a token id and a float exactly
   if (logprobs) {

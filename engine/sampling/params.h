@@ -23,6 +23,7 @@ struct SamplingParams {
   uint64_t seed = 0;
   bool logprobs = false;
   int32_t top_logprobs = 0;  // 0..20
+  bool prompt_logprobs = false;  // those of the prompt's tokens too, with as many of the likeliest
 
   bool needs_counts() const { return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0; }
 };

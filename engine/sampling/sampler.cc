@@ -255,7 +255,7 @@ void TopOf(absl::Span<const float> row, size_t count, double log_total, std::vec
 SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScratch& scratch) {
   const SamplingParams& p = *row.params;
   SampleOutput output;
-  const bool processes = Processes(row);
+  const bool processes = row.given < 0 && Processes(row);
   absl::Span<const float> raw = logits;
   double log_total = 0;
   if (p.logprobs) {
@@ -270,7 +270,7 @@ SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScr
     }
   }
   if (processes) Process(logits, row);
-  output.token = p.temperature == 0 ? static_cast<int32_t>(row_math::ArgMax(logits)) : Draw(logits, p, row.uniform, scratch);
+  output.token = row.given >= 0 ? row.given : p.temperature == 0 ? static_cast<int32_t>(row_math::ArgMax(logits)) : Draw(logits, p, row.uniform, scratch);
   if (p.logprobs) output.logprob = static_cast<float>(raw[output.token] - log_total);
   return output;
 }

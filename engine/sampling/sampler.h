@@ -22,6 +22,8 @@ struct SampleRow {
   // Where a grammar constrains the row: bit t % 32 of word t / 32 says whether token t may be chosen; tokens beyond the last word
   // may not. Empty: all may.
   absl::Span<const uint32_t> allowed = {};
+  // Not negative: nothing is chosen, the output is about this token.
+  int32_t given = -1;
   double uniform = 0;  // in [0, 1): the random number for this row, UniformAt(params->seed, StepSequence::generated)
 };
 

@@ -61,6 +61,9 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
   counter("causeway_preemptions_total", "Sequences put back in the queue because the KV cache was full.", stats.preemptions);
   counter("causeway_prefix_cache_query_tokens_total", "Prompt tokens looked up in the prefix cache.", stats.prefix_query_tokens);
   counter("causeway_prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache.", stats.prefix_hit_tokens);
+  counter("causeway_constrained_requests_total", "Requests whose output follows a grammar.", stats.constrained_requests);
+  counter("causeway_grammar_masks_total", "Masks of allowed tokens computed for grammars.", stats.masks);
+  counter("causeway_grammar_mask_seconds_total", "Time spent on those masks, on threads beside the steps.", stats.mask_seconds);
   gauge("causeway_model_load_seconds", "How long loading the model took.", stats.load_seconds);
   if (stats.last_step > absl::InfinitePast() && stats.last_step > absl::UnixEpoch()) {
     gauge("causeway_last_step_timestamp_seconds", "Unix time at which the last step ended.",

@@ -52,6 +52,9 @@ class StatsEngine : public Engine {
     stats_.last_step = absl::FromUnixSeconds(1234);
   }
   absl::StatusOr<RequestHandle> Submit(GenerationRequest, std::shared_ptr<TokenSink>) override { return 1; }
+  absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource&) override {
+    return absl::InvalidArgumentError("no tokenizer");
+  }
   void Cancel(RequestHandle) override {}
   absl::Status Cancel(const std::string&) override { return absl::OkStatus(); }
   bool Drain(absl::Time) override { return true; }
