@@ -33,12 +33,14 @@ TEST(RegionsTest, BlocksLieSideBySideAndKeepWhatIsWrittenToThem) {
 
 TEST(RegionsTest, RegionsGoWithTheirLastBlock) {
   Regions regions;
-  const Regions::Block small = regions.Allocate(10), large = regions.Allocate(Regions::kRegionBytes + 1), next = regions.Allocate(10);
-  EXPECT_EQ(regions.count(), 3);
-  regions.Free(small.region);
+  // The last finds room behind the one that got a region of its own size.
+  const Regions::Block small = regions.Allocate(10), large = regions.Allocate(Regions::kRegionBytes + 1), last = regions.Allocate(10);
   EXPECT_EQ(regions.count(), 2);
-  regions.Free(next.region);
+  regions.Free(small.region);
+  EXPECT_EQ(regions.count(), 1);
   regions.Free(large.region);
+  EXPECT_EQ(regions.count(), 1);
+  regions.Free(last.region);
   EXPECT_EQ(regions.count(), 0);
   const Regions::Block again = regions.Allocate(10);
   EXPECT_EQ(regions.count(), 1);
