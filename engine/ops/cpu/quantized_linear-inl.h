@@ -74,7 +74,7 @@ CAUSEWAY_INLINE void StoreQuantizedRows(const QuantizedLinearArgs& a, float* c, 
 }
 
 template <class Kind, class T>
-static void QuantizedTask(const QuantizedLinearArgs& a, int64_t task, bool more, float* c) {
+static void QuantizedTask(const QuantizedLinearArgs& a, int64_t task, bool more, float* c, uint8_t* decoded) {
   constexpr int64_t kWide = kTilePanels * kPanel;
   const QuantizedLayout& l = a.layout;
   const int64_t panels = PanelsOf(a.out), groups = (panels + kTilePanels - 1) / kTilePanels;
@@ -98,6 +98,10 @@ static void QuantizedTask(const QuantizedLinearArgs& a, int64_t task, bool more,
     // The next slab of these panels, or the first one of the next task's; about so, as groups need not begin with it.
     const uint8_t* next = left > step ? tile.panel + (tile.first + step) * l.group_bytes / l.group_blocks
                                       : a.panels + (task + 1) % groups * kTilePanels * l.panel_bytes;
+    if constexpr (Kind::kDecodes) {
+      if (tiles > 1) Kind::Decode(tile, count, decoded);
+      tile.decoded = tiles > 1 ? decoded : nullptr;
+    }
     const bool fetch = tiles > 1 && (left > step || more);
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = rows * t / tiles, last = rows * (t + 1) / tiles;
@@ -125,11 +129,14 @@ static void QuantizedLinearOf(const QuantizedLinearArgs* parts, int64_t count) {
                              static_cast<uint8_t*>(a.scratch) + ChunkBytes<Kind>(a));
         });
 #pragma omp barrier
-    float* c = static_cast<float*>(Scratch(kRowBlock * kTilePanels * kPanel * sizeof(float)));
+    // A decoded slab in bf16, where there is one, then c.
+    constexpr int64_t kDecodedBytes = Kind::kDecodes ? kSlabBlocks * kQuantizedBlock * kTilePanels * kPanel * 2 : 0;
+    uint8_t* decoded = static_cast<uint8_t*>(Scratch(kDecodedBytes + kRowBlock * kTilePanels * kPanel * sizeof(float)));
+    float* c = reinterpret_cast<float*>(decoded + kDecodedBytes);
     ForShare(
         parts, count,
         [](const QuantizedLinearArgs& a) { return (a.rows + kRowBlock - 1) / kRowBlock * ((PanelsOf(a.out) + kTilePanels - 1) / kTilePanels); },
-        [c](const QuantizedLinearArgs& a, int64_t task, bool more) { QuantizedTask<Kind, T>(a, task, more, c); });
+        [c, decoded](const QuantizedLinearArgs& a, int64_t task, bool more) { QuantizedTask<Kind, T>(a, task, more, c, decoded); });
   }
 }
 
