@@ -16,11 +16,14 @@ struct Parameter {
   std::string name;  // local: "weight"
   DType dtype;
   std::vector<int64_t> shape;
-  // Computed at load and absent from checkpoints (a rotary module's inv_freq).
-  bool buffer = false;
+  // Not counted among the parameters: computed at load and absent from checkpoints (a rotary module's inv_freq), or, when
+  // persistent, stored beside the weights.
+  bool buffer = false, persistent = false;
   // Full path of the parameter whose memory this one shares (a tied head), else empty. Tied bytes count once, at the source.
   std::string tied_to = {};
 
+  // Whether checkpoints hold it; of tied ones, either or both.
+  bool stored() const { return !buffer || persistent; }
   int64_t bytes() const {
     int64_t n = DTypeBytes(dtype);
     for (int64_t d : shape) n *= d;

@@ -45,15 +45,16 @@ struct LinearSpec {
 };
 
 // Rotary position embedding over the first `dim` of each head's dimensions, the two halves rotated as pairs (i, i + dim/2).
-// inv_freq and attention_factor already hold the scaling (linear, llama3, yarn); `dynamic` alone depends on the length.
+// inv_freq and attention_factor already hold the scaling, but for what happens to texts longer than `original`.
 struct RopeSpec {
   int64_t dim = 0;  // 0: no rotary embedding
   double theta = 10000;
   std::vector<double> inv_freq;  // [dim / 2]
   double attention_factor = 1;   // multiplies cos and sin
-  // Dynamic NTK: beyond dynamic_original positions, frequencies follow the longest sequence. 0: off.
-  double dynamic_factor = 0;
-  int64_t dynamic_original = 0;
+  // Texts of up to this many positions have inv_freq, longer ones InvFreqAt (rope.h): those of longrope, or of dynamic NTK scaling.
+  int64_t original = INT64_MAX;
+  std::vector<double> long_inv_freq;  // longrope: [dim / 2], else empty
+  double dynamic_factor = 0;          // dynamic NTK, else 0
 };
 
 // RMS norms of queries and keys before their rotation: of each head by itself (weights [head_dim]), or of the whole projection
@@ -95,6 +96,14 @@ struct LayerSpec {
   std::optional<MoeSpec> moe;
 };
 
+// Another spelling that checkpoints have for some tensors. `stored` has # for any number, which stands for the same one in each of
+// `canonical`. With * in these, the stored tensor is a stack [n, rows, ...]: slice i holds the tensors named with i for *, one after
+// the other, each with an equal share of the rows.
+struct TensorSpelling {
+  std::string stored;                  // "model.layers.#.mlp.experts.gate_up_proj"
+  std::vector<std::string> canonical;  // "model.layers.#.mlp.experts.*.gate_proj.weight", and the same of up_proj
+};
+
 struct ModelSpec {
   std::string architecture;  // the factory table's key: "llama"
   int64_t vocab_size = 0, hidden_size = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate_size = 0;
@@ -113,6 +122,7 @@ struct ModelSpec {
   // Tensors that checkpoints may hold beyond the tree's and that nothing reads, canonical spelling with # for any number:
   // "transformer.h.#.attn.bias".
   std::vector<std::string> inert_tensors;
+  std::vector<TensorSpelling> spellings;
   Module modules;  // the whole tree; its parameters' dtype is the computation's
   std::vector<int32_t> eos_token_ids;  // generation_config.json first, then config.json
   std::vector<std::string> warnings;  // unknown config keys, and the like

@@ -68,7 +68,10 @@ class PipelineExecutor final : public Executor {
   ExecutorStats Stats() const override {
     ExecutorStats stats;
     stats.devices.resize(plan_.devices.size());
-    for (const auto& [device, worker] : workers_) stats.devices[device] = worker->stats();
+    for (const auto& [device, worker] : workers_) {
+      stats.devices[device] = worker->stats();
+      stats.experts.merge(worker->ExpertLoads());
+    }
     absl::MutexLock lock(&mutex_);
     for (const auto& [route, bytes] : transfers_) {
       stats.transfers.push_back({plan_.devices[route.first].device.name, plan_.devices[route.second].device.name, bytes});

@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/architecture/spec.h"
+#include "engine/base/expert_load.h"
 #include "engine/batch/step.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/plan/plan.h"
@@ -41,6 +43,7 @@ struct TransferStats {
 struct ExecutorStats {
   std::vector<DeviceStats> devices;  // as Plan::devices
   std::vector<TransferStats> transfers;
+  std::map<int, ExpertLoad> experts;  // by layer, of those with experts, whatever device they are on
 };
 
 class Executor {

@@ -120,8 +120,9 @@ absl::Status StageWorker::RunSegment(Step& step) {
   const AttentionBatch attention = Upload(batch.attention, *runtime_);
   input.batch = &attention;
   if (batch.rows.defined()) input.rows = runtime_->Upload(batch.rows);
-  if (step.warm_up) input.layers_max = 1;
+  input.one_of_each = step.warm_up;
   at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
+  if (step.warm_up) model_->ClearExpertLoads();
   if (step.segment + 1 == segments_.size()) return Finish(step, output);
   step.hidden = std::move(output);
   return absl::OkStatus();

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,7 +29,7 @@ struct Step {
   StepPlan plan;
   StepBatch batch;
   size_t segment = 0;  // the next to run
-  bool warm_up = false;  // one layer of each segment, and no statistics
+  bool warm_up = false;  // one layer of each shape in each segment, and no statistics
   at::Tensor hidden;  // from the segment before; else undefined
   Clock::time_point start;
   StepResult result;
@@ -63,6 +64,7 @@ class StageWorker {
 
   DeviceRuntime& runtime() { return *runtime_; }
   DeviceStats stats() const;  // any thread
+  std::map<int, ExpertLoad> ExpertLoads() const { return model_->ExpertLoads(); }  // any thread, once the model is built
 
  private:
   struct Command {

@@ -20,7 +20,7 @@
 namespace causeway {
 namespace {
 
-using Tensors = std::map<std::string, const TensorInfo*>;
+using Tensors = std::map<std::string, TensorInfo>;
 
 constexpr int64_t kRowStep = 64;  // SetRows may run at once on rows that are multiples of this apart
 constexpr int64_t kElementMax = 4;  // bytes of the widest dtype of weights
@@ -78,7 +78,7 @@ class Reader {
 
   // Outputs [first, first + count) of a part become rows from `held`.
   absl::Status ReadPart(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count, int64_t held, int64_t& bytes) {
-    const TensorInfo& tensor = *tensors_.at(part.weight);
+    const TensorInfo& tensor = tensors_.at(part.weight);
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
     const LinearShard& shard = target.shard;
     if (target.spec.transposed) {
@@ -105,7 +105,7 @@ class Reader {
 
   // Elements of a one-dimensional tensor; in staging until the next read.
   absl::StatusOr<at::Tensor> Read(const std::string& name, int64_t first, int64_t count, int64_t& bytes) {
-    const TensorInfo& tensor = *tensors_.at(name);
+    const TensorInfo& tensor = tensors_.at(name);
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
     const int64_t element = DTypeBytes(tensor.dtype);
     if (count * element > staging_bytes_) {
@@ -148,7 +148,7 @@ absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const Load
 std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, int64_t staging_bytes) {
   std::vector<Task> tasks;
   auto place = [&tensors](const std::string& name, uint64_t skip) {
-    const TensorInfo& tensor = *tensors.at(name);
+    const TensorInfo& tensor = tensors.at(name);
     return std::pair(tensor.file, tensor.offset + skip);
   };
   for (const LinearTarget& linear : targets.linears) {
@@ -179,11 +179,11 @@ int64_t BytesToRead(const Tensors& tensors, const LoadTargets& targets) {
     for (const LinearSpec::Part& part : spec.parts) {
       // A shard's share, exact where parts are cut evenly.
       const double share = static_cast<double>(linear.shard.out_count() * linear.shard.in_count) / (spec.out_features() * spec.in_features);
-      total += static_cast<int64_t>(tensors.at(part.weight)->bytes * share);
-      if (!part.bias.empty() && linear.shard.bias) total += tensors.at(part.bias)->bytes * linear.shard.out_count() / spec.out_features();
+      total += static_cast<int64_t>(tensors.at(part.weight).bytes * share);
+      if (!part.bias.empty() && linear.shard.bias) total += tensors.at(part.bias).bytes * linear.shard.out_count() / spec.out_features();
     }
   }
-  for (const VectorTarget& vector : targets.vectors) total += tensors.at(vector.tensor)->bytes;
+  for (const VectorTarget& vector : targets.vectors) total += tensors.at(vector.tensor).bytes;
   return total;
 }
 

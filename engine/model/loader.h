@@ -21,7 +21,7 @@ struct LinearTarget {
 };
 struct VectorTarget {
   std::string tensor;  // canonical name
-  at::Tensor values;   // [n] of the computation's dtype
+  at::Tensor values;   // [n]; converted to its dtype
 };
 struct LoadTargets {
   std::vector<LinearTarget> linears;

@@ -102,17 +102,17 @@ class Ops {
   virtual at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
                                     int64_t window, const AttentionBatch& batch, const KvLayer& cache) = 0;
 
-  // In place: RMS norms of `groups` neighbouring runs of `width` columns of x [tokens, columns], from column `first` on; weight [width].
-  virtual void NormColumns(at::Tensor& /*x*/, int64_t /*first*/, int64_t /*groups*/, int64_t /*width*/, const at::Tensor& /*weight*/,
-                           double /*eps*/) { TORCH_CHECK(false, "norms of columns"); }
+  // In place: RMS norms of `groups` neighbouring runs of `width` columns of x [tokens, columns], from column `first` on; weight
+  // [width] for each of them. The normed value is rounded to x's type before it meets the weight, as the field's norms do.
+  virtual void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) = 0;
 
   // logits [tokens, experts]; correction fp32 [experts] or undefined. Of equal scores the lower expert goes first.
-  virtual Routing Route(const at::Tensor& /*logits*/, const at::Tensor& /*correction*/, const RoutingRule&) { TORCH_CHECK(false, "experts"); }
+  virtual Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) = 0;
   // The sum of the chosen experts' gated MLPs, weighted: x [tokens, hidden] -> [tokens, hidden]. Experts that no token chose are
-  // not read. A token's result does not depend on the tokens beside it.
-  virtual at::Tensor Experts(const at::Tensor& /*x*/, const Routing&, const std::vector<ExpertWeights>&, Activation) {
-    TORCH_CHECK(false, "experts");
-  }
+  // not read. `counts`, where not null, becomes the tokens that each expert got. CpuOps: a token's result does not depend on
+  // the tokens beside it.
+  virtual at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
+                             std::vector<int32_t>* counts) = 0;
 
   // gated: x [tokens, 2n] -> act(x[:, :n]) * x[:, n:]; else act(x).
   virtual at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) = 0;

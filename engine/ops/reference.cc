@@ -129,6 +129,13 @@ at::Tensor ReferenceOps::LayerNorm(const at::Tensor& x, const at::Tensor& residu
   return std::get<0>(at::native_layer_norm(sum, {sum.size(-1)}, weight.to(at::kFloat), shift, eps)).to(x.scalar_type());
 }
 
+void ReferenceOps::NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) {
+  at::Tensor runs = x.narrow(1, first, groups * width).view({x.size(0), groups, width});
+  const at::Tensor wide = runs.to(at::kFloat);
+  const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
+  runs.copy_((wide * scale).to(x.scalar_type()) * weight);
+}
+
 void ReferenceOps::RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads,
                                   int64_t kv_heads, int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) {
   const int64_t tokens = qkv.size(0);

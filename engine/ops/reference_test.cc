@@ -80,6 +80,26 @@ TEST_F(ReferenceOpsTest, Norms) {
   ExpectEach(r, sum, "residual");
 }
 
+TEST_F(ReferenceOpsTest, NormsOfColumns) {
+  const int64_t first = 2, groups = 3, width = 5, columns = first + groups * width + 4;
+  const double eps = 1e-3;
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor given = random_.Tensor({4, columns}, dtype, 2), x = given.to(at::kFloat);
+    const at::Tensor given_weight = random_.Tensor({1, width}, dtype), weight = given_weight.to(at::kFloat);
+    at::Tensor normed = given.clone();
+    ops_.NormColumns(normed, first, groups, width, given_weight[0], eps);
+    const auto rounded = [dtype](double v) { return at::tensor(v, at::kDouble).to(at::kFloat).to(dtype).item<double>(); };
+    ExpectEach(normed.to(at::kFloat), [&](int64_t i, int64_t j) {
+      if (j < first || j >= first + groups * width) return At(x, i, j);
+      double squares = 0;
+      const int64_t run = (j - first) / width * width + first;
+      for (int64_t k = run; k < run + width; ++k) squares += At(x, i, k) * At(x, i, k);
+      // Twice rounded: as a normed value, and times its weight.
+      return rounded(rounded(At(x, i, j) / std::sqrt(squares / width + eps)) * At(weight, 0, j - run));
+    }, "norm of columns");
+  }
+}
+
 TEST_F(ReferenceOpsTest, Activations) {
   const at::Tensor x = random_.Tensor({3, 14}, at::kFloat, 3);
   const auto apply = [](Activation kind, double v) {

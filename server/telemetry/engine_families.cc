@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
-#include <set>
+#include <numeric>
 
 #include "absl/time/time.h"
 
@@ -115,6 +115,29 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &transfers}) family->AppendTo(out);
 }
 
+// How tokens spread over experts. What steps cost is told by sums for each layer; tokens by expert are a series for each of what
+// may be tens of thousands, and are left out beyond kExpertSeriesMax.
+void AppendExperts(const std::map<int, ExpertLoad>& layers, const std::string& model, std::vector<MetricFamily>& out) {
+  Family experts("causeway_layer_experts", "Experts of the layer.", MetricType::Gauge);
+  Family steps("causeway_layer_expert_steps_total", "Steps in which the layer's experts computed.", MetricType::Counter);
+  Family tokens("causeway_layer_expert_tokens_total", "Tokens, once for each expert of the layer that they went to.", MetricType::Counter);
+  Family busiest("causeway_layer_busiest_expert_tokens_total", "Of these, the ones of each step's busiest expert.", MetricType::Counter);
+  Family busy("causeway_layer_busy_experts_total", "Experts of the layer that got a token, added up over the steps.", MetricType::Counter);
+  Family each("causeway_expert_tokens_total", "Tokens that went to the expert.", MetricType::Counter);
+  size_t series = 0;
+  for (const auto& [layer, load] : layers) series += load.tokens.size();
+  for (const auto& [layer, load] : layers) {
+    const LabelList labels = {{"model", model}, {"layer", std::to_string(layer)}};
+    experts.Add(labels, load.tokens.size());
+    steps.Add(labels, load.steps);
+    tokens.Add(labels, std::accumulate(load.tokens.begin(), load.tokens.end(), int64_t{0}));
+    busiest.Add(labels, load.busiest);
+    busy.Add(labels, load.busy);
+    for (size_t e = 0; e < load.tokens.size() && series <= kExpertSeriesMax; ++e) each.Add(With(labels, "expert", std::to_string(e)), load.tokens[e]);
+  }
+  for (Family* family : {&experts, &steps, &tokens, &busiest, &busy, &each}) family->AppendTo(out);
+}
+
 }  // namespace
 
 std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string& model) {
@@ -122,6 +145,7 @@ std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string
   std::vector<MetricFamily> families;
   AppendQueue(stats, model, families);
   AppendDevices(engine.model().plan, stats.executor, families);
+  AppendExperts(stats.executor.experts, model, families);
   return families;
 }
 

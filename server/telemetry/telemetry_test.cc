@@ -41,6 +41,7 @@ class StatsEngine : public Engine {
       stats.prefill_tokens = 100 + i;
       stats_.executor.devices.push_back(stats);
     }
+    stats_.executor.experts[1] = {.steps = 2, .busy = 3, .busiest = 7, .tokens = {1, 7, 0}};
     stats_.executor.transfers.push_back({"simulated:0", "simulated:1", 4096});
     stats_.requests_running = 2;
     stats_.blocks_total = 100;
@@ -53,6 +54,7 @@ class StatsEngine : public Engine {
   absl::Status Cancel(const std::string&) override { return absl::OkStatus(); }
   bool Drain(absl::Time) override { return true; }
   EngineStats Stats() const override { return stats_; }
+  EngineStats& stats() { return stats_; }
   const PlacedModel& model() const override { return model_; }
   const Tokenizer* tokenizer() const override { return nullptr; }
   const ChatTemplate* chat_template() const override { return nullptr; }
@@ -117,6 +119,27 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
   EXPECT_THAT(text, HasSubstr("owner=\"other\""));
   metrics_.WatchEngine(nullptr);
   EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("causeway_requests_running")));
+}
+
+TEST_F(MetricsTest, SaysHowTokensSpreadOverExperts) {
+  const std::string text = metrics_.Scrape();
+  for (const char* line : {
+           "causeway_layer_experts{model=\"tiny\",layer=\"1\"} 3\n",
+           "causeway_layer_expert_steps_total{model=\"tiny\",layer=\"1\"} 2\n",
+           "causeway_layer_expert_tokens_total{model=\"tiny\",layer=\"1\"} 8\n",
+           "causeway_layer_busiest_expert_tokens_total{model=\"tiny\",layer=\"1\"} 7\n",
+           "causeway_layer_busy_experts_total{model=\"tiny\",layer=\"1\"} 3\n",
+           "causeway_expert_tokens_total{model=\"tiny\",layer=\"1\",expert=\"0\"} 1\n",
+           "causeway_expert_tokens_total{model=\"tiny\",layer=\"1\",expert=\"2\"} 0\n",
+       }) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  // A large model's layers, without a series for each expert; one without experts has none of it.
+  for (int layer = 0; layer < 62; ++layer) engine_.stats().executor.experts[layer].tokens.resize(256);
+  EXPECT_THAT(metrics_.Scrape(), HasSubstr("causeway_layer_experts{model=\"tiny\",layer=\"61\"} 256\n"));
+  EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("causeway_expert_tokens_total")));
+  engine_.stats().executor.experts.clear();
+  EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("expert")));
 }
 
 TEST_F(MetricsTest, PromtoolHasNothingToSay) {

@@ -183,6 +183,26 @@ TEST_P(CpuOpsTest, NormsMatchReference) {
   }
 }
 
+TEST_P(CpuOpsTest, NormsOfColumnsMatchReferenceAndLeaveTheOthers) {
+  for (int64_t width : {1, 7, 24, 128, 1031}) {
+    for (int64_t rows : {0, 1, 3, 40}) {
+      for (int64_t groups : {1, 4}) {
+        const at::Tensor x = random_.Tensor({rows, 5 + groups * width + 3}, dtype(), 3) + 1, weight = random_.Tensor({width}, dtype());
+        at::Tensor actual = x.clone(), expected = x.clone();
+        ops_->NormColumns(actual, 5, groups, width, weight, 1e-5);
+        reference_.NormColumns(expected, 5, groups, width, weight, 1e-5);
+        const std::string what = "width " + std::to_string(width) + " rows " + std::to_string(rows) + " groups " + std::to_string(groups);
+        ExpectNear(actual, expected, tolerance(), what);
+        EXPECT_TRUE(at::equal(actual.narrow(1, 0, 5), x.narrow(1, 0, 5))) << what;
+        EXPECT_TRUE(at::equal(actual.narrow(1, 5 + groups * width, 3), x.narrow(1, 5 + groups * width, 3))) << what;
+      }
+    }
+  }
+  at::Tensor x = random_.Tensor({2, 8}, dtype());
+  EXPECT_THROW(ops_->NormColumns(x, 1, 2, 4, random_.Tensor({4}, dtype()), 1e-5), c10::Error);
+  EXPECT_THROW(ops_->NormColumns(x, 0, 2, 4, random_.Tensor({8}, dtype()), 1e-5), c10::Error);
+}
+
 TEST_P(CpuOpsTest, ActivationsMatchReference) {
   for (Activation kind : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
     for (bool gated : {false, true}) {

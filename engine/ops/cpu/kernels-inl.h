@@ -8,6 +8,7 @@
 #include "engine/ops/cpu/linear-inl.h"
 #include "engine/ops/cpu/norm-inl.h"
 #include "engine/ops/cpu/activation-inl.h"
+#include "engine/ops/cpu/experts-inl.h"
 #include "engine/ops/cpu/rotary-inl.h"
 #include "engine/ops/cpu/quantize-inl.h"
 #include "engine/ops/cpu/quantized_tile-inl.h"
@@ -27,7 +28,10 @@ extern const Kernels kKernels = {
     .quantized_scratch_bytes = QuantizedLinearScratchBytes,
     .rms_norm = RmsNorm,
     .layer_norm = LayerNorm,
+    .norm_columns = NormColumns,
     .activate = Activate,
+    .route = Route,
+    .combine = Combine,
     .rotary_and_cache = RotaryAndCache,
     .attention = Attention,
     .quantize_int8 = QuantizeInt8,

@@ -26,7 +26,7 @@ struct LinearArgs {
   const uint32_t* panels;  // [PanelsOf(out), UnitsOf(in), kPanel]
   const float* bias;       // [out], or null
   void* y;                 // [rows, out]
-  int64_t rows, in, out;
+  int64_t rows, in, out;   // at least one row
   void* scratch;           // linear_scratch_bytes(args) of memory, 64-byte aligned
 };
 
@@ -50,6 +50,15 @@ struct NormArgs {
   const void* bias;    // [width] or null
   void* y;             // [rows, width]
   int64_t rows, width;
+  float eps;
+};
+
+// RMS norms in place of `groups` runs of `width` columns each.
+struct NormColumnsArgs {
+  Element element;
+  void* x;             // of row r at x + r * stride elements
+  const void* weight;  // [width]
+  int64_t rows, stride, groups, width;
   float eps;
 };
 
@@ -122,8 +131,32 @@ struct AttentionArgs {
 // A partial result: for each head of the group its maximum, its sum and head_dim outputs.
 static constexpr int64_t PartialFloats(int64_t group, int64_t head_dim) { return group * (head_dim + 2); }
 
+// As Ops::Route.
+struct RouteArgs {
+  Element element;
+  const void* logits;       // [tokens, experts]
+  const float* correction;  // [experts], or null
+  int32_t* chosen;          // [tokens, count]
+  float* weights;           // [tokens, count]
+  int64_t tokens, experts, count;
+  bool sigmoid, normalize;
+  float scale;
+};
+
+// Sums of rows of x: y[t] = sum over j of weights[t][j] * x[rows[t][j]], in fp32 and in this order, rounded once.
+struct CombineArgs {
+  Element element;       // of x and y
+  const void* x;         // [any, width]
+  const int32_t* rows;   // [tokens, terms]
+  const float* weights;  // [tokens, terms]
+  void* y;               // [tokens, width]
+  int64_t tokens, terms, width;
+};
+
 struct Kernels {
-  void (*linear)(const LinearArgs&);
+  // `count` linears of one element, computed at once: the threads share the work of all. A row's result depends neither on
+  // the other rows nor on the other linears.
+  void (*linear)(const LinearArgs* parts, int64_t count);
   int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0: needs none
   // Several at once, sharing the threads: all of one element, kind and zero_points. bf16 x is quantized to bytes, with a scale
   // for each row and 32 to 128 inputs, unless the weights are fp8; fp32 x is taken as it is.
@@ -131,7 +164,10 @@ struct Kernels {
   int64_t (*quantized_scratch_bytes)(const QuantizedLinearArgs&);
   void (*rms_norm)(const NormArgs&);
   void (*layer_norm)(const NormArgs&);
+  void (*norm_columns)(const NormColumnsArgs&);
   void (*activate)(const ActivateArgs&);
+  void (*route)(const RouteArgs&);
+  void (*combine)(const CombineArgs&);
   void (*rotary_and_cache)(const RotaryArgs&);
   void (*attention)(const AttentionArgs&);
   void (*quantize_int8)(const QuantizeArgs&);

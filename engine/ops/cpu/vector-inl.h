@@ -72,6 +72,10 @@ CAUSEWAY_INLINE void Store(Bf16* p, F v) {
 #endif
 }
 
+// v as the type of p holds it.
+CAUSEWAY_INLINE F Rounded(const float*, F v) { return v; }
+CAUSEWAY_INLINE F Rounded(const Bf16*, F v) { return (F)(RoundToBf16(v) << 16); }
+
 // The first n lanes; the others are zero.
 template <class T>
 CAUSEWAY_INLINE F LoadFirst(const T* p, int64_t n) {
