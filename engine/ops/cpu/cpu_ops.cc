@@ -68,15 +68,9 @@ class CpuOps : public Ops {
   }
 
   at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) override {
-    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(&weight)) return QuantizedLinear(x, *quantized);
-    const auto* packed = dynamic_cast<const PackedWeight*>(&weight);
-    if (packed == nullptr) return reference_.Linear(x, weight);
-    TORCH_CHECK(x.dim() == 2 && x.size(1) == packed->in_features(), "Linear: x has shape ", x.sizes(), ", the weight takes ",
-                packed->in_features(), " inputs");
-    Data(x, "x", packed->dtype());
-    at::Tensor y = at::empty({x.size(0), packed->out_features()}, x.options());
-    LinearRuns(x, y, {{packed, 0, x.size(0)}});
-    return y;
+    if (const auto* packed = dynamic_cast<const PackedWeight*>(&weight)) return LinearOf(x, *packed);
+    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(&weight)) return LinearOf(x, *quantized);
+    return reference_.Linear(x, weight);
   }
 
   at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) override {
@@ -271,71 +265,13 @@ class CpuOps : public Ops {
   }
 
  private:
-  // Rows [first, first + rows) of x through `weight` make the same rows of y.
-  struct LinearRun {
-    const LinearWeight* weight;
-    int64_t first, rows;
-  };
-
-  // Runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and of one dtype.
-  void LinearRuns(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs) {
-    thread_local std::vector<cpu::LinearArgs> parts;  // kept for its memory
-    parts.clear();
-    const int64_t element = x.element_size();
-    int64_t scratch_bytes = 0;
-    for (const LinearRun& run : runs) {
-      TORCH_CHECK(run.weight->in_features() == x.size(1) && run.weight->out_features() == y.size(1), "a linear of ", run.weight->out_features(),
-                  " x ", run.weight->in_features(), " cannot make y of shape ", y.sizes(), " from x of shape ", x.sizes());
-      const auto* packed = dynamic_cast<const PackedWeight*>(run.weight);
-      if (packed == nullptr || packed->dtype() != x.scalar_type()) return EachRun(x, y, runs);
-      if (run.rows == 0) continue;
-      cpu::LinearArgs& args = parts.emplace_back();
-      args.element = packed->element();
-      args.panels = packed->panels();
-      args.bias = packed->bias();
-      args.rows = run.rows;
-      args.in = packed->in_features();
-      args.out = packed->out_features();
-      args.x = static_cast<const char*>(x.const_data_ptr()) + run.first * args.in * element;
-      args.y = static_cast<char*>(y.mutable_data_ptr()) + run.first * args.out * element;
-      scratch_bytes += kernels_.linear_scratch_bytes(args);
-    }
-    if (parts.empty()) return;
-    at::Tensor scratch;
-    if (scratch_bytes > 0) {
-      scratch = at::empty({scratch_bytes}, x.options().dtype(at::kByte));
-      char* next = static_cast<char*>(scratch.mutable_data_ptr());
-      for (cpu::LinearArgs& args : parts) {
-        args.scratch = next;
-        next += kernels_.linear_scratch_bytes(args);
-      }
-    }
-    kernels_.linear(parts.data(), static_cast<int64_t>(parts.size()));
-  }
-
-  void EachRun(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs) {
-    for (const LinearRun& run : runs) y.narrow(0, run.first, run.rows).copy_(Linear(x.narrow(0, run.first, run.rows), *run.weight));
-  }
-
-  at::Tensor QuantizedLinear(const at::Tensor& x, const QuantizedWeight& weight) {
+  template <class Weight>
+  at::Tensor LinearOf(const at::Tensor& x, const Weight& weight) {
     TORCH_CHECK(x.dim() == 2 && x.size(1) == weight.in_features(), "Linear: x has shape ", x.sizes(), ", the weight takes ",
                 weight.in_features(), " inputs");
-    cpu::QuantizedLinearArgs args{};
-    args.element = weight.element();
-    args.layout = weight.layout();
-    args.panels = weight.panels();
-    args.order = weight.order();
-    args.bias = weight.bias();
-    args.x = Data(x, "x", weight.dtype());
-    args.rows = x.size(0);
-    args.in = weight.in_features();
-    args.out = weight.out_features();
-    at::Tensor y = at::empty({args.rows, args.out}, x.options());
-    if (args.rows == 0) return y;
-    args.y = y.mutable_data_ptr();
-    const at::Tensor scratch = at::empty({kernels_.quantized_scratch_bytes(args)}, x.options().dtype(at::kByte));
-    args.scratch = scratch.mutable_data_ptr();
-    kernels_.quantized_linear(&args, 1);
+    Data(x, "x", weight.dtype());
+    at::Tensor y = at::empty({x.size(0), weight.out_features()}, x.options());
+    LinearRuns(x, y, {{&weight, 0, x.size(0)}});
     return y;
   }
 
@@ -353,6 +289,72 @@ class CpuOps : public Ops {
 #pragma omp parallel for schedule(static) if (n > 1 && n * row_bytes > 32768)
     for (int64_t i = 0; i < n; ++i) weight.CopyRow(rows[i], to + i * row_bytes);
     return y;
+  }
+
+  // Rows [first, first + rows) of x through `weight` make the same rows of y.
+  struct LinearRun {
+    const LinearWeight* weight;
+    int64_t first, rows;
+  };
+
+  // Runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and of one dtype.
+  void LinearRuns(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs) {
+    for (const LinearRun& run : runs) {
+      TORCH_CHECK(run.weight->in_features() == x.size(1) && run.weight->out_features() == y.size(1), "a linear of ", run.weight->out_features(),
+                  " x ", run.weight->in_features(), " cannot make y of shape ", y.sizes(), " from x of shape ", x.sizes());
+    }
+    if (RunAll<PackedWeight, cpu::LinearArgs>(x, y, runs, kernels_.linear_scratch_bytes, kernels_.linear)) return;
+    if (RunAll<QuantizedWeight, cpu::QuantizedLinearArgs>(x, y, runs, kernels_.quantized_scratch_bytes, kernels_.quantized_linear)) return;
+    for (const LinearRun& run : runs) y.narrow(0, run.first, run.rows).copy_(Linear(x.narrow(0, run.first, run.rows), *run.weight));
+  }
+
+  // What only one kind of weight has.
+  static void Describe(const PackedWeight&, cpu::LinearArgs&) {}
+  static void Describe(const QuantizedWeight& weight, cpu::QuantizedLinearArgs& args) {
+    args.layout = weight.layout();
+    args.order = weight.order();
+  }
+  static bool Alike(const PackedWeight&, const PackedWeight&) { return true; }
+  static bool Alike(const QuantizedWeight& a, const QuantizedWeight& b) { return a.format() == b.format(); }
+
+  // False, and nothing is done, unless all weights are a `Weight` of x's dtype and of one format.
+  template <class Weight, class Args>
+  static bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs, int64_t (*scratch_bytes_of)(const Args&),
+                     void (*kernel)(const Args*, int64_t)) {
+    thread_local std::vector<Args> parts;  // kept for its memory
+    parts.clear();
+    const Weight* one = nullptr;
+    const int64_t element = x.element_size();
+    int64_t scratch_bytes = 0;
+    for (const LinearRun& run : runs) {
+      const auto* weight = dynamic_cast<const Weight*>(run.weight);
+      if (weight == nullptr || weight->dtype() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight))) return false;
+      one = weight;
+      if (run.rows == 0) continue;
+      Args& args = parts.emplace_back();
+      Describe(*weight, args);
+      args.element = weight->element();
+      args.panels = weight->panels();
+      args.bias = weight->bias();
+      args.rows = run.rows;
+      args.in = weight->in_features();
+      args.out = weight->out_features();
+      args.x = static_cast<const char*>(x.const_data_ptr()) + run.first * args.in * element;
+      args.y = static_cast<char*>(y.mutable_data_ptr()) + run.first * args.out * element;
+      scratch_bytes += scratch_bytes_of(args);
+    }
+    if (parts.empty()) return true;
+    at::Tensor scratch;
+    if (scratch_bytes > 0) {
+      scratch = at::empty({scratch_bytes}, x.options().dtype(at::kByte));
+      char* next = static_cast<char*>(scratch.mutable_data_ptr());
+      for (Args& args : parts) {
+        args.scratch = next;
+        next += scratch_bytes_of(args);
+      }
+    }
+    kernel(parts.data(), static_cast<int64_t>(parts.size()));
+    return true;
   }
 
   at::Tensor Norm(void (*kernel)(const cpu::NormArgs&), const at::Tensor& x, const at::Tensor& residual,

@@ -1,6 +1,7 @@
 // The tiles of quantized linears by floats: weights become floats in registers, exactly, and x is as it came.
 //   WideKind  fp32 x, any format: what computing in fp32 takes, and fp8 where there is no vdpbf16ps
-//   Fp8Kind   bf16 x and fp8 weights, by vdpbf16ps: e4m3 is exact in bf16
+//   Fp8Kind   bf16 x and fp8 weights, by vdpbf16ps: e4m3 is exact in bf16. Several tiles of rows
+//            share decoded weights
 // A chunk is summed by itself, then scaled and added to the sum of those before.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
@@ -47,7 +48,7 @@ CAUSEWAY_INLINE void AddScaled(const QuantizedTileArgs& a, const uint8_t* head, 
 template <class F_>
 struct WideKind {
   using Format = F_;
-  static constexpr bool kChunks = false;
+  static constexpr bool kChunks = false, kDecodes = false;
   static constexpr int64_t kXBytes = kQuantizedBlock * 4;
   template <int kRows, int kPanels>
   static __attribute__((noinline)) void Tile(const QuantizedTileArgs& a) {
@@ -107,17 +108,44 @@ struct Fp8ToBf16 {
   }
 };
 
+// Panels decoded for several tiles of rows are [block][unit][even, odd][panel][kPanel] words.
 struct Fp8Kind {
   using Format = Fp8;
-  static constexpr bool kChunks = false;
+  static constexpr bool kChunks = false, kDecodes = true;
   static constexpr int64_t kXBytes = kQuantizedBlock * 2;  // of four inputs: 0 and 2, then 1 and 3
+
+  // a's blocks of its panels.
+  static void Decode(const QuantizedTileArgs& a, int64_t panels, uint8_t* to) {
+    const Fp8ToBf16 decode;
+    GroupCursor at(a);
+    for (int64_t done = 0; done < a.blocks;) {
+      for (const int64_t end = done + at.Next(*a.layout, a.blocks - done); done < end; ++done, at.w += a.layout->block_bytes) {
+        for (int64_t u = 0; u < Format::kUnits; ++u, to += 2 * panels * kPanel * 4) {
+          for (int64_t p = 0; p < panels; ++p) {
+            for (int64_t i = 0; i < kPanel * 4; i += 64) {
+              const __m512i word = _mm512_loadu_si512(at.w + p * a.layout->panel_bytes + u * kPanel * 4 + i);
+              _mm512_storeu_si512(to + p * kPanel * 4 + i, decode.Even(word));
+              _mm512_storeu_si512(to + (panels + p) * kPanel * 4 + i, decode.Odd(word));
+            }
+          }
+        }
+      }
+    }
+  }
+
   template <int kRows, int kPanels>
-  static __attribute__((noinline)) void Tile(const QuantizedTileArgs& a) {
+  static void Tile(const QuantizedTileArgs& a) {
+    a.decoded != nullptr ? TileOf<kRows, kPanels, true>(a) : TileOf<kRows, kPanels, false>(a);
+  }
+
+  template <int kRows, int kPanels, bool kDecoded>
+  static __attribute__((noinline)) void TileOf(const QuantizedTileArgs& a) {
     constexpr int kPerPanel = static_cast<int>(kPanel) / W, N = kPanels * kPerPanel;
     const QuantizedLayout& l = *a.layout;
     const Fp8ToBf16 decode;
     GroupCursor at(a);
     const uint8_t* x = a.x;
+    const uint8_t* decoded = a.decoded;
     for (int64_t done = 0; done < a.blocks;) {
       const int64_t end = done + at.Next(l, a.blocks - done);
       F acc[kRows][N] = {};
@@ -131,8 +159,12 @@ struct Fp8Kind {
             __m512i words[N];
 #pragma GCC unroll 8
             for (int v = 0; v < N; ++v) {
-              words[v] = _mm512_loadu_si512(w + v / kPerPanel * l.panel_bytes + v % kPerPanel * W * 4);
-              words[v] = odd ? decode.Odd(words[v]) : decode.Even(words[v]);
+              if constexpr (kDecoded) {
+                words[v] = _mm512_loadu_si512(decoded + (odd * N + v) * 64);
+              } else {
+                words[v] = _mm512_loadu_si512(w + v / kPerPanel * l.panel_bytes + v % kPerPanel * W * 4);
+                words[v] = odd ? decode.Odd(words[v]) : decode.Even(words[v]);
+              }
             }
 #pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
@@ -141,6 +173,7 @@ struct Fp8Kind {
               for (int v = 0; v < N; ++v) acc[r][v] = (F)_mm512_dpbf16_ps((__m512)acc[r][v], (__m512bh)words[v], pair);
             }
           }
+          if constexpr (kDecoded) decoded += 2 * N * 64;
         }
         at.w += l.block_bytes;
       }

@@ -30,31 +30,22 @@ CAUSEWAY_INLINE void QuantizedTile(int64_t rows, int64_t panels, const Quantized
   QuantizedTileOfPanels<Kind, 1>(rows, a);
 }
 
+CAUSEWAY_INLINE int64_t ChunksOf(const QuantizedLinearArgs& a) { return (a.layout.blocks + a.layout.chunk_blocks - 1) / a.layout.chunk_blocks; }
+CAUSEWAY_INLINE int64_t GroupsOf(const QuantizedLinearArgs& a) { return (PanelsOf(a.out) + kTilePanels - 1) / kTilePanels; }
+CAUSEWAY_INLINE int64_t RowBlocksOf(const QuantizedLinearArgs& a) { return (a.rows + kRowBlock - 1) / kRowBlock; }
+CAUSEWAY_INLINE int64_t TaskWork(const QuantizedLinearArgs& a) {
+  return a.layout.blocks * (a.rows < kStreamedRows ? kStreamedRows : a.rows / RowBlocksOf(a));
+}
+
 // A part's scratch: [chunk][row] ChunkOfX, then x.
 template <class Kind>
 CAUSEWAY_INLINE int64_t ChunkBytes(const QuantizedLinearArgs& a) {
   if (!Kind::kChunks) return 0;
-  const QuantizedLayout& l = a.layout;
-  return ((l.blocks + l.chunk_blocks - 1) / l.chunk_blocks * a.rows * static_cast<int64_t>(sizeof(ChunkOfX)) + 63) / 64 * 64;
+  return (ChunksOf(a) * a.rows * static_cast<int64_t>(sizeof(ChunkOfX)) + 63) / 64 * 64;
 }
 template <class Kind>
 static int64_t QuantizedScratchBytesOf(const QuantizedLinearArgs& a) {
-  return ChunkBytes<Kind>(a) + a.layout.blocks * a.rows * Kind::kXBytes;
-}
-
-// Calls run(part, item, whether this thread has more of the part) for this thread's share of all parts' items.
-template <class ItemsOf, class Run>
-CAUSEWAY_INLINE void ForShare(const QuantizedLinearArgs* parts, int64_t count, ItemsOf items_of, Run run) {
-  int64_t total = 0;
-  for (int64_t p = 0; p < count; ++p) total += items_of(parts[p]);
-  const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
-  int64_t begin = total * thread / threads, end = total * (thread + 1) / threads;
-  for (int64_t p = 0; p < count && end > 0; ++p) {
-    const int64_t n = items_of(parts[p]), last = end < n ? end : n;
-    for (int64_t i = begin > 0 ? begin : 0; i < last; ++i) run(parts[p], i, i + 1 < last);
-    begin -= n;
-    end -= n;
-  }
+  return (ChunkBytes<Kind>(a) + a.layout.blocks * a.rows * Kind::kXBytes + 63) / 64 * 64;
 }
 
 // Rows of y for the panels whose products stand in c.
@@ -73,12 +64,11 @@ CAUSEWAY_INLINE void StoreQuantizedRows(const QuantizedLinearArgs& a, float* c, 
   }
 }
 
+// A task of a part. `after`: the panels that this thread goes on with, or null.
 template <class Kind, class T>
-static void QuantizedTask(const QuantizedLinearArgs& a, int64_t task, bool more, float* c) {
-  constexpr int64_t kWide = kTilePanels * kPanel;
+static void QuantizedTask(const QuantizedLinearArgs& a, int64_t task, const uint8_t* after, float* c, uint8_t* decoded) {
   const QuantizedLayout& l = a.layout;
-  const int64_t panels = PanelsOf(a.out), groups = (panels + kTilePanels - 1) / kTilePanels;
-  const int64_t row_blocks = (a.rows + kRowBlock - 1) / kRowBlock, block = task / groups;
+  const int64_t panels = PanelsOf(a.out), groups = GroupsOf(a), row_blocks = RowBlocksOf(a), block = task / groups;
   const int64_t row0 = a.rows * block / row_blocks, rows = a.rows * (block + 1) / row_blocks - row0;
   const int64_t panel = task % groups * kTilePanels, count = panels - panel < kTilePanels ? panels - panel : kTilePanels;
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
@@ -95,13 +85,16 @@ static void QuantizedTask(const QuantizedLinearArgs& a, int64_t task, bool more,
   for (tile.first = 0; tile.first < l.blocks; tile.first += step) {
     const int64_t left = l.blocks - tile.first;
     tile.blocks = left < step ? left : step;
-    // The next slab of these panels, or the first one of the next task's; about so, as groups need not begin with it.
-    const uint8_t* next = left > step ? tile.panel + (tile.first + step) * l.group_bytes / l.group_blocks
-                                      : a.panels + (task + 1) % groups * kTilePanels * l.panel_bytes;
-    const bool fetch = tiles > 1 && (left > step || more);
+    // The next slab of these panels, about so, as groups need not begin with it; or the first one of what follows.
+    const uint8_t* next = left > step ? tile.panel + (tile.first + step) * l.group_bytes / l.group_blocks : after;
+    if constexpr (Kind::kDecodes) {
+      if (tiles > 1) Kind::Decode(tile, count, decoded);
+      tile.decoded = tiles > 1 ? decoded : nullptr;
+    }
+    const bool fetch = tiles > 1 && next != nullptr;
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = rows * t / tiles, last = rows * (t + 1) / tiles;
-      tile.ahead = next + slab_bytes * t / tiles;
+      tile.ahead = fetch ? next + slab_bytes * t / tiles : nullptr;
       tile.lines = fetch ? (slab_bytes / tiles + tile.blocks * 64 - 1) / (tile.blocks * 64) : 0;
       tile.x = packed + tile.first * tile.x_stride + (row0 + first) * Kind::kXBytes;
       tile.chunks = chunks + tile.first / l.chunk_blocks * a.rows + row0 + first;
@@ -118,18 +111,26 @@ static void QuantizedLinearOf(const QuantizedLinearArgs* parts, int64_t count) {
   for (int64_t p = 0; p < count; ++p) work += parts[p].layout.blocks * kQuantizedBlock * PanelsOf(parts[p].out) * kPanel * parts[p].rows;
 #pragma omp parallel if (work > 4 * kSerialWords)
   {
-    ForShare(
-        parts, count, [](const QuantizedLinearArgs& a) { return (a.layout.blocks + a.layout.chunk_blocks - 1) / a.layout.chunk_blocks * a.rows; },
-        [](const QuantizedLinearArgs& a, int64_t item, bool) {
-          PackChunk<Kind, T>(a, item / a.rows, item % a.rows, static_cast<ChunkOfX*>(a.scratch),
-                             static_cast<uint8_t*>(a.scratch) + ChunkBytes<Kind>(a));
-        });
+    const auto packs_of = [&](int64_t p) { return ChunksOf(parts[p]) * parts[p].rows; };
+    ForShare(count, packs_of, [](int64_t) { return int64_t{1}; }, [&](int64_t p, int64_t begin, int64_t end) {
+      const QuantizedLinearArgs& a = parts[p];
+      uint8_t* packed = static_cast<uint8_t*>(a.scratch) + ChunkBytes<Kind>(a);
+      for (int64_t i = begin; i < end; ++i) PackChunk<Kind, T>(a, i / a.rows, i % a.rows, static_cast<ChunkOfX*>(a.scratch), packed);
+    });
 #pragma omp barrier
-    float* c = static_cast<float*>(Scratch(kRowBlock * kTilePanels * kPanel * sizeof(float)));
-    ForShare(
-        parts, count,
-        [](const QuantizedLinearArgs& a) { return (a.rows + kRowBlock - 1) / kRowBlock * ((PanelsOf(a.out) + kTilePanels - 1) / kTilePanels); },
-        [c](const QuantizedLinearArgs& a, int64_t task, bool more) { QuantizedTask<Kind, T>(a, task, more, c); });
+    // A decoded slab in bf16, where there is one, then c.
+    constexpr int64_t kDecodedBytes = Kind::kDecodes ? kSlabBlocks * kQuantizedBlock * kWide * 2 : 0;
+    uint8_t* decoded = static_cast<uint8_t*>(Scratch(kDecodedBytes + kRowBlock * kWide * sizeof(float)));
+    float* c = reinterpret_cast<float*>(decoded + kDecodedBytes);
+    const auto tasks_of = [&](int64_t p) { return RowBlocksOf(parts[p]) * GroupsOf(parts[p]); };
+    ForShare(count, tasks_of, [&](int64_t p) { return TaskWork(parts[p]); }, [&](int64_t p, int64_t begin, int64_t end) {
+      const QuantizedLinearArgs& a = parts[p];
+      const uint8_t* following = end == tasks_of(p) && p + 1 < count ? parts[p + 1].panels : nullptr;
+      for (int64_t task = begin; task < end; ++task) {
+        const uint8_t* after = task + 1 < end ? a.panels + (task + 1) % GroupsOf(a) * kTilePanels * a.layout.panel_bytes : following;
+        QuantizedTask<Kind, T>(a, task, after, c, decoded);
+      }
+    });
   }
 }
 

@@ -211,6 +211,37 @@ TEST_P(QuantizedTest, ARowDoesNotDependOnTheBatchOrTheThreads) {
   }
 }
 
+TEST_P(QuantizedTest, ExpertsAreTheirLinears) {
+  const int64_t tokens = 30, hidden = 128, wide = 96, count = 5;
+  for (const WeightFormat& format : {kInt8, kFp8, WeightFormat{WeightKind::kInt4, 32}, WeightFormat{WeightKind::kInt4, 64, true}}) {
+    std::vector<std::unique_ptr<LinearWeight>> held;
+    std::vector<ExpertWeights> experts;
+    for (int64_t e = 0; e < count; ++e) {
+      held.push_back(Make(RandomRows(2 * wide, hidden, format, random_), format));
+      held.push_back(Make(RandomRows(hidden, wide, format, random_), format));
+      experts.push_back({held[2 * e].get(), held[2 * e + 1].get()});
+    }
+    const at::Tensor x = random_.Tensor({tokens, hidden}, dtype());
+    Routing routing{at::empty({tokens, 2}, at::kInt), at::empty({tokens, 2}, at::kFloat)};
+    for (int64_t t = 0; t < tokens; ++t) {  // most tokens share expert 3
+      routing.experts.mutable_data_ptr<int32_t>()[2 * t] = 3;
+      routing.experts.mutable_data_ptr<int32_t>()[2 * t + 1] = static_cast<int32_t>(t % 3);
+      routing.weights.mutable_data_ptr<float>()[2 * t] = 0.25f;
+      routing.weights.mutable_data_ptr<float>()[2 * t + 1] = 0.75f;
+    }
+    const at::Tensor y = ops_->Experts(x, routing, experts, Activation::kSilu, nullptr);
+    for (int64_t t = 0; t < tokens; ++t) {
+      at::Tensor expected = at::zeros({1, hidden}, at::kDouble);
+      for (int64_t j = 0; j < 2; ++j) {
+        const ExpertWeights& expert = experts[routing.experts.const_data_ptr<int32_t>()[2 * t + j]];
+        const at::Tensor inner = ops_->Activate(ops_->Linear(x.narrow(0, t, 1), *expert.up), Activation::kSilu, /*gated=*/true);
+        expected += ops_->Linear(inner, *expert.down).to(at::kDouble) * routing.weights.const_data_ptr<float>()[2 * t + j];
+      }
+      EXPECT_LE(ErrorOf(y.narrow(0, t, 1), expected), dtype() == at::kFloat ? 1e-6 : 6e-3) << NameOf(format) << " token " << t;
+    }
+  }
+}
+
 TEST_P(QuantizedTest, NonFiniteXGivesNonFiniteRowsAndNoOthers) {
   const QuantizedRows rows = RandomRows(40, 256, kInt8, random_);
   const auto weight = Make(rows, kInt8);

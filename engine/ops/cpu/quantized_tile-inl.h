@@ -17,6 +17,7 @@ struct QuantizedTileArgs {
   const QuantizedLayout* layout;
   const uint8_t* panel;  // its first byte; the second panel follows
   int64_t first, blocks; // the blocks to go over; `first` begins a chunk
+  const uint8_t* decoded;  // what Kind::Decode() made of the blocks, or null
   const uint8_t* x;      // of block `first`: [block][row][Kind::kXBytes]
   int64_t x_stride;      // bytes from a block to the next
   const ChunkOfX* chunks;  // of block `first`: [chunk][row]
@@ -181,7 +182,7 @@ CAUSEWAY_INLINE void IntTileImpl(const QuantizedTileArgs& a) {
 template <class F_, bool kZeros_>
 struct IntKind {
   using Format = F_;
-  static constexpr bool kChunks = true;  // x has ChunkOfX
+  static constexpr bool kChunks = true, kDecodes = false;  // x has ChunkOfX; Decode() prepares slabs for several tiles
   static constexpr int64_t kXBytes = kQuantizedBlock;
   // One function for each shape, as TileOf.
   template <int kRows, int kPanels>
