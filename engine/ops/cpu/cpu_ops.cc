@@ -317,7 +317,7 @@ class CpuOps : public Ops {
   static bool Alike(const PackedWeight&, const PackedWeight&) { return true; }
   static bool Alike(const QuantizedWeight& a, const QuantizedWeight& b) { return a.format() == b.format(); }
 
-  // False, and nothing is done, unless all weights are a `Weight` of x's dtype and of one format.
+  // False, and nothing is done, unless all are a `Weight` of x's dtype and of one format.
   template <class Weight, class Args>
   static bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs, int64_t (*scratch_bytes_of)(const Args&),
                      void (*kernel)(const Args*, int64_t)) {
@@ -344,14 +344,11 @@ class CpuOps : public Ops {
       scratch_bytes += scratch_bytes_of(args);
     }
     if (parts.empty()) return true;
-    at::Tensor scratch;
-    if (scratch_bytes > 0) {
-      scratch = at::empty({scratch_bytes}, x.options().dtype(at::kByte));
-      char* next = static_cast<char*>(scratch.mutable_data_ptr());
-      for (Args& args : parts) {
-        args.scratch = next;
-        next += scratch_bytes_of(args);
-      }
+    const at::Tensor scratch = at::empty({scratch_bytes}, x.options().dtype(at::kByte));
+    char* next = static_cast<char*>(scratch.mutable_data_ptr());
+    for (Args& args : parts) {
+      args.scratch = next;
+      next += scratch_bytes_of(args);
     }
     kernel(parts.data(), static_cast<int64_t>(parts.size()));
     return true;
