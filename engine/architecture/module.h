@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/base/dtype.h"
@@ -47,6 +48,13 @@ struct Module {
 
 // "model.layers" and "3" make "model.layers.3"; an empty one of the two leaves the other.
 std::string JoinPath(const std::string& parent, const std::string& name);
+
+// "model.layers.3.mlp.up_proj.weight" -> "model.layers.3.mlp.up_proj"
+std::string ModulePath(const std::string& tensor);
+
+// Every module by its path; the pointers are into `root`.
+using ModulesByPath = std::unordered_map<std::string, Module*>;
+ModulesByPath CollectModules(Module& root);
 
 // Calls for every parameter and buffer with its full path, a module's own before its children's.
 void VisitParameters(const Module& root, const std::function<void(const std::string& path, const Parameter& parameter)>& visit);

@@ -17,16 +17,6 @@
 namespace causeway {
 namespace {
 
-using Modules = std::unordered_map<std::string, Module*>;
-
-void Collect(Module& module, const std::string& path, Modules& modules) {
-  modules[path] = &module;
-  for (Module& child : module.children) Collect(child, JoinPath(path, child.name), modules);
-}
-
-// "model.layers.3.mlp.up_proj.weight" -> "model.layers.3.mlp.up_proj"
-std::string ModulePath(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
-
 std::string WithoutNumbers(const std::string& path) {
   std::vector<std::string> parts = absl::StrSplit(path, '.');
   for (std::string& part : parts) {
@@ -230,8 +220,7 @@ std::optional<Quantization> ReadQuantization(ConfigReader& config) {
 }
 
 absl::Status ApplyQuantization(const Quantization& quantization, ModelSpec& spec) {
-  Modules modules;
-  Collect(spec.modules, "", modules);
+  const ModulesByPath modules = CollectModules(spec.modules);
   std::set<std::string> quantized;
   std::set<std::string> inert;
   for (LinearSpec* linear : LayerLinears(spec)) {
@@ -285,8 +274,7 @@ absl::Status QuantizeOnLoad(const WeightFormat& format, ModelSpec& spec) {
     return absl::FailedPreconditionError(absl::StrCat("quantize: the checkpoint's weights are quantized already (", spec.quantization,
                                                       "); expected none"));
   }
-  Modules modules;
-  Collect(spec.modules, "", modules);
+  const ModulesByPath modules = CollectModules(spec.modules);
   std::set<std::string> quantized;
   const auto quantize = [&](LinearSpec& linear, const WeightFormat& to) {
     linear.format = to;

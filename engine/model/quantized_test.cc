@@ -118,7 +118,7 @@ TEST_P(QuantizedTest, WeightsAreTheReferencesToTheLastBit) {
       };
       const auto model = Loaded(opened.spec, *opened.checkpoint, *ops_, {}, options);
       const Layer& layer = model->layer(0);
-      for (const Linear* linear : {&layer.attention().qkv(), &layer.attention().output(), &layer.mlp().up(), &layer.mlp().down()}) {
+      for (const Linear* linear : {&layer.attention().qkv(), &layer.attention().output(), &layer.mlp()->up(), &layer.mlp()->down()}) {
         at::Tensor matrix = ops_->Linear(at::eye(linear->weight()->in_features()), *linear->weight()).t();
         if (linear->shard().bias) matrix = matrix - ops_->Linear(at::zeros({1, linear->weight()->in_features()}), *linear->weight()).t();
         const at::Tensor want = wanted.Linear(linear->spec());
@@ -189,12 +189,12 @@ TEST_F(QuantizedFixturesTest, RanksOfAGroupAddUpToTheWhole) {
   at::Tensor sum;
   for (const int rank : {0, 1}) {
     const auto shard = Loaded(opened.spec, *opened.checkpoint, *ops_, {.rank = rank, .size = 2});
-    const at::Tensor part = shard->layer(1).mlp().Forward(*ops_, x);
+    const at::Tensor part = shard->layer(1).mlp()->Forward(*ops_, x);
     sum = rank == 0 ? part : sum + part;
-    const at::Tensor mine = Matrix(*shard->layer(1).mlp().up().weight()), all = Matrix(*whole->layer(1).mlp().up().weight());
+    const at::Tensor mine = Matrix(*shard->layer(1).mlp()->up().weight()), all = Matrix(*whole->layer(1).mlp()->up().weight());
     EXPECT_TRUE(mine.equal(at::cat({all.narrow(0, rank * 48, 48), all.narrow(0, 96 + rank * 48, 48)})));
   }
-  EXPECT_TRUE(at::allclose(sum, whole->layer(1).mlp().Forward(*ops_, x), 1e-4, 1e-5));
+  EXPECT_TRUE(at::allclose(sum, whole->layer(1).mlp()->Forward(*ops_, x), 1e-4, 1e-5));
 }
 
 TEST_F(QuantizedFixturesTest, CutsThatGroupsDoNotAllowAreRefused) {
@@ -294,7 +294,7 @@ TEST_F(OnLoadTest, LinearsAreWhatQuantizeMakesOfThem) {
       options.staging_bytes = staging;
       const ModelSpec spec = Quantized(llama, format);
       const auto model = Loaded(spec, llama.checkpoint(), *ops_, {}, options);
-      expect(*model->layer(2).mlp().down().weight(), Raw(llama, "model.layers.2.mlp.down_proj.weight"), held);
+      expect(*model->layer(2).mlp()->down().weight(), Raw(llama, "model.layers.2.mlp.down_proj.weight"), held);
       const ModelSpec tied = Quantized(gpt2, format);
       const auto turned = Loaded(tied, gpt2.checkpoint(), *ops_, {}, options);
       expect(*turned->layer(1).attention().qkv().weight(), Raw(gpt2, "transformer.h.1.attn.c_attn.weight").t().contiguous(), held);
@@ -336,11 +336,11 @@ TEST_F(OnLoadTest, RanksAddUpToNearlyThePlainWhole) {
   const TinyCheckpoint tiny(TinyLlama({{"intermediate_size", 128}}));
   const ModelSpec spec = Quantized(tiny, "int8");
   const auto plain = Loaded(tiny.spec(), tiny.checkpoint(), *ops_);
-  const at::Tensor x = at::randn({5, 64}), want = plain->layer(1).mlp().Forward(*ops_, x);
+  const at::Tensor x = at::randn({5, 64}), want = plain->layer(1).mlp()->Forward(*ops_, x);
   at::Tensor sum;
   for (const int rank : {0, 1}) {
     const auto shard = Loaded(spec, tiny.checkpoint(), *ops_, {.rank = rank, .size = 2});
-    const at::Tensor part = shard->layer(1).mlp().Forward(*ops_, x);
+    const at::Tensor part = shard->layer(1).mlp()->Forward(*ops_, x);
     sum = rank == 0 ? part : sum + part;
   }
   EXPECT_LT(((sum - want).norm() / want.norm()).item<float>(), 0.02);

@@ -112,7 +112,7 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
            "causeway_time_to_first_token_seconds_bucket{model=\"tiny\",le=\"0.02\"} 1\n",
            "causeway_requests_running{model=\"tiny\"} 2\n",
            "causeway_kv_cache_blocks{model=\"tiny\",state=\"free\"} 50\n",
-           "causeway_kv_cache_bytes_per_token{dtype=\"int8\",model=\"tiny\"} 68\n",
+           "causeway_kv_cache_bytes_per_token{model=\"tiny\",dtype=\"int8\"} 68\n",
            "causeway_last_step_timestamp_seconds{model=\"tiny\"} 1234\n",
            "causeway_device_memory_bytes{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",owner=\"kv_cache\"} 480\n",
            "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a \\\"processor\\\"\"} 30\n",

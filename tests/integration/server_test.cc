@@ -199,7 +199,7 @@ TEST_F(Server, ErrorsHaveTheirCodes) {
   request.mutable_tokens()->mutable_ids()->Resize(3000, 5);
   EXPECT_EQ(Error(request).error_code(), grpc::StatusCode::INVALID_ARGUMENT);  // longer than the context
   request = Greedy("x", 1);
-  request.mutable_sampling()->set_typical_p(0.5);
+  request.mutable_sampling()->set_num_beams(4);
   EXPECT_EQ(Error(request).error_code(), grpc::StatusCode::UNIMPLEMENTED);
   EXPECT_EQ(Outcome("invalid"), invalid + 5);
   // Above the limit of a received message.

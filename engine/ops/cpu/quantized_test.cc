@@ -295,7 +295,14 @@ TEST_P(QuantizedTest, WeightsSetInPiecesByThreads) {
 }
 
 TEST_P(QuantizedTest, BytesCountWhatIsHeld) {
-  const auto bytes = [&](int64_t out, int64_t in, const WeightFormat& f) { return ops_->NewLinear(out, in, false, dtype(), at::kCPU, f)->bytes(); };
+  const auto bytes = [&](int64_t out, int64_t in, const WeightFormat& f) {
+    const int64_t held = ops_->NewLinear(out, in, false, dtype(), at::kCPU, f)->bytes();
+    EXPECT_EQ(held, CpuWeightBytes(out, in, false, c10::elementSize(dtype()), f));
+    return held;
+  };
+  for (int64_t in : {33, 64}) {  // plain ones count their padding too
+    EXPECT_EQ(ops_->NewLinear(33, in, true, dtype(), at::kCPU)->bytes(), CpuWeightBytes(33, in, true, c10::elementSize(dtype()), {}));
+  }
   EXPECT_EQ(bytes(64, 256, kInt8), 64 * (256 + 4));
   EXPECT_EQ(bytes(64, 256, kFp8), 64 * (256 + 2 * 4));
   EXPECT_EQ(bytes(64, 256, {WeightKind::kInt4, 32}), 64 * (128 + 8 * 2));
