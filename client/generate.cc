@@ -21,7 +21,7 @@ namespace {
 
 struct GenerateFlags {
   std::string prompt, tokens, format = "text";
-  bool echo = false, quiet = false;
+  bool echo = false, quiet = false, prompt_logprobs = false;
   int32_t top_logprobs = -1;
   BatchFlags batch;
   SamplingFlags sampling;
@@ -61,6 +61,7 @@ int RunOne(Client& client, const GenerateFlags& flags) {
     request.mutable_output()->set_logprobs(true);
     request.mutable_output()->set_top_logprobs(flags.top_logprobs);
   }
+  if (flags.prompt_logprobs) request.mutable_output()->set_prompt_logprobs(true);
   CallOptions options;
   if (flags.sampling.timeout_seconds > 0) options.timeout = absl::Seconds(flags.sampling.timeout_seconds);
 
@@ -122,6 +123,7 @@ void AddGenerate(CLI::App& app, Globals& globals) {
   CLI::Option* format = command->add_option("--format", flags->format, "text, or json for the whole answer at once")->check(CLI::IsMember({"text", "json"}));
   CLI::Option* echo = command->add_flag("--echo", flags->echo, "Begins with the prompt");
   CLI::Option* logprobs = command->add_option("--logprobs", flags->top_logprobs, "With --format json: log probabilities, and of so many likeliest tokens");
+  CLI::Option* prompt_logprobs = command->add_flag("--prompt-logprobs", flags->prompt_logprobs, "With --format json: log probabilities of the prompt's tokens");
   command->add_flag("-q,--quiet", flags->quiet, "No summary line");
   const char files[] = "Many prompts from a file";
   CLI::Option* input = command->add_option("--input", flags->batch.input, "JSON lines: {\"prompt\": \"...\", \"max_length\": 64}")->group(files);
@@ -131,10 +133,11 @@ void AddGenerate(CLI::App& app, Globals& globals) {
   output->needs(input);
   concurrency->needs(input);
   prompt->excludes(tokens);
-  for (CLI::Option* option : {prompt, tokens, format, echo, logprobs}) input->excludes(option);
+  for (CLI::Option* option : {prompt, tokens, format, echo, logprobs, prompt_logprobs}) input->excludes(option);
   flags->sampling.AddTo(*command);
   command->callback([flags, &globals] {
     if (flags->top_logprobs >= 0 && flags->format != "json") throw CLI::ValidationError("--logprobs", "needs --format json");
+    if (flags->prompt_logprobs && flags->format != "json") throw CLI::ValidationError("--prompt-logprobs", "needs --format json");
     globals.run = [flags, &globals] {
       Client client(globals.server);
       return flags->batch.input.empty() ? RunOne(client, *flags) : RunBatch(client, flags->batch, flags->sampling);

@@ -1,5 +1,7 @@
 #include "client/options.h"
 
+#include <fstream>
+#include <iterator>
 #include <utility>
 
 #include <CLI/App.hpp>
@@ -15,6 +17,13 @@ namespace {
 
 constexpr double kTimeoutSecondsMax = 604800;  // a week
 
+absl::Status ReadFile(const char* option, const std::string& path, std::string* out) {
+  std::ifstream file(path, std::ios::binary);
+  out->assign(std::istreambuf_iterator<char>(file), {});
+  if (file && !file.bad()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(option, " ", path, ": cannot be read"));
+}
+
 }  // namespace
 
 void SamplingFlags::AddTo(CLI::App& app) {
@@ -24,6 +33,7 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--temperature", temperature, "0 is greedy; up to 2")->group(group);
   app.add_option("--top-k", top_k, "Only the K likeliest tokens; 0 is all")->group(group);
   app.add_option("--top-p", top_p, "Only the likeliest tokens of this total probability, (0, 1]")->group(group);
+  app.add_option("--typical-p", typical_p, "Only tokens of the most typical surprise that are this likely together, (0, 1]")->group(group);
   app.add_option("--min-p", min_p, "Only tokens at least this likely beside the likeliest, [0, 1]")->group(group);
   app.add_option("--repetition-penalty", repetition_penalty, "Above 1: less of what was there")->group(group);
   app.add_option("--presence-penalty", presence_penalty, "[-2, 2], for tokens already generated")->group(group);
@@ -36,10 +46,29 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--stop-id", stop_ids, "Ends at this token id; may be given again")->allow_extra_args(false)->group(group);
   app.add_flag("--ignore-eos", ignore_eos, "Goes on past the model's end-of-sequence tokens")->group(group);
   app.add_flag("--include-stop", include_stop, "Leaves the stop text in the output")->group(group);
+  const char grammars[] = "A grammar that the output follows";
+  CLI::Option* schema = app.add_option("--json-schema", json_schema_file, "File of a JSON schema")->group(grammars);
+  CLI::Option* object = app.add_flag("--json-object", json_object, "Any JSON object")->group(grammars);
+  CLI::Option* pattern = app.add_option("--regex", regex, "Regular expression for the whole output")->group(grammars);
+  CLI::Option* choice = app.add_option("--choice", choices, "One of these texts; give it again for each")->allow_extra_args(false)->group(grammars);
+  CLI::Option* lark = app.add_option("--grammar", grammar_file, "File of a grammar in llguidance's Lark")->group(grammars);
+  const std::vector<CLI::Option*> kinds = {schema, object, pattern, choice, lark};
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    for (size_t j = i + 1; j < kinds.size(); ++j) kinds[i]->excludes(kinds[j]);
+  }
   app.add_option("--model", model, "Name of the model; must be the one served");
   app.add_option("--cache-salt", cache_salt, "Shares cached prefixes only with requests of the same salt");
   app.add_option("--priority", priority, "Higher goes first");
   app.add_option("--timeout", timeout_seconds, "Gives up after this many seconds; 0 never does")->check(NumberBetween(0, kTimeoutSecondsMax));
+}
+
+absl::Status SamplingFlags::FillGrammar(v1::GenerateRequest& request) const {
+  if (!json_schema_file.empty()) return ReadFile("--json-schema", json_schema_file, request.mutable_grammar()->mutable_json_schema());
+  if (!grammar_file.empty()) return ReadFile("--grammar", grammar_file, request.mutable_grammar()->mutable_lark());
+  if (json_object) request.mutable_grammar()->set_json_object(true);
+  if (!regex.empty()) request.mutable_grammar()->set_regex(regex);
+  for (const std::string& text : choices) request.mutable_grammar()->mutable_choice()->add_texts(text);
+  return absl::OkStatus();
 }
 
 absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
@@ -48,6 +77,7 @@ absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
   if (top_k) sampling.set_top_k(*top_k);
   if (top_p) sampling.set_top_p(*top_p);
   if (min_p) sampling.set_min_p(*min_p);
+  if (typical_p) sampling.set_typical_p(*typical_p);
   if (repetition_penalty) sampling.set_repetition_penalty(*repetition_penalty);
   if (presence_penalty) sampling.set_presence_penalty(*presence_penalty);
   if (frequency_penalty) sampling.set_frequency_penalty(*frequency_penalty);
@@ -72,7 +102,7 @@ absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
   request.set_model(model);
   request.set_cache_salt(cache_salt);
   request.set_priority(priority);
-  return absl::OkStatus();
+  return FillGrammar(request);
 }
 
 std::function<std::string(const std::string&)> NumberBetween(double minimum, double maximum) {

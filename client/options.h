@@ -18,7 +18,7 @@ class App;
 namespace causeway {
 
 struct SamplingFlags {
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<double> temperature, top_p, min_p, typical_p, repetition_penalty, presence_penalty, frequency_penalty;
   std::optional<int32_t> top_k, n;
   std::optional<uint64_t> seed;
   std::vector<std::string> logit_bias;  // "ID:BIAS"
@@ -26,12 +26,18 @@ struct SamplingFlags {
   std::vector<std::string> stop;
   std::vector<int32_t> stop_ids;
   bool ignore_eos = false, include_stop = false;
+  std::string json_schema_file, regex, grammar_file;  // of these and the next two at most one
+  bool json_object = false;
+  std::vector<std::string> choices;
   std::string model, cache_salt;
   int32_t priority = 0;
   double timeout_seconds = 0;  // 0: none
   void AddTo(CLI::App& app);
-  // Only what was given: the rest is the model's default. InvalidArgument for a malformed bias.
+  // Only what was given: the rest is the model's default. InvalidArgument for a malformed bias or a file that cannot be read.
   absl::Status Fill(v1::GenerateRequest& request) const;
+
+ private:
+  absl::Status FillGrammar(v1::GenerateRequest& request) const;
 };
 
 // For CLI::Option::check. CLI::Range lets nan pass and writes its ends with hundreds of digits.

@@ -13,6 +13,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/limits.h"
 #include "engine/base/status.h"
+#include "engine/constraint.h"
 #include "engine/request.h"
 #include "engine/schedule/scheduler.h"
 
@@ -24,6 +25,7 @@ struct Submission {
   GenerationRequest request;
   std::shared_ptr<TokenSink> sink;
   absl::Time submitted;
+  std::vector<std::shared_ptr<GrammarConstraint>> constraints;  // of each choice, or none
 };
 
 SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOptions& options, const Executor& executor) {
@@ -38,6 +40,9 @@ SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOpti
   return scheduler;
 }
 
+// Masks take a fraction of a step's time, and the devices need the processor too.
+int MaskThreads() { return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 4, 1, 8); }
+
 // RPC threads leave submissions and cancellations; one thread owns the scheduler, the executor's Run and Wait, and every active request.
 class EngineImpl : public Engine {
  public:
@@ -48,6 +53,7 @@ class EngineImpl : public Engine {
         observer_(observer),
         tokenizer_(std::move(tokenizer)),
         chat_template_(std::move(chat_template)),
+        mask_workers_(MaskThreads(), [this] { Wake(); }),
         executor_(std::move(executor)),
         load_seconds_(load_seconds),
         scheduler_(MakeSchedulerOptions(model_, options, *executor_), clock_),
@@ -63,6 +69,7 @@ class EngineImpl : public Engine {
 
   absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
     CAUSEWAY_RETURN_IF_ERROR(Check(request));
+    CAUSEWAY_ASSIGN_OR_RETURN(std::vector<std::shared_ptr<GrammarConstraint>> constraints, Constraints(request));
     absl::MutexLock lock(&mutex_);
     if (draining_) return absl::UnavailableError("the daemon is draining and takes no new requests");
     if (waiting_ >= queue_max_) {
@@ -75,8 +82,21 @@ class EngineImpl : public Engine {
     }
     next_sequence_ += request.n;
     ++waiting_;
-    submissions_.push_back({handle, std::move(request), std::move(sink), clock_->Now()});
+    submissions_.push_back({handle, std::move(request), std::move(sink), clock_->Now(), std::move(constraints)});
     return handle;
+  }
+
+  absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource& source) override {
+    if (tokenizer_ == nullptr) return absl::InvalidArgumentError("the model has no tokenizer, and grammars are about text");
+    const GrammarCompiler* compiler;
+    {
+      // Made when first asked for: it takes a while, and most daemons never are.
+      absl::MutexLock lock(&grammar_mutex_);
+      if (!grammar_compiler_.has_value()) grammar_compiler_ = GrammarCompiler::Create(*tokenizer_);
+      CAUSEWAY_RETURN_IF_ERROR(grammar_compiler_->status());
+      compiler = (*grammar_compiler_)->get();
+    }
+    return compiler->Compile(source);
   }
 
   void Cancel(RequestHandle request) override {
@@ -115,6 +135,9 @@ class EngineImpl : public Engine {
       stats.requests_running = static_cast<int64_t>(ids_.size()) - waiting_;
     }
     stats.load_seconds = load_seconds_;
+    const MaskWorkers::Stats masks = mask_workers_.stats();
+    stats.masks = masks.masks;
+    stats.mask_seconds = masks.seconds;
     stats.executor = executor_->Stats();
     return stats;
   }
@@ -145,6 +168,22 @@ class EngineImpl : public Engine {
                                                      "; a prompt must leave room for at least one token"));
     }
     return absl::OkStatus();
+  }
+
+  // One for each choice; all the same copy of what was compiled.
+  absl::StatusOr<std::vector<std::shared_ptr<GrammarConstraint>>> Constraints(const GenerationRequest& request) {
+    std::vector<std::shared_ptr<GrammarConstraint>> constraints;
+    for (int32_t i = 0; request.grammar != nullptr && i < request.n; ++i) {
+      CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<GrammarMatcher> matcher, request.grammar->Clone());
+      constraints.push_back(std::make_shared<GrammarConstraint>(std::move(matcher), model_.spec.vocab_size, request.stop.token_ids, mask_workers_));
+    }
+    return constraints;
+  }
+
+  // A sequence that waited for its mask can be planned.
+  void Wake() {
+    absl::MutexLock lock(&mutex_);
+    mask_ready_ = true;
   }
 
   void Loop() {
@@ -185,7 +224,7 @@ class EngineImpl : public Engine {
     const absl::Time deadline = scheduler_.NextDeadline();
     absl::MutexLock lock(&mutex_);
     const auto awake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return stopping_ || !submissions_.empty() || !cancellations_.empty();
+      return stopping_ || mask_ready_ || !submissions_.empty() || !cancellations_.empty();
     };
     mutex_.AwaitWithTimeout(absl::Condition(&awake), deadline - clock_->Now());
   }
@@ -203,6 +242,8 @@ class EngineImpl : public Engine {
       submissions.swap(submissions_);
       commands.cancellations.swap(cancellations_);
       commands.stop = stopping_;
+      mask_ready_ = false;
+      for (const Submission& submission : submissions) stats_.constrained_requests += !submission.constraints.empty();
     }
     for (Submission& submission : submissions) Start(std::move(submission));
     return commands;
@@ -211,8 +252,9 @@ class EngineImpl : public Engine {
   void Start(Submission submission) {
     const RequestHandle first = submission.handle;
     const int32_t n = submission.request.n;
+    for (const auto& constraint : submission.constraints) constraint->Begin();
     auto request = std::make_unique<ActiveRequest>(std::move(submission.request), std::move(submission.sink), tokenizer_.get(), first,
-                                                   submission.submitted);
+                                                   submission.submitted, std::move(submission.constraints));
     ActiveRequest* active = request.get();
     requests_.emplace(first, std::move(request));
     for (int32_t i = 0; i < n; ++i) {
@@ -291,6 +333,7 @@ class EngineImpl : public Engine {
   EngineObserver* const observer_;  // may be null
   const std::unique_ptr<Tokenizer> tokenizer_;
   const std::unique_ptr<ChatTemplate> chat_template_;
+  MaskWorkers mask_workers_;  // before the executor, whose steps in flight tell it their tokens
   const std::unique_ptr<Executor> executor_;
   const double load_seconds_;
   const Clock* const clock_ = Clock::Real();
@@ -302,7 +345,11 @@ class EngineImpl : public Engine {
   uint64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
   int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;                   // of those, not yet admitted
   bool draining_ ABSL_GUARDED_BY(mutex_) = false, stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool mask_ready_ ABSL_GUARDED_BY(mutex_) = false;
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+
+  absl::Mutex grammar_mutex_;
+  std::optional<absl::StatusOr<std::unique_ptr<GrammarCompiler>>> grammar_compiler_ ABSL_GUARDED_BY(grammar_mutex_);
 
   // Of the engine's thread.
   Scheduler scheduler_;

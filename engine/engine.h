@@ -20,6 +20,7 @@
 #include "engine/plan/plan.h"
 #include "engine/sampling/params.h"
 #include "engine/text/chat_template.h"
+#include "engine/text/grammar.h"
 #include "engine/text/tokenizer.h"
 
 namespace causeway {
@@ -28,6 +29,7 @@ struct EngineOptions {
   std::string model;         // a folder, or org/name in the local Hugging Face cache
   std::string devices;       // ParseDevices; empty: cuda where there is one, else cpu
   std::string dtype = "auto";
+  std::string quantize;      // ParseQuantize: what weights are made while they are loaded; empty: none
   PlanOptions plan;          // plan.dtype is taken from `dtype`
   ExecutorOptions executor;
   int64_t queue_max = 1024;  // requests waiting to be admitted
@@ -53,6 +55,7 @@ struct GenerationRequest {
   int32_t priority = 0;         // higher first
   absl::Time deadline = absl::InfiniteFuture();  // by Clock::Real(), not the wall clock
   std::string cache_salt;       // prefixes are shared only between requests of equal salt
+  std::shared_ptr<const GrammarMatcher> grammar;  // what each choice follows, from CompileGrammar; null: anything
 };
 
 // A piece of one choice. Text may lag behind the tokens: an unfinished character or the possible start of a stop string is
@@ -61,6 +64,9 @@ struct GenerationDelta {
   int32_t index = 0;
   std::string text;
   std::vector<SampledToken> tokens;
+  // The next of the prompt's tokens with their logprobs, where sampling.prompt_logprobs asks for them: of the first choice only,
+  // all tokens but the first, before any that is generated.
+  std::vector<SampledToken> prompt;
 };
 
 struct ChoiceEnd {
@@ -105,6 +111,9 @@ struct EngineStats {
   int64_t preemptions = 0, prefix_query_tokens = 0, prefix_hit_tokens = 0;
   absl::Time last_step;
   double load_seconds = 0;
+  int64_t constrained_requests = 0;  // submitted with a grammar
+  int64_t masks = 0;                 // of allowed tokens, computed for them
+  double mask_seconds = 0;           // spent on those, beside the steps
   ExecutorStats executor;
 };
 
@@ -123,6 +132,8 @@ class Engine {
   // room for a token in the context. Unavailable: draining. AlreadyExists: the request_id is in use. The sink is called only
   // when the result is OK.
   virtual absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
+  // A grammar for any number of requests; takes milliseconds. InvalidArgument: there is no tokenizer, or what is wrong with it.
+  virtual absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource& source) = 0;
   // Ends the request within a step; nothing happens when it has ended.
   virtual void Cancel(RequestHandle request) = 0;
   // The same by name, for those who did not submit it. NotFound when no such request is running or waiting.

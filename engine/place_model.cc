@@ -1,13 +1,17 @@
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/architecture/quantization.h"
+#include "engine/architecture/held_bytes.h"
 #include "engine/architecture/registry.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/hub.h"
 #include "engine/engine.h"
 #include "engine/execution/device_runtime.h"
+#include "engine/ops/cpu/cpu_ops.h"
 
 namespace causeway {
 namespace {
@@ -22,6 +26,18 @@ std::string ModelName(const std::string& model) {
   return path.filename().string();
 }
 
+// The fused kernels pad weights; where ATen computes (on GPUs, in fp16, when asked to) they are held as they are stored.
+bool HasFusedWeights(const std::vector<Device>& devices, DType dtype, bool reference_ops) {
+  const bool on_cpu = std::any_of(devices.begin(), devices.end(), [](const Device& device) { return device.kind != DeviceKind::kCuda; });
+  return on_cpu && !reference_ops && dtype != DType::kF16;
+}
+
+int64_t FusedLinearBytes(const LinearSpec& linear, DType dtype) {
+  const bool bias = std::any_of(linear.parts.begin(), linear.parts.end(), [](const LinearSpec::Part& part) { return !part.bias.empty(); });
+  return CpuWeightBytes(linear.out_features(), linear.in_features, bias, DTypeBytes(dtype), linear.format) +
+         (linear.encoding.act_order ? linear.in_features * 4 : 0);
+}
+
 }  // namespace
 
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options) {
@@ -32,6 +48,8 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options) {
   CAUSEWAY_ASSIGN_OR_RETURN(const DType dtype, ComputeDType(options.dtype, *placed.checkpoint));
   CAUSEWAY_ASSIGN_OR_RETURN(
       placed.spec, MakeModelSpec(placed.checkpoint->config(), placed.checkpoint->generation_config(), dtype));
+  CAUSEWAY_ASSIGN_OR_RETURN(const WeightFormat format, ParseQuantize(options.quantize));
+  CAUSEWAY_RETURN_IF_ERROR(QuantizeOnLoad(format, placed.spec));
   // Refuses a checkpoint with wrong tensors before a device is looked at.
   CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint).status());
   absl::Status cuda;
@@ -43,6 +61,8 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options) {
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, cuda_devices));
   // Without a driver there is nothing to warn of.
   if (!cuda.ok() && !absl::IsNotFound(cuda)) placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
+  if (HasFusedWeights(devices, dtype, options.executor.reference_ops))
+    CountHeldBytes([dtype](const LinearSpec& linear) { return FusedLinearBytes(linear, dtype); }, placed.spec);
   PlanOptions plan_options = options.plan;
   plan_options.dtype = dtype;
   plan_options.reference_ops = options.executor.reference_ops;

@@ -1,6 +1,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -51,6 +52,40 @@ TEST_F(PlaceModelTest, ReadsHeadersAlone) {
   WriteTinyCheckpoint(folder_ / "m", TinyLlama());
   folder_.Write("m/config.json", TinyLlama({{"tie_word_embeddings", true}}).dump());
   EXPECT_TRUE(Place(folder_ / "m").ok()) << "both of the tied tensors are stored, and whether they are equal is for the loader";
+}
+
+// To the byte: a device that is planned full must not turn out too small. Sizes that no kernel's panels fit.
+TEST_F(PlaceModelTest, CountsWeightsAsTheKernelsHoldThem) {
+  const Json odd = {{"hidden_size", 36}, {"intermediate_size", 49}, {"head_dim", 12}, {"vocab_size", 131}};
+  const auto with = [&odd](Json more) {
+    more.update(odd);
+    return more;
+  };
+  int i = 0;
+  for (const Json& config : {TinyLlama(with({{"tie_word_embeddings", true}})), TinyLlama(with({{"attention_bias", true}, {"mlp_bias", true}})),
+                             TinyGpt2(), TinyQwen3Moe()}) {
+    const std::string model = folder_ / absl::StrCat(i++);
+    WriteTinyCheckpoint(model, config);
+    for (const char* dtype : {"fp32", "bf16"}) {
+      for (const char* quantize : {"none", "int8", "int4"}) {
+        EngineOptions options;
+        options.model = model;
+        options.dtype = dtype;
+        options.quantize = quantize;
+        options.devices = "simulated:1x64MiB";
+        options.plan.max_num_batched_tokens = 64;
+        auto placed = PlaceModel(options);
+        ASSERT_TRUE(placed.ok()) << placed.status();
+        int64_t planned = placed->plan.devices[0].weights;
+        VisitParameters(placed->spec.modules, [&planned](const std::string&, const Parameter& parameter) {
+          if (!parameter.stored()) planned -= parameter.bytes();  // rotary frequencies: the field counts them, here tables replace them
+        });
+        const auto engine = Engine::Create(std::move(*placed), options, nullptr, nullptr);
+        ASSERT_TRUE(engine.ok()) << engine.status();
+        EXPECT_EQ((*engine)->Stats().executor.devices[0].memory.weights, planned) << config["model_type"] << " " << dtype << " " << quantize;
+      }
+    }
+  }
 }
 
 }  // namespace

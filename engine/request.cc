@@ -14,7 +14,7 @@ double Seconds(absl::Duration duration) { return std::max(0.0, absl::ToDoubleSec
 }  // namespace
 
 ActiveRequest::ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer,
-                             RequestHandle handle, absl::Time submitted)
+                             RequestHandle handle, absl::Time submitted, std::vector<std::shared_ptr<GrammarConstraint>> constraints)
     : request_(std::move(request)),
       sink_(std::move(sink)),
       tokenizer_(tokenizer),
@@ -27,6 +27,7 @@ ActiveRequest::ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSin
   const absl::Span<const int32_t> tail = prompt.subspan(prompt.size() - std::min(prompt.size(), kPromptTail));
   for (int32_t i = 0; i < request_.n; ++i) {
     end_.choices.push_back({.index = i});
+    if (!constraints.empty()) choices_[i].constraint = std::move(constraints[i]);
     if (tokenizer_ == nullptr) continue;
     choices_[i].detokenizer = std::make_unique<Detokenizer>(tokenizer_, tail, /*skip_special_tokens=*/true);
     if (!request_.stop.strings.empty()) choices_[i].stops.emplace(request_.stop.strings, request_.stop.include_stop);
@@ -39,6 +40,8 @@ SequenceRequest ActiveRequest::Sequence(int32_t index, int64_t context_max) cons
   sequence.prompt = request_.prompt;
   sequence.sampling = request_.sampling;
   sequence.sampling.seed += index;
+  sequence.sampling.prompt_logprobs = request_.sampling.prompt_logprobs && index == 0;  // the others have the same prompt
+  sequence.constraint = choices_[index].constraint;
   sequence.stop = request_.stop;
   const int64_t room = context_max - static_cast<int64_t>(request_.prompt.size());
   sequence.stop.max_tokens = request_.stop.max_tokens == 0 ? room : std::min(request_.stop.max_tokens, room);
@@ -60,8 +63,9 @@ bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObser
   // The other choices find the first one's prompt, which says nothing of what was there before.
   if (index == 0) end_.cached_tokens = event.cached_tokens;
 
+  if (!event.prompt.empty()) sink_->OnDelta({.index = index, .text = "", .tokens = {}, .prompt = event.prompt});
   if (event.token.has_value()) {
-    GenerationDelta delta{.index = index, .text = "", .tokens = {*event.token}};
+    GenerationDelta delta{.index = index, .text = "", .tokens = {*event.token}, .prompt = {}};
     ++end_.generated_tokens;
     absl::Status failed;
     std::optional<std::string> match;
@@ -92,7 +96,9 @@ bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObser
   if (event.stop_token.has_value() && tokenizer_ != nullptr) {
     stop_token = tokenizer_->Decode({*event.stop_token}, /*skip_special_tokens=*/true).value_or("");
   }
-  End(index, *event.finished, stop_token);
+  // A text that the last token completed is no cut one.
+  const bool complete = event.finished == FinishReason::kLength && choice.constraint != nullptr && choice.constraint->Complete();
+  End(index, complete ? FinishReason::kStop : *event.finished, stop_token);
   return true;
 }
 
@@ -121,6 +127,7 @@ absl::StatusOr<std::string> ActiveRequest::Text(Choice& choice, int32_t token, s
 void ActiveRequest::End(int32_t index, FinishReason reason, const std::string& stop_match) {
   Choice& choice = choices_[index];
   choice.ended = true;
+  if (choice.constraint != nullptr) choice.constraint->Release();
   --live_;
   ChoiceEnd& end = end_.choices[index];
   end.reason = reason;
@@ -137,7 +144,7 @@ void ActiveRequest::End(int32_t index, FinishReason reason, const std::string& s
       end.stop_match = out.match;
     }
   }
-  if (!text.empty()) sink_->OnDelta({.index = index, .text = std::move(text), .tokens = {}});
+  if (!text.empty()) sink_->OnDelta({.index = index, .text = std::move(text), .tokens = {}, .prompt = {}});
 }
 
 std::vector<uint64_t> ActiveRequest::Live() const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "engine/constraint.h"
 #include "engine/engine.h"
 #include "engine/schedule/scheduler.h"
 #include "engine/text/detokenizer.h"
@@ -19,9 +20,10 @@ namespace causeway {
 // Owned and used by the engine's thread.
 class ActiveRequest {
  public:
-  // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences handle, handle + 1, ...
+  // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences handle, handle + 1, ... Each has its
+  // own of `constraints`, unless there are none.
   ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer, RequestHandle handle,
-                absl::Time submitted);
+                absl::Time submitted, std::vector<std::shared_ptr<GrammarConstraint>> constraints = {});
 
   // What the scheduler is to run for choice `index`. The prompt is computed once and shared by the later choices.
   SequenceRequest Sequence(int32_t index, int64_t context_max) const;
@@ -47,6 +49,7 @@ class ActiveRequest {
     bool ended = false;
     std::unique_ptr<Detokenizer> detokenizer;  // null without a tokenizer
     std::optional<StopMatcher> stops;          // unset without stop strings
+    std::shared_ptr<GrammarConstraint> constraint;  // null without a grammar
     absl::Time last_token = absl::InfinitePast();
   };
   // Notes when a token of the choice came, for the latencies.

@@ -11,6 +11,12 @@ namespace causeway {
 
 ModelSpec MakeGpt2(ConfigReader& config, DType dtype);
 ModelSpec MakeLlama(ConfigReader& config, DType dtype);
+ModelSpec MakeMiniMaxM2(ConfigReader& config, DType dtype);
+ModelSpec MakeMistral(ConfigReader& config, DType dtype);
+ModelSpec MakeMixtral(ConfigReader& config, DType dtype);
+ModelSpec MakeQwen2(ConfigReader& config, DType dtype);
+ModelSpec MakeQwen3(ConfigReader& config, DType dtype);
+ModelSpec MakeQwen3Moe(ConfigReader& config, DType dtype);
 
 }  // namespace causeway
 

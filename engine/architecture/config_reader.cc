@@ -17,38 +17,69 @@ struct ChangingKey {
   double neutral;
 };
 constexpr ChangingKey kChanging[] = {
-    {"add_cross_attention", 0},
     {"adapter_config", 0},
+    {"add_cross_attention", 0},
     {"alibi", 0},
+    {"attention_bias", 0},
     {"attention_multiplier", 1},
     {"attn_logit_softcapping", 0},
+    {"attn_type_list", 0},
     {"clip_qkv", 0},
     {"compression_config", 0},
+    {"decoder_sparse_step", 1},
     {"embedding_multiplier", 1},
     {"final_logit_softcapping", 0},
+    {"first_k_dense_replace", 0},
     {"is_encoder_decoder", 0},
     {"kv_lora_rank", 0},
+    {"layer_types", 0},
+    {"layernorm_full_attention_alpha", 1},
+    {"layernorm_full_attention_beta", 1},
+    {"layernorm_linear_attention_alpha", 1},
+    {"layernorm_linear_attention_beta", 1},
+    {"layernorm_mlp_alpha", 1},
+    {"layernorm_mlp_beta", 1},
     {"logit_scale", 1},
     {"logits_scaling", 1},
     {"long_factor", 0},
+    {"long_mscale", 1},
+    {"mlp_bias", 0},
+    {"mlp_only_layers", 0},
+    {"moe_intermediate_size", 0},
     {"mrope_interleaved", 0},
     {"mrope_section", 0},
+    {"n_group", 1},
+    {"n_routed_experts", 0},
+    {"n_shared_experts", 0},
     {"no_rope_layers", 0},
+    {"norm_topk_prob", 0},
     {"num_experts", 0},
+    {"num_experts_per_tok", 0},
     {"num_local_experts", 0},
     {"parallel_attn", 0},
     {"partial_rotary_factor", 1},
     {"per_layer_config", 0},
+    {"postnorm", 0},
     {"pretraining_tp", 1},
     {"pruned_heads", 0},
     {"qk_layernorm", 0},
+    {"qk_norm_type", 0},
     {"quantization_config", 0},
     {"residual_multiplier", 1},
+    {"rotary_dim", 0},
     {"rotary_pct", 1},
+    {"routed_scaling_factor", 1},
+    {"scoring_func", 0},
+    {"shared_expert_intermediate_size", 0},
+    {"shared_intermediate_size", 0},
     {"short_factor", 0},
+    {"short_mscale", 1},
     {"sliding_window", 0},
+    {"topk_group", 1},
     {"use_mrope", 0},
     {"use_qk_norm", 0},
+    {"use_routing_bias", 0},
+    {"use_sliding_window", 0},
 };
 
 // Keys that say nothing about the computation of a served model: training, bookkeeping, defaults of generation.
@@ -60,6 +91,7 @@ constexpr absl::string_view kInert[] = {
     "attention_dropout",
     "attn_implementation",
     "attn_pdrop",
+    "auto_map",
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
@@ -88,6 +120,8 @@ constexpr absl::string_view kInert[] = {
     "max_length",
     "max_window_layers",
     "min_length",
+    "mlp_intermediate_size",  // minimax_m2: of a shared expert that it does not have
+    "mtp_transformer_layers",
     "model_type",
     "n_ctx",
     "name_or_path",
@@ -95,10 +129,12 @@ constexpr absl::string_view kInert[] = {
     "num_beam_groups",
     "num_beams",
     "num_labels",
+    "num_mtp_modules",  // layers that guess further tokens ahead; published checkpoints hold none
     "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
     "output_past",
+    "output_router_logits",
     "output_scores",
     "pad_token_id",
     "predict_special_tokens",
@@ -109,7 +145,10 @@ constexpr absl::string_view kInert[] = {
     "resid_pdrop",
     "return_dict",
     "return_dict_in_generate",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
     "sep_token_id",
+    "shared_moe_mode",
     "suppress_tokens",
     "task_specific_params",
     "temperature",
@@ -126,6 +165,7 @@ constexpr absl::string_view kInert[] = {
     "unk_token_id",
     "use_bfloat16",
     "use_cache",
+    "use_mtp",
 };
 
 // What float32 still holds with room for a product.
@@ -222,12 +262,12 @@ std::string ConfigReader::String(absl::string_view key, const std::string& other
   return otherwise;
 }
 
-std::vector<int64_t> ConfigReader::Ids(absl::string_view key) {
+std::vector<int64_t> ConfigReader::Ids(absl::string_view key, absl::string_view what) {
   const Json* value = Find(key);
   std::vector<int64_t> ids;
   if (value == nullptr) return ids;
   const auto add = [&](const Json& id) {
-    if (!id.is_number_integer()) return Expected(key, "a token id or a list of them", value);
+    if (!id.is_number_integer()) return Expected(key, absl::StrCat(what, " or a list of them"), value);
     ids.push_back(id.get<int64_t>());
   };
   if (value->is_array()) {
@@ -236,6 +276,20 @@ std::vector<int64_t> ConfigReader::Ids(absl::string_view key) {
     add(*value);
   }
   return ids;
+}
+
+std::vector<double> ConfigReader::Numbers(absl::string_view key) {
+  const Json* value = Find(key);
+  std::vector<double> numbers;
+  const auto fits = [](const Json& number) {
+    return number.is_number() && number.get<double>() >= kNumberMin && number.get<double>() <= kNumberMax;
+  };
+  if (value == nullptr || !value->is_array() || !std::all_of(value->begin(), value->end(), fits)) {
+    Expected(key, absl::StrCat("a list of numbers above 0, at most ", kNumberMax), value);
+    return numbers;
+  }
+  for (const Json& number : *value) numbers.push_back(number.get<double>());
+  return numbers;
 }
 
 ConfigReader ConfigReader::Object(absl::string_view key) {
@@ -254,7 +308,11 @@ void ConfigReader::Merge(const ConfigReader& inner) {
   warnings_.insert(warnings_.end(), inner.warnings_.begin(), inner.warnings_.end());
 }
 
-void ConfigReader::Invalid(absl::string_view message) { invalid_.push_back(absl::StrCat(what_, ": ", message)); }
+void ConfigReader::Invalid(absl::string_view message) {
+  std::string complaint = absl::StrCat(what_, ": ", message);
+  // A key that is read twice is wrong once.
+  if (std::find(invalid_.begin(), invalid_.end(), complaint) == invalid_.end()) invalid_.push_back(std::move(complaint));
+}
 void ConfigReader::Unsupported(absl::string_view message) {
   unsupported_.push_back(absl::StrCat(what_, ": ", message));
 }

@@ -32,8 +32,10 @@ class ConfigReader {
   std::optional<double> OptionalNumber(absl::string_view key);
   bool Bool(absl::string_view key, bool otherwise);
   std::string String(absl::string_view key, const std::string& otherwise);
-  // One token id or a list of them; empty when absent.
-  std::vector<int64_t> Ids(absl::string_view key);
+  // A whole number or a list of them; empty when absent. `what` names one of them in errors.
+  std::vector<int64_t> Ids(absl::string_view key, absl::string_view what = "a token id");
+  // Numbers from zero on; an error when absent or not a list.
+  std::vector<double> Numbers(absl::string_view key);
   // A reader of the object under `key`, or of an empty one. Merge() its complaints when done with it.
   ConfigReader Object(absl::string_view key);
   void Merge(const ConfigReader& inner);

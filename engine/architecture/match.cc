@@ -6,26 +6,16 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "engine/architecture/registry.h"
+#include "engine/architecture/spelling.h"
 #include "engine/base/status.h"
 
 namespace causeway {
 namespace {
 
 constexpr size_t kListedMax = 20;
-
-// "transformer.h.3.attn.bias" -> "transformer.h.#.attn.bias"
-std::string WithoutNumbers(const std::string& name) {
-  std::vector<std::string> parts = absl::StrSplit(name, '.');
-  for (std::string& part : parts) {
-    if (!part.empty() && std::all_of(part.begin(), part.end(), absl::ascii_isdigit)) part.assign(1, '#');
-  }
-  return absl::StrJoin(parts, ".");
-}
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
@@ -42,37 +32,50 @@ bool IsWeightDType(DType dtype) { return dtype == DType::kBF16 || dtype == DType
 
 struct Match {
   std::map<std::string, const Parameter*> expected;  // by canonical name, tied ones too
-  std::map<std::string, const TensorInfo*> stored;   // those of them that the checkpoint holds
+  std::map<std::string, TensorInfo> stored;          // those of them that the checkpoint holds
   std::vector<std::string> missing, extra, wrong;
 };
 
+// Takes in that `tensor` is the parameter `name`, if that is one.
+void Identify(const std::string& name, const TensorInfo& tensor, Match& match) {
+  const auto parameter = match.expected.find(name);
+  if (parameter == match.expected.end()) return match.extra.push_back(Printable(tensor.name));
+  const auto [place, is_new] = match.stored.try_emplace(name, tensor);
+  if (!is_new) {
+    return match.wrong.push_back(absl::StrCat(name, " is stored twice, as ", place->second.name, " and as ", tensor.name));
+  }
+  if (tensor.shape != parameter->second->shape) {
+    match.wrong.push_back(absl::StrCat(name, " has the shape ", ShapeText(tensor.shape), ", expected ",
+                                       ShapeText(parameter->second->shape)));
+  }
+  const DType wanted = parameter->second->dtype;
+  if (IsWeightDType(wanted) ? !IsWeightDType(tensor.dtype) : tensor.dtype != wanted) {
+    match.wrong.push_back(absl::StrCat(name, " has the dtype ", DTypeName(tensor.dtype), ", expected ",
+                                       IsWeightDType(wanted) ? "bf16, fp16 or fp32" : DTypeName(wanted)));
+  }
+}
+
 // Fills `stored`, `extra` and `wrong`: which stored tensor is which parameter, and whether it fits.
-void Identify(const ModelSpec& spec, const Checkpoint& checkpoint, Match& match) {
+void IdentifyAll(const ModelSpec& spec, const Checkpoint& checkpoint, Match& match) {
   const std::set<std::string> inert(spec.inert_tensors.begin(), spec.inert_tensors.end());
   // Saved from the model without its head ("h.0.ln_1.weight"), names lack the root's first child.
   const std::string prefix = spec.modules.children.empty() ? "" : spec.modules.children[0].name + ".";
   for (const auto& [stored, tensor] : checkpoint.tensors()) {
     const std::string prefixed = prefix + stored;
-    const std::string& name = match.expected.count(stored) > 0 ? stored : prefixed;
-    const auto parameter = match.expected.find(name);
-    if (parameter == match.expected.end()) {
-      if (inert.count(WithoutNumbers(stored)) == 0 && inert.count(WithoutNumbers(prefixed)) == 0)
-        match.extra.push_back(Printable(stored));
+    if (match.expected.count(stored) > 0 || match.expected.count(prefixed) > 0) {
+      Identify(match.expected.count(stored) > 0 ? stored : prefixed, tensor, match);
       continue;
     }
-    const auto [place, is_new] = match.stored.try_emplace(name, &tensor);
-    if (!is_new) {
-      match.wrong.push_back(absl::StrCat(name, " is stored twice, as ", place->second->name, " and as ", stored));
-      continue;
+    if (inert.count(WithoutNumbers(stored)) > 0 || inert.count(WithoutNumbers(prefixed)) > 0) continue;
+    bool resolved = false;
+    for (const std::string& name : {stored, prefixed}) {
+      const auto parts = Resolve(spec.spellings, name, tensor);
+      if (!parts.ok()) match.wrong.emplace_back(parts.status().message());
+      resolved |= !parts.ok() || !parts->empty();
+      if (!parts.ok()) continue;
+      for (const auto& [canonical, part] : *parts) Identify(canonical, part, match);
     }
-    if (tensor.shape != parameter->second->shape) {
-      match.wrong.push_back(absl::StrCat(name, " has the shape ", ShapeText(tensor.shape), ", expected ",
-                                         ShapeText(parameter->second->shape)));
-    }
-    if (!IsWeightDType(tensor.dtype)) {
-      match.wrong.push_back(
-          absl::StrCat(name, " has the dtype ", DTypeName(tensor.dtype), ", expected bf16, fp16 or fp32"));
-    }
+    if (!resolved) match.extra.push_back(Printable(stored));
   }
 }
 
@@ -101,8 +104,8 @@ void JoinTied(Match& match) {
   for (const auto& [name, parameter] : match.expected) {
     const auto copy = match.stored.find(name);
     if (parameter->tied_to.empty() || copy == match.stored.end()) continue;
-    const TensorInfo& source = *match.stored.try_emplace(parameter->tied_to, copy->second).first->second;
-    if (source.dtype != copy->second->dtype) match.wrong.push_back(Differ(name, *parameter));
+    const TensorInfo& source = match.stored.try_emplace(parameter->tied_to, copy->second).first->second;
+    if (source.dtype != copy->second.dtype) match.wrong.push_back(Differ(name, *parameter));
     match.stored.erase(name);
   }
 }
@@ -110,9 +113,9 @@ void JoinTied(Match& match) {
 Match MakeMatch(const ModelSpec& spec, const Checkpoint& checkpoint) {
   Match match;
   VisitParameters(spec.modules, [&match](const std::string& path, const Parameter& parameter) {
-    if (!parameter.buffer) match.expected[path] = &parameter;
+    if (parameter.stored()) match.expected[path] = &parameter;
   });
-  Identify(spec, checkpoint, match);
+  IdentifyAll(spec, checkpoint, match);
   return match;
 }
 
@@ -124,14 +127,13 @@ absl::Status CheckTiedTensors(const ModelSpec& spec, const Checkpoint& checkpoin
     if (parameter->tied_to.empty()) continue;
     const auto copy = match.stored.find(name), source = match.stored.find(parameter->tied_to);
     if (copy == match.stored.end() || source == match.stored.end()) continue;
-    CAUSEWAY_ASSIGN_OR_RETURN(const bool equal, AreEqual(checkpoint, *source->second, *copy->second));
+    CAUSEWAY_ASSIGN_OR_RETURN(const bool equal, AreEqual(checkpoint, source->second, copy->second));
     if (!equal) return absl::InvalidArgumentError(absl::StrCat(checkpoint.folder(), ": ", Differ(name, *parameter)));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::map<std::string, const TensorInfo*>> MatchTensors(const ModelSpec& spec,
-                                                                      const Checkpoint& checkpoint) {
+absl::StatusOr<std::map<std::string, TensorInfo>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint) {
   Match match = MakeMatch(spec, checkpoint);
   JoinTied(match);
   for (const auto& [name, parameter] : match.expected) {

@@ -28,6 +28,13 @@ constexpr char kLlama[] =
     R"({"model_type": "llama", "vocab_size": 6, "hidden_size": 4, "intermediate_size": 3, "num_hidden_layers": 12,
                               "num_attention_heads": 2})";
 
+constexpr char kMixtral[] =
+    R"({"model_type": "mixtral", "vocab_size": 6, "hidden_size": 4, "intermediate_size": 3, "num_hidden_layers": 2,
+                              "num_attention_heads": 2, "num_local_experts": 3})";
+constexpr char kQwen3Moe[] =
+    R"({"model_type": "qwen3_moe", "vocab_size": 6, "hidden_size": 4, "intermediate_size": 5, "num_hidden_layers": 2,
+                              "num_attention_heads": 2, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 3})";
+
 TestTensor Tensor(const std::string& name, const std::vector<int64_t>& shape, const std::string& dtype = "BF16",
                   int64_t size = 2) {
   int64_t bytes = size;
@@ -42,14 +49,27 @@ class MatchTest : public ::testing::Test {
     spec_ = *MakeModelSpec(Json::parse(config), Json::object(), DType::kF32);
     tensors_.clear();
     VisitParameters(spec_.modules, [this](const std::string& path, const Parameter& p) {
-      if (!p.buffer && p.tied_to.empty()) tensors_.push_back(Tensor(path, p.shape));
+      if (p.stored() && p.tied_to.empty()) tensors_.push_back(Tensor(path, p.shape));
     });
+  }
+  // Layer 1's three experts, [3, 4] each, as transformers 5 holds them.
+  void Stack() {
+    spec_tensors_ = tensors_.size();
+    std::vector<TestTensor> kept;
+    for (const TestTensor& tensor : tensors_) {
+      const bool moe = absl::StrContains(tensor.name, ".experts.") || absl::EndsWith(tensor.name, ".gate.weight");
+      if (!moe || absl::StrContains(tensor.name, "layers.0.")) kept.push_back(tensor);
+    }
+    kept.push_back(Tensor("model.layers.1.mlp.experts.gate_up_proj", {3, 6, 4}));
+    kept.push_back(Tensor("model.layers.1.mlp.experts.down_proj", {3, 4, 3}));
+    kept.push_back(Tensor("model.layers.1.mlp.gate.weight", {3, 4}));
+    tensors_ = kept;
   }
   void Rename(const std::function<std::string(const std::string&)>& rename) {
     for (TestTensor& tensor : tensors_) tensor.name = rename(tensor.name);
   }
   // MatchTensors on a checkpoint of tensors_.
-  absl::StatusOr<std::map<std::string, const TensorInfo*>> Match() {
+  absl::StatusOr<std::map<std::string, TensorInfo>> Match() {
     folder_.Write("model.safetensors", SafetensorsFile(tensors_));
     auto opened = Checkpoint::Open(folder_.path());
     if (!opened.ok()) return opened.status();
@@ -60,6 +80,7 @@ class MatchTest : public ::testing::Test {
 
   TestFolder folder_;
   ModelSpec spec_;
+  size_t spec_tensors_ = 0;
   std::vector<TestTensor> tensors_;
   std::unique_ptr<Checkpoint> checkpoint_;
 };
@@ -75,7 +96,7 @@ TEST_F(MatchTest, CanonicalNamesAndAllThreeDTypes) {
   const auto matched = Match();
   ASSERT_TRUE(matched.ok()) << matched.status();
   EXPECT_EQ(matched->size(), tensors_.size());
-  EXPECT_EQ(matched->at("transformer.h.1.attn.c_attn.weight")->shape, (std::vector<int64_t>{4, 12}));
+  EXPECT_EQ(matched->at("transformer.h.1.attn.c_attn.weight").shape, (std::vector<int64_t>{4, 12}));
 }
 
 TEST_F(MatchTest, PublishedGpt2Names) {
@@ -87,7 +108,7 @@ TEST_F(MatchTest, PublishedGpt2Names) {
   tensors_.push_back(Tensor("lm_head.weight", {6, 4}));
   const auto matched = Match();
   ASSERT_TRUE(matched.ok()) << matched.status();
-  EXPECT_EQ(matched->at("transformer.h.0.attn.c_attn.bias")->name, "h.0.attn.c_attn.bias");
+  EXPECT_EQ(matched->at("transformer.h.0.attn.c_attn.bias").name, "h.0.attn.c_attn.bias");
   EXPECT_EQ(matched->count("lm_head.weight"), 0u);
   EXPECT_EQ(matched->count("transformer.h.0.attn.bias"), 0u);
 }
@@ -98,8 +119,8 @@ TEST_F(MatchTest, LlamaWithoutItsPrefixAndWithOldBuffers) {
   tensors_.push_back(Tensor("layers.11.self_attn.rotary_emb.inv_freq", {1}, "F32", 4));
   const auto matched = Match();
   ASSERT_TRUE(matched.ok()) << matched.status();
-  EXPECT_EQ(matched->at("model.layers.11.mlp.up_proj.weight")->name, "layers.11.mlp.up_proj.weight");
-  EXPECT_EQ(matched->at("lm_head.weight")->name, "lm_head.weight");
+  EXPECT_EQ(matched->at("model.layers.11.mlp.up_proj.weight").name, "layers.11.mlp.up_proj.weight");
+  EXPECT_EQ(matched->at("lm_head.weight").name, "lm_head.weight");
 }
 
 TEST_F(MatchTest, OfTiedTensorsEitherOneWillDo) {
@@ -108,7 +129,7 @@ TEST_F(MatchTest, OfTiedTensorsEitherOneWillDo) {
   tensors_[0].name = "lm_head.weight";
   const auto matched = Match();
   ASSERT_TRUE(matched.ok()) << matched.status();
-  EXPECT_EQ(matched->at("transformer.wte.weight")->name, "lm_head.weight");
+  EXPECT_EQ(matched->at("transformer.wte.weight").name, "lm_head.weight");
   EXPECT_EQ(matched->size(), tensors_.size());
   tensors_[0].name = "other.weight";
   EXPECT_THAT(Error(),
@@ -133,6 +154,59 @@ TEST_F(MatchTest, AnUntiedHeadMustBeThere) {
   Use(kLlama);
   tensors_.pop_back();
   EXPECT_THAT(Error(), HasSubstr("missing: lm_head.weight [6, 4]"));
+}
+
+TEST_F(MatchTest, StackedExpertsAreSlices) {
+  for (const bool published : {true, false}) {
+    Use(published ? kMixtral : kQwen3Moe);
+    const std::string block = published ? "model.layers.1.block_sparse_moe." : "model.layers.1.mlp.";
+    const std::string gate = published ? "w1" : "gate_proj", up = published ? "w3" : "up_proj", down = published ? "w2" : "down_proj";
+    Stack();
+    const auto matched = Match();
+    ASSERT_TRUE(matched.ok()) << matched.status();
+    EXPECT_EQ(matched->at(block + "gate.weight").name, "model.layers.1.mlp.gate.weight");
+    const TensorInfo& whole = checkpoint_->tensors().at("model.layers.1.mlp.experts.gate_up_proj");
+    const TensorInfo& of_gate = matched->at(block + "experts.2." + gate + ".weight");
+    const TensorInfo& of_up = matched->at(block + "experts.2." + up + ".weight");
+    EXPECT_EQ(of_gate.name, "model.layers.1.mlp.experts.gate_up_proj[2]");
+    EXPECT_EQ(of_gate.shape, (std::vector<int64_t>{3, 4}));
+    EXPECT_EQ(of_gate.bytes, 24u);
+    EXPECT_EQ(of_gate.offset, whole.offset + 4 * 24);
+    EXPECT_EQ(of_up.offset, whole.offset + 5 * 24);
+    EXPECT_EQ(matched->at(block + "experts.1." + down + ".weight").shape, (std::vector<int64_t>{4, 3}));
+    // Layer 0's stay where they were.
+    EXPECT_EQ(matched->at("model.layers.0" + block.substr(14) + "experts.2." + up + ".weight").bytes, 24u);
+    EXPECT_EQ(matched->size(), spec_tensors_);
+  }
+}
+
+TEST_F(MatchTest, StacksOfAModelSavedWithoutItsHead) {
+  Use(kMixtral);
+  Stack();
+  Rename([](const std::string& name) { return WithoutPrefix(name, "model."); });
+  const auto matched = Match();
+  ASSERT_TRUE(matched.ok()) << matched.status();
+  EXPECT_EQ(matched->at("model.layers.1.block_sparse_moe.experts.2.w2.weight").name, "layers.1.mlp.experts.down_proj[2]");
+  EXPECT_EQ(matched->size(), spec_tensors_);
+}
+
+TEST_F(MatchTest, StacksThatDoNotFitAreNamed) {
+  Use(kMixtral);
+  Stack();
+  TestTensor& both = tensors_[tensors_.size() - 3];
+  ASSERT_EQ(both.name, "model.layers.1.mlp.experts.gate_up_proj");
+  const TestTensor right = both;
+  both = Tensor(right.name, {3, 5, 4});
+  EXPECT_THAT(Error(), AllOf(HasSubstr(right.name + " has the shape [3, 5, 4], expected a stack [experts, 2 * rows, ...]"),
+                             HasSubstr("missing: model.layers.1.block_sparse_moe.experts.0.w1.weight [3, 4]")));
+  both = Tensor(right.name, {4, 6, 4});
+  EXPECT_THAT(Error(), HasSubstr("0 missing, 2 unexpected, 0 wrong"));
+  EXPECT_THAT(Error(), HasSubstr("unexpected: model.layers.1.mlp.experts.gate_up_proj[3]"));
+  both = Tensor(right.name, {3, 8, 4});
+  EXPECT_THAT(Error(), HasSubstr("experts.2.w3.weight has the shape [4, 4], expected [3, 4]"));
+  both = right;
+  tensors_.push_back(Tensor("model.layers.1.block_sparse_moe.experts.0.w2.weight", {4, 3}));
+  EXPECT_THAT(Error(), HasSubstr("model.layers.1.block_sparse_moe.experts.0.w2.weight is stored twice, as "));
 }
 
 TEST_F(MatchTest, EverythingWrongIsListedAtOnce) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/base/dtype.h"
@@ -16,16 +17,25 @@ struct Parameter {
   std::string name;  // local: "weight"
   DType dtype;
   std::vector<int64_t> shape;
-  // Computed at load and absent from checkpoints (a rotary module's inv_freq).
-  bool buffer = false;
+  // Not counted among the parameters: computed at load and absent from checkpoints (a rotary module's inv_freq), or, when
+  // persistent, stored beside the weights.
+  bool buffer = false, persistent = false;
   // Full path of the parameter whose memory this one shares (a tied head), else empty. Tied bytes count once, at the source.
   std::string tied_to = {};
+  // `dtype` and `shape` are those of the tensor in the checkpoint (where dtype is bf16, fp16 or fp32, stored as any of these). For
+  // quantized weights two things do not follow from them: the bytes held in memory, and how many of the model's parameters it stands for.
+  int64_t held_bytes = -1;  // -1: an element of dtype for each of the shape
+  int64_t stands_for = -1;  // -1: one for each element
 
-  int64_t bytes() const {
-    int64_t n = DTypeBytes(dtype);
+  // Whether checkpoints hold it; of tied ones, either or both.
+  bool stored() const { return !buffer || persistent; }
+  int64_t elements() const {
+    int64_t n = 1;
     for (int64_t d : shape) n *= d;
     return n;
   }
+  int64_t bytes() const { return held_bytes >= 0 ? held_bytes : elements() * DTypeBytes(dtype); }
+  int64_t parameter_count() const { return stands_for >= 0 ? stands_for : elements(); }
 };
 
 struct Module {
@@ -38,6 +48,13 @@ struct Module {
 
 // "model.layers" and "3" make "model.layers.3"; an empty one of the two leaves the other.
 std::string JoinPath(const std::string& parent, const std::string& name);
+
+// "model.layers.3.mlp.up_proj.weight" -> "model.layers.3.mlp.up_proj"
+std::string ModulePath(const std::string& tensor);
+
+// Every module by its path; the pointers are into `root`.
+using ModulesByPath = std::unordered_map<std::string, Module*>;
+ModulesByPath CollectModules(Module& root);
 
 // Calls for every parameter and buffer with its full path, a module's own before its children's.
 void VisitParameters(const Module& root, const std::function<void(const std::string& path, const Parameter& parameter)>& visit);

@@ -51,7 +51,7 @@ class SpecChecker {
  public:
   explicit SpecChecker(const ModelSpec& spec) {
     VisitParameters(spec.modules, [this](const std::string& path, const Parameter& p) {
-      if (!p.buffer && p.tied_to.empty()) shapes_[path] = p.shape;
+      if (p.stored() && p.tied_to.empty()) shapes_[path] = p.shape;
     });
     Use(spec.embedding_weight, {spec.vocab_size, spec.hidden_size});
     if (!spec.position_weight.empty()) Use(spec.position_weight, {spec.context_max, spec.hidden_size});
@@ -62,9 +62,15 @@ class SpecChecker {
       EXPECT_EQ(layer.attention.qkv.out_features(), (spec.heads + 2 * spec.kv_heads) * spec.head_dim);
       EXPECT_EQ(layer.attention.output.in_features, spec.heads * spec.head_dim);
       UseLinear(layer.attention.output);
-      UseLinear(layer.mlp.up);
-      EXPECT_EQ(layer.mlp.up.out_features(), spec.intermediate_size * (layer.mlp.gated ? 2 : 1));
-      UseLinear(layer.mlp.down);
+      if (const auto& norms = layer.attention.norms) {
+        UseNorm(norms->query, spec.head_dim * (norms->per_head ? 1 : spec.heads));
+        UseNorm(norms->key, spec.head_dim * (norms->per_head ? 1 : spec.kv_heads));
+      }
+      if (layer.moe) {
+        UseMoe(*layer.moe);
+      } else {
+        UseMlp(layer.mlp, spec.intermediate_size);
+      }
     }
     UseNorm(spec.final_norm, spec.hidden_size);
     if (spec.tied_head) {
@@ -85,6 +91,18 @@ class SpecChecker {
   void UseNorm(const NormSpec& norm, int64_t width) {
     Use(norm.weight, {width});
     if (!norm.bias.empty()) Use(norm.bias, {width});
+  }
+  void UseMlp(const MlpSpec& mlp, int64_t width) {
+    UseLinear(mlp.up);
+    EXPECT_EQ(mlp.up.out_features(), width * (mlp.gated ? 2 : 1));
+    EXPECT_EQ(mlp.down.in_features, width);
+    UseLinear(mlp.down);
+  }
+  void UseMoe(const MoeSpec& moe) {
+    UseLinear(moe.router);
+    EXPECT_EQ(moe.router.out_features(), static_cast<int64_t>(moe.experts.size()));
+    if (!moe.correction_bias.empty()) Use(moe.correction_bias, {moe.router.out_features()});
+    for (const MlpSpec& expert : moe.experts) UseMlp(expert, expert.down.in_features);
   }
   void UseLinear(const LinearSpec& linear) {
     for (const LinearSpec::Part& part : linear.parts) {

@@ -1,6 +1,7 @@
 #include "engine/architecture/registry.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -8,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/architecture/architectures.h"
 #include "engine/architecture/config_reader.h"
+#include "engine/architecture/quantization.h"
 #include "engine/base/status.h"
 
 namespace causeway {
@@ -16,7 +18,7 @@ namespace {
 struct Architecture {
   const char* model_type;
   ModelSpec (*make)(ConfigReader& config, DType dtype);
-  // End of sequence where neither file names one; the field's class has it as its default.
+  // End of sequence where neither file names one; the field's class has it as its default. -1: none.
   int32_t eos_token_id;
 };
 
@@ -24,6 +26,12 @@ struct Architecture {
 constexpr Architecture kArchitectures[] = {
     {"gpt2", MakeGpt2, 50256},
     {"llama", MakeLlama, 2},
+    {"minimax_m2", MakeMiniMaxM2, 200020},
+    {"mistral", MakeMistral, 2},
+    {"mixtral", MakeMixtral, 2},
+    {"qwen2", MakeQwen2, -1},
+    {"qwen3", MakeQwen3, -1},
+    {"qwen3_moe", MakeQwen3Moe, -1},
 };
 
 // The dtype that config.json says its weights have; `dtype` is the newer spelling and goes first. Null when it says
@@ -69,28 +77,14 @@ void ReadEndOfSequence(ConfigReader& config, ConfigReader& generation_config, in
   std::vector<int64_t> ids = generation_config.Ids("eos_token_id");
   const std::vector<int64_t> in_config = config.Ids("eos_token_id");
   if (ids.empty()) ids = in_config;
-  if (ids.empty() && !config.json().contains("eos_token_id") && otherwise < spec.vocab_size) ids = {otherwise};
+  const bool has_default = otherwise >= 0 && otherwise < spec.vocab_size;
+  if (ids.empty() && !config.json().contains("eos_token_id") && has_default) ids = {otherwise};
   for (int64_t id : ids) {
     if (id < 0 || id >= spec.vocab_size) {
       spec.warnings.push_back(
           absl::StrCat("eos_token_id ", id, " is outside the vocabulary of ", spec.vocab_size, " and is ignored"));
     } else if (std::find(spec.eos_token_ids.begin(), spec.eos_token_ids.end(), id) == spec.eos_token_ids.end()) {
       spec.eos_token_ids.push_back(static_cast<int32_t>(id));
-    }
-  }
-}
-
-// Newer configs name each layer's kind of attention; full attention everywhere is what is computed.
-void CheckLayerTypes(ConfigReader& config) {
-  if (!config.Has("layer_types")) return;
-  const Json& types = config.json()["layer_types"];
-  config.Skip("layer_types");
-  if (!types.is_array())
-    return config.Invalid(absl::StrCat("layer_types: expected a list, found ", JsonExcerpt(types)));
-  for (const Json& type : types) {
-    if (type != "full_attention") {
-      return config.Unsupported(absl::StrCat("layer_types: ", JsonExcerpt(type),
-                                             " is not supported; expected \"full_attention\" for every layer"));
     }
   }
 }
@@ -126,11 +120,12 @@ absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generati
   static const Json* const kEmpty = new Json(Json::object());
   ConfigReader generation(generation_config.is_object() ? generation_config : *kEmpty, "generation_config.json");
   ReadEndOfSequence(reader, generation, row->eos_token_id, spec);
-  CheckLayerTypes(reader);
+  const std::optional<Quantization> quantization = ReadQuantization(reader);
   reader.JudgeUnreadKeys();
   reader.Merge(generation);
   CAUSEWAY_RETURN_IF_ERROR(reader.status());
   spec.warnings.insert(spec.warnings.end(), reader.warnings().begin(), reader.warnings().end());
+  if (quantization.has_value()) CAUSEWAY_RETURN_IF_ERROR(ApplyQuantization(*quantization, spec));
   return spec;
 }
 

@@ -25,11 +25,11 @@ absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Checkpoint& che
 // Model types of the factory table, sorted.
 std::vector<std::string> SupportedArchitectures();
 
-// Matches the checkpoint's tensors with the spec's: canonical name -> the checkpoint's tensor. Resolves the other
-// spellings (gpt2 without "transformer."), leaves out listed inert buffers, checks dtypes (bf16, fp16, fp32) and
-// shapes. Of tied tensors the result holds the source, wherever it is stored. Goes by the headers alone. InvalidArgument
-// lists every missing, extra and mismatched tensor at once.
-absl::StatusOr<std::map<std::string, const TensorInfo*>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint);
+// Matches the checkpoint's tensors with the spec's: canonical name -> where the checkpoint holds it, which may be a slice of one of
+// its tensors. Resolves the other spellings (gpt2 without "transformer.", stacked experts), leaves out listed inert buffers, checks
+// dtypes (bf16, fp16, fp32) and shapes. Of tied tensors the result holds the source, wherever it is stored. Goes by the headers alone.
+// InvalidArgument lists every missing, extra and mismatched tensor at once.
+absl::StatusOr<std::map<std::string, TensorInfo>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint);
 
 // Reads what MatchTensors cannot know: tied tensors that are both stored have to be equal. REQUIRES: it found no fault.
 absl::Status CheckTiedTensors(const ModelSpec& spec, const Checkpoint& checkpoint);

@@ -35,7 +35,10 @@ absl::StatusOr<ModelSpec> Make(const Json& config, const Json& generation = Json
   return MakeModelSpec(config, generation, DType::kF32);
 }
 
-TEST(RegistryTest, ListsItsRowsSorted) { EXPECT_THAT(SupportedArchitectures(), ElementsAre("gpt2", "llama")); }
+TEST(RegistryTest, ListsItsRowsSorted) { 
+  EXPECT_THAT(SupportedArchitectures(),
+              ElementsAre("gpt2", "llama", "minimax_m2", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"));
+ }
 
 TEST(RegistryTest, ReadsLlama) {
   const auto spec = Make(With(
@@ -57,7 +60,7 @@ TEST(RegistryTest, ReadsLlama) {
 TEST(RegistryTest, DynamicRopeStretchesTheContext) {
   const auto spec = Make(With(Llama(), R"({"rope_scaling": {"type": "dynamic", "factor": 2.5}})"));
   ASSERT_TRUE(spec.ok()) << spec.status();
-  EXPECT_EQ(spec->rope.dynamic_original, 128);
+  EXPECT_EQ(spec->rope.original, 128);
   EXPECT_EQ(spec->context_max, 320);
   EXPECT_EQ(Make(With(Llama(), R"({"rope_scaling": {"type": "linear", "factor": 2.5}})"))->context_max, 128);
   EXPECT_GT(Make(With(Llama(), R"({"rope_scaling": {"type": "dynamic", "factor": 1e30}})"))->context_max, 0);
@@ -135,15 +138,17 @@ struct Refusal {
 TEST(RegistryTest, RefusesByNameWhatChangesTheComputation) {
   const Refusal refusals[] = {
       {Json::parse(R"({"model_type": "mamba"})"),
-       "model_type \"mamba\" is not supported; expected one of gpt2, llama"},
+       "model_type \"mamba\" is not supported; expected one of gpt2, llama, minimax_m2, mistral"},
       {With(Llama(), R"({"pretraining_tp": 2})"), "pretraining_tp = 2"},
-      {With(Llama(), R"({"quantization_config": {"quant_method": "gptq"}})"),
-       "quantization_config = {\"quant_method\":\"gptq\"}"},
+      {With(Llama(), R"({"quantization_config": {"quant_method": "bitsandbytes"}})"),
+       "quant_method \"bitsandbytes\" is not supported"},
       {With(Llama(), R"({"sliding_window": 1024})"), "sliding_window = 1024"},
       {With(Llama(), R"({"partial_rotary_factor": 0.5})"), "partial_rotary_factor = 0.5"},
       {With(Llama(), R"({"layer_types": ["full_attention", "sliding_attention"]})"),
-       "layer_types: \"sliding_attention\" is not supported"},
-      {With(Llama(), R"({"rope_scaling": {"type": "longrope"}})"), "rope_type \"longrope\""},
+       "layer_types: layer 1 is \"sliding_attention\", which is not supported here: no layer has a sliding window"},
+      {With(Llama(), R"({"layer_types": ["full_attention", "chunked_attention"]})"),
+       "layer_types: \"chunked_attention\" is not supported; expected \"full_attention\" or \"sliding_attention\""},
+      {With(Llama(), R"({"rope_scaling": {"type": "axial"}})"), "rope_type \"axial\""},
       {With(Llama(), R"({"hidden_act": "xielu"})"),
        "hidden_act \"xielu\" is not supported; expected one of silu, swish, gelu"},
       {With(Llama(), R"({"num_local_experts": 8})"), "num_local_experts = 8"},
@@ -162,7 +167,7 @@ TEST(RegistryTest, RefusesByNameWhatChangesTheComputation) {
 TEST(RegistryTest, NamesWhatIsMissingOrWrong) {
   const Refusal refusals[] = {
       {Json::array(), "expected an object, found an array"},
-      {Json::object(), "model_type is missing; expected one of gpt2, llama"},
+      {Json::object(), "model_type is missing; expected one of gpt2, llama, minimax_m2, mistral"},
       {With(Llama(), R"({"vocab_size": null})"),
        "vocab_size: expected a whole number from 1 to 16777216, found nothing"},
       {With(Llama(), R"({"hidden_size": "32"})"),
@@ -177,7 +182,8 @@ TEST(RegistryTest, NamesWhatIsMissingOrWrong) {
       {With(Llama(), R"({"head_dim": 7})"), "rotary dimensions: expected an even number, found 7"},
       {With(Llama(), R"({"dtype": "int8"})"), "dtype \"int8\" is not supported"},
       {With(Llama(), R"({"torch_dtype": 3})"), "torch_dtype: expected a string, found 3"},
-      {With(Llama(), R"({"layer_types": 3})"), "layer_types: expected a list, found 3"},
+      {With(Llama(), R"({"layer_types": 3})"), "layer_types: expected a list of 2, one for each layer, found 3"},
+      {With(Llama(), R"({"layer_types": ["full_attention"]})"), "layer_types: expected a list of 2, one for each layer, found one of 1"},
       {With(Gpt2(), R"({"n_head": 5})"), "n_embd: expected a multiple of n_head (5), found 32"},
       {With(Gpt2(), R"({"n_embd": null})"), "n_embd: expected a whole number from 1 to 4194304, found nothing"},
       {With(Gpt2(), R"({"scale_attn_weights": 1})"), "scale_attn_weights: expected true or false, found 1"},

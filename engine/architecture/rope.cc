@@ -5,6 +5,7 @@
 #include <numbers>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -28,6 +29,13 @@ std::vector<double> Inverse(const std::vector<float>& values) {
   std::vector<double> inverse;
   for (float value : values) inverse.push_back(1.0f / value);
   return inverse;
+}
+
+// The part of each head that is rotated.
+double ReadPart(ConfigReader& rope, ConfigReader& config, double otherwise) {
+  const double part = rope.Positive("partial_rotary_factor", config.Positive("partial_rotary_factor", otherwise));
+  if (part > 1) rope.Invalid(absl::StrCat("partial_rotary_factor: expected a number up to 1, found ", part));
+  return std::min(part, 1.0);
 }
 
 void ScaleLinear(ConfigReader& rope, RopeSpec& spec) {
@@ -109,9 +117,42 @@ void ScaleYarn(ConfigReader& rope, double original, double max_positions, RopeSp
   }
 }
 
+// LongRoPE: each wavelength stretched by a factor of its own, one list for texts up to the original length and one beyond.
+void ScaleLongrope(ConfigReader& rope, int64_t original, double max_positions, RopeSpec& spec) {
+  const std::vector<double> short_factors = rope.Numbers("short_factor"), long_factors = rope.Numbers("long_factor");
+  const double lengths = static_cast<double>(original);
+  const double factor = rope.Positive("factor", max_positions / lengths);
+  const std::optional<double> attention_factor = rope.OptionalNumber("attention_factor");
+  for (const auto& [name, factors] : {std::pair("short_factor", &short_factors), std::pair("long_factor", &long_factors)}) {
+    if (rope.ok() && factors->size() != spec.inv_freq.size())
+      rope.Invalid(absl::StrCat(name, ": expected ", spec.inv_freq.size(), " numbers, found ", factors->size()));
+  }
+  if (rope.ok() && !attention_factor && factor > 1 && original == 1)
+    rope.Invalid("original_max_position_embeddings: longrope needs more than 1, found 1");
+  if (!rope.ok()) return;
+  const std::vector<float> wavelengths = Wavelengths(static_cast<float>(spec.theta), spec.dim);
+  spec.long_inv_freq.resize(wavelengths.size());
+  for (size_t i = 0; i < wavelengths.size(); ++i) {
+    spec.inv_freq[i] = 1.0f / (static_cast<float>(short_factors[i]) * wavelengths[i]);
+    spec.long_inv_freq[i] = 1.0f / (static_cast<float>(long_factors[i]) * wavelengths[i]);
+  }
+  spec.original = original;
+  spec.attention_factor =
+      attention_factor.value_or(factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(lengths)));
+}
+
+// Frequencies over the whole head of which only a part turns.
+void ScaleProportional(ConfigReader& rope, ConfigReader& config, RopeSpec& spec) {
+  const double part = ReadPart(rope, config, 1);
+  const float factor = static_cast<float>(rope.Positive("factor", 1));
+  const size_t turning = static_cast<size_t>(part * static_cast<double>(spec.dim) / 2);
+  for (size_t i = 0; i < spec.inv_freq.size(); ++i)
+    spec.inv_freq[i] = i < turning ? static_cast<float>(spec.inv_freq[i]) / factor : 0;
+}
+
 void ReadDynamic(ConfigReader& rope, const RopeDefaults& defaults, RopeSpec& spec) {
   spec.dynamic_factor = rope.Positive("factor");
-  spec.dynamic_original = defaults.max_positions;
+  spec.original = defaults.max_positions;
   if (spec.dim <= 2)
     return rope.Invalid(absl::StrCat("dynamic rope needs more than 2 rotary dimensions, found ", spec.dim));
   if (rope.ok() && spec.dynamic_factor < 1) {
@@ -139,41 +180,42 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
   const double theta_at_top = config.Positive("rope_theta", defaults.theta);
   spec.theta = rope.Positive("rope_theta", theta_at_top);
   spec.dim = defaults.head_dim;
-  if (defaults.partial) {
-    const double factor = rope.Positive("partial_rotary_factor", config.Positive("partial_rotary_factor", 1));
-    if (factor > 1) rope.Invalid(absl::StrCat("partial_rotary_factor: expected a number up to 1, found ", factor));
-    spec.dim = static_cast<int64_t>(static_cast<double>(defaults.head_dim) * std::min(factor, 1.0));
-  }
+  const std::string type = rope.String("rope_type|type", "default");
+  if (defaults.partial && type != "proportional")
+    spec.dim = static_cast<int64_t>(static_cast<double>(defaults.head_dim) * ReadPart(rope, config, *defaults.partial));
   if (spec.dim % 2 != 0 || spec.dim == 0)
     rope.Invalid(absl::StrCat("rotary dimensions: expected an even number, found ", spec.dim));
   spec.inv_freq = Inverse(Wavelengths(static_cast<float>(spec.theta), spec.dim));
 
-  const std::string type = rope.String("rope_type|type", "default");
   const auto original = [&] {  // a value at the top goes before the one inside
     const int64_t inside = rope.Int("original_max_position_embeddings", 1, kPositionsMax, defaults.max_positions);
-    return static_cast<double>(config.Int("original_max_position_embeddings", 1, kPositionsMax, inside));
+    return config.Int("original_max_position_embeddings", 1, kPositionsMax, inside);
   };
   if (type == "linear") {
     ScaleLinear(rope, spec);
   } else if (type == "dynamic") {
     ReadDynamic(rope, defaults, spec);
   } else if (type == "llama3") {
-    ScaleLlama3(rope, original(), spec);
+    ScaleLlama3(rope, static_cast<double>(original()), spec);
   } else if (type == "yarn") {
-    ScaleYarn(rope, original(), static_cast<double>(defaults.max_positions), spec);
+    ScaleYarn(rope, static_cast<double>(original()), static_cast<double>(defaults.max_positions), spec);
+  } else if (type == "longrope") {
+    ScaleLongrope(rope, original(), static_cast<double>(defaults.max_positions), spec);
+  } else if (type == "proportional") {
+    ScaleProportional(rope, config, spec);
   } else if (type != "default") {
     rope.Unsupported(absl::StrCat("rope_type \"", Printable(type),
-                                  "\" is not supported; expected default, linear, dynamic, llama3 or yarn"));
+                                  "\" is not supported; expected default, linear, dynamic, llama3, yarn, longrope or proportional"));
   }
   rope.JudgeUnreadKeys();
   config.Merge(rope);
   return spec;
 }
 
-std::vector<double> DynamicInvFreq(const RopeSpec& spec, int64_t length) {
-  if (spec.dynamic_factor == 0 || length <= spec.dynamic_original) return spec.inv_freq;
-  const float stretch = static_cast<float>(spec.dynamic_factor) * static_cast<float>(length) /
-                            static_cast<float>(spec.dynamic_original) -
+std::vector<double> InvFreqAt(const RopeSpec& spec, int64_t length) {
+  if (length <= spec.original) return spec.inv_freq;
+  if (!spec.long_inv_freq.empty()) return spec.long_inv_freq;
+  const float stretch = static_cast<float>(spec.dynamic_factor) * static_cast<float>(length) / static_cast<float>(spec.original) -
                         static_cast<float>(spec.dynamic_factor - 1);
   const float exponent = static_cast<float>(static_cast<double>(spec.dim) / static_cast<double>(spec.dim - 2));
   const float theta = static_cast<float>(spec.theta) * Power(stretch, exponent);

@@ -35,7 +35,7 @@ void ExpectSame(const std::vector<double>& ours, const Json& theirs, int64_t dis
   }
 }
 
-RopeSpec Read(const Json& config, absl::Status* status, bool partial = false) {
+RopeSpec Read(const Json& config, absl::Status* status, std::optional<double> partial = std::nullopt) {
   ConfigReader reader(config, "config.json");
   const int64_t heads = config.value("num_attention_heads", 1);
   RopeSpec spec = ReadRope(reader, {.head_dim = config.value("head_dim", config.value("hidden_size", 64) / heads),
@@ -49,7 +49,7 @@ TEST(RopeTest, EqualsTheFieldInEveryVariant) {
   const auto cases = ReadJsonFile(CAUSEWAY_SOURCE_DIR "/engine/architecture/testdata/rope.json", 1 << 20);
   ASSERT_TRUE(cases.ok()) << cases.status();
   ASSERT_GT(cases->size(), 20u);
-  int dynamic = 0, exact = 0, all = 0;
+  int switching = 0, exact = 0, all = 0;
   for (const Json& c : *cases) {
     const std::string name = c["name"];
     absl::Status status;
@@ -59,17 +59,17 @@ TEST(RopeTest, EqualsTheFieldInEveryVariant) {
     for (size_t i = 0; i < spec.inv_freq.size(); ++i) exact += spec.inv_freq[i] == c["inv_freq"][i].get<double>();
     all += static_cast<int>(spec.inv_freq.size());
     EXPECT_DOUBLE_EQ(spec.attention_factor, c["attention_factor"].get<double>()) << name;
-    if (!c.contains("dynamic")) {
-      EXPECT_EQ(DynamicInvFreq(spec, 1'000'000), spec.inv_freq) << name;
+    if (!c.contains("at")) {
+      EXPECT_EQ(InvFreqAt(spec, 1'000'000), spec.inv_freq) << name;
       continue;
     }
-    ++dynamic;
-    for (const auto& [length, inv_freq] : c["dynamic"].items()) {
+    ++switching;
+    for (const auto& [length, inv_freq] : c["at"].items()) {
       // The base itself is computed in float32 there: its last unit shifts every frequency by a few.
-      ExpectSame(DynamicInvFreq(spec, std::stoll(length)), inv_freq, 8, name + " at " + length);
+      ExpectSame(InvFreqAt(spec, std::stoll(length)), inv_freq, 8, name + " at " + length);
     }
   }
-  EXPECT_GE(dynamic, 2);
+  EXPECT_GE(switching, 6);
   RecordProperty("frequencies", all);
   RecordProperty("equal to the last bit", exact);
   EXPECT_GT(exact, all * 9 / 10) << "of " << all;
@@ -78,7 +78,7 @@ TEST(RopeTest, EqualsTheFieldInEveryVariant) {
 TEST(RopeTest, PartialRotaryShortensTheTableWhereTheArchitectureKnowsIt) {
   const Json config = Json::parse(R"({"hidden_size": 64, "partial_rotary_factor": 0.25})");
   absl::Status status;
-  const RopeSpec spec = Read(config, &status, /*partial=*/true);
+  const RopeSpec spec = Read(config, &status, /*partial=*/1);
   ASSERT_TRUE(status.ok()) << status;
   EXPECT_EQ(spec.dim, 16);
   EXPECT_EQ(spec.inv_freq.size(), 8u);
@@ -86,7 +86,7 @@ TEST(RopeTest, PartialRotaryShortensTheTableWhereTheArchitectureKnowsIt) {
   const RopeSpec inside =
       Read(Json::parse(
                R"({"hidden_size": 64, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})"),
-           &status, true);
+           &status, 1);
   EXPECT_EQ(inside.dim, 32);
 }
 
@@ -121,6 +121,16 @@ TEST(RopeTest, NamesWhatIsWrong) {
        "original_max_position_embeddings: expected a whole number"},
       {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "truncate": 1}})",
        "truncate: expected true or false, found 1"},
+      {R"({"hidden_size": 4, "rope_scaling": {"type": "longrope", "short_factor": [1, 2], "long_factor": 3}})",
+       "rope_scaling: long_factor: expected a list of numbers above 0, at most 1e+30, found 3"},
+      {R"({"hidden_size": 4, "rope_scaling": {"type": "longrope", "short_factor": [1, 2], "long_factor": [1, 0]}})",
+       "rope_scaling: long_factor: expected a list of numbers above 0, at most 1e+30, found [1,0]"},
+      {R"({"hidden_size": 4, "rope_scaling": {"type": "longrope", "short_factor": [1, 2, 3], "long_factor": [1, 2]}})",
+       "rope_scaling: short_factor: expected 2 numbers, found 3"},
+      {R"({"hidden_size": 4, "rope_scaling": {"type": "longrope", "short_factor": [1, 2], "long_factor": [1, 2], "original_max_position_embeddings": 1}})",
+       "original_max_position_embeddings: longrope needs more than 1, found 1"},
+      {R"({"rope_scaling": {"type": "proportional", "partial_rotary_factor": 1.5}})",
+       "partial_rotary_factor: expected a number up to 1, found 1.5"},
       {R"({"rope_theta": 1, "rope_scaling": {"rope_type": "yarn", "factor": 2}})", "yarn needs more than 1, found 1"},
   };
   for (const Refusal& refusal : invalid) {
@@ -130,8 +140,8 @@ TEST(RopeTest, NamesWhatIsWrong) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(refusal.message)) << refusal.config;
   }
   const Refusal unsupported[] = {
-      {R"({"rope_scaling": {"type": "longrope", "factor": 2}})",
-       "rope_type \"longrope\" is not supported; expected default, linear, dynamic, llama3 or yarn"},
+      {R"({"rope_scaling": {"type": "axial", "factor": 2}})",
+       "rope_type \"axial\" is not supported; expected default, linear, dynamic, llama3, yarn, longrope or proportional"},
       {R"({"rope_scaling": {"type": "default", "mrope_section": [16, 24, 24]}})",
        "mrope_section = [16,24,24] changes the computation"},
       {R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})",

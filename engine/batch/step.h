@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/sampling/constraint.h"
 #include "engine/sampling/params.h"
 
 namespace causeway {
@@ -28,6 +29,7 @@ struct SequenceStart {
   std::vector<int32_t> stop_token_ids;  // masked while fewer than min_tokens are generated
   std::vector<int32_t> tokens;          // prompt and everything generated so far, for penalties
   int64_t prompt_tokens = 0;            // of `tokens`, how many are the prompt
+  std::shared_ptr<TokenConstraint> constraint;  // null: any token; the same for all the sequence's life
 };
 
 // The rows of one sequence in a step: tokens [context, context + tokens.size()).
@@ -38,6 +40,8 @@ struct StepSequence {
   int64_t context = 0;               // tokens already in the KV cache
   std::vector<int32_t> block_table;  // blocks that cover [0, context + tokens.size())
   bool sample = false;               // the last row makes a token; false inside a prompt
+  // Where the prompt's logprobs are asked for: the tokens behind the last rows, not counting the one that samples.
+  std::vector<int32_t> targets;
   bool all_logits = false;           // the result carries the logits of every row: evaluation and tests only
   int64_t generated = 0;             // index of the token to be sampled among the generated ones: the random counter
   std::shared_ptr<const SequenceStart> start;  // set on the sequence's first step in its slot, else null
@@ -51,7 +55,14 @@ struct StepPlan {
 };
 
 struct SampledToken {
+  enum class Outcome {
+    kToken,
+    kComplete,  // the grammar allows no further token: there is none, and the sequence has ended
+    kFailed,    // the grammar cannot be followed further, `status` says why
+  };
   uint64_t sequence = 0;
+  Outcome outcome = Outcome::kToken;
+  absl::Status status;
   int32_t token = 0;
   float logprob = 0;                        // of the raw distribution; set when asked for
   std::vector<TokenLogprob> top_logprobs;   // most likely first
@@ -62,6 +73,7 @@ struct StepResult {
   int64_t rows = 0, prefill_rows = 0, sequences = 0;  // the plan's tokens, prefill_tokens and number of sequences
   absl::Status status;  // an error ends every sequence of the step
   std::vector<SampledToken> tokens;  // one for each sequence with `sample`, in the plan's order
+  std::vector<SampledToken> prompt;  // one for each of the sequences' targets, in the plan's order, with its logprob
   std::vector<std::vector<float>> logits;  // [rows * vocab] for each sequence with all_logits, in the plan's order
   double seconds = 0;                // of the step on its devices, first stage's start to last stage's end
 };

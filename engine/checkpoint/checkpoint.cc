@@ -1,5 +1,7 @@
 #include "engine/checkpoint/checkpoint.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -199,6 +201,10 @@ absl::Status Checkpoint::Read(const TensorInfo& tensor, uint64_t offset, absl::S
   }
   return ReadExactly(open_files_[tensor.file].descriptor(), tensor.offset + offset, destination,
                      absl::StrCat(files_[tensor.file], ": tensor ", tensor.name));
+}
+
+void Checkpoint::WillRead(int file, uint64_t offset, uint64_t bytes) const {
+  ::posix_fadvise(open_files_[file].descriptor(), static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
 }
 
 }  // namespace causeway

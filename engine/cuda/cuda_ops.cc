@@ -24,7 +24,7 @@ at::Tensor CudaOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t
                                    int64_t window, const AttentionBatch& batch, const KvLayer& cache) {
   const at::ScalarType type = qkv.scalar_type();
   const bool known = type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
-  if (!known || head_dim > kHeadDimMax || cache.keys.scalar_type() != type) {
+  if (!known || head_dim > kHeadDimMax || cache.keys.scalar_type() != (cache.quantized() ? at::kChar : type)) {
     return ReferenceOps::PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, batch, cache);
   }
   PagedAttentionArguments a{};
@@ -40,6 +40,10 @@ at::Tensor CudaOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t
   a.query_stride = qkv.stride(0);
   a.keys = cache.keys.const_data_ptr();
   a.values = cache.values.const_data_ptr();
+  if (cache.quantized()) {
+    a.key_scales = cache.key_scales.const_data_ptr<float>();
+    a.value_scales = cache.value_scales.const_data_ptr<float>();
+  }
   a.positions = batch.positions.const_data_ptr<int64_t>();
   a.block_tables = batch.block_tables.const_data_ptr<int32_t>();
   a.block_table_stride = static_cast<int>(batch.block_tables.size(1));

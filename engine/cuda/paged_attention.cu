@@ -18,6 +18,7 @@ constexpr int kBlockTokens = 16;
 constexpr int kGroup = 4;  // query heads a block computes at once; larger groups take several blocks
 
 __device__ inline float ToFloat(float x) { return x; }
+__device__ inline float ToFloat(int8_t x) { return static_cast<float>(x); }
 __device__ inline float ToFloat(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ inline float ToFloat(__half x) { return __half2float(x); }
 template <typename T>
@@ -49,8 +50,9 @@ __device__ inline int SequenceOf(const int32_t* query_start, int sequences, int 
   return low;
 }
 
-// Grid: x rows, y kv_heads * groups, z splits. kDims: dimensions a lane holds, head_dim <= 32 * kDims.
-template <typename T, int kDims>
+// Grid: x rows, y kv_heads * groups, z splits. kDims: dimensions a lane holds, head_dim <= 32 * kDims. Stored is what the cache
+// holds: T, or int8_t with scales, which go into scores and weights.
+template <typename T, typename Stored, int kDims>
 __global__ void __launch_bounds__(kWarps * kLanes) Attend(const PagedAttentionArguments a) {
   const int row = blockIdx.x, split = blockIdx.z;
   const int group_size = a.heads / a.kv_heads;
@@ -67,8 +69,9 @@ __global__ void __launch_bounds__(kWarps * kLanes) Attend(const PagedAttentionAr
   const int32_t* table = a.block_tables + static_cast<int64_t>(SequenceOf(a.query_start, a.sequences, row)) * a.block_table_stride;
 
   const T* queries = static_cast<const T*>(a.queries) + row * a.query_stride;
-  const T* keys = static_cast<const T*>(a.keys);
-  const T* values = static_cast<const T*>(a.values);
+  constexpr bool kScaled = sizeof(Stored) == 1;
+  const Stored* keys = static_cast<const Stored*>(a.keys);
+  const Stored* values = static_cast<const Stored*>(a.values);
 
   float query[kGroup][kDims], sum[kGroup][kDims], highest[kGroup], weight[kGroup];
 #pragma unroll
@@ -84,8 +87,9 @@ __global__ void __launch_bounds__(kWarps * kLanes) Attend(const PagedAttentionAr
   }
 
   for (int token = begin + warp; token < end; token += kWarps) {
-    const int64_t cell =
-        ((static_cast<int64_t>(table[token / kBlockTokens]) * a.kv_heads + kv_head) * kBlockTokens + token % kBlockTokens) * a.head_dim;
+    const int64_t place = (static_cast<int64_t>(table[token / kBlockTokens]) * a.kv_heads + kv_head) * kBlockTokens + token % kBlockTokens;
+    const int64_t cell = place * a.head_dim;
+    const float key_scale = kScaled ? a.key_scales[place] : 1.f, value_scale = kScaled ? a.value_scales[place] : 1.f;
     float key[kDims], value[kDims];
 #pragma unroll
     for (int d = 0; d < kDims; ++d) {
@@ -99,13 +103,13 @@ __global__ void __launch_bounds__(kWarps * kLanes) Attend(const PagedAttentionAr
       float dot = 0;
 #pragma unroll
       for (int d = 0; d < kDims; ++d) dot += query[g][d] * key[d];
-      const float score = WarpSum(dot);
+      const float score = WarpSum(dot) * key_scale;
       const float top = fmaxf(highest[g], score);
       const float fade = __expf(highest[g] - top), share = __expf(score - top);
       highest[g] = top;
       weight[g] = weight[g] * fade + share;
 #pragma unroll
-      for (int d = 0; d < kDims; ++d) sum[g][d] = sum[g][d] * fade + share * value[d];
+      for (int d = 0; d < kDims; ++d) sum[g][d] = sum[g][d] * fade + share * value_scale * value[d];
     }
   }
 
@@ -164,20 +168,25 @@ __global__ void __launch_bounds__(128) Merge(const PagedAttentionArguments a) {
   }
 }
 
-template <typename T>
-cudaError_t Launch(const PagedAttentionArguments& a, cudaStream_t stream) {
+template <typename T, typename Stored>
+cudaError_t LaunchOver(const PagedAttentionArguments& a, cudaStream_t stream) {
   const int groups = (a.heads / a.kv_heads + kGroup - 1) / kGroup;
   const dim3 grid(a.rows, a.kv_heads * groups, a.splits);
   constexpr int kThreads = kWarps * kLanes;
   if (a.head_dim <= 64) {
-    Attend<T, 2><<<grid, kThreads, 0, stream>>>(a);
+    Attend<T, Stored, 2><<<grid, kThreads, 0, stream>>>(a);
   } else if (a.head_dim <= 128) {
-    Attend<T, 4><<<grid, kThreads, 0, stream>>>(a);
+    Attend<T, Stored, 4><<<grid, kThreads, 0, stream>>>(a);
   } else {
-    Attend<T, 8><<<grid, kThreads, 0, stream>>>(a);
+    Attend<T, Stored, 8><<<grid, kThreads, 0, stream>>>(a);
   }
   if (a.splits > 1) Merge<T><<<dim3(a.rows, a.heads), 128, 0, stream>>>(a);
   return cudaGetLastError();
+}
+
+template <typename T>
+cudaError_t Launch(const PagedAttentionArguments& a, cudaStream_t stream) {
+  return a.key_scales != nullptr ? LaunchOver<T, int8_t>(a, stream) : LaunchOver<T, T>(a, stream);
 }
 
 }  // namespace

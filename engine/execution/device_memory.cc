@@ -11,6 +11,7 @@
 #include <c10/core/Allocator.h>
 #include <c10/util/Exception.h>
 
+#include "engine/execution/regions.h"
 #include "engine/plan/device.h"
 
 namespace causeway {
@@ -24,14 +25,20 @@ struct MemoryTag {
 };
 thread_local std::vector<MemoryTag> tags;
 
-// From the system, with room for the header. Large blocks start on a huge page: weights and the cache are streamed through, and
-// small pages would cost them TLB misses.
+// From the system, with room for the header. Large blocks start on a huge page: the cache is streamed through, and small pages
+// would cost TLB misses.
 void* SystemAllocate(size_t bytes) {
   const bool large = bytes >= 2 * kHugePage;
   void* base = nullptr;
   if (posix_memalign(&base, large ? kHugePage : Arena::kAlignment, bytes) != 0) return nullptr;
   if (large) madvise(base, bytes, MADV_HUGEPAGE);
   return base;
+}
+
+// Where weights lie, of all devices.
+Regions& WeightRegions() {
+  static Regions* const regions = new Regions;  // outlives tensors that static objects hold
+  return *regions;
 }
 
 class CountingAllocator final : public c10::Allocator {
@@ -74,6 +81,7 @@ struct alignas(Arena::kAlignment) MemoryAccount::Header {
   size_t bytes;  // as asked for
   MemoryOwner owner;
   bool in_arena;
+  Regions::Region* region;  // null: in none
 };
 
 MemoryAccount::Ptr MemoryAccount::Make(std::string name, int64_t budget_bytes) {
@@ -124,6 +132,7 @@ void* MemoryAccount::Allocate(MemoryAccount* account, MemoryOwner owner, size_t 
   const size_t total = bytes + sizeof(Header);
   void* base = nullptr;
   bool in_arena = false;
+  Regions::Region* region = nullptr;
   if (account != nullptr && owner == MemoryOwner::kActivations) {
     base = account->FromArena(total);
     in_arena = base != nullptr;
@@ -131,14 +140,20 @@ void* MemoryAccount::Allocate(MemoryAccount* account, MemoryOwner owner, size_t 
   if (!in_arena) {
     // Activations that find no hole go outside the arena as long as the device's budget allows.
     if (account != nullptr) account->Charge(owner, bytes);
-    base = SystemAllocate(total);
+    if (account != nullptr && owner == MemoryOwner::kWeights) {
+      const Regions::Block block = WeightRegions().Allocate(total);
+      base = block.data;
+      region = block.region;
+    } else {
+      base = SystemAllocate(total);
+    }
     if (base == nullptr) {
       if (account != nullptr) account->held_ -= bytes;
       TORCH_CHECK_WITH(OutOfMemoryError, false, "device ", account == nullptr ? "cpu" : account->name_,
                        ": the system has no ", bytes, " bytes for ", MemoryOwnerName(owner));
     }
   }
-  Header* header = new (base) Header{account, bytes, owner, in_arena};
+  Header* header = new (base) Header{account, bytes, owner, in_arena, region};
   if (account != nullptr) {
     account->references_++;
     account->Count(owner, bytes);
@@ -161,7 +176,7 @@ void MemoryAccount::Free(void* block) {
     account->arena_->Free(header, bytes + sizeof(Header));
   } else {
     account->held_ -= bytes;
-    std::free(header);
+    header->region != nullptr ? WeightRegions().Free(header->region) : std::free(header);
   }
   account->Drop();
 }

@@ -1,6 +1,7 @@
 #include "engine/execution/executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <iterator>
 #include <map>
@@ -40,11 +41,14 @@ class PipelineExecutor final : public Executor {
 
   absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(const LoadProgress&)>& progress) {
     CAUSEWAY_RETURN_IF_ERROR(MakeWorkers(options));
+    const auto begun = std::chrono::steady_clock::now();
     CAUSEWAY_RETURN_IF_ERROR(OnEach([](StageWorker& worker, int) {
       worker.BuildModel();
       return absl::OkStatus();
     }));
-    CAUSEWAY_RETURN_IF_ERROR(Load(checkpoint, options, progress));
+    CAUSEWAY_RETURN_IF_ERROR(Load(checkpoint, options, [&](int64_t done, int64_t total) {
+      if (progress) progress({done, total, std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count()});
+    }));
     CAUSEWAY_RETURN_IF_ERROR(OnEach([this](StageWorker& worker, int device) {
       worker.AllocateCache(plan_.devices[device].activations);
       return absl::OkStatus();
@@ -68,7 +72,10 @@ class PipelineExecutor final : public Executor {
   ExecutorStats Stats() const override {
     ExecutorStats stats;
     stats.devices.resize(plan_.devices.size());
-    for (const auto& [device, worker] : workers_) stats.devices[device] = worker->stats();
+    for (const auto& [device, worker] : workers_) {
+      stats.devices[device] = worker->stats();
+      stats.experts.merge(worker->ExpertLoads());
+    }
     absl::MutexLock lock(&mutex_);
     for (const auto& [route, bytes] : transfers_) {
       stats.transfers.push_back({plan_.devices[route.first].device.name, plan_.devices[route.second].device.name, bytes});
@@ -89,7 +96,7 @@ class PipelineExecutor final : public Executor {
     for (auto& [device, held] : units) {
       std::sort(held.begin(), held.end());
       CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime, MakeDeviceRuntime(plan_.devices[device], options.reference_ops));
-      WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)), .dtype = dtype, .units = held,
+      WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)), .dtype = dtype, .int8_kv = KvDType(plan_.options) == DType::kI8, .units = held,
                            .kv_blocks = plan_.kv_blocks, .positions = plan_.options.max_model_len};
       workers_[device] = std::make_unique<StageWorker>(spec_, plan_.segments, std::move(runtime), std::move(worker), sampler_,
                                                        [this](std::unique_ptr<Step> step) { Advance(std::move(step)); });
@@ -112,18 +119,17 @@ class PipelineExecutor final : public Executor {
     return absl::OkStatus();
   }
 
-  absl::Status Load(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(const LoadProgress&)>& progress) {
+  absl::Status Load(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(int64_t, int64_t)>& progress) {
     LoadTargets targets;
     for (const auto& [device, worker] : workers_) {
       LoadTargets more = worker->targets();
       std::move(more.linears.begin(), more.linears.end(), std::back_inserter(targets.linears));
       std::move(more.vectors.begin(), more.vectors.end(), std::back_inserter(targets.vectors));
     }
-    const int threads = options.cpu_threads > 0 ? options.cpu_threads : static_cast<int>(std::thread::hardware_concurrency());
     LoadOptions load;
-    load.readers = std::clamp(threads, 1, kReadersMax);
+    load.readers = LoadThreads(options);
     load.enter_thread = [this] { workers_.begin()->second->runtime().EnterThread(1); };
-    if (progress) load.progress = [&progress](int64_t done, int64_t total) { progress({done, total}); };
+    load.progress = progress;
     return LoadWeights(spec_, checkpoint, targets, load);
   }
 
@@ -252,6 +258,11 @@ absl::Status Check(const Plan& plan, const ModelSpec& spec) {
 }
 
 }  // namespace
+
+int LoadThreads(const ExecutorOptions& options) {
+  const int threads = options.cpu_threads > 0 ? options.cpu_threads : static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(threads, 1, kReadersMax);
+}
 
 absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,
                                                        const ExecutorOptions& options,

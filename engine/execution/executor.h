@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/architecture/spec.h"
+#include "engine/base/expert_load.h"
 #include "engine/batch/step.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/plan/plan.h"
@@ -23,7 +25,11 @@ struct ExecutorOptions {
 
 struct LoadProgress {
   int64_t bytes_done = 0, bytes_total = 0;
+  double seconds = 0;  // since memory for the weights was asked for
 };
+
+// Threads that read and pack the weights.
+int LoadThreads(const ExecutorOptions& options);
 
 // Measured, by owner: bytes handed out by the allocators that tag their owner.
 struct DeviceMemory {
@@ -41,6 +47,7 @@ struct TransferStats {
 struct ExecutorStats {
   std::vector<DeviceStats> devices;  // as Plan::devices
   std::vector<TransferStats> transfers;
+  std::map<int, ExpertLoad> experts;  // by layer, of those with experts, whatever device they are on
 };
 
 class Executor {

@@ -2,6 +2,10 @@
 
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <numeric>
+#include <utility>
+#include <vector>
 
 #include "engine/execution/testing.h"
 
@@ -91,7 +95,7 @@ TEST_P(ExecutorTest, LogitsOfEveryRowAreTheSameHoweverSplitAndChunked) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ExecutorTest,
-                         ::testing::Values(TinyLlama(), TinyLlama({{"tie_word_embeddings", true}, {"attention_bias", true}}), TinyGpt2()));
+                         ::testing::Values(TinyLlama(), TinyLlama({{"tie_word_embeddings", true}, {"attention_bias", true}}), TinyGpt2(), TinyQwen3Moe()));
 
 TEST(ExecutorSplitTest, ADeviceMayBeVisitedTwice) {
   const TinyCheckpoint tiny(TinyLlama({{"tie_word_embeddings", true}}));
@@ -126,10 +130,13 @@ TEST(ExecutorStatsTest, TransfersAreTheRowsThatCross) {
 }
 
 TEST(ExecutorStatsTest, MeasuredMemoryIsThePlans) {
-  for (const Json& config : {TinyLlama({{"tie_word_embeddings", true}}), TinyLlama(), TinyGpt2()}) {
+  for (const Json& config : {TinyLlama({{"tie_word_embeddings", true}}), TinyLlama(), TinyGpt2(), TinyQwen3Moe()}) {
     const TinyCheckpoint tiny(config);
-    for (const char* devices : {"simulated:1x64MiB", "simulated:3x64MiB"}) {
-      const Plan plan = PlanFor(tiny.spec(), devices);
+    for (const auto& [devices, kv_dtype] : {std::pair("simulated:1x64MiB", std::optional<DType>()), {"simulated:3x64MiB", std::nullopt},
+                                            {"simulated:1x64MiB", DType::kI8}, {"simulated:3x64MiB", DType::kI8}}) {
+      PlanOptions options;
+      options.kv_dtype = kv_dtype;
+      const Plan plan = PlanFor(tiny.spec(), devices, options);
       auto executor = Start(tiny, plan, /*reference=*/true);  // its weights are as large as the checkpoint's
       Driver(*executor, kPrompts, {.ahead = true}).Run();
       const ExecutorStats stats = executor->Stats();
@@ -150,12 +157,52 @@ TEST(ExecutorStatsTest, MeasuredMemoryIsThePlans) {
   }
 }
 
+TEST(ExecutorStatsTest, ExpertsCountTheirTokensWhateverDeviceTheyAreOn) {
+  const TinyCheckpoint tiny(TinyQwen3Moe());
+  std::map<int, ExpertLoad> one;
+  for (const char* devices : {"simulated:1x64MiB", "simulated:3x64MiB"}) {
+    auto executor = Start(tiny, PlanFor(tiny.spec(), devices));
+    EXPECT_EQ(executor->Stats().experts.at(2).steps, 0);  // the warm-up doesn't count
+    Driver(*executor, kPrompts, {.tokens = 3}).Run();
+    const std::map<int, ExpertLoad> loads = executor->Stats().experts;
+    ASSERT_EQ(loads.size(), 3u);  // the first layer has none
+    for (const auto& [layer, load] : loads) {
+      EXPECT_GE(layer, 1);
+      EXPECT_EQ(load.steps, 3);
+      ASSERT_EQ(load.tokens.size(), 8u);
+      // Three experts for each of 43 prompt rows and two steps of four rows.
+      const int64_t tokens = std::accumulate(load.tokens.begin(), load.tokens.end(), int64_t{0});
+      EXPECT_EQ(tokens, 3 * (43 + 2 * 4));
+      EXPECT_GE(load.busiest, tokens / 8);
+      EXPECT_LE(load.busiest, 43 + 2 * 4);
+      EXPECT_GE(load.busy, 3 * 3);
+      EXPECT_LE(load.busy, 3 * 8);
+      EXPECT_TRUE(one.empty() || load.tokens == one.at(layer).tokens) << layer;
+    }
+    one = loads;
+  }
+}
+
 // Every dtype's worst step stays within what the plan reckons for it: one that is computed by the reference holds more.
 TEST(ExecutorStatsTest, StepsOfEveryDTypeStayWithinThePlan) {
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    const TinyCheckpoint tiny(TinyLlama({{"intermediate_size", 1024}, {"num_hidden_layers", 1}}), 1, dtype);
+  const Json dense = TinyLlama({{"intermediate_size", 1024}, {"num_hidden_layers", 1}});
+  // Wide experts behind a narrow MLP, wide rows through narrow experts, and many experts.
+  const Json wide = TinyQwen3Moe({{"moe_intermediate_size", 512}, {"num_hidden_layers", 2}});
+  const Json narrow = TinyQwen3Moe({{"hidden_size", 512}, {"moe_intermediate_size", 8}, {"num_hidden_layers", 2}});
+  const Json many = TinyQwen3Moe({{"num_experts", 256}, {"num_experts_per_tok", 1}, {"moe_intermediate_size", 8}, {"num_hidden_layers", 2}});
+  struct Case {
+    DType dtype;
+    Json config;
+    std::optional<DType> kv_dtype = std::nullopt;
+  };
+  for (const auto& [dtype, config, kv_dtype] :
+       std::vector<Case>{{DType::kF32, dense}, {DType::kBF16, dense}, {DType::kF16, dense}, {DType::kBF16, dense, DType::kI8}, {DType::kF16, dense, DType::kI8},
+                         {DType::kF32, wide}, {DType::kBF16, wide}, {DType::kF16, wide}, {DType::kBF16, narrow}, {DType::kF16, narrow},
+                         {DType::kBF16, many}, {DType::kF16, many}}) {
+    const TinyCheckpoint tiny(config, 1, dtype);
     PlanOptions options;
     options.dtype = dtype;
+    options.kv_dtype = kv_dtype;
     options.max_num_seqs = 4;
     options.max_num_batched_tokens = 1024;
     options.kv_cache_tokens = 2048;
@@ -164,7 +211,7 @@ TEST(ExecutorStatsTest, StepsOfEveryDTypeStayWithinThePlan) {
     const absl::StatusOr<Plan> plan = MakePlan(tiny.spec(), {device}, options);
     ASSERT_TRUE(plan.ok()) << plan.status();
     const auto executor = MakeExecutor(tiny.spec(), tiny.checkpoint(), *plan, {.cpu_threads = 2}, nullptr);
-    EXPECT_TRUE(executor.ok()) << DTypeName(dtype) << ": " << executor.status();
+    EXPECT_TRUE(executor.ok()) << DTypeName(dtype) << " " << config.dump() << ": " << executor.status();
   }
 }
 

@@ -10,6 +10,9 @@ absl::Status SamplerState::Begin(const StepSequence& sequence) {
   Slot& slot = slots_[sequence.slot];
   if (sequence.start != nullptr) {
     slot.start = sequence.start;
+    slot.scoring.temperature = 0;
+    slot.scoring.logprobs = true;
+    slot.scoring.top_logprobs = slot.start->sampling.top_logprobs;
     slot.prompt_counts = {};  // given back: most requests need none
     slot.output_counts = {};
     if (slot.start->sampling.needs_counts()) {
@@ -22,13 +25,20 @@ absl::Status SamplerState::Begin(const StepSequence& sequence) {
       }
     }
   }
-  if (sequence.sample && slot.start == nullptr) {
+  if ((sequence.sample || !sequence.targets.empty()) && slot.start == nullptr) {
     return absl::InternalError(absl::StrCat("step plan, sequence ", sequence.sequence, ": slot ", sequence.slot, " has no sampling parameters"));
   }
   return absl::OkStatus();
 }
 
-SampleRow SamplerState::Row(const StepSequence& sequence) const {
+SampleRow SamplerState::TargetRow(const StepSequence& sequence, int32_t target) const {
+  SampleRow row;
+  row.params = &slots_[sequence.slot].scoring;
+  row.given = target;
+  return row;
+}
+
+SampleRow SamplerState::Row(const StepSequence& sequence, TokenMask* mask) const {
   const Slot& slot = slots_[sequence.slot];
   SampleRow row;
   row.params = &slot.start->sampling;
@@ -36,6 +46,10 @@ SampleRow SamplerState::Row(const StepSequence& sequence) const {
   if (!slot.output_counts.empty()) {
     row.prompt_counts = &slot.prompt_counts;
     row.output_counts = &slot.output_counts;
+  }
+  if (slot.start->constraint != nullptr) {
+    *mask = slot.start->constraint->Await(sequence.generated);
+    row.allowed = mask->allowed;
   }
   row.uniform = UniformAt(row.params->seed, sequence.generated);
   return row;
@@ -45,6 +59,7 @@ void SamplerState::Sampled(const StepSequence& sequence, int32_t token) {
   last_tokens_[sequence.slot] = token;
   Slot& slot = slots_[sequence.slot];
   if (!slot.output_counts.empty()) ++slot.output_counts[token];
+  if (slot.start->constraint != nullptr) slot.start->constraint->Chosen(sequence.generated, token);
 }
 
 void SamplerState::Clear() {

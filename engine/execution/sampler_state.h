@@ -21,8 +21,11 @@ class SamplerState {
   // Before anything else for each sequence of a step: takes over its start, if it brings one. Internal: it samples, and its slot
   // has never seen a start.
   absl::Status Begin(const StepSequence& sequence);
-  // How to sample for it. The row borrows from this object until the next Begin or Sampled.
-  SampleRow Row(const StepSequence& sequence) const;
+  // How to sample for it, or why there is nothing to sample: Await of its constraint says so, and waits. The row borrows from
+  // this object until the next Begin or Sampled.
+  SampleRow Row(const StepSequence& sequence, TokenMask* mask) const;
+  // How to score the token behind a row of its prompt. Borrows as Row does.
+  SampleRow TargetRow(const StepSequence& sequence, int32_t target) const;
   void Sampled(const StepSequence& sequence, int32_t token);
   // Forgets every sequence.
   void Clear();
@@ -32,6 +35,7 @@ class SamplerState {
  private:
   struct Slot {
     std::shared_ptr<const SequenceStart> start;         // shared with the scheduler's sequence
+    SamplingParams scoring;                             // of its prompt's rows
     std::vector<int32_t> prompt_counts, output_counts;  // [vocab] where the parameters need counts, else empty
   };
 

@@ -22,7 +22,8 @@ TEST(SamplerStateTest, CountsFollowPromptAndOutput) {
   SamplerState state(2, 5);
   StepSequence sequence{.sequence = 1, .slot = 1, .sample = true, .generated = 1, .start = Start()};
   ASSERT_TRUE(state.Begin(sequence).ok());
-  SampleRow row = state.Row(sequence);
+  TokenMask mask;
+  SampleRow row = state.Row(sequence, &mask);
   EXPECT_THAT(*row.prompt_counts, ElementsAre(0, 2, 1, 0, 0));
   EXPECT_THAT(*row.output_counts, ElementsAre(0, 0, 0, 1, 0));
   EXPECT_EQ(row.uniform, UniformAt(5, 1));
@@ -31,7 +32,7 @@ TEST(SamplerStateTest, CountsFollowPromptAndOutput) {
   sequence.start = nullptr;
   sequence.generated = 3;
   ASSERT_TRUE(state.Begin(sequence).ok());
-  row = state.Row(sequence);
+  row = state.Row(sequence, &mask);
   EXPECT_THAT(*row.output_counts, ElementsAre(0, 0, 0, 1, 1));
   EXPECT_EQ(row.masked, nullptr);  // min_tokens are there
   EXPECT_EQ(state.last_tokens()[1], 4);
@@ -45,7 +46,8 @@ TEST(SamplerStateTest, ANewStartReplacesTheSlotsFormerSequence) {
   auto plain = std::make_shared<SequenceStart>();
   StepSequence next{.sequence = 2, .slot = 0, .sample = true, .start = plain};
   ASSERT_TRUE(state.Begin(next).ok());
-  const SampleRow row = state.Row(next);
+  TokenMask mask;
+  const SampleRow row = state.Row(next, &mask);
   EXPECT_EQ(row.params, &plain->sampling);
   EXPECT_EQ(row.output_counts, nullptr);  // no parameter needs them
 }

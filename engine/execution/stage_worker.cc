@@ -95,7 +95,7 @@ void StageWorker::AllocateCache(int64_t activations_bytes) {
   const std::vector<int> layers = model_->layers();
   {
     MemoryScope scope(*runtime_, MemoryOwner::kKvCache);
-    cache_ = std::make_unique<KvCache>(context, layers, options_.kv_blocks);
+    cache_ = std::make_unique<KvCache>(context, layers, options_.kv_blocks, options_.int8_kv);
   }
   if (!layers.empty()) {
     MemoryScope scope(*runtime_, MemoryOwner::kWorkspace);
@@ -120,8 +120,9 @@ absl::Status StageWorker::RunSegment(Step& step) {
   const AttentionBatch attention = Upload(batch.attention, *runtime_);
   input.batch = &attention;
   if (batch.rows.defined()) input.rows = runtime_->Upload(batch.rows);
-  if (step.warm_up) input.layers_max = 1;
+  input.one_of_each = step.warm_up;
   at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
+  if (step.warm_up) model_->ClearExpertLoads();
   if (step.segment + 1 == segments_.size()) return Finish(step, output);
   step.hidden = std::move(output);
   return absl::OkStatus();
@@ -130,15 +131,35 @@ absl::Status StageWorker::RunSegment(Step& step) {
 absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected
   std::vector<SampleRow> rows;
   std::vector<int64_t> indices;
-  std::vector<const StepSequence*> sequences;
+  struct Output {
+    const StepSequence* sequence;
+    bool samples;  // else it is the next of the prompt's
+  };
+  std::vector<Output> wanted;  // by row
   for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
     const StepSequence& sequence = step.plan.sequences[i];
     CAUSEWAY_RETURN_IF_ERROR(sampler_.Begin(sequence));
-    if (!sequence.sample) continue;
     const StepBatch::Selected& selected = step.batch.selected[i];
-    indices.push_back(selected.first + selected.count - 1);
-    rows.push_back(sampler_.Row(sequence));
-    sequences.push_back(&sequence);
+    int64_t index = selected.first + selected.count - sequence.sample - static_cast<int64_t>(sequence.targets.size());
+    for (const int32_t target : sequence.targets) {
+      indices.push_back(index++);
+      rows.push_back(sampler_.TargetRow(sequence, target));
+      wanted.push_back({&sequence, false});
+    }
+    if (!sequence.sample) continue;
+    TokenMask mask;
+    const SampleRow row = sampler_.Row(sequence, &mask);
+    SampledToken& token = step.result.tokens.emplace_back();
+    token.sequence = sequence.sequence;
+    if (mask.state != TokenMask::State::kTokens) {
+      const bool failed = mask.state == TokenMask::State::kFailed;
+      token.outcome = failed ? SampledToken::Outcome::kFailed : SampledToken::Outcome::kComplete;
+      token.status = std::move(mask.status);
+      continue;
+    }
+    indices.push_back(index);
+    rows.push_back(row);
+    wanted.push_back({&sequence, true});
   }
   CopyLogits(step, logits);
   if (rows.empty()) {
@@ -148,12 +169,21 @@ absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [se
   const bool all = static_cast<int64_t>(indices.size()) == step.batch.selected_rows;
   const std::vector<SampleOutput> outputs =
       ops_->Sample(all ? logits : logits.index_select(0, runtime_->Upload(at::tensor(indices, at::kLong))), rows);
+  auto token = step.result.tokens.begin();
   for (size_t i = 0; i < outputs.size(); ++i) {
     const SampleOutput& output = outputs[i];
-    sampler_.Sampled(*sequences[i], output.token);
-    SampledToken token{.sequence = sequences[i]->sequence, .token = output.token, .logprob = output.logprob, .top_logprobs = {}};
-    for (const auto& [id, logprob] : output.top) token.top_logprobs.push_back({id, logprob});
-    step.result.tokens.push_back(std::move(token));
+    SampledToken* out;
+    if (wanted[i].samples) {
+      sampler_.Sampled(*wanted[i].sequence, output.token);
+      while (token->outcome != SampledToken::Outcome::kToken) ++token;
+      out = &*token++;
+    } else {
+      out = &step.result.prompt.emplace_back();
+    }
+    out->sequence = wanted[i].sequence->sequence;
+    out->token = output.token;
+    out->logprob = output.logprob;
+    for (const auto& [id, logprob] : output.top) out->top_logprobs.push_back({id, logprob});
   }
   return absl::OkStatus();
 }

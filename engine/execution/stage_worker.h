@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,7 +29,7 @@ struct Step {
   StepPlan plan;
   StepBatch batch;
   size_t segment = 0;  // the next to run
-  bool warm_up = false;  // one layer of each segment, and no statistics
+  bool warm_up = false;  // one layer of each shape in each segment, and no statistics
   at::Tensor hidden;  // from the segment before; else undefined
   Clock::time_point start;
   StepResult result;
@@ -37,6 +38,7 @@ struct Step {
 struct WorkerOptions {
   int threads = 1;
   at::ScalarType dtype = at::kFloat;
+  bool int8_kv = false;  // the KV cache; else of dtype
   std::vector<int> units;  // held here, ascending
   int64_t kv_blocks = 0;
   int64_t positions = 0;   // the longest sequence
@@ -63,6 +65,7 @@ class StageWorker {
 
   DeviceRuntime& runtime() { return *runtime_; }
   DeviceStats stats() const;  // any thread
+  std::map<int, ExpertLoad> ExpertLoads() const { return model_->ExpertLoads(); }  // any thread, once the model is built
 
  private:
   struct Command {

@@ -26,6 +26,10 @@ absl::Status Check(const StepSequence& sequence, const BatchLimits& limits) {
   for (int32_t block : sequence.block_table) {
     if (block < 0 || block >= limits.blocks) return error("block ", block, " of ", limits.blocks);
   }
+  if (static_cast<int64_t>(sequence.targets.size()) + sequence.sample > rows) return error(sequence.targets.size(), " targets for ", rows, " rows");
+  for (const int32_t target : sequence.targets) {
+    if (target < 0 || target >= limits.vocab) return error("target ", target, " of a vocabulary of ", limits.vocab);
+  }
   for (int64_t i = 0; i < rows; ++i) {
     const int32_t token = sequence.tokens[i];
     if (token == kPlaceholderToken && i == rows - 1) continue;
@@ -81,7 +85,7 @@ absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits&
     attention.query_start_host.push_back(row);
     attention.context_lens_host.push_back(end);
     attention.context_max = std::max(attention.context_max, end);
-    const int64_t selected = sequence.all_logits ? count : sequence.sample ? 1 : 0;
+    const int64_t selected = sequence.all_logits ? count : static_cast<int64_t>(sequence.targets.size()) + sequence.sample;
     batch.selected.push_back({static_cast<int64_t>(rows.size()), selected});
     for (int64_t i = row - selected; i < row; ++i) rows.push_back(i);
   }

@@ -27,7 +27,7 @@ struct StepBatch {
   };
   // Where a sequence's rows are among those selected for the head.
   struct Selected {
-    int64_t first = 0, count = 0;  // all_logits: every row; sample alone: one; else none. The one that samples is the last
+    int64_t first = 0, count = 0;  // all_logits: every row; else those of the targets, then the one that samples
   };
 
   at::Tensor ids;   // int64 [tokens]; 0 at placeholders until FillPlaceholders

@@ -2,7 +2,10 @@
 #ifndef CAUSEWAY_ENGINE_MODEL_ATTENTION_H_
 #define CAUSEWAY_ENGINE_MODEL_ATTENTION_H_
 
+#include <vector>
+
 #include "engine/model/linear.h"
+#include "engine/model/norm.h"
 #include "engine/model/rotary.h"
 
 namespace causeway {
@@ -16,12 +19,15 @@ class Attention {
 
   const Linear& qkv() const { return qkv_; }
   const Linear& output() const { return output_; }
+  const std::vector<Norm>& norms() const { return norms_; }  // of queries and of keys, or none
 
  private:
   const int64_t heads_, kv_heads_, head_dim_;  // of this rank
   const double scale_;
   const int64_t window_;
+  const bool norms_per_head_;
   Linear qkv_, output_;
+  std::vector<Norm> norms_;
 };
 
 }  // namespace causeway

@@ -22,7 +22,7 @@ struct ModelContext {
   const ModelSpec& spec;
   Ops& ops;
   at::Device device;
-  at::ScalarType dtype;  // of weights, activations and the KV cache
+  at::ScalarType dtype;  // of weights and activations
   ParallelGroup group;
 };
 

@@ -10,12 +10,12 @@
 
 namespace causeway {
 
-// Keys and values of some layers, [blocks, kv_heads of this rank, kBlockTokens, head_dim] each. Block ids are the same in every
-// layer and on every device; which sequence has which is for others to know.
+// Keys and values of some layers, [blocks, kv_heads of this rank, kBlockTokens, head_dim] each, with scales where they are int8
+// (KvLayer). Block ids are the same in every layer and on every device; which sequence has which is for others to know.
 class KvCache {
  public:
-  // Zeroed, which also makes sure that every page is really there.
-  KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks);
+  // Zeroed, which also makes sure that every page is really there. `int8`: quantized.
+  KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks, bool int8 = false);
 
   KvLayer& layer(int index) { return layers_.at(index); }
 

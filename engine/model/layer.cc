@@ -1,12 +1,20 @@
 #include "engine/model/layer.h"
 
 namespace causeway {
+namespace {
+
+std::variant<Mlp, Moe> FeedForward(const ModelContext& context, const LayerSpec& spec) {
+  if (spec.moe.has_value()) return Moe(context, *spec.moe);
+  return Mlp(context, spec.mlp);
+}
+
+}  // namespace
 
 Layer::Layer(const ModelContext& context, const LayerSpec& spec)
-    : attention_norm_(context, spec.attention_norm),
+    : attention_norm_(context, spec.attention_norm, context.spec.hidden_size),
       attention_(context, spec.attention),
-      mlp_norm_(context, spec.mlp_norm),
-      mlp_(context, spec.mlp) {}
+      mlp_norm_(context, spec.mlp_norm, context.spec.hidden_size),
+      feed_forward_(FeedForward(context, spec)) {}
 
 at::Tensor AddAndNorm(Ops& ops, const Norm& norm, Hidden& hidden) {
   if (!hidden.update.defined()) return norm.Forward(ops, hidden.residual, at::Tensor());
@@ -17,7 +25,7 @@ at::Tensor AddAndNorm(Ops& ops, const Norm& norm, Hidden& hidden) {
 
 void Layer::Forward(Ops& ops, Hidden& hidden, const RotaryTables& rotary, const AttentionBatch& batch, KvLayer& cache) const {
   hidden.update = attention_.Forward(ops, AddAndNorm(ops, attention_norm_, hidden), rotary, batch, cache);
-  hidden.update = mlp_.Forward(ops, AddAndNorm(ops, mlp_norm_, hidden));
+  hidden.update = std::visit([&](const auto& part) { return part.Forward(ops, AddAndNorm(ops, mlp_norm_, hidden)); }, feed_forward_);
 }
 
 }  // namespace causeway

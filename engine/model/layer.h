@@ -2,8 +2,11 @@
 #ifndef CAUSEWAY_ENGINE_MODEL_LAYER_H_
 #define CAUSEWAY_ENGINE_MODEL_LAYER_H_
 
+#include <variant>
+
 #include "engine/model/attention.h"
 #include "engine/model/mlp.h"
+#include "engine/model/moe.h"
 #include "engine/model/norm.h"
 
 namespace causeway {
@@ -24,13 +27,15 @@ class Layer {
   const Norm& attention_norm() const { return attention_norm_; }
   const Attention& attention() const { return attention_; }
   const Norm& mlp_norm() const { return mlp_norm_; }
-  const Mlp& mlp() const { return mlp_; }
+  // One of the two; null otherwise.
+  const Mlp* mlp() const { return std::get_if<Mlp>(&feed_forward_); }
+  const Moe* moe() const { return std::get_if<Moe>(&feed_forward_); }
 
  private:
   Norm attention_norm_;
   Attention attention_;
   Norm mlp_norm_;
-  Mlp mlp_;
+  std::variant<Mlp, Moe> feed_forward_;
 };
 
 // The norm of the sum; afterwards hidden.residual holds the sum and there is no update.

@@ -49,6 +49,15 @@ TEST(ShardTest, UnequalSharesAreRefusedByName) {
   }
 }
 
+TEST(ShardTest, NormsOfWholeProjectionsAreNotCut) {
+  const TinyCheckpoint tiny(TinyLlama({{"model_type", "qwen3"}}));
+  const std::unique_ptr<Ops> ops = MakeReferenceOps();
+  AttentionSpec spec = tiny.spec().layers[0].attention;
+  spec.norms->per_head = false;
+  EXPECT_EQ(Attention(Context(tiny.spec(), *ops), spec).norms()[1].weight().numel(), tiny.spec().kv_heads * tiny.spec().head_dim);
+  EXPECT_THROW(Attention(Context(tiny.spec(), *ops, {.rank = 0, .size = 2}), spec), c10::Error);
+}
+
 // Loads both ranks of a group of two and a whole model; shards must add up to the whole, linear by linear and layer by layer.
 class ShardedModelTest : public ::testing::TestWithParam<Json> {
  protected:
@@ -67,12 +76,12 @@ class ShardedModelTest : public ::testing::TestWithParam<Json> {
 TEST_P(ShardedModelTest, LinearsAddUpToTheWhole) {
   const int64_t hidden = tiny_.spec().hidden_size;
   const at::Tensor x = at::randn({5, hidden});
-  const at::Tensor whole = whole_->layer(1).mlp().Forward(*ops_, x);
-  const at::Tensor sum = ranks_[0]->layer(1).mlp().Forward(*ops_, x).add(ranks_[1]->layer(1).mlp().Forward(*ops_, x));
+  const at::Tensor whole = whole_->layer(1).mlp()->Forward(*ops_, x);
+  const at::Tensor sum = ranks_[0]->layer(1).mlp()->Forward(*ops_, x).add(ranks_[1]->layer(1).mlp()->Forward(*ops_, x));
   EXPECT_GT(whole.abs().max().item<float>(), 0.1);
   EXPECT_TRUE(at::allclose(sum, whole, 1e-4, 1e-5));
   // A rank alone is not the whole.
-  EXPECT_FALSE(at::allclose(ranks_[0]->layer(1).mlp().Forward(*ops_, x), whole, 1e-2, 1e-2));
+  EXPECT_FALSE(at::allclose(ranks_[0]->layer(1).mlp()->Forward(*ops_, x), whole, 1e-2, 1e-2));
 }
 
 TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
@@ -98,6 +107,7 @@ TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
 
 INSTANTIATE_TEST_SUITE_P(Models, ShardedModelTest,
                          ::testing::Values(TinyLlama(), TinyLlama({{"attention_bias", true}, {"mlp_bias", true}}),
+                                           TinyLlama({{"model_type", "qwen3"}}),
                                            TinyGpt2({{"n_head", 4}}), TinyGpt2({{"n_head", 2}, {"tie_word_embeddings", false}})));
 
 }  // namespace

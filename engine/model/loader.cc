@@ -16,14 +16,17 @@
 #include "absl/synchronization/mutex.h"
 #include "engine/architecture/registry.h"
 #include "engine/base/status.h"
+#include "engine/model/stored_rows.h"
 
 namespace causeway {
 namespace {
 
-using Tensors = std::map<std::string, const TensorInfo*>;
+using InputOrders = std::map<const LinearTarget*, at::Tensor>;  // of those that have one
 
 constexpr int64_t kRowStep = 64;  // SetRows may run at once on rows that are multiples of this apart
 constexpr int64_t kElementMax = 4;  // bytes of the widest dtype of weights
+// Of one read of a linear: packed out of the cache that it was read into, and large enough that starting it costs nothing.
+constexpr int64_t kReadBytes = int64_t{2} << 20;
 
 // One read: rows [first, first + count) of a linear as held, or (linear null) a vector.
 struct Task {
@@ -33,25 +36,46 @@ struct Task {
   std::pair<int, uint64_t> place;  // file and offset: read in this order
 };
 
-// Reads a rectangle of a [rows, columns] tensor into `staging` as a [row_count, column_count] matrix.
-absl::Status ReadRectangle(const Checkpoint& checkpoint, const TensorInfo& tensor, int64_t columns, int64_t row, int64_t row_count,
-                           int64_t column, int64_t column_count, char* staging) {
-  const int64_t element = DTypeBytes(tensor.dtype);
-  if (column_count == columns) {
-    return checkpoint.Read(tensor, row * columns * element, absl::MakeSpan(staging, row_count * columns * element));
+// Asks for the files' next bytes while those before them are packed: what is not in memory yet then comes as fast as the disk reads.
+// One thread at a time.
+class ReadAhead {
+ public:
+  explicit ReadAhead(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  void Reached(std::pair<int, uint64_t> place) {
+    if (place.first != file_) file_ = place.first, asked_ = place.second;
+    if (asked_ > place.second + kAhead / 2) return;
+    // The kernel answers one request with so much and no more.
+    for (; asked_ < place.second + kAhead; asked_ += kStep) checkpoint_.WillRead(file_, asked_, kStep);
   }
-  for (int64_t r = 0; r < row_count; ++r) {
-    const uint64_t offset = ((row + r) * columns + column) * element;
-    CAUSEWAY_RETURN_IF_ERROR(
-        checkpoint.Read(tensor, offset, absl::MakeSpan(staging + r * column_count * element, column_count * element)));
-  }
-  return absl::OkStatus();
+
+ private:
+  static constexpr uint64_t kAhead = uint64_t{32} << 20, kStep = uint64_t{128} << 10;
+  const Checkpoint& checkpoint_;
+  int file_ = -1;
+  uint64_t asked_ = 0;  // up to here, of file_
+};
+
+// Bytes of a step that a linear is read by. Where outputs are columns, few of them are short pieces that lie apart: slow to read.
+int64_t StepBytes(const LinearTarget& linear, int64_t staging_bytes) {
+  const WeightEncoding::Kind kind = linear.spec.encoding.kind;
+  const bool by_columns = linear.spec.transposed || kind == WeightEncoding::Kind::kGptq || kind == WeightEncoding::Kind::kAwq;
+  const int64_t wished = by_columns ? staging_bytes : std::min(staging_bytes, kReadBytes);
+  return std::max(wished, kRowStep * linear.shard.in_count * kElementMax);
+}
+
+// Bytes that the first `outputs` outputs of a part take in the checkpoint, of the inputs that the shard holds; biases aside.
+int64_t WeightBytesUpTo(const Tensors& tensors, const LinearTarget& target, const LinearSpec::Part& part, int64_t outputs) {
+  double bytes = 0;
+  for (const std::string& name : StoredTensors(target.spec, part)) bytes += static_cast<double>(tensors.at(name).bytes);
+  const double share = static_cast<double>(outputs) * target.shard.in_count / (static_cast<double>(part.out_features) * target.spec.in_features);
+  return static_cast<int64_t>(bytes * share);
 }
 
 class Reader {
  public:
-  Reader(const Checkpoint& checkpoint, const Tensors& tensors, int64_t staging_bytes)
-      : checkpoint_(checkpoint), tensors_(tensors), staging_(new char[staging_bytes]), staging_bytes_(staging_bytes) {}
+  Reader(const Checkpoint& checkpoint, const Tensors& tensors, const InputOrders& orders, int64_t staging_bytes)
+      : checkpoint_(checkpoint), tensors_(tensors), orders_(orders), staging_(new char[staging_bytes]), staging_bytes_(staging_bytes) {}
 
   // Adds the bytes read to `bytes`.
   absl::Status Run(const Task& task, int64_t& bytes) {
@@ -78,22 +102,32 @@ class Reader {
 
   // Outputs [first, first + count) of a part become rows from `held`.
   absl::Status ReadPart(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count, int64_t held, int64_t& bytes) {
-    const TensorInfo& tensor = *tensors_.at(part.weight);
-    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
     const LinearShard& shard = target.shard;
-    if (target.spec.transposed) {
-      CAUSEWAY_RETURN_IF_ERROR(
-          ReadRectangle(checkpoint_, tensor, part.out_features, shard.in_first, shard.in_count, first, count, staging_.get()));
-      target.ops->SetRows(*target.weight, held, at::from_blob(staging_.get(), {shard.in_count, count}, dtype).t().contiguous());
+    if (target.spec.encoding.kind == WeightEncoding::Kind::kFloat) {
+      CAUSEWAY_RETURN_IF_ERROR(ReadPlain(target, part, first, count, held));
     } else {
-      CAUSEWAY_RETURN_IF_ERROR(
-          ReadRectangle(checkpoint_, tensor, target.spec.in_features, first, count, shard.in_first, shard.in_count, staging_.get()));
-      target.ops->SetRows(*target.weight, held, at::from_blob(staging_.get(), {count, shard.in_count}, dtype));
+      const auto order = orders_.find(&target);
+      CAUSEWAY_ASSIGN_OR_RETURN(const QuantizedRows rows,
+                                ReadQuantizedRows(checkpoint_, tensors_, target.spec, part, {first, count, shard.in_first, shard.in_count},
+                                                  order == orders_.end() ? at::Tensor() : order->second));
+      target.ops->SetQuantizedRows(*target.weight, held, rows);
     }
-    bytes += count * shard.in_count * DTypeBytes(tensor.dtype);
+    bytes += WeightBytesUpTo(tensors_, target, part, first + count) - WeightBytesUpTo(tensors_, target, part, first);
     if (part.bias.empty() || !shard.bias) return absl::OkStatus();
     CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor bias, Read(part.bias, first, count, bytes));
     target.ops->SetBias(*target.weight, held, bias);
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadPlain(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count, int64_t held) {
+    const TensorInfo& tensor = tensors_.at(part.weight);
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
+    const LinearShard& shard = target.shard;
+    Rectangle rectangle{first, count, shard.in_first, shard.in_count};
+    if (target.spec.transposed) rectangle = {shard.in_first, shard.in_count, first, count};
+    CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint_, tensor, rectangle, staging_.get()));
+    const at::Tensor read = at::from_blob(staging_.get(), {rectangle.rows, rectangle.columns}, dtype);
+    target.ops->SetRows(*target.weight, held, target.spec.transposed ? read.t().contiguous() : read);
     return absl::OkStatus();
   }
 
@@ -105,7 +139,7 @@ class Reader {
 
   // Elements of a one-dimensional tensor; in staging until the next read.
   absl::StatusOr<at::Tensor> Read(const std::string& name, int64_t first, int64_t count, int64_t& bytes) {
-    const TensorInfo& tensor = *tensors_.at(name);
+    const TensorInfo& tensor = tensors_.at(name);
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
     const int64_t element = DTypeBytes(tensor.dtype);
     if (count * element > staging_bytes_) {
@@ -118,6 +152,7 @@ class Reader {
 
   const Checkpoint& checkpoint_;
   const Tensors& tensors_;
+  const InputOrders& orders_;
   const std::unique_ptr<char[]> staging_;
   const int64_t staging_bytes_;
 };
@@ -127,7 +162,7 @@ absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const Load
   std::map<std::string, int> uses;
   for (const LinearTarget& linear : targets.linears) {
     for (const LinearSpec::Part& part : linear.spec.parts) {
-      ++uses[part.weight];
+      for (const std::string& name : StoredTensors(linear.spec, part)) ++uses[name];
       if (!part.bias.empty()) ++uses[part.bias];
     }
   }
@@ -145,17 +180,22 @@ absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const Load
   return absl::InternalError(absl::StrCat("the model's parts and the checkpoint's tensors don't match: ", absl::StrJoin(wrong, "; ")));
 }
 
-std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, int64_t staging_bytes) {
+std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, int64_t staging_bytes) {  // wished
   std::vector<Task> tasks;
   auto place = [&tensors](const std::string& name, uint64_t skip) {
-    const TensorInfo& tensor = *tensors.at(name);
+    const TensorInfo& tensor = tensors.at(name);
     return std::pair(tensor.file, tensor.offset + skip);
   };
   for (const LinearTarget& linear : targets.linears) {
     const int64_t rows = linear.shard.out_count();
-    const int64_t step = std::max(kRowStep, staging_bytes / (linear.shard.in_count * kElementMax) / kRowStep * kRowStep);
+    // Stored quantized, rows are unpacked to a byte a weight.
+    const int64_t element = linear.spec.encoding.kind == WeightEncoding::Kind::kFloat ? kElementMax : 1;
+    const int64_t step = std::max(kRowStep, StepBytes(linear, staging_bytes) / (linear.shard.in_count * element) / kRowStep * kRowStep);
+    // Its parts lie in order, one after the other or apart: good enough for the order of reading.
+    const LinearSpec::Part& part = linear.spec.parts.front();
+    const std::string tensor = StoredTensors(linear.spec, part).front();
     for (int64_t first = 0; first < rows; first += step) {
-      tasks.push_back({&linear, nullptr, first, std::min(step, rows - first), place(linear.spec.parts.front().weight, first)});
+      tasks.push_back({&linear, nullptr, first, std::min(step, rows - first), place(tensor, WeightBytesUpTo(tensors, linear, part, first))});
     }
   }
   for (const VectorTarget& vector : targets.vectors) tasks.push_back({nullptr, &vector, 0, 0, place(vector.tensor, 0)});
@@ -164,10 +204,8 @@ std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, 
 }
 
 int64_t StagingBytes(const LoadTargets& targets, int64_t wished) {
-  int64_t bytes = wished;  // room for the least step of the widest linear
-  for (const LinearTarget& linear : targets.linears) {
-    bytes = std::max({bytes, kRowStep * linear.shard.in_count * kElementMax});
-  }
+  int64_t bytes = 1;
+  for (const LinearTarget& linear : targets.linears) bytes = std::max(bytes, StepBytes(linear, wished));
   for (const VectorTarget& vector : targets.vectors) bytes = std::max(bytes, vector.values.numel() * kElementMax);
   return bytes;
 }
@@ -178,13 +216,34 @@ int64_t BytesToRead(const Tensors& tensors, const LoadTargets& targets) {
     const LinearSpec& spec = linear.spec;
     for (const LinearSpec::Part& part : spec.parts) {
       // A shard's share, exact where parts are cut evenly.
-      const double share = static_cast<double>(linear.shard.out_count() * linear.shard.in_count) / (spec.out_features() * spec.in_features);
-      total += static_cast<int64_t>(tensors.at(part.weight)->bytes * share);
-      if (!part.bias.empty() && linear.shard.bias) total += tensors.at(part.bias)->bytes * linear.shard.out_count() / spec.out_features();
+      const double share = static_cast<double>(linear.shard.out_count()) / spec.out_features();
+      total += static_cast<int64_t>(WeightBytesUpTo(tensors, linear, part, part.out_features) * share);
+      if (!part.bias.empty() && linear.shard.bias) total += tensors.at(part.bias).bytes * linear.shard.out_count() / spec.out_features();
     }
   }
-  for (const VectorTarget& vector : targets.vectors) total += tensors.at(vector.tensor)->bytes;
+  for (const VectorTarget& vector : targets.vectors) total += tensors.at(vector.tensor).bytes;
   return total;
+}
+
+absl::Status WithoutExceptions(const std::function<absl::Status()>& load) {
+  try {
+    return load();
+  } catch (const c10::Error& error) {
+    return absl::InternalError(absl::StrCat("loading weights: ", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("loading weights: ", error.what()));
+  }
+}
+
+// Reads the orders of inputs, and tells the weights: before their rows, which are put in that order.
+absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensors, const LoadTargets& targets, InputOrders& orders) {
+  for (const LinearTarget& linear : targets.linears) {
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor order, ReadInputOrder(checkpoint, tensors, linear.spec));
+    if (!order.defined()) continue;
+    linear.ops->SetInputOrder(*linear.weight, order);
+    orders[&linear] = order;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -194,27 +253,27 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
   CAUSEWAY_RETURN_IF_ERROR(CheckUses(spec, tensors, targets));
   if (spec.tied_head) CAUSEWAY_RETURN_IF_ERROR(CheckTiedTensors(spec, checkpoint));
   const int64_t staging_bytes = StagingBytes(targets, options.staging_bytes);
-  const std::vector<Task> tasks = MakeTasks(tensors, targets, staging_bytes);
+  const std::vector<Task> tasks = MakeTasks(tensors, targets, options.staging_bytes);
   const int64_t bytes_total = BytesToRead(tensors, targets);
+  InputOrders orders;
+  CAUSEWAY_RETURN_IF_ERROR(WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, orders); }));
 
   absl::Mutex mutex;
   absl::Status status;  // the first error; guarded by mutex, as is bytes_done
   int64_t bytes_done = 0;
+  ReadAhead ahead(checkpoint);  // guarded by mutex
   std::atomic<size_t> next = 0;
   auto read = [&] {
     c10::InferenceMode inference;
     if (options.enter_thread) options.enter_thread();
-    Reader reader(checkpoint, tensors, staging_bytes);
+    Reader reader(checkpoint, tensors, orders, staging_bytes);
     for (size_t i = next++; i < tasks.size(); i = next++) {
-      int64_t bytes = 0;
-      absl::Status result;
-      try {
-        result = reader.Run(tasks[i], bytes);
-      } catch (const c10::Error& error) {
-        result = absl::InternalError(absl::StrCat("loading weights: ", error.what_without_backtrace()));
-      } catch (const std::exception& error) {
-        result = absl::InternalError(absl::StrCat("loading weights: ", error.what()));
+      {
+        absl::MutexLock lock(&mutex);
+        ahead.Reached(tasks[i].place);
       }
+      int64_t bytes = 0;
+      const absl::Status result = WithoutExceptions([&] { return reader.Run(tasks[i], bytes); });
       absl::MutexLock lock(&mutex);
       if (!result.ok()) {
         if (status.ok()) status = result;

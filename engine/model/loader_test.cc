@@ -50,7 +50,7 @@ TEST_F(LoaderTest, PartsAreConcatenatedWhateverTheStagingSizeAndTheReaders) {
       options.readers = readers;
       options.staging_bytes = staging;
       const auto model = Loaded(tiny.spec(), tiny.checkpoint(), *ops_, {}, options);
-      const LinearWeight& up = *model->layer(2).mlp().up().weight();
+      const LinearWeight& up = *model->layer(2).mlp()->up().weight();
       EXPECT_TRUE(Matrix(up).narrow(0, 0, 200).equal(Raw(tiny, "model.layers.2.mlp.gate_proj.weight")));
       EXPECT_TRUE(Matrix(up).narrow(0, 200, 200).equal(Raw(tiny, "model.layers.2.mlp.up_proj.weight")));
       const at::Tensor biases = ops_->Linear(at::zeros({1, 64}), *model->layer(3).attention().qkv().weight())[0];
@@ -67,7 +67,23 @@ TEST_F(LoaderTest, TransposedWeightsAreTurned) {
     options.staging_bytes = staging;
     const auto model = Loaded(tiny.spec(), tiny.checkpoint(), *ops_, {}, options);
     EXPECT_TRUE(Matrix(*model->layer(1).attention().qkv().weight()).allclose(Raw(tiny, "transformer.h.1.attn.c_attn.weight").t(), 0, 1e-6));
-    EXPECT_TRUE(Matrix(*model->layer(1).mlp().down().weight()).allclose(Raw(tiny, "transformer.h.1.mlp.c_proj.weight").t(), 0, 1e-6));
+    EXPECT_TRUE(Matrix(*model->layer(1).mlp()->down().weight()).allclose(Raw(tiny, "transformer.h.1.mlp.c_proj.weight").t(), 0, 1e-6));
+  }
+}
+
+TEST_F(LoaderTest, ExpertsAreFilledOneByOneBesideTheirRouter) {
+  const TinyCheckpoint tiny(TinyQwen3Moe());
+  const auto model = Loaded(tiny.spec(), tiny.checkpoint(), *ops_);
+  ASSERT_EQ(model->layer(0).moe(), nullptr);
+  const Moe& moe = *model->layer(2).moe();
+  ASSERT_EQ(moe.experts().size(), 8u);
+  EXPECT_TRUE(Matrix(*moe.router().weight()).equal(Raw(tiny, "model.layers.2.mlp.gate.weight")));
+  for (const int e : {0, 7}) {
+    const std::string expert = "model.layers.2.mlp.experts." + std::to_string(e);
+    const at::Tensor up = Matrix(*moe.experts()[e].up().weight());
+    EXPECT_TRUE(up.narrow(0, 0, 40).equal(Raw(tiny, expert + ".gate_proj.weight")));
+    EXPECT_TRUE(up.narrow(0, 40, 40).equal(Raw(tiny, expert + ".up_proj.weight")));
+    EXPECT_TRUE(Matrix(*moe.experts()[e].down().weight()).equal(Raw(tiny, expert + ".down_proj.weight")));
   }
 }
 

@@ -2,20 +2,8 @@
 
 #include <vector>
 
-#include <c10/util/Exception.h>
-
 namespace causeway {
 namespace {
-
-ActivationKind KindOf(Activation activation) {
-  switch (activation) {
-    case Activation::kSilu: return ActivationKind::kSilu;
-    case Activation::kGelu: return ActivationKind::kGelu;
-    case Activation::kGeluTanh: return ActivationKind::kGeluTanh;
-    case Activation::kRelu: return ActivationKind::kRelu;
-  }
-  TORCH_CHECK(false, "unknown activation");
-}
 
 // Each group of outputs is cut on its own, so that a rank holds the same share of the gate as of what it gates.
 std::vector<int64_t> UpGroups(const MlpSpec& spec) {
@@ -28,7 +16,7 @@ std::vector<int64_t> UpGroups(const MlpSpec& spec) {
 
 Mlp::Mlp(const ModelContext& context, const MlpSpec& spec)
     : gated_(spec.gated),
-      activation_(KindOf(spec.activation)),
+      activation_(spec.activation),
       up_(ColumnParallelLinear(context, spec.up, UpGroups(spec))),
       down_(RowParallelLinear(context, spec.down)) {}
 

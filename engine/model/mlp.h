@@ -18,7 +18,7 @@ class Mlp {
 
  private:
   const bool gated_;
-  const ActivationKind activation_;
+  const Activation activation_;
   Linear up_, down_;
 };
 

@@ -23,6 +23,17 @@ void AddTargets(LoadTargets& targets, const Norm& norm) {
   if (norm.bias().defined()) targets.vectors.push_back({norm.spec().bias, norm.bias()});
 }
 
+void AddTargets(LoadTargets& targets, Ops& ops, const Mlp& mlp) {
+  AddTargets(targets, ops, mlp.up());
+  AddTargets(targets, ops, mlp.down());
+}
+
+void AddTargets(LoadTargets& targets, Ops& ops, const Moe& moe) {
+  AddTargets(targets, ops, moe.router());
+  if (moe.correction().defined()) targets.vectors.push_back({moe.correction_tensor(), moe.correction()});
+  for (const Mlp& expert : moe.experts()) AddTargets(targets, ops, expert);
+}
+
 int64_t PositionRows(const Module& module, const std::string& prefix, const std::string& tensor) {
   for (const Parameter& parameter : module.parameters) {
     if (prefix + parameter.name == tensor) return parameter.shape.at(0);
@@ -39,7 +50,9 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
   const int layers = spec_.layers.size();
   for (int unit : units) {
     if (unit == 0) {
-      embedding_ = ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device);
+      // A tied head is held as the head is, and embeddings are looked up in that.
+      const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
+      embedding_ = ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device, format);
       if (!spec_.position_weight.empty()) {
         const int64_t rows = PositionRows(spec_.modules, "", spec_.position_weight);
         TORCH_CHECK(rows > 0, "the module tree has no ", spec_.position_weight);
@@ -48,7 +61,7 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
     } else if (unit <= layers) {
       layers_.emplace(unit - 1, Layer(context, spec_.layers[unit - 1]));
     } else if (unit == layers + 1) {
-      norm_.emplace(context, spec_.final_norm);
+      norm_.emplace(context, spec_.final_norm, spec_.hidden_size);
     } else if (spec_.tied_head && embedding_ != nullptr) {
       head_.emplace(spec_.head, embedding_);
     } else {
@@ -68,9 +81,10 @@ LoadTargets StageModel::Targets() {
     AddTargets(targets, layer.attention_norm());
     AddTargets(targets, ops_, layer.attention().qkv());
     AddTargets(targets, ops_, layer.attention().output());
+    for (const Norm& norm : layer.attention().norms()) AddTargets(targets, norm);
     AddTargets(targets, layer.mlp_norm());
-    AddTargets(targets, ops_, layer.mlp().up());
-    AddTargets(targets, ops_, layer.mlp().down());
+    if (layer.mlp() != nullptr) AddTargets(targets, ops_, *layer.mlp());
+    if (layer.moe() != nullptr) AddTargets(targets, ops_, *layer.moe());
   }
   if (norm_.has_value()) AddTargets(targets, *norm_);
   if (head_.has_value() && head_->weight() != embedding_) AddTargets(targets, ops_, *head_);
@@ -83,6 +97,20 @@ std::vector<int> StageModel::layers() const {
   return indices;
 }
 
+std::map<int, ExpertLoad> StageModel::ExpertLoads() const {
+  std::map<int, ExpertLoad> loads;
+  for (const auto& [index, layer] : layers_) {
+    if (layer.moe() != nullptr) loads.emplace(index, layer.moe()->counter().Read());
+  }
+  return loads;
+}
+
+void StageModel::ClearExpertLoads() {
+  for (const auto& [index, layer] : layers_) {
+    if (layer.moe() != nullptr) layer.moe()->counter().Clear();
+  }
+}
+
 at::Tensor StageModel::Embed(const at::Tensor& ids, const AttentionBatch& batch) const {
   at::Tensor hidden = ops_.Embedding(ids, *embedding_);  // [tokens, hidden]
   if (position_ != nullptr) hidden.add_(ops_.Embedding(batch.positions, *position_));
@@ -93,10 +121,11 @@ at::Tensor StageModel::Forward(int first_unit, int last_unit, StageInput input, 
   const int layers = spec_.layers.size();
   Hidden hidden;
   hidden.residual = first_unit == 0 ? Embed(input.ids, *input.batch) : std::move(input.hidden);
-  int done = 0;
+  bool with_mlp = false, with_experts = false;
   for (int unit = std::max(first_unit, 1); unit <= std::min(last_unit, layers); ++unit) {
-    if (input.layers_max > 0 && done++ == input.layers_max) break;
-    layers_.at(unit - 1).Forward(ops_, hidden, rotary, *input.batch, cache.layer(unit - 1));
+    const Layer& layer = layers_.at(unit - 1);
+    if (input.one_of_each && std::exchange(layer.moe() != nullptr ? with_experts : with_mlp, true)) continue;
+    layer.Forward(ops_, hidden, rotary, *input.batch, cache.layer(unit - 1));
   }
   if (first_unit <= layers && last_unit >= layers && input.rows.defined()) {
     hidden.residual = hidden.residual.index_select(0, input.rows);

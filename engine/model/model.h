@@ -20,7 +20,7 @@ struct StageInput {
   at::Tensor hidden;  // [tokens, hidden] from the segment before; undefined for the first; written over
   at::Tensor rows;    // int64 [selected]: rows that go on behind the last layer, to norm and head; undefined: all of them
   const AttentionBatch* batch = nullptr;
-  int layers_max = 0;  // > 0: stop after as many layers of the segment (the warm-up, where only shapes matter)
+  bool one_of_each = false;  // of the segment's layers, the first with an MLP and the first with experts alone (the warm-up, where only shapes matter)
 };
 
 // Executes any ModelSpec. Units are the plan's: 0 the embeddings, 1..L the layers, L + 1 the final norm, L + 2 the head.
@@ -39,6 +39,10 @@ class StageModel {
 
   std::vector<int> layers() const;  // held here, ascending indices in the model
   const Layer& layer(int index) const { return layers_.at(index); }
+
+  // Of the layers held here that have experts; any thread.
+  std::map<int, ExpertLoad> ExpertLoads() const;
+  void ClearExpertLoads();  // the thread that runs Forward
 
  private:
   at::Tensor Embed(const at::Tensor& ids, const AttentionBatch& batch) const;

@@ -83,10 +83,10 @@ TEST_P(StageModelTest, ChunksEqualTheWhole) {
   }
 }
 
-TEST_P(StageModelTest, AWarmUpStopsAfterItsLayers) {
+TEST_P(StageModelTest, AWarmUpRunsOneLayerOfEachShape) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
-  model_->Forward(0, head_, {.ids = ids_, .batch = &batch, .layers_max = 1}, rotary_, cache);
+  model_->Forward(0, head_, {.ids = ids_, .batch = &batch, .one_of_each = true}, rotary_, cache);
   EXPECT_GT(cache.layer(0).keys.abs().max().item<float>(), 0);
   EXPECT_EQ(cache.layer(1).keys.abs().max().item<float>(), 0);
 }
@@ -102,7 +102,27 @@ TEST_P(StageModelTest, ATiedHeadSharesTheEmbeddingsMemory) {
 
 INSTANTIATE_TEST_SUITE_P(Models, StageModelTest,
                          ::testing::Values(TinyLlama(), TinyLlama({{"tie_word_embeddings", true}}),
-                                           TinyLlama({{"attention_bias", true}, {"mlp_bias", true}, {"head_dim", 24}}), TinyGpt2()));
+                                           TinyLlama({{"attention_bias", true}, {"mlp_bias", true}, {"head_dim", 24}}),
+                                           // Norms of queries and keys, and a window on all layers but the first.
+                                           TinyLlama({{"model_type", "qwen3"}, {"head_dim", 24}, {"use_sliding_window", true},
+                                                      {"sliding_window", 9}, {"max_window_layers", 1}}),
+                                           TinyGpt2()));
+
+TEST(MixedLayersTest, AWarmUpRunsAnMlpAndAMixture) {
+  c10::InferenceMode inference;
+  const std::unique_ptr<Ops> ops = MakeReferenceOps();
+  const TinyCheckpoint tiny(TinyQwen3Moe());
+  const auto model = Loaded(tiny.spec(), tiny.checkpoint(), *ops);
+  KvCache cache(Context(tiny.spec(), *ops), model->layers(), 8);
+  const AttentionBatch batch = OneSequence(0, 40);
+  const RotaryTables rotary = MakeRotaryTables(tiny.spec().rope, 128, at::kCPU);
+  model->Forward(0, 6, {.ids = at::arange(40, at::kLong), .batch = &batch, .one_of_each = true}, rotary, cache);
+  for (int layer = 0; layer < 4; ++layer) EXPECT_EQ(cache.layer(layer).keys.abs().max().item<float>() > 0, layer < 2) << layer;
+  EXPECT_EQ(model->ExpertLoads().at(1).steps, 1);
+  EXPECT_EQ(model->ExpertLoads().at(2).steps, 0);
+  model->ClearExpertLoads();
+  EXPECT_EQ(model->ExpertLoads().at(1).steps, 0);
+}
 
 }  // namespace
 }  // namespace causeway

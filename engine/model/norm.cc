@@ -4,15 +4,19 @@
 
 namespace causeway {
 
-Norm::Norm(const ModelContext& context, const NormSpec& spec) : spec_(spec) {
+Norm::Norm(const ModelContext& context, const NormSpec& spec, int64_t width) : spec_(spec) {
   const at::TensorOptions options = at::TensorOptions(context.dtype).device(context.device);
-  weight_ = at::empty({context.spec.hidden_size}, options);
-  if (!spec.bias.empty()) bias_ = at::empty({context.spec.hidden_size}, options);
+  weight_ = at::empty({width}, options);
+  if (!spec.bias.empty()) bias_ = at::empty({width}, options);
 }
 
 at::Tensor Norm::Forward(Ops& ops, const at::Tensor& x, const at::Tensor& residual) const {
   if (spec_.kind == NormKind::kRms) return ops.RmsNorm(x, residual, weight_, spec_.eps);
   return ops.LayerNorm(x, residual, weight_, bias_, spec_.eps);
+}
+
+void Norm::ForwardColumns(Ops& ops, at::Tensor& x, int64_t first, int64_t groups) const {
+  ops.NormColumns(x, first, groups, weight_.size(0), weight_, spec_.eps);
 }
 
 }  // namespace causeway

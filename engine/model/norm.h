@@ -9,10 +9,14 @@ namespace causeway {
 
 class Norm {
  public:
-  Norm(const ModelContext& context, const NormSpec& spec);
+  // Over rows, or runs of columns, `width` wide.
+  Norm(const ModelContext& context, const NormSpec& spec, int64_t width);
 
-  // x, residual [tokens, hidden]; residual may be undefined, else residual += x first, and the norm is of the sum.
+  // x, residual [tokens, width]; residual may be undefined, else residual += x first, and the norm is of the sum.
   at::Tensor Forward(Ops& ops, const at::Tensor& x, const at::Tensor& residual) const;
+
+  // In place: RMS norms of `groups` runs of columns of x [tokens, columns], from column `first` on.
+  void ForwardColumns(Ops& ops, at::Tensor& x, int64_t first, int64_t groups) const;
 
   const NormSpec& spec() const { return spec_; }
   const at::Tensor& weight() const { return weight_; }
@@ -20,7 +24,7 @@ class Norm {
 
  private:
   NormSpec spec_;
-  at::Tensor weight_, bias_;  // [hidden]
+  at::Tensor weight_, bias_;  // [width]
 };
 
 }  // namespace causeway

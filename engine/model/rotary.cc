@@ -18,9 +18,9 @@ RotaryTables MakeRotaryTables(const RopeSpec& rope, int64_t positions, at::Devic
   float* sin = tables.sin.data_ptr<float>();
   std::vector<float> frequencies(rope.inv_freq.begin(), rope.inv_freq.end());
   for (int64_t p = 0; p < positions; ++p) {
-    if (rope.dynamic_factor > 0 && p >= rope.dynamic_original) {
-      const std::vector<double> dynamic = DynamicInvFreq(rope, p + 1);
-      frequencies.assign(dynamic.begin(), dynamic.end());
+    if (p >= rope.original && (p == rope.original || rope.dynamic_factor > 0)) {
+      const std::vector<double> longer = InvFreqAt(rope, p + 1);
+      frequencies.assign(longer.begin(), longer.end());
     }
     for (int64_t i = 0; i < pairs; ++i) {
       const float angle = static_cast<float>(p) * frequencies[i];

@@ -1,10 +1,11 @@
 // Paged attention of llama-1b (32 heads, 4 key-value heads) and gpt2-xl (25 heads), decoding and prefill.
-// bytes_per_second counts keys and values read once; FLOPS the multiply-adds that the causal mask leaves.
+// Each with a cache in bf16 and in int8. bytes_per_second counts keys and values (and their scales) read once; FLOPS the multiply-adds that the causal mask leaves.
 #include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include <ATen/ops/full.h>
 #include <c10/core/InferenceMode.h>
 
 #include "benchmark/benchmark.h"
@@ -21,7 +22,7 @@ struct Case {
   int32_t sequences, rows, context;
 };
 
-void Attention(benchmark::State& state, const Case& c) {
+void Attention(benchmark::State& state, const Case& c, bool int8) {
   c10::InferenceMode guard;
   const std::unique_ptr<Ops> ops = MakeCpuOps();
   testing::Random random(1);
@@ -29,15 +30,23 @@ void Attention(benchmark::State& state, const Case& c) {
   const int64_t blocks = testing::MakeBatch(std::vector<testing::Span>(c.sequences, {c.rows, c.context}), random, batch);
   // Several layers in turn, so that keys and values come from memory.
   std::vector<KvLayer> layers;
-  const at::Tensor block = random.Tensor({1, c.kv_heads, kBlockTokens, c.head_dim}, at::kBFloat16);
-  const int64_t layer_bytes = 2 * blocks * block.nbytes();
+  const at::Tensor block = random.Tensor({1, c.kv_heads, kBlockTokens, c.head_dim}, at::kFloat, int8 ? 30 : 1).to(int8 ? at::kChar : at::kBFloat16);
+  const at::Tensor block_scales = at::full({1, c.kv_heads, kBlockTokens}, 1.0 / 30, at::kFloat);
+  const int64_t block_bytes = 2 * (block.nbytes() + (int8 ? block_scales.nbytes() : 0)), layer_bytes = blocks * block_bytes;
   for (int64_t bytes = 0; bytes < (128 << 20); bytes += layer_bytes) {
-    layers.emplace_back();
-    for (at::Tensor* side : {&layers.back().keys, &layers.back().values}) {
-      *side = at::empty({blocks, c.kv_heads, kBlockTokens, c.head_dim}, at::kBFloat16);
-      AskForHugePages(side->mutable_data_ptr(), side->nbytes());
-      side->copy_(block.expand_as(*side));
-    }
+    KvLayer& layer = layers.emplace_back();
+    const auto fill = [&](at::Tensor& side, const at::Tensor& from) {
+      std::vector<int64_t> sizes = from.sizes().vec();
+      sizes[0] = blocks;
+      side = at::empty(sizes, from.options());
+      AskForHugePages(side.mutable_data_ptr(), side.nbytes());
+      side.copy_(from.expand_as(side));
+    };
+    fill(layer.keys, block);
+    fill(layer.values, block);
+    if (!int8) continue;
+    fill(layer.key_scales, block_scales);
+    fill(layer.value_scales, block_scales);
   }
   const at::Tensor qkv = random.Tensor({batch.positions.size(0), (c.heads + 2 * c.kv_heads) * c.head_dim}, at::kBFloat16);
   const double scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
@@ -46,7 +55,7 @@ void Attention(benchmark::State& state, const Case& c) {
     benchmark::DoNotOptimize(ops->PagedAttention(qkv, c.heads, c.kv_heads, c.head_dim, scale, 0, batch, layers[next]));
     next = (next + 1) % layers.size();
   }
-  state.SetBytesProcessed(state.iterations() * 2 * c.sequences * c.context * c.kv_heads * c.head_dim * 2);
+  state.SetBytesProcessed(state.iterations() * c.sequences * c.context * block_bytes / kBlockTokens);
   const double pairs = c.sequences * (static_cast<double>(c.rows) * (c.context - c.rows) + 0.5 * c.rows * (c.rows + 1));
   state.counters["FLOPS"] = benchmark::Counter(4.0 * pairs * static_cast<double>(c.heads * c.head_dim * state.iterations()), benchmark::Counter::kIsRate);
 }
@@ -58,7 +67,10 @@ void Register() {
                         {"llama/prefill_1x2000", 32, 4, 64, 1, 2000, 2000}, {"llama/chunk_512_of_4096", 32, 4, 64, 1, 512, 4096},
                         {"gpt2xl/decode_1x160", 25, 25, 64, 1, 1, 160}, {"gpt2xl/decode_16x160", 25, 25, 64, 16, 1, 160},
                         {"gpt2xl/decode_16x1000", 25, 25, 64, 16, 1, 1000}, {"gpt2xl/prefill_1x1000", 25, 25, 64, 1, 1000, 1000}}) {
-    benchmark::RegisterBenchmark(c.name, [c](benchmark::State& state) { Attention(state, c); })->UseRealTime()->MinTime(0.2);
+    for (bool int8 : {false, true}) {
+      const std::string name = c.name + std::string(int8 ? "/int8" : "/bf16");
+      benchmark::RegisterBenchmark(name.c_str(), [c, int8](benchmark::State& state) { Attention(state, c, int8); })->UseRealTime()->MinTime(0.2);
+    }
   }
 }
 

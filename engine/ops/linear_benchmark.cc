@@ -1,6 +1,7 @@
-// Linears of llama-1b's and gpt2-xl's shapes at the row counts of decoding and prefill, weights taken from memory: they
-// rotate through copies of 256 MB in all. bytes_per_second counts the weights read once; FLOPS the multiply-adds.
-//   linear_benchmark --benchmark_filter=5632 ; OMP_NUM_THREADS sets the threads, CAUSEWAY_ISA the kernels (avx2, ...)
+// Linears of llama-1b's and gpt2-xl's shapes at the row counts of decoding and prefill, weights in floats and quantized, taken
+// from memory: they rotate through copies of 256 MB in all. bytes_per_second counts the weights read once; FLOPS the
+// multiply-adds.
+//   linear_benchmark --benchmark_filter='int8.*5632' ; OMP_NUM_THREADS sets the threads, CAUSEWAY_ISA the kernels (avx2, ...)
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <ATen/ops/full.h>
 #include <c10/core/InferenceMode.h>
 
 #include "benchmark/benchmark.h"
@@ -33,27 +35,55 @@ Ops& BenchmarkedOps() {
   return *ops;
 }
 
-const std::vector<std::unique_ptr<LinearWeight>>& Weights(int64_t out, int64_t in, at::ScalarType dtype) {
-  static std::tuple<int64_t, int64_t, at::ScalarType> held;
+// What a linear is held in and computed with.
+struct Held {
+  const char* name;
+  at::ScalarType dtype;
+  WeightFormat format;
+};
+const Held kHeld[] = {{"bf16", at::kBFloat16, {}},
+                      {"fp32", at::kFloat, {}},
+                      {"int8", at::kBFloat16, {WeightKind::kInt8}},
+                      {"int4-32", at::kBFloat16, {WeightKind::kInt4, 32}},
+                      {"int4-64", at::kBFloat16, {WeightKind::kInt4, 64}},
+                      {"int4-128-zeros", at::kBFloat16, {WeightKind::kInt4, 128, true}},
+                      {"fp8", at::kBFloat16, {WeightKind::kFp8, 128}}};
+
+// Rows [row, row + n) of a weight; what the values are doesn't matter.
+void FillRows(LinearWeight& weight, int64_t row, int64_t n, const Held& held, testing::Random& random) {
+  const int64_t in = weight.in_features(), groups = held.format.groups(in);
+  if (held.format.kind == WeightKind::kFloat) {
+    BenchmarkedOps().SetRows(weight, row, random.Tensor({n, in}, held.dtype, 1 / std::sqrt(static_cast<double>(in))));
+    return;
+  }
+  const bool int8 = held.format.kind == WeightKind::kInt8;
+  QuantizedRows rows;
+  rows.values = at::full({n, in}, 5, int8 ? at::kChar : at::kByte);
+  rows.scales = at::full({n, groups}, 0.125, at::kFloat);
+  if (held.format.zero_points) rows.zeros = at::full({n, groups}, 7, at::kByte);
+  BenchmarkedOps().SetQuantizedRows(weight, row, rows);
+}
+
+const std::vector<std::unique_ptr<LinearWeight>>& Weights(int64_t out, int64_t in, const Held& held) {
+  static std::tuple<int64_t, int64_t, const Held*> current;
   static std::vector<std::unique_ptr<LinearWeight>> weights;
-  if (held != std::tuple(out, in, dtype)) {
+  if (current != std::tuple(out, in, &held)) {
     weights.clear();
-    held = {out, in, dtype};
+    current = {out, in, &held};
     testing::Random random(1);
-    const at::Tensor rows = random.Tensor({64, in}, dtype, 1 / std::sqrt(static_cast<double>(in)));
     for (int64_t bytes = 0; bytes < kRotationBytes; bytes += weights.back()->bytes()) {
-      weights.push_back(BenchmarkedOps().NewLinear(out, in, false, dtype, at::kCPU));
-      for (int64_t row = 0; row < out; row += 64) BenchmarkedOps().SetRows(*weights.back(), row, rows.narrow(0, 0, std::min<int64_t>(64, out - row)));
+      weights.push_back(BenchmarkedOps().NewLinear(out, in, false, held.dtype, at::kCPU, held.format));
+      FillRows(*weights.back(), 0, out, held, random);
     }
   }
   return weights;
 }
 
-void Linear(benchmark::State& state, int64_t out, int64_t in, at::ScalarType dtype) {
+void Linear(benchmark::State& state, int64_t out, int64_t in, const Held& held) {
   c10::InferenceMode guard;
-  const auto& weights = Weights(out, in, dtype);
+  const auto& weights = Weights(out, in, held);
   testing::Random random(2);
-  const at::Tensor x = random.Tensor({state.range(0), in}, dtype);
+  const at::Tensor x = random.Tensor({state.range(0), in}, held.dtype);
   size_t next = 0;
   for (auto _ : state) {
     benchmark::DoNotOptimize(BenchmarkedOps().Linear(x, *weights[next]));
@@ -72,10 +102,9 @@ void Register() {
   for (const Shape& s : {Shape{"llama_qkv", 2560, 2048}, {"llama_o", 2048, 2048}, {"llama_gate_up", 11264, 2048}, {"llama_down", 2048, 5632},
                          {"llama_head", 32000, 2048}, {"gpt2xl_qkv", 4800, 1600}, {"gpt2xl_o", 1600, 1600}, {"gpt2xl_fc", 6400, 1600},
                          {"gpt2xl_proj", 1600, 6400}, {"gpt2xl_head", 50257, 1600}}) {
-    for (at::ScalarType dtype : {at::kBFloat16, at::kFloat}) {
-      auto* b = benchmark::RegisterBenchmark(
-          (std::string(dtype == at::kFloat ? "fp32/" : "bf16/") + s.name + "_" + std::to_string(s.out) + "x" + std::to_string(s.in)).c_str(),
-          [s, dtype](benchmark::State& state) { Linear(state, s.out, s.in, dtype); });
+    for (const Held& held : kHeld) {
+      auto* b = benchmark::RegisterBenchmark((std::string(held.name) + "/" + s.name + "_" + std::to_string(s.out) + "x" + std::to_string(s.in)).c_str(),
+                                             [s, &held](benchmark::State& state) { Linear(state, s.out, s.in, held); });
       b->UseRealTime()->MeasureProcessCPUTime()->MinTime(0.1);
       for (int64_t rows : {1, 4, 8, 16, 32, 128, 512}) b->Arg(rows);
     }

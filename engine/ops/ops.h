@@ -8,8 +8,13 @@
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
 
+#include "engine/base/activation.h"
+#include "engine/base/kv_format.h"
 #include "engine/base/limits.h"  // kBlockTokens
+#include "engine/base/routing.h"
+#include "engine/base/weight_format.h"
 #include "engine/sampling/sampler.h"  // SampleRow, SampleOutput
 
 namespace causeway {
@@ -21,6 +26,23 @@ class LinearWeight {
   virtual int64_t out_features() const = 0;
   virtual int64_t in_features() const = 0;
   virtual int64_t bytes() const = 0;  // of the weight and bias as held
+};
+
+// Rows of a quantized weight (weight_format.h), one value a byte, as loaders hand them over and Quantize makes them.
+struct QuantizedRows {
+  at::Tensor values;  // [n, in]: kInt8 int8; kInt4 uint8, 0..15; kFp8 uint8, the bits of e4m3fn
+  at::Tensor scales;  // fp32 [n, groups]; of kInt4 exact in fp16
+  at::Tensor zeros;   // uint8 [n, groups], 0..15; undefined without zero points
+};
+
+// Which experts each token goes to, and how much each counts.
+struct Routing {
+  at::Tensor experts;  // int32 [tokens, experts_per_token]
+  at::Tensor weights;  // fp32, the same shape
+};
+struct ExpertWeights {
+  const LinearWeight* up = nullptr;  // gated: gate's outputs, then up's
+  const LinearWeight* down = nullptr;
 };
 
 // Where the rows of one step's ragged batch belong. Tensors are on the device; the vectors are their copies on the host,
@@ -35,12 +57,15 @@ struct AttentionBatch {
   int64_t context_max = 0;
 };
 
-// The layout of the KV cache of one layer, keys and values each: [blocks, kv_heads, kBlockTokens, head_dim].
+// The KV cache of one layer, keys and values each: [blocks, kv_heads, kBlockTokens, head_dim] of the computation's dtype, or int8
+// with a scale for each token and head: what is cached is the integer times the scale.
 struct KvLayer {
   at::Tensor keys, values;
+  // fp32 [blocks, kv_heads, kBlockTokens] with int8, else undefined. fp32: a key's largest value may lie anywhere in bf16's range,
+  // where fp16 overflows or loses digits, and two bytes more a head are little beside head_dim of them.
+  at::Tensor key_scales, value_scales;
+  bool quantized() const { return key_scales.defined(); }
 };
-
-enum class ActivationKind { kSilu, kGelu, kGeluTanh, kRelu };
 
 // Called by one thread at a time per device (its StageWorker), except NewLinear and SetRows, which loader threads call.
 // Shapes: tokens is the number of rows of the step. Tensors are contiguous, on the device, of the computation's dtype
@@ -49,11 +74,16 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  // An unfilled weight of out x in of `dtype` on `device`.
-  virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device) = 0;
-  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted). Any thread; calls for one
-  // weight must not overlap in time unless their rows are multiples of 64 apart.
+  // An unfilled weight of out x in on `device`, computed with in `dtype`.
+  virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
+                                                  const WeightFormat& format = {}) = 0;
+  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted, or quantized by Quantize()). Any
+  // thread; calls for one weight must not overlap in time unless their rows are multiples of 64 apart.
   virtual void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) = 0;
+  // The same from rows that a checkpoint stores quantized; values, scales and zeros are kept as they are.
+  virtual void SetQuantizedRows(LinearWeight&, int64_t /*first*/, const QuantizedRows&) { TORCH_CHECK(false, "quantized weights"); }
+  // Input i of the weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order).
+  virtual void SetInputOrder(LinearWeight&, const at::Tensor& /*order*/) { TORCH_CHECK(false, "quantized weights"); }
   virtual void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) = 0;
 
   // x [tokens, in] -> [tokens, out].
@@ -69,7 +99,7 @@ class Ops {
   // qkv [tokens, (heads + 2 kv_heads) * head_dim]: rotates the first rotary_dim dimensions of each query (in place) and key,
   // pairs (i, i + rotary_dim / 2),
   // by the tables cos and sin (fp32 [positions, rotary_dim / 2], undefined: no rotation) at batch.positions, and writes
-  // keys and values to the cache at batch.slots.
+  // keys and values to the cache at batch.slots. What is left in qkv's keys and values is not to be read.
   virtual void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,
                               int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) = 0;
 
@@ -78,11 +108,23 @@ class Ops {
   virtual at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
                                     int64_t window, const AttentionBatch& batch, const KvLayer& cache) = 0;
 
+  // In place: RMS norms of `groups` neighbouring runs of `width` columns of x [tokens, columns], from column `first` on; weight
+  // [width] for each of them. The normed value is rounded to x's type before it meets the weight, as the field's norms do.
+  virtual void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) = 0;
+
+  // logits [tokens, experts]; correction fp32 [experts] or undefined. Of equal scores the lower expert goes first.
+  virtual Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) = 0;
+  // The sum of the chosen experts' gated MLPs, weighted: x [tokens, hidden] -> [tokens, hidden]. Experts that no token chose are
+  // not read. `counts`, where not null, becomes the tokens that each expert got. CpuOps: a token's result does not depend on
+  // the tokens beside it.
+  virtual at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
+                             std::vector<int32_t>* counts) = 0;
+
   // gated: x [tokens, 2n] -> act(x[:, :n]) * x[:, n:]; else act(x).
-  virtual at::Tensor Activate(const at::Tensor& x, ActivationKind kind, bool gated) = 0;
+  virtual at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) = 0;
 
   // logits [rows, vocab] of the computation's dtype; reads them once; rows.size() == rows. The order of processors is
-  // masked, logit_bias, repetition, frequency, presence, temperature, top_k, top_p, min_p, sample.
+  // allowed, masked, logit_bias, repetition, frequency, presence, temperature, top_k, top_p, min_p, typical_p, sample.
   virtual std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) = 0;
 };
 

@@ -21,6 +21,9 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
+#include "engine/ops/compact_weight.h"
+#include "engine/ops/quantize.h"
+
 namespace causeway {
 namespace {
 
@@ -40,6 +43,12 @@ const PlainWeight& Plain(const LinearWeight& weight) {
   return *plain;
 }
 
+CompactWeight& Compact(LinearWeight& weight) {
+  auto* compact = dynamic_cast<CompactWeight*>(&weight);
+  TORCH_CHECK(compact != nullptr, "quantized rows or an input order for a weight that is not quantized");
+  return *compact;
+}
+
 // residual += x when there is a residual; what is to be normed.
 const at::Tensor& Summed(const at::Tensor& x, const at::Tensor& residual) {
   if (!residual.defined()) return x;
@@ -55,17 +64,40 @@ at::Tensor Rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor&
   return at::cat({rotated, x.narrow(-1, 2 * half, x.size(-1) - 2 * half)}, -1);
 }
 
-// The cached rows of a sequence, [kv_heads, context, head_dim] in fp32.
-at::Tensor Gather(const at::Tensor& cache, const at::Tensor& blocks, int64_t context) {
+// The cached rows of a sequence, [kv_heads, context, head_dim] in fp32. `scales` is undefined or as in KvLayer.
+at::Tensor Gather(const at::Tensor& cache, const at::Tensor& scales, const at::Tensor& blocks, int64_t context) {
   const at::Tensor rows = cache.index_select(0, blocks).transpose(0, 1);  // [kv_heads, blocks, kBlockTokens, head_dim]
-  return rows.reshape({rows.size(0), -1, rows.size(-1)}).narrow(1, 0, context).to(at::kFloat);
+  at::Tensor gathered = rows.reshape({rows.size(0), -1, rows.size(-1)}).narrow(1, 0, context).to(at::kFloat);
+  if (scales.defined()) {
+    const at::Tensor row_scales = scales.index_select(0, blocks).transpose(0, 1);  // [kv_heads, blocks, kBlockTokens]
+    gathered.mul_(row_scales.reshape({row_scales.size(0), -1, 1}).narrow(1, 0, context));
+  }
+  return gathered;
+}
+
+// rows [tokens, kv_heads, head_dim] to their places: blocks and offsets [tokens].
+void WriteCache(const at::Tensor& cache, const at::Tensor& scales, const at::Tensor& rows, const at::Tensor& blocks, const at::Tensor& offsets) {
+  // Indexing dimensions 0 and 2 around a slice: [tokens, kv_heads, ...].
+  if (!scales.defined()) {
+    cache.transpose(1, 2).index_put_({blocks, offsets}, rows);
+    return;
+  }
+  at::Tensor wide = rows.to(at::kFloat);
+  const at::Tensor largest = wide.abs().amax(-1);  // [tokens, kv_heads]
+  // A row of zeros has the scale 0; its integers are 0 whatever they are multiplied with.
+  const at::Tensor inverse = largest.reciprocal().mul_(kKvInt8Max).masked_fill_(largest == 0, 0);
+  wide = wide.mul(inverse.unsqueeze(-1)).round_();
+  cache.transpose(1, 2).index_put_({blocks, offsets}, wide.to(at::kChar));
+  scales.transpose(1, 2).index_put_({blocks, offsets}, largest / kKvInt8Max);
 }
 
 constexpr int64_t kQueryChunk = 256;  // bounds the scores held at once: heads * kQueryChunk * context floats
 
 }  // namespace
 
-std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device) {
+std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
+                                                      const WeightFormat& format) {
+  if (format.kind != WeightKind::kFloat) return std::make_unique<CompactWeight>(out, in, bias, dtype, device, format);
   const auto options = at::TensorOptions().dtype(dtype).device(device);
   return std::make_unique<PlainWeight>(at::zeros({out, in}, options), bias ? at::zeros({out}, options) : at::Tensor());
 }
@@ -73,21 +105,35 @@ std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, b
 void ReferenceOps::SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) {
   // Weights made by several threads and under no guard of the caller's.
   c10::InferenceMode guard;
+  if (auto* compact = dynamic_cast<CompactWeight*>(&weight)) return compact->SetRows(first, Quantize(rows, compact->format()));
   Plain(weight).weight.narrow(0, first, rows.size(0)).copy_(rows);
+}
+
+void ReferenceOps::SetQuantizedRows(LinearWeight& weight, int64_t first, const QuantizedRows& rows) {
+  c10::InferenceMode guard;
+  Compact(weight).SetRows(first, rows);
+}
+
+void ReferenceOps::SetInputOrder(LinearWeight& weight, const at::Tensor& order) {
+  c10::InferenceMode guard;
+  Compact(weight).SetInputOrder(order);
 }
 
 void ReferenceOps::SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) {
   c10::InferenceMode guard;
+  if (auto* compact = dynamic_cast<CompactWeight*>(&weight)) return compact->SetBias(first, bias);
   TORCH_CHECK(Plain(weight).bias.defined(), "SetBias on a weight made without a bias");
   Plain(weight).bias.narrow(0, first, bias.size(0)).copy_(bias);
 }
 
 at::Tensor ReferenceOps::Linear(const at::Tensor& x, const LinearWeight& weight) {
+  if (const auto* compact = dynamic_cast<const CompactWeight*>(&weight)) return compact->Linear(x);
   const PlainWeight& plain = Plain(weight);
   return at::linear(x, plain.weight, plain.bias.defined() ? std::optional<at::Tensor>(plain.bias) : std::nullopt);
 }
 
 at::Tensor ReferenceOps::Embedding(const at::Tensor& ids, const LinearWeight& weight) {
+  if (const auto* compact = dynamic_cast<const CompactWeight*>(&weight)) return compact->Embedding(ids);
   return at::embedding(Plain(weight).weight, ids);
 }
 
@@ -104,6 +150,13 @@ at::Tensor ReferenceOps::LayerNorm(const at::Tensor& x, const at::Tensor& residu
   return std::get<0>(at::native_layer_norm(sum, {sum.size(-1)}, weight.to(at::kFloat), shift, eps)).to(x.scalar_type());
 }
 
+void ReferenceOps::NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) {
+  at::Tensor runs = x.narrow(1, first, groups * width).view({x.size(0), groups, width});
+  const at::Tensor wide = runs.to(at::kFloat);
+  const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
+  runs.copy_((wide * scale).to(x.scalar_type()) * weight);
+}
+
 void ReferenceOps::RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads,
                                   int64_t kv_heads, int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) {
   const int64_t tokens = qkv.size(0);
@@ -117,9 +170,8 @@ void ReferenceOps::RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const 
     keys = Rotated(keys, row_cos, row_sin);
   }
   const at::Tensor blocks = batch.slots.div(kBlockTokens, "floor"), offsets = batch.slots.remainder(kBlockTokens);
-  // Indexing dimensions 0 and 2 around a slice: [tokens, kv_heads, head_dim].
-  cache.keys.transpose(1, 2).index_put_({blocks, offsets}, keys);
-  cache.values.transpose(1, 2).index_put_({blocks, offsets}, values);
+  WriteCache(cache.keys, cache.key_scales, keys, blocks, offsets);
+  WriteCache(cache.values, cache.value_scales, values, blocks, offsets);
 }
 
 at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
@@ -131,7 +183,8 @@ at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, in
     const int64_t begin = batch.query_start_host[s], end = batch.query_start_host[s + 1], context = batch.context_lens_host[s];
     if (begin == end) continue;
     const at::Tensor blocks = batch.block_tables[s].narrow(0, 0, (context + kBlockTokens - 1) / kBlockTokens);
-    const at::Tensor keys = Gather(cache.keys, blocks, context), values = Gather(cache.values, blocks, context);
+    const at::Tensor keys = Gather(cache.keys, cache.key_scales, blocks, context);
+    const at::Tensor values = Gather(cache.values, cache.value_scales, blocks, context);
     const at::Tensor key_positions = at::arange(context, batch.positions.options());
     for (int64_t first = begin; first < end; first += kQueryChunk) {
       const int64_t n = std::min(kQueryChunk, end - first);
@@ -149,15 +202,15 @@ at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, in
   return out;
 }
 
-at::Tensor ReferenceOps::Activate(const at::Tensor& x, ActivationKind kind, bool gated) {
+at::Tensor ReferenceOps::Activate(const at::Tensor& x, Activation kind, bool gated) {
   const int64_t width = gated ? x.size(-1) / 2 : x.size(-1);
   const at::Tensor in = x.narrow(-1, 0, width).to(at::kFloat);
   at::Tensor y;
   switch (kind) {
-    case ActivationKind::kSilu: y = at::silu(in); break;
-    case ActivationKind::kGelu: y = at::gelu(in); break;
-    case ActivationKind::kGeluTanh: y = at::gelu(in, "tanh"); break;
-    case ActivationKind::kRelu: y = at::relu(in); break;
+    case Activation::kSilu: y = at::silu(in); break;
+    case Activation::kGelu: y = at::gelu(in); break;
+    case Activation::kGeluTanh: y = at::gelu(in, "tanh"); break;
+    case Activation::kRelu: y = at::relu(in); break;
   }
   if (gated) y = y * x.narrow(-1, width, width).to(at::kFloat);
   return y.to(x.scalar_type());

@@ -80,18 +80,38 @@ TEST_F(ReferenceOpsTest, Norms) {
   ExpectEach(r, sum, "residual");
 }
 
+TEST_F(ReferenceOpsTest, NormsOfColumns) {
+  const int64_t first = 2, groups = 3, width = 5, columns = first + groups * width + 4;
+  const double eps = 1e-3;
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor given = random_.Tensor({4, columns}, dtype, 2), x = given.to(at::kFloat);
+    const at::Tensor given_weight = random_.Tensor({1, width}, dtype), weight = given_weight.to(at::kFloat);
+    at::Tensor normed = given.clone();
+    ops_.NormColumns(normed, first, groups, width, given_weight[0], eps);
+    const auto rounded = [dtype](double v) { return at::tensor(v, at::kDouble).to(at::kFloat).to(dtype).item<double>(); };
+    ExpectEach(normed.to(at::kFloat), [&](int64_t i, int64_t j) {
+      if (j < first || j >= first + groups * width) return At(x, i, j);
+      double squares = 0;
+      const int64_t run = (j - first) / width * width + first;
+      for (int64_t k = run; k < run + width; ++k) squares += At(x, i, k) * At(x, i, k);
+      // Twice rounded: as a normed value, and times its weight.
+      return rounded(rounded(At(x, i, j) / std::sqrt(squares / width + eps)) * At(weight, 0, j - run));
+    }, "norm of columns");
+  }
+}
+
 TEST_F(ReferenceOpsTest, Activations) {
   const at::Tensor x = random_.Tensor({3, 14}, at::kFloat, 3);
-  const auto apply = [](ActivationKind kind, double v) {
+  const auto apply = [](Activation kind, double v) {
     switch (kind) {
-      case ActivationKind::kSilu: return v / (1 + std::exp(-v));
-      case ActivationKind::kGelu: return v * 0.5 * std::erfc(-v / std::sqrt(2.0));
-      case ActivationKind::kGeluTanh: return v * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
-      case ActivationKind::kRelu: return v > 0 ? v : 0;
+      case Activation::kSilu: return v / (1 + std::exp(-v));
+      case Activation::kGelu: return v * 0.5 * std::erfc(-v / std::sqrt(2.0));
+      case Activation::kGeluTanh: return v * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+      case Activation::kRelu: return v > 0 ? v : 0;
     }
     return 0.0;
   };
-  for (ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGelu, ActivationKind::kGeluTanh, ActivationKind::kRelu}) {
+  for (Activation kind : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
     ExpectEach(ops_.Activate(x, kind, false), [&](int64_t i, int64_t j) { return apply(kind, At(x, i, j)); }, "plain");
     ExpectEach(ops_.Activate(x, kind, true), [&](int64_t i, int64_t j) { return apply(kind, At(x, i, j)) * At(x, i, 7 + j); }, "gated");
   }
@@ -106,7 +126,7 @@ TEST_F(ReferenceOpsTest, RotaryCacheAndAttention) {
     const int64_t blocks = testing::MakeBatch(spans, random_, batch);
     const at::Tensor cos = random_.Tensor({40, half}, at::kFloat), sin = random_.Tensor({40, half}, at::kFloat);
     const at::Tensor qkv = random_.Tensor({57, columns}, at::kFloat);
-    KvLayer cache{at::zeros({blocks, kv_heads, kBlockTokens, dim}), at::zeros({blocks, kv_heads, kBlockTokens, dim})};
+    KvLayer cache{at::zeros({blocks, kv_heads, kBlockTokens, dim}), at::zeros({blocks, kv_heads, kBlockTokens, dim}), {}, {}};
     at::Tensor rotated = qkv.clone();
     ops_.RotaryAndCache(rotated, cos, sin, heads, kv_heads, dim, batch, cache);
     const at::Tensor out = ops_.PagedAttention(rotated, heads, kv_heads, dim, 0.3, window, batch, cache);
@@ -142,6 +162,30 @@ TEST_F(ReferenceOpsTest, RotaryCacheAndAttention) {
   }
 }
 
+// What is written in int8 is within half a step of what was to be, and attention is that over the integers times their scales.
+TEST_F(ReferenceOpsTest, AnInt8CacheIsItsIntegersTimesTheirScales) {
+  const int64_t heads = 4, kv_heads = 2, dim = 10;
+  AttentionBatch batch;
+  const int64_t blocks = testing::MakeBatch({{37, 37}, {20, 20}}, random_, batch);
+  const at::Tensor cos = random_.Tensor({40, 3}, at::kFloat), sin = random_.Tensor({40, 3}, at::kFloat);
+  const at::Tensor qkv = random_.Tensor({57, (heads + 2 * kv_heads) * dim}, at::kFloat);
+  qkv.select(0, 5).zero_();  // a row without a largest value
+  const auto side = [&](at::ScalarType type) { return at::zeros({blocks, kv_heads, kBlockTokens, dim}, type); };
+  const auto scales = [&] { return at::zeros({blocks, kv_heads, kBlockTokens}, at::kFloat); };
+  KvLayer exact{side(at::kFloat), side(at::kFloat), {}, {}}, small{side(at::kChar), side(at::kChar), scales(), scales()};
+  at::Tensor rotated = qkv.clone(), same = qkv.clone();
+  ops_.RotaryAndCache(rotated, cos, sin, heads, kv_heads, dim, batch, exact);
+  ops_.RotaryAndCache(same, cos, sin, heads, kv_heads, dim, batch, small);
+  const at::Tensor key_steps = small.key_scales.unsqueeze(-1), value_steps = small.value_scales.unsqueeze(-1);
+  const KvLayer wide{small.keys.to(at::kFloat) * key_steps, small.values.to(at::kFloat) * value_steps, {}, {}};
+  EXPECT_TRUE(((wide.keys - exact.keys).abs() <= key_steps * 0.5001).all().item<bool>());
+  EXPECT_TRUE(((wide.values - exact.values).abs() <= value_steps * 0.5001).all().item<bool>());
+  EXPECT_GT((wide.keys - exact.keys).abs().max().item<float>(), 0);
+  EXPECT_EQ(small.keys.abs().max().item<int8_t>(), kKvInt8Max);
+  const at::Tensor out = ops_.PagedAttention(rotated, heads, kv_heads, dim, 0.3, 0, batch, small);
+  EXPECT_TRUE(at::equal(out, ops_.PagedAttention(rotated, heads, kv_heads, dim, 0.3, 0, batch, wide)));
+}
+
 TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
   const int64_t vocab = 500, n = 48;
   for (int round = 0; round < 12; ++round) {
@@ -149,6 +193,7 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
     if (round == 3) logits[2].fill_(std::numeric_limits<double>::quiet_NaN());
     std::vector<SamplingParams> params(n);
     std::vector<std::vector<int32_t>> masked(n), prompt(n), output(n);
+    std::vector<std::vector<uint32_t>> allowed(n);
     std::vector<SampleRow> rows(n);
     for (int64_t i = 0; i < n; ++i) {
       SamplingParams& p = params[i];
@@ -157,6 +202,7 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
       if (chance()) p.top_k = static_cast<int32_t>(random_.Between(1, 60));
       if (chance()) p.top_p = static_cast<double>(random_.Between(1, 100)) / 100;
       if (chance()) p.min_p = static_cast<double>(random_.Between(0, 50)) / 100;
+      if (chance()) p.typical_p = static_cast<double>(random_.Between(1, 100)) / 100;
       if (chance()) p.repetition_penalty = 1.3;
       if (chance()) p.presence_penalty = -0.7;
       if (chance()) p.frequency_penalty = 0.4;
@@ -167,8 +213,12 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
       prompt[i].resize(vocab);
       output[i].resize(vocab);
       for (int64_t t = 0; t < vocab; ++t) prompt[i][t] = static_cast<int32_t>(random_.Between(0, 1)), output[i][t] = static_cast<int32_t>(random_.Between(0, 3) / 2);
-      rows[i] = {&p, &masked[i], p.needs_counts() ? &prompt[i] : nullptr, p.needs_counts() ? &output[i] : nullptr,
-                 static_cast<double>(random_.Between(0, 999'999)) / 1e6};
+      if (chance()) {
+        allowed[i].resize(vocab / 32 + random_.Between(0, 1));  // with and without the last, partial word
+        for (uint32_t& word : allowed[i]) word = chance() ? 0 : chance() ? ~0u : static_cast<uint32_t>(random_.Between(1, 1 << 30));
+      }
+      rows[i] = {&p, &masked[i], p.needs_counts() ? &prompt[i] : nullptr, p.needs_counts() ? &output[i] : nullptr, allowed[i],
+                 chance() ? static_cast<int32_t>(random_.Between(0, vocab - 1)) : -1, static_cast<double>(random_.Between(0, 999'999)) / 1e6};
     }
     const std::vector<SampleOutput> host = SampleOnHost(logits, rows), device = SampleOnDevice(logits, rows);
     for (int64_t i = 0; i < n; ++i) {

@@ -8,6 +8,7 @@
 #include <omp.h>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cumsum.h>
@@ -21,6 +22,7 @@
 #include <ATen/ops/sort.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <c10/util/BFloat16.h>
 #include <c10/util/Exception.h>
 #include <c10/util/Half.h>
@@ -77,8 +79,31 @@ at::Tensor CountsOf(const std::vector<int32_t>& counts, at::Device device) {
   return at::from_blob(const_cast<int32_t*>(counts.data()), {static_cast<int64_t>(counts.size())}, at::kInt).to(device, at::kFloat, /*non_blocking=*/true);
 }
 
+// The rows' bits as 0 and -infinity, added: [rows, vocab], spread out on the device from an eighth of a byte each.
+void KeepAllowed(at::Tensor& logits, const std::vector<SampleRow>& rows) {
+  std::vector<int64_t> constrained;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (!rows[i].allowed.empty()) constrained.push_back(static_cast<int64_t>(i));
+  }
+  if (constrained.empty()) return;
+  const int64_t vocab = logits.size(1), words = (vocab + 31) / 32, n = static_cast<int64_t>(constrained.size());
+  at::Tensor bits = at::zeros({n, words}, at::kInt);
+  for (int64_t i = 0; i < n; ++i) {
+    const absl::Span<const uint32_t> allowed = rows[constrained[i]].allowed;
+    std::copy_n(allowed.begin(), std::min<int64_t>(words, static_cast<int64_t>(allowed.size())),
+                reinterpret_cast<uint32_t*>(bits.data_ptr<int32_t>()) + i * words);
+  }
+  const at::Device device = logits.device();
+  const at::Tensor shifts = at::arange(32, at::TensorOptions(at::kInt).device(device));
+  const at::Tensor one = bits.to(device, /*non_blocking=*/true).unsqueeze(2).bitwise_right_shift(shifts).bitwise_and(1);
+  const at::Tensor ruled_out = one.eq(0).reshape({n, words * 32}).narrow(1, 0, vocab);
+  const at::Tensor index = at::tensor(constrained).to(device, /*non_blocking=*/true);
+  logits.index_copy_(0, index, logits.index_select(0, index).masked_fill_(ruled_out, kNever));
+}
+
 void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
   const int64_t vocab = logits.size(1);
+  KeepAllowed(logits, rows);
   Sparse masked, bias;
   for (size_t i = 0; i < rows.size(); ++i) {
     if (rows[i].masked != nullptr) {
@@ -99,6 +124,21 @@ void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
     }
     row.sub_(output * p.frequency_penalty + (output > 0).to(at::kFloat) * p.presence_penalty);
   }
+}
+
+// Which tokens typical_p keeps of those with a weight, [rows, vocab]; sampler.cc's KeepTypical says how.
+at::Tensor Typical(const at::Tensor& logits, const std::vector<SampleRow>& rows, const at::Tensor& max, const at::Tensor& scale,
+                   const at::Tensor& weights) {
+  const at::Device device = logits.device();
+  const at::Tensor log_weights = ((logits - max) * scale).to(at::kDouble);
+  const at::Tensor none = weights <= 0;
+  const at::Tensor mean = (weights * log_weights.masked_fill(none, 0)).sum(1, /*keepdim=*/true) / weights.sum(1, /*keepdim=*/true);
+  const at::Tensor distance = (log_weights - mean).abs_().masked_fill_(none, -kNever);
+  const auto [sorted, order] = at::sort(distance, /*stable=*/true, /*dim=*/1, /*descending=*/false);
+  const at::Tensor mass = at::cumsum(weights.gather(1, order), 1);
+  const at::Tensor typical_p = Column(rows, at::kDouble, device, [](const SampleRow& r) { return r.params->typical_p; });
+  const at::Tensor last = (mass < typical_p * mass.narrow(1, mass.size(1) - 1, 1)).sum(1, /*keepdim=*/true).clamp_max_(mass.size(1) - 1);
+  return (distance <= sorted.gather(1, last)).logical_or(typical_p >= 1);
 }
 
 // A token for each row [rows, 1].
@@ -127,6 +167,7 @@ at::Tensor Choose(const at::Tensor& logits, const std::vector<SampleRow>& rows) 
     const at::Tensor floor = Column(rows, at::kFloat, device, [](const SampleRow& r) { return r.params->min_p > 0 ? std::log(r.params->min_p) : kNever; });
     kept = kept.logical_and(logits >= max + floor / scale);
   }
+  if (any([](const SamplingParams& p) { return p.typical_p < 1; })) kept = kept.logical_and(Typical(logits, rows, max, scale, weights * kept));
   const at::Tensor mass = at::cumsum(weights * kept, 1);
   const at::Tensor total = mass.narrow(1, vocab - 1, 1);
   const at::Tensor uniform = Column(rows, at::kDouble, device, [](const SampleRow& r) { return r.uniform; });
@@ -165,7 +206,11 @@ std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::ve
   const at::Tensor raw = at::nan_to_num(logits.to(at::kFloat), kNever, -kNever, kNever);
   at::Tensor processed = raw.clone();
   Process(processed, rows);
-  const at::Tensor tokens = Choose(processed, rows);
+  at::Tensor tokens = Choose(processed, rows);
+  if (std::any_of(rows.begin(), rows.end(), [](const SampleRow& r) { return r.given >= 0; })) {
+    const at::Tensor given = Column(rows, at::kLong, tokens.device(), [](const SampleRow& r) { return r.given; });
+    tokens = at::where(given >= 0, given, tokens);
+  }
 
   std::vector<at::Tensor> columns = {tokens.to(at::kDouble)};  // a double holds a token id and a float exactly
   if (logprobs) {

@@ -74,7 +74,7 @@ StageCosts MakeCosts(const std::vector<Item>& items, const Costing& costing) {
       StageCosts::Cost& cost = costs.at(first, last);
       cost.allowed = has_unit;
       cost.fixed_bytes = weights + (costing.weights_only ? 0 : StageActivationBytes(costing.spec, shape, costing.options, costing.kind) + costing.handoff);
-      cost.block_bytes = costing.weights_only ? 0 : layers * LayerKvBytesPerBlock(costing.spec, costing.options.dtype);
+      cost.block_bytes = costing.weights_only ? 0 : layers * LayerKvBytesPerBlock(costing.spec, costing.options);
     }
   }
   return costs;
@@ -125,7 +125,7 @@ PartMap AutoMap(const ModelSpec& spec, const ModuleIndex& index, const UnitTable
   for (const LayerSpec& layer : spec.layers) {
     costing.layer_activations.push_back(LayerActivationBytes(spec, layer, options, costing.kind));
   }
-  if (spec.tied_head) costing.head_copy = spec.vocab_size * spec.hidden_size * DTypeBytes(options.dtype);
+  if (spec.tied_head) costing.head_copy = WeightBytes(spec.head.format, DTypeBytes(options.dtype), spec.vocab_size, spec.hidden_size);
 
   const Candidate alone = SolveAlone(items, costing, stages, kv);
   Candidate best = Solve(items, costing, stages, kv);

@@ -115,7 +115,7 @@ class Builder {
 
   int64_t BlockBytes(const DevicePlan& device) const {
     const int64_t layers = std::count_if(device.units.begin(), device.units.end(), [this](int u) { return in_.units.is_layer(u); });
-    return layers * LayerKvBytesPerBlock(in_.spec, in_.options.dtype);
+    return layers * LayerKvBytesPerBlock(in_.spec, in_.options);
   }
 
   // Bytes that the KV cache may take of those left.
@@ -127,7 +127,7 @@ class Builder {
 
   void FitKvCache() {
     Plan& plan = layout_.plan;
-    plan.kv_bytes_per_token = in_.weights_only ? 0 : in_.units.layers * LayerKvBytesPerToken(in_.spec, in_.options.dtype);
+    plan.kv_bytes_per_token = in_.weights_only ? 0 : in_.units.layers * LayerKvBytesPerToken(in_.spec, in_.options);
     int64_t blocks = in_.weights_only ? 0 : in_.kv.blocks_wanted;
     for (size_t i = 0; i < plan.devices.size(); ++i) {
       const DevicePlan& device = plan.devices[i];

@@ -26,6 +26,9 @@ constexpr int64_t kTasksPerThread = 4;        // ... where there are fewer tasks
 constexpr int64_t kCudaHeadDimMax = 256;      // above, attention on CUDA is the reference's too
 constexpr int64_t kCudaPartialRows = 4096;    // single queries of one head group that CUDA's cuts make, at most
 constexpr int64_t kReferenceQueryChunk = 256;
+constexpr int64_t kDequantizedElements = int64_t{1} << 22;  // of a weight at once ...
+constexpr int64_t kDequantizedRows = 64;                    // ... but no fewer outputs than this
+constexpr int64_t kDequantizedBytes = 9;                    // of an element: unpacked, in fp32 and in the computation's dtype
 constexpr int64_t kDeviceSampleBytes = 64;    // a logit's processed copies, sorted ones, their order and sums in fp64
 
 struct Step {
@@ -44,9 +47,16 @@ struct Step {
         hidden(rows * spec.hidden_size * element),
         ops(OpsOf(options, device)) {}
 
-  // A linear's copy of its input.
-  int64_t Packed(int64_t in) const {
-    return ops == OpsKind::kFused ? rows * ((in + kPackedInputs - 1) / kPackedInputs * kPackedInputs) * kFloat : 0;
+  // A linear's copy of its input, of `copies` rows for each row.
+  int64_t Packed(int64_t in, int64_t copies = 1) const {
+    return ops == OpsKind::kFused ? copies * rows * ((in + kPackedInputs - 1) / kPackedInputs * kPackedInputs) * kFloat : 0;
+  }
+  // Where quantized weights are dequantized (engine/ops/compact_weight.cc; the fused kernels copy their input, as others do): a piece of
+  // the weight in the forms it takes, a piece of the result, and the input in its order.
+  int64_t Dequantized(const LinearSpec& linear) const {
+    if (linear.format.kind == WeightKind::kFloat || ops == OpsKind::kFused) return 0;
+    const int64_t in = linear.in_features, outputs = std::min(linear.out_features(), std::max(kDequantizedRows, kDequantizedElements / in));
+    return outputs * in * kDequantizedBytes + rows * outputs * element + (linear.encoding.act_order ? rows * in * element : 0);
   }
   // Token ids, positions, slots and selected rows; block tables and lengths.
   int64_t metadata() const { return rows * 4 * 8 + sampled * ((context + kBlockTokens - 1) / kBlockTokens + 8) * 4; }
@@ -68,36 +78,69 @@ int64_t AttentionScratch(const ModelSpec& spec, const Step& step, const PlanOpti
   return gathered + scores;
 }
 
+// The most that a feed-forward part holds at once beside its input.
+int64_t MlpBytes(const MlpSpec& mlp, const Step& step) {
+  const int64_t row = step.rows * step.element, width = mlp.down.in_features;
+  const int64_t up = row * mlp.up.out_features();  // [T, intermediate], twice that when gated
+  const int64_t activated = row * width;
+  const int64_t activation = step.ops == OpsKind::kFused ? 0 : 4 * step.rows * width * kFloat;
+  return std::max({up + step.Packed(mlp.up.in_features) + step.Dequantized(mlp.up), up + activated + activation,
+                   activated + step.hidden + step.Packed(width) + step.Dequantized(mlp.down)});
+}
+
+// Of a mixture: a row is there once for each expert that it goes to, whoever they are. Experts that a step leaves idle hold
+// nothing, so that their number counts for the router alone.
+int64_t MoeBytes(const MoeSpec& moe, const Step& step) {
+  const MlpSpec& expert = moe.experts.front();
+  const int64_t experts = moe.router.out_features(), chosen = moe.rule.experts_per_token;
+  const int64_t hidden = moe.router.in_features, width = expert.down.in_features;
+  const int64_t logits = step.rows * experts * step.element, routing = step.rows * chosen * 2 * kFloat;
+  const int64_t gathered = chosen * step.hidden;  // [T * chosen, hidden], by expert: what goes in, and what comes out
+  if (step.ops == OpsKind::kFused) {
+    const int64_t row = chosen * step.rows * step.element;
+    const int64_t up = row * expert.up.out_features(), activated = row * width;
+    const int64_t most = std::max({gathered + up + step.Packed(hidden, chosen), up + activated, activated + gathered + step.Packed(width, chosen)});
+    return std::max(logits + step.Packed(hidden), step.hidden + routing + most);
+  }
+  // All experts' scores in fp32, then sorted with their indices. One expert after the other, each of all tokens at most. What
+  // came out in fp32, and its sum.
+  const int64_t scores = step.rows * experts * (4 * kFloat + 2 * 8);
+  const int64_t order = 6 * step.rows * chosen * 8;
+  const int64_t most = std::max(2 * gathered + MlpBytes(expert, step), gathered + (chosen + 2) * step.rows * hidden * kFloat);
+  return std::max(logits + scores, routing + order + most);
+}
+
 // For rounding up to whole allocations and the gaps between them: a tenth, and 1 MiB that does not grow with the model.
 int64_t WithSlack(int64_t bytes) { return bytes + bytes / 10 + (int64_t{1} << 20); }
 
 }  // namespace
 
-int64_t LayerKvBytesPerToken(const ModelSpec& spec, DType dtype) { return 2 * spec.kv_heads * spec.head_dim * DTypeBytes(dtype); }
+int64_t LayerKvBytesPerToken(const ModelSpec& spec, const PlanOptions& options) {
+  const DType dtype = KvDType(options);
+  const int64_t scale = dtype == DType::kI8 ? kFloat : 0;  // of a key or value of one head
+  return 2 * spec.kv_heads * (spec.head_dim * DTypeBytes(dtype) + scale);
+}
 
 int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options, DeviceKind kind) {
   const Step step(spec, options, kind);
   const bool fused = step.ops == OpsKind::kFused;
   const int64_t row = step.rows * step.element;
-  const int64_t attended_width = layer.attention.output.in_features, activated_width = layer.mlp.down.in_features;
+  const int64_t attended_width = layer.attention.output.in_features;
   const int64_t qkv = row * layer.attention.qkv.out_features();  // [T, (heads + 2 kv_heads) * head_dim]
   const int64_t attended = row * attended_width;                 // [T, heads * head_dim]
-  const int64_t up = row * layer.mlp.up.out_features();          // [T, intermediate], twice that when gated
-  const int64_t activated = row * activated_width;
   // In fp32: both halves of the queries, their products, and the result in both types.
   const int64_t rotary = fused || spec.rope.dim == 0 ? 0 : step.rows * (4 * attended_width + spec.rope.dim) * kFloat + 2 * attended;
-  const int64_t activation = fused ? 0 : 4 * step.rows * activated_width * kFloat;
+  // Rows in fp32 and their integers, once for keys and once for values.
+  const int64_t quantizing = fused || KvDType(options) != DType::kI8 ? 0 : step.rows * spec.kv_heads * spec.head_dim * (3 * kFloat + 1);
 
   // All the while: the residual, and the normed input or what is to be added to the residual.
   const int64_t peaks[] = {
       step.hidden + step.NormBytes(spec.hidden_size),
-      qkv + step.Packed(spec.hidden_size),
-      qkv + rotary,
+      qkv + step.Packed(spec.hidden_size) + step.Dequantized(layer.attention.qkv),
+      qkv + rotary + quantizing,
       qkv + attended + AttentionScratch(spec, step, options, attended_width),
-      attended + step.hidden + step.Packed(attended_width),
-      up + step.Packed(spec.hidden_size),
-      up + activated + activation,
-      activated + step.hidden + step.Packed(activated_width),
+      attended + step.hidden + step.Packed(attended_width) + step.Dequantized(layer.attention.output),
+      layer.moe.has_value() ? MoeBytes(*layer.moe, step) : MlpBytes(layer.mlp, step),
   };
   return 2 * step.hidden + *std::max_element(std::begin(peaks), std::end(peaks));
 }
@@ -112,7 +155,7 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   if (shape.norm || shape.head) worst = std::max(worst, 2 * step.hidden + 3 * selected + step.NormBytes(spec.hidden_size));
   if (shape.head) {
     const int64_t sampling = kind == DeviceKind::kCuda ? kDeviceSampleBytes : 0;  // whoever computed the logits
-    worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.hidden_size) +
+    worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.hidden_size) + step.Dequantized(spec.head) +
                                 step.sampled * spec.vocab_size * (step.element + sampling));
   }
   if (worst == 0) return 0;

@@ -10,12 +10,12 @@
 
 namespace causeway {
 
-// Keys and values of one token in one layer.
-int64_t LayerKvBytesPerToken(const ModelSpec& spec, DType dtype);
+// Keys and values of one token in one layer, with their scales where there are some.
+int64_t LayerKvBytesPerToken(const ModelSpec& spec, const PlanOptions& options);
 
 // Of one block of the KV cache in one layer.
-inline int64_t LayerKvBytesPerBlock(const ModelSpec& spec, DType dtype) {
-  return kBlockTokens * LayerKvBytesPerToken(spec, dtype);
+inline int64_t LayerKvBytesPerBlock(const ModelSpec& spec, const PlanOptions& options) {
+  return kBlockTokens * LayerKvBytesPerToken(spec, options);
 }
 
 // ActivationBytes in parts, so that auto can add devices up without listing units: `layer_bytes` is what the hungriest layer

@@ -1,5 +1,7 @@
 #include "engine/plan/memory.h"
 
+#include <utility>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -56,6 +58,34 @@ TEST(ActivationBytesTest, OnCudaTheDeviceSamplesWhoeverComputes) {
     EXPECT_GT(ActivationBytes(spec, {6}, options, DeviceKind::kCuda), 4 * 50000 * 64);
     EXPECT_LT(ActivationBytes(spec, {6}, options, DeviceKind::kCpu), 4 * 50000 * 64);
   }
+}
+
+// A layer of `count` experts as large as the layer's MLP was, `chosen` for each token.
+LayerSpec WithExperts(LayerSpec layer, int64_t count, int64_t chosen) {
+  MoeSpec moe;
+  moe.router = {.parts = {{"gate", "", count}}, .in_features = layer.mlp.up.in_features};
+  moe.rule.experts_per_token = chosen;
+  moe.experts.assign(count, layer.mlp);
+  layer.moe = std::move(moe);
+  return layer;
+}
+
+TEST(ActivationBytesTest, ExpertsHoldARowForEachChoice) {
+  const ModelSpec spec = TestLlama({.hidden = 64, .intermediate = 256});
+  const LayerSpec& dense = spec.layers[0];
+  PlanOptions options = TestOptions("auto");
+  options.max_num_batched_tokens = 1024;
+  for (const bool reference : {false, true}) {
+    options.reference_ops = reference;
+    const auto bytes = [&](const LayerSpec& layer) { return LayerActivationBytes(spec, layer, options, DeviceKind::kCpu); };
+    EXPECT_GT(bytes(WithExperts(dense, 8, 1)), bytes(dense));
+    // Gathered rows, in and out, of each choice.
+    EXPECT_GE(bytes(WithExperts(dense, 8, 4)) - bytes(WithExperts(dense, 8, 2)), 2 * 1024 * 64 * 2);
+    // Experts that nobody chooses hold nothing.
+    EXPECT_EQ(bytes(WithExperts(dense, 8, 4)), bytes(WithExperts(dense, 16, 4)));
+  }
+  options.reference_ops = false;
+  EXPECT_GE(LayerActivationBytes(spec, WithExperts(dense, 8, 4), options, DeviceKind::kCpu), 4 * 1024 * (64 + 512) * 2);
 }
 
 }  // namespace

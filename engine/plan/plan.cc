@@ -58,7 +58,7 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
   }
 
   const int64_t per_sequence = (options.max_model_len + kBlockTokens - 1) / kBlockTokens;
-  const int64_t block_bytes = static_cast<int64_t>(spec.layers.size()) * LayerKvBytesPerBlock(spec, options.dtype);
+  const int64_t block_bytes = static_cast<int64_t>(spec.layers.size()) * LayerKvBytesPerBlock(spec, options);
   const int64_t blocks = options.kv_cache_bytes >= 0    ? options.kv_cache_bytes / std::max<int64_t>(1, block_bytes)
                          : options.kv_cache_tokens >= 0 ? (options.kv_cache_tokens + kBlockTokens - 1) / kBlockTokens
                                                         : per_sequence;
@@ -81,7 +81,7 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
 // By node of the index: the least KV cache of the layers inside.
 std::vector<int64_t> LeastKvBytes(const LayoutInput& in) {
   std::vector<int64_t> bytes(in.index.nodes().size(), 0);
-  const int64_t layer_bytes = in.kv.blocks_least * LayerKvBytesPerBlock(in.spec, in.options.dtype);
+  const int64_t layer_bytes = in.kv.blocks_least * LayerKvBytesPerBlock(in.spec, in.options);
   for (const LayerSpec& layer : in.spec.layers) {
     for (int i = in.index.Find(layer.path); i >= 0; i = in.index.node(i).parent) bytes[i] += layer_bytes;
   }
@@ -179,6 +179,8 @@ absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, c
   CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input));
   CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(input, map));
   layout.plan.model = ModelTitle(spec);
+  layout.plan.quantization = spec.quantization;
+  layout.plan.unquantized = spec.unquantized;
   return layout;
 }
 

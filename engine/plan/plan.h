@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ struct PlanOptions {
   std::string device_map = "auto";  // auto, balanced, balanced_low_0, sequential, custom, or one device: "0", "cuda:0", "cpu"
   std::map<std::string, std::string> custom_map;  // module prefix -> device key, with device_map "custom"
   std::map<std::string, int64_t> max_memory;      // ParseMaxMemory's result
-  DType dtype = DType::kBF16;     // of weights, activations and the KV cache
+  DType dtype = DType::kBF16;     // of weights and activations
+  std::optional<DType> kv_dtype;  // of the KV cache: kI8 with a scale for each token and head; nothing: dtype
   int64_t max_model_len = 0;      // 0: the model's context
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 2048;
@@ -29,6 +31,9 @@ struct PlanOptions {
   bool reference_ops = false;
   int cpu_threads = 0;
 };
+
+// What the KV cache holds.
+inline DType KvDType(const PlanOptions& options) { return options.kv_dtype.value_or(options.dtype); }
 
 // Execution units: 0 the embeddings, 1..L the layers, L + 1 the final norm, L + 2 the head.
 struct Segment {
@@ -57,6 +62,8 @@ struct ModulePlacement {
 struct Plan {
   PlanOptions options;  // with defaults filled in (max_model_len, kv_cache_tokens)
   std::string model;    // architecture and size, for the table's title
+  std::string quantization;               // of the weights, as ModelSpec's; empty: none
+  std::vector<std::string> unquantized;   // what stays in the dtype then
   std::vector<DevicePlan> devices;  // those at hand, used or not
   std::map<std::string, std::string> device_map;  // shortest prefixes -> device key
   std::vector<ModulePlacement> modules;

@@ -107,6 +107,19 @@ TEST(PlanTest, OneDeviceHoldsAll) {
   EXPECT_EQ(plan->devices[0].kv_cache, 1024 * plan->kv_bytes_per_token);
 }
 
+TEST(PlanTest, AnInt8KvCacheHasIntegersAndScales) {
+  const ModelSpec spec = TestLlama({.layers = 4});
+  PlanOptions options = TestOptions("auto");
+  options.kv_dtype = DType::kI8;
+  options.kv_cache_tokens = 512;
+  const absl::StatusOr<Plan> plan = MakePlan(spec, TestDevices({64 * kMiB}), options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  CheckPlan(spec, *plan);
+  EXPECT_EQ(plan->kv_bytes_per_token, 4 * 2 * 2 * (8 + 4)) << "layers, keys and values, heads of 8 dimensions and a scale";
+  EXPECT_EQ(plan->devices[0].kv_cache, 512 * plan->kv_bytes_per_token);
+  EXPECT_THAT(PlanTable(*plan, false), testing::HasSubstr("int8"));
+}
+
 TEST(PlanTest, EqualDevicesGetEvenStages) {
   const ModelSpec spec = TestLlama({.layers = 8, .hidden = 64, .intermediate = 256});
   const absl::StatusOr<Plan> plan = MakePlan(spec, TestDevices({8 * kMiB, 8 * kMiB, 8 * kMiB, 8 * kMiB}), TestOptions("auto"));

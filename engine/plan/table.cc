@@ -80,7 +80,7 @@ std::string CapacityLine(const Plan& plan) {
   const int64_t blocks_each = (length + kBlockTokens - 1) / kBlockTokens;
   const int64_t sequences = plan.kv_blocks / blocks_each;
   std::string line = absl::StrCat("KV cache: ", Grouped(tokens), " tokens (", Grouped(plan.kv_blocks), " blocks of ", kBlockTokens, ", ",
-                                  FormatBytes(plan.kv_bytes_per_token), " a token): ", Grouped(sequences), " sequence",
+                                  DTypeName(KvDType(plan.options)), ", ", FormatBytes(plan.kv_bytes_per_token), " a token): ", Grouped(sequences), " sequence",
                                   sequences == 1 ? "" : "s", " of ", Grouped(length), " tokens");
   const int64_t most = plan.options.max_num_seqs;
   // Sequences share no block.
@@ -141,6 +141,10 @@ std::string PlanTable(const Plan& plan, bool color) {
   }
   if (path.size() > 1) absl::StrAppend(&text, "A step goes through ", absl::StrJoin(path, " → "), ".\n");
   if (plan.tied_head_copied) text += "The head shares the embedding's weight and has a copy of it on its own device.\n";
+  if (!plan.quantization.empty()) {
+    absl::StrAppend(&text, "Weights: ", plan.quantization, "; in ", DTypeName(plan.options.dtype), ": ", absl::StrJoin(plan.unquantized, ", "),
+                    ".\n");
+  }
   absl::StrAppend(&text, CapacityLine(plan), "\n");
   return text;
 }
@@ -151,6 +155,8 @@ std::string PlanJson(const Plan& plan) {
   json["model"] = plan.model;
   json["policy"] = plan.options.device_map;
   json["dtype"] = std::string(DTypeName(plan.options.dtype));
+  json["quantization"] = plan.quantization;
+  json["unquantized"] = plan.unquantized;
   // Devices as the field's maps have them: numbers, or "cpu".
   auto device_value = [](const std::string& key) -> OrderedJson {
     if (!key.empty() && key.find_first_not_of("0123456789") == std::string::npos) return std::stoll(key);
@@ -185,6 +191,7 @@ std::string PlanJson(const Plan& plan) {
   const int64_t blocks_each = (plan.options.max_model_len + kBlockTokens - 1) / kBlockTokens;
   json["kv_cache"] = {{"tokens", plan.kv_blocks * kBlockTokens},
                       {"blocks", plan.kv_blocks},
+                      {"dtype", std::string(DTypeName(KvDType(plan.options)))},
                       {"bytes_per_token", plan.kv_bytes_per_token},
                       {"max_model_len", plan.options.max_model_len},
                       {"sequences_of_max_model_len", blocks_each > 0 ? plan.kv_blocks / blocks_each : 0}};

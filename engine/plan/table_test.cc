@@ -43,7 +43,7 @@ TEST(PlanTableTest, ARowForEachDeviceWithABarOfOneWidth) {
   EXPECT_EQ(Cells(lines[5]), 0) << "without a budget, without a bar";
   EXPECT_THAT(table, HasSubstr("simulated:0 (embeddings, layers 0-"));
   EXPECT_THAT(table, HasSubstr(" → simulated:1 ("));
-  EXPECT_THAT(table, testing::ContainsRegex("KV cache: [0-9,]+ tokens \\([0-9,]+ blocks of 16, 1.25 KiB a token\\): [0-9]+ sequences of 256 tokens"));
+  EXPECT_THAT(table, testing::ContainsRegex("KV cache: [0-9,]+ tokens \\([0-9,]+ blocks of 16, bf16, 1.25 KiB a token\\): [0-9]+ sequences of 256 tokens"));
   EXPECT_EQ(table.find('\033'), std::string::npos);
 }
 
@@ -94,6 +94,7 @@ TEST(PlanJsonTest, SaysWhatThePlanSays) {
   EXPECT_EQ((*json)["modules"][0]["bytes"], 4096 * 64 * 2);
   EXPECT_THAT((*json)["modules"][0]["reason"].get<std::string>(), HasSubstr("fullest"));
   EXPECT_EQ((*json)["kv_cache"]["tokens"], plan.kv_blocks * 16);
+  EXPECT_EQ((*json)["kv_cache"]["dtype"], "bf16");
   EXPECT_EQ((*json)["segments"].size(), plan.segments.size());
 }
 

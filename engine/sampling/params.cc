@@ -23,6 +23,7 @@ absl::Status Validate(const SamplingParams& p, int64_t vocab_size) {
   CAUSEWAY_RETURN_IF_ERROR(Check(p.top_k >= 0, "top_k", p.top_k, "0 (off) or more"));
   CAUSEWAY_RETURN_IF_ERROR(Check(p.top_p > 0 && p.top_p <= 1, "top_p", p.top_p, "a number in (0, 1]"));
   CAUSEWAY_RETURN_IF_ERROR(Check(p.min_p >= 0 && p.min_p <= 1, "min_p", p.min_p, "a number in [0, 1]"));
+  CAUSEWAY_RETURN_IF_ERROR(Check(p.typical_p > 0 && p.typical_p <= 1, "typical_p", p.typical_p, "a number in (0, 1]"));
   CAUSEWAY_RETURN_IF_ERROR(Check(p.repetition_penalty > 0 && std::isfinite(p.repetition_penalty), "repetition_penalty",
                                  p.repetition_penalty, "a finite number above 0"));
   CAUSEWAY_RETURN_IF_ERROR(Check(p.presence_penalty >= -2 && p.presence_penalty <= 2, "presence_penalty",

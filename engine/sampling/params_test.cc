@@ -41,6 +41,8 @@ TEST(SamplingParams, RefusalsNameFieldValueAndRange) {
       {[](SamplingParams& p) { p.top_p = 1.5; }, "top_p is 1.5, expected a number in (0, 1]"},
       {[](SamplingParams& p) { p.top_p = kNan; }, "top_p is nan, expected a number in (0, 1]"},
       {[](SamplingParams& p) { p.min_p = -0.5; }, "min_p is -0.5, expected a number in [0, 1]"},
+      {[](SamplingParams& p) { p.typical_p = 0; }, "typical_p is 0, expected a number in (0, 1]"},
+      {[](SamplingParams& p) { p.typical_p = kNan; }, "typical_p is nan, expected a number in (0, 1]"},
       {[](SamplingParams& p) { p.min_p = kNan; }, "min_p is nan, expected a number in [0, 1]"},
       {[](SamplingParams& p) { p.repetition_penalty = 0; }, "repetition_penalty is 0, expected a finite number above 0"},
       {[](SamplingParams& p) { p.repetition_penalty = kInf; }, "repetition_penalty is inf, expected a finite number above 0"},

@@ -22,12 +22,27 @@ bool Before(const Candidate& a, const Candidate& b) {
 
 // Whether processing changes any logit.
 bool Processes(const SampleRow& row) {
-  return (row.masked != nullptr && !row.masked->empty()) || !row.params->logit_bias.empty() || row.params->needs_counts();
+  return !row.allowed.empty() || (row.masked != nullptr && !row.masked->empty()) || !row.params->logit_bias.empty() || row.params->needs_counts();
+}
+
+void KeepAllowed(absl::Span<float> logits, absl::Span<const uint32_t> allowed) {
+  for (size_t word = 0; word * 32 < logits.size(); ++word) {
+    const uint32_t bits = word < allowed.size() ? allowed[word] : 0;
+    if (bits == ~0u) continue;
+    float* of_word = logits.data() + word * 32;
+    const size_t count = std::min<size_t>(32, logits.size() - word * 32);
+    if (bits == 0) {
+      std::fill_n(of_word, count, kNever);
+      continue;
+    }
+    for (size_t i = 0; i < count; ++i) of_word[i] = (bits >> i & 1) != 0 ? of_word[i] : kNever;
+  }
 }
 
 void Process(absl::Span<float> logits, const SampleRow& row) {
   const SamplingParams& p = *row.params;
   const int64_t vocab = static_cast<int64_t>(logits.size());
+  if (!row.allowed.empty()) KeepAllowed(logits, row.allowed);
   if (row.masked != nullptr) {
     for (int32_t token : *row.masked) {
       if (token >= 0 && token < vocab) logits[token] = kNever;
@@ -86,16 +101,16 @@ void GatherTopK(absl::Span<const float> logits, int64_t k, SampleScratch& s) {
                s.kept.end());
 }
 
-// The last of the fewest tokens, most likely first, whose weights reach `target`. Selection by halves, as in quickselect, with
-// weights in the place of counts: linear time on average. `selection` is not empty and gets reordered.
-template <typename Weight>
-Candidate CutAtMass(std::vector<Candidate>& selection, double target, const Weight& weight) {
+// The last of the fewest entries, in the order of `before`, whose weights reach `target`. Selection by halves, as in quickselect,
+// with weights in the place of counts: linear time on average. `selection` is not empty and gets reordered.
+template <typename Entry, typename Order, typename Weight>
+Entry CutAtMass(std::vector<Entry>& selection, double target, const Order& before, const Weight& weight) {
   auto begin = selection.begin(), end = selection.end();
   while (end - begin > 1) {
     const auto middle = begin + (end - begin) / 2;
-    std::nth_element(begin, middle, end, Before);
+    std::nth_element(begin, middle, end, before);
     double mass = 0;
-    for (auto it = begin; it != middle; ++it) mass += weight(it->logit);
+    for (auto it = begin; it != middle; ++it) mass += weight(*it);
     if (mass >= target) {
       end = middle;
     } else {
@@ -134,6 +149,27 @@ int32_t DrawFromRow(absl::Span<const float> logits, double total, float max, flo
   return static_cast<int32_t>(chosen);
 }
 
+// Keeps the fewest of `kept` that reach `typical_p` of its mass, those first whose surprise is nearest to the expected one, and
+// what ties with the last of them. With x the logarithm of a token's weight, surprise less entropy is the mean of x less x.
+template <typename Weight>
+void KeepTypical(double typical_p, float max, float scale, const Weight& weight, SampleScratch& s) {
+  const auto log_weight = [max, scale](const Candidate& c) -> double { return (c.logit - max) * scale; };
+  double mass = 0, sum = 0;
+  for (const Candidate& c : s.kept) {
+    const double w = weight(c.logit);
+    mass += w;
+    if (w > 0) sum += w * log_weight(c);
+  }
+  const double mean = sum / mass;
+  s.distances.clear();
+  for (const Candidate& c : s.kept) s.distances.push_back({std::abs(log_weight(c) - mean), weight(c.logit)});
+  using Distance = SampleScratch::Distance;
+  const double cut = CutAtMass(s.distances, typical_p * mass, [](const Distance& a, const Distance& b) { return a.distance < b.distance; },
+                               [](const Distance& d) { return d.weight; }).distance;
+  s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), [&](const Candidate& c) { return std::abs(log_weight(c) - mean) > cut; }),
+               s.kept.end());
+}
+
 int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uniform, SampleScratch& s) {
   s.maxima.resize(row_math::Blocks(logits.size()));
   const float max = row_math::BlockMaxima(logits, s.maxima.data());
@@ -155,8 +191,10 @@ int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uni
     GatherTopK(logits, p.top_k, s);
   } else if (p.top_p == 1 && p.min_p > 0) {
     Gather(logits, s.maxima, min_p_floor, s.kept);
+  } else if (p.top_p == 1 && p.typical_p < 1) {
+    Gather(logits, s.maxima, max - 87 / scale, s.kept);  // nothing below has a weight
   }
-  if (!top_k && p.top_p == 1 && p.min_p == 0) {
+  if (!top_k && p.top_p == 1 && p.min_p == 0 && p.typical_p == 1) {
     s.sums.resize(s.maxima.size());
     const double total = row_math::BlockExpSums(logits, max, scale, s.sums.data());
     return DrawFromRow(logits, total, max, scale, uniform, s.sums);
@@ -176,12 +214,16 @@ int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uni
       }
     }
     s.selection = s.kept;
-    const Candidate cut = CutAtMass(s.selection, target, weight);
+    const Candidate cut = CutAtMass(s.selection, target, Before, [&weight](const Candidate& c) { return weight(c.logit); });
     s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), [&cut](const Candidate& c) { return Before(cut, c); }),
                  s.kept.end());
   }
 
   const auto ruled_out = [min_p_floor](const Candidate& c) { return c.logit < min_p_floor; };
+  if (p.typical_p < 1) {
+    s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), ruled_out), s.kept.end());
+    KeepTypical(p.typical_p, max, scale, weight, s);
+  }
   double total = 0;
   for (const Candidate& c : s.kept) total += ruled_out(c) ? 0 : weight(c.logit);
   double target = uniform * total;
@@ -213,7 +255,7 @@ void TopOf(absl::Span<const float> row, size_t count, double log_total, std::vec
 SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScratch& scratch) {
   const SamplingParams& p = *row.params;
   SampleOutput output;
-  const bool processes = Processes(row);
+  const bool processes = row.given < 0 && Processes(row);
   absl::Span<const float> raw = logits;
   double log_total = 0;
   if (p.logprobs) {
@@ -228,7 +270,7 @@ SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScr
     }
   }
   if (processes) Process(logits, row);
-  output.token = p.temperature == 0 ? static_cast<int32_t>(row_math::ArgMax(logits)) : Draw(logits, p, row.uniform, scratch);
+  output.token = row.given >= 0 ? row.given : p.temperature == 0 ? static_cast<int32_t>(row_math::ArgMax(logits)) : Draw(logits, p, row.uniform, scratch);
   if (p.logprobs) output.logprob = static_cast<float>(raw[output.token] - log_total);
   return output;
 }

@@ -19,6 +19,11 @@ struct SampleRow {
   // How often each token was seen, [vocab] each; null unless params->needs_counts().
   const std::vector<int32_t>* prompt_counts = nullptr;  // only whether it is > 0 matters
   const std::vector<int32_t>* output_counts = nullptr;
+  // Where a grammar constrains the row: bit t % 32 of word t / 32 says whether token t may be chosen; tokens beyond the last word
+  // may not. Empty: all may.
+  absl::Span<const uint32_t> allowed = {};
+  // Not negative: nothing is chosen, the output is about this token.
+  int32_t given = -1;
   double uniform = 0;  // in [0, 1): the random number for this row, UniformAt(params->seed, StepSequence::generated)
 };
 
@@ -34,14 +39,18 @@ struct SampleScratch {
     float logit;
     int32_t token;
   };
+  struct Distance {
+    double distance, weight;
+  };
   std::vector<float> raw;                  // the row as it came, where both it and the processed one are needed
   std::vector<float> maxima;               // of the row's blocks
   std::vector<double> sums;                // of the row's blocks
   std::vector<Candidate> kept, selection;  // kept: in the order of ids; selection: reordered while selecting
+  std::vector<Distance> distances;         // of the kept from what is typical
 };
 
-// `logits` [vocab] is scratch: modified. The order of processors is masked, logit_bias, repetition, frequency, presence,
-// temperature, top_k, top_p, min_p, sample. Temperature 0 is greedy: the largest processed logit, the lowest id on ties.
+// `logits` [vocab] is scratch: modified. The order of processors is allowed, masked, logit_bias, repetition, frequency, presence,
+// temperature, top_k, top_p, min_p, typical_p, sample. Temperature 0 is greedy: the largest processed logit, the lowest id on ties.
 // Otherwise each kept token is drawn with its share of the kept tokens' probability: a pure function of the arguments.
 // NaN logits count as -infinity. When every token is ruled out, the result is token 0.
 SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScratch& scratch);

@@ -76,6 +76,21 @@ std::vector<double> Distribution(const std::vector<float>& logits, const Samplin
   for (size_t i = 0; i < keep; ++i) {
     if (weight[order[i]] >= p.min_p) total += probability[order[i]] = weight[order[i]];
   }
+  if (p.typical_p < 1) {
+    double entropy = 0;
+    for (double x : probability) entropy -= x > 0 ? x / total * std::log(x / total) : 0;
+    std::vector<std::pair<double, int32_t>> far;
+    for (size_t i = 0; i < n; ++i) {
+      if (probability[i] > 0) far.push_back({std::abs(-std::log(probability[i] / total) - entropy), static_cast<int32_t>(i)});
+    }
+    std::sort(far.begin(), far.end());
+    double mass = 0;
+    size_t kept = 0;
+    while (kept < far.size() && mass < p.typical_p * total) mass += probability[far[kept++].second];
+    while (kept < far.size() && far[kept].first <= far[kept - 1].first + 1e-9) mass += probability[far[kept++].second];
+    for (; kept < far.size(); ++kept) probability[far[kept].second] = 0;
+    total = mass;
+  }
   for (double& x : probability) x /= total;
   return probability;
 }
@@ -236,7 +251,8 @@ TEST(Sampling, ExactOverFiltersTemperaturesAndShapes) {
     if (random() % 2) params.top_k = std::vector<int32_t>{1, 2, 5, 50, 400, 100000}[random() % 6];
     if (random() % 2) params.top_p = std::vector<double>{1e-6, 0.123, 0.5, 0.9, 0.99, 0.9999}[random() % 6];
     if (random() % 2) params.min_p = std::vector<double>{0.001, 0.05, 0.3, 1}[random() % 4];
-    SCOPED_TRACE(testing::Message() << "round " << round << " n " << n << " spread " << spread << " temperature "
+    if (random() % 3 == 0) params.typical_p = std::vector<double>{1e-6, 0.2, 0.5, 0.9, 0.99}[random() % 5];
+    SCOPED_TRACE(testing::Message() << "typical_p " << params.typical_p << " round " << round << " n " << n << " spread " << spread << " temperature "
                                     << params.temperature << " top_k " << params.top_k << " top_p " << params.top_p
                                     << " min_p " << params.min_p);
     ExpectExact(logits, params);
@@ -274,6 +290,29 @@ TEST(Sampling, TopPKeepsTheTokenThatCrosses) {
   EXPECT_THAT(Support(logits, params), ElementsAre(1)) << "never empty";
   params.top_p = 0.5, params.top_k = 2;  // of the two kept, renormalised: 0.625, 0.375
   EXPECT_THAT(Support(logits, params), ElementsAre(1));
+}
+
+// Kept by transformers 5's TypicalLogitsWarper, alone and behind its warpers of temperature, top_k, top_p and min_p.
+TEST(Sampling, TypicalKeepsWhatTransformersKeeps) {
+  const std::vector<std::vector<float>> rows = {
+      {0.92f, 0.26f, -0.86f, -0.85f, 1.01f, -0.13f, -0.07f, -0.72f, 0.2f, -0.01f, -0.68f, -0.37f},
+      {0.99f, -0.42f, -0.58f, -0.78f, 2.78f, 1.22f, -0.34f, -0.97f, -0.13f, -0.6f, 0.14f, -0.15f},
+      {-0.87f, 1.56f, -0.12f, -4.06f, 2.97f, 0.99f, 0.5f, 3.49f, -0.52f, -1.46f, 3.4f, -0.36f},
+      {7.69f, 1.15f, 3.75f, -9.61f, -0.59f, 3.59f, 2.19f, -6.56f, -7.26f, -0.83f, -2.1f, -6.79f}};
+  const std::vector<std::pair<double, std::vector<std::vector<int32_t>>>> expected = {
+      {0.1, {{1, 8}, {5}, {4}, {0}}},
+      {0.3, {{1, 6, 8, 9}, {0, 4, 5}, {4, 10}, {0}}},
+      {0.6, {{0, 1, 5, 6, 8, 9, 11}, {0, 4, 5}, {4, 7, 10}, {0}}},
+      {0.9, {{0, 1, 4, 5, 6, 7, 8, 9, 10, 11}, {0, 4, 5, 6, 8, 10, 11}, {1, 4, 7, 10}, {0}}}};
+  for (const auto& [typical_p, kept] : expected) {
+    SamplingParams params;
+    params.typical_p = typical_p;
+    for (size_t i = 0; i < rows.size(); ++i) EXPECT_EQ(Support(rows[i], params), kept[i]) << typical_p << " row " << i;
+  }
+  SamplingParams all;
+  all.temperature = 1.5, all.top_k = 9, all.top_p = 0.9, all.min_p = 0.05, all.typical_p = 0.5;
+  const std::vector<std::vector<int32_t>> kept = {{1, 5, 6, 8, 9}, {0, 4, 5}, {4, 10}, {0}};
+  for (size_t i = 0; i < rows.size(); ++i) EXPECT_EQ(Support(rows[i], all), kept[i]) << "row " << i;
 }
 
 TEST(Sampling, MinPIsRelativeToTheLargest) {

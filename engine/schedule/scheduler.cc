@@ -8,6 +8,7 @@
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "engine/base/check.h"
 #include "engine/base/status.h"
 #include "engine/schedule/sequence_table.h"
@@ -53,6 +54,7 @@ class Scheduler::Impl {
     struct Row {
       uint64_t sequence;
       bool sample;
+      int64_t targets, target_first;  // how many, and the row of the first
     };
     struct Written {
       int32_t block;
@@ -66,6 +68,7 @@ class Scheduler::Impl {
   InFlight Remember(const StepPlan& plan) const;
   SequenceEvent End(Sequence& sequence, FinishReason why, absl::Status status = absl::OkStatus());
   void Take(Sequence& sequence, const SampledToken& token, SequenceEvent& event);
+  void TakePrompt(Sequence& sequence, const InFlight::Row& row, absl::Span<const SampledToken> prompt, std::vector<SequenceEvent>& events);
   std::vector<SequenceEvent> Fail(const InFlight& failed, const absl::Status& status);
 
   const SchedulerOptions options_;
@@ -99,11 +102,13 @@ absl::Status Scheduler::Impl::Add(SequenceRequest request) {
   s->priority = request.priority;
   s->deadline = request.deadline;
   s->sampling = std::move(request.sampling);
+  s->constraint = std::move(request.constraint);
   s->min_tokens = request.stop.min_tokens;
   s->stop_token_ids = std::move(request.stop.token_ids);
   s->after = request.after;
   s->tokens = std::move(request.prompt);
   s->prompt_tokens = prompt;
+  if (!s->sampling.prompt_logprobs) s->scored = s->scored_max();
   s->length_max = std::min(options_.max_model_len, cache_tokens + 1);
   if (request.stop.max_tokens > 0 && request.stop.max_tokens < s->length_max - prompt) {
     s->length_max = prompt + request.stop.max_tokens;
@@ -157,7 +162,8 @@ Scheduler::Impl::InFlight Scheduler::Impl::Remember(const StepPlan& plan) const 
     for (size_t i = s.context / kBlockTokens; i < s.block_table.size(); ++i) {
       step.written.push_back({s.block_table[i], table_.pool().allocation(s.block_table[i])});
     }
-    step.rows.push_back({s.sequence, s.sample});
+    const int64_t targets = static_cast<int64_t>(s.targets.size()), end = s.context + static_cast<int64_t>(s.tokens.size());
+    step.rows.push_back({s.sequence, s.sample, targets, end - s.sample - targets});
   }
   return step;
 }
@@ -171,8 +177,15 @@ std::vector<SequenceEvent> Scheduler::Impl::Apply(const StepResult& result) {
 
   std::vector<SequenceEvent> events;
   events.reserve(step.rows.size());
-  size_t next = 0;
+  size_t next = 0, next_prompt = 0;
   for (const InFlight::Row& row : step.rows) {
+    if (row.targets > 0) {
+      CAUSEWAY_CHECK(next_prompt + row.targets <= result.prompt.size(), "step ", step.step, " has ", result.prompt.size(), " targets");
+      if (Sequence* s = table_.Find(row.sequence); s != nullptr) {
+        TakePrompt(*s, row, absl::MakeSpan(result.prompt).subspan(next_prompt, row.targets), events);
+      }
+      next_prompt += row.targets;
+    }
     if (!row.sample) continue;
     CAUSEWAY_CHECK(next < result.tokens.size() && result.tokens[next].sequence == row.sequence, "step ", step.step, " has ",
                    result.tokens.size(), " tokens; that of sequence ", row.sequence, " is not at ", next);
@@ -183,7 +196,24 @@ std::vector<SequenceEvent> Scheduler::Impl::Apply(const StepResult& result) {
   return events;
 }
 
+// A preempted sequence may have had rows computed again whose results were still on their way.
+void Scheduler::Impl::TakePrompt(Sequence& s, const InFlight::Row& row, absl::Span<const SampledToken> prompt, std::vector<SequenceEvent>& events) {
+  const int64_t known = s.scored - row.target_first;
+  CAUSEWAY_CHECK(known >= 0, "sequence ", s.id, ": targets from row ", row.target_first, " on, ", s.scored, " known");
+  if (known >= row.targets) return;
+  SequenceEvent& event = events.emplace_back();
+  event.sequence = s.id;
+  event.cached_tokens = s.cached_tokens;
+  event.prompt.assign(prompt.begin() + known, prompt.end());
+  s.scored += row.targets - known;
+}
+
 void Scheduler::Impl::Take(Sequence& s, const SampledToken& token, SequenceEvent& event) {
+  if (token.outcome != SampledToken::Outcome::kToken) {
+    const bool failed = token.outcome == SampledToken::Outcome::kFailed;
+    event = End(s, failed ? FinishReason::kError : FinishReason::kStop, token.status);
+    return;
+  }
   const int64_t generated = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;  // before this one
   s.tokens.push_back(token.token);
   --s.unknown;

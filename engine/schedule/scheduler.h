@@ -38,6 +38,7 @@ struct SequenceRequest {
   int32_t priority = 0;   // higher first, then in order of arrival: admitted first, preempted last
   absl::Time deadline = absl::InfiniteFuture();
   std::string cache_salt;  // prefixes are shared only between sequences of equal salt
+  std::shared_ptr<TokenConstraint> constraint;  // null: any token
   // The other choices of an n > 1 request wait until this sequence's prompt is computed, to share its blocks. 0, or a
   // sequence that has ended or was never added: no wait.
   uint64_t after = 0;
@@ -46,10 +47,12 @@ struct SequenceRequest {
 // What happened to a sequence. Every sequence has exactly one event with `finished`, its last.
 struct SequenceEvent {
   uint64_t sequence = 0;
+  // The next of the prompt's tokens, with their logprobs, where they are asked for: all but the first, each once and in order.
+  std::vector<SampledToken> prompt;
   std::optional<SampledToken> token;  // the new token; a stop token is reported too, with `finished` kStop
   std::optional<FinishReason> finished;
   std::optional<int32_t> stop_token;  // the stop id that ended it
-  absl::Status status;                // of the step, when finished is kError
+  absl::Status status;                // of the step or the grammar, when finished is kError
   int64_t cached_tokens = 0;  // of the prompt, taken from the prefix cache when first admitted
 };
 

@@ -2,7 +2,9 @@
 #ifndef CAUSEWAY_ENGINE_SCHEDULE_SEQUENCE_H_
 #define CAUSEWAY_ENGINE_SCHEDULE_SEQUENCE_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -38,6 +40,8 @@ struct Sequence {
   PrefixCursor cursor;  // behind the registered blocks of the table
   int64_t min_tokens = 0;
   std::vector<int32_t> stop_token_ids;
+  std::shared_ptr<TokenConstraint> constraint;
+  int64_t scored = 0;  // leading rows of the prompt whose targets' logprobs are out; all of them where none are asked for
   int64_t cached_tokens = 0;
   bool was_admitted = false;  // stays, when preempted
 
@@ -46,6 +50,8 @@ struct Sequence {
   SamplingParams sampling;
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()) + unknown; }
+  // Rows whose logprobs are asked for: all of the prompt's but the last, which samples.
+  int64_t scored_max() const { return prompt_tokens - 1; }
   // Rows that could be computed next. With tokens unknown it is the last of them, or none once no token may follow.
   int64_t remaining() const { return length() < length_max ? length() - issued : 0; }
   // Its prompt and whatever had to be recomputed are done: one row a token from here on.

@@ -22,6 +22,7 @@ StepPlanner::StepPlanner(const SchedulerOptions& options, const Clock* clock, Se
 std::optional<StepPlan> StepPlanner::Plan(uint64_t step) {
   step_ = step;
   budget_ = options_.max_num_batched_tokens;
+  logits_ = options_.max_num_seqs - static_cast<int64_t>(table_.running().size());
   preempted_ = false;
   planned_.clear();
   Collect();
@@ -44,6 +45,7 @@ void StepPlanner::Collect() {
   for (Sequence* s : table_.running()) {
     decoding += s->decoding();
     if (s->remaining() == 0 || (wait_for_token && s->unknown > 0)) continue;
+    if (s->constraint != nullptr && s->decoding() && !s->constraint->Soon(s->length() - s->prompt_tokens)) continue;
     (s->decoding() ? decodes_ : prompts_).push_back(s);
   }
   // In a pipeline each step takes its part of the sequences that decode, so that every stage has one to work at. Those that
@@ -77,7 +79,7 @@ void StepPlanner::AdmitWaiting() {
   if (table_.waiting().empty()) return;
   const absl::Time now = clock_->Now();
   auto next = table_.waiting().begin();
-  while (budget_ > 0 && table_.slot_free() && next != table_.waiting().end()) {
+  while (budget_ > 0 && logits_ > 0 && table_.slot_free() && next != table_.waiting().end()) {
     Sequence& s = **next;
     if (s.deadline <= now) {  // never started; the next Expire ends it
       ++next;
@@ -85,6 +87,7 @@ void StepPlanner::AdmitWaiting() {
     }
     if (s.unknown > 0 || !TryAdmit(s)) break;  // strictly by rank, or small ones would starve a large one
     next = table_.waiting().upper_bound(&s);        // admission took it out
+    --logits_;
     const bool others = next != table_.waiting().end() && table_.slot_free();
     CAUSEWAY_CHECK(Give(s, Share(s.remaining(), others), /*may_preempt=*/false) > 0, "sequence ", s.id, " was admitted for nothing");
     prompts_.push_back(&s);
@@ -101,7 +104,9 @@ bool StepPlanner::TryAdmit(Sequence& s) {
 
   const int64_t tokens = static_cast<int64_t>(s.tokens.size());
   // The last token is always computed: its row makes the next one.
-  const int64_t cached = pool.Find(s.cursor, s.tokens, (tokens - 1) / kBlockTokens, found_);
+  // Nor is there a logprob in the cache: rows that are to give one are computed.
+  const int64_t usable = std::min(tokens - 1, s.scored < s.scored_max() ? s.scored : tokens);
+  const int64_t cached = pool.Find(s.cursor, s.tokens, usable / kBlockTokens, found_);
   const int64_t found = static_cast<int64_t>(found_.size());
   if (!running.empty()) {
     int64_t lacking = 0;
@@ -136,8 +141,16 @@ void StepPlanner::TopUp() {
   }
 }
 
+int64_t StepPlanner::WithLogits(const Sequence& s, int64_t rows) const {
+  const int64_t begin = s.issued + s.rows;
+  if (std::max(begin, s.scored) >= s.scored_max()) return rows;
+  // Each row needs logits from the first that is not scored on. One row is the sequence's own in every step.
+  return std::min(rows, std::max<int64_t>(0, s.scored - begin) + (s.rows == 0) + logits_);
+}
+
 int64_t StepPlanner::Give(Sequence& s, int64_t rows, bool may_preempt) {
   BlockPool& pool = table_.pool();
+  rows = WithLogits(s, rows);
   int64_t room = static_cast<int64_t>(s.table.size()) * kBlockTokens - s.issued - s.rows;
   while (room < rows) {
     if (pool.available() > 0) {
@@ -158,6 +171,10 @@ int64_t StepPlanner::Give(Sequence& s, int64_t rows, bool may_preempt) {
     }
   }
   if (rows == 0) return 0;
+  if (s.scored < s.scored_max()) {
+    const int64_t scored = s.issued + s.rows + rows - std::max(s.scored, s.issued + s.rows);
+    logits_ -= std::max<int64_t>(0, scored - (s.rows == 0));
+  }
   if (s.rows == 0) planned_.push_back(&s);
   s.rows += rows;
   budget_ -= rows;
@@ -198,6 +215,8 @@ void StepPlanner::EmitSequence(Sequence& s, uint64_t step, StepSequence& out) {
   out.block_table = s.table;
   out.sample = end == s.length();
   if (out.sample) out.generated = s.length() - s.prompt_tokens;
+  const int64_t target_first = std::max(s.issued, s.scored), target_end = std::min(end, s.scored_max());
+  if (target_first < target_end) out.targets.assign(s.tokens.begin() + target_first + 1, s.tokens.begin() + target_end + 1);
   if (!s.started) {
     auto start = std::make_shared<SequenceStart>();
     start->sampling = s.sampling;
@@ -205,6 +224,7 @@ void StepPlanner::EmitSequence(Sequence& s, uint64_t step, StepSequence& out) {
     start->stop_token_ids = s.stop_token_ids;
     start->tokens = s.tokens;
     start->prompt_tokens = s.prompt_tokens;
+    start->constraint = s.constraint;
     out.start = std::move(start);
     s.started = true;
   }

@@ -33,6 +33,8 @@ class StepPlanner {
   void TopUp();
   // How many of `wanted` rows a prompt takes of the budget, `others` also wanting some.
   int64_t Share(int64_t wanted, bool others) const;
+  // How many of `rows` more rows of a prompt the step has logits for, where its logprobs are asked for.
+  int64_t WithLogits(const Sequence& sequence, int64_t rows) const;
   // Gives up to `rows` more rows, as far as blocks reach. Where they reach for no row, preempts the lowest ranked sequences, if
   // allowed to and as long as they rank below this one. Returns the rows given.
   int64_t Give(Sequence& sequence, int64_t rows, bool may_preempt);
@@ -47,6 +49,9 @@ class StepPlanner {
   // Of the step being planned:
   int64_t budget_ = 0;  // rows left
   int64_t decode_part_ = 0;  // rows for sequences that decode
+  // Rows of logits beyond one for each running sequence. A step makes max_num_seqs of them at most, which the plan of the
+  // devices' memory counts on.
+  int64_t logits_ = 0;
   bool preempted_ = false;
   std::vector<Sequence*> decodes_, prompts_;
   std::vector<Sequence*> planned_;  // in the plan's order; those preempted after all have no rows

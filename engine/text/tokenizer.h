@@ -35,6 +35,7 @@ class Tokenizer {
 
  private:
   friend class Detokenizer;
+  friend class GrammarCompiler;
   struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
 

@@ -14,8 +14,10 @@
 #include "engine/base/status.h"
 #include "engine/engine.h"
 #include "engine/execution/bandwidth.h"
+#include "server/commands/bench_load.h"
 #include "server/commands/bench_run.h"
 #include "server/commands/commands.h"
+#include "server/daemon/load_meter.h"
 #include "server/startup/engine_options.h"
 
 namespace causeway {
@@ -24,7 +26,7 @@ namespace {
 constexpr int64_t kCountMax = 1'000'000;
 
 struct BenchFlags {
-  std::string batch = "1,4,16", prompt = "128", generate = "32", format = "table";
+  std::string batch = "1,4,16", prompt = "128", generate = "32", format = "table", load;
 };
 
 absl::StatusOr<std::vector<int64_t>> Counts(const std::string& flag, const std::string& text) {
@@ -41,6 +43,9 @@ absl::StatusOr<std::vector<int64_t>> Counts(const std::string& flag, const std::
 }
 
 absl::StatusOr<std::vector<BenchCase>> Cases(const BenchFlags& flags) {
+  if (!flags.load.empty() && flags.load != "warm" && flags.load != "cold") {
+    return absl::InvalidArgumentError(absl::StrCat("--load: expected warm or cold, got \"", flags.load, "\""));
+  }
   if (flags.format != "table" && flags.format != "json") {
     return absl::InvalidArgumentError(absl::StrCat("--format: expected table or json, got \"", flags.format, "\""));
   }
@@ -85,6 +90,28 @@ std::optional<double> Bandwidth(const Plan& plan, int threads) {
   return measured > 0 ? std::optional<double>(measured) : std::nullopt;
 }
 
+// How loading compares with reading the files alone, and what memory it took.
+void PrintLoad(const LoadTimes& times, const PlacedModel& placed, bool json) {
+  const double share = times.bytes_per_second() / times.files_bytes_per_second;
+  if (json) {
+    const nlohmann::ordered_json row = {{"bytes", times.bytes},
+                                        {"seconds", times.seconds},
+                                        {"threads", times.threads},
+                                        {"bytes_per_second", times.bytes_per_second()},
+                                        {"files_bytes_per_second", times.files_bytes_per_second},
+                                        {"weight_bytes", times.weight_bytes},
+                                        {"resident_bytes_before", times.before_bytes},
+                                        {"resident_bytes_peak", times.peak_bytes}};
+    std::printf("%s\n", row.dump().c_str());
+    return;
+  }
+  std::printf("%s, loaded by %d threads: %s in %.2f s, %.2f GB/s\n", placed.plan.model.c_str(), times.threads, FormatBytes(times.bytes).c_str(),
+              times.seconds, times.bytes_per_second() / 1e9);
+  std::printf("Its files alone, read by as many into fresh memory: %.2f GB/s; loading is %.0f%% of that\n", times.files_bytes_per_second / 1e9, 100 * share);
+  std::printf("Memory: %s before, %s at most, for %s of weights\n", FormatBytes(times.before_bytes).c_str(), FormatBytes(times.peak_bytes).c_str(),
+              FormatBytes(times.weight_bytes).c_str());
+}
+
 class Report {
  public:
   Report(bool json, const PlacedModel& placed, std::optional<double> bandwidth)
@@ -122,8 +149,8 @@ class Report {
     } else {
       std::printf("%6lld %8lld %10lld %16.1f %16.1f", static_cast<long long>(bench.batch), static_cast<long long>(bench.prompt_tokens),
                   static_cast<long long>(bench.generated_tokens), prefill, decode);
-      // How near decoding comes to reading the weights once a step.
-      if (bandwidth_.has_value()) std::printf(" %13.0f%%", 100 * steps * static_cast<double>(step_bytes_) / *bandwidth_);
+      // How near decoding comes to reading the weights that a step needs once.
+      if (bandwidth_.has_value()) std::printf(" %13.0f%%", 100 * steps * static_cast<double>(step_bytes_ - times.idle_expert_bytes) / *bandwidth_);
       std::printf("\n");
     }
     std::fflush(stdout);
@@ -137,7 +164,7 @@ class Report {
   int64_t weight_bytes_ = 0, step_bytes_ = 0;
 };
 
-absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cases, bool json) {
+absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cases, bool json, const std::string& load) {
   CAUSEWAY_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(loaded));
   SizeFor(cases, &options);
   absl::StatusOr<PlacedModel> made = PlaceModel(options);
@@ -147,8 +174,18 @@ absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cas
                                                    " tokens in all: ", std::string(made.status().message())));
   }
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel placed, std::move(made));
-  CAUSEWAY_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor,
-                            MakeExecutor(placed.spec, *placed.checkpoint, placed.plan, options.executor, nullptr));
+  LoadMeter meter(LoadDisplayFor(loaded.config.log().format()));
+  const auto progress = [&meter](const LoadProgress& now) { meter.Update(now); };
+  if (!load.empty()) {
+    const absl::StatusOr<LoadTimes> times = MeasureLoad(placed.spec, *placed.checkpoint, placed.plan, options.executor, load == "cold", progress);
+    meter.Finish();
+    CAUSEWAY_RETURN_IF_ERROR(times.status());
+    PrintLoad(*times, placed, json);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::unique_ptr<Executor>> made_executor = MakeExecutor(placed.spec, *placed.checkpoint, placed.plan, options.executor, progress);
+  meter.Finish();
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor, std::move(made_executor));
   const int threads = options.executor.cpu_threads > 0 ? options.executor.cpu_threads : static_cast<int>(std::thread::hardware_concurrency());
   const Report report(json, placed, Bandwidth(placed.plan, std::max(threads, 1)));
   std::set<int64_t> warm;
@@ -173,6 +210,7 @@ int BenchCommand(const std::vector<std::string>& arguments) {
                                     {{"batch", "N,N,...", "Sequences at once.", &flags.batch},
                                      {"prompt", "N,N,...", "Tokens of each prompt.", &flags.prompt},
                                      {"generate", "N,N,...", "Tokens generated for each.", &flags.generate},
+                                     {"load", "warm|cold", "Measures loading instead, beside reading the files alone: from the page cache, or from the disk.", &flags.load},
                                      {"format", "table|json", "json: one object a row.", &flags.format}},
                                     kSized);
   if (start.exit >= 0) return start.exit;
@@ -181,7 +219,7 @@ int BenchCommand(const std::vector<std::string>& arguments) {
     std::fprintf(stderr, "causewayd: %s\n", std::string(cases.status().message()).c_str());
     return kExitUsage;
   }
-  if (absl::Status status = Bench(start.loaded, *cases, flags.format == "json"); !status.ok()) return Fail(status);
+  if (absl::Status status = Bench(start.loaded, *cases, flags.format == "json", flags.load); !status.ok()) return Fail(status);
   return 0;
 }
 

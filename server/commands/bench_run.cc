@@ -1,6 +1,7 @@
 #include "server/commands/bench_run.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <random>
 #include <vector>
@@ -15,6 +16,13 @@ namespace {
 
 int64_t BlocksOfSequence(const BenchCase& bench) {
   return (bench.prompt_tokens + bench.generated_tokens + kBlockTokens - 1) / kBlockTokens;
+}
+
+// Of one layer, in a step between the two.
+int64_t IdleBytes(const ExpertLoad& before, const ExpertLoad& after) {
+  const int64_t steps = after.steps - before.steps, experts = static_cast<int64_t>(after.tokens.size());
+  if (steps == 0) return 0;
+  return (steps * experts - (after.busy - before.busy)) * after.expert_bytes / steps;
 }
 
 class Runner {
@@ -34,9 +42,11 @@ class Runner {
     absl::Time start = absl::Now();
     CAUSEWAY_RETURN_IF_ERROR(Prefill());
     times.prefill_seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    const std::map<int, ExpertLoad> before = executor_.Stats().experts;
     start = absl::Now();
     CAUSEWAY_RETURN_IF_ERROR(Decode());
     times.decode_seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    for (const auto& [layer, load] : executor_.Stats().experts) times.idle_expert_bytes += IdleBytes(before.at(layer), load);
     return times;
   }
 
@@ -133,7 +143,8 @@ int64_t BenchStepBytes(const ModelSpec& spec, const Plan& plan) {
   for (const DevicePlan& device : plan.devices) bytes += device.weights;
   // A tied head on another device reads its own copy, and of the table only rows are read again.
   const bool head_reads_table = spec.tied_head && !plan.tied_head_copied;
-  return head_reads_table ? bytes : bytes - spec.vocab_size * spec.hidden_size * DTypeBytes(plan.options.dtype);
+  const WeightFormat table = spec.tied_head ? spec.head.format : WeightFormat{};
+  return head_reads_table ? bytes : bytes - WeightBytes(table, DTypeBytes(plan.options.dtype), spec.vocab_size, spec.hidden_size);
 }
 
 int64_t BenchBlocks(const BenchCase& bench) { return bench.batch * BlocksOfSequence(bench); }

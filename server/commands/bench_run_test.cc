@@ -48,11 +48,17 @@ class CheckingExecutor : public Executor {
     StepResult result;
     result.step = in_flight_.front();
     in_flight_.pop_front();
+    // Steps choose 2 of the layer's 8 experts in turn with 4 of them; the prefill all of them.
+    ExpertLoad& load = stats_.experts[1];
+    load.tokens.resize(8);
+    load.expert_bytes = 100;
+    load.busy += result.step == 1 ? 8 : result.step % 2 == 0 ? 2 : 4;
+    ++load.steps;
     if (result.step == fail_at) result.status = absl::InternalError("broken");
     return result;
   }
   int steps_in_flight() const override { return in_flight_max_; }
-  ExecutorStats Stats() const override { return {}; }
+  ExecutorStats Stats() const override { return stats_; }
 
   int64_t blocks_max = 0, decoded = 0, groups_max = 0;
   int prefill_steps = 0;
@@ -61,6 +67,7 @@ class CheckingExecutor : public Executor {
  private:
   const int in_flight_max_;
   const int64_t budget_;
+  ExecutorStats stats_;
   std::deque<uint64_t> in_flight_;
   std::map<uint64_t, int64_t> context_, sampled_;
   std::map<int32_t, uint64_t> owner_;
@@ -107,6 +114,13 @@ TEST(BenchRun, AStepReadsTheEmbeddingsTableForATiedHeadOnly) {
   EXPECT_EQ(BenchStepBytes(spec, plan), 9000);
   plan.tied_head_copied = true;
   EXPECT_EQ(BenchStepBytes(spec, plan), 9000 - 100 * 8 * 2);
+}
+
+TEST(BenchRun, ExpertsThatDecodingLeavesIdleAreNotRead) {
+  CheckingExecutor executor(2, 64);
+  const auto times = RunBenchCase(executor, PlanOf(1, 64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 4});
+  ASSERT_TRUE(times.ok()) << times.status();
+  EXPECT_EQ(times->idle_expert_bytes, (8 - 3) * 100);
 }
 
 TEST(BenchRun, AFailedStepIsAnError) {

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "engine/base/status.h"
@@ -57,6 +58,9 @@ class DaemonImpl final : public Daemon {
     std::printf("%s\n", PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1).c_str());
     std::fflush(stdout);
     plan_ = placed.plan;
+    if (!plan_.quantization.empty()) {
+      Log(LogLevel::kInfo, "weights", {{"quantization", plan_.quantization}, {"unquantized", absl::StrJoin(plan_.unquantized, ", ")}});
+    }
 
     serving_.name = config_.model().name().empty() ? placed.name : config_.model().name();
     std::vector<std::string> warnings;
@@ -111,7 +115,7 @@ class DaemonImpl final : public Daemon {
   }
 
   absl::Status Load(PlacedModel placed) {
-    LoadMeter meter(isatty(STDERR_FILENO) == 1 && config_.log().format() == "text");
+    LoadMeter meter(LoadDisplayFor(config_.log().format()));
     auto engine = Engine::Create(std::move(placed), options_, metrics_.get(), [&](const LoadProgress& progress) {
       context_.load_bytes_done = progress.bytes_done;
       context_.load_bytes_total = progress.bytes_total;
@@ -121,7 +125,8 @@ class DaemonImpl final : public Daemon {
     CAUSEWAY_RETURN_IF_ERROR(engine.status());
     engine_ = *std::move(engine);
     Log(LogLevel::kInfo, "loaded",
-        {{"model", serving_.name}, {"bytes", context_.load_bytes_total.load()}, {"seconds", engine_->Stats().load_seconds}});
+        {{"model", serving_.name}, {"bytes", meter.last().bytes_done}, {"weights_seconds", meter.last().seconds},
+         {"gb_per_second", LoadMeter::BytesPerSecond(meter.last()) / 1e9}, {"seconds", engine_->Stats().load_seconds}});
     if (engine_->tokenizer() == nullptr) {
       Log(LogLevel::kWarning, "the model has no tokenizer: requests must send token ids and get token ids");
     }

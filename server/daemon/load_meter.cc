@@ -1,47 +1,55 @@
 #include "server/daemon/load_meter.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "engine/plan/device.h"
 #include "server/telemetry/log.h"
 
 namespace causeway {
 namespace {
 
-constexpr absl::Duration kRedraw = absl::Milliseconds(100);
-constexpr absl::Duration kLogAgain = absl::Seconds(5);
+constexpr double kRedrawSeconds = 0.1;
+constexpr double kLogAgainSeconds = 5;  // what loads faster needs no line in between
 constexpr int kBarWidth = 40;
 
 }  // namespace
 
-LoadMeter::LoadMeter(bool terminal) : terminal_(terminal), start_(absl::Now()) {
-  if (!terminal_) shown_ = start_;  // what loads within seconds needs no line in between
+LoadDisplay LoadDisplayFor(absl::string_view log_format) {
+  if (log_format != "text") return LoadDisplay::kNone;
+  return isatty(STDERR_FILENO) == 1 ? LoadDisplay::kBar : LoadDisplay::kLines;
 }
 
-std::string LoadMeter::Line(const LoadProgress& progress, double seconds) {
-  const double done = static_cast<double>(progress.bytes_done);
-  const double share = progress.bytes_total > 0 ? done / static_cast<double>(progress.bytes_total) : 1;
+LoadMeter::LoadMeter(LoadDisplay display) : display_(display) {}
+
+double LoadMeter::BytesPerSecond(const LoadProgress& progress) {
+  return progress.seconds > 0 ? static_cast<double>(progress.bytes_done) / progress.seconds : 0;
+}
+
+std::string LoadMeter::Line(const LoadProgress& progress) {
+  const double share = progress.bytes_total > 0 ? static_cast<double>(progress.bytes_done) / static_cast<double>(progress.bytes_total) : 1;
   return absl::StrFormat("%3.0f%%  %s of %s  %.2f GB/s", share * 100, FormatBytes(progress.bytes_done), FormatBytes(progress.bytes_total),
-                         seconds > 0 ? done / seconds / 1e9 : 0);
+                         BytesPerSecond(progress) / 1e9);
 }
 
 void LoadMeter::Update(const LoadProgress& progress) {
-  const absl::Time now = absl::Now();
-  const bool last = progress.bytes_done == progress.bytes_total;
-  if (!last && now - shown_ < (terminal_ ? kRedraw : kLogAgain)) return;
-  shown_ = now;
-  const double seconds = absl::ToDoubleSeconds(now - start_);
-  if (!terminal_) {
+  if (progress.seconds < shown_) shown_ = 0;  // loading has begun again
+  last_ = progress;
+  if (display_ == LoadDisplay::kNone) return;
+  const bool bar = display_ == LoadDisplay::kBar, end = progress.bytes_done == progress.bytes_total;
+  if (progress.seconds - shown_ < (bar ? kRedrawSeconds : kLogAgainSeconds) && !(bar && end)) return;
+  shown_ = progress.seconds;
+  if (!bar) {
     Log(LogLevel::kInfo, "loading",
         {{"bytes_done", progress.bytes_done}, {"bytes_total", progress.bytes_total},
-         {"gb_per_second", absl::StrFormat("%.2f", seconds > 0 ? static_cast<double>(progress.bytes_done) / seconds / 1e9 : 0)}});
+         {"gb_per_second", absl::StrFormat("%.2f", BytesPerSecond(progress) / 1e9)}});
     return;
   }
   const int filled = progress.bytes_total > 0 ? static_cast<int>(kBarWidth * progress.bytes_done / progress.bytes_total) : kBarWidth;
-  const std::string bar = std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(kBarWidth - filled), '.');
-  std::fprintf(stderr, "\r\033[KLoading [%s] %s", bar.c_str(), Line(progress, seconds).c_str());
+  const std::string drawing = std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(kBarWidth - filled), '.');
+  std::fprintf(stderr, "\r\033[KLoading [%s] %s", drawing.c_str(), Line(progress).c_str());
   std::fflush(stderr);
   drawn_ = true;
 }

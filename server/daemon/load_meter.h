@@ -1,30 +1,37 @@
-// Shows how loading goes: a bar that redraws itself on a terminal, else a log line every few seconds.
+// Shows how loading goes: a bar that redraws itself on a terminal, or a log line every few seconds.
 #ifndef CAUSEWAY_SERVER_DAEMON_LOAD_METER_H_
 #define CAUSEWAY_SERVER_DAEMON_LOAD_METER_H_
 
 #include <string>
 
-#include "absl/time/time.h"
+#include "absl/strings/string_view.h"
 #include "engine/execution/executor.h"
 
 namespace causeway {
 
+enum class LoadDisplay { kBar, kLines, kNone };
+// A bar where standard error is a terminal, else lines; nothing for logs that programs read, which are told the outcome alone.
+LoadDisplay LoadDisplayFor(absl::string_view log_format);
+
 // One thread at a time.
 class LoadMeter {
  public:
-  explicit LoadMeter(bool terminal);
+  explicit LoadMeter(LoadDisplay display);
 
   void Update(const LoadProgress& progress);
   // Call once loading is over, well or not: ends the bar's line.
   void Finish();
 
+  const LoadProgress& last() const { return last_; }
+
   // "  42%  1.2 GiB of 2.9 GiB  1.40 GB/s"
-  static std::string Line(const LoadProgress& progress, double seconds);
+  static std::string Line(const LoadProgress& progress);
+  static double BytesPerSecond(const LoadProgress& progress);
 
  private:
-  const bool terminal_;
-  const absl::Time start_;
-  absl::Time shown_ = absl::InfinitePast();
+  const LoadDisplay display_;
+  LoadProgress last_;
+  double shown_ = 0;  // seconds of the progress that was shown last
   bool drawn_ = false;
 };
 

@@ -14,6 +14,16 @@ v1::FinishReason ToWire(FinishReason reason) {
   }
 }
 
+void FillLogprob(const SampledToken& token, v1::TokenLogprob* out) {
+  out->set_token_id(token.token);
+  out->set_logprob(token.logprob);
+  for (const TokenLogprob& top : token.top_logprobs) {
+    v1::TopLogprob* entry = out->add_top();
+    entry->set_token_id(top.token);
+    entry->set_logprob(top.logprob);
+  }
+}
+
 v1::Usage UsageOf(const GenerationEnd& end) {
   v1::Usage usage;
   usage.set_prompt_tokens(end.prompt_tokens);

@@ -17,6 +17,8 @@ v1::Timing TimingOf(const GenerationEnd& end);
 // differently.
 Outcome OutcomeOf(const GenerationEnd& end);
 
+void FillLogprob(const SampledToken& token, v1::TokenLogprob* out);
+
 // Adds a piece to a v1::Delta or a v1::Choice.
 template <typename Message>
 void AppendDelta(const GenerationDelta& delta, const OutputShape& shape, Message* out) {
@@ -24,15 +26,9 @@ void AppendDelta(const GenerationDelta& delta, const OutputShape& shape, Message
   for (const SampledToken& token : delta.tokens) {
     if (shape.token_ids) out->add_token_ids(token.token);
     if (!shape.logprobs) continue;
-    v1::TokenLogprob* logprob = out->add_logprobs();
-    logprob->set_token_id(token.token);
-    logprob->set_logprob(token.logprob);
-    for (const TokenLogprob& top : token.top_logprobs) {
-      v1::TopLogprob* entry = logprob->add_top();
-      entry->set_token_id(top.token);
-      entry->set_logprob(top.logprob);
-    }
+    FillLogprob(token, out->add_logprobs());
   }
+  for (const SampledToken& token : delta.prompt) FillLogprob(token, out->add_prompt_logprobs());
 }
 
 // The prompt in front of a choice, when it is to be echoed.

@@ -55,6 +55,11 @@ class FakeEngine : public Engine {
     cancelled_.insert(id);
     return absl::OkStatus();
   }
+  absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource& source) override {
+    if (tokenizer_ == nullptr) return absl::InvalidArgumentError("the model has no tokenizer, and grammars are about text");
+    if (compiler_ == nullptr) compiler_ = *GrammarCompiler::Create(*tokenizer_);
+    return compiler_->Compile(source);
+  }
   bool Drain(absl::Time deadline) override { return true; }
   EngineStats Stats() const override { return {}; }
   const PlacedModel& model() const override { return model_; }
@@ -129,6 +134,7 @@ class FakeEngine : public Engine {
   PlacedModel model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ChatTemplate> chat_template_;
+  std::unique_ptr<GrammarCompiler> compiler_;
   mutable absl::Mutex mutex_;
   absl::Status submit_status_ ABSL_GUARDED_BY(mutex_);
   GenerationRequest last_ ABSL_GUARDED_BY(mutex_);

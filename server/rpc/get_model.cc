@@ -25,6 +25,7 @@ absl::StatusOr<v1::GetModelResponse> HandleGetModel(RpcContext& context, const v
   response.set_default_top_k(serving->defaults.top_k);
   response.set_default_top_p(serving->defaults.top_p);
   response.set_default_min_p(serving->defaults.min_p);
+  response.set_default_typical_p(serving->defaults.typical_p);
   response.set_default_repetition_penalty(serving->defaults.repetition_penalty);
   response.set_version(context.version);
   return response;

@@ -34,6 +34,7 @@ absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const v1:
   response.set_kv_blocks(plan.kv_blocks);
   response.set_kv_cache_tokens(plan.options.kv_cache_tokens);
   response.set_kv_bytes_per_token(plan.kv_bytes_per_token);
+  response.set_kv_cache_dtype(std::string(DTypeName(KvDType(plan.options))));
   response.set_tied_head_copied(plan.tied_head_copied);
   response.set_table(PlanTable(plan, /*color=*/false));
   response.set_json(PlanJson(plan));

@@ -14,6 +14,7 @@ inline constexpr int32_t kPriorityMax = 1000;  // and -kPriorityMax
 inline constexpr int32_t kChoicesMax = 16;
 inline constexpr int kLogitBiasMax = 1024;
 inline constexpr int kTopLogprobsMax = 20;
+inline constexpr int kGrammarChoicesMax = 1024;
 inline constexpr int kStopStringsMax = 16;
 inline constexpr size_t kStopStringBytesMax = 256;
 inline constexpr int kStopTokenIdsMax = 64;

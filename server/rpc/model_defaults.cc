@@ -40,6 +40,7 @@ ModelDefaults ReadModelDefaults(const Json& generation_config, std::vector<std::
   defaults.top_k = static_cast<int32_t>(reader.Number("top_k", 0, -kInfinity, std::numeric_limits<int32_t>::max(), defaults.top_k));
   defaults.top_p = reader.Number("top_p", 0, 0, 1, defaults.top_p);
   defaults.min_p = reader.Number("min_p", 0, -kInfinity, 1, defaults.min_p);
+  defaults.typical_p = reader.Number("typical_p", 0, 0, 1, defaults.typical_p);
   defaults.repetition_penalty =
       reader.Number("repetition_penalty", 0, 0, std::numeric_limits<double>::max(), defaults.repetition_penalty);
   auto do_sample = generation_config.find("do_sample");

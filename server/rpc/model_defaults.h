@@ -15,6 +15,7 @@ struct ModelDefaults {
   int32_t top_k = 0;
   double top_p = 1;
   double min_p = 0;
+  double typical_p = 1;
   double repetition_penalty = 1;
 };
 

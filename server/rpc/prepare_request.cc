@@ -43,15 +43,12 @@ absl::StatusOr<EncodedInput> ReadInput(const v1::GenerateRequest& wire, const Se
 }
 
 absl::Status ReadSampling(const v1::SamplingOptions& wire, const ModelDefaults& defaults, int64_t vocab_size, SamplingParams* out) {
-  if (wire.has_typical_p() && wire.typical_p() != 1) {
-    if (!(wire.typical_p() > 0 && wire.typical_p() <= 1)) return Wrong("sampling.typical_p", absl::StrCat(wire.typical_p()), "a number in (0, 1]");
-    return absl::UnimplementedError("sampling.typical_p is not supported yet; leave it out or set it to 1");
-  }
   CAUSEWAY_RETURN_IF_ERROR(CheckCount("sampling.logit_bias", static_cast<int64_t>(wire.logit_bias().size()), kLogitBiasMax));
   out->temperature = wire.has_temperature() ? wire.temperature() : defaults.temperature;
   out->top_k = wire.has_top_k() ? wire.top_k() : defaults.top_k;
   out->top_p = wire.has_top_p() ? wire.top_p() : defaults.top_p;
   out->min_p = wire.has_min_p() ? wire.min_p() : defaults.min_p;
+  out->typical_p = wire.has_typical_p() ? wire.typical_p() : defaults.typical_p;
   out->repetition_penalty = wire.has_repetition_penalty() ? wire.repetition_penalty() : defaults.repetition_penalty;
   out->presence_penalty = wire.presence_penalty();
   out->frequency_penalty = wire.frequency_penalty();
@@ -96,13 +93,33 @@ absl::Status ReadStop(const v1::StopOptions& wire, const ModelSpec& spec, bool h
   return absl::OkStatus();
 }
 
-absl::Status CheckUnsupported(const v1::GenerateRequest& wire) {
-  switch (wire.grammar().kind_case()) {
-    case v1::GrammarOptions::kJsonSchema: return absl::UnimplementedError("grammar.json_schema is not supported yet");
-    case v1::GrammarOptions::kRegex: return absl::UnimplementedError("grammar.regex is not supported yet");
-    case v1::GrammarOptions::kLark: return absl::UnimplementedError("grammar.lark is not supported yet");
-    default: return absl::OkStatus();
+// Null where the request has none. Compiles: milliseconds of this thread, bounded for hostile ones.
+absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::GrammarOptions& wire, Engine& engine) {
+  GrammarSource source;
+  std::string field;
+  switch (wire.kind_case()) {
+    case v1::GrammarOptions::kJsonSchema: source = {GrammarKind::kJsonSchema, {wire.json_schema()}}, field = "grammar.json_schema"; break;
+    case v1::GrammarOptions::kRegex: source = {GrammarKind::kRegex, {wire.regex()}}, field = "grammar.regex"; break;
+    case v1::GrammarOptions::kLark: source = {GrammarKind::kLark, {wire.lark()}}, field = "grammar.lark"; break;
+    case v1::GrammarOptions::kJsonObject:
+      if (!wire.json_object()) return Wrong("grammar.json_object", "false", "true, or another kind of grammar");
+      source = {GrammarKind::kJsonObject, {}}, field = "grammar.json_object";
+      break;
+    case v1::GrammarOptions::kChoice: {
+      const auto& texts = wire.choice().texts();
+      if (texts.empty()) return absl::InvalidArgumentError("grammar.choice.texts is empty, expected at least one text");
+      CAUSEWAY_RETURN_IF_ERROR(CheckCount("grammar.choice.texts", texts.size(), kGrammarChoicesMax));
+      for (int i = 0; i < texts.size(); ++i) {
+        if (texts[i].empty()) return absl::InvalidArgumentError(absl::StrCat("grammar.choice.texts[", i, "] is empty"));
+      }
+      source = {GrammarKind::kChoice, {texts.begin(), texts.end()}}, field = "grammar.choice";
+      break;
+    }
+    default: return nullptr;
   }
+  auto grammar = engine.CompileGrammar(source);
+  if (!grammar.ok()) return absl::Status(grammar.status().code(), absl::StrCat(field, ": ", std::string(grammar.status().message())));
+  return grammar;
 }
 
 }  // namespace
@@ -158,13 +175,16 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, 
   const bool has_tokenizer = serving.engine->tokenizer() != nullptr;
   CAUSEWAY_RETURN_IF_ERROR(CheckRequestId(wire.request_id()));
   CAUSEWAY_RETURN_IF_ERROR(CheckModelName(wire.model(), serving));
-  CAUSEWAY_RETURN_IF_ERROR(CheckUnsupported(wire));
 
   PreparedRequest prepared;
   GenerationRequest& request = prepared.request;
   request.request_id = wire.request_id().empty() ? absl::StrFormat("r-%016x", RandomSeed()) : wire.request_id();
   CAUSEWAY_RETURN_IF_ERROR(ReadSampling(wire.sampling(), serving.defaults, spec.vocab_size, &request.sampling));
   CAUSEWAY_RETURN_IF_ERROR(ReadStop(wire.stop(), spec, has_tokenizer, &request.stop));
+  if (wire.sampling().has_num_beams() && wire.sampling().num_beams() != 1) {
+    return absl::UnimplementedError(absl::StrCat("sampling.num_beams is ", wire.sampling().num_beams(),
+                                                 ", and there is no beam search; ask for sampling.n choices with output.logprobs and rank them"));
+  }
   request.n = wire.sampling().has_n() ? wire.sampling().n() : 1;
   if (request.n < 1 || request.n > kChoicesMax) return Wrong("sampling.n", absl::StrCat(request.n), absl::StrCat("a number in [1, ", kChoicesMax, "]"));
   request.priority = wire.priority();
@@ -182,10 +202,12 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, 
   }
   request.sampling.top_logprobs = output.top_logprobs();
   request.sampling.logprobs = output.logprobs() || output.top_logprobs() > 0;
+  request.sampling.prompt_logprobs = output.prompt_logprobs();
   prepared.output.logprobs = request.sampling.logprobs;
   prepared.output.token_ids = output.has_token_ids() ? output.token_ids() : !has_tokenizer;
 
-  // Last, since it is the work.
+  // Last, since they are the work.
+  CAUSEWAY_ASSIGN_OR_RETURN(request.grammar, ReadGrammar(wire.grammar(), *serving.engine));
   CAUSEWAY_ASSIGN_OR_RETURN(EncodedInput input, ReadInput(wire, serving));
   if (output.echo()) {
     if (wire.input_case() == v1::GenerateRequest::kTokens && has_tokenizer) {

@@ -68,7 +68,7 @@ TEST_F(PrepareRequestTest, TakesWhatTheRequestSays) {
   sampling.set_n(3);
   (*sampling.mutable_logit_bias())[9] = 2;
   (*sampling.mutable_logit_bias())[3] = -1;
-  sampling.set_typical_p(1);
+  sampling.set_typical_p(0.75);
   v1::StopOptions& stop = *wire_.mutable_stop();
   stop.set_max_tokens(9);
   stop.set_min_tokens(2);
@@ -83,6 +83,7 @@ TEST_F(PrepareRequestTest, TakesWhatTheRequestSays) {
   auto prepared = PrepareRequest(wire_, serving_);
   ASSERT_TRUE(prepared.ok()) << prepared.status();
   const GenerationRequest& request = prepared->request;
+  EXPECT_EQ(request.sampling.typical_p, 0.75);
   EXPECT_EQ(request.sampling.temperature, 0);
   EXPECT_EQ(request.sampling.seed, 7u);
   EXPECT_THAT(request.sampling.logit_bias, ElementsAre(std::pair<int32_t, float>(3, -1), std::pair<int32_t, float>(9, 2)));
@@ -133,15 +134,49 @@ TEST_F(PrepareRequestTest, RefusesWhatIsNotSupportedByName) {
   const auto unimplemented = [&](const std::function<void(v1::GenerateRequest&)>& change, const std::string& field) {
     const absl::Status status = Refused(change);
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-    EXPECT_THAT(std::string(status.message()), HasSubstr(field + " is not supported yet"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(field));
   };
-  unimplemented([](auto& r) { r.mutable_sampling()->set_typical_p(0.5); }, "sampling.typical_p");
-  unimplemented([](auto& r) { r.mutable_grammar()->set_json_schema("{}"); }, "grammar.json_schema");
-  unimplemented([](auto& r) { r.mutable_grammar()->set_regex("a"); }, "grammar.regex");
-  unimplemented([](auto& r) { r.mutable_grammar()->set_lark("a"); }, "grammar.lark");
+  unimplemented([](auto& r) { r.mutable_sampling()->set_num_beams(4); }, "sampling.num_beams is 4, and there is no beam search; ask for sampling.n");
+  ExpectInvalid([](auto& r) { r.mutable_grammar()->set_regex("a"); }, "grammar.regex: the model has no tokenizer, and grammars are about text");
   const absl::Status status = Refused([](auto& r) { r.set_model("other"); });
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(status.message(), "model \"other\" is not served here; \"fake\" is");
+}
+
+TEST(PrepareRequestWithText, GrammarsAreCompiledOrRefusedByName) {
+  FakeEngine engine(CAUSEWAY_SOURCE_DIR "/models/kjv");
+  const Serving serving{&engine, "kjv", {}};
+  v1::GenerateRequest wire;
+  wire.set_prompt("x");
+  wire.mutable_sampling()->set_num_beams(1);
+  const auto prepare = [&] { return PrepareRequest(wire, serving); };
+  EXPECT_EQ(prepare()->request.grammar, nullptr);
+  const auto error = [&] {
+    const absl::Status status = prepare().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  };
+  v1::GrammarOptions& grammar = *wire.mutable_grammar();
+  grammar.set_json_schema("{\"type\": \"integer\"}");
+  EXPECT_NE(prepare()->request.grammar, nullptr);
+  grammar.set_json_object(true);
+  EXPECT_NE(prepare()->request.grammar, nullptr);
+  grammar.set_json_object(false);
+  EXPECT_EQ(error(), "grammar.json_object is false, expected true, or another kind of grammar");
+  grammar.mutable_choice()->add_texts("yes");
+  EXPECT_NE(prepare()->request.grammar, nullptr);
+  grammar.mutable_choice()->add_texts("");
+  EXPECT_EQ(error(), "grammar.choice.texts[1] is empty");
+  grammar.mutable_choice()->clear_texts();
+  EXPECT_EQ(error(), "grammar.choice.texts is empty, expected at least one text");
+  for (int i = 0; i < 1025; ++i) grammar.mutable_choice()->add_texts("x");
+  EXPECT_EQ(error(), "grammar.choice.texts has 1025 entries, expected at most 1024");
+  grammar.set_json_schema("{\"type\": ");
+  EXPECT_THAT(error(), HasSubstr("grammar.json_schema: no JSON: EOF while parsing a value at line 1 column 9"));
+  grammar.set_regex("a(b");
+  EXPECT_THAT(error(), HasSubstr("grammar.regex: "));
+  grammar.set_lark("start: missing");
+  EXPECT_THAT(error(), HasSubstr("grammar.lark: "));
 }
 
 TEST(PrepareRequestWithText, EncodesPromptsAndConversations) {

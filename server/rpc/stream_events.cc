@@ -35,6 +35,7 @@ void StreamEvents::Add(const GenerationDelta& delta) {
     if (shape_.token_ids) bytes += kIdBytes;
     if (shape_.logprobs) bytes += kLogprobBytes * (1 + token.top_logprobs.size());
   }
+  for (const SampledToken& token : delta.prompt) bytes += kLogprobBytes * (1 + token.top_logprobs.size());
   // Tokens whose text is held back say nothing to a reader who asked for text alone.
   if (bytes > 0) AppendDelta(delta, shape_, Pending(delta.index, bytes));
 }

@@ -40,6 +40,7 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   EngineOptions options;
   options.model = config.model().path();
   options.dtype = config.model().dtype();
+  options.quantize = config.model().quantize();
   options.devices = config.placement().devices();
   options.queue_max = config.batching().queue_limit();
   options.prefix_cache = config.batching().prefix_cache();
@@ -51,6 +52,7 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   plan.max_num_seqs = config.batching().max_num_seqs();
   plan.max_num_batched_tokens = config.batching().max_num_batched_tokens();
   plan.kv_cache_tokens = config.batching().kv_cache_tokens();
+  if (config.batching().kv_cache_dtype() == "int8") plan.kv_dtype = DType::kI8;
   if (const std::string& text = config.batching().kv_cache_bytes(); !text.empty()) {
     if (plan.kv_cache_tokens >= 0) {
       return Wrong(loaded, "batching.kv_cache_bytes",

@@ -108,6 +108,8 @@ TEST_F(LoadConfigTest, MakesEngineOptions) {
   ASSERT_TRUE(made.ok()) << made.status();
   EXPECT_EQ(made->plan.max_memory.at("1"), int64_t{2} << 30);
   EXPECT_EQ(made->plan.kv_cache_bytes, 1 << 20);
+  EXPECT_FALSE(made->plan.kv_dtype.has_value());
+  EXPECT_EQ(options({"--kv-cache-dtype", "int8"})->plan.kv_dtype, DType::kI8);
   EXPECT_EQ(made->executor.cpu_threads, 3);
   EXPECT_TRUE(made->executor.reference_ops);
   EXPECT_FALSE(made->prefix_cache);

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
-#include <set>
+#include <numeric>
 
 #include "absl/time/time.h"
 
@@ -61,6 +61,9 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
   counter("causeway_preemptions_total", "Sequences put back in the queue because the KV cache was full.", stats.preemptions);
   counter("causeway_prefix_cache_query_tokens_total", "Prompt tokens looked up in the prefix cache.", stats.prefix_query_tokens);
   counter("causeway_prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache.", stats.prefix_hit_tokens);
+  counter("causeway_constrained_requests_total", "Requests whose output follows a grammar.", stats.constrained_requests);
+  counter("causeway_grammar_masks_total", "Masks of allowed tokens computed for grammars.", stats.masks);
+  counter("causeway_grammar_mask_seconds_total", "Time spent on those masks, on threads beside the steps.", stats.mask_seconds);
   gauge("causeway_model_load_seconds", "How long loading the model took.", stats.load_seconds);
   if (stats.last_step > absl::InfinitePast() && stats.last_step > absl::UnixEpoch()) {
     gauge("causeway_last_step_timestamp_seconds", "Unix time at which the last step ended.",
@@ -115,13 +118,41 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &transfers}) family->AppendTo(out);
 }
 
+// How tokens spread over experts. What steps cost is told by sums for each layer; tokens by expert are a series for each of what
+// may be tens of thousands, and are left out beyond kExpertSeriesMax.
+void AppendExperts(const std::map<int, ExpertLoad>& layers, const std::string& model, std::vector<MetricFamily>& out) {
+  Family experts("causeway_layer_experts", "Experts of the layer.", MetricType::Gauge);
+  Family steps("causeway_layer_expert_steps_total", "Steps in which the layer's experts computed.", MetricType::Counter);
+  Family tokens("causeway_layer_expert_tokens_total", "Tokens, once for each expert of the layer that they went to.", MetricType::Counter);
+  Family busiest("causeway_layer_busiest_expert_tokens_total", "Of these, the ones of each step's busiest expert.", MetricType::Counter);
+  Family busy("causeway_layer_busy_experts_total", "Experts of the layer that got a token, added up over the steps.", MetricType::Counter);
+  Family each("causeway_expert_tokens_total", "Tokens that went to the expert.", MetricType::Counter);
+  size_t series = 0;
+  for (const auto& [layer, load] : layers) series += load.tokens.size();
+  for (const auto& [layer, load] : layers) {
+    const LabelList labels = {{"model", model}, {"layer", std::to_string(layer)}};
+    experts.Add(labels, load.tokens.size());
+    steps.Add(labels, load.steps);
+    tokens.Add(labels, std::accumulate(load.tokens.begin(), load.tokens.end(), int64_t{0}));
+    busiest.Add(labels, load.busiest);
+    busy.Add(labels, load.busy);
+    for (size_t e = 0; e < load.tokens.size() && series <= kExpertSeriesMax; ++e) each.Add(With(labels, "expert", std::to_string(e)), load.tokens[e]);
+  }
+  for (Family* family : {&experts, &steps, &tokens, &busiest, &busy, &each}) family->AppendTo(out);
+}
+
 }  // namespace
 
 std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string& model) {
   const EngineStats stats = engine.Stats();
   std::vector<MetricFamily> families;
   AppendQueue(stats, model, families);
-  AppendDevices(engine.model().plan, stats.executor, families);
+  const Plan& plan = engine.model().plan;
+  Family("causeway_kv_cache_bytes_per_token", "Bytes of the KV cache for a token, over all layers and with scales.", MetricType::Gauge)
+      .Add({{"model", model}, {"dtype", std::string(DTypeName(KvDType(plan.options)))}}, plan.kv_bytes_per_token)
+      .AppendTo(families);
+  AppendDevices(plan, stats.executor, families);
+  AppendExperts(stats.executor.experts, model, families);
   return families;
 }
 

@@ -11,6 +11,9 @@
 
 namespace causeway {
 
+// Series at most that say which expert tokens went to: all experts of a model with 32 layers of 64, none of one with more.
+inline constexpr size_t kExpertSeriesMax = 2048;
+
 std::vector<prometheus::MetricFamily> EngineFamilies(const Engine& engine, const std::string& model);
 
 // The process's resident memory in bytes, as the kernel counts it; 0 when it does not say.

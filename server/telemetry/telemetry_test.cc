@@ -41,6 +41,9 @@ class StatsEngine : public Engine {
       stats.prefill_tokens = 100 + i;
       stats_.executor.devices.push_back(stats);
     }
+    model_.plan.kv_bytes_per_token = 68;
+    model_.plan.options.kv_dtype = DType::kI8;
+    stats_.executor.experts[1] = {.steps = 2, .busy = 3, .busiest = 7, .tokens = {1, 7, 0}};
     stats_.executor.transfers.push_back({"simulated:0", "simulated:1", 4096});
     stats_.requests_running = 2;
     stats_.blocks_total = 100;
@@ -49,10 +52,14 @@ class StatsEngine : public Engine {
     stats_.last_step = absl::FromUnixSeconds(1234);
   }
   absl::StatusOr<RequestHandle> Submit(GenerationRequest, std::shared_ptr<TokenSink>) override { return 1; }
+  absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource&) override {
+    return absl::InvalidArgumentError("no tokenizer");
+  }
   void Cancel(RequestHandle) override {}
   absl::Status Cancel(const std::string&) override { return absl::OkStatus(); }
   bool Drain(absl::Time) override { return true; }
   EngineStats Stats() const override { return stats_; }
+  EngineStats& stats() { return stats_; }
   const PlacedModel& model() const override { return model_; }
   const Tokenizer* tokenizer() const override { return nullptr; }
   const ChatTemplate* chat_template() const override { return nullptr; }
@@ -105,6 +112,7 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
            "causeway_time_to_first_token_seconds_bucket{model=\"tiny\",le=\"0.02\"} 1\n",
            "causeway_requests_running{model=\"tiny\"} 2\n",
            "causeway_kv_cache_blocks{model=\"tiny\",state=\"free\"} 50\n",
+           "causeway_kv_cache_bytes_per_token{model=\"tiny\",dtype=\"int8\"} 68\n",
            "causeway_last_step_timestamp_seconds{model=\"tiny\"} 1234\n",
            "causeway_device_memory_bytes{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",owner=\"kv_cache\"} 480\n",
            "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a \\\"processor\\\"\"} 30\n",
@@ -117,6 +125,27 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
   EXPECT_THAT(text, HasSubstr("owner=\"other\""));
   metrics_.WatchEngine(nullptr);
   EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("causeway_requests_running")));
+}
+
+TEST_F(MetricsTest, SaysHowTokensSpreadOverExperts) {
+  const std::string text = metrics_.Scrape();
+  for (const char* line : {
+           "causeway_layer_experts{model=\"tiny\",layer=\"1\"} 3\n",
+           "causeway_layer_expert_steps_total{model=\"tiny\",layer=\"1\"} 2\n",
+           "causeway_layer_expert_tokens_total{model=\"tiny\",layer=\"1\"} 8\n",
+           "causeway_layer_busiest_expert_tokens_total{model=\"tiny\",layer=\"1\"} 7\n",
+           "causeway_layer_busy_experts_total{model=\"tiny\",layer=\"1\"} 3\n",
+           "causeway_expert_tokens_total{model=\"tiny\",layer=\"1\",expert=\"0\"} 1\n",
+           "causeway_expert_tokens_total{model=\"tiny\",layer=\"1\",expert=\"2\"} 0\n",
+       }) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  // A large model's layers, without a series for each expert; one without experts has none of it.
+  for (int layer = 0; layer < 62; ++layer) engine_.stats().executor.experts[layer].tokens.resize(256);
+  EXPECT_THAT(metrics_.Scrape(), HasSubstr("causeway_layer_experts{model=\"tiny\",layer=\"61\"} 256\n"));
+  EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("causeway_expert_tokens_total")));
+  engine_.stats().executor.experts.clear();
+  EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("expert")));
 }
 
 TEST_F(MetricsTest, PromtoolHasNothingToSay) {

@@ -13,7 +13,7 @@
 namespace causeway {
 namespace {
 
-const char kModels[] = CAUSEWAY_SOURCE_DIR "/tests/golden/models";
+const char kSets[] = CAUSEWAY_SOURCE_DIR "/tests/golden/";
 
 template <typename To, typename From>
 std::vector<To> Values(const std::string& file, const TensorInfo& tensor) {
@@ -24,15 +24,15 @@ std::vector<To> Values(const std::string& file, const TensorInfo& tensor) {
 
 }  // namespace
 
-std::vector<std::string> GoldenNames() {
+std::vector<std::string> GoldenNames(const std::string& set) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kModels)) names.push_back(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(kSets + set)) names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
   return names;
 }
 
-absl::StatusOr<Golden> LoadGolden(const std::string& name) {
-  Golden golden{.name = name, .folder = absl::StrCat(kModels, "/", name), .cases = {}};
+absl::StatusOr<Golden> LoadGolden(const std::string& name, const std::string& set) {
+  Golden golden{.name = name, .folder = absl::StrCat(kSets, set, "/", name), .cases = {}};
   const std::string path = golden.folder + "/golden.safetensors";
   CAUSEWAY_ASSIGN_OR_RETURN(const std::string file, ReadSmallFile(path, 64 << 20));
   CAUSEWAY_ASSIGN_OR_RETURN(const uint64_t header,

@@ -1,4 +1,4 @@
-// One golden fixture: a tiny checkpoint and what transformers computed from it (make_golden.py).
+// One golden fixture: a tiny checkpoint and what transformers computed from it (make_golden.py, make_quantized.py).
 #ifndef CAUSEWAY_TESTS_GOLDEN_GOLDEN_H_
 #define CAUSEWAY_TESTS_GOLDEN_GOLDEN_H_
 
@@ -22,9 +22,9 @@ struct Golden {
   std::vector<GoldenCase> cases;
 };
 
-// Names of the folders under tests/golden/models, sorted.
-std::vector<std::string> GoldenNames();
-absl::StatusOr<Golden> LoadGolden(const std::string& name);
+// Names of the folders under tests/golden/models, or those of tests/golden/quantized (make_quantized.py), sorted.
+std::vector<std::string> GoldenNames(const std::string& set = "models");
+absl::StatusOr<Golden> LoadGolden(const std::string& name, const std::string& set = "models");
 
 }  // namespace causeway
 

@@ -71,6 +71,29 @@ class ClientProgram : public ::testing::Test {
 };
 DaemonProcess* ClientProgram::daemon_ = nullptr;
 
+TEST_F(ClientProgram, FollowsGrammars) {
+  const std::string prompt = "And the answer was: ";
+  EXPECT_THAT(Greedy({"--choice", "Yea", "--choice", "Nay", prompt}), ::testing::AnyOf("Yea\n", "Nay\n"));
+  EXPECT_EQ(Greedy({"--regex", "ab{3}c", prompt}), "abbbc\n");
+  const std::string schema = Write("schema.json", R"({"type": "integer", "minimum": 7, "maximum": 7})");
+  EXPECT_EQ(Greedy({"--json-schema", schema, prompt}), "7\n");
+  EXPECT_EQ(Greedy({"--grammar", Write("grammar.lark", "start: \"x\" \"y\""), prompt}), "xy\n");
+  EXPECT_THAT(Greedy({"--json-object", prompt}), ::testing::ContainsRegex("^[ \n\r\t]*[{]"));
+  Refuses({"generate", "--regex", "a", "--json-object", prompt}, "excludes");
+  const ProgramResult missing = Run({"generate", "--json-schema", Path("none.json"), prompt});
+  EXPECT_NE(missing.status, 0);
+  EXPECT_THAT(missing.err, HasSubstr("none.json: cannot be read"));
+  const ProgramResult wrong = Run({"generate", "--regex", "a(", prompt});
+  EXPECT_NE(wrong.status, 0);
+  EXPECT_THAT(wrong.err, HasSubstr("grammar.regex: "));
+}
+
+TEST_F(ClientProgram, ShowsThePromptsLogprobs) {
+  const Json answer = Json::parse(Greedy({"--format", "json", "--prompt-logprobs", "--typical-p", "0.9", "In the beginning"}));
+  EXPECT_EQ(answer["choices"][0]["prompt_logprobs"].size() + 1, std::stoul(answer["usage"]["prompt_tokens"].get<std::string>()));
+  Refuses({"generate", "--prompt-logprobs", "x"}, "needs --format json");
+}
+
 TEST_F(ClientProgram, GeneratesFromAnArgumentFromInputAndFromTokens) {
   const std::string text = Greedy({"In the beginning"});
   EXPECT_GT(text.size(), 12u);

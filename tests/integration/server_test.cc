@@ -199,7 +199,7 @@ TEST_F(Server, ErrorsHaveTheirCodes) {
   request.mutable_tokens()->mutable_ids()->Resize(3000, 5);
   EXPECT_EQ(Error(request).error_code(), grpc::StatusCode::INVALID_ARGUMENT);  // longer than the context
   request = Greedy("x", 1);
-  request.mutable_sampling()->set_typical_p(0.5);
+  request.mutable_sampling()->set_num_beams(4);
   EXPECT_EQ(Error(request).error_code(), grpc::StatusCode::UNIMPLEMENTED);
   EXPECT_EQ(Outcome("invalid"), invalid + 5);
   // Above the limit of a received message.
@@ -411,6 +411,36 @@ TEST(WithoutTokenizer, ServesTokenIds) {
   const grpc::Status status = stub->Generate(&text_call, request, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("has no tokenizer and takes token ids only"));
+}
+
+TEST(MixtureOfExperts, TellsWhereItsTokensWent) {
+  const TinyCheckpoint tiny(TinyQwen3Moe());
+  DaemonProcess daemon({"--model", tiny.folder(), "--served-model-name", "tiny", "--devices", "simulated:2x256MiB", "--device-map", "balanced"});
+  ASSERT_TRUE(daemon.WaitUntilServing());
+  const auto sample = [&](const std::string& name, int layer, const std::string& more = "") {
+    return daemon.Metrics().at("causeway_" + name + "{model=\"tiny\",layer=\"" + std::to_string(layer) + "\"" + more + "}");
+  };
+  EXPECT_EQ(sample("layer_expert_tokens_total", 1), 0);  // the warm-up doesn't count
+  v1::GenerateRequest request;
+  for (int id : {5, 9, 31}) request.mutable_tokens()->add_ids(id);
+  request.mutable_sampling()->set_temperature(0);
+  request.mutable_stop()->set_max_tokens(6);
+  v1::GenerateResponse response;
+  grpc::ClientContext call;
+  ASSERT_TRUE(v1::Generation::NewStub(daemon.Channel())->Generate(&call, request, &response).ok());
+  // The prompt's rows, and one for each token but the last; at most one more, where the end was not foreseen.
+  const double rows = 3 + response.choices(0).token_ids_size() - 1;
+  for (int layer : {1, 2, 3}) {
+    const double tokens = sample("layer_expert_tokens_total", layer);
+    EXPECT_GE(tokens, 3 * rows);
+    EXPECT_LE(tokens, 3 * (rows + 1));
+    double sum = 0;
+    for (int e = 0; e < 8; ++e) sum += sample("expert_tokens_total", layer, ",expert=\"" + std::to_string(e) + "\"");
+    EXPECT_EQ(sum, tokens);
+    EXPECT_EQ(sample("layer_experts", layer), 8);
+    EXPECT_GE(sample("layer_busy_experts_total", layer), 3 * sample("layer_expert_steps_total", layer));
+  }
+  EXPECT_EQ(daemon.Metrics().count("causeway_layer_experts{model=\"tiny\",layer=\"0\"}"), 0u);
 }
 
 }  // namespace

@@ -120,6 +120,39 @@ TEST(Bench, SizesTheModelByItsCases) {
   EXPECT_EQ(result.out, "");
 }
 
+TEST(Bench, LoadingStandsBesideReadingTheFilesAlone) {
+  for (const char* from : {"warm", "cold"}) {
+    ProgramResult result = RunCausewayd({"bench", "--model", kModel, "--load", from, "--format", "json"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    const auto row = nlohmann::json::parse(result.out);
+    EXPECT_GT(row.at("bytes"), 10'000'000);
+    EXPECT_LE(row.at("bytes"), fs::file_size(fs::path(kModel) / "model.safetensors"));
+    EXPECT_NEAR(row.at("bytes_per_second"), row.at("bytes").get<double>() / row.at("seconds").get<double>(), 1);
+    EXPECT_GT(row.at("files_bytes_per_second"), 0);
+    EXPECT_GE(row.at("resident_bytes_peak"), row.at("resident_bytes_before").get<int64_t>() + row.at("weight_bytes").get<int64_t>() / 2);
+  }
+  const ProgramResult result = RunCausewayd({"bench", "--model", kModel, "--load", "hot"});
+  EXPECT_EQ(result.status, 64);
+  EXPECT_THAT(result.err, HasSubstr("--load: expected warm or cold, got \"hot\""));
+}
+
+TEST(Startup, TheLogOfAProgramHasTheLoadingsOutcomeAlone) {
+  DaemonProcess daemon({"--model", kModel, "--log-format", "json"});
+  ASSERT_TRUE(daemon.WaitUntilServing());
+  std::istringstream lines(daemon.Err());
+  int loaded = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const auto event = nlohmann::json::parse(line);  // no bar in between
+    EXPECT_NE(event.at("event"), "loading");
+    if (event.at("event") != "loaded") continue;
+    ++loaded;
+    EXPECT_GT(event.at("bytes"), 10'000'000);
+    EXPECT_GT(event.at("gb_per_second"), 0);
+    EXPECT_LE(event.at("weights_seconds"), event.at("seconds"));
+  }
+  EXPECT_EQ(loaded, 1);
+}
+
 TEST(Startup, APortInUseIsNamed) {
   DaemonProcess first({"--model", kModel});
   ASSERT_TRUE(first.WaitUntilServing());

@@ -10,6 +10,7 @@ namespace causeway {
 void CollectingSink::OnDelta(GenerationDelta delta) {
   Choice& choice = choices[delta.index];
   choice.text += delta.text;
+  choice.prompt.insert(choice.prompt.end(), delta.prompt.begin(), delta.prompt.end());
   for (const SampledToken& token : delta.tokens) {
     choice.tokens.push_back(token.token);
     choice.logprobs.push_back(token.logprob);

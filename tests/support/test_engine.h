@@ -20,6 +20,7 @@ class CollectingSink : public TokenSink {
     std::vector<int32_t> tokens;
     std::vector<float> logprobs;
     std::vector<absl::Time> times;  // of each token
+    std::vector<SampledToken> prompt;
   };
 
   void OnDelta(GenerationDelta delta) override;

@@ -30,7 +30,7 @@ struct Tensor {
 
 void Collect(const Module& module, const std::string& prefix, std::vector<Tensor>& tensors) {
   for (const Parameter& parameter : module.parameters) {
-    if (!parameter.buffer && parameter.tied_to.empty()) tensors.push_back({prefix + parameter.name, &parameter});
+    if (parameter.stored() && parameter.tied_to.empty()) tensors.push_back({prefix + parameter.name, &parameter});
   }
   for (const Module& child : module.children) Collect(child, prefix + child.name + ".", tensors);
 }
@@ -84,6 +84,18 @@ Json TinyLlama(const Json& more) {
                  {"tie_word_embeddings", false},
                  {"eos_token_id", 2},
                  {"dtype", "float32"}},
+                more);
+}
+
+Json TinyQwen3Moe(const Json& more) {
+  return Merged(TinyLlama({{"model_type", "qwen3_moe"},
+                           {"architectures", {"Qwen3MoeForCausalLM"}},
+                           {"head_dim", 16},
+                           {"num_experts", 8},
+                           {"num_experts_per_tok", 3},
+                           {"moe_intermediate_size", 40},
+                           {"norm_topk_prob", true},
+                           {"mlp_only_layers", {0}}}),
                 more);
 }
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Writes modules.json and rope.json beside this file: what transformers makes of some configs, for the tests here.
 
-modules.json: [{config, modules: [[path, class, block, [[parameter, shape, "parameter" | "buffer" | tied source]]]]}]
-rope.json: [{name, config, inv_freq, attention_factor, dynamic: {length: inv_freq}}], floats exact to the last bit of float32
+modules.json: [{config, modules: [[path, class, block, [[parameter, shape, "parameter" | "buffer" | tied source]]]]}]; experts,
+which transformers 5 stacks, one by one under their published names
+rope.json: [{name, config, inv_freq, attention_factor, at: {length: inv_freq}}], floats exact to the last bit of float32
 
 Needs torch and transformers (made with 5.23.0 and 2.11.0). Takes a few seconds; nothing is downloaded.
 """
@@ -11,16 +12,24 @@ import json
 import pathlib
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import (AutoModelForCausalLM, GPT2Config, LlamaConfig, MiniMaxM2Config, MistralConfig, MixtralConfig, Qwen2Config,
+                          Qwen3Config, Qwen3MoeConfig)
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 HERE = pathlib.Path(__file__).parent
-CLASSES = {"llama": LlamaConfig, "gpt2": GPT2Config}
+CLASSES = {c.model_type: c for c in (GPT2Config, LlamaConfig, MiniMaxM2Config, MistralConfig, MixtralConfig, Qwen2Config, Qwen3Config,
+                                     Qwen3MoeConfig)}
 
 LLAMA = dict(model_type="llama", vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=128)
 GPT2 = dict(model_type="gpt2", vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+MISTRAL = LLAMA | dict(model_type="mistral")
+QWEN2 = LLAMA | dict(model_type="qwen2")
+QWEN3 = LLAMA | dict(model_type="qwen3", head_dim=12)
+MIXTRAL = LLAMA | dict(model_type="mixtral", num_local_experts=3, num_experts_per_tok=2)
+QWEN3_MOE = QWEN3 | dict(model_type="qwen3_moe", num_experts=5, num_experts_per_tok=2, moe_intermediate_size=20)
+MINIMAX_M2 = LLAMA | dict(model_type="minimax_m2", num_local_experts=4, num_experts_per_tok=2, head_dim=12, rotary_dim=6)
 MODULES = [
     LLAMA,
     LLAMA | dict(attention_bias=True, mlp_bias=True, head_dim=12, tie_word_embeddings=True, hidden_act="gelu"),
@@ -29,7 +38,17 @@ MODULES = [
     GPT2,
     GPT2 | dict(n_inner=40, activation_function="gelu_fast", tie_word_embeddings=False),
     GPT2 | dict(activation_function="swish", num_hidden_layers=1, n_layer=1),
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    QWEN3 | dict(attention_bias=True, tie_word_embeddings=True),
+    MIXTRAL,
+    QWEN3_MOE,
+    QWEN3_MOE | dict(attention_bias=True, num_hidden_layers=4, decoder_sparse_step=2, mlp_only_layers=[3]),
+    MINIMAX_M2,
 ]
+# In an expert, of the published names: gate, up, down.
+EXPERTS = {"mixtral": ("w1", "w3", "w2"), "minimax_m2": ("w1", "w3", "w2"), "qwen3_moe": ("gate_proj", "up_proj", "down_proj")}
 
 
 def modules_of(model):
@@ -46,13 +65,41 @@ def modules_of(model):
     return rows
 
 
+def one_by_one(rows, model_type):
+    """The rows with every stack of experts taken apart, and the gate before them."""
+    gate, up, down = EXPERTS[model_type]
+    block = "mlp" if model_type == "qwen3_moe" else "block_sparse_moe"
+    apart, gates = [], {path: row for row in rows if (path := row[0]).endswith(".mlp.gate")}
+    for path, kind, is_block, held in rows:
+        if path in gates:
+            continue
+        gate_row = gates.get(f"{path}.gate")
+        path = path.replace(".mlp", f".{block}")
+        if not kind.endswith("Experts"):
+            apart.append([path, kind, is_block, held])
+            if gate_row:
+                apart.append([f"{path}.gate", *gate_row[1:]])
+            continue
+        apart.append([path, kind, is_block, []])
+        (_, (count, both, hidden), _), (_, (_, _, width), _) = held
+        assert both == 2 * width
+        for e in range(count):
+            apart.append([f"{path}.{e}", kind.removesuffix("Experts") + "MLP", False, []])
+            for name, shape in ((gate, [width, hidden]), (up, [width, hidden]), (down, [hidden, width])):
+                apart.append([f"{path}.{e}.{name}", "Linear", False, [["weight", shape, "parameter"]]])
+    return apart
+
+
 def make_modules():
     cases = []
     for config in MODULES:
         kwargs = {k: v for k, v in config.items() if k != "model_type"}
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(CLASSES[config["model_type"]](**copy.deepcopy(kwargs)))
-        cases.append({"config": config, "modules": modules_of(model)})
+        rows = modules_of(model)
+        if config["model_type"] in EXPERTS:
+            rows = one_by_one(rows, config["model_type"])
+        cases.append({"config": config, "modules": rows})
     return cases
 
 
@@ -96,6 +143,19 @@ ROPE = {
         rope_type="yarn", factor=8.0, rope_theta=10000.0, original_max_position_embeddings=1024, beta_fast=16, beta_slow=2)),
     "yarn, not truncated": sizes(positions=131072, rope_parameters=dict(
         rope_type="yarn", factor=32.0, rope_theta=150000.0, original_max_position_embeddings=4096, truncate=False)),
+    "longrope": sizes(16, positions=1024, theta=20000.0, rope_scaling=dict(
+        rope_type="longrope", short_factor=[1 + i / 10 for i in range(8)], long_factor=[2.7 + i for i in range(8)],
+        original_max_position_embeddings=64)),
+    "longrope, original at the top": sizes(8, positions=512, original_max_position_embeddings=128, rope_parameters=dict(
+        rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1, 1.3, 1.7], long_factor=[3, 5.5, 8, 11])),
+    "longrope, factors given": sizes(8, positions=512, rope_parameters=dict(
+        rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1, 1.3, 1.7], long_factor=[3, 5.5, 8, 11], factor=6.0,
+        original_max_position_embeddings=96, attention_factor=1.31)),
+    "longrope, a factor": sizes(8, positions=512, rope_parameters=dict(
+        rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1, 1.3, 1.7], long_factor=[3, 5.5, 8, 11], factor=6.0,
+        original_max_position_embeddings=96)),
+    "proportional": sizes(24, rope_parameters=dict(rope_type="proportional", rope_theta=10000.0, partial_rotary_factor=0.4, factor=3.0)),
+    "proportional, whole": sizes(24, rope_parameters=dict(rope_type="proportional", rope_theta=1000000.0)),
     "yarn, an empty ramp": sizes(8, positions=64, rope_parameters=dict(
         rope_type="yarn", factor=2.0, rope_theta=10000.0, original_max_position_embeddings=4)),
 }
@@ -111,12 +171,12 @@ def make_rope():
         made = LlamaConfig(**copy.deepcopy({k: v for k, v in config.items() if k != "model_type"}))
         rope = LlamaRotaryEmbedding(made)
         case = {"name": name, "config": config, "inv_freq": numbers(rope.inv_freq), "attention_factor": float(rope.attention_scaling)}
-        if rope.rope_type == "dynamic":
-            positions = made.max_position_embeddings
-            case["dynamic"] = {}
-            for length in (1, positions, positions + 1, positions * 2, positions * 7 + 5):
-                inv_freq, _ = ROPE_INIT_FUNCTIONS["dynamic"](made, None, seq_len=torch.tensor(length))
-                case["dynamic"][str(length)] = numbers(inv_freq) if length > positions else case["inv_freq"]
+        if rope.rope_type in ("dynamic", "longrope"):
+            original = made.rope_parameters.get("original_max_position_embeddings", made.max_position_embeddings)
+            case["at"] = {}
+            for length in (1, original, original + 1, original * 2, original * 7 + 5):
+                inv_freq, _ = ROPE_INIT_FUNCTIONS[rope.rope_type](made, None, seq_len=torch.tensor(length))
+                case["at"][str(length)] = numbers(inv_freq) if length > original else case["inv_freq"]
         cases.append(case)
     return cases
 

@@ -4,7 +4,7 @@
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-enum Activation { kSilu, kGelu, kGeluTanh, kRelu };  // the order of ActivationKind
+enum Activation { kSilu, kGelu, kGeluTanh, kRelu };  // the order of Activation
 
 template <int kKind>
 CAUSEWAY_INLINE F Activated(F x) {

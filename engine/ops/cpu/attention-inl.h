@@ -8,9 +8,12 @@ namespace causeway::cpu::CAUSEWAY_ISA {
 
 CAUSEWAY_INLINE int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-template <class Kind>
+// Stored is what the cache holds: T, or int8 with scales. Integers are exact in T; their scales go into the scores and into the
+// probabilities, one for a key and not one for each of its dimensions.
+template <class Kind, class Stored>
 struct AttentionWork {
   using T = typename Kind::T;
+  static constexpr bool kScaled = sizeof(Stored) == 1;
   static constexpr int64_t kPerUnit = 4 / sizeof(T);
   static constexpr int64_t kValueUnits = kStep / kPerUnit;
 
@@ -18,6 +21,8 @@ struct AttentionWork {
   int64_t group, units, width;  // heads of a group; units of head_dim; head_dim rounded up to whole panels
   Word *q, *p, *keys, *values;
   float* scores;
+  float *key_scales, *value_scales;  // kStep each
+  T* wide;                           // a block of integers as T
   Softmax step, total;
 
   explicit AttentionWork(const AttentionArgs& args) : a(args) {
@@ -26,8 +31,9 @@ struct AttentionWork {
     width = RoundUp(a.head_dim, kPanel);
     const int64_t n = a.row_max;
     const int64_t x_words = n * RoundUp(units, kSlab) * Kind::kWords;
-    const int64_t words = x_words + n * kRowWords<Kind> + kStep * units + kValueUnits * width + n * kStep + 2 * n * (width + 2);
-    Word* at = static_cast<Word*>(Scratch((words + 8 * 16) * 4));
+    const int64_t words = x_words + n * kRowWords<Kind> + kStep * units + kValueUnits * width + n * kStep + 2 * n * (width + 2) +
+                          (kScaled ? 2 * kStep + kBlockTokens * a.head_dim : 0);
+    Word* at = static_cast<Word*>(Scratch((words + 11 * 16) * 4));
     auto take = [&at](int64_t count) {
       Word* taken = at;
       at += RoundUp(count, 16);
@@ -38,6 +44,9 @@ struct AttentionWork {
     keys = take(kStep * units);
     values = take(kValueUnits * width);
     scores = reinterpret_cast<float*>(take(n * kStep));
+    key_scales = reinterpret_cast<float*>(take(kScaled ? kStep : 0));
+    value_scales = reinterpret_cast<float*>(take(kScaled ? kStep : 0));
+    wide = reinterpret_cast<T*>(take(kScaled ? kBlockTokens * a.head_dim : 0));
     auto take_softmax = [&] {
       float* floats = reinterpret_cast<float*>(take(n * (width + 2)));
       return Softmax{.max = floats + n * width, .sum = floats + n * (width + 1), .out = floats, .ld = width};
@@ -70,10 +79,34 @@ struct AttentionWork {
     }
   }
 
-  // Where the block of the cache with key `key` of the task's sequence and head begins.
+  // The first cell (of a token and head) of the cache's block with key `key` of the task's sequence and head.
   int64_t BlockAt(const AttentionTask& task, int64_t key) const {
     const int64_t block = a.block_tables[task.sequence * a.table_stride + key / kBlockTokens];
-    return (block * a.kv_heads + task.kv_head) * kBlockTokens * a.head_dim;
+    return (block * a.kv_heads + task.kv_head) * kBlockTokens;
+  }
+
+  // The block of the cache at `at` as T. Where it has to be converted, the one at `ahead` is prefetched.
+  const T* Block(const Stored* at, const Stored* ahead) {
+    if constexpr (kScaled) {
+      WidenBlock(at, ahead, kBlockTokens * a.head_dim, wide);
+      return wide;
+    } else {
+      return at;
+    }
+  }
+
+  // What packing is to prefetch: nothing where converting has.
+  static const T* Ahead(const Stored* ahead) {
+    if constexpr (kScaled) return nullptr;
+    else return ahead;
+  }
+
+  // The scales of step's keys [k, k + kBlockTokens), in cells from `at` on; of values beyond `count` 0, since nothing was written there.
+  void TakeScales(int64_t at, int64_t ahead, int64_t k, int64_t count, float scale) {
+    __builtin_prefetch(a.key_scales + ahead, 0, 2);
+    __builtin_prefetch(a.value_scales + ahead, 0, 2);
+    for (int64_t i = 0; i < kBlockTokens; ++i) key_scales[k + i] = a.key_scales[at + i] * scale;
+    for (int64_t i = 0; i < kBlockTokens; ++i) value_scales[k + i] = k + i < count ? a.value_scales[at + i] : 0;
   }
 
   // The first key that any row of the task attends to, on the grid of steps, which starts at 0 for all: the grid is the
@@ -95,19 +128,25 @@ struct AttentionWork {
   // keys and values of the one after it are prefetched: of `next`, from next_begin on, when it is the last.
   void Range(const AttentionTask& task, int64_t begin, int64_t end, Softmax& state, const AttentionTask& next, int64_t next_begin) {
     const int64_t rows = task.rows * group;
-    const T* all_keys = static_cast<const T*>(a.keys);
-    const T* all_values = static_cast<const T*>(a.values);
+    const Stored* all_keys = static_cast<const Stored*>(a.keys);
+    const Stored* all_values = static_cast<const Stored*>(a.values);
     const float scale = a.scale * 1.44269504f;
     for (int64_t k0 = begin; k0 < end; k0 += kStep) {
       const int64_t count = end - k0 < kStep ? end - k0 : kStep;
       const AttentionTask& ahead_task = k0 + kStep < end ? task : next;
       const int64_t ahead_begin = k0 + kStep < end ? k0 + kStep : next_begin;
       for (int64_t k = 0; k < kStep; k += kBlockTokens) {
-        const int64_t block = BlockAt(task, k < count ? k0 + k : k0);
-        const int64_t ahead = ahead_begin + k <= ahead_task.last ? BlockAt(ahead_task, ahead_begin + k) : block;
+        const int64_t cell = BlockAt(task, k < count ? k0 + k : k0), block = cell * a.head_dim;
+        const int64_t ahead_cell = ahead_begin + k <= ahead_task.last ? BlockAt(ahead_task, ahead_begin + k) : cell;
+        const int64_t ahead = ahead_cell * a.head_dim;
+        if constexpr (kScaled) TakeScales(cell, ahead_cell, k, count, scale);
         // Scores of lanes beyond `count` are not looked at; products with their values must be zero.
-        if (k < count) PackKeys(all_keys + block, all_keys + ahead, a.head_dim, keys + k / kPanel * units * kPanel, k % kPanel);
-        PackValues(all_values + block, all_values + ahead, a.head_dim, count - k, values, kValueUnits * kPanel, k / kPerUnit);
+        if (k < count) {
+          const T* from = Block(all_keys + block, all_keys + ahead);
+          PackKeys(from, Ahead(all_keys + ahead), a.head_dim, keys + k / kPanel * units * kPanel, k % kPanel);
+        }
+        const T* from = Block(all_values + block, all_values + ahead);
+        PackValues(from, Ahead(all_values + ahead), a.head_dim, count - k, values, kValueUnits * kPanel, k / kPerUnit);
       }
       Multiply(rows, q, keys, kTilePanels, units, scores, kStep, false);
       for (int64_t r = 0; r < rows; ++r) {
@@ -118,7 +157,7 @@ struct AttentionWork {
         if (first >= last) {
           memset(row_p, 0, kValueUnits * Kind::kWords * 4);
         } else {
-          SoftmaxRow<Kind>(scores + r * kStep, scale, first, last, r, state, width, row_p);
+          SoftmaxRow<Kind, kScaled>(scores + r * kStep, scale, key_scales, value_scales, first, last, r, state, width, row_p);
         }
       }
       Multiply(rows, p, values, width / kPanel, kValueUnits, state.out, width, true);
@@ -187,11 +226,11 @@ struct AttentionWork {
   }
 };
 
-template <class Kind>
+template <class Kind, class Stored>
 static void AttentionOf(const AttentionArgs& a) {
 #pragma omp parallel if (a.task_count > 1 && a.parallel)
   {
-    AttentionWork<Kind> work(a);
+    AttentionWork<Kind, Stored> work(a);
     // Neighbours in the list are neighbours in memory; a thread takes a few at a time, and fetches ahead from one to the next.
     int64_t chunk = a.task_count / (16 * omp_get_num_threads());
     chunk = chunk < 1 ? 1 : chunk > 16 ? 16 : chunk;
@@ -202,6 +241,12 @@ static void AttentionOf(const AttentionArgs& a) {
   }
 }
 
-static void Attention(const AttentionArgs& a) { a.element == Element::kFp32 ? AttentionOf<Fp32>(a) : AttentionOf<BestBf16>(a); }
+static void Attention(const AttentionArgs& a) {
+  if (a.key_scales != nullptr) {
+    a.element == Element::kFp32 ? AttentionOf<Fp32, int8_t>(a) : AttentionOf<BestBf16, int8_t>(a);
+  } else {
+    a.element == Element::kFp32 ? AttentionOf<Fp32, float>(a) : AttentionOf<BestBf16, Bf16>(a);
+  }
+}
 
 }  // namespace causeway::cpu::CAUSEWAY_ISA

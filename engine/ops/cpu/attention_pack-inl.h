@@ -3,36 +3,6 @@
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 #if defined(__AVX512F__)
-// to[i][j] = from[j][i], 16 x 16 words; strides in words.
-CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to, int64_t to_stride) {
-  __m512i a[16], b[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(from + i * from_stride);
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) {
-    b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
-    b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {  // a[4 i + k]: column 4 l + k of rows 4 i to 4 i + 3, in 128-bit lane l
-    a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
-    a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
-    a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
-    a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
-  }
-#pragma GCC unroll 4
-  for (int k = 0; k < 4; ++k) {
-    const __m512i p = _mm512_shuffle_i32x4(a[k], a[4 + k], 0x88), q = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0x88);
-    const __m512i r = _mm512_shuffle_i32x4(a[k], a[4 + k], 0xdd), s = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0xdd);
-    _mm512_storeu_si512(to + k * to_stride, _mm512_shuffle_i32x4(p, q, 0x88));
-    _mm512_storeu_si512(to + (8 + k) * to_stride, _mm512_shuffle_i32x4(p, q, 0xdd));
-    _mm512_storeu_si512(to + (4 + k) * to_stride, _mm512_shuffle_i32x4(r, s, 0x88));
-    _mm512_storeu_si512(to + (12 + k) * to_stride, _mm512_shuffle_i32x4(r, s, 0xdd));
-  }
-}
-#endif
-
-#if defined(__AVX512F__)
 // Selects 16-bit values 0, 32, 1, 33, ... of two vectors: their first halves, interleaved.
 CAUSEWAY_INLINE __m512i InterleaveLow() {
   const __m512i words = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -40,7 +10,22 @@ CAUSEWAY_INLINE __m512i InterleaveLow() {
 }
 #endif
 
-// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. The block at `ahead` is
+// A block of n integers as T, which holds them exactly. Prefetches `ahead`.
+template <class T>
+CAUSEWAY_INLINE void WidenBlock(const int8_t* from, const int8_t* ahead, int64_t n, T* to) {
+  for (int64_t i = 0; i < n; i += 64) __builtin_prefetch(ahead + i, 0, 2);
+  int64_t i = 0;
+#if defined(__AVX512BF16__)
+  if constexpr (sizeof(T) == 2) {
+    for (; i + 2 * W <= n; i += 2 * W) {
+      _mm512_storeu_si512(to + i, (__m512i)_mm512_cvtne2ps_pbh((__m512)Load(from + i + W), (__m512)Load(from + i)));
+    }
+  }
+#endif
+  for (; i < n; i += W) Store(to + i, Load(from + i));
+}
+
+// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. The block at `ahead`, if there is one, is
 // prefetched on the way, row by row: a burst of prefetches would hold everything up.
 template <class T>
 CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, Word* panel, int64_t lane) {
@@ -51,8 +36,10 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, W
     int64_t u = 0;
 #if defined(__AVX512F__)
     for (; u + 16 <= units; u += 16) {
-      const Word* next = reinterpret_cast<const Word*>(ahead) + u;
-      for (int64_t i = 0; i < kBlockTokens; ++i) __builtin_prefetch(next + i * units, 0, 2);
+      if (ahead != nullptr) {
+        const Word* next = reinterpret_cast<const Word*>(ahead) + u;
+        for (int64_t i = 0; i < kBlockTokens; ++i) __builtin_prefetch(next + i * units, 0, 2);
+      }
       Transpose16(words + u, units, panel + u * kPanel + lane, kPanel);
     }
 #endif
@@ -71,7 +58,7 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, W
 }
 
 // The first `count` values of a block, [16, head_dim], into units [unit, ...) of panels of outputs; the other units' values
-// are zero (nothing was written there: they may hold anything). Prefetches `ahead`.
+// are zero (nothing was written there: they may hold anything). Prefetches `ahead`, if there is one.
 template <class T>
 CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_dim, int64_t count, Word* panels,
                                 int64_t panel_words, int64_t unit) {
@@ -81,8 +68,10 @@ CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_di
     for (int64_t d0 = 0; d0 < head_dim; d0 += kPanel) {
       Word* to = panels + d0 / kPanel * panel_words + unit * kPanel;
       const int64_t n = head_dim - d0 < kPanel ? head_dim - d0 : kPanel;
-      __builtin_prefetch(ahead + key * head_dim + d0, 0, 2);
-      if (kPerUnit == 2) __builtin_prefetch(ahead + (key + 1) * head_dim + d0, 0, 2);
+      if (ahead != nullptr) {
+        __builtin_prefetch(ahead + key * head_dim + d0, 0, 2);
+        if (kPerUnit == 2) __builtin_prefetch(ahead + (key + 1) * head_dim + d0, 0, 2);
+      }
       if (key >= count) {
         memset(to, 0, n * 4);
       } else if constexpr (sizeof(T) == 4) {

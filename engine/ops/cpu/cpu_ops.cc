@@ -1,6 +1,7 @@
 #include "engine/ops/cpu/cpu_ops.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -10,7 +11,10 @@
 #include <c10/util/Exception.h>
 
 #include "engine/ops/cpu/attention_tasks.h"
+#include "engine/ops/cpu/expert_groups.h"
 #include "engine/ops/cpu/packed_weight.h"
+#include "engine/ops/cpu/quantized_weight.h"
+#include "engine/ops/quantize.h"
 #include "engine/ops/reference.h"
 
 namespace causeway {
@@ -33,61 +37,46 @@ class CpuOps : public Ops {
  public:
   explicit CpuOps(cpu::Isa isa) : kernels_(cpu::KernelsOf(isa)) {}
 
-  std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device) override {
+  std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
+                                          const WeightFormat& format) override {
     TORCH_CHECK(device.is_cpu(), "CpuOps makes weights on the CPU, not on ", device);
-    if (!Fused(dtype)) return reference_.NewLinear(out, in, bias, dtype, device);
+    if (!Fused(dtype)) return reference_.NewLinear(out, in, bias, dtype, device, format);
+    if (format.kind != WeightKind::kFloat) return std::make_unique<QuantizedWeight>(out, in, bias, dtype, format);
     return std::make_unique<PackedWeight>(out, in, bias, dtype);
   }
 
   void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) override {
+    if (auto* quantized = dynamic_cast<QuantizedWeight*>(&weight)) return quantized->SetRows(first, Quantize(rows, quantized->format()));
     auto* packed = dynamic_cast<PackedWeight*>(&weight);
-    packed != nullptr ? packed->SetRows(first, rows) : reference_.SetRows(weight, first, rows);
+    packed != nullptr ? packed->SetRows(kernels_, first, rows) : reference_.SetRows(weight, first, rows);
+  }
+
+  void SetQuantizedRows(LinearWeight& weight, int64_t first, const QuantizedRows& rows) override {
+    auto* quantized = dynamic_cast<QuantizedWeight*>(&weight);
+    quantized != nullptr ? quantized->SetRows(first, rows) : reference_.SetQuantizedRows(weight, first, rows);
+  }
+
+  void SetInputOrder(LinearWeight& weight, const at::Tensor& order) override {
+    auto* quantized = dynamic_cast<QuantizedWeight*>(&weight);
+    quantized != nullptr ? quantized->SetInputOrder(order) : reference_.SetInputOrder(weight, order);
   }
 
   void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) override {
+    if (auto* quantized = dynamic_cast<QuantizedWeight*>(&weight)) return quantized->SetBias(first, bias);
     auto* packed = dynamic_cast<PackedWeight*>(&weight);
     packed != nullptr ? packed->SetBias(first, bias) : reference_.SetBias(weight, first, bias);
   }
 
   at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) override {
-    const auto* packed = dynamic_cast<const PackedWeight*>(&weight);
-    if (packed == nullptr) return reference_.Linear(x, weight);
-    TORCH_CHECK(x.dim() == 2 && x.size(1) == packed->in_features(), "Linear: x has shape ", x.sizes(), ", the weight takes ",
-                packed->in_features(), " inputs");
-    cpu::LinearArgs args{};
-    args.element = packed->element();
-    args.x = Data(x, "x", packed->dtype());
-    args.panels = packed->panels();
-    args.bias = packed->bias();
-    args.rows = x.size(0);
-    args.in = packed->in_features();
-    args.out = packed->out_features();
-    at::Tensor y = at::empty({args.rows, args.out}, x.options());
-    if (args.rows == 0) return y;
-    args.y = y.mutable_data_ptr();
-    at::Tensor scratch;
-    if (const int64_t bytes = kernels_.linear_scratch_bytes(args); bytes > 0) {
-      scratch = at::empty({bytes}, x.options().dtype(at::kByte));
-      args.scratch = scratch.mutable_data_ptr();
-    }
-    kernels_.linear(args);
-    return y;
+    if (const auto* packed = dynamic_cast<const PackedWeight*>(&weight)) return LinearOf(x, *packed);
+    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(&weight)) return LinearOf(x, *quantized);
+    return reference_.Linear(x, weight);
   }
 
   at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) override {
-    const auto* packed = dynamic_cast<const PackedWeight*>(&weight);
-    if (packed == nullptr) return reference_.Embedding(ids, weight);
-    const int64_t* rows = static_cast<const int64_t*>(Data(ids, "ids", at::kLong));
-    const int64_t n = ids.numel(), out = packed->out_features();
-    for (int64_t i = 0; i < n; ++i) {
-      TORCH_CHECK_INDEX(rows[i] >= 0 && rows[i] < out, "Embedding: id ", rows[i], " is outside a table of ", out, " rows");
-    }
-    at::Tensor y = at::empty({n, packed->in_features()}, ids.options().dtype(packed->dtype()));
-    char* to = static_cast<char*>(y.mutable_data_ptr());
-    const int64_t row_bytes = y.size(1) * y.element_size();
-#pragma omp parallel for schedule(static) if (n > 1 && n * row_bytes > 32768)
-    for (int64_t i = 0; i < n; ++i) packed->CopyRow(rows[i], to + i * row_bytes);
-    return y;
+    if (const auto* packed = dynamic_cast<const PackedWeight*>(&weight)) return RowsOf(ids, *packed);
+    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(&weight)) return RowsOf(ids, *quantized);
+    return reference_.Embedding(ids, weight);
   }
 
   at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) override {
@@ -99,6 +88,23 @@ class CpuOps : public Ops {
                        double eps) override {
     if (!Fused(x.scalar_type())) return reference_.LayerNorm(x, residual, weight, bias, eps);
     return Norm(kernels_.layer_norm, x, residual, weight, bias, eps);
+  }
+
+  void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) override {
+    const at::ScalarType dtype = x.scalar_type();
+    if (!Fused(dtype)) return reference_.NormColumns(x, first, groups, width, weight, eps);
+    TORCH_CHECK(x.dim() == 2 && first >= 0 && first + groups * width <= x.size(1) && weight.numel() == width, "norm of columns: x has shape ",
+                x.sizes(), ", the weight ", weight.sizes(), ", asked for ", groups, " runs of ", width, " from column ", first);
+    cpu::NormColumnsArgs args{};
+    args.element = ElementOf(x);
+    args.x = static_cast<char*>(MutableData(x, "x", dtype)) + first * x.element_size();
+    args.weight = Data(weight, "weight", dtype);
+    args.rows = x.size(0);
+    args.stride = x.size(1);
+    args.groups = groups;
+    args.width = width;
+    args.eps = static_cast<float>(eps);
+    kernels_.norm_columns(args);
   }
 
   void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,
@@ -117,8 +123,13 @@ class CpuOps : public Ops {
     }
     args.positions = static_cast<const int64_t*>(Data(batch.positions, "positions", at::kLong));
     args.slots = static_cast<const int64_t*>(Data(batch.slots, "slots", at::kLong));
-    args.keys = MutableData(cache.keys, "keys", dtype);
-    args.values = MutableData(cache.values, "values", dtype);
+    const at::ScalarType stored = cache.quantized() ? at::kChar : dtype;
+    args.keys = MutableData(cache.keys, "keys", stored);
+    args.values = MutableData(cache.values, "values", stored);
+    if (cache.quantized()) {
+      args.key_scales = static_cast<float*>(MutableData(cache.key_scales, "key_scales", at::kFloat));
+      args.value_scales = static_cast<float*>(MutableData(cache.value_scales, "value_scales", at::kFloat));
+    }
     args.rows = qkv.size(0);
     args.heads = heads;
     args.kv_heads = kv_heads;
@@ -139,8 +150,13 @@ class CpuOps : public Ops {
     args.element = ElementOf(qkv);
     args.qkv = Data(qkv, "qkv", qkv.scalar_type());
     args.qkv_stride = qkv.size(1);
-    args.keys = Data(cache.keys, "keys", qkv.scalar_type());
-    args.values = Data(cache.values, "values", qkv.scalar_type());
+    const at::ScalarType stored = cache.quantized() ? at::kChar : qkv.scalar_type();
+    args.keys = Data(cache.keys, "keys", stored);
+    args.values = Data(cache.values, "values", stored);
+    if (cache.quantized()) {
+      args.key_scales = static_cast<const float*>(Data(cache.key_scales, "key_scales", at::kFloat));
+      args.value_scales = static_cast<const float*>(Data(cache.value_scales, "value_scales", at::kFloat));
+    }
     args.out = out.mutable_data_ptr();
     args.block_tables = static_cast<const int32_t*>(Data(batch.block_tables, "block_tables", at::kInt));
     args.table_stride = batch.block_tables.size(1);
@@ -163,7 +179,80 @@ class CpuOps : public Ops {
     return out;
   }
 
-  at::Tensor Activate(const at::Tensor& x, ActivationKind kind, bool gated) override {
+  Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) override {
+    if (!Fused(logits.scalar_type())) return reference_.Route(logits, correction, rule);
+    cpu::RouteArgs args{};
+    args.element = ElementOf(logits);
+    args.logits = Data(logits, "logits", logits.scalar_type());
+    args.tokens = logits.size(0);
+    args.experts = logits.size(1);
+    args.count = rule.experts_per_token;
+    TORCH_CHECK(args.count >= 1 && args.count <= args.experts, "Route: ", args.count, " of ", args.experts, " experts were asked for");
+    if (correction.defined()) {
+      args.correction = static_cast<const float*>(Data(correction, "correction", at::kFloat));
+      TORCH_CHECK(correction.numel() == args.experts, "Route: ", correction.numel(), " corrections for ", args.experts, " experts");
+    }
+    Routing routing{at::empty({args.tokens, args.count}, logits.options().dtype(at::kInt)),
+                    at::empty({args.tokens, args.count}, logits.options().dtype(at::kFloat))};
+    args.chosen = static_cast<int32_t*>(routing.experts.mutable_data_ptr());
+    args.weights = static_cast<float*>(routing.weights.mutable_data_ptr());
+    args.sigmoid = rule.score == RouterScore::kSigmoid;
+    args.normalize = rule.normalize;
+    args.scale = static_cast<float>(rule.scale);
+    kernels_.route(args);
+    return routing;
+  }
+
+  at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
+                     std::vector<int32_t>* counts) override {
+    if (!Fused(x.scalar_type())) return reference_.Experts(x, routing, experts, activation, counts);
+    const int64_t tokens = x.size(0), width = x.size(1), terms = routing.experts.size(1);
+    const char* from = static_cast<const char*>(Data(x, "x", x.scalar_type()));
+    TORCH_CHECK(routing.experts.size(0) == tokens && routing.weights.sizes() == routing.experts.sizes(), "Experts: routing of shapes ",
+                routing.experts.sizes(), " and ", routing.weights.sizes(), " for x of shape ", x.sizes());
+    thread_local cpu::ExpertGroups groups;  // kept for its memory
+    cpu::GroupByExpert(static_cast<const int32_t*>(Data(routing.experts, "routing.experts", at::kInt)), tokens, terms,
+                       static_cast<int64_t>(experts.size()), groups);
+    std::vector<LinearRun> ups, downs;
+    if (counts != nullptr) counts->resize(experts.size());
+    for (size_t e = 0; e < experts.size(); ++e) {
+      const int64_t first = groups.first[e], count = groups.first[e + 1] - first;
+      if (counts != nullptr) (*counts)[e] = static_cast<int32_t>(count);
+      if (count == 0) continue;
+      ups.push_back({experts[e].up, first, count});
+      downs.push_back({experts[e].down, first, count});
+    }
+    at::Tensor y = at::empty({tokens, width}, x.options());
+    if (ups.empty()) return y;
+
+    const int64_t rows = tokens * terms, row_bytes = width * x.element_size();
+    at::Tensor in = at::empty({rows, width}, x.options());
+    char* to = static_cast<char*>(in.mutable_data_ptr());
+    const int32_t* token_of = groups.token_of.data();  // `groups` itself is another one on each thread
+#pragma omp parallel for schedule(static) if (rows > 1 && rows * row_bytes > 131072)
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * row_bytes, from + token_of[r] * row_bytes, row_bytes);
+    at::Tensor up = at::empty({rows, ups.front().weight->out_features()}, x.options());  // [rows, 2 * intermediate]
+    LinearRuns(in, up, ups);
+    in.reset();
+    const at::Tensor activated = Activate(up, activation, /*gated=*/true);  // [rows, intermediate]
+    up.reset();
+    at::Tensor down = at::empty({rows, width}, x.options());
+    LinearRuns(activated, down, downs);
+
+    cpu::CombineArgs args{};
+    args.element = ElementOf(x);
+    args.x = down.const_data_ptr();
+    args.rows = groups.row_of.data();
+    args.weights = static_cast<const float*>(Data(routing.weights, "routing.weights", at::kFloat));
+    args.y = y.mutable_data_ptr();
+    args.tokens = tokens;
+    args.terms = terms;
+    args.width = width;
+    kernels_.combine(args);
+    return y;
+  }
+
+  at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override {
     if (!Fused(x.scalar_type())) return reference_.Activate(x, kind, gated);
     const int64_t width = gated ? x.size(1) / 2 : x.size(1);
     at::Tensor y = at::empty({x.size(0), width}, x.options());
@@ -176,6 +265,95 @@ class CpuOps : public Ops {
   }
 
  private:
+  template <class Weight>
+  at::Tensor LinearOf(const at::Tensor& x, const Weight& weight) {
+    TORCH_CHECK(x.dim() == 2 && x.size(1) == weight.in_features(), "Linear: x has shape ", x.sizes(), ", the weight takes ",
+                weight.in_features(), " inputs");
+    Data(x, "x", weight.dtype());
+    at::Tensor y = at::empty({x.size(0), weight.out_features()}, x.options());
+    LinearRuns(x, y, {{&weight, 0, x.size(0)}});
+    return y;
+  }
+
+  // The rows `ids` of a weight, in its dtype.
+  template <class Weight>
+  static at::Tensor RowsOf(const at::Tensor& ids, const Weight& weight) {
+    const int64_t* rows = static_cast<const int64_t*>(Data(ids, "ids", at::kLong));
+    const int64_t n = ids.numel(), out = weight.out_features();
+    for (int64_t i = 0; i < n; ++i) {
+      TORCH_CHECK_INDEX(rows[i] >= 0 && rows[i] < out, "Embedding: id ", rows[i], " is outside a table of ", out, " rows");
+    }
+    at::Tensor y = at::empty({n, weight.in_features()}, ids.options().dtype(weight.dtype()));
+    char* to = static_cast<char*>(y.mutable_data_ptr());
+    const int64_t row_bytes = y.size(1) * y.element_size();
+#pragma omp parallel for schedule(static) if (n > 1 && n * row_bytes > 32768)
+    for (int64_t i = 0; i < n; ++i) weight.CopyRow(rows[i], to + i * row_bytes);
+    return y;
+  }
+
+  // Rows [first, first + rows) of x through `weight` make the same rows of y.
+  struct LinearRun {
+    const LinearWeight* weight;
+    int64_t first, rows;
+  };
+
+  // Runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and of one dtype.
+  void LinearRuns(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs) {
+    for (const LinearRun& run : runs) {
+      TORCH_CHECK(run.weight->in_features() == x.size(1) && run.weight->out_features() == y.size(1), "a linear of ", run.weight->out_features(),
+                  " x ", run.weight->in_features(), " cannot make y of shape ", y.sizes(), " from x of shape ", x.sizes());
+    }
+    if (RunAll<PackedWeight, cpu::LinearArgs>(x, y, runs, kernels_.linear_scratch_bytes, kernels_.linear)) return;
+    if (RunAll<QuantizedWeight, cpu::QuantizedLinearArgs>(x, y, runs, kernels_.quantized_scratch_bytes, kernels_.quantized_linear)) return;
+    for (const LinearRun& run : runs) y.narrow(0, run.first, run.rows).copy_(Linear(x.narrow(0, run.first, run.rows), *run.weight));
+  }
+
+  // What only one kind of weight has.
+  static void Describe(const PackedWeight&, cpu::LinearArgs&) {}
+  static void Describe(const QuantizedWeight& weight, cpu::QuantizedLinearArgs& args) {
+    args.layout = weight.layout();
+    args.order = weight.order();
+  }
+  static bool Alike(const PackedWeight&, const PackedWeight&) { return true; }
+  static bool Alike(const QuantizedWeight& a, const QuantizedWeight& b) { return a.format() == b.format(); }
+
+  // False, and nothing is done, unless all are a `Weight` of x's dtype and of one format.
+  template <class Weight, class Args>
+  static bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs, int64_t (*scratch_bytes_of)(const Args&),
+                     void (*kernel)(const Args*, int64_t)) {
+    thread_local std::vector<Args> parts;  // kept for its memory
+    parts.clear();
+    const Weight* one = nullptr;
+    const int64_t element = x.element_size();
+    int64_t scratch_bytes = 0;
+    for (const LinearRun& run : runs) {
+      const auto* weight = dynamic_cast<const Weight*>(run.weight);
+      if (weight == nullptr || weight->dtype() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight))) return false;
+      one = weight;
+      if (run.rows == 0) continue;
+      Args& args = parts.emplace_back();
+      Describe(*weight, args);
+      args.element = weight->element();
+      args.panels = weight->panels();
+      args.bias = weight->bias();
+      args.rows = run.rows;
+      args.in = weight->in_features();
+      args.out = weight->out_features();
+      args.x = static_cast<const char*>(x.const_data_ptr()) + run.first * args.in * element;
+      args.y = static_cast<char*>(y.mutable_data_ptr()) + run.first * args.out * element;
+      scratch_bytes += scratch_bytes_of(args);
+    }
+    if (parts.empty()) return true;
+    const at::Tensor scratch = at::empty({scratch_bytes}, x.options().dtype(at::kByte));
+    char* next = static_cast<char*>(scratch.mutable_data_ptr());
+    for (Args& args : parts) {
+      args.scratch = next;
+      next += scratch_bytes_of(args);
+    }
+    kernel(parts.data(), static_cast<int64_t>(parts.size()));
+    return true;
+  }
+
   at::Tensor Norm(void (*kernel)(const cpu::NormArgs&), const at::Tensor& x, const at::Tensor& residual,
                   const at::Tensor& weight, const at::Tensor& bias, double eps) {
     const at::ScalarType dtype = x.scalar_type();
@@ -202,6 +380,10 @@ class CpuOps : public Ops {
     const std::vector<int64_t> expected = {cache.keys.size(0), kv_heads, kBlockTokens, head_dim};
     TORCH_CHECK(cache.keys.sizes() == expected && cache.values.sizes() == expected, "the cache's keys have shape ",
                 cache.keys.sizes(), " and its values ", cache.values.sizes(), ", expected ", expected);
+    if (!cache.quantized()) return;
+    const at::IntArrayRef cells(expected.data(), 3);
+    TORCH_CHECK(cache.key_scales.sizes() == cells && cache.value_scales.sizes() == cells, "the cache's key scales have shape ",
+                cache.key_scales.sizes(), " and its value scales ", cache.value_scales.sizes(), ", expected ", cells);
   }
 
   const cpu::Kernels& kernels_;

@@ -15,6 +15,9 @@ namespace causeway {
 // With the kernels of one instruction set, which must be among cpu::SupportedIsas(). MakeCpuOps() takes the best.
 std::unique_ptr<Ops> MakeCpuOps(cpu::Isa isa);
 
+// What a weight of CpuOps takes, as its bytes() says, before there is one: bf16 or fp32, of `element_bytes`.
+int64_t CpuWeightBytes(int64_t out, int64_t in, bool bias, int64_t element_bytes, const WeightFormat& format);
+
 }  // namespace causeway
 
 #endif  // CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_H_

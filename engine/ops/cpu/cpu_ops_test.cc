@@ -183,8 +183,28 @@ TEST_P(CpuOpsTest, NormsMatchReference) {
   }
 }
 
+TEST_P(CpuOpsTest, NormsOfColumnsMatchReferenceAndLeaveTheOthers) {
+  for (int64_t width : {1, 7, 24, 128, 1031}) {
+    for (int64_t rows : {0, 1, 3, 40}) {
+      for (int64_t groups : {1, 4}) {
+        const at::Tensor x = random_.Tensor({rows, 5 + groups * width + 3}, dtype(), 3) + 1, weight = random_.Tensor({width}, dtype());
+        at::Tensor actual = x.clone(), expected = x.clone();
+        ops_->NormColumns(actual, 5, groups, width, weight, 1e-5);
+        reference_.NormColumns(expected, 5, groups, width, weight, 1e-5);
+        const std::string what = "width " + std::to_string(width) + " rows " + std::to_string(rows) + " groups " + std::to_string(groups);
+        ExpectNear(actual, expected, tolerance(), what);
+        EXPECT_TRUE(at::equal(actual.narrow(1, 0, 5), x.narrow(1, 0, 5))) << what;
+        EXPECT_TRUE(at::equal(actual.narrow(1, 5 + groups * width, 3), x.narrow(1, 5 + groups * width, 3))) << what;
+      }
+    }
+  }
+  at::Tensor x = random_.Tensor({2, 8}, dtype());
+  EXPECT_THROW(ops_->NormColumns(x, 1, 2, 4, random_.Tensor({4}, dtype()), 1e-5), c10::Error);
+  EXPECT_THROW(ops_->NormColumns(x, 0, 2, 4, random_.Tensor({8}, dtype()), 1e-5), c10::Error);
+}
+
 TEST_P(CpuOpsTest, ActivationsMatchReference) {
-  for (ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGelu, ActivationKind::kGeluTanh, ActivationKind::kRelu}) {
+  for (Activation kind : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
     for (bool gated : {false, true}) {
       for (int64_t width : {1, 15, 64, 5632}) {
         const at::Tensor x = random_.Tensor({3, gated ? 2 * width : width}, dtype(), 4);
@@ -211,7 +231,7 @@ TEST_P(CpuOpsTest, RotaryAndCacheMatchesReference) {
       if (rotary > 0) cos = random_.Tensor({80, rotary / 2}, at::kFloat), sin = random_.Tensor({80, rotary / 2}, at::kFloat);
       at::Tensor fused_qkv = qkv.clone(), plain_qkv = qkv.clone();
       const auto zeros = [&] { return at::zeros({blocks, kv_heads, kBlockTokens, head_dim}, dtype()); };
-      KvLayer fused{zeros(), zeros()}, plain{zeros(), zeros()};
+      KvLayer fused{zeros(), zeros(), {}, {}}, plain{zeros(), zeros(), {}, {}};
       ops_->RotaryAndCache(fused_qkv, cos, sin, heads, kv_heads, head_dim, batch, fused);
       reference_.RotaryAndCache(plain_qkv, cos, sin, heads, kv_heads, head_dim, batch, plain);
       ExpectNear(fused_qkv.narrow(1, 0, heads * head_dim), plain_qkv.narrow(1, 0, heads * head_dim), tolerance(), "queries");
@@ -221,10 +241,64 @@ TEST_P(CpuOpsTest, RotaryAndCacheMatchesReference) {
   }
 }
 
+KvLayer EmptyInt8Cache(int64_t blocks, int64_t kv_heads, int64_t head_dim) {
+  const auto integers = [&] { return at::zeros({blocks, kv_heads, kBlockTokens, head_dim}, at::kChar); };
+  const auto scales = [&] { return at::full({blocks, kv_heads, kBlockTokens}, std::numeric_limits<float>::quiet_NaN(), at::kFloat); };
+  return {integers(), integers(), scales(), scales()};
+}
+
+TEST_P(CpuOpsTest, RotaryAndAnInt8CacheMatchReference) {
+  for (const auto& [heads, kv_heads, head_dim] : {Heads{4, 4, 8}, {6, 2, 64}, {3, 1, 20}, {5, 5, 7}}) {
+    for (int64_t rotary : {int64_t{0}, head_dim / 4 * 2}) {
+      AttentionBatch batch;
+      const int64_t blocks = testing::MakeBatch({{1, 40}, {19, 19}, {3, 70}}, random_, batch);
+      const at::Tensor qkv = random_.Tensor({batch.positions.size(0), (heads + 2 * kv_heads) * head_dim}, dtype());
+      qkv.select(0, 2).zero_();
+      at::Tensor cos, sin;
+      if (rotary > 0) cos = random_.Tensor({80, rotary / 2}, at::kFloat), sin = random_.Tensor({80, rotary / 2}, at::kFloat);
+      at::Tensor fused_qkv = qkv.clone(), plain_qkv = qkv.clone();
+      KvLayer fused = EmptyInt8Cache(blocks, kv_heads, head_dim), plain = EmptyInt8Cache(blocks, kv_heads, head_dim);
+      ops_->RotaryAndCache(fused_qkv, cos, sin, heads, kv_heads, head_dim, batch, fused);
+      reference_.RotaryAndCache(plain_qkv, cos, sin, heads, kv_heads, head_dim, batch, plain);
+      ExpectNear(fused_qkv.narrow(1, 0, heads * head_dim), plain_qkv.narrow(1, 0, heads * head_dim), tolerance(), "queries");
+      const at::Tensor values = qkv.view({-1, heads + 2 * kv_heads, head_dim}).narrow(1, heads + kv_heads, kv_heads).to(at::kFloat);
+      for (int64_t row = 0; row < qkv.size(0); ++row) {
+        const int64_t slot = batch.slots[row].item<int64_t>(), block = slot / kBlockTokens, offset = slot % kBlockTokens;
+        const auto at = [&](const at::Tensor& t) { return t[block].select(1, offset); };  // [kv_heads, ...]
+        ExpectNear(at(fused.key_scales), at(plain.key_scales), tolerance(), "key scales");
+        ExpectNear(at(fused.value_scales), at(plain.value_scales), 1e-6, "value scales");
+        for (const auto& [a, b] : {std::pair(fused.keys, plain.keys), {fused.values, plain.values}}) {
+          EXPECT_LE((at(a).to(at::kInt) - at(b).to(at::kInt)).abs().max().item<int>(), 1) << "row " << row;
+        }
+        // Within half a step of what was to be stored.
+        const at::Tensor error = (at(fused.values).to(at::kFloat) * at(fused.value_scales).unsqueeze(-1) - values[row]).abs();
+        EXPECT_TRUE((error <= at(fused.value_scales).unsqueeze(-1) * 0.5001).all().item<bool>()) << "row " << row;
+      }
+    }
+  }
+}
+
+// Integers of all sizes, and scales of NaN where nothing was written.
+KvLayer MakeInt8Cache(const AttentionBatch& batch, int64_t blocks, const Heads& h, Random& random) {
+  KvLayer cache = EmptyInt8Cache(blocks, h.kv_heads, h.head_dim);
+  for (const at::Tensor& side : {cache.keys, cache.values}) {
+    std::generate_n(side.mutable_data_ptr<int8_t>(), side.numel(), [&] { return static_cast<int8_t>(random.Between(-kKvInt8Max, kKvInt8Max)); });
+  }
+  for (size_t s = 0; s < batch.context_lens_host.size(); ++s) {
+    for (int64_t t = 0; t < batch.context_lens_host[s]; ++t) {
+      const int64_t block = batch.block_tables[s][t / kBlockTokens].item<int32_t>();
+      for (const at::Tensor& scales : {cache.key_scales, cache.value_scales}) {
+        scales[block].select(1, t % kBlockTokens).copy_(random.Tensor({h.kv_heads}, at::kFloat, 0.01).abs());
+      }
+    }
+  }
+  return cache;
+}
+
 // A cache whose unwritten places hold NaN: they must not be able to reach a result.
 KvLayer MakeCache(const AttentionBatch& batch, int64_t blocks, const Heads& h, at::ScalarType dtype, Random& random) {
-  KvLayer cache{at::full({blocks, h.kv_heads, kBlockTokens, h.head_dim}, std::numeric_limits<double>::quiet_NaN(), dtype), {}};
-  cache.values = cache.keys.clone();
+  const auto unwritten = [&] { return at::full({blocks, h.kv_heads, kBlockTokens, h.head_dim}, std::numeric_limits<double>::quiet_NaN(), dtype); };
+  KvLayer cache{unwritten(), unwritten(), {}, {}};
   for (size_t s = 0; s < batch.context_lens_host.size(); ++s) {
     for (int64_t t = 0; t < batch.context_lens_host[s]; ++t) {
       const int64_t block = batch.block_tables[s][t / kBlockTokens].item<int32_t>();
@@ -243,14 +317,16 @@ TEST_P(CpuOpsTest, AttentionMatchesReference) {
     for (const std::vector<Span>& spans : batches) {
       AttentionBatch batch;
       const int64_t blocks = testing::MakeBatch(spans, random_, batch);
-      const KvLayer cache = MakeCache(batch, blocks, h, dtype(), random_);
+      const KvLayer caches[] = {MakeCache(batch, blocks, h, dtype(), random_), MakeInt8Cache(batch, blocks, h, random_)};
       const at::Tensor qkv = random_.Tensor({batch.positions.size(0), (h.heads + 2 * h.kv_heads) * h.head_dim}, dtype());
-      for (int64_t window : {0, 1, 40, 200}) {
-        const double scale = 1 / std::sqrt(static_cast<double>(h.head_dim));
-        ExpectNear(ops_->PagedAttention(qkv, h.heads, h.kv_heads, h.head_dim, scale, window, batch, cache),
-                   reference_.PagedAttention(qkv, h.heads, h.kv_heads, h.head_dim, scale, window, batch, cache), tolerance(),
-                   "heads " + std::to_string(h.heads) + " dim " + std::to_string(h.head_dim) + " window " + std::to_string(window) +
-                       " first context " + std::to_string(spans[0].context));
+      for (const KvLayer& cache : caches) {
+        for (int64_t window : {0, 1, 40, 200}) {
+          const double scale = 1 / std::sqrt(static_cast<double>(h.head_dim));
+          ExpectNear(ops_->PagedAttention(qkv, h.heads, h.kv_heads, h.head_dim, scale, window, batch, cache),
+                     reference_.PagedAttention(qkv, h.heads, h.kv_heads, h.head_dim, scale, window, batch, cache), tolerance(),
+                     "heads " + std::to_string(h.heads) + " dim " + std::to_string(h.head_dim) + " window " + std::to_string(window) +
+                         " first context " + std::to_string(spans[0].context) + (cache.quantized() ? " int8" : ""));
+        }
       }
     }
   }
@@ -261,13 +337,13 @@ TEST_P(CpuOpsTest, AttentionOfARowDoesNotDependOnTheBatchOrTheThreads) {
   AttentionBatch batch;
   const int32_t context = 1300, rows = 100;
   const int64_t blocks = testing::MakeBatch({{rows, context}}, random_, batch);
-  const KvLayer cache = MakeCache(batch, blocks, h, dtype(), random_);
+  const KvLayer caches[] = {MakeCache(batch, blocks, h, dtype(), random_), MakeInt8Cache(batch, blocks, h, random_)};
   const at::Tensor qkv = random_.Tensor({rows, (h.heads + 2 * h.kv_heads) * h.head_dim}, dtype());
-  const auto run = [&](const AttentionBatch& b, const at::Tensor& x, int64_t window) {
-    return ops_->PagedAttention(x, h.heads, h.kv_heads, h.head_dim, 0.2, window, b, cache);
-  };
   const int threads = omp_get_max_threads();
-  for (int64_t window : {0, 600}) {
+  for (const auto& [cache, window] : {std::pair(caches[0], 0), {caches[0], 600}, {caches[1], 0}, {caches[1], 600}}) {
+    const auto run = [&, &cache = cache](const AttentionBatch& b, const at::Tensor& x, int64_t window) {
+      return ops_->PagedAttention(x, h.heads, h.kv_heads, h.head_dim, 0.2, window, b, cache);
+    };
     const at::Tensor all = run(batch, qkv, window);
     for (int32_t row : {0, 1, 50, 99}) {  // alone: cut along the context
       AttentionBatch one = batch;
@@ -289,7 +365,7 @@ TEST_P(CpuOpsTest, OtherDtypesGoToTheReference) {
   ops_->SetRows(*weight, 0, rows);
   ExpectNear(ops_->Linear(x, *weight), x.matmul(rows.t()), 1e-12, "linear");
   ExpectNear(ops_->RmsNorm(x, {}, w, 1e-5), reference_.RmsNorm(x, {}, w, 1e-5), 0, "norm");
-  ExpectNear(ops_->Activate(x, ActivationKind::kGelu, true), reference_.Activate(x, ActivationKind::kGelu, true), 0, "activation");
+  ExpectNear(ops_->Activate(x, Activation::kGelu, true), reference_.Activate(x, Activation::kGelu, true), 0, "activation");
 }
 
 class VectorMathTest : public ::testing::TestWithParam<cpu::Isa> {};

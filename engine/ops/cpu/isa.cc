@@ -10,6 +10,7 @@ const char* IsaName(Isa isa) {
     case Isa::kPortable: return "portable";
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
+    case Isa::kAvx512Vnni: return "avx512-vnni";
     case Isa::kAvx512Bf16: return "avx512-bf16";
   }
   return "unknown";
@@ -21,7 +22,9 @@ std::vector<Isa> SupportedIsas() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512 && __builtin_cpu_supports("avx512bf16")) found.push_back(Isa::kAvx512Bf16);
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  if (vnni && __builtin_cpu_supports("avx512bf16")) found.push_back(Isa::kAvx512Bf16);
+  if (vnni) found.push_back(Isa::kAvx512Vnni);
   if (avx512) found.push_back(Isa::kAvx512);
   if (avx2) found.push_back(Isa::kAvx2);
 #endif
@@ -33,6 +36,7 @@ const Kernels& KernelsOf(Isa isa) {
   switch (isa) {
 #if defined(__x86_64__)
     case Isa::kAvx512Bf16: return avx512bf16::kKernels;
+    case Isa::kAvx512Vnni: return avx512vnni::kKernels;
     case Isa::kAvx512: return avx512::kKernels;
     case Isa::kAvx2: return avx2::kKernels;
 #endif

@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/kv_format.h"
 #include "engine/base/limits.h"  // kBlockTokens
+#include "engine/ops/cpu/quantized_layout.h"
 
 namespace causeway::cpu {
 
@@ -25,8 +27,29 @@ struct LinearArgs {
   const uint32_t* panels;  // [PanelsOf(out), UnitsOf(in), kPanel]
   const float* bias;       // [out], or null
   void* y;                 // [rows, out]
-  int64_t rows, in, out;
+  int64_t rows, in, out;   // at least one row
   void* scratch;           // linear_scratch_bytes(args) of memory, 64-byte aligned
+};
+
+struct QuantizedLinearArgs {
+  Element element;         // of x and y
+  QuantizedLayout layout;
+  const uint8_t* panels;   // [PanelsOf(out), layout.panel_bytes], 64-byte aligned
+  const int32_t* order;    // [in]: the column of x that input i reads; null: i
+  const float* bias;       // [out], or null
+  const void* x;           // [rows, in]
+  void* y;                 // [rows, out]
+  int64_t rows, in, out;
+  void* scratch;           // quantized_scratch_bytes(args) of memory, 64-byte aligned
+};
+
+// Rows [first, first + count) of a weight into its panels. Outputs beyond the matrix are left as they are.
+struct PackArgs {
+  const void* rows;   // [count, row_bytes]
+  int64_t row_bytes;  // of a row's inputs, without gaps
+  int64_t first, count;
+  uint32_t* panels;   // [PanelsOf(out), units, kPanel], 64-byte aligned
+  int64_t units;
 };
 
 struct NormArgs {
@@ -40,9 +63,18 @@ struct NormArgs {
   float eps;
 };
 
+// RMS norms in place of `groups` runs of `width` columns each.
+struct NormColumnsArgs {
+  Element element;
+  void* x;             // of row r at x + r * stride elements
+  const void* weight;  // [width]
+  int64_t rows, stride, groups, width;
+  float eps;
+};
+
 struct ActivateArgs {
   Element element;
-  int kind;       // ActivationKind
+  int kind;       // Activation
   bool gated;
   const void* x;  // [rows, gated ? 2 * width : width]
   void* y;        // [rows, width]
@@ -51,14 +83,26 @@ struct ActivateArgs {
 
 struct RotaryArgs {
   Element element;
-  void* qkv;                // [rows, (heads + 2 * kv_heads) * head_dim]
+  void* qkv;                // [rows, (heads + 2 * kv_heads) * head_dim]; with scales, its keys are rotated in place
   const float* cos;         // [positions, rotary_dim / 2], or null: no rotation
   const float* sin;
   const int64_t* positions;  // [rows]
   const int64_t* slots;      // [rows]
-  void* keys;                // [blocks, kv_heads, kBlockTokens, head_dim]
+  void* keys;                // [blocks, kv_heads, kBlockTokens, head_dim], of `element`, or int8 where there are scales
   void* values;
+  float* key_scales;         // [blocks, kv_heads, kBlockTokens], or null
+  float* value_scales;
   int64_t rows, heads, kv_heads, head_dim, rotary_dim;
+};
+
+// Rows of a weight to quantize. Scales are not finite where a row's weights are not.
+struct QuantizeArgs {
+  Element element;
+  const void* x;   // [rows, in]
+  void* values;    // [rows, in] bytes: int8, or 0..15
+  float* scales;   // [rows, groups]
+  int64_t rows, in;
+  int64_t group;   // inputs that share a scale (int4)
 };
 
 // A piece of work of one attention call: some queries of a sequence, for the heads that share one key-value head.
@@ -81,8 +125,10 @@ struct AttentionArgs {
   Element element;
   const void* qkv;  // [tokens, qkv_stride]
   int64_t qkv_stride;
-  const void* keys;  // [blocks, kv_heads, kBlockTokens, head_dim]
+  const void* keys;  // [blocks, kv_heads, kBlockTokens, head_dim], of `element`, or int8 where there are scales
   const void* values;
+  const float* key_scales;  // [blocks, kv_heads, kBlockTokens], or null
+  const float* value_scales;
   void* out;  // [tokens, heads * head_dim]
   const int32_t* block_tables;
   int64_t table_stride;
@@ -99,14 +145,48 @@ struct AttentionArgs {
 // A partial result: for each head of the group its maximum, its sum and head_dim outputs.
 static constexpr int64_t PartialFloats(int64_t group, int64_t head_dim) { return group * (head_dim + 2); }
 
+// As Ops::Route.
+struct RouteArgs {
+  Element element;
+  const void* logits;       // [tokens, experts]
+  const float* correction;  // [experts], or null
+  int32_t* chosen;          // [tokens, count]
+  float* weights;           // [tokens, count]
+  int64_t tokens, experts, count;
+  bool sigmoid, normalize;
+  float scale;
+};
+
+// Sums of rows of x: y[t] = sum over j of weights[t][j] * x[rows[t][j]], in fp32 and in this order, rounded once.
+struct CombineArgs {
+  Element element;       // of x and y
+  const void* x;         // [any, width]
+  const int32_t* rows;   // [tokens, terms]
+  const float* weights;  // [tokens, terms]
+  void* y;               // [tokens, width]
+  int64_t tokens, terms, width;
+};
+
 struct Kernels {
-  void (*linear)(const LinearArgs&);
+  // `count` linears of one element, computed at once: the threads share the work of all. A row's result depends neither on
+  // the other rows nor on the other linears.
+  void (*linear)(const LinearArgs* parts, int64_t count);
   int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0: needs none
+  // Several at once, sharing the threads: all of one element, kind and zero_points. bf16 x is quantized to bytes, with a scale
+  // for each row and 32 to 128 inputs, unless the weights are fp8; fp32 x is taken as it is.
+  void (*quantized_linear)(const QuantizedLinearArgs* parts, int64_t count);
+  int64_t (*quantized_scratch_bytes)(const QuantizedLinearArgs&);
+  void (*pack_rows)(const PackArgs&);  // on the calling thread
   void (*rms_norm)(const NormArgs&);
   void (*layer_norm)(const NormArgs&);
+  void (*norm_columns)(const NormColumnsArgs&);
   void (*activate)(const ActivateArgs&);
+  void (*route)(const RouteArgs&);
+  void (*combine)(const CombineArgs&);
   void (*rotary_and_cache)(const RotaryArgs&);
   void (*attention)(const AttentionArgs&);
+  void (*quantize_int8)(const QuantizeArgs&);
+  void (*quantize_int4)(const QuantizeArgs&);
   // For tests: y[i] = f(x[i]).
   void (*exp)(const float* x, float* y, int64_t n);
   void (*gelu)(const float* x, float* y, int64_t n);
@@ -114,6 +194,7 @@ struct Kernels {
 
 // One per instruction set; call only what SupportedIsas() lists.
 namespace avx512bf16 { extern const Kernels kKernels; }
+namespace avx512vnni { extern const Kernels kKernels; }
 namespace avx512 { extern const Kernels kKernels; }
 namespace avx2 { extern const Kernels kKernels; }
 namespace portable { extern const Kernels kKernels; }

@@ -1,4 +1,5 @@
-// RMSNorm and LayerNorm, with the residual added on the way: one pass over memory for a row that stays in L1. All sums fp32.
+// RMSNorm and LayerNorm, with the residual added on the way: one pass over memory for a row that stays in L1; and the norms of
+// columns in place. All sums fp32.
 
 #include <omp.h>
 
@@ -22,6 +23,18 @@ CAUSEWAY_INLINE void StoreSome(T* p, F v, int64_t n) {
   n == W ? Store(p, v) : StoreFirst(p, v, n);
 }
 
+// The sum of (x - mean)^2.
+template <class T>
+CAUSEWAY_INLINE float Squares(const T* x, int64_t width, float mean) {
+  F squares{};
+  ForEachVector(width, [&](int64_t i, int64_t n) {
+    F d = LoadSome(x + i, n) - mean;
+    if (n < W) d = Ramp() < static_cast<float>(n) ? d : F{};
+    squares += d * d;
+  });
+  return Sum(squares);
+}
+
 template <class T, bool kRms>
 CAUSEWAY_INLINE void NormRow(const NormArgs& a, int64_t row) {
   const T* x = static_cast<const T*>(a.x) + row * a.width;
@@ -39,13 +52,7 @@ CAUSEWAY_INLINE void NormRow(const NormArgs& a, int64_t row) {
     ForEachVector(a.width, [&](int64_t i, int64_t n) { sum += LoadSome(x + i, n); });
     mean = Sum(sum) * inverse_width;
   }
-  F squares{};
-  ForEachVector(a.width, [&](int64_t i, int64_t n) {
-    F d = LoadSome(x + i, n) - mean;
-    if (n < W) d = Ramp() < static_cast<float>(n) ? d : F{};
-    squares += d * d;
-  });
-  const float scale = 1.0f / __builtin_sqrtf(Sum(squares) * inverse_width + a.eps);
+  const float scale = 1.0f / __builtin_sqrtf(Squares(x, a.width, mean) * inverse_width + a.eps);
   const T* weight = static_cast<const T*>(a.weight);
   const T* bias = static_cast<const T*>(a.bias);
   T* y = static_cast<T*>(a.y) + row * a.width;
@@ -62,6 +69,24 @@ static void NormOf(const NormArgs& a) {
   for (int64_t row = 0; row < a.rows; ++row) NormRow<T, kRms>(a, row);
 }
 
+template <class T>
+static void NormColumnsOf(const NormColumnsArgs& a) {
+  const T* weight = static_cast<const T*>(a.weight);
+#pragma omp parallel for schedule(static) if (a.rows > 1 && a.rows * a.groups * a.width > kParallelElements)
+  for (int64_t row = 0; row < a.rows; ++row) {
+    for (int64_t group = 0; group < a.groups; ++group) {
+      T* x = static_cast<T*>(a.x) + row * a.stride + group * a.width;
+      const float scale = 1.0f / __builtin_sqrtf(Squares(x, a.width, 0) / static_cast<float>(a.width) + a.eps);
+      ForEachVector(a.width, [&](int64_t i, int64_t n) {
+        StoreSome(x + i, Rounded(x, LoadSome(x + i, n) * scale) * LoadSome(weight + i, n), n);
+      });
+    }
+  }
+}
+
+static void NormColumns(const NormColumnsArgs& a) {
+  a.element == Element::kFp32 ? NormColumnsOf<float>(a) : NormColumnsOf<Bf16>(a);
+}
 static void RmsNorm(const NormArgs& a) {
   a.element == Element::kFp32 ? NormOf<float, true>(a) : NormOf<Bf16, true>(a);
 }

@@ -18,33 +18,18 @@ PackedWeight::PackedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dt
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "packed weights are bf16 or fp32, not ", dtype);
   panels_ = at::empty({cpu::PanelsOf(out), cpu::UnitsOf(element(), in), kPanel}, at::kInt);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
-  panels_.zero_();
+  // Only what no row fills: the others' pages are first touched by the threads that pack them.
+  if (out % kPanel != 0) panels_.select(0, panels_.size(0) - 1).zero_();
   if (bias) bias_ = at::zeros({out}, at::kFloat);
 }
 
-void PackedWeight::SetRows(int64_t first, const at::Tensor& rows) {
+void PackedWeight::SetRows(const cpu::Kernels& kernels, int64_t first, const at::Tensor& rows) {
   TORCH_CHECK(rows.dim() == 2 && rows.size(1) == in_ && first >= 0 && first + rows.size(0) <= out_, "rows ", rows.sizes(),
               " at ", first, " don't fit a weight of ", out_, " x ", in_);
   c10::InferenceMode guard;
   const at::Tensor source = rows.to(at::kCPU, dtype_).contiguous();
-  const int64_t units = cpu::UnitsOf(element(), in_), row_bytes = in_ * source.element_size();
-  const char* from = static_cast<const char*>(source.const_data_ptr());
-  uint32_t* panels = static_cast<uint32_t*>(panels_.mutable_data_ptr());
-  constexpr int64_t kRun = 64;  // units taken from each row before the next row: what is written to stays in L1
-  uint32_t run[kRun];
-  for (int64_t row = first; row < first + rows.size(0);) {
-    const int64_t panel_end = std::min((row / kPanel + 1) * kPanel, first + rows.size(0));
-    for (int64_t u0 = 0; u0 < units; u0 += kRun) {
-      const int64_t n = std::min(kRun, units - u0);
-      for (int64_t r = row; r < panel_end; ++r) {
-        run[n - 1] = 0;  // half of the last unit when `in` is odd
-        std::memcpy(run, from + (r - first) * row_bytes + u0 * 4, std::min(n * 4, row_bytes - u0 * 4));
-        uint32_t* to = panels + (r / kPanel * units + u0) * kPanel + r % kPanel;
-        for (int64_t u = 0; u < n; ++u) to[u * kPanel] = run[u];
-      }
-    }
-    row = panel_end;
-  }
+  kernels.pack_rows({source.const_data_ptr(), in_ * source.element_size(), first, rows.size(0),
+                     static_cast<uint32_t*>(panels_.mutable_data_ptr()), cpu::UnitsOf(element(), in_)});
 }
 
 void PackedWeight::SetBias(int64_t first, const at::Tensor& bias) {

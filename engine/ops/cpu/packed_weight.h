@@ -11,7 +11,7 @@ namespace causeway {
 
 class PackedWeight : public LinearWeight {
  public:
-  // bf16 or fp32. Memory comes from ATen's CPU allocator, zeroed, in huge pages where there are some.
+  // bf16 or fp32. Memory comes from ATen's CPU allocator, in huge pages where there are some; rows hold anything until they are set.
   PackedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype);
 
   int64_t out_features() const override { return out_; }
@@ -23,7 +23,7 @@ class PackedWeight : public LinearWeight {
   const float* bias() const { return bias_.defined() ? static_cast<const float*>(bias_.const_data_ptr()) : nullptr; }
 
   // As Ops::SetRows and SetBias.
-  void SetRows(int64_t first, const at::Tensor& rows);
+  void SetRows(const cpu::Kernels& kernels, int64_t first, const at::Tensor& rows);
   void SetBias(int64_t first, const at::Tensor& bias);
   // Row `row` as in_features() elements of dtype().
   void CopyRow(int64_t row, void* to) const;

@@ -15,6 +15,20 @@ CAUSEWAY_INLINE void Rotate(const T* from, T* to, const float* cos, const float*
   });
 }
 
+// The integers of a row, nearest to row / scale, and its scale.
+template <class T>
+CAUSEWAY_INLINE void QuantizeRow(const T* row, int64_t n, int8_t* to, float* scale) {
+  F most{};
+  ForEachVector(n, [&](int64_t i, int64_t count) {
+    const F v = LoadSome(row + i, count);
+    most = Max(most, Max(v, -v));
+  });
+  const float largest = MaxOf(most);
+  *scale = largest / kKvInt8Max;
+  const float inverse = largest == 0 ? 0 : kKvInt8Max / largest;
+  ForEachVector(n, [&](int64_t i, int64_t count) { StoreSome(to + i, LoadSome(row + i, count) * inverse, count); });
+}
+
 template <class T>
 static void RotaryAndCacheOf(const RotaryArgs& a) {
   const int64_t half = a.cos == nullptr ? 0 : a.rotary_dim / 2;
@@ -22,7 +36,7 @@ static void RotaryAndCacheOf(const RotaryArgs& a) {
 #pragma omp parallel for schedule(static) if (a.rows > 1 && a.rows * stride > kParallelElements)
   for (int64_t row = 0; row < a.rows; ++row) {
     T* q = static_cast<T*>(a.qkv) + row * stride;
-    const T* k = q + a.heads * a.head_dim;
+    T* k = q + a.heads * a.head_dim;
     const T* v = k + a.kv_heads * a.head_dim;
     const float* cos = half == 0 ? nullptr : a.cos + a.positions[row] * half;
     const float* sin = half == 0 ? nullptr : a.sin + a.positions[row] * half;
@@ -31,7 +45,13 @@ static void RotaryAndCacheOf(const RotaryArgs& a) {
     }
     const int64_t block = a.slots[row] / kBlockTokens, offset = a.slots[row] % kBlockTokens;
     for (int64_t h = 0; h < a.kv_heads; ++h) {
-      const int64_t at = ((block * a.kv_heads + h) * kBlockTokens + offset) * a.head_dim;
+      const int64_t cell = (block * a.kv_heads + h) * kBlockTokens + offset, at = cell * a.head_dim;
+      if (a.key_scales != nullptr) {
+        if (half > 0) Rotate(k + h * a.head_dim, k + h * a.head_dim, cos, sin, half);
+        QuantizeRow(k + h * a.head_dim, a.head_dim, static_cast<int8_t*>(a.keys) + at, a.key_scales + cell);
+        QuantizeRow(v + h * a.head_dim, a.head_dim, static_cast<int8_t*>(a.values) + at, a.value_scales + cell);
+        continue;
+      }
       T* key = static_cast<T*>(a.keys) + at;
       if (half > 0) Rotate(k + h * a.head_dim, key, cos, sin, half);
       memcpy(key + 2 * half, k + h * a.head_dim + 2 * half, (a.head_dim - 2 * half) * sizeof(T));

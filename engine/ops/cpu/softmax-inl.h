@@ -15,16 +15,17 @@ struct Softmax {
 
 // Scores of one row against a step's keys, of which [first, last) count, at least one: updates the row's state, rescales its
 // outputs and leaves the probabilities in `p`, as x of the tile that multiplies them with the values. `scale` includes
-// log2 e: the exponentials are powers of two.
-template <class Kind>
-CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, int64_t first, int64_t last, int64_t row, Softmax& state,
-                                int64_t width, Word* p) {
+// log2 e: the exponentials are powers of two. kScaled: keys and values have scales of their own, kStep each; key_scales include
+// `scale`, and value_scales must be finite beyond `last` too.
+template <class Kind, bool kScaled>
+CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, const float* key_scales, const float* value_scales, int64_t first,
+                                int64_t last, int64_t row, Softmax& state, int64_t width, Word* p) {
   constexpr int kVectors = kStep / W;
   constexpr bool kBf16 = sizeof(typename Kind::T) == 2;
   F s[kVectors];
   F largest = Set(kMinusInfinity);
 #pragma GCC unroll 8
-  for (int v = 0; v < kVectors; ++v) s[v] = Load(scores + v * W) * scale;
+  for (int v = 0; v < kVectors; ++v) s[v] = Load(scores + v * W) * (kScaled ? Load(key_scales + v * W) : Set(scale));
   if (first > 0 || last < kStep) {
     const F ramp = Ramp();
 #pragma GCC unroll 8
@@ -40,8 +41,9 @@ CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, int64_t first,
   F sum{};
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) {
-    const F e = Exp2<kBf16>(s[v] - new_max);
+    F e = Exp2<kBf16>(s[v] - new_max);
     sum += e;
+    if constexpr (kScaled) e *= Load(value_scales + v * W);
     if constexpr (kBf16 && Kind::kWords == 1) {
       Store(reinterpret_cast<Bf16*>(p) + v * W, e);
     } else {

@@ -29,6 +29,7 @@ typedef int32_t I __attribute__((vector_size(4 * W), may_alias));
 typedef uint32_t U __attribute__((vector_size(4 * W), may_alias));
 typedef uint16_t H __attribute__((vector_size(2 * W), may_alias));
 typedef uint16_t HUnaligned __attribute__((vector_size(2 * W), may_alias, aligned(2)));
+typedef int8_t BUnaligned __attribute__((vector_size(W), may_alias, aligned(1)));
 
 struct Bf16 {
   uint16_t bits;
@@ -70,6 +71,25 @@ CAUSEWAY_INLINE void Store(Bf16* p, F v) {
 #else
   *reinterpret_cast<HUnaligned*>(p) = __builtin_convertvector(RoundToBf16(v), H);
 #endif
+}
+
+// v as the type of p holds it.
+CAUSEWAY_INLINE F Rounded(const float*, F v) { return v; }
+CAUSEWAY_INLINE F Rounded(const Bf16*, F v) { return (F)(RoundToBf16(v) << 16); }
+// W integers of 8 bits.
+CAUSEWAY_INLINE F Load(const int8_t* p) {
+#if defined(__AVX512F__)
+  return (F)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__AVX2__)
+  return (F)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  return __builtin_convertvector(*reinterpret_cast<const BUnaligned*>(p), F);
+#endif
+}
+// To the nearest, ties to even; v within [-128, 127].
+CAUSEWAY_INLINE void Store(int8_t* p, F v) {
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, left in the low bits
+  *reinterpret_cast<BUnaligned*>(p) = __builtin_convertvector((I)(v + magic) - (I)Set(magic), BUnaligned);
 }
 
 // The first n lanes; the others are zero.

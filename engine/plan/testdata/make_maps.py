@@ -18,6 +18,9 @@ from transformers.integrations.accelerate import _get_device_map
 LLAMA = dict(model_type="llama", vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=4,
              num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=False)
 GPT2 = dict(model_type="gpt2", vocab_size=96, n_embd=32, n_layer=4, n_head=4, n_positions=64, tie_word_embeddings=True)
+QWEN3 = LLAMA | dict(model_type="qwen3", head_dim=12)
+MIXTRAL = LLAMA | dict(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
+QWEN3_MOE = QWEN3 | dict(model_type="qwen3_moe", num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24)
 MODELS = [
     LLAMA,
     LLAMA | dict(tie_word_embeddings=True),
@@ -29,6 +32,9 @@ MODELS = [
     GPT2 | dict(tie_word_embeddings=False, vocab_size=500),
     GPT2 | dict(vocab_size=3000, n_layer=6),
     GPT2 | dict(n_positions=1024, n_layer=3, n_embd=48, vocab_size=1024),
+    QWEN3 | dict(vocab_size=1024, num_hidden_layers=5),
+    MIXTRAL,
+    QWEN3_MOE | dict(num_hidden_layers=6, mlp_only_layers=[0, 1], tie_word_embeddings=True),
 ]
 STRATEGIES = ["balanced", "balanced_low_0", "sequential"]
 

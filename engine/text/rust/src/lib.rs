@@ -2,16 +2,20 @@
 //! function of the bridge either cannot fail or returns a Failure, which C++ turns into an absl::Status.
 
 mod budget;
+mod deep_stack;
 mod failure;
 mod files;
+mod grammar;
 mod json;
 mod python;
 mod special;
 mod stream;
 mod template;
 mod tokenizer;
+mod vocabulary;
 
 use failure::{guard, Failure, Outcome};
+use grammar::{GrammarCompiler, Matcher};
 use stream::Stream;
 use template::{Message, TextTemplate};
 use tokenizer::TextTokenizer;
@@ -35,6 +39,16 @@ mod bridge {
         fn load_template(folder: &[u8]) -> Result<Box<TextTemplate>>;
         /// `texts` holds each message's role and content in turn.
         fn render(chat: &TextTemplate, texts: &[&[u8]], add_generation_prompt: bool, now_seconds: i64) -> Result<String>;
+
+        type GrammarCompiler;
+        fn new_grammar_compiler(tokenizer: &TextTokenizer) -> Result<Box<GrammarCompiler>>;
+        type Matcher;
+        /// `kind` is a GrammarKind's number; `texts` has one entry, or the choices.
+        fn compile_grammar(compiler: &GrammarCompiler, kind: u8, texts: &[&[u8]]) -> Result<Box<Matcher>>;
+        fn clone_matcher(matcher: &Matcher) -> Result<Box<Matcher>>;
+        fn consume(matcher: &mut Matcher, token: i32) -> Result<()>;
+        /// Writes a bit for each token that may follow; returns whether the text may end here.
+        fn fill_mask(matcher: &mut Matcher, words: &mut [u32]) -> Result<bool>;
     }
 }
 
@@ -82,4 +96,24 @@ fn render(chat: &TextTemplate, texts: &[&[u8]], add_generation_prompt: bool, now
         }
         chat.render(&messages, add_generation_prompt, now_seconds)
     })
+}
+
+fn new_grammar_compiler(tokenizer: &TextTokenizer) -> Outcome<Box<GrammarCompiler>> {
+    guard("reading the vocabulary for grammars", || GrammarCompiler::new(tokenizer).map(Box::new))
+}
+
+fn compile_grammar(compiler: &GrammarCompiler, kind: u8, texts: &[&[u8]]) -> Outcome<Box<Matcher>> {
+    guard("compiling the grammar", || compiler.compile(kind, texts).map(Box::new))
+}
+
+fn clone_matcher(matcher: &Matcher) -> Outcome<Box<Matcher>> {
+    guard("copying the grammar", || Ok(Box::new(matcher.clone())))
+}
+
+fn consume(matcher: &mut Matcher, token: i32) -> Outcome<()> {
+    guard("following the grammar", || matcher.consume(token))
+}
+
+fn fill_mask(matcher: &mut Matcher, words: &mut [u32]) -> Outcome<bool> {
+    guard("computing the grammar's mask", || matcher.fill_mask(words))
 }

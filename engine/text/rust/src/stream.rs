@@ -208,7 +208,7 @@ fn common_prefix(a: &str, b: &str) -> usize {
 }
 
 /// The crate's ByteFallback takes exactly these for bytes: <0x00> to <0xFF>.
-fn byte_token(token: &str) -> Option<u8> {
+pub(crate) fn byte_token(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
@@ -234,7 +234,7 @@ pub fn anchor(tokenizer: &TextTokenizer) -> Option<i32> {
 }
 
 /// The bytes of a byte-level token: gpt2's table of printable stand-ins. A token with any other character is plain text.
-fn push_byte_level(token: &str, bytes: &mut Vec<u8>) {
+pub(crate) fn push_byte_level(token: &str, bytes: &mut Vec<u8>) {
     let start = bytes.len();
     for character in token.chars() {
         match byte_of(character) {

@@ -1,7 +1,8 @@
 //! Chat templates: minijinja set up to render what transformers' apply_chat_template renders.
 
 use crate::budget::printed;
-use crate::failure::{contain, shorten, Failure, Outcome};
+use crate::deep_stack::on_deep_stack;
+use crate::failure::{shorten, Failure, Outcome};
 use crate::files::{folder_path, read_object, read_text};
 use crate::json::tojson;
 use crate::python::{call_method, escape, is_space, join, strip, write_value};
@@ -19,8 +20,6 @@ const RENDER_FUEL: u64 = 4_000_000;
 const SOURCE_BYTES_MAX: usize = 256 << 10;
 /// Of one tag, strings aside: bounds how deep an expression nests, for the stack and for the parser's quadratic corners.
 const TAG_BYTES_MAX: usize = 16 << 10;
-/// Only what is used of it takes memory.
-const STACK_BYTES: usize = 256 << 20;
 const NAME: &str = "chat template";
 
 pub struct TextTemplate {
@@ -39,7 +38,7 @@ impl TextTemplate {
         let folder = &folder_path(folder);
         let source = template_source(folder)?;
         let special_tokens = SpecialTokens::load(folder)?;
-        let environment = on_deep_stack(|| compile(&source))?
+        let environment = on_deep_stack("the chat template", || compile(&source))?
             .map_err(|why| Failure::invalid(format!("{}: {why}", folder.display())))?;
         let variables = special_tokens.named.into_iter().map(|(name, token)| (name, token.content)).collect();
         Ok(TextTemplate { environment, variables })
@@ -65,7 +64,7 @@ impl TextTemplate {
             ("add_generation_prompt", Value::from(add_generation_prompt)),
             ("strftime_now", Value::from_function(strftime)),
         ]);
-        on_deep_stack(|| {
+        on_deep_stack("the chat template", || {
             let template = self.environment.get_template(NAME).map_err(|error| Failure::internal(describe(&error)))?;
             template.render(Value::from_pairs(context)).map_err(|error| match raised_text(&error) {
                 Some(text) => Failure::invalid(text),
@@ -73,21 +72,6 @@ impl TextTemplate {
             })
         })?
     }
-}
-
-/// Runs `body` on a thread of its own with a deep stack: the engine parses, drops and prints nested things by recursion,
-/// and an overflowing stack would end the process. The limits of this file keep what a template can nest within it.
-fn on_deep_stack<T: Send>(body: impl FnOnce() -> T + Send) -> Outcome<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("chat template".into()).stack_size(STACK_BYTES);
-        let handle = thread
-            .spawn_scoped(scope, || contain(body))
-            .map_err(|error| Failure::internal(format!("no thread for the chat template: {error}")))?;
-        match handle.join() {
-            Ok(result) => result.map_err(|panic| Failure::internal(format!("the chat template panicked: {panic}"))),
-            Err(_) => Err(Failure::internal("the chat template's thread panicked")),
-        }
-    })
 }
 
 fn compile(source: &str) -> Result<Environment<'static>, String> {

@@ -1,0 +1,13 @@
+// How int8 keys and values are written: an integer is the value over its row's scale, to the nearest.
+#ifndef CAUSEWAY_ENGINE_BASE_KV_FORMAT_H_
+#define CAUSEWAY_ENGINE_BASE_KV_FORMAT_H_
+
+namespace causeway {
+
+// Integers go from -kKvInt8Max to it: symmetric, so that a scale is all that is kept beside them. The scale of a row, which is one
+// token's key or value of one head, is its largest magnitude / kKvInt8Max.
+inline constexpr int kKvInt8Max = 127;
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_BASE_KV_FORMAT_H_

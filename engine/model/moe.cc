@@ -1,0 +1,36 @@
+#include "engine/model/moe.h"
+
+#include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
+
+namespace causeway {
+
+Moe::Moe(const ModelContext& context, const MoeSpec& spec)
+    : rule_(spec.rule),
+      activation_(spec.experts.at(0).activation),
+      correction_tensor_(spec.correction_bias),
+      router_(context, spec.router, RowShard(spec.router, ParallelGroup())) {
+  TORCH_CHECK(spec.router.out_features() == static_cast<int64_t>(spec.experts.size()), spec.router.parts.front().weight, " has ",
+              spec.router.out_features(), " outputs for ", spec.experts.size(), " experts");
+  if (!correction_tensor_.empty()) {
+    correction_ = at::zeros({spec.router.out_features()}, at::TensorOptions(at::kFloat).device(context.device));
+  }
+  experts_.reserve(spec.experts.size());
+  for (const MlpSpec& expert : spec.experts) {
+    TORCH_CHECK(expert.gated && expert.activation == activation_, expert.up.parts.front().weight,
+                ": expected a gated expert with the first one's activation");
+    experts_.emplace_back(context, expert);
+    weights_.push_back({experts_.back().up().weight().get(), experts_.back().down().weight().get()});
+  }
+  counter_ = std::make_unique<ExpertCounter>(weights_.size(), weights_[0].up->bytes() + weights_[0].down->bytes());
+}
+
+at::Tensor Moe::Forward(Ops& ops, at::Tensor x) const {
+  const Routing routing = ops.Route(router_.Forward(ops, x), correction_, rule_);  // [tokens, experts_per_token]
+  thread_local std::vector<int32_t> counts;  // kept for its memory
+  at::Tensor y = ops.Experts(x, routing, weights_, activation_, &counts);
+  counter_->Add(counts);
+  return y;
+}
+
+}  // namespace causeway

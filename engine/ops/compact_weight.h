@@ -1,0 +1,45 @@
+// ReferenceOps' quantized weight: held compactly on any device, dequantized in pieces whenever it is used.
+#ifndef CAUSEWAY_ENGINE_OPS_COMPACT_WEIGHT_H_
+#define CAUSEWAY_ENGINE_OPS_COMPACT_WEIGHT_H_
+
+#include <cstdint>
+
+#include "engine/ops/ops.h"
+
+namespace causeway {
+
+class CompactWeight : public LinearWeight {
+ public:
+  CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device, const WeightFormat& format);
+
+  int64_t out_features() const override { return values_.size(0); }
+  int64_t in_features() const override { return in_; }
+  int64_t bytes() const override;
+
+  // As Ops' methods of the same names.
+  void SetRows(int64_t first, const QuantizedRows& rows);
+  void SetInputOrder(const at::Tensor& order);
+  void SetBias(int64_t first, const at::Tensor& bias);
+  at::Tensor Linear(const at::Tensor& x) const;
+  at::Tensor Embedding(const at::Tensor& ids) const;
+
+  const WeightFormat& format() const { return format_; }
+
+ private:
+  // What the held rows that `pick` takes out of each tensor stand for, [n, in] in the computation's dtype.
+  template <class Pick>
+  at::Tensor Rows(const Pick& pick) const;
+
+  const int64_t in_;
+  const at::ScalarType dtype_;
+  const WeightFormat format_;
+  at::Tensor values_;  // [out, in]; kInt4 packed, [out, (in + 1) / 2]
+  at::Tensor scales_;  // [out, groups]; kInt4 fp16, else fp32
+  at::Tensor zeros_;   // uint8 [out, groups], or undefined
+  at::Tensor order_;   // int32 [in], or undefined
+  at::Tensor bias_;    // [out], or undefined
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_OPS_COMPACT_WEIGHT_H_

@@ -1,0 +1,79 @@
+// Rows of a weight into its panels, on the loading path.
+
+namespace causeway::cpu::CAUSEWAY_ISA {
+
+#if defined(__AVX512F__)
+// to[i][j] = from[j][i], 16 x 16 words; strides in words. kStream: past the caches, `to` on 64 bytes.
+template <bool kStream = false>
+CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to, int64_t to_stride) {
+  __m512i a[16], b[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(from + i * from_stride);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+    b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // a[4 i + k]: column 4 l + k of rows 4 i to 4 i + 3, in 128-bit lane l
+    a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
+    a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
+    a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
+    a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
+  }
+  const auto store = [&](int row, __m512i v) {
+    if constexpr (kStream) _mm512_stream_si512(reinterpret_cast<__m512i*>(to + row * to_stride), v);
+    else _mm512_storeu_si512(to + row * to_stride, v);
+  };
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) {
+    const __m512i p = _mm512_shuffle_i32x4(a[k], a[4 + k], 0x88), q = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0x88);
+    const __m512i r = _mm512_shuffle_i32x4(a[k], a[4 + k], 0xdd), s = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0xdd);
+    store(k, _mm512_shuffle_i32x4(p, q, 0x88));
+    store(8 + k, _mm512_shuffle_i32x4(p, q, 0xdd));
+    store(4 + k, _mm512_shuffle_i32x4(r, s, 0x88));
+    store(12 + k, _mm512_shuffle_i32x4(r, s, 0xdd));
+  }
+}
+#endif
+
+// A run of rows that share a panel, [first, last), from their bytes on; `panel` is theirs.
+static void PackRun(const PackArgs& a, int64_t first, int64_t last, Word* panel) {
+  const char* from = static_cast<const char*>(a.rows) + (first - a.first) * a.row_bytes;
+  const int64_t lane = first % kPanel, count = last - first;
+  int64_t done = 0;  // units
+#if defined(__AVX512F__)
+  if (lane % 16 == 0 && count % 16 == 0 && a.row_bytes % 4 == 0) {
+    const Word* words = reinterpret_cast<const Word*>(from);
+    for (; (done + 16) * 4 <= a.row_bytes; done += 16) {
+      for (int64_t r = 0; r < count; r += 16) {
+        Transpose16<true>(words + r * a.row_bytes / 4 + done, a.row_bytes / 4, panel + done * kPanel + lane + r, kPanel);
+      }
+    }
+  }
+#endif
+  constexpr int64_t kRun = 64;  // units taken from each row before the next row: what is written to stays in L1
+  Word run[kRun];
+  for (; done < a.units; done += kRun) {
+    const int64_t n = a.units - done < kRun ? a.units - done : kRun, bytes = a.row_bytes - done * 4;
+    for (int64_t r = 0; r < count; ++r) {
+      run[n - 1] = 0;  // half of the last unit when the inputs are odd
+      memcpy(run, from + r * a.row_bytes + done * 4, bytes < n * 4 ? bytes : n * 4);
+      for (int64_t u = 0; u < n; ++u) panel[(done + u) * kPanel + lane + r] = run[u];
+    }
+  }
+}
+
+static void PackRows(const PackArgs& a) {
+  const int64_t end = a.first + a.count;
+  for (int64_t row = a.first; row < end;) {
+    const int64_t panel = row / kPanel, panel_end = (panel + 1) * kPanel < end ? (panel + 1) * kPanel : end;
+    PackRun(a, row, panel_end, reinterpret_cast<Word*>(a.panels) + panel * a.units * kPanel);
+    row = panel_end;
+  }
+#if defined(__AVX512F__)
+  _mm_sfence();  // what went past the caches is there for whoever is told that the rows are
+#endif
+}
+
+}  // namespace causeway::cpu::CAUSEWAY_ISA

@@ -1,0 +1,58 @@
+// Routing and experts over ATen.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/searchsorted.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/sort.h>
+#include <c10/util/Exception.h>
+
+#include "engine/ops/reference.h"
+
+namespace causeway {
+
+Routing ReferenceOps::Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) {
+  const int64_t experts = logits.size(1), count = rule.experts_per_token;
+  TORCH_CHECK(count >= 1 && count <= experts, "Route: ", count, " of ", experts, " experts were asked for");
+  TORCH_CHECK(!correction.defined() || correction.numel() == experts, "Route: ", correction.numel(), " corrections for ", experts, " experts");
+  const at::Tensor in = logits.to(at::kFloat);
+  const at::Tensor scores = rule.score == RouterScore::kSigmoid ? at::sigmoid(in) : at::softmax(in, -1);  // [tokens, experts]
+  // Stable, so that the lower of equal experts goes first; at::topk promises no order.
+  const at::Tensor order =
+      std::get<1>(at::sort(correction.defined() ? scores + correction : scores, /*stable=*/true, /*dim=*/-1, /*descending=*/true));
+  const at::Tensor chosen = order.narrow(1, 0, count);
+  at::Tensor weights = scores.gather(1, chosen);
+  if (rule.normalize) weights = weights / weights.sum(-1, /*keepdim=*/true);
+  if (rule.scale != 1) weights = weights * rule.scale;
+  return {chosen.to(at::kInt).contiguous(), weights};
+}
+
+at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
+                                 std::vector<int32_t>* counts) {
+  const int64_t tokens = x.size(0), width = x.size(1), terms = routing.experts.size(1), count = static_cast<int64_t>(experts.size());
+  const auto [sorted, order] = at::sort(routing.experts.flatten(), /*stable=*/true, /*dim=*/0, /*descending=*/false);  // [tokens * terms]
+  // One wait for the device in each layer, today: how many rows each expert has. Grouped products that read it on the device need
+  // the experts' weights stacked in one tensor, which would end their being placed one by one.
+  const at::Tensor firsts = at::searchsorted(sorted, at::arange(count + 1, sorted.options()), /*out_int32=*/true).to(at::kCPU);
+  const int32_t* first = firsts.const_data_ptr<int32_t>();
+  TORCH_CHECK_INDEX(first[0] == 0 && first[count] == tokens * terms, "Experts: an expert outside [0, ", count, ") was chosen");
+  if (counts != nullptr) counts->resize(count);
+  at::Tensor in = x.index_select(0, order.div(terms, "floor"));  // [tokens * terms, hidden], by expert
+  at::Tensor down = at::empty_like(in);                          // in the order of tokens again
+  for (int64_t e = 0; e < count; ++e) {
+    const int64_t rows = first[e + 1] - first[e];
+    if (counts != nullptr) (*counts)[e] = static_cast<int32_t>(rows);
+    if (rows == 0) continue;
+    at::Tensor up = Linear(in.narrow(0, first[e], rows), *experts[e].up);  // [rows, 2 * intermediate]
+    const at::Tensor activated = Activate(up, activation, /*gated=*/true);
+    up.reset();
+    down.index_copy_(0, order.narrow(0, first[e], rows), Linear(activated, *experts[e].down));
+  }
+  in.reset();
+  at::Tensor weighted = down.view({tokens, terms, width}).to(at::kFloat);  // `down` itself in fp32: no longer needed
+  return weighted.mul_(routing.weights.unsqueeze(-1)).sum(1).to(x.scalar_type());
+}
+
+}  // namespace causeway

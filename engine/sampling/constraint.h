@@ -1,0 +1,40 @@
+// Which tokens a sequence may have: the seam between the sampler and whoever knows grammars.
+#ifndef CAUSEWAY_ENGINE_SAMPLING_CONSTRAINT_H_
+#define CAUSEWAY_ENGINE_SAMPLING_CONSTRAINT_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+
+namespace causeway {
+
+struct TokenMask {
+  enum class State {
+    kTokens,    // `allowed` says which
+    kComplete,  // nothing may follow: the sequence ends without another token
+    kFailed,    // `status` says why; the sequence ends
+  };
+  State state = State::kTokens;
+  absl::Span<const uint32_t> allowed;  // SampleRow::allowed; the constraint's own, until Chosen is called
+  absl::Status status;
+};
+
+// Of one sequence for all its life, preempted or not: each of its tokens is chosen once, in order. Thread-safe.
+class TokenConstraint {
+ public:
+  virtual ~TokenConstraint() = default;
+
+  // False while the mask of generated token `index` is not there and such masks have been slow: a step that samples it now would
+  // make its other rows wait. Never waits.
+  virtual bool Soon(int64_t index) const = 0;
+  // The mask of generated token `index`; waits for it. `index` is that of the first token not chosen yet, or any once the
+  // sequence has ended.
+  virtual TokenMask Await(int64_t index) = 0;
+  // The token at `index`, by the mask. The next mask is begun.
+  virtual void Chosen(int64_t index, int32_t token) = 0;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_SAMPLING_CONSTRAINT_H_

@@ -1,0 +1,71 @@
+// Grammars that an output follows: from a schema, a regular expression or the like to the tokens that may come next.
+#ifndef CAUSEWAY_ENGINE_TEXT_GRAMMAR_H_
+#define CAUSEWAY_ENGINE_TEXT_GRAMMAR_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/text/tokenizer.h"
+
+namespace causeway {
+
+enum class GrammarKind : uint8_t {
+  kJsonSchema = 0,
+  kJsonObject = 1,  // any JSON object; no text
+  kRegex = 2,       // the whole output matches
+  kChoice = 3,      // one of the texts
+  kLark = 4,        // llguidance's dialect of Lark
+};
+
+struct GrammarSource {
+  GrammarKind kind = GrammarKind::kJsonSchema;
+  std::vector<std::string> texts;  // one; none for kJsonObject, one or more for kChoice
+};
+
+// How far one text has got in its grammar. One thread at a time uses it; copies go their own ways.
+class GrammarMatcher {
+ public:
+  ~GrammarMatcher();
+
+  absl::StatusOr<std::unique_ptr<GrammarMatcher>> Clone() const;
+  // The text goes on with `token`, which the last mask allowed. InvalidArgument otherwise; the matcher is of no use then.
+  absl::Status Accept(int32_t token);
+  // Sets the bits of the tokens that may come next, bit t % 32 of word t / 32, and clears all others; says whether the text may
+  // end here. Without a bit set it must. A mask takes a fraction of a millisecond, and about ten at most. InvalidArgument:
+  // nothing fits and it may not end, or the grammar is too complex here; the matcher is of no use then.
+  absl::StatusOr<bool> Mask(absl::Span<uint32_t> words);
+
+ private:
+  friend class GrammarCompiler;
+  struct Impl;
+  explicit GrammarMatcher(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+// Immutable; any number of threads may use it at once.
+class GrammarCompiler {
+ public:
+  // Takes the tokens' texts, half a second for 128,000 of them. InvalidArgument: they have none of their own.
+  static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer);
+  ~GrammarCompiler();
+
+  // Milliseconds, and some hundred for a text made to be hard: the text's size, how deep it nests, the work and what comes of
+  // it are limited. InvalidArgument says what is wrong, and where the library knows.
+  absl::StatusOr<std::unique_ptr<GrammarMatcher>> Compile(const GrammarSource& source) const;
+
+ private:
+  struct Impl;
+  explicit GrammarCompiler(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_TEXT_GRAMMAR_H_

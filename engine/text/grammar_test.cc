@@ -1,0 +1,245 @@
+#include "engine/text/grammar.h"
+
+#include <chrono>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+
+namespace causeway {
+namespace {
+
+using ::testing::HasSubstr;
+
+const char* const kTokenizers[] = {"gpt2_like", "llama2_like", "llama3_like", "unigram"};
+
+std::string Folder(const std::string& name) { return absl::StrCat(CAUSEWAY_SOURCE_DIR, "/engine/text/testdata/tokenizers/", name); }
+
+struct Vocabulary {
+  explicit Vocabulary(const std::string& name = "gpt2_like")
+      : tokenizer(*Tokenizer::Load(Folder(name))), compiler(*GrammarCompiler::Create(*tokenizer)) {}
+  absl::StatusOr<std::unique_ptr<GrammarMatcher>> Compile(GrammarKind kind, std::vector<std::string> texts) const {
+    return compiler->Compile({kind, std::move(texts)});
+  }
+  std::string Error(GrammarKind kind, const std::string& text) const {
+    return std::string(Compile(kind, {text}).status().message());
+  }
+
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<GrammarCompiler> compiler;
+};
+
+struct Allowed {
+  std::vector<int32_t> tokens;
+  bool may_end = false;
+};
+
+Allowed Mask(GrammarMatcher& matcher, const Vocabulary& vocabulary) {
+  // Wider than the vocabulary, as models' heads are.
+  std::vector<uint32_t> words((vocabulary.tokenizer->vocab_size() + 1000) / 32 + 1, ~0u);
+  Allowed allowed;
+  const absl::StatusOr<bool> may_end = matcher.Mask(absl::MakeSpan(words));
+  EXPECT_TRUE(may_end.ok()) << may_end.status();
+  allowed.may_end = may_end.value_or(true);
+  for (size_t t = 0; t < words.size() * 32; ++t) {
+    if (words[t / 32] >> (t % 32) & 1) allowed.tokens.push_back(static_cast<int32_t>(t));
+  }
+  return allowed;
+}
+
+// A walk of random allowed tokens to the end, or through `tokens_max` of them.
+std::string Walk(GrammarMatcher& matcher, const Vocabulary& vocabulary, std::mt19937& random, int tokens_max, bool* ended) {
+  // The text is a completion, so behind something, as in the daemon.
+  std::vector<int32_t> ids = *vocabulary.tokenizer->Encode("x", false);
+  const std::string before = *vocabulary.tokenizer->Decode(ids, true);
+  *ended = false;
+  for (int i = 0; i < tokens_max; ++i) {
+    const Allowed allowed = Mask(matcher, vocabulary);
+    if (allowed.tokens.empty() || (allowed.may_end && random() % 4 == 0)) {
+      EXPECT_TRUE(allowed.may_end);
+      *ended = true;
+      break;
+    }
+    ids.push_back(allowed.tokens[random() % allowed.tokens.size()]);
+    EXPECT_LT(ids.back(), vocabulary.tokenizer->vocab_size());
+    const absl::Status status = matcher.Accept(ids.back());
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  return vocabulary.tokenizer->Decode(ids, true)->substr(before.size());
+}
+
+TEST(Grammar, ChoicesAndNothingElse) {
+  for (const char* name : kTokenizers) {
+    const Vocabulary vocabulary(name);
+    // The last two hold what regular expressions and escapes give a meaning to.
+    std::vector<std::string> choices = {"yes", "no", "no way", "a|b (c) [d] {e} \\d .* ^$ / # \"q\"", "line\nbreak\tand ü 語"};
+    // Nothing in this vocabulary begins the others' odd characters.
+    if (std::string(name) == "unigram") choices.resize(3);
+    const auto compiled = vocabulary.Compile(GrammarKind::kChoice, choices);
+    ASSERT_TRUE(compiled.ok()) << name << ": " << compiled.status();
+    std::set<std::string> seen;
+    std::mt19937 random(1);
+    for (int i = 0; i < 200; ++i) {
+      bool ended = false;
+      const std::string text = Walk(**(*compiled)->Clone(), vocabulary, random, 200, &ended);
+      EXPECT_TRUE(ended) << name;
+      EXPECT_THAT(choices, ::testing::Contains(text)) << name;
+      seen.insert(text);
+    }
+    EXPECT_EQ(seen.size(), choices.size()) << name << ": every choice can be made";
+  }
+}
+
+TEST(Grammar, EndsWhenNothingMayFollow) {
+  const Vocabulary vocabulary;
+  const auto matcher = vocabulary.Compile(GrammarKind::kRegex, {"ab?"});
+  ASSERT_TRUE(matcher.ok()) << matcher.status();
+  const int32_t a = vocabulary.tokenizer->Encode("a", false)->front(), b = vocabulary.tokenizer->Encode("b", false)->front();
+  EXPECT_FALSE(Mask(**matcher, vocabulary).may_end);
+  ASSERT_TRUE((*matcher)->Accept(a).ok());
+  Allowed allowed = Mask(**matcher, vocabulary);
+  EXPECT_TRUE(allowed.may_end);
+  EXPECT_THAT(allowed.tokens, ::testing::ElementsAre(b));
+  const auto copy = *(*matcher)->Clone();
+  ASSERT_TRUE((*matcher)->Accept(b).ok());
+  for (int again = 0; again < 2; ++again) {
+    allowed = Mask(**matcher, vocabulary);
+    EXPECT_TRUE(allowed.may_end);
+    EXPECT_TRUE(allowed.tokens.empty());
+  }
+  EXPECT_THAT(Mask(*copy, vocabulary).tokens, ::testing::ElementsAre(b)) << "a copy stays where it was";
+  EXPECT_FALSE(copy->Accept(a).ok()) << "not what the mask allowed";
+}
+
+TEST(Grammar, JsonParses) {
+  for (const char* name : kTokenizers) {
+    const Vocabulary vocabulary(name);
+    const std::string schema =
+        R"({"type": "object", "properties": {"name": {"type": "string", "maxLength": 5}, "n": {"type": "integer", "minimum": 3, "maximum": 12}},
+            "required": ["name", "n"], "additionalProperties": false, "x-guidance": {"whitespace_flexible": false}})";
+    const auto compiled = vocabulary.Compile(GrammarKind::kJsonSchema, {schema});
+    ASSERT_TRUE(compiled.ok()) << compiled.status();
+    std::mt19937 random(2);
+    for (int i = 0; i < 50; ++i) {
+      bool ended = false;
+      const std::string text = Walk(**(*compiled)->Clone(), vocabulary, random, 300, &ended);
+      ASSERT_TRUE(ended) << name << ": " << text;
+      const nlohmann::json value = nlohmann::json::parse(text, nullptr, false);
+      ASSERT_TRUE(value.is_object()) << name << ": " << text;
+      EXPECT_GE(value["n"].get<int>(), 3) << text;
+      EXPECT_LE(value["n"].get<int>(), 12) << text;
+      EXPECT_TRUE(value["name"].is_string()) << text;
+    }
+    const auto object = vocabulary.Compile(GrammarKind::kJsonObject, {});
+    ASSERT_TRUE(object.ok()) << object.status();
+    bool ended = false;
+    const std::string text = Walk(**object, vocabulary, random, 20, &ended);
+    EXPECT_EQ(text.substr(text.find_first_not_of(" \n\r\t")).front(), '{');
+  }
+}
+
+TEST(Grammar, LarkNamesSpecialTokens) {
+  const Vocabulary vocabulary;
+  const auto matcher = vocabulary.Compile(GrammarKind::kLark, {"start: greeting \" \" NAME\ngreeting: \"hello\" | \"hi\"\nNAME: /[A-Z][a-z]{1,3}/"});
+  ASSERT_TRUE(matcher.ok()) << matcher.status();
+  std::mt19937 random(3);
+  bool ended = false;
+  EXPECT_THAT(Walk(**matcher, vocabulary, random, 100, &ended), ::testing::MatchesRegex("(hello|hi) [A-Z][a-z]+"));
+  EXPECT_TRUE(ended);
+}
+
+TEST(Grammar, ErrorsSayWhatAndWhere) {
+  const Vocabulary vocabulary;
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, "{\"type\": "), HasSubstr("line 1 column 9"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, "[1]"), HasSubstr("expected a JSON schema"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"type": "thing"})"), HasSubstr("thing"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"type": "integer", "minimum": 5, "maximum": 4})"), HasSubstr("nsatisfiable"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"not": {"type": "string"}})"), HasSubstr("not"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"items": {"minItems": 100000}})"), HasSubstr("minItems is 100000, expected at most 10000"));
+  EXPECT_TRUE(vocabulary.Compile(GrammarKind::kJsonSchema, {R"({"enum": [{"minItems": 100000}]})"}).ok()) << "a value, not a schema";
+  EXPECT_THAT(Vocabulary("unigram").Error(GrammarKind::kRegex, "語"), HasSubstr("no token of the vocabulary"));
+  std::string many = "{\"properties\": {\"a\": {}";
+  for (int i = 0; i < 600; ++i) absl::StrAppend(&many, ", \"", i, "\": {}");
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, many + "}}"), HasSubstr("601 properties, expected at most 500"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, "a(b"), HasSubstr("unclosed group"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kLark, "start: missing"), HasSubstr("missing"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kLark, "start: \"a"), HasSubstr("1(10)"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, "\xff"), HasSubstr("UTF-8"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, std::string(70'000, 'a')), HasSubstr("70000 bytes, expected at most 65536"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, std::string(300, '(') + std::string(300, ')')), HasSubstr("nest 300 deep"));
+}
+
+// Each is refused, or compiled and followed for a few tokens, or given up there: within its time and without ending the process.
+TEST(Grammar, HostileTextsAreBounded) {
+  const Vocabulary vocabulary;
+  const auto repeat = [](const std::string& piece, int n) {
+    std::string text;
+    for (int i = 0; i < n; ++i) absl::StrAppend(&text, piece);
+    return text;
+  };
+  std::string chain = "start: r0\n", nested = "{\"type\":\"string\"}", all_of = "{\"allOf\":[", properties = "{\"type\":\"object\",\"properties\":{";
+  for (int i = 0; i < 3000; ++i) absl::StrAppend(&chain, "r", i, ": r", i + 1, "\n");
+  absl::StrAppend(&chain, "r3000: \"a\"\n");
+  for (int i = 0; i < 40; ++i) nested = absl::StrCat("{\"anyOf\":[", nested, ",{\"type\":\"array\",\"items\":", i % 2 ? "{}" : "{\"type\":\"null\"}", "}]}");
+  for (int i = 0; i < 60; ++i) absl::StrAppend(&all_of, i > 0 ? "," : "", "{\"oneOf\":[{\"minimum\":", i, "},{\"maximum\":", 100 - i, "}]}");
+  all_of += "]}";
+  for (int i = 0; i < 500; ++i) absl::StrAppend(&properties, i > 0 ? "," : "", "\"p", i, "\":{\"type\":\"integer\"}");
+  properties += "}}";
+  const std::vector<GrammarSource> hostile = {
+      {GrammarKind::kRegex, {"(a{1,1000}){1,1000}"}},
+      {GrammarKind::kRegex, {"((a?){30}){30}((a?){30}){30}a{1000}"}},
+      {GrammarKind::kRegex, {"(.*a.{20}b.*)&(.*c.{20}.*)"}},
+      {GrammarKind::kRegex, {"(a|b)*a(a|b){500}"}},
+      {GrammarKind::kRegex, {repeat("[ab]", 15'000)}},
+      {GrammarKind::kRegex, {repeat("a|", 30'000) + "b"}},
+      {GrammarKind::kRegex, {repeat("(a", 199) + repeat(")*", 199)}},
+      {GrammarKind::kRegex, {"\\p{L}{1,5000}\\w{5000}"}},
+      {GrammarKind::kLark, {chain}},
+      {GrammarKind::kLark, {"start: start start | start start start | \"a\" | \"\""}},
+      {GrammarKind::kLark, {"start: a\na: b | \"x\"\nb: a\n"}},
+      {GrammarKind::kLark, {repeat("(", 199) + repeat("\n", 5000)}},
+      {GrammarKind::kLark, {"start: x{100000}\nx: \"a\""}},
+      {GrammarKind::kJsonSchema, {repeat("[", 60'000)}},
+      {GrammarKind::kJsonSchema, {nested}},
+      {GrammarKind::kJsonSchema, {all_of}},
+      {GrammarKind::kJsonSchema, {properties}},
+      {GrammarKind::kJsonSchema, {R"({"$ref": "#"})"}},
+      {GrammarKind::kJsonSchema, {R"({"$ref": "http://localhost:1/schema.json"})"}},
+      {GrammarKind::kJsonSchema, {R"({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"})"}},
+      {GrammarKind::kJsonSchema, {R"({"type": "array", "minItems": 100000000, "maxItems": 1000000000})"}},
+      {GrammarKind::kJsonSchema, {R"({"type": "string", "minLength": 100000000, "maxLength": 1000000000})"}},
+      {GrammarKind::kJsonSchema, {R"({"type": "number", "multipleOf": 0.000000001, "minimum": -1e300, "maximum": 1e300})"}},
+      {GrammarKind::kJsonSchema, {R"({"type": "string", "pattern": "^(([a-z]+)*)*x{1000}$"})"}},
+  };
+  std::mt19937 random(4);
+  for (const GrammarSource& source : hostile) {
+    const auto start = std::chrono::steady_clock::now();
+    const auto matcher = vocabulary.compiler->Compile(source);
+    if (matcher.ok()) {
+      std::vector<uint32_t> words(vocabulary.tokenizer->vocab_size() / 32 + 1);
+      for (int i = 0; i < 20 && (*matcher)->Mask(absl::MakeSpan(words)).ok(); ++i) {
+        int32_t token = static_cast<int32_t>(random() % (words.size() * 32));
+        const int32_t first = token;
+        do token = (token + 1) % static_cast<int32_t>(words.size() * 32);
+        while ((words[token / 32] >> (token % 32) & 1) == 0 && token != first);
+        if (token == first || !(*matcher)->Accept(token).ok()) break;
+      }
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    EXPECT_LT(seconds, 10) << source.texts[0].substr(0, 60);  // sanitizers and a busy machine included
+  }
+}
+
+TEST(Grammar, NeedsTokensWithATextOfTheirOwn) {
+  const auto tokenizer = *Tokenizer::Load(Folder("word_suffix"));
+  EXPECT_THAT(std::string(GrammarCompiler::Create(*tokenizer).status().message()), HasSubstr("text of their own"));
+}
+
+}  // namespace
+}  // namespace causeway

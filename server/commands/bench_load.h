@@ -1,0 +1,35 @@
+// Measures loading: how fast a checkpoint's weights come to their devices, and how much memory that takes.
+#ifndef CAUSEWAY_SERVER_COMMANDS_BENCH_LOAD_H_
+#define CAUSEWAY_SERVER_COMMANDS_BENCH_LOAD_H_
+
+#include <cstdint>
+#include <functional>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/execution/executor.h"
+#include "engine/plan/plan.h"
+
+namespace causeway {
+
+// The best of some rounds, each of which reads the files alone and then loads them: fresh memory costs a machine more at one time than at
+// another.
+struct LoadTimes {
+  int threads = 0;
+  int64_t bytes = 0;   // read of the checkpoint
+  double seconds = 0;  // from asking for memory until all weights were in place
+  double files_bytes_per_second = 0;  // MeasureFileBandwidth by as many threads
+  int64_t weight_bytes = 0;           // as held, by plan
+  int64_t before_bytes = 0;           // resident when loading began
+  int64_t peak_bytes = 0;             // resident at most while the model was loaded and warmed up
+  double bytes_per_second() const { return seconds > 0 ? static_cast<double>(bytes) / seconds : 0; }
+};
+
+// Makes the plan's executor and lets it go again, in every round. cold: the files are dropped from the page cache before each
+// measurement; else all of them find them there.
+absl::StatusOr<LoadTimes> MeasureLoad(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan, const ExecutorOptions& options,
+                                      bool cold, const std::function<void(const LoadProgress&)>& progress);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_COMMANDS_BENCH_LOAD_H_
