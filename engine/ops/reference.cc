@@ -85,7 +85,7 @@ void WriteCache(const at::Tensor& cache, const at::Tensor& scales, const at::Ten
   at::Tensor wide = rows.to(at::kFloat);
   const at::Tensor largest = wide.abs().amax(-1);  // [tokens, kv_heads]
   // A row of zeros has the scale 0; its integers are 0 whatever they are multiplied with.
-  const at::Tensor inverse = largest.reciprocal().mul_(kKvInt8Max).masked_fill_(largest == 0, 0);
+  const at::Tensor inverse = largest.reciprocal().mul_(kKvInt8Max).masked_fill_(largest < kKvVanishing, 0);
   wide = wide.mul(inverse.unsqueeze(-1)).round_();
   cache.transpose(1, 2).index_put_({blocks, offsets}, wide.to(at::kChar));
   scales.transpose(1, 2).index_put_({blocks, offsets}, largest / kKvInt8Max);

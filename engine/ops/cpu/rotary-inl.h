@@ -25,7 +25,7 @@ CAUSEWAY_INLINE void QuantizeRow(const T* row, int64_t n, int8_t* to, float* sca
   });
   const float largest = MaxOf(most);
   *scale = largest / kKvInt8Max;
-  const float inverse = largest == 0 ? 0 : kKvInt8Max / largest;
+  const float inverse = largest < kKvVanishing ? 0 : kKvInt8Max / largest;
   ForEachVector(n, [&](int64_t i, int64_t count) { StoreSome(to + i, LoadSome(row + i, count) * inverse, count); });
 }
 
