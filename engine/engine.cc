@@ -333,11 +333,9 @@ class EngineImpl : public Engine {
   EngineObserver* const observer_;  // may be null
   const std::unique_ptr<Tokenizer> tokenizer_;
   const std::unique_ptr<ChatTemplate> chat_template_;
-  MaskWorkers mask_workers_;  // before the executor, whose steps in flight tell it their tokens
-  const std::unique_ptr<Executor> executor_;
-  const double load_seconds_;
-  const Clock* const clock_ = Clock::Real();
 
+  // Destroyed in this order: the executor, whose steps in flight tell the workers their tokens; the workers, who wake the engine by
+  // what the mutex guards.
   mutable absl::Mutex mutex_;
   std::vector<Submission> submissions_ ABSL_GUARDED_BY(mutex_);
   std::vector<RequestHandle> cancellations_ ABSL_GUARDED_BY(mutex_);
@@ -347,6 +345,10 @@ class EngineImpl : public Engine {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false, stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool mask_ready_ ABSL_GUARDED_BY(mutex_) = false;
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+  MaskWorkers mask_workers_;
+  const std::unique_ptr<Executor> executor_;
+  const double load_seconds_;
+  const Clock* const clock_ = Clock::Real();
 
   absl::Mutex grammar_mutex_;
   std::optional<absl::StatusOr<std::unique_ptr<GrammarCompiler>>> grammar_compiler_ ABSL_GUARDED_BY(grammar_mutex_);

@@ -34,8 +34,7 @@ bool HasFusedWeights(const std::vector<Device>& devices, DType dtype, bool refer
 
 int64_t FusedLinearBytes(const LinearSpec& linear, DType dtype) {
   const bool bias = std::any_of(linear.parts.begin(), linear.parts.end(), [](const LinearSpec::Part& part) { return !part.bias.empty(); });
-  return CpuWeightBytes(linear.out_features(), linear.in_features, bias, DTypeBytes(dtype), linear.format) +
-         (linear.encoding.act_order ? linear.in_features * 4 : 0);
+  return CpuWeightBytes(linear.out_features(), linear.in_features, bias, DTypeBytes(dtype), linear.format);
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ std::vector<Parameter> StoredParameters(const LinearSpec& linear, int64_t out, D
        .shape = {groups, out / 8},
        .held_bytes = linear.format.zero_points ? out * groups : 0,
        .stands_for = 0}};
-  if (linear.encoding.act_order) parameters.push_back({.name = "g_idx", .dtype = DType::kI32, .shape = {in}, .held_bytes = in * 4, .stands_for = 0});
+  if (linear.format.reordered) parameters.push_back({.name = "g_idx", .dtype = DType::kI32, .shape = {in}, .held_bytes = in * 4, .stands_for = 0});
   return parameters;
 }
 
@@ -163,7 +163,7 @@ void ReadGptq(ConfigReader& config, Quantization& q) {
   q.encoding.kind = WeightEncoding::Kind::kGptq;
   ReadBits(config, !config.Bool("sym", true), q);
   // A single group has no order worth keeping.
-  q.encoding.act_order = config.Bool("desc_act", false) && q.format.group > 0;
+  q.format.reordered = config.Bool("desc_act", false) && q.format.group > 0;
   const std::string checkpoint_format = config.String("checkpoint_format", "gptq");
   Expect(config, "checkpoint_format", checkpoint_format, {"gptq", "gptq_v2"});
   q.encoding.zero_offset = checkpoint_format == "gptq" ? 1 : 0;  // the older one stores zeros less one
@@ -249,7 +249,7 @@ absl::Status ApplyQuantization(const Quantization& quantization, ModelSpec& spec
       module.parameters.insert(module.parameters.erase(module.parameters.begin() + (weight - module.parameters.data())), stored.begin(), stored.end());
       quantized.insert(path);
       // Stored in any case; the groups follow each other where act-order does not mix them.
-      if (quantization.encoding.kind == WeightEncoding::Kind::kGptq && !quantization.encoding.act_order) inert.insert(WithoutNumbers(path) + ".g_idx");
+      if (quantization.encoding.kind == WeightEncoding::Kind::kGptq && !quantization.format.reordered) inert.insert(WithoutNumbers(path) + ".g_idx");
     }
   }
   spec.inert_tensors.insert(spec.inert_tensors.end(), inert.begin(), inert.end());

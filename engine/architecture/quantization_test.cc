@@ -87,8 +87,7 @@ TEST(QuantizationTest, GptqPacksInputsAndMayOrderThem) {
   EXPECT_EQ(parameters.at(up + ".scales").bytes(), 4 * 384 * 2);
   EXPECT_THAT(parameters.at(up + ".g_idx").shape, ElementsAre(256));
   const LinearSpec& linear = spec->layers[1].mlp.up;
-  EXPECT_EQ(linear.format, (WeightFormat{.kind = WeightKind::kInt4, .group = 64, .zero_points = true}));
-  EXPECT_TRUE(linear.encoding.act_order);
+  EXPECT_EQ(linear.format, (WeightFormat{.kind = WeightKind::kInt4, .group = 64, .zero_points = true, .reordered = true}));
   EXPECT_EQ(linear.encoding.zero_offset, 1);
   EXPECT_EQ(spec->quantization, "int4 in groups of 64 (gptq)");
   EXPECT_EQ(spec->parameter_count(), Make(Llama())->parameter_count());
@@ -101,7 +100,7 @@ TEST(QuantizationTest, GptqWithoutOrderOrZeroPoints) {
   ASSERT_TRUE(spec.ok()) << spec.status();
   const LinearSpec& down = spec->layers[0].mlp.down;
   EXPECT_EQ(down.format, (WeightFormat{.kind = WeightKind::kInt4, .group = 0}));
-  EXPECT_FALSE(down.encoding.act_order);  // one group has no order
+  EXPECT_FALSE(down.format.reordered);  // one group has no order
   EXPECT_EQ(down.encoding.zero_offset, 0);
   EXPECT_EQ(spec->layers[0].attention.qkv.format.kind, WeightKind::kFloat);
   EXPECT_THAT(spec->inert_tensors, Contains("model.layers.#.mlp.down_proj.g_idx"));

@@ -13,7 +13,7 @@ std::vector<std::string> StoredTensors(const LinearSpec& linear, const LinearSpe
     case WeightEncoding::Kind::kGptq:
     case WeightEncoding::Kind::kAwq: {
       std::vector<std::string> names = {absl::StrCat(path, "qweight"), absl::StrCat(path, "scales"), absl::StrCat(path, "qzeros")};
-      if (linear.encoding.act_order) names.push_back(absl::StrCat(path, "g_idx"));
+      if (linear.format.reordered) names.push_back(absl::StrCat(path, "g_idx"));
       return names;
     }
   }

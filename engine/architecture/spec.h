@@ -30,11 +30,11 @@ struct WeightEncoding {
   enum class Kind : uint8_t {
     kFloat,  // NAME.weight, bf16, fp16 or fp32
     kFp8,    // NAME.weight, e4m3fn; NAME.weight_scale_inv [out / 128, in / 128], a factor for each block
-    kGptq,   // NAME.qweight [in / 8, out], eight inputs to an int32; NAME.scales [groups, out]; NAME.qzeros [groups, out / 8]
+    kGptq,   // NAME.qweight [in / 8, out], eight inputs to an int32; NAME.scales [groups, out]; NAME.qzeros [groups, out / 8];
+             // NAME.g_idx [in], each input's group, where the format is reordered
     kAwq,    // NAME.qweight [in, out / 8], eight outputs to an int32, interleaved; scales and qzeros as kGptq, so interleaved
   };
   Kind kind = Kind::kFloat;
-  bool act_order = false;   // kGptq: NAME.g_idx [in] says which group an input is of
   int64_t zero_offset = 0;  // kGptq: a group's zero is what qzeros holds and this, modulo 16
 };
 

@@ -17,9 +17,10 @@ struct WeightFormat {
   WeightKind kind = WeightKind::kFloat;
   int64_t group = 0;         // inputs that share a scale: kInt4 a multiple of 32 (or of all inputs), kFp8 128
   bool zero_points = false;  // kInt4
+  bool reordered = false;    // inputs stand in an order of their own, kept beside (int32 each); not with kFloat
 
   bool operator==(const WeightFormat& other) const {
-    return kind == other.kind && group == other.group && zero_points == other.zero_points;
+    return kind == other.kind && group == other.group && zero_points == other.zero_points && reordered == other.reordered;
   }
   // Scales of one output; the last group may be short.
   int64_t groups(int64_t in) const {
@@ -28,16 +29,16 @@ struct WeightFormat {
   }
 };
 
-// Memory of a weight of out x in: values (int4 two a byte), scales and zeros. Elements of the computation's dtype take element_bytes.
+// Memory of a weight of out x in: values (int4 two a byte), scales, zeros and order. Elements of the computation's dtype take element_bytes.
 inline int64_t WeightBytes(const WeightFormat& format, int64_t element_bytes, int64_t out, int64_t in) {
-  const int64_t scales = out * format.groups(in);
+  const int64_t scales = out * format.groups(in), order = format.reordered ? in * 4 : 0;
   switch (format.kind) {
     case WeightKind::kFloat: return out * in * element_bytes;
-    case WeightKind::kInt4: return out * ((in + 1) / 2) + scales * (format.zero_points ? 3 : 2);
+    case WeightKind::kInt4: return out * ((in + 1) / 2) + scales * (format.zero_points ? 3 : 2) + order;
     case WeightKind::kInt8:
     case WeightKind::kFp8: break;
   }
-  return out * in + scales * 4;
+  return out * in + scales * 4 + order;
 }
 
 }  // namespace causeway

@@ -40,7 +40,7 @@ LinearShard ColumnShard(const LinearSpec& spec, const std::vector<int64_t>& grou
 LinearShard RowShard(const LinearSpec& spec, ParallelGroup group) {
   const int64_t share = Share(spec.in_features, group, spec);
   const std::string& name = spec.parts.front().weight;
-  TORCH_CHECK(group.size == 1 || !spec.encoding.act_order, name, ": inputs ordered by activation cannot be cut into shares");
+  TORCH_CHECK(group.size == 1 || !spec.format.reordered, name, ": inputs ordered by activation cannot be cut into shares");
   TORCH_CHECK(group.size == 1 || spec.format.group == 0 || share % spec.format.group == 0, name, ": shares of ", share, " inputs would cut groups of ",
               spec.format.group);
   return {.outputs = {{0, spec.out_features()}}, .in_first = share * group.rank, .in_count = share, .bias = HasBias(spec) && group.rank == 0};

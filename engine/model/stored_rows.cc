@@ -159,7 +159,7 @@ absl::StatusOr<QuantizedRows> ReadQuantizedRows(const Checkpoint& checkpoint, co
 }
 
 absl::StatusOr<at::Tensor> ReadInputOrder(const Checkpoint& checkpoint, const Tensors& tensors, const LinearSpec& linear) {
-  if (!linear.encoding.act_order) return at::Tensor();
+  if (!linear.format.reordered) return at::Tensor();
   const int64_t in = linear.in_features, group = linear.format.group;
   std::vector<int32_t> groups(in), first;
   std::string first_name;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/zeros.h>
@@ -27,6 +28,7 @@ CompactWeight::CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType 
   values_ = at::zeros({out, int4 ? (in + 1) / 2 : in}, options.dtype(format.kind == WeightKind::kInt8 ? at::kChar : at::kByte));
   scales_ = at::zeros({out, groups}, options.dtype(int4 ? at::kHalf : at::kFloat));
   if (int4 && format.zero_points) zeros_ = at::zeros({out, groups}, options.dtype(at::kByte));
+  if (format.reordered) order_ = at::arange(in, options.dtype(at::kInt));
   if (bias) bias_ = at::zeros({out}, options.dtype(dtype));
 }
 
@@ -48,9 +50,10 @@ void CompactWeight::SetRows(int64_t first, const QuantizedRows& rows) {
 }
 
 void CompactWeight::SetInputOrder(const at::Tensor& order) {
+  TORCH_CHECK(order_.defined(), "an input order for a weight made without one");
   TORCH_CHECK(order.scalar_type() == at::kInt && order.dim() == 1 && order.size(0) == in_, "an input order of ", order.toString(), " ",
               order.sizes(), ", expected int32 [", in_, "]");
-  order_ = order.to(values_.device(), /*non_blocking=*/false, /*copy=*/true);
+  order_.copy_(order);
 }
 
 void CompactWeight::SetBias(int64_t first, const at::Tensor& bias) {

@@ -82,7 +82,7 @@ class Ops {
   virtual void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) = 0;
   // The same from rows that a checkpoint stores quantized; values, scales and zeros are kept as they are.
   virtual void SetQuantizedRows(LinearWeight&, int64_t /*first*/, const QuantizedRows&) { TORCH_CHECK(false, "quantized weights"); }
-  // Input i of the weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order).
+  // Input i of a reordered weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order). Before, column i.
   virtual void SetInputOrder(LinearWeight&, const at::Tensor& /*order*/) { TORCH_CHECK(false, "quantized weights"); }
   virtual void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) = 0;
 

@@ -195,6 +195,13 @@ TEST_P(QuantizedLinearTest, ComputesFromWhatIsStored) {
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), random_.engine());
   const at::Tensor column = at::tensor(order, at::kInt);
+  EXPECT_THROW(ops_.SetInputOrder(*weight, column), c10::Error);
+  WeightFormat reordered = format;
+  reordered.reordered = true;
+  weight = ops_.NewLinear(out, in, true, at::kFloat, at::kCPU, reordered);
+  ops_.SetQuantizedRows(*weight, 0, rows);
+  ops_.SetBias(*weight, 0, bias);
+  EXPECT_TRUE(at::allclose(ops_.Linear(x, *weight), at::linear(x, matrix, bias), 1e-5, 1e-5));
   ops_.SetInputOrder(*weight, column);
   EXPECT_EQ(weight->bytes(), WeightBytes(format, 4, out, in) + 4 * out + 4 * in);
   EXPECT_TRUE(at::allclose(ops_.Linear(x, *weight), at::linear(x.index_select(1, column), matrix, bias), 1e-5, 1e-5));
@@ -236,7 +243,9 @@ TEST_F(QuantizeTest, LargeLinearsAreDequantizedInPieces) {
 
 TEST_F(QuantizeTest, WrongRowsAreRefused) {
   ReferenceOps ops;
-  auto weight = ops.NewLinear(8, 64, false, at::kFloat, at::kCPU, kInt4By32);
+  WeightFormat format = kInt4By32;
+  format.reordered = true;
+  auto weight = ops.NewLinear(8, 64, false, at::kFloat, at::kCPU, format);
   const at::Tensor values = Levels(8, 64, 16), scales = at::zeros({8, 2});
   EXPECT_THROW(ops.SetQuantizedRows(*weight, 1, {values, scales, {}}), c10::Error);
   EXPECT_THROW(ops.SetQuantizedRows(*weight, 0, {values, at::zeros({8, 1}), {}}), c10::Error);

@@ -125,7 +125,7 @@ PartMap AutoMap(const ModelSpec& spec, const ModuleIndex& index, const UnitTable
   for (const LayerSpec& layer : spec.layers) {
     costing.layer_activations.push_back(LayerActivationBytes(spec, layer, options, costing.kind));
   }
-  if (spec.tied_head) costing.head_copy = WeightBytes(spec.head.format, DTypeBytes(options.dtype), spec.vocab_size, spec.hidden_size);
+  if (spec.tied_head) costing.head_copy = index.node(index.Find(spec.embedding_weight)).bytes;
 
   const Candidate alone = SolveAlone(items, costing, stages, kv);
   Candidate best = Solve(items, costing, stages, kv);

@@ -56,7 +56,7 @@ struct Step {
   int64_t Dequantized(const LinearSpec& linear) const {
     if (linear.format.kind == WeightKind::kFloat || ops == OpsKind::kFused) return 0;
     const int64_t in = linear.in_features, outputs = std::min(linear.out_features(), std::max(kDequantizedRows, kDequantizedElements / in));
-    return outputs * in * kDequantizedBytes + rows * outputs * element + (linear.encoding.act_order ? rows * in * element : 0);
+    return outputs * in * kDequantizedBytes + rows * outputs * element + (linear.format.reordered ? rows * in * element : 0);
   }
   // Token ids, positions, slots and selected rows; block tables and lengths.
   int64_t metadata() const { return rows * 4 * 8 + sampled * ((context + kBlockTokens - 1) / kBlockTokens + 8) * 4; }

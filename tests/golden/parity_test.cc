@@ -17,8 +17,6 @@
 namespace causeway {
 namespace {
 
-constexpr int64_t kPaddingKiB = 128;
-
 class ParityTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
@@ -139,8 +137,7 @@ TEST_P(ParityTest, SplitOverDevices) {
         EngineOptions tried = options_;
         tried.devices = absl::StrCat("simulated:", devices, "x", kib, "KiB");
         (PlaceModel(tried).ok() ? enough : small) = kib;
-        // Packed weights are padded to whole panels, which the plan does not count.
-        options_.devices = absl::StrCat("simulated:", devices, "x", enough + kPaddingKiB, "KiB");
+        options_.devices = absl::StrCat("simulated:", devices, "x", enough, "KiB");
       }
       auto engine = MakeTestEngine(options_);
       std::set<int> used;  // a tied head may come back to the first

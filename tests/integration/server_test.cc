@@ -402,6 +402,7 @@ TEST(WithoutTokenizer, ServesTokenIds) {
   v1::GenerateRequest request;
   request.mutable_tokens()->add_ids(5);
   request.mutable_stop()->set_max_tokens(6);
+  request.mutable_stop()->set_ignore_eos(true);
   v1::GenerateResponse response;
   grpc::ClientContext ids_call, text_call;
   ASSERT_TRUE(stub->Generate(&ids_call, request, &response).ok());

@@ -344,8 +344,9 @@ class CpuOps : public Ops {
       scratch_bytes += scratch_bytes_of(args);
     }
     if (parts.empty()) return true;
-    const at::Tensor scratch = at::empty({scratch_bytes}, x.options().dtype(at::kByte));
-    char* next = static_cast<char*>(scratch.mutable_data_ptr());
+    at::Tensor scratch;  // a single row needs none
+    if (scratch_bytes > 0) scratch = at::empty({scratch_bytes}, x.options().dtype(at::kByte));
+    char* next = scratch_bytes > 0 ? static_cast<char*>(scratch.mutable_data_ptr()) : nullptr;
     for (Args& args : parts) {
       args.scratch = next;
       next += scratch_bytes_of(args);

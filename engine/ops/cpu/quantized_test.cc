@@ -100,7 +100,8 @@ class QuantizedTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::S
   cpu::Isa isa() const { return std::get<0>(GetParam()); }
   at::ScalarType dtype() const { return std::get<1>(GetParam()); }
 
-  std::unique_ptr<LinearWeight> Make(const QuantizedRows& rows, const WeightFormat& format, const at::Tensor& order = {}, const at::Tensor& bias = {}) {
+  std::unique_ptr<LinearWeight> Make(const QuantizedRows& rows, WeightFormat format, const at::Tensor& order = {}, const at::Tensor& bias = {}) {
+    format.reordered = order.defined();
     auto weight = ops_->NewLinear(rows.values.size(0), rows.values.size(1), bias.defined(), dtype(), at::kCPU, format);
     ops_->SetQuantizedRows(*weight, 0, rows);
     if (order.defined()) ops_->SetInputOrder(*weight, order);

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
@@ -94,6 +95,7 @@ QuantizedWeight::QuantizedWeight(int64_t out, int64_t in, bool bias, at::ScalarT
   panels_ = at::empty({cpu::PanelsOf(out), layout_.panel_bytes}, at::kByte);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
   panels_.zero_();
+  if (format.reordered) order_ = at::arange(in, at::kInt);
   if (bias) bias_ = at::zeros({out}, at::kFloat);
 }
 
@@ -175,18 +177,19 @@ void QuantizedWeight::SetHeads(int64_t first, const QuantizedRows& rows) {
 }
 
 void QuantizedWeight::SetInputOrder(const at::Tensor& order) {
+  TORCH_CHECK(order_.defined(), "an order of inputs for a weight made without one");
   TORCH_CHECK(order.dim() == 1 && order.size(0) == in_ && order.scalar_type() == at::kInt, "the order of inputs is ", order.toString(),
               " of shape ", order.sizes(), ", expected int32 of shape [", in_, "]");
   c10::InferenceMode guard;
-  at::Tensor held = order.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true).contiguous();
-  const int32_t* columns = static_cast<const int32_t*>(held.const_data_ptr());
+  const at::Tensor given = order.to(at::kCPU).contiguous();
+  const int32_t* columns = static_cast<const int32_t*>(given.const_data_ptr());
   std::vector<bool> seen(in_);
   for (int64_t i = 0; i < in_; ++i) {
     TORCH_CHECK(columns[i] >= 0 && columns[i] < in_ && !seen[columns[i]], "the order of inputs is no permutation of ", in_, ": it has ",
                 columns[i], " at ", i);
     seen[columns[i]] = true;
   }
-  order_ = std::move(held);
+  order_.copy_(given);
 }
 
 void QuantizedWeight::SetBias(int64_t first, const at::Tensor& bias) {
