@@ -50,20 +50,44 @@ CAUSEWAY_INLINE int64_t TaskWork(const LinearArgs& a) {
   return UnitsOf(a.element, a.in) * (a.rows < kStreamedRows ? kStreamedRows : a.rows / RowBlocksOf(a));
 }
 
-// Part p has items(p) equal items of work(p) each; all of them in a row are cut into equal work for each thread of the
-// region. Calls each(p, begin, end) for the items of part p that start within the calling thread's cut.
+// Part p has items(p) equal items of work(p) each, all in a row. Calls each(p, begin, end) for the items of part p that start within
+// the work [first, last).
 template <class Items, class Work, class Each>
-CAUSEWAY_INLINE void ForShare(int64_t parts, Items items, Work work, Each each) {
-  int64_t total = 0;
-  for (int64_t p = 0; p < parts; ++p) total += items(p) * work(p);
-  const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
-  int64_t first = total * thread / threads, last = total * (thread + 1) / threads;  // from this part's beginning on
-  for (int64_t p = 0; p < parts && last > 0; ++p) {
+CAUSEWAY_INLINE void ForWork(int64_t parts, Items items, Work work, int64_t first, int64_t last, Each each) {
+  for (int64_t p = 0; p < parts && last > 0; ++p) {  // first, last: from this part's beginning on
     const int64_t count = items(p), one = work(p);
     const int64_t begin = first <= 0 ? 0 : (first + one - 1) / one, end = (last + one - 1) / one;
     if (begin < count) each(p, begin, end < count ? end : count);
     first -= count * one;
     last -= count * one;
+  }
+}
+
+// An equal number of the items for each thread of the region.
+template <class Items, class Each>
+CAUSEWAY_INLINE void ForShare(int64_t parts, Items items, Each each) {
+  int64_t total = 0;
+  for (int64_t p = 0; p < parts; ++p) total += items(p);
+  const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
+  ForWork(parts, items, [](int64_t) { return int64_t{1}; }, total * thread / threads, total * (thread + 1) / threads, each);
+}
+
+// Each thread of the region takes a part of the work that is left, again and again, less each time: processors that share their
+// memory or their time with others are not equally fast. `taken`, shared by the threads, is 0 before.
+template <class Items, class Work, class Each>
+CAUSEWAY_INLINE void ForTaken(int64_t* taken, int64_t parts, Items items, Work work, Each each) {
+  int64_t total = 0, least = 1;
+  for (int64_t p = 0; p < parts; ++p) {
+    total += items(p) * work(p);
+    if (work(p) > least) least = work(p);
+  }
+  const int64_t threads = omp_get_num_threads(), shares = threads > 1 ? 2 * threads : 1;
+  int64_t first = __atomic_load_n(taken, __ATOMIC_RELAXED);
+  while (first < total) {
+    const int64_t share = (total - first) / shares, last = first + (share > least ? share : least);
+    if (!__atomic_compare_exchange_n(taken, &first, last, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+    ForWork(parts, items, work, first, last, each);
+    first = __atomic_load_n(taken, __ATOMIC_RELAXED);
   }
 }
 
@@ -117,7 +141,7 @@ template <class Kind>
 static void LinearOf(const LinearArgs* parts, int64_t part_count) {
   using T = typename Kind::T;
   const auto packs = [&](int64_t p) { return Direct<Kind>(parts[p]) ? 0 : SlabsOf(parts[p]) * parts[p].rows; };
-  int64_t tasks = 0, words = 0, packs_total = 0;
+  int64_t tasks = 0, words = 0, packs_total = 0, taken = 0;
   for (int64_t p = 0; p < part_count; ++p) {
     const LinearArgs& a = parts[p];
     tasks += RowBlocksOf(a) * GroupsOf(a);
@@ -127,7 +151,7 @@ static void LinearOf(const LinearArgs* parts, int64_t part_count) {
 #pragma omp parallel if (tasks > 1 && words > kSerialWords)
   {
     if (packs_total > 0) {
-      ForShare(part_count, packs, [](int64_t) { return int64_t{1}; }, [&](int64_t p, int64_t begin, int64_t end) {
+      ForShare(part_count, packs, [&](int64_t p, int64_t begin, int64_t end) {
         const LinearArgs& a = parts[p];
         const int64_t units = UnitsOf(a.element, a.in);
         for (int64_t i = begin; i < end; ++i) {  // in the order of the packed rows
@@ -139,7 +163,7 @@ static void LinearOf(const LinearArgs* parts, int64_t part_count) {
     }
     float* c = static_cast<float*>(Scratch(kRowBlock * kWide * sizeof(float)));
     const auto tasks_of = [&](int64_t p) { return RowBlocksOf(parts[p]) * GroupsOf(parts[p]); };
-    ForShare(part_count, tasks_of, [&](int64_t p) { return TaskWork(parts[p]); }, [&](int64_t p, int64_t begin, int64_t end) {
+    ForTaken(&taken, part_count, tasks_of, [&](int64_t p) { return TaskWork(parts[p]); }, [&](int64_t p, int64_t begin, int64_t end) {
       const bool goes_on = end == tasks_of(p) && p + 1 < part_count;
       RunTasks<Kind>(parts[p], begin, end, goes_on ? parts[p + 1].panels : nullptr, c);
     });

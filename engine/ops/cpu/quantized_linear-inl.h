@@ -107,12 +107,12 @@ static void QuantizedTask(const QuantizedLinearArgs& a, int64_t task, const uint
 
 template <class Kind, class T>
 static void QuantizedLinearOf(const QuantizedLinearArgs* parts, int64_t count) {
-  int64_t work = 0;
+  int64_t work = 0, taken = 0;
   for (int64_t p = 0; p < count; ++p) work += parts[p].layout.blocks * kQuantizedBlock * PanelsOf(parts[p].out) * kPanel * parts[p].rows;
 #pragma omp parallel if (work > 4 * kSerialWords)
   {
     const auto packs_of = [&](int64_t p) { return ChunksOf(parts[p]) * parts[p].rows; };
-    ForShare(count, packs_of, [](int64_t) { return int64_t{1}; }, [&](int64_t p, int64_t begin, int64_t end) {
+    ForShare(count, packs_of, [&](int64_t p, int64_t begin, int64_t end) {
       const QuantizedLinearArgs& a = parts[p];
       uint8_t* packed = static_cast<uint8_t*>(a.scratch) + ChunkBytes<Kind>(a);
       for (int64_t i = begin; i < end; ++i) PackChunk<Kind, T>(a, i / a.rows, i % a.rows, static_cast<ChunkOfX*>(a.scratch), packed);
@@ -123,7 +123,7 @@ static void QuantizedLinearOf(const QuantizedLinearArgs* parts, int64_t count) {
     uint8_t* decoded = static_cast<uint8_t*>(Scratch(kDecodedBytes + kRowBlock * kWide * sizeof(float)));
     float* c = reinterpret_cast<float*>(decoded + kDecodedBytes);
     const auto tasks_of = [&](int64_t p) { return RowBlocksOf(parts[p]) * GroupsOf(parts[p]); };
-    ForShare(count, tasks_of, [&](int64_t p) { return TaskWork(parts[p]); }, [&](int64_t p, int64_t begin, int64_t end) {
+    ForTaken(&taken, count, tasks_of, [&](int64_t p) { return TaskWork(parts[p]); }, [&](int64_t p, int64_t begin, int64_t end) {
       const QuantizedLinearArgs& a = parts[p];
       const uint8_t* following = end == tasks_of(p) && p + 1 < count ? parts[p + 1].panels : nullptr;
       for (int64_t task = begin; task < end; ++task) {
