@@ -303,6 +303,57 @@ TEST(ExecutorFailureTest, AStepThatNeedsMoreThanTheBudgetFailsAndTheNextRuns) {
   EXPECT_EQ(executor->Stats().devices[0].memory.activations, 0);
 }
 
+// A grammar that allows no token from the first on.
+class EndedGrammar : public TokenConstraint {
+ public:
+  explicit EndedGrammar(TokenMask mask) : mask_(std::move(mask)) {}
+  bool Soon(int64_t) const override { return true; }
+  TokenMask Await(int64_t) override { return mask_; }
+  void Chosen(int64_t, int32_t) override {}
+
+ private:
+  const TokenMask mask_;
+};
+
+// The plan has room for one copy of the logits, whichever of the rows are sampled from.
+TEST(ExecutorTightTest, SequencesWhoseGrammarEndsLeaveTheOthersTheirStep) {
+  const TinyCheckpoint tiny(TinyLlama({{"vocab_size", 200'000}, {"hidden_size", 16}, {"num_hidden_layers", 1}, {"tie_word_embeddings", true}}));
+  Plan plan = PlanFor(tiny.spec(), "simulated:1x64MiB", OneDevice());
+  DevicePlan& device = plan.devices[0];
+  device.budget = device.weights + device.kv_cache + device.activations;
+  auto executor = Start(tiny, plan, /*reference=*/true);
+  const auto tokens = [&](const std::vector<std::shared_ptr<TokenConstraint>>& grammars) {
+    StepPlan step;
+    for (int i = 0; i < 4; ++i) {
+      auto start = std::make_shared<SequenceStart>();
+      start->sampling.temperature = 0;
+      start->constraint = grammars[i];
+      step.sequences.push_back({.sequence = static_cast<uint64_t>(i), .slot = i, .tokens = {7 + i}, .block_table = {i}, .sample = true, .start = start});
+    }
+    step.tokens = step.prefill_tokens = 4;
+    executor->Run(step);
+    StepResult result = executor->Wait();
+    EXPECT_TRUE(result.status.ok()) << result.status;
+    EXPECT_EQ(result.tokens.size(), 4u);
+    result.tokens.resize(4);
+    return result.tokens;
+  };
+  const auto complete = std::make_shared<EndedGrammar>(TokenMask{.state = TokenMask::State::kComplete});
+  const auto failed = std::make_shared<EndedGrammar>(TokenMask{.state = TokenMask::State::kFailed, .status = absl::InternalError("no such rule")});
+  using Outcome = SampledToken::Outcome;
+  const std::vector<SampledToken> plain = tokens({nullptr, nullptr, nullptr, nullptr});
+  for (const auto& grammars : std::vector<std::vector<std::shared_ptr<TokenConstraint>>>{
+           {nullptr, complete, nullptr, nullptr}, {failed, nullptr, nullptr, complete}, {complete, complete, complete, failed}}) {
+    const std::vector<SampledToken> mixed = tokens(grammars);
+    for (size_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(mixed[i].sequence, i);
+      EXPECT_EQ(mixed[i].outcome, grammars[i] == failed ? Outcome::kFailed : grammars[i] == complete ? Outcome::kComplete : Outcome::kToken) << i;
+      EXPECT_EQ(mixed[i].status.message(), grammars[i] == failed ? "no such rule" : "") << i;
+      EXPECT_EQ(mixed[i].token, grammars[i] == nullptr ? plain[i].token : 0) << i;
+    }
+  }
+}
+
 TEST(ExecutorFailureTest, ClosingFinishesWhatIsInFlight) {
   const TinyCheckpoint tiny(TinyLlama());
   auto executor = Start(tiny, PlanFor(tiny.spec(), "simulated:4x64MiB"));

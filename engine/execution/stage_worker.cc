@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include <ATen/ops/index_select.h>
-#include <ATen/ops/tensor.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
@@ -129,26 +127,31 @@ absl::Status StageWorker::RunSegment(Step& step) {
 }
 
 absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected
-  std::vector<SampleRow> rows;
-  std::vector<int64_t> indices;
+  // A row that nothing is to be sampled from (its grammar has ended) stays in the call as a given token, which costs nothing: to
+  // leave it out would take a copy of all the others, for which the plan has no room.
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  SampleRow unused;
+  unused.params = &greedy;
+  unused.given = 0;
+  std::vector<SampleRow> rows(step.batch.selected_rows, unused);
   struct Output {
+    int64_t row;
     const StepSequence* sequence;
-    bool samples;  // else it is the next of the prompt's
   };
-  std::vector<Output> wanted;  // by row
+  std::vector<Output> scored, sampled;  // rows whose next token is the prompt's, and the others'
   for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
     const StepSequence& sequence = step.plan.sequences[i];
     CAUSEWAY_RETURN_IF_ERROR(sampler_.Begin(sequence));
     const StepBatch::Selected& selected = step.batch.selected[i];
-    int64_t index = selected.first + selected.count - sequence.sample - static_cast<int64_t>(sequence.targets.size());
+    int64_t row = selected.first + selected.count - sequence.sample - static_cast<int64_t>(sequence.targets.size());
     for (const int32_t target : sequence.targets) {
-      indices.push_back(index++);
-      rows.push_back(sampler_.TargetRow(sequence, target));
-      wanted.push_back({&sequence, false});
+      rows[row] = sampler_.TargetRow(sequence, target);
+      scored.push_back({row++, &sequence});
     }
     if (!sequence.sample) continue;
     TokenMask mask;
-    const SampleRow row = sampler_.Row(sequence, &mask);
+    const SampleRow wanted = sampler_.Row(sequence, &mask);
     SampledToken& token = step.result.tokens.emplace_back();
     token.sequence = sequence.sequence;
     if (mask.state != TokenMask::State::kTokens) {
@@ -157,33 +160,28 @@ absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [se
       token.status = std::move(mask.status);
       continue;
     }
-    indices.push_back(index);
-    rows.push_back(row);
-    wanted.push_back({&sequence, true});
+    rows[row] = wanted;
+    sampled.push_back({row, &sequence});
   }
   CopyLogits(step, logits);
   if (rows.empty()) {
     runtime_->Synchronize();
     return absl::OkStatus();
   }
-  const bool all = static_cast<int64_t>(indices.size()) == step.batch.selected_rows;
-  const std::vector<SampleOutput> outputs =
-      ops_->Sample(all ? logits : logits.index_select(0, runtime_->Upload(at::tensor(indices, at::kLong))), rows);
+  const std::vector<SampleOutput> outputs = ops_->Sample(logits, rows);
+  const auto fill = [&outputs](const Output& from, SampledToken& token) {
+    const SampleOutput& output = outputs[from.row];
+    token.sequence = from.sequence->sequence;
+    token.token = output.token;
+    token.logprob = output.logprob;
+    for (const auto& [id, logprob] : output.top) token.top_logprobs.push_back({id, logprob});
+  };
+  for (const Output& output : scored) fill(output, step.result.prompt.emplace_back());
   auto token = step.result.tokens.begin();
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const SampleOutput& output = outputs[i];
-    SampledToken* out;
-    if (wanted[i].samples) {
-      sampler_.Sampled(*wanted[i].sequence, output.token);
-      while (token->outcome != SampledToken::Outcome::kToken) ++token;
-      out = &*token++;
-    } else {
-      out = &step.result.prompt.emplace_back();
-    }
-    out->sequence = wanted[i].sequence->sequence;
-    out->token = output.token;
-    out->logprob = output.logprob;
-    for (const auto& [id, logprob] : output.top) out->top_logprobs.push_back({id, logprob});
+  for (const Output& output : sampled) {
+    sampler_.Sampled(*output.sequence, outputs[output.row].token);
+    while (token->outcome != SampledToken::Outcome::kToken) ++token;
+    fill(output, *token++);
   }
   return absl::OkStatus();
 }
