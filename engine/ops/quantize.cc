@@ -34,8 +34,8 @@ QuantizedRows Quantize(const at::Tensor& rows, const WeightFormat& format) {
                                .in = in,
                                .group = format.group > 0 ? format.group : in};
   (int8 ? kernels.quantize_int8 : kernels.quantize_int4)(args);
-  TORCH_CHECK(at::isfinite(quantized.scales).all().item<bool>(),
-              "Quantize: weights that are not finite, or too large for a scale in fp16");
+  TORCH_CHECK_VALUE(at::isfinite(quantized.scales).all().item<bool>(), "expected ",
+                    at::isfinite(source).all().item<bool>() ? "weights with scales that fp16 holds, found larger ones" : "finite weights, found others");
   return quantized;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include <ATen/TensorOperators.h>
@@ -96,18 +97,30 @@ TEST_F(QuantizeTest, ZerosAndVanishingWeightsBecomeZero) {
 }
 
 TEST_F(QuantizeTest, SmallScalesKeepTheirPrecisionInFp16) {
-  // Scales near 2^-17, which fp16 holds as subnormals, in steps of 2^-24.
-  EXPECT_LT(SquaredError(random_.Tensor({16, 64}, at::kFloat, 3e-5), kInt4By32), 0.008);
+  // Scales near 2^-17 and of either sign, which fp16 holds as subnormals, in steps of 2^-24.
+  const at::Tensor rows = random_.Tensor({16, 64}, at::kFloat, 3e-5), scales = Quantize(rows, kInt4By32).scales;
+  EXPECT_LT(SquaredError(rows, kInt4By32), 0.008);
+  EXPECT_TRUE(at::equal(scales, scales.to(at::kHalf).to(at::kFloat)));
+  EXPECT_TRUE((scales < 0).any().item<bool>() && (scales > 0).any().item<bool>());
 }
 
 TEST_F(QuantizeTest, WhatCannotBeQuantizedIsRefused) {
   at::Tensor rows = random_.Tensor({4, 64}, at::kFloat);
+  const auto complaint = [](const at::Tensor& x, const WeightFormat& format) {
+    try {
+      Quantize(x, format);
+      return std::string("no error");
+    } catch (const c10::ValueError& error) {
+      return std::string(error.what_without_backtrace());
+    }
+  };
   for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     rows[2][40].fill_(bad);
-    EXPECT_THROW(Quantize(rows, kInt8), c10::Error);
-    EXPECT_THROW(Quantize(rows, kInt4By32), c10::Error);
+    for (const WeightFormat& format : {kInt8, kInt4By32}) EXPECT_EQ(complaint(rows, format), "expected finite weights, found others");
   }
-  EXPECT_THROW(Quantize(at::full({1, 32}, 1e6), kInt4By32), c10::Error);  // a scale of 125000
+  // A scale of 125000.
+  EXPECT_EQ(complaint(at::full({1, 32}, 1e6), kInt4By32), "expected weights with scales that fp16 holds, found larger ones");
+  EXPECT_EQ(complaint(at::full({1, 32}, 1e6), kInt8), "no error");
   EXPECT_THROW(Quantize(at::zeros({1, 128}), kFp8), c10::Error);
   EXPECT_THROW(Quantize(at::zeros({1, 32}), {.kind = WeightKind::kInt4, .group = 32, .zero_points = true}), c10::Error);
   EXPECT_THROW(Quantize(at::zeros({1, 32}, at::kByte), kInt8), c10::Error);

@@ -283,6 +283,32 @@ TEST_P(CpuOpsTest, RotaryAndAnInt8CacheMatchReference) {
   }
 }
 
+// Nothing is a number of what an int8 cache holds for a head whose key or value was none, wherever in it that stood.
+TEST_P(CpuOpsTest, AnInt8CacheKeepsWhatIsNotFinite) {
+  const int64_t head_dim = 35;
+  AttentionBatch batch;
+  const int64_t blocks = testing::MakeBatch({{8, 8}}, random_, batch);
+  const at::Tensor qkv = random_.Tensor({8, 6 * head_dim}, dtype());  // two heads of each
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  const at::Tensor rows = qkv.view({8, 6, head_dim});
+  rows[1][2][0] = nan, rows[2][2][34] = -nan, rows[3][2][17] = infinity, rows[4][2].fill_(-infinity);  // of the first key
+  rows[1][4][0] = nan, rows[2][4][34] = -nan, rows[3][4][17] = infinity, rows[4][4].fill_(-infinity);  // of the first value
+  KvLayer fused = EmptyInt8Cache(blocks, 2, head_dim), plain = EmptyInt8Cache(blocks, 2, head_dim);
+  at::Tensor fused_qkv = qkv.clone(), plain_qkv = qkv.clone();
+  ops_->RotaryAndCache(fused_qkv, {}, {}, 2, 2, head_dim, batch, fused);
+  reference_.RotaryAndCache(plain_qkv, {}, {}, 2, 2, head_dim, batch, plain);
+  EXPECT_TRUE(at::allclose(fused.key_scales, plain.key_scales, 1e-6, 0, /*equal_nan=*/true));
+  EXPECT_TRUE(at::allclose(fused.value_scales, plain.value_scales, 1e-6, 0, /*equal_nan=*/true));
+  for (int64_t row = 0; row < 8; ++row) {
+    const int64_t slot = batch.slots[row].item<int64_t>(), block = slot / kBlockTokens, offset = slot % kBlockTokens;
+    for (const auto& [integers, scales] : {std::pair(fused.keys, fused.key_scales), {fused.values, fused.value_scales}}) {
+      const at::Tensor finite = (integers[block].select(1, offset) * scales[block].select(1, offset).unsqueeze(-1)).isfinite();
+      EXPECT_TRUE(finite[1].all().item<bool>());
+      EXPECT_EQ(finite[0].any().item<bool>(), row < 1 || row > 4) << row;
+    }
+  }
+}
+
 // Integers of all sizes, and scales of NaN where nothing was written.
 KvLayer MakeInt8Cache(const AttentionBatch& batch, int64_t blocks, const Heads& h, Random& random) {
   KvLayer cache = EmptyInt8Cache(blocks, h.kv_heads, h.head_dim);

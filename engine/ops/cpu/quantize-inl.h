@@ -36,7 +36,7 @@ CAUSEWAY_INLINE F Abs(F x) { return (F)((I)x & 0x7fffffff); }
 // To fp16's nearest; beyond its range to infinity.
 CAUSEWAY_INLINE float RoundToHalf(float x) {
   const float magnitude = x < 0 ? -x : x;
-  if (magnitude < 6.103515625e-5f) return (x + 0.5f) - 0.5f;  // subnormal: steps of 2^-24
+  if (magnitude < 6.103515625e-5f) return __builtin_copysignf((magnitude + 0.5f) - 0.5f, x);  // subnormal: steps of 2^-24
   uint32_t bits;
   memcpy(&bits, &x, 4);
   bits = (bits + 0xfffu + ((bits >> 13) & 1u)) & ~0x1fffu;
@@ -50,7 +50,8 @@ CAUSEWAY_INLINE void ToFloats(const T* x, float* y, int64_t count) {
 }
 
 // The largest magnitude, or what is not finite, if anything is: compared as whole numbers, infinity and NaN are above all others.
-CAUSEWAY_INLINE float LargestMagnitude(const float* x, int64_t count) {
+template <class T>
+CAUSEWAY_INLINE float LargestMagnitude(const T* x, int64_t count) {
   I most{};
   ForEachVector(count, [&](int64_t i, int64_t n) {
     const I bits = (I)Abs(LoadSome(x + i, n));

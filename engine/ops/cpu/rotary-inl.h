@@ -15,15 +15,10 @@ CAUSEWAY_INLINE void Rotate(const T* from, T* to, const float* cos, const float*
   });
 }
 
-// The integers of a row, nearest to row / scale, and its scale.
+// The integers of a row, nearest to row / scale, and its scale, which is not finite where the row is not.
 template <class T>
 CAUSEWAY_INLINE void QuantizeRow(const T* row, int64_t n, int8_t* to, float* scale) {
-  F most{};
-  ForEachVector(n, [&](int64_t i, int64_t count) {
-    const F v = LoadSome(row + i, count);
-    most = Max(most, Max(v, -v));
-  });
-  const float largest = MaxOf(most);
+  const float largest = LargestMagnitude(row, n);
   *scale = largest / kKvInt8Max;
   const float inverse = largest < kKvVanishing ? 0 : kKvInt8Max / largest;
   ForEachVector(n, [&](int64_t i, int64_t count) { StoreSome(to + i, LoadSome(row + i, count) * inverse, count); });
