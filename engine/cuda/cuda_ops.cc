@@ -5,12 +5,11 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include "engine/base/limits.h"
 #include "engine/cuda/paged_attention.h"
 
 namespace causeway {
 namespace {
-
-constexpr int64_t kHeadDimMax = 256;
 
 int Multiprocessors(int device) {
   int count = 1;
@@ -24,7 +23,7 @@ at::Tensor CudaOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t
                                    int64_t window, const AttentionBatch& batch, const KvLayer& cache) {
   const at::ScalarType type = qkv.scalar_type();
   const bool known = type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
-  if (!known || head_dim > kHeadDimMax || cache.keys.scalar_type() != (cache.quantized() ? at::kChar : type)) {
+  if (!known || head_dim > kCudaHeadDimMax || cache.keys.scalar_type() != (cache.quantized() ? at::kChar : type)) {
     return ReferenceOps::PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, batch, cache);
   }
   PagedAttentionArguments a{};

@@ -9,15 +9,10 @@
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
+#include "engine/base/limits.h"
 #include "engine/ops/quantize.h"
 
 namespace causeway {
-namespace {
-
-// Weights dequantized at once: bounds what a linear holds beside its inputs and results (engine/plan/memory.cc).
-constexpr int64_t kDequantizedElements = int64_t{1} << 22;
-
-}  // namespace
 
 CompactWeight::CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device, const WeightFormat& format)
     : in_(in), dtype_(dtype), format_(format) {
@@ -72,7 +67,7 @@ at::Tensor CompactWeight::Rows(const Pick& pick) const {
 
 at::Tensor CompactWeight::Linear(const at::Tensor& x) const {
   const at::Tensor input = order_.defined() ? x.index_select(1, order_) : x;
-  const int64_t out = out_features(), step = std::max<int64_t>(64, kDequantizedElements / in_);
+  const int64_t out = out_features(), step = std::max(kDequantizedOutputs, kDequantizedElements / in_);
   const at::Tensor y = at::empty({x.size(0), out}, x.options());  // pieces are copied: linear's result is contiguous
   for (int64_t first = 0; first < out; first += step) {
     const int64_t n = std::min(step, out - first);

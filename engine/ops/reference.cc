@@ -91,8 +91,6 @@ void WriteCache(const at::Tensor& cache, const at::Tensor& scales, const at::Ten
   scales.transpose(1, 2).index_put_({blocks, offsets}, largest / kKvInt8Max);
 }
 
-constexpr int64_t kQueryChunk = 256;  // bounds the scores held at once: heads * kQueryChunk * context floats
-
 }  // namespace
 
 std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
@@ -186,8 +184,8 @@ at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, in
     const at::Tensor keys = Gather(cache.keys, cache.key_scales, blocks, context);
     const at::Tensor values = Gather(cache.values, cache.value_scales, blocks, context);
     const at::Tensor key_positions = at::arange(context, batch.positions.options());
-    for (int64_t first = begin; first < end; first += kQueryChunk) {
-      const int64_t n = std::min(kQueryChunk, end - first);
+    for (int64_t first = begin; first < end; first += kReferenceQueryChunk) {
+      const int64_t n = std::min(kReferenceQueryChunk, end - first);
       const at::Tensor q = queries.narrow(0, first, n).permute({1, 2, 0, 3}).to(at::kFloat);  // [kv_heads, group, n, head_dim]
       at::Tensor scores = at::matmul(q.reshape({kv_heads, group * n, head_dim}), keys.transpose(1, 2)).mul_(scale);
       const at::Tensor positions = at::arange(context - end + first, context - end + first + n, batch.positions.options()).unsqueeze(1);

@@ -20,15 +20,8 @@ OpsKind OpsOf(const PlanOptions& options, DeviceKind device) {
 }
 
 constexpr int64_t kFloat = 4;
-constexpr int64_t kPackedInputs = 128;        // linears copy inputs in multiples of this
-constexpr int64_t kSplitKeys = 512;           // attention's cuts along the context ...
-constexpr int64_t kTasksPerThread = 4;        // ... where there are fewer tasks than this
-constexpr int64_t kCudaHeadDimMax = 256;      // above, attention on CUDA is the reference's too
 constexpr int64_t kCudaPartialRows = 4096;    // single queries of one head group that CUDA's cuts make, at most
-constexpr int64_t kReferenceQueryChunk = 256;
-constexpr int64_t kDequantizedElements = int64_t{1} << 22;  // of a weight at once ...
-constexpr int64_t kDequantizedRows = 64;                    // ... but no fewer outputs than this
-constexpr int64_t kDequantizedBytes = 9;                    // of an element: unpacked, in fp32 and in the computation's dtype
+constexpr int64_t kDequantizedBytes = 9;      // of a weight: unpacked, in fp32 and in the computation's dtype
 constexpr int64_t kDeviceSampleBytes = 64;    // a logit's processed copies, sorted ones, their order and sums in fp64
 
 struct Step {
@@ -47,15 +40,19 @@ struct Step {
         hidden(rows * spec.hidden_size * element),
         ops(OpsOf(options, device)) {}
 
-  // A linear's copy of its input, of `copies` rows for each row.
-  int64_t Packed(int64_t in, int64_t copies = 1) const {
-    return ops == OpsKind::kFused ? copies * rows * ((in + kPackedInputs - 1) / kPackedInputs * kPackedInputs) * kFloat : 0;
+  // Bound of a fused linear's copy of its input, of `copies` rows for each row. Words of one input or two; beside whole numbers, with
+  // inputs in bf16, a byte an input and 8 for a chunk of 32 or more.
+  int64_t Packed(const LinearSpec& linear, int64_t copies = 1) const {
+    if (ops != OpsKind::kFused) return 0;
+    const bool whole = linear.format.kind == WeightKind::kInt8 || linear.format.kind == WeightKind::kInt4;
+    const int64_t slab = 2 * kLinearSlab, inputs = (linear.in_features + slab - 1) / slab * slab;
+    return copies * rows * inputs * (whole && element == 2 ? 2 : kFloat);
   }
   // Where quantized weights are dequantized (engine/ops/compact_weight.cc; the fused kernels copy their input, as others do): a piece of
   // the weight in the forms it takes, a piece of the result, and the input in its order.
   int64_t Dequantized(const LinearSpec& linear) const {
     if (linear.format.kind == WeightKind::kFloat || ops == OpsKind::kFused) return 0;
-    const int64_t in = linear.in_features, outputs = std::min(linear.out_features(), std::max(kDequantizedRows, kDequantizedElements / in));
+    const int64_t in = linear.in_features, outputs = std::min(linear.out_features(), std::max(kDequantizedOutputs, kDequantizedElements / in));
     return outputs * in * kDequantizedBytes + rows * outputs * element + (linear.format.reordered ? rows * in * element : 0);
   }
   // Token ids, positions, slots and selected rows; block tables and lengths.
@@ -69,8 +66,8 @@ int64_t AttentionScratch(const ModelSpec& spec, const Step& step, const PlanOpti
   if (step.ops == OpsKind::kCuda && spec.head_dim <= kCudaHeadDimMax) return kCudaPartialRows * partial;
   if (step.ops == OpsKind::kFused) {
     const int64_t threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
-    const int64_t tasks = threads > 1 ? std::min(step.sampled * spec.kv_heads, kTasksPerThread * threads) : 0;
-    return tasks * (step.context / kSplitKeys + 1) * partial;
+    const int64_t tasks = threads > 1 ? std::min(step.sampled * spec.kv_heads, kAttentionTasksPerThread * threads) : 0;
+    return tasks * (step.context / kAttentionSplit + 1) * partial;
   }
   const int64_t gathered = 2 * spec.kv_heads * step.context * spec.head_dim * (kFloat + step.element);
   const int64_t queries = std::min(kReferenceQueryChunk, step.rows);
@@ -84,8 +81,8 @@ int64_t MlpBytes(const MlpSpec& mlp, const Step& step) {
   const int64_t up = row * mlp.up.out_features();  // [T, intermediate], twice that when gated
   const int64_t activated = row * width;
   const int64_t activation = step.ops == OpsKind::kFused ? 0 : 4 * step.rows * width * kFloat;
-  return std::max({up + step.Packed(mlp.up.in_features) + step.Dequantized(mlp.up), up + activated + activation,
-                   activated + step.hidden + step.Packed(width) + step.Dequantized(mlp.down)});
+  return std::max({up + step.Packed(mlp.up) + step.Dequantized(mlp.up), up + activated + activation,
+                   activated + step.hidden + step.Packed(mlp.down) + step.Dequantized(mlp.down)});
 }
 
 // Of a mixture: a row is there once for each expert that it goes to, whoever they are. Experts that a step leaves idle hold
@@ -99,8 +96,8 @@ int64_t MoeBytes(const MoeSpec& moe, const Step& step) {
   if (step.ops == OpsKind::kFused) {
     const int64_t row = chosen * step.rows * step.element;
     const int64_t up = row * expert.up.out_features(), activated = row * width;
-    const int64_t most = std::max({gathered + up + step.Packed(hidden, chosen), up + activated, activated + gathered + step.Packed(width, chosen)});
-    return std::max(logits + step.Packed(hidden), step.hidden + routing + most);
+    const int64_t most = std::max({gathered + up + step.Packed(expert.up, chosen), up + activated, activated + gathered + step.Packed(expert.down, chosen)});
+    return std::max(logits + step.Packed(moe.router), step.hidden + routing + most);
   }
   // All experts' scores in fp32, then sorted with their indices. One expert after the other, each of all tokens at most. What
   // came out in fp32, and its sum.
@@ -136,10 +133,10 @@ int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, cons
   // All the while: the residual, and the normed input or what is to be added to the residual.
   const int64_t peaks[] = {
       step.hidden + step.NormBytes(spec.hidden_size),
-      qkv + step.Packed(spec.hidden_size) + step.Dequantized(layer.attention.qkv),
+      qkv + step.Packed(layer.attention.qkv) + step.Dequantized(layer.attention.qkv),
       qkv + rotary + quantizing,
       qkv + attended + AttentionScratch(spec, step, options, attended_width),
-      attended + step.hidden + step.Packed(attended_width) + step.Dequantized(layer.attention.output),
+      attended + step.hidden + step.Packed(layer.attention.output) + step.Dequantized(layer.attention.output),
       layer.moe.has_value() ? MoeBytes(*layer.moe, step) : MlpBytes(layer.mlp, step),
   };
   return 2 * step.hidden + *std::max_element(std::begin(peaks), std::end(peaks));
@@ -155,7 +152,7 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   if (shape.norm || shape.head) worst = std::max(worst, 2 * step.hidden + 3 * selected + step.NormBytes(spec.hidden_size));
   if (shape.head) {
     const int64_t sampling = kind == DeviceKind::kCuda ? kDeviceSampleBytes : 0;  // whoever computed the logits
-    worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.hidden_size) + step.Dequantized(spec.head) +
+    worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.head) + step.Dequantized(spec.head) +
                                 step.sampled * spec.vocab_size * (step.element + sampling));
   }
   if (worst == 0) return 0;

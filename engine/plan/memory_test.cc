@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/architecture/quantization.h"
 #include "engine/plan/test_models.h"
 
 namespace causeway {
@@ -48,6 +49,18 @@ TEST(ActivationBytesTest, HalvesOnTheCpuAndWideHeadsOnCudaAreTheReferences) {
   EXPECT_GT(ActivationBytes(wide, {1}, options, DeviceKind::kCuda), 2 * 2 * int64_t{65536} * 320 * 4);
   const ModelSpec narrow = TestLlama({.hidden = 512, .heads = 2, .kv_heads = 2, .context = 65536});
   EXPECT_LT(ActivationBytes(narrow, {1}, options, DeviceKind::kCuda), 2 * 2 * int64_t{65536} * 256 * 4);
+}
+
+TEST(ActivationBytesTest, FusedLinearsOfWholeNumbersCopyLess) {
+  ModelSpec spec = TestLlama({.hidden = 1024, .intermediate = 256});
+  PlanOptions options = TestOptions("auto");
+  options.max_num_batched_tokens = 1024;
+  PlanOptions wide = options;
+  wide.dtype = DType::kF32;
+  const int64_t plain = ActivationBytes(spec, {1}, options), plain_wide = ActivationBytes(spec, {1}, wide);
+  ASSERT_TRUE(QuantizeOnLoad(*ParseQuantize("int4"), spec).ok());
+  EXPECT_LT(ActivationBytes(spec, {1}, options), plain);
+  EXPECT_EQ(ActivationBytes(spec, {1}, wide), plain_wide);
 }
 
 TEST(ActivationBytesTest, OnCudaTheDeviceSamplesWhoeverComputes) {

@@ -8,7 +8,6 @@ namespace {
 // Rows (queries times heads) of a tile: enough that packing keys and values is little beside multiplying with them, few
 // enough that scores and outputs stay in L2.
 constexpr int64_t kTileRowsMax = 96;
-constexpr int64_t kTasksPerThread = 4;  // below this, single queries are cut along their context
 
 }  // namespace
 
@@ -24,7 +23,7 @@ void MakeAttentionTasks(const std::vector<int32_t>& query_start, const std::vect
   for (size_t s = 0; s < context_lens.size(); ++s) {
     whole_tasks += (query_start[s + 1] - query_start[s] + tile - 1) / tile * shape.kv_heads;
   }
-  const bool cut = whole_tasks < kTasksPerThread * threads && threads > 1;
+  const bool cut = whole_tasks < kAttentionTasksPerThread * threads && threads > 1;
   for (size_t s = 0; s < context_lens.size(); ++s) {
     const int64_t begin = query_start[s], end = query_start[s + 1];
     for (int64_t row = begin; row < end; row += tile) {

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "engine/base/kv_format.h"
-#include "engine/base/limits.h"  // kBlockTokens
+#include "engine/base/limits.h"  // kBlockTokens, kLinearSlab, kAttentionSplit
 #include "engine/ops/cpu/quantized_layout.h"
 
 namespace causeway::cpu {
@@ -110,16 +110,15 @@ struct AttentionTask {
   int32_t sequence, kv_head;
   int32_t row, rows;                  // of the step's batch; their last one is at position `last`
   int32_t last;
-  int32_t split_first, split_count;   // ranges of kAttentionSplit keys
+  // Keys are taken in ranges of kAttentionSplit, each with a softmax of its own, and merged in order: the result of a row doesn't
+  // depend on how many threads share a sequence.
+  int32_t split_first, split_count;
   int32_t partial;                    // where its result awaits the merge of a group, or -1: goes to `out`
 };
 // Tasks whose partial results [first, first + count) make the output of one row.
 struct AttentionMerge {
   int32_t first, count, row, kv_head;
 };
-// Keys are taken in ranges of this many, each with a softmax of its own, and merged in order: the result of a row doesn't
-// depend on how many threads share a sequence.
-inline constexpr int64_t kAttentionSplit = 512;
 
 struct AttentionArgs {
   Element element;

@@ -42,7 +42,7 @@ using BestBf16 = WideBf16;
 #endif
 
 // x is cut into slabs of kSlab units, [slab][row][unit]: the rows of a tile lie at constant distances.
-constexpr int64_t kSlab = 128;
+constexpr int64_t kSlab = kLinearSlab;
 template <class Kind>
 constexpr int64_t kRowWords = kSlab * Kind::kWords;
 
