@@ -15,14 +15,16 @@ Moe::Moe(const ModelContext& context, const MoeSpec& spec)
   if (!correction_tensor_.empty()) {
     correction_ = at::zeros({spec.router.out_features()}, at::TensorOptions(at::kFloat).device(context.device));
   }
+  int64_t bytes = 0;
   experts_.reserve(spec.experts.size());
   for (const MlpSpec& expert : spec.experts) {
     TORCH_CHECK(expert.gated && expert.activation == activation_, expert.up.parts.front().weight,
                 ": expected a gated expert with the first one's activation");
     experts_.emplace_back(context, expert);
     weights_.push_back({experts_.back().up().weight().get(), experts_.back().down().weight().get()});
+    bytes += weights_.back().up->bytes() + weights_.back().down->bytes();
   }
-  counter_ = std::make_unique<ExpertCounter>(weights_.size(), weights_[0].up->bytes() + weights_[0].down->bytes());
+  counter_ = std::make_unique<ExpertCounter>(weights_.size(), bytes / static_cast<int64_t>(weights_.size()));
 }
 
 at::Tensor Moe::Forward(Ops& ops, at::Tensor x) const {

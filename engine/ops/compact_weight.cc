@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/zeros.h>
@@ -23,7 +22,7 @@ CompactWeight::CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType 
   values_ = at::zeros({out, int4 ? (in + 1) / 2 : in}, options.dtype(format.kind == WeightKind::kInt8 ? at::kChar : at::kByte));
   scales_ = at::zeros({out, groups}, options.dtype(int4 ? at::kHalf : at::kFloat));
   if (int4 && format.zero_points) zeros_ = at::zeros({out, groups}, options.dtype(at::kByte));
-  if (format.reordered) order_ = at::arange(in, options.dtype(at::kInt));
+  if (format.reordered) order_ = at::empty({in}, options.dtype(at::kInt));
   if (bias) bias_ = at::zeros({out}, options.dtype(dtype));
 }
 
@@ -49,6 +48,7 @@ void CompactWeight::SetInputOrder(const at::Tensor& order) {
   TORCH_CHECK(order.scalar_type() == at::kInt && order.dim() == 1 && order.size(0) == in_, "an input order of ", order.toString(), " ",
               order.sizes(), ", expected int32 [", in_, "]");
   order_.copy_(order);
+  ordered_ = true;
 }
 
 void CompactWeight::SetBias(int64_t first, const at::Tensor& bias) {
@@ -66,7 +66,7 @@ at::Tensor CompactWeight::Rows(const Pick& pick) const {
 }
 
 at::Tensor CompactWeight::Linear(const at::Tensor& x) const {
-  const at::Tensor input = order_.defined() ? x.index_select(1, order_) : x;
+  const at::Tensor input = ordered_ ? x.index_select(1, order_) : x;
   const int64_t out = out_features(), step = std::max(kDequantizedOutputs, kDequantizedElements / in_);
   const at::Tensor y = at::empty({x.size(0), out}, x.options());  // pieces are copied: linear's result is contiguous
   for (int64_t first = 0; first < out; first += step) {
@@ -79,7 +79,7 @@ at::Tensor CompactWeight::Linear(const at::Tensor& x) const {
 }
 
 at::Tensor CompactWeight::Embedding(const at::Tensor& ids) const {
-  TORCH_CHECK(!order_.defined(), "a weight whose inputs are reordered is no table of embeddings");
+  TORCH_CHECK(!ordered_, "a weight whose inputs are reordered is no table of embeddings");
   return Rows([&](const at::Tensor& held) { return held.index_select(0, ids); });
 }
 

@@ -36,7 +36,8 @@ class CompactWeight : public LinearWeight {
   at::Tensor values_;  // [out, in]; kInt4 packed, [out, (in + 1) / 2]
   at::Tensor scales_;  // [out, groups]; kInt4 fp16, else fp32
   at::Tensor zeros_;   // uint8 [out, groups], or undefined
-  at::Tensor order_;   // int32 [in], or undefined
+  at::Tensor order_;   // int32 [in], or undefined; of no meaning until ordered_
+  bool ordered_ = false;
   at::Tensor bias_;    // [out], or undefined
 };
 

@@ -67,7 +67,8 @@ struct KvLayer {
   bool quantized() const { return key_scales.defined(); }
 };
 
-// Called by one thread at a time per device (its StageWorker), except NewLinear and SetRows, which loader threads call.
+// Called by one thread at a time per device (its StageWorker), except NewLinear and the setters of a weight (SetRows, SetQuantizedRows,
+// SetInputOrder, SetBias), which loader threads call: at once for different weights, and for one weight as far as its setters say.
 // Shapes: tokens is the number of rows of the step. Tensors are contiguous, on the device, of the computation's dtype
 // (bf16, fp16 or fp32) unless said otherwise. Results are new tensors. Errors are programmer's errors (CHECK) or c10::Error.
 class Ops {
@@ -77,13 +78,16 @@ class Ops {
   // An unfilled weight of out x in on `device`, computed with in `dtype`.
   virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
                                                   const WeightFormat& format = {}) = 0;
-  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted, or quantized by Quantize()). Any
-  // thread; calls for one weight must not overlap in time unless their rows are multiples of 64 apart.
+  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted, or quantized by Quantize(), whose
+  // errors it has). Calls of this and of SetQuantizedRows for one weight may overlap in time if no run of 64 rows (0 to 63, 64 to 127,
+  // ...) has rows of both.
   virtual void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) = 0;
   // The same from rows that a checkpoint stores quantized; values, scales and zeros are kept as they are.
   virtual void SetQuantizedRows(LinearWeight&, int64_t /*first*/, const QuantizedRows&) { TORCH_CHECK(false, "quantized weights"); }
-  // Input i of a reordered weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order). Before, column i.
+  // Input i of a reordered weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order). Before, column i. While this
+  // runs nothing else is called for the weight.
   virtual void SetInputOrder(LinearWeight&, const at::Tensor& /*order*/) { TORCH_CHECK(false, "quantized weights"); }
+  // The bias of outputs [first, first + n). Calls for different outputs of one weight may overlap, as may those that set its rows.
   virtual void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) = 0;
 
   // x [tokens, in] -> [tokens, out].

@@ -5,7 +5,7 @@
 //   kInt8  4 inputs, each byte a value + 128
 //   kInt4  8 inputs, byte j holds input j in its low and input 4 + j in its high half
 //   kFp8   4 inputs
-// Outputs and inputs beyond the matrix are zero bytes: x is zero there.
+// Outputs beyond the matrix are zero bytes. So are inputs beyond it, but for kInt8, where they are the value 0; x is zero there.
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_QUANTIZED_LAYOUT_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_QUANTIZED_LAYOUT_H_
 

@@ -19,6 +19,7 @@
 #include <omp.h>
 
 #include "engine/ops/cpu/cpu_ops.h"
+#include "engine/ops/cpu/quantized_weight.h"
 #include "engine/ops/ops_testing.h"
 #include "engine/ops/quantize.h"
 
@@ -269,6 +270,17 @@ TEST_P(QuantizedTest, EmbeddingIsTheDequantizedRow) {
     EXPECT_TRUE(at::equal(ops_->Embedding(ids, *weight), expected)) << NameOf(format);
     EXPECT_THROW(ops_->Embedding(at::tensor(std::vector<int64_t>{77}), *weight), c10::Error);
   }
+}
+
+TEST_P(QuantizedTest, AnOrderIsThereOnceItIsSet) {
+  const WeightFormat format{.kind = WeightKind::kInt4, .group = 32, .reordered = true};
+  const auto weight = ops_->NewLinear(8, 64, false, dtype(), at::kCPU, format);
+  const auto& quantized = dynamic_cast<const QuantizedWeight&>(*weight);
+  EXPECT_EQ(quantized.order(), nullptr);
+  const int64_t bytes = weight->bytes();
+  ops_->SetInputOrder(*weight, RandomOrder(64, random_));
+  EXPECT_NE(quantized.order(), nullptr);
+  EXPECT_EQ(weight->bytes(), bytes);
 }
 
 TEST_P(QuantizedTest, WeightsSetInPiecesByThreads) {

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <vector>
 
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
@@ -95,7 +94,7 @@ QuantizedWeight::QuantizedWeight(int64_t out, int64_t in, bool bias, at::ScalarT
   panels_ = at::empty({cpu::PanelsOf(out), layout_.panel_bytes}, at::kByte);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
   panels_.zero_();
-  if (format.reordered) order_ = at::arange(in, at::kInt);
+  if (format.reordered) order_ = at::empty({in}, at::kInt);
   if (bias) bias_ = at::zeros({out}, at::kFloat);
 }
 
@@ -190,6 +189,7 @@ void QuantizedWeight::SetInputOrder(const at::Tensor& order) {
     seen[columns[i]] = true;
   }
   order_.copy_(given);
+  ordered_ = true;
 }
 
 void QuantizedWeight::SetBias(int64_t first, const at::Tensor& bias) {
@@ -218,7 +218,7 @@ void QuantizedWeight::CopyRow(int64_t row, void* to) const {
       std::memcpy(&scale, head + lane * 4, 4);
       value = l.kind == WeightKind::kInt8 ? static_cast<float>(byte - cpu::kInt8Zero) : Fp8ToFloat(byte);
     }
-    const int64_t column = order_.defined() ? order()[i] : i;
+    const int64_t column = ordered_ ? order()[i] : i;
     if (dtype_ == at::kFloat) {
       static_cast<float*>(to)[column] = value * scale;
     } else {

@@ -23,7 +23,8 @@ class QuantizedWeight : public LinearWeight {
   cpu::Element element() const { return dtype_ == at::kFloat ? cpu::Element::kFp32 : cpu::Element::kBf16; }
   const cpu::QuantizedLayout& layout() const { return layout_; }
   const uint8_t* panels() const { return static_cast<const uint8_t*>(panels_.const_data_ptr()); }
-  const int32_t* order() const { return order_.defined() ? static_cast<const int32_t*>(order_.const_data_ptr()) : nullptr; }
+  // Null until one is set.
+  const int32_t* order() const { return ordered_ ? static_cast<const int32_t*>(order_.const_data_ptr()) : nullptr; }
   const float* bias() const { return bias_.defined() ? static_cast<const float*>(bias_.const_data_ptr()) : nullptr; }
 
   // As Ops::SetQuantizedRows, SetInputOrder and SetBias.
@@ -44,7 +45,8 @@ class QuantizedWeight : public LinearWeight {
   const WeightFormat format_;
   const cpu::QuantizedLayout layout_;
   at::Tensor panels_;  // uint8 [panels, layout_.panel_bytes]
-  at::Tensor order_;   // int32 [in], or undefined
+  at::Tensor order_;   // int32 [in], or undefined; of no meaning until ordered_
+  bool ordered_ = false;
   at::Tensor bias_;    // fp32 [out], or undefined
 };
 
