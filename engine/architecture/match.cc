@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <set>
 #include <string>
@@ -110,6 +111,23 @@ void JoinTied(Match& match) {
   }
 }
 
+// Compares what is stored as whole numbers. Of floats zeros alone can be known; the sign of these does not matter.
+absl::Status CheckKnown(const std::string& name, const KnownContents& known, const Checkpoint& checkpoint, const TensorInfo& tensor) {
+  const bool whole = tensor.dtype == DType::kI32;
+  const size_t width = DTypeBytes(tensor.dtype);
+  std::string bytes(tensor.bytes, '\0');
+  CAUSEWAY_RETURN_IF_ERROR(checkpoint.Read(tensor, 0, absl::MakeSpan(bytes)));
+  for (size_t i = 0; i < bytes.size() / width; ++i) {
+    uint32_t found = 0;
+    std::memcpy(&found, bytes.data() + i * width, width);
+    if (!whole) found &= ~(1u << (8 * width - 1));
+    if (found == i / known.run) continue;
+    return absl::InvalidArgumentError(absl::StrCat(name, ": expected ", i / known.run, " at ", i, ", as ", known.because, "; found ",
+                                                   whole ? absl::StrCat(static_cast<int32_t>(found)) : "another value"));
+  }
+  return absl::OkStatus();
+}
+
 Match MakeMatch(const ModelSpec& spec, const Checkpoint& checkpoint) {
   Match match;
   VisitParameters(spec.modules, [&match](const std::string& path, const Parameter& parameter) {
@@ -121,13 +139,15 @@ Match MakeMatch(const ModelSpec& spec, const Checkpoint& checkpoint) {
 
 }  // namespace
 
-absl::Status CheckTiedTensors(const ModelSpec& spec, const Checkpoint& checkpoint) {
+absl::Status CheckContents(const ModelSpec& spec, const Checkpoint& checkpoint) {
   const Match match = MakeMatch(spec, checkpoint);
   for (const auto& [name, parameter] : match.expected) {
-    if (parameter->tied_to.empty()) continue;
-    const auto copy = match.stored.find(name), source = match.stored.find(parameter->tied_to);
-    if (copy == match.stored.end() || source == match.stored.end()) continue;
-    CAUSEWAY_ASSIGN_OR_RETURN(const bool equal, AreEqual(checkpoint, source->second, copy->second));
+    const auto stored = match.stored.find(name);
+    if (stored == match.stored.end()) continue;
+    if (parameter->known.has_value()) CAUSEWAY_RETURN_IF_ERROR(CheckKnown(name, *parameter->known, checkpoint, stored->second));
+    const auto source = match.stored.find(parameter->tied_to);
+    if (parameter->tied_to.empty() || source == match.stored.end()) continue;
+    CAUSEWAY_ASSIGN_OR_RETURN(const bool equal, AreEqual(checkpoint, source->second, stored->second));
     if (!equal) return absl::InvalidArgumentError(absl::StrCat(checkpoint.folder(), ": ", Differ(name, *parameter)));
   }
   return absl::OkStatus();
@@ -137,8 +157,11 @@ absl::StatusOr<std::map<std::string, TensorInfo>> MatchTensors(const ModelSpec& 
   Match match = MakeMatch(spec, checkpoint);
   JoinTied(match);
   for (const auto& [name, parameter] : match.expected) {
-    if (parameter->tied_to.empty() && match.stored.count(name) == 0)
+    if (parameter->known.has_value()) {
+      match.stored.erase(name);
+    } else if (parameter->tied_to.empty() && match.stored.count(name) == 0) {
       match.missing.push_back(absl::StrCat(name, " ", ShapeText(parameter->shape)));
+    }
   }
   if (match.missing.empty() && match.extra.empty() && match.wrong.empty()) return std::move(match.stored);
   std::string message = absl::StrCat("the tensors in ", checkpoint.folder(), " do not fit its config.json (",

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -12,6 +13,12 @@
 #include "engine/base/dtype.h"
 
 namespace causeway {
+
+// A tensor that says what is known without it: element i is i / run.
+struct KnownContents {
+  int64_t run = 1;
+  std::string because;  // "config.json says desc_act false"
+};
 
 struct Parameter {
   std::string name;  // local: "weight"
@@ -26,6 +33,9 @@ struct Parameter {
   // quantized weights two things do not follow from them: the bytes held in memory, and how many of the model's parameters it stands for.
   int64_t held_bytes = -1;  // -1: an element of dtype for each of the shape
   int64_t stands_for = -1;  // -1: one for each element
+
+  // With a value, checkpoints may hold it or not: it is checked, and read by nothing.
+  std::optional<KnownContents> known = {};
 
   // Whether checkpoints hold it; of tied ones, either or both.
   bool stored() const { return !buffer || persistent; }

@@ -3,27 +3,17 @@
 #include <algorithm>
 #include <functional>
 #include <set>
-#include <unordered_map>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
+#include "engine/architecture/spelling.h"
 #include "engine/base/status.h"
 
 namespace causeway {
 namespace {
-
-std::string WithoutNumbers(const std::string& path) {
-  std::vector<std::string> parts = absl::StrSplit(path, '.');
-  for (std::string& part : parts) {
-    if (!part.empty() && std::all_of(part.begin(), part.end(), absl::ascii_isdigit)) part.assign(1, '#');
-  }
-  return absl::StrJoin(parts, ".");
-}
 
 // The linears of the layers that hold most of the weights: attention, MLPs and experts.
 std::vector<LinearSpec*> LayerLinears(ModelSpec& spec) {
@@ -55,8 +45,8 @@ absl::Status CheckSizes(const Quantization& q, const std::string& path, int64_t 
 }
 
 // The parameters of a quantized part, in the place of its weight.
-std::vector<Parameter> StoredParameters(const LinearSpec& linear, int64_t out, DType dtype) {
-  const int64_t in = linear.in_features, groups = linear.format.groups(in), weights = out * in;
+std::vector<Parameter> StoredParameters(const LinearSpec& linear, const LinearSpec::Part& part, DType dtype) {
+  const int64_t out = part.out_features, in = linear.in_features, groups = linear.format.groups(in), weights = out * in;
   if (linear.encoding.kind == WeightEncoding::Kind::kFp8) {
     const int64_t block = linear.format.group;
     return {{.name = "weight", .dtype = DType::kF8E4M3, .shape = {out, in}},
@@ -79,7 +69,16 @@ std::vector<Parameter> StoredParameters(const LinearSpec& linear, int64_t out, D
        .shape = {groups, out / 8},
        .held_bytes = linear.format.zero_points ? out * groups : 0,
        .stands_for = 0}};
-  if (linear.format.reordered) parameters.push_back({.name = "g_idx", .dtype = DType::kI32, .shape = {in}, .held_bytes = in * 4, .stands_for = 0});
+  if (!by_inputs) return parameters;
+  // Stored whether or not they say something: each input's group, and a bias, which is zeros where the model has none.
+  Parameter& order = parameters.emplace_back(Parameter{.name = "g_idx", .dtype = DType::kI32, .shape = {in}, .held_bytes = 0, .stands_for = 0});
+  if (linear.format.reordered) order.held_bytes = in * 4;
+  else if (linear.format.group == 0) order.known = {.run = in, .because = "all inputs are one group"};
+  else order.known = {.run = linear.format.group, .because = "config.json says desc_act false"};
+  if (part.bias.empty()) {
+    parameters.push_back({.name = "bias", .dtype = dtype, .shape = {out}, .held_bytes = 0, .stands_for = 0,
+                          .known = {{.run = out, .because = "the model has no bias there"}}});
+  }
   return parameters;
 }
 
@@ -222,7 +221,6 @@ std::optional<Quantization> ReadQuantization(ConfigReader& config) {
 absl::Status ApplyQuantization(const Quantization& quantization, ModelSpec& spec) {
   const ModulesByPath modules = CollectModules(spec.modules);
   std::set<std::string> quantized;
-  std::set<std::string> inert;
   for (LinearSpec* linear : LayerLinears(spec)) {
     const auto is_quantized = [&](const LinearSpec::Part& part) { return IsQuantized(quantization, ModulePath(part.weight)); };
     const auto count = std::count_if(linear->parts.begin(), linear->parts.end(), is_quantized);
@@ -245,14 +243,11 @@ absl::Status ApplyQuantization(const Quantization& quantization, ModelSpec& spec
       CAUSEWAY_RETURN_IF_ERROR(CheckSizes(quantization, path, part.out_features, linear->in_features));
       Module& module = *modules.at(path);
       Parameter* weight = Weight(module);
-      const std::vector<Parameter> stored = StoredParameters(*linear, part.out_features, weight->dtype);
+      const std::vector<Parameter> stored = StoredParameters(*linear, part, weight->dtype);
       module.parameters.insert(module.parameters.erase(module.parameters.begin() + (weight - module.parameters.data())), stored.begin(), stored.end());
       quantized.insert(path);
-      // Stored in any case; the groups follow each other where act-order does not mix them.
-      if (quantization.encoding.kind == WeightEncoding::Kind::kGptq && !quantization.format.reordered) inert.insert(WithoutNumbers(path) + ".g_idx");
     }
   }
-  spec.inert_tensors.insert(spec.inert_tensors.end(), inert.begin(), inert.end());
   spec.quantization = quantization.encoding.kind == WeightEncoding::Kind::kFp8
                           ? "fp8 in blocks of 128 x 128"
                           : absl::StrCat(FormatText(quantization.format), " (", quantization.method, ")");

@@ -89,6 +89,7 @@ TEST(QuantizationTest, GptqPacksInputsAndMayOrderThem) {
   const LinearSpec& linear = spec->layers[1].mlp.up;
   EXPECT_EQ(linear.format, (WeightFormat{.kind = WeightKind::kInt4, .group = 64, .zero_points = true, .reordered = true}));
   EXPECT_EQ(linear.encoding.zero_offset, 1);
+  EXPECT_FALSE(parameters.at(up + ".g_idx").known.has_value());
   EXPECT_EQ(spec->quantization, "int4 in groups of 64 (gptq)");
   EXPECT_EQ(spec->parameter_count(), Make(Llama())->parameter_count());
   EXPECT_EQ(ParametersOf(*Make(Llama(kGptq))).at("lm_head.weight").dtype, DType::kBF16);
@@ -103,8 +104,17 @@ TEST(QuantizationTest, GptqWithoutOrderOrZeroPoints) {
   EXPECT_FALSE(down.format.reordered);  // one group has no order
   EXPECT_EQ(down.encoding.zero_offset, 0);
   EXPECT_EQ(spec->layers[0].attention.qkv.format.kind, WeightKind::kFloat);
-  EXPECT_THAT(spec->inert_tensors, Contains("model.layers.#.mlp.down_proj.g_idx"));
-  EXPECT_EQ(ParametersOf(*spec).at("model.layers.0.mlp.down_proj.qzeros").bytes(), 0);
+  const auto parameters = ParametersOf(*spec);
+  EXPECT_EQ(parameters.at("model.layers.0.mlp.down_proj.qzeros").bytes(), 0);
+  // Orders and biases that say nothing may be stored, and cost nothing.
+  for (const auto& [name, elements] : {std::pair("model.layers.0.mlp.down_proj.g_idx", 384), {"model.layers.0.mlp.down_proj.bias", 256}}) {
+    const Parameter& known = parameters.at(name);
+    ASSERT_TRUE(known.known.has_value()) << name;
+    EXPECT_EQ(known.known->run, elements);
+    EXPECT_EQ(known.shape, std::vector<int64_t>{elements});
+    EXPECT_EQ(known.bytes() + known.parameter_count(), 0);
+  }
+  EXPECT_EQ(parameters.count("model.layers.0.self_attn.q_proj.bias"), 0u);
   EXPECT_THAT(spec->unquantized, Contains("model.layers.#.self_attn.q_proj"));
 }
 

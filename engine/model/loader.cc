@@ -251,7 +251,7 @@ absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensor
 absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets, const LoadOptions& options) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Tensors tensors, MatchTensors(spec, checkpoint));
   CAUSEWAY_RETURN_IF_ERROR(CheckUses(spec, tensors, targets));
-  if (spec.tied_head) CAUSEWAY_RETURN_IF_ERROR(CheckTiedTensors(spec, checkpoint));
+  CAUSEWAY_RETURN_IF_ERROR(CheckContents(spec, checkpoint));
   const int64_t staging_bytes = StagingBytes(targets, options.staging_bytes);
   const std::vector<Task> tasks = MakeTasks(tensors, targets, options.staging_bytes);
   const int64_t bytes_total = BytesToRead(tensors, targets);
