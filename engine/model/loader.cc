@@ -127,7 +127,11 @@ class Reader {
     if (target.spec.transposed) rectangle = {shard.in_first, shard.in_count, first, count};
     CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint_, tensor, rectangle, staging_.get()));
     const at::Tensor read = at::from_blob(staging_.get(), {rectangle.rows, rectangle.columns}, dtype);
-    target.ops->SetRows(*target.weight, held, target.spec.transposed ? read.t().contiguous() : read);
+    try {
+      target.ops->SetRows(*target.weight, held, target.spec.transposed ? read.t().contiguous() : read);
+    } catch (const c10::ValueError& error) {  // weights that cannot be quantized
+      return absl::InvalidArgumentError(absl::StrCat(part.weight, ": ", error.what_without_backtrace()));
+    }
     return absl::OkStatus();
   }
 

@@ -30,14 +30,16 @@ struct LoadTargets {
 
 struct LoadOptions {
   int readers = 4;                            // threads that read and convert, over all stages
-  int64_t staging_bytes = int64_t{16} << 20;  // each reader's buffer at most; a conversion may hold as much again
+  // Each reader's buffer at most. A conversion may hold as much again; unpacking GPTQ or AWQ, three times as much.
+  int64_t staging_bytes = int64_t{16} << 20;
   std::function<void()> enter_thread;         // called first on each reader; may be null
   std::function<void(int64_t bytes_done, int64_t bytes_total)> progress;  // one call at a time; may be null
 };
 
-// Reads every tensor of the checkpoint into the targets (of all stages together). InvalidArgument: the checkpoint is not the
-// spec's, holds two tensors that the spec ties and that differ, or quantized ones that config.json contradicts. Unimplemented: linears
-// computed as one whose inputs are ordered differently. Internal: a tensor is used by no target or by several, a tied embedding's copy aside. DataLoss: a file has become shorter.
+// Reads every tensor of the checkpoint into the targets (of all stages together). InvalidArgument: the checkpoint is not the spec's, or a
+// tensor, which is named, has contents that the spec rules out or its format cannot hold (tied tensors that differ, quantized ones that
+// config.json contradicts, NaN). Unimplemented: linears computed as one whose inputs are ordered differently. Internal: a tensor is used
+// by no target or by several, a tied embedding's copy aside. DataLoss: a file has become shorter.
 absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets, const LoadOptions& options);
 
 }  // namespace causeway

@@ -1,8 +1,10 @@
 // Quantized linears from checkpoints to what the operations compute from, to the last bit; and plain ones quantized while they are loaded.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 
 #include <ATen/ops/cat.h>
@@ -73,24 +75,28 @@ class Dequantized {
   std::unique_ptr<Checkpoint> checkpoint_;
 };
 
+// What safetensors calls them.
+const std::map<DType, const char*> kStored = {
+    {DType::kI32, "I32"}, {DType::kF32, "F32"}, {DType::kF16, "F16"}, {DType::kBF16, "BF16"}, {DType::kF8E4M3, "F8_E4M3"}};
+
 class QuantizedTest : public ::testing::TestWithParam<std::string> {
  protected:
   // The weight as the reference computes from it, [out, in]: exact, as each sum has one term.
   at::Tensor Matrix(const LinearWeight& weight) { return ops_->Linear(at::eye(weight.in_features()), weight).t(); }
 
-  // A copy of a fixture with its config and tensors changed.
+  // A copy of a fixture with its config and tensors changed, and more tensors.
   static void Change(const std::string& fixture, const TestFolder& to, const std::function<void(Json&)>& config,
-                     const std::function<void(TestTensor&)>& tensor) {
+                     const std::function<void(TestTensor&)>& tensor, const std::vector<TestTensor>& more = {}) {
     const Opened from(Fixture(fixture));
     Json changed = from.checkpoint->config();
     if (config) config(changed);
     to.Write("config.json", changed.dump());
     std::vector<TestTensor> tensors;
     for (const auto& [name, info] : from.checkpoint->tensors()) {
-      const char* dtype = info.dtype == DType::kI32 ? "I32" : info.dtype == DType::kF16 ? "F16" : "F32";
-      tensors.push_back({name, dtype, info.shape, Bytes(*from.checkpoint, info)});
+      tensors.push_back({name, kStored.at(info.dtype), info.shape, Bytes(*from.checkpoint, info)});
       if (tensor) tensor(tensors.back());
     }
+    tensors.insert(tensors.end(), more.begin(), more.end());
     to.Write("model.safetensors", SafetensorsFile(tensors));
   }
   absl::Status Load(const TestFolder& folder) {
@@ -230,6 +236,52 @@ TEST_F(QuantizedFixturesTest, ContentsThatTheConfigContradictsAreNamed) {
   EXPECT_THAT(std::string(Load(folder).message()), HasSubstr("model.layers.0.mlp.down_proj.scales: expected scales that fp16 holds"));
 }
 
+TEST_F(QuantizedFixturesTest, OrdersAndBiasesThatSayNothingMayBeThereOrNot) {
+  const TestFolder folder;
+  const std::string order = "model.layers.1.mlp.down_proj.g_idx", bias = "model.layers.1.mlp.down_proj.bias";
+  const auto load = [&](const std::string& zeros, const std::vector<int64_t>& shape) {
+    Change("gptq-asym", folder, nullptr, nullptr, {{bias, "F16", shape, zeros}});
+    return Load(folder);
+  };
+  std::string zeros(2 * 64, '\0');
+  zeros[9] = '\x80';  // -0
+  EXPECT_TRUE(load(zeros, {64}).ok()) << load(zeros, {64});
+  zeros[13] = '\x3c';
+  const absl::Status biased = load(zeros, {64});
+  EXPECT_EQ(biased.code(), absl::StatusCode::kInvalidArgument) << biased;
+  EXPECT_THAT(std::string(biased.message()), HasSubstr(bias + ": expected 0 at 6, as the model has no bias there; found another value"));
+  EXPECT_THAT(std::string(load(zeros, {1, 64}).message()), HasSubstr(bias + " has the shape [1, 64], expected [64]"));
+
+  Change("gptq-asym", folder, nullptr, [&](TestTensor& tensor) {
+    if (tensor.name == order) tensor.data[4 * 40] = 2;
+  });
+  const absl::Status mixed = Load(folder);
+  EXPECT_EQ(mixed.code(), absl::StatusCode::kInvalidArgument) << mixed;
+  EXPECT_THAT(std::string(mixed.message()), HasSubstr(order + ": expected 1 at 40, as config.json says desc_act false; found 2"));
+  Change("gptq-asym", folder, nullptr, [&](TestTensor& tensor) {
+    if (tensor.name == order) tensor = {"model.layers.1.mlp.up_proj.bias", "F32", {96}, std::string(4 * 96, '\0')};
+  });
+  EXPECT_TRUE(Load(folder).ok()) << Load(folder);
+}
+
+TEST_F(QuantizedFixturesTest, WhatIsNotFiniteIsNamed) {
+  const TestFolder folder;
+  const auto complaint = [&](const std::string& fixture, const std::string& name, const std::string& value) {
+    Change(fixture, folder, nullptr, [&](TestTensor& tensor) {
+      if (tensor.name == name) tensor.data.replace(tensor.data.size() - value.size(), value.size(), value);
+    });
+    const absl::Status status = Load(folder);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  const std::string path = "model.layers.0.mlp.up_proj.", infinity("\0\0\x80\x7f", 4);
+  EXPECT_EQ(complaint("fp8", path + "weight", "\xff"), path + "weight: expected finite weights, found others");
+  EXPECT_EQ(complaint("fp8", path + "weight_scale_inv", infinity), path + "weight_scale_inv: expected finite scales, found others");
+  for (const std::string fixture : {"gptq-sym", "awq"}) {
+    EXPECT_EQ(complaint(fixture, path + "scales", std::string("\0\x7c", 2)), path + "scales: expected finite scales, found others");
+  }
+}
+
 TEST_F(QuantizedFixturesTest, OrdersHaveToBeGroupingsAndThoseOfOneLinearEqual) {
   const TestFolder folder;
   const auto swap_first_two = [](const std::string& name) {
@@ -300,6 +352,29 @@ TEST_F(OnLoadTest, LinearsAreWhatQuantizeMakesOfThem) {
       expect(*turned->layer(1).attention().qkv().weight(), Raw(gpt2, "transformer.h.1.attn.c_attn.weight").t().contiguous(), held);
     }
   }
+}
+
+TEST_F(OnLoadTest, WeightsThatCannotBeQuantizedAreNamed) {
+  const TinyCheckpoint tiny(TinyLlama());
+  const std::string name = "model.layers.2.mlp.up_proj.weight";
+  const auto complaint = [&](float value, const std::string& format) {
+    const TestFolder folder;
+    std::vector<TestTensor> tensors;
+    for (const auto& [stored, info] : tiny.checkpoint().tensors()) {
+      tensors.push_back({stored, kStored.at(info.dtype), info.shape, Bytes(tiny.checkpoint(), info)});
+      if (stored == name) std::memcpy(&tensors.back().data[400], &value, 4);
+    }
+    folder.Write("config.json", tiny.checkpoint().config().dump());
+    folder.Write("model.safetensors", SafetensorsFile(tensors));
+    const auto checkpoint = *Checkpoint::Open(folder.path());
+    const ModelSpec spec = Quantized(tiny, format);
+    StageModel model(Context(spec, *ops_), AllUnits(spec));
+    const absl::Status status = LoadWeights(spec, *checkpoint, model.Targets(), {});
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  for (const std::string format : {"int8", "int4"}) EXPECT_EQ(complaint(NAN, format), name + ": expected finite weights, found others");
+  EXPECT_EQ(complaint(1e6, "int4"), name + ": expected weights with scales that fp16 holds, found larger ones");
 }
 
 TEST_F(OnLoadTest, ATiedTableServesBothEnds) {

@@ -10,7 +10,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/tensor.h>
 
 #include "absl/strings/str_cat.h"
@@ -41,10 +41,12 @@ absl::StatusOr<at::Tensor> ReadMatrix(const Checkpoint& checkpoint, const Tensor
   return read;
 }
 
-absl::StatusOr<at::Tensor> ReadFloats(const Checkpoint& checkpoint, const TensorInfo& matrix, const Rectangle& rectangle) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(matrix.dtype));
-  CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor read, ReadMatrix(checkpoint, matrix, rectangle, dtype));
-  return read.to(at::kFloat);
+// Whether any of the bytes, as e4m3fn, is a NaN.
+bool HoldsNan(const at::Tensor& e4m3) {
+  const uint8_t* bytes = static_cast<const uint8_t*>(e4m3.const_data_ptr());
+  uint8_t found = 0;
+  for (int64_t i = 0, n = e4m3.numel(); i < n; ++i) found |= static_cast<uint8_t>((bytes[i] & 0x7f) == 0x7f);
+  return found != 0;
 }
 
 // Words [in / 8, outs] of eight inputs each -> bytes [outs, in].
@@ -99,12 +101,20 @@ struct PartReader {
   const TensorInfo& Stored(int i) const { return tensors.at(names[i]); }
   absl::Status Wrong(int i, absl::string_view why) const { return absl::InvalidArgumentError(absl::StrCat(names[i], ": ", why)); }
 
+  absl::StatusOr<at::Tensor> Scales(const Rectangle& rectangle) const {
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(Stored(1).dtype));
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor scales, ReadMatrix(checkpoint, Stored(1), rectangle, dtype));
+    if (!at::isfinite(scales).all().item<bool>()) return Wrong(1, "expected finite scales, found others");
+    return scales.to(at::kFloat);
+  }
+
   absl::StatusOr<QuantizedRows> Fp8() const {
     QuantizedRows rows;
     CAUSEWAY_ASSIGN_OR_RETURN(rows.values, ReadMatrix(checkpoint, Stored(0), want, at::kByte));
+    if (HoldsNan(rows.values)) return Wrong(0, "expected finite weights, found others");
     // Blocks are as high as they are wide; their rows become one for each output.
     const int64_t first = want.row / group, count = (want.row + want.rows - 1) / group - first + 1;
-    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor blocks, ReadFloats(checkpoint, Stored(1), {first, count, first_group, groups}));
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor blocks, Scales({first, count, first_group, groups}));
     const at::Tensor block_of_row = at::arange(want.row, want.row + want.rows, at::kLong).floor_divide(group).sub_(first);
     rows.scales = blocks.index_select(0, block_of_row);
     return rows;
@@ -126,7 +136,7 @@ struct PartReader {
       CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor packed, ReadMatrix(checkpoint, Stored(0), {want.column, want.columns, first, words}, at::kInt));
       rows.values = cut(UnpackOutputs(packed, interleaved));
     }
-    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor scales, ReadFloats(checkpoint, Stored(1), {first_group, groups, want.row, want.rows}));
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor scales, Scales({first_group, groups, want.row, want.rows}));
     rows.scales = scales.t().contiguous();
     if (!at::equal(rows.scales.to(at::kHalf).to(at::kFloat), rows.scales)) return Wrong(1, "expected scales that fp16 holds, found others");
     CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor zeros, ReadMatrix(checkpoint, Stored(2), {first_group, groups, first, words}, at::kInt));

@@ -23,8 +23,8 @@ struct Rectangle {
 absl::Status ReadRectangle(const Checkpoint& checkpoint, const TensorInfo& matrix, const Rectangle& rectangle, char* to);
 
 // Outputs [rectangle.row, + rows) and inputs [rectangle.column, + columns) of a part of a linear whose encoding is not kFloat. `order`
-// is ReadInputOrder's. Holds about three bytes a weight while it works. InvalidArgument: contents that the config contradicts, or that
-// the format cannot hold. REQUIRES: inputs in whole groups; all of them where there is an order.
+// is ReadInputOrder's. Holds about three bytes a weight while it works. InvalidArgument: contents that the config contradicts, that the
+// format cannot hold, or that are not finite. REQUIRES: inputs in whole groups; all of them where there is an order.
 absl::StatusOr<QuantizedRows> ReadQuantizedRows(const Checkpoint& checkpoint, const Tensors& tensors, const LinearSpec& linear,
                                                 const LinearSpec::Part& part, const Rectangle& rectangle, const at::Tensor& order);
 

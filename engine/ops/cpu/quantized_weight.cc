@@ -28,7 +28,6 @@ constexpr int64_t kRunWords = kRunBlocks * kQuantizedBlock / 4;
 
 // `n` inputs (a multiple of 32) of a row as words; returns whether all are values of the kind.
 bool ToWords(WeightKind kind, const uint8_t* from, int64_t n, uint32_t* to) {
-  uint8_t bad = 0;
   switch (kind) {
     case WeightKind::kInt8: {
       for (int64_t i = 0; i < n / 4; ++i) {
@@ -36,9 +35,10 @@ bool ToWords(WeightKind kind, const uint8_t* from, int64_t n, uint32_t* to) {
         std::memcpy(&word, from + 4 * i, 4);
         to[i] = word ^ 0x80808080u;
       }
-      return true;
+      break;
     }
     case WeightKind::kInt4: {
+      uint8_t bad = 0;
       for (int64_t i = 0; i < n; ++i) bad |= from[i] & 0xf0;
       for (int64_t i = 0; i < n / 8; ++i) {
         uint32_t low, high;
@@ -48,12 +48,9 @@ bool ToWords(WeightKind kind, const uint8_t* from, int64_t n, uint32_t* to) {
       }
       return bad == 0;
     }
-    default: {
-      for (int64_t i = 0; i < n; ++i) bad |= static_cast<uint8_t>((from[i] & 0x7f) == 0x7f);  // NaN
-      std::memcpy(to, from, n);
-      return bad == 0;
-    }
+    default: std::memcpy(to, from, n);
   }
+  return true;
 }
 
 typedef uint32_t Four __attribute__((vector_size(16), may_alias, aligned(4)));
@@ -148,7 +145,7 @@ void QuantizedWeight::SetRows(int64_t first, const QuantizedRows& rows) {
     }
     row = panel_end;
   }
-  TORCH_CHECK(good, "quantized rows at ", first, ": ", format_.kind == WeightKind::kInt4 ? "values of int4 are 0 to 15" : "e4m3 values hold a NaN");
+  TORCH_CHECK(good, "quantized rows at ", first, ": values of int4 are 0 to 15");
 }
 
 void QuantizedWeight::SetHeads(int64_t first, const QuantizedRows& rows) {
