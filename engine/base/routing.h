@@ -14,7 +14,6 @@ struct RoutingRule {
   int64_t experts_per_token = 0;
   RouterScore score = RouterScore::kSoftmax;
   bool normalize = false;  // the chosen experts' scores divided by their sum
-  double scale = 1;        // and multiplied by this
 };
 
 }  // namespace causeway

@@ -25,7 +25,6 @@ Routing ReferenceOps::Route(const at::Tensor& logits, const at::Tensor& correcti
   const at::Tensor chosen = order.narrow(1, 0, count);
   at::Tensor weights = scores.gather(1, chosen);
   if (rule.normalize) weights = weights / weights.sum(-1, /*keepdim=*/true);
-  if (rule.scale != 1) weights = weights * rule.scale;
   return {chosen.to(at::kInt).contiguous(), weights};
 }
 

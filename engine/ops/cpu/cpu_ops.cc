@@ -198,7 +198,6 @@ class CpuOps : public Ops {
     args.weights = static_cast<float*>(routing.weights.mutable_data_ptr());
     args.sigmoid = rule.score == RouterScore::kSigmoid;
     args.normalize = rule.normalize;
-    args.scale = static_cast<float>(rule.scale);
     kernels_.route(args);
     return routing;
   }

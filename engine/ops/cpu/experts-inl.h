@@ -46,7 +46,7 @@ static void RouteOf(const RouteArgs& a) {
     Choose(compared, a.experts, a.count, chosen);
     float sum = 0;
     for (int64_t j = 0; j < a.count; ++j) sum += scores[chosen[j]];
-    for (int64_t j = 0; j < a.count; ++j) weights[j] = (a.normalize ? scores[chosen[j]] / sum : scores[chosen[j]]) * a.scale;
+    for (int64_t j = 0; j < a.count; ++j) weights[j] = a.normalize ? scores[chosen[j]] / sum : scores[chosen[j]];
   }
 }
 

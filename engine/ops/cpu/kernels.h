@@ -153,7 +153,6 @@ struct RouteArgs {
   float* weights;           // [tokens, count]
   int64_t tokens, experts, count;
   bool sigmoid, normalize;
-  float scale;
 };
 
 // Sums of rows of x: y[t] = sum over j of weights[t][j] * x[rows[t][j]], in fp32 and in this order, rounded once.
