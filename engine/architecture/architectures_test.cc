@@ -141,6 +141,11 @@ TEST(ArchitecturesTest, Qwen2) {
   EXPECT_TRUE(spec.tied_head);
   EXPECT_EQ(spec.layers[3].attention.qkv.parts[2].bias, "model.layers.3.self_attn.v_proj.bias");
   EXPECT_EQ(spec.layers[3].attention.output.parts[0].bias, "");
+  for (const char* changes : {R"({"attention_bias": true})", R"({"attention_bias": false})"}) {
+    const AttentionSpec attention = Make(kQwen2, changes).layers[3].attention;
+    EXPECT_NE(attention.qkv.parts[2].bias, "") << "the field's class does not read it";
+    EXPECT_EQ(attention.output.parts[0].bias, "");
+  }
   Json no_eos = Json::parse(kQwen2);
   no_eos.erase("eos_token_id");
   EXPECT_THAT(Make(no_eos.dump()).eos_token_ids, IsEmpty());
@@ -186,6 +191,8 @@ TEST(ArchitecturesTest, Mixtral) {
   EXPECT_THAT(Error(kMixtral, R"({"num_experts_per_tok": 9})", absl::StatusCode::kInvalidArgument),
               HasSubstr("num_experts_per_tok: expected at most the number of experts (8), found 9"));
   EXPECT_THAT(Error(kMixtral, R"({"scoring_func": "sigmoid"})"), HasSubstr("scoring_func = \"sigmoid\""));
+  EXPECT_THAT(Error(kMixtral, R"({"num_hidden_layers": 8192, "num_local_experts": 4096})", absl::StatusCode::kInvalidArgument),
+              HasSubstr("num_hidden_layers: expected at most 262144 experts in all layers together, found 8192 * 4096"));
 }
 
 TEST(ArchitecturesTest, Qwen3Moe) {
@@ -238,6 +245,9 @@ TEST(ArchitecturesTest, MiniMaxM2) {
   EXPECT_EQ(with(R"({"partial_rotary_factor": 0.25})").rope.dim, 32) << "goes before rotary_dim";
   EXPECT_EQ(with(R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.75}})").rope.dim, 96);
   EXPECT_EQ(with(R"({"rotary_dim": null})").rope.dim, 128);
+  const RopeSpec proportional = with(R"({"rope_parameters": {"rope_type": "proportional"}})").rope;
+  EXPECT_EQ(proportional.dim, 128);
+  EXPECT_EQ(std::count(proportional.inv_freq.begin(), proportional.inv_freq.end(), 0), 32) << "rotary_dim is the other half";
   EXPECT_EQ(with(R"({"use_routing_bias": false})").layers[0].moe->correction_bias, "");
   EXPECT_THAT(Error(small, R"({"scoring_func": "softmax"})"), HasSubstr("scoring_func \"softmax\" is not supported; expected \"sigmoid\""));
   EXPECT_THAT(Error(small, R"({"qk_norm_type": "per_head"})"), HasSubstr("qk_norm_type \"per_head\" is not supported"));

@@ -60,7 +60,6 @@ constexpr ChangingKey kChanging[] = {
     {"partial_rotary_factor", 1},
     {"per_layer_config", 0},
     {"postnorm", 0},
-    {"pretraining_tp", 1},
     {"pruned_heads", 0},
     {"qk_layernorm", 0},
     {"qk_norm_type", 0},
@@ -139,6 +138,7 @@ constexpr absl::string_view kInert[] = {
     "pad_token_id",
     "predict_special_tokens",
     "prefix",
+    "pretraining_tp",  // how training cut its sums
     "problem_type",
     "remove_invalid_values",
     "repetition_penalty",

@@ -14,8 +14,8 @@
 
 namespace causeway {
 
-// A getter that fails notes an error and returns a harmless value (the default, or the smallest allowed), so that one
-// run reports all that is wrong; check ok() before building on what was read. A key may list spellings:
+// A getter that fails notes an error and returns a harmless value (the smallest whole number allowed, 1, nothing, or the
+// default), so that one run reports all that is wrong; check ok() before building on what was read. A key may list spellings:
 // "n_embd|hidden_size"; the first that is present counts. null counts as absent, as everywhere in the field.
 class ConfigReader {
  public:
@@ -34,7 +34,7 @@ class ConfigReader {
   std::string String(absl::string_view key, const std::string& otherwise);
   // A whole number or a list of them; empty when absent. `what` names one of them in errors.
   std::vector<int64_t> Ids(absl::string_view key, absl::string_view what = "a token id");
-  // Numbers from zero on; an error when absent or not a list.
+  // Numbers above zero; an error when absent or not a list.
   std::vector<double> Numbers(absl::string_view key);
   // A reader of the object under `key`, or of an empty one. Merge() its complaints when done with it.
   ConfigReader Object(absl::string_view key);
@@ -63,7 +63,7 @@ class ConfigReader {
  private:
   // The value under the first spelling that is present, marked as read; null when there is none.
   const Json* Find(absl::string_view key);
-  std::optional<double> Number(absl::string_view key, double min);
+  std::optional<double> Number(absl::string_view key, double min);  // 1 on an error
   void Expected(absl::string_view key, absl::string_view expected, const Json* found);
 
   const Json* config_;

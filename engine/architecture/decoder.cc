@@ -30,7 +30,8 @@ Sizes ReadSizes(ConfigReader& config, const DecoderTraits& traits, ModelSpec& sp
   spec.intermediate_size = config.Int("intermediate_size", 1, kWidthMax);
   spec.heads = config.Int("num_attention_heads", 1, kWidthMax);
   spec.kv_heads = config.Int("num_key_value_heads", 1, kWidthMax, spec.heads);
-  sizes.windows = WindowsOfLayers(config, traits.windows, config.Int("num_hidden_layers", 1, kLayersMax));
+  const int64_t layers = config.Int("num_hidden_layers", 1, kLayersMax);
+  sizes.windows = WindowsOfLayers(config, traits.windows, layers);
   spec.context_max = config.Int("max_position_embeddings", 1, kContextMax, traits.context_max);
   sizes.eps = config.Positive("rms_norm_eps", traits.eps);
   sizes.activation = ReadActivation(config, "hidden_act", "silu");
@@ -50,16 +51,17 @@ Sizes ReadSizes(ConfigReader& config, const DecoderTraits& traits, ModelSpec& sp
     config.Invalid(absl::StrCat("num_attention_heads * head_dim: expected at most ", kWidthMax, ", found ",
                                 spec.heads, " * ", spec.head_dim));
   }
+  if (traits.experts && layers > kAllExpertsMax / traits.experts->count) {
+    config.Invalid(absl::StrCat("num_hidden_layers: expected at most ", kAllExpertsMax, " experts in all layers together, found ", layers,
+                                " * ", traits.experts->count));
+  }
   if (!config.ok()) return sizes;
   spec.rope = ReadRope(config, {.head_dim = spec.head_dim,
                                 .max_positions = spec.context_max,
                                 .theta = traits.theta,
                                 .partial = traits.partial_rotary});
-  // Dynamic scaling is for texts beyond max_position_embeddings, which names the original context.
-  if (spec.rope.dynamic_factor > 0) {
-    const double stretched = static_cast<double>(spec.context_max) * spec.rope.dynamic_factor;
-    spec.context_max = static_cast<int64_t>(std::min(stretched, static_cast<double>(kContextMax)));
-  }
+  const double stretched = static_cast<double>(spec.context_max) * spec.rope.stretch;
+  spec.context_max = static_cast<int64_t>(std::min(stretched, static_cast<double>(kContextMax)));
   return sizes;
 }
 

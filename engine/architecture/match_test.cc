@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/architecture/registry.h"
 #include "engine/checkpoint/testing.h"
 
@@ -204,6 +206,12 @@ TEST_F(MatchTest, StacksThatDoNotFitAreNamed) {
   EXPECT_THAT(Error(), HasSubstr("unexpected: model.layers.1.mlp.experts.gate_up_proj[3]"));
   both = Tensor(right.name, {3, 8, 4});
   EXPECT_THAT(Error(), HasSubstr("experts.2.w3.weight has the shape [4, 4], expected [3, 4]"));
+  // No bytes at all, and as many experts as there is no memory for.
+  for (const std::vector<int64_t>& shape : std::vector<std::vector<int64_t>>{{int64_t{1} << 40, 0, 4}, {3, 6, 0}, {0, 6, 4}, {4097, 2, 1}, {3}}) {
+    both = Tensor(right.name, shape);
+    EXPECT_THAT(Error(), HasSubstr(absl::StrCat(right.name, " has the shape [", absl::StrJoin(shape, ", "),
+                                                "], expected a stack [experts, 2 * rows, ...] of up to 4096 experts")));
+  }
   both = right;
   tensors_.push_back(Tensor("model.layers.1.block_sparse_moe.experts.0.w2.weight", {4, 3}));
   EXPECT_THAT(Error(), HasSubstr("model.layers.1.block_sparse_moe.experts.0.w2.weight is stored twice, as "));

@@ -37,7 +37,7 @@ ModelSpec MakeMiniMaxM2(ConfigReader& config, DType dtype) {
                   .score = RouterScore::kSigmoid,
                   .normalize = true};
   experts.correction = config.Bool("use_routing_bias", true);
-  // The published spelling of partial_rotary_factor, which goes before it.
+  // Published configs say rotary_dim. A partial_rotary_factor beside it goes before it.
   const int64_t head_dim = config.Int("head_dim", 1, kWidthMax);
   const int64_t rotary_dim = config.Int("rotary_dim", 1, kWidthMax, head_dim);
   return MakeDecoder(config, dtype,

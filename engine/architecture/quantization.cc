@@ -20,8 +20,10 @@ std::vector<LinearSpec*> LayerLinears(ModelSpec& spec) {
   std::vector<LinearSpec*> linears;
   for (LayerSpec& layer : spec.layers) {
     linears.insert(linears.end(), {&layer.attention.qkv, &layer.attention.output});
-    if (!layer.moe.has_value()) linears.insert(linears.end(), {&layer.mlp.up, &layer.mlp.down});
-    if (!layer.moe.has_value()) continue;
+    if (!layer.moe.has_value()) {
+      linears.insert(linears.end(), {&layer.mlp.up, &layer.mlp.down});
+      continue;
+    }
     for (MlpSpec& expert : layer.moe->experts) linears.insert(linears.end(), {&expert.up, &expert.down});
   }
   return linears;

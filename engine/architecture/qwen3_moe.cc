@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <set>
 #include <vector>
 
 #include "engine/architecture/architectures.h"
@@ -28,10 +28,9 @@ ModelSpec MakeQwen3Moe(ConfigReader& config, DType dtype) {
   experts.rule = {.experts_per_token = ReadExpertsPerToken(config, experts.count, 8),
                   .normalize = config.Bool("norm_topk_prob", false)};
   const int64_t step = config.Int("decoder_sparse_step", 1, kLayersMax, 1);
-  const std::vector<int64_t> dense = config.Ids("mlp_only_layers", "a layer's index");
-  experts.sparse = [step, dense](int64_t layer) {
-    return (layer + 1) % step == 0 && std::find(dense.begin(), dense.end(), layer) == dense.end();
-  };
+  const std::vector<int64_t> listed = config.Ids("mlp_only_layers", "a layer's index");
+  const std::set<int64_t> dense(listed.begin(), listed.end());
+  experts.sparse = [step, dense](int64_t layer) { return (layer + 1) % step == 0 && dense.count(layer) == 0; };
   return MakeDecoder(config, dtype,
                      {.kind = "Qwen3Moe",
                       .qkv_bias = attention_bias,

@@ -34,6 +34,8 @@ constexpr Architecture kArchitectures[] = {
     {"qwen3_moe", MakeQwen3Moe, -1},
 };
 
+constexpr size_t kEndsMax = 64;  // end-of-sequence ids: far above any model's
+
 // The dtype that config.json says its weights have; `dtype` is the newer spelling and goes first. Null when it says
 // nothing.
 absl::StatusOr<const std::string*> StoredDTypeName(const Json& config) {
@@ -73,9 +75,16 @@ DType PrevailingDType(const Checkpoint& checkpoint) {
   return most;
 }
 
+std::vector<int64_t> ReadEnds(ConfigReader& config) {
+  std::vector<int64_t> ids = config.Ids("eos_token_id");
+  if (ids.size() <= kEndsMax) return ids;
+  config.Invalid(absl::StrCat("eos_token_id: expected at most ", kEndsMax, " token ids, found ", ids.size()));
+  return {};
+}
+
 void ReadEndOfSequence(ConfigReader& config, ConfigReader& generation_config, int32_t otherwise, ModelSpec& spec) {
-  std::vector<int64_t> ids = generation_config.Ids("eos_token_id");
-  const std::vector<int64_t> in_config = config.Ids("eos_token_id");
+  std::vector<int64_t> ids = ReadEnds(generation_config);
+  const std::vector<int64_t> in_config = ReadEnds(config);
   if (ids.empty()) ids = in_config;
   const bool has_default = otherwise >= 0 && otherwise < spec.vocab_size;
   if (ids.empty() && !config.json().contains("eos_token_id") && has_default) ids = {otherwise};

@@ -57,13 +57,23 @@ TEST(RegistryTest, ReadsLlama) {
   EXPECT_THAT(spec->warnings, IsEmpty());
 }
 
-TEST(RegistryTest, DynamicRopeStretchesTheContext) {
-  const auto spec = Make(With(Llama(), R"({"rope_scaling": {"type": "dynamic", "factor": 2.5}})"));
-  ASSERT_TRUE(spec.ok()) << spec.status();
-  EXPECT_EQ(spec->rope.original, 128);
-  EXPECT_EQ(spec->context_max, 320);
-  EXPECT_EQ(Make(With(Llama(), R"({"rope_scaling": {"type": "linear", "factor": 2.5}})"))->context_max, 128);
-  EXPECT_GT(Make(With(Llama(), R"({"rope_scaling": {"type": "dynamic", "factor": 1e30}})"))->context_max, 0);
+TEST(RegistryTest, ScaledRopesStretchTheContext) {
+  const auto context = [](const std::string& rope) {
+    const auto spec = Make(With(Llama(), R"({"rope_scaling": )" + rope + "}"));
+    EXPECT_TRUE(spec.ok()) << spec.status();
+    return spec.ok() ? spec->context_max : 0;
+  };
+  EXPECT_EQ(context("null"), 128);
+  EXPECT_EQ(context(R"({"type": "dynamic", "factor": 2.5})"), 320);
+  EXPECT_EQ(context(R"({"type": "dynamic", "factor": 1e30})"), int64_t{1} << 40);
+  EXPECT_EQ(context(R"({"type": "linear", "factor": 2.5})"), 320);
+  EXPECT_EQ(context(R"({"type": "linear", "factor": 0.5})"), 128);
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 128})"), 512) << "Qwen's recipe";
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 4})"), 512);
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 32})"), 128) << "stretched already";
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 40, "original_max_position_embeddings": 32})"), 128);
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": null, "original_max_position_embeddings": 32})"), 128);
+  EXPECT_EQ(context(R"({"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4})"), 128);
 }
 
 TEST(RegistryTest, ReadsGpt2InBothSpellings) {
@@ -122,6 +132,9 @@ TEST(RegistryTest, EndOfSequenceComesFromTheGenerationConfigFirst) {
   EXPECT_THAT(outside->warnings, ElementsAre("eos_token_id 96 is outside the vocabulary of 96 and is ignored"));
   EXPECT_THAT(std::string(Make(Llama(), Json::parse(R"({"eos_token_id": "x"})")).status().message()),
               HasSubstr("generation_config.json: eos_token_id: expected"));
+  EXPECT_EQ(Make(With(Llama(), Json({{"eos_token_id", std::vector<int>(64, 5)}}).dump()))->eos_token_ids.size(), 1u);
+  EXPECT_THAT(std::string(Make(Llama(), {{"eos_token_id", std::vector<int>(65, 5)}}).status().message()),
+              HasSubstr("generation_config.json: eos_token_id: expected at most 64 token ids, found 65"));
 }
 
 TEST(RegistryTest, UnknownKeysAreWarnedOf) {
@@ -139,7 +152,6 @@ TEST(RegistryTest, RefusesByNameWhatChangesTheComputation) {
   const Refusal refusals[] = {
       {Json::parse(R"({"model_type": "mamba"})"),
        "model_type \"mamba\" is not supported; expected one of gpt2, llama, minimax_m2, mistral"},
-      {With(Llama(), R"({"pretraining_tp": 2})"), "pretraining_tp = 2"},
       {With(Llama(), R"({"quantization_config": {"quant_method": "bitsandbytes"}})"),
        "quant_method \"bitsandbytes\" is not supported"},
       {With(Llama(), R"({"sliding_window": 1024})"), "sliding_window = 1024"},
@@ -196,14 +208,14 @@ TEST(RegistryTest, NamesWhatIsMissingOrWrong) {
   // All at once.
   EXPECT_THAT(
       std::string(
-          Make(Json::parse(R"({"model_type": "llama", "vocab_size": 0, "pretraining_tp": 2})")).status().message()),
+          Make(Json::parse(R"({"model_type": "llama", "vocab_size": 0, "clip_qkv": 2})")).status().message()),
       ::testing::AllOf(HasSubstr("vocab_size"), HasSubstr("hidden_size"), HasSubstr("num_attention_heads"),
-                       HasSubstr("pretraining_tp")));
+                       HasSubstr("clip_qkv")));
 }
 
 TEST(RegistryTest, FullAttentionLayerTypesAndSwitchedOffOptionsPass) {
   const auto spec = Make(With(
-      Llama(), R"({"layer_types": ["full_attention", "full_attention"], "pretraining_tp": 1, "is_decoder": true})"));
+      Llama(), R"({"layer_types": ["full_attention", "full_attention"], "pretraining_tp": 2, "is_decoder": true})"));
   EXPECT_TRUE(spec.ok()) << spec.status();
   EXPECT_TRUE(
       Make(With(Gpt2(), R"({"reorder_and_upcast_attn": true, "add_cross_attention": false, "pruned_heads": {}})"))

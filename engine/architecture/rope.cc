@@ -8,11 +8,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/architecture/parts.h"
 
 namespace causeway {
 namespace {
-
-constexpr int64_t kPositionsMax = int64_t{1} << 40;
 
 // The power function of float32 rounds correctly here; the field's vector one is within a unit in the last place of it.
 float Power(float base, float exponent) { return static_cast<float>(std::pow(double{base}, double{exponent})); }
@@ -39,8 +38,9 @@ double ReadPart(ConfigReader& rope, ConfigReader& config, double otherwise) {
 }
 
 void ScaleLinear(ConfigReader& rope, RopeSpec& spec) {
-  const float factor = static_cast<float>(rope.Positive("factor"));
-  for (double& f : spec.inv_freq) f = static_cast<float>(f) / factor;
+  const double factor = rope.Positive("factor");
+  for (double& f : spec.inv_freq) f = static_cast<float>(f) / static_cast<float>(factor);
+  spec.stretch = std::max(1.0, factor);
 }
 
 // Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
@@ -72,6 +72,7 @@ void ScaleYarn(ConfigReader& rope, double original, double max_positions, RopeSp
   // A null factor stands for the ratio of the lengths (DeepSeek's configs).
   const double factor = rope.Has("factor") ? rope.Positive("factor") : max_positions / original;
   rope.Skip("factor");
+  if (max_positions == original) spec.stretch = std::max(1.0, factor);  // else these are the positions after stretching
   const std::optional<double> attention_factor = rope.OptionalNumber("attention_factor");
   const double mscale = rope.OptionalNumber("mscale").value_or(0);
   const double mscale_all_dim = rope.OptionalNumber("mscale_all_dim").value_or(0);
@@ -142,8 +143,8 @@ void ScaleLongrope(ConfigReader& rope, int64_t original, double max_positions, R
 }
 
 // Frequencies over the whole head of which only a part turns.
-void ScaleProportional(ConfigReader& rope, ConfigReader& config, RopeSpec& spec) {
-  const double part = ReadPart(rope, config, 1);
+void ScaleProportional(ConfigReader& rope, ConfigReader& config, const RopeDefaults& defaults, RopeSpec& spec) {
+  const double part = ReadPart(rope, config, defaults.partial.value_or(1));
   const float factor = static_cast<float>(rope.Positive("factor", 1));
   const size_t turning = static_cast<size_t>(part * static_cast<double>(spec.dim) / 2);
   for (size_t i = 0; i < spec.inv_freq.size(); ++i)
@@ -151,7 +152,7 @@ void ScaleProportional(ConfigReader& rope, ConfigReader& config, RopeSpec& spec)
 }
 
 void ReadDynamic(ConfigReader& rope, const RopeDefaults& defaults, RopeSpec& spec) {
-  spec.dynamic_factor = rope.Positive("factor");
+  spec.dynamic_factor = spec.stretch = rope.Positive("factor");
   spec.original = defaults.max_positions;
   if (spec.dim <= 2)
     return rope.Invalid(absl::StrCat("dynamic rope needs more than 2 rotary dimensions, found ", spec.dim));
@@ -188,8 +189,8 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
   spec.inv_freq = Inverse(Wavelengths(static_cast<float>(spec.theta), spec.dim));
 
   const auto original = [&] {  // a value at the top goes before the one inside
-    const int64_t inside = rope.Int("original_max_position_embeddings", 1, kPositionsMax, defaults.max_positions);
-    return config.Int("original_max_position_embeddings", 1, kPositionsMax, inside);
+    const int64_t inside = rope.Int("original_max_position_embeddings", 1, kContextMax, defaults.max_positions);
+    return config.Int("original_max_position_embeddings", 1, kContextMax, inside);
   };
   if (type == "linear") {
     ScaleLinear(rope, spec);
@@ -202,7 +203,7 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
   } else if (type == "longrope") {
     ScaleLongrope(rope, original(), static_cast<double>(defaults.max_positions), spec);
   } else if (type == "proportional") {
-    ScaleProportional(rope, config, spec);
+    ScaleProportional(rope, config, defaults, spec);
   } else if (type != "default") {
     rope.Unsupported(absl::StrCat("rope_type \"", Printable(type),
                                   "\" is not supported; expected default, linear, dynamic, llama3, yarn, longrope or proportional"));

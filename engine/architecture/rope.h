@@ -17,7 +17,8 @@ struct RopeDefaults {
   int64_t max_positions = 0;
   double theta = 10000;
   // partial_rotary_factor where the config has none. Unset: the architecture does not know it. Llama does not: in the field its
-  // default rope ignores the key and the scaled ones fail on it, so a value below 1 is refused there.
+  // default rope ignores the key and the scaled ones fail on it, so a value below 1 is refused there. Only proportional rope
+  // reads it in every architecture.
   std::optional<double> partial = std::nullopt;
 };
 

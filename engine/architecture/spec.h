@@ -72,6 +72,7 @@ struct RopeSpec {
   int64_t original = INT64_MAX;
   std::vector<double> long_inv_freq;  // longrope: [dim / 2], else empty
   double dynamic_factor = 0;          // dynamic NTK, else 0
+  double stretch = 1;  // the longest text this is made for, as a multiple of max_position_embeddings
 };
 
 // RMS norms of queries and keys before their rotation: of each head by itself (weights [head_dim]), or of the whole projection

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "engine/architecture/parts.h"
 
 namespace causeway {
 namespace {
@@ -52,9 +53,10 @@ absl::StatusOr<std::vector<std::pair<std::string, TensorInfo>>> Resolve(const st
   }
   const int64_t parts = static_cast<int64_t>(canonical.size());
   const std::vector<int64_t>& shape = tensor.shape;
-  if (shape.size() < 2 || shape[0] == 0 || shape[1] % parts != 0) {
+  const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
+  if (shape.size() < 2 || empty || shape[0] > kExpertsMax || shape[1] % parts != 0) {
     return absl::InvalidArgumentError(absl::StrCat(tensor.name, " has the shape [", absl::StrJoin(shape, ", "), "], expected a stack [experts, ",
-                                                   parts == 1 ? "" : absl::StrCat(parts, " * "), "rows, ...]"));
+                                                   parts == 1 ? "" : absl::StrCat(parts, " * "), "rows, ...] of up to ", kExpertsMax, " experts"));
   }
   TensorInfo slice = tensor;
   slice.shape.erase(slice.shape.begin());
