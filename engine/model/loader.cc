@@ -26,7 +26,7 @@ using InputOrders = std::map<const LinearTarget*, at::Tensor>;  // of those that
 constexpr int64_t kRowStep = 64;  // SetRows may run at once on rows that are multiples of this apart
 constexpr int64_t kElementMax = 4;  // bytes of the widest dtype of weights
 // Of one read of a linear: packed out of the cache that it was read into, and large enough that starting it costs nothing.
-constexpr int64_t kReadBytes = int64_t{2} << 20;
+constexpr int64_t kReadBytes = int64_t{512} << 10;
 
 // One read: rows [first, first + count) of a linear as held, or (linear null) a vector.
 struct Task {
