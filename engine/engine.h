@@ -132,7 +132,7 @@ class Engine {
   // room for a token in the context. Unavailable: draining. AlreadyExists: the request_id is in use. The sink is called only
   // when the result is OK.
   virtual absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
-  // A grammar for any number of requests; takes milliseconds. InvalidArgument: there is no tokenizer, or what is wrong with it.
+  // A grammar for any number of requests; takes as long as GrammarCompiler says. InvalidArgument: there is no tokenizer, or what is wrong with it.
   virtual absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource& source) = 0;
   // Ends the request within a step; nothing happens when it has ended.
   virtual void Cancel(RequestHandle request) = 0;

@@ -55,7 +55,7 @@ class GrammarCompiler {
   static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer);
   ~GrammarCompiler();
 
-  // Milliseconds, and some hundred for a text made to be hard: the text's size, how deep it nests, the work and what comes of
+  // Milliseconds, and up to a second for a text made to be hard: the text's size, how deep it nests, the work and what comes of
   // it are limited. InvalidArgument says what is wrong, and where the library knows.
   absl::StatusOr<std::unique_ptr<GrammarMatcher>> Compile(const GrammarSource& source) const;
 

@@ -162,11 +162,27 @@ TEST(Grammar, ErrorsSayWhatAndWhere) {
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"type": "integer", "minimum": 5, "maximum": 4})"), HasSubstr("nsatisfiable"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"not": {"type": "string"}})"), HasSubstr("not"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"items": {"minItems": 100000}})"), HasSubstr("minItems is 100000, expected at most 10000"));
-  EXPECT_TRUE(vocabulary.Compile(GrammarKind::kJsonSchema, {R"({"enum": [{"minItems": 100000}]})"}).ok()) << "a value, not a schema";
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kLark, "start: \"x\" %json {\"minItems\": 100000}"), HasSubstr("minItems is 100000, expected at most 10000"));
+  for (const char* multiple : {"999983", "0", "-1", "0.00001", "1.00001"}) {
+    EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat(R"({"type": "number", "multipleOf": )", multiple, "}")),
+                HasSubstr("expected a number above 0, at most 10000, of at most 4 decimals"));
+  }
+  for (const char* multiple : {"10000", "0.01", "0.0001", "0.25", "12.5"}) {
+    EXPECT_TRUE(vocabulary.Compile(GrammarKind::kJsonSchema, {absl::StrCat(R"({"type": "number", "multipleOf": )", multiple, "}")}).ok()) << multiple;
+  }
   EXPECT_THAT(Vocabulary("unigram").Error(GrammarKind::kRegex, "語"), HasSubstr("no token of the vocabulary"));
-  std::string many = "{\"properties\": {\"a\": {}";
-  for (int i = 0; i < 600; ++i) absl::StrAppend(&many, ", \"", i, "\": {}");
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, many + "}}"), HasSubstr("601 properties, expected at most 500"));
+  const auto names = [](int n, const std::string& each) {
+    std::string text;
+    for (int i = 0; i < n; ++i) absl::StrAppend(&text, i > 0 ? "," : "", "\"p", i, "\"", each);
+    return text;
+  };
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"properties\": {", names(1100, ":{}"), "}}")),
+              HasSubstr("1101 different names of properties and keywords, expected at most 1000"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"required\": [", names(1100, ""), "]}")), HasSubstr("expected at most 1000"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"minProperties\": 1, \"properties\": {", names(100, ":{}"), "}}")),
+              HasSubstr("102 different names of properties and keywords beside minProperties or maxProperties, expected at most 100"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"patternProperties\": {", names(51, ":{}"), "}}")),
+              HasSubstr("patternProperties has 51 patterns in all, expected at most 50"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, "a(b"), HasSubstr("unclosed group"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kLark, "start: missing"), HasSubstr("missing"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kLark, "start: \"a"), HasSubstr("1(10)"));
@@ -183,7 +199,7 @@ TEST(Grammar, HostileTextsAreBounded) {
     for (int i = 0; i < n; ++i) absl::StrAppend(&text, piece);
     return text;
   };
-  std::string chain = "start: r0\n", nested = "{\"type\":\"string\"}", all_of = "{\"allOf\":[", properties = "{\"type\":\"object\",\"properties\":{";
+  std::string chain = "start: r0\n", nested = "{\"type\":\"string\"}", all_of = "{\"allOf\":[", properties = "{\"type\":\"object\",\"properties\":{", repeated = "{\"prefixItems\":[{}";
   for (int i = 0; i < 3000; ++i) absl::StrAppend(&chain, "r", i, ": r", i + 1, "\n");
   absl::StrAppend(&chain, "r3000: \"a\"\n");
   for (int i = 0; i < 40; ++i) nested = absl::StrCat("{\"anyOf\":[", nested, ",{\"type\":\"array\",\"items\":", i % 2 ? "{}" : "{\"type\":\"null\"}", "}]}");
@@ -191,6 +207,8 @@ TEST(Grammar, HostileTextsAreBounded) {
   all_of += "]}";
   for (int i = 0; i < 500; ++i) absl::StrAppend(&properties, i > 0 ? "," : "", "\"p", i, "\":{\"type\":\"integer\"}");
   properties += "}}";
+  for (int i = 0; i < 50; ++i) absl::StrAppend(&repeated, ",{\"allOf\":[{\"$ref\":\"#/$defs/b\"},{\"required\":[\"p", i, "\"]}]}");
+  absl::StrAppend(&repeated, "],\"$defs\":{\"b\":", properties, "}}");
   const std::vector<GrammarSource> hostile = {
       {GrammarKind::kRegex, {"(a{1,1000}){1,1000}"}},
       {GrammarKind::kRegex, {"((a?){30}){30}((a?){30}){30}a{1000}"}},
@@ -209,10 +227,17 @@ TEST(Grammar, HostileTextsAreBounded) {
       {GrammarKind::kJsonSchema, {nested}},
       {GrammarKind::kJsonSchema, {all_of}},
       {GrammarKind::kJsonSchema, {properties}},
+      {GrammarKind::kJsonSchema, {repeated}},
       {GrammarKind::kJsonSchema, {R"({"$ref": "#"})"}},
       {GrammarKind::kJsonSchema, {R"({"$ref": "http://localhost:1/schema.json"})"}},
       {GrammarKind::kJsonSchema, {R"({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"})"}},
       {GrammarKind::kJsonSchema, {R"({"type": "array", "minItems": 100000000, "maxItems": 1000000000})"}},
+      {GrammarKind::kJsonSchema, {R"({"properties": {"enum": {"type": "array", "items": {"type": "integer"}, "minItems": 100000000}}})"}},
+      {GrammarKind::kJsonSchema, {R"({"default": {"type": "array", "minItems": 100000000}, "$ref": "#/default"})"}},
+      {GrammarKind::kLark, {R"(start: %json {"type": "array", "minItems": 100000000})"}},
+      {GrammarKind::kJsonSchema, {R"({"type": "integer", "multipleOf": 999983})"}},
+      {GrammarKind::kJsonSchema, {R"({"type": "integer", "allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]})"}},
+      {GrammarKind::kLark, {"start: X\nX: /x/ | /b/ (/(a{7})*/ & /(a{11})*/ & /(a{13})*/ & /(a{17})*/ & /(a{19})*/ & /(a{23})*/ & /(a{29})*/ & /a+/)"}},
       {GrammarKind::kJsonSchema, {R"({"type": "string", "minLength": 100000000, "maxLength": 1000000000})"}},
       {GrammarKind::kJsonSchema, {R"({"type": "number", "multipleOf": 0.000000001, "minimum": -1e300, "maximum": 1e300})"}},
       {GrammarKind::kJsonSchema, {R"({"type": "string", "pattern": "^(([a-z]+)*)*x{1000}$"})"}},

@@ -2,30 +2,29 @@
 
 use crate::deep_stack::on_deep_stack;
 use crate::failure::{Failure, Outcome};
+use crate::grammar_limits::{check_lark, check_nesting, check_schema};
 use crate::tokenizer::TextTokenizer;
 use crate::vocabulary::Vocabulary;
-use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
+use llguidance::earley::lexerspec::LexerSpec;
+use llguidance::panic_utils::catch_unwind;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv};
 use llguidance::{earley::SlicedBiasComputer, ParserFactory};
 use serde_json::{json, Value};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// Of a schema, a regex, a grammar, or all choices together.
 const TEXT_BYTES_MAX: usize = 64 << 10;
-/// How deep brackets may nest: for the libraries that parse them by recursion.
-const NESTING_MAX: usize = 200;
-/// Of items and properties in a schema.
-const COUNT_MAX: f64 = 10_000.0;
-const PROPERTIES_MAX: usize = 500;
 
 /// Grammars come with requests, and requests from strangers. Times are of one core.
 fn limits() -> ParserLimits {
     ParserLimits {
-        initial_lexer_fuel: 1_000_000, // 20 ms of compiling
+        initial_lexer_fuel: 1_000_000, // a tenth of a second of compiling
         step_lexer_fuel: 100_000,      // 7 ms of a mask
         step_max_items: 50_000,        // 3 ms of a mask
         max_lexer_states: 20_000,      // 40 MB over the life of a request
-        max_grammar_size: 200_000,
+        max_grammar_size: 40_000,      // a second of compiling
         verbose_errors: false, // they quote all that was generated
         ..ParserLimits::default()
     }
@@ -74,8 +73,13 @@ impl GrammarCompiler {
             utf8.push(std::str::from_utf8(text).map_err(|_| Failure::invalid("no valid UTF-8"))?);
         }
         let inner = on_deep_stack("compiling the grammar", || {
-            let grammar = read(kind, &utf8)?;
-            let mut matcher = llguidance::Matcher::new(self.factory.create_parser(grammar));
+            let grammar = GrammarInit::Serialized(read(kind, &utf8)?);
+            let environment = self.factory.tok_env().clone();
+            let parts = catch_unwind(AssertUnwindSafe(|| grammar.to_internal(Some(environment), limits())));
+            let (grammar, lexer) = parts.map_err(failed)?;
+            check_lexer(&lexer)?;
+            let parser = self.factory.create_parser_from_init_default(GrammarInit::Internal(grammar, lexer));
+            let mut matcher = llguidance::Matcher::new(parser);
             // Refuses what cannot even begin, before the request is queued.
             matcher.compute_mask_or_eos().map_err(failed)?;
             Ok(matcher)
@@ -117,7 +121,7 @@ fn read(kind: u8, texts: &[&str]) -> Outcome<TopLevelGrammar> {
             let schema: Value = serde_json::from_str(first).map_err(|error| Failure::invalid(format!("no JSON: {error}")))?;
             match schema {
                 Value::Object(_) | Value::Bool(_) => {
-                    check_counts(&schema)?;
+                    check_schema(&schema)?;
                     Ok(TopLevelGrammar::from_json_schema(schema))
                 }
                 _ => Err(Failure::invalid("expected a JSON schema: an object, true or false")),
@@ -133,62 +137,25 @@ fn read(kind: u8, texts: &[&str]) -> Outcome<TopLevelGrammar> {
             Ok(TopLevelGrammar::from_regex(&choices.join("|")))
         }
         4 => {
-            check_nesting(first)?;
+            check_lark(first)?;
             Ok(TopLevelGrammar::from_lark(first.to_string()))
         }
         _ => Err(Failure::internal(format!("grammar kind {kind}"))),
     }
 }
 
-/// The library makes as many symbols as an array may have items, whatever its limits say.
-fn check_counts(schema: &Value) -> Outcome<()> {
-    let mut pending = vec![schema];
-    while let Some(value) = pending.pop() {
-        match value {
-            Value::Array(values) => pending.extend(values),
-            Value::Object(members) => {
-                for (key, value) in members {
-                    let counts = matches!(key.as_str(), "minItems" | "maxItems" | "minProperties" | "maxProperties");
-                    if let Some(count) = value.as_f64().filter(|&count| counts && count > COUNT_MAX) {
-                        return Err(Failure::invalid(format!("{key} is {count}, expected at most {COUNT_MAX}")));
-                    }
-                    // The library's work is the square of their number.
-                    if let (true, Some(members)) = (key.as_str() == "properties", value.as_object()) {
-                        if members.len() > PROPERTIES_MAX {
-                            let found = members.len();
-                            return Err(Failure::invalid(format!("an object of {found} properties, expected at most {PROPERTIES_MAX}")));
-                        }
-                    }
-                    // Values, not schemas.
-                    if !matches!(key.as_str(), "enum" | "const" | "default" | "examples") {
-                        pending.push(value);
-                    }
-                }
-            }
-            _ => {}
-        }
+/// Takes the lexer's first byte, as the library will, but within limits: there it has none.
+fn check_lexer(lexer: &LexerSpec) -> Outcome<()> {
+    let mut states = lexer.to_regex_vec(&mut limits()).map_err(failed)?;
+    states.set_fuel(limits().initial_lexer_fuel);
+    let first = states.initial_state(&lexer.all_lexemes());
+    for byte in 0..=255 {
+        states.transition(first, byte);
     }
-    Ok(())
-}
-
-/// Counts what is in strings and classes too, so that it may refuse too much but never too little.
-fn check_nesting(text: &str) -> Outcome<()> {
-    let (mut depth, mut deepest) = (0usize, 0);
-    let mut escaped = false;
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
+    match states.get_error() {
+        Some(_) => Err(Failure::invalid("too complex: its first characters take too much work")),
+        None => Ok(()),
     }
-    if deepest > NESTING_MAX {
-        return Err(Failure::invalid(format!("brackets nest {deepest} deep, expected at most {NESTING_MAX}")));
-    }
-    Ok(())
 }
 
 /// A regex that matches exactly this text.
@@ -205,6 +172,7 @@ fn literal(text: &str) -> String {
 
 fn failed(error: impl std::fmt::Display) -> Failure {
     let message = error.to_string().replace("<non-verbose/>", ""); // the library's empty annex
+    let message = message.split("\n<backtrace>").next().unwrap_or_default(); // of a panic in it
     Failure::invalid(match message.trim() {
         "NoExtensionBias" => "no token of the vocabulary goes on here, and the text may not end",
         other => other,

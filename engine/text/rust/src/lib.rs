@@ -6,6 +6,7 @@ mod deep_stack;
 mod failure;
 mod files;
 mod grammar;
+mod grammar_limits;
 mod json;
 mod python;
 mod special;
