@@ -44,7 +44,9 @@ struct PlacedModel {
   ModelSpec spec;
   Plan plan;
 };
-absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options);
+// kPlanning: the weights need not be there yet, and devices may be the catalogue's.
+enum class Purpose : uint8_t { kRunning, kPlanning };
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose = Purpose::kRunning);
 
 struct GenerationRequest {
   std::string request_id;       // unique among those running

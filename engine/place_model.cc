@@ -39,18 +39,23 @@ int64_t FusedLinearBytes(const LinearSpec& linear, DType dtype) {
 
 }  // namespace
 
-absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options) {
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose) {
+  const bool planning = purpose == Purpose::kPlanning;
   PlacedModel placed;
   placed.name = ModelName(options.model);
   CAUSEWAY_ASSIGN_OR_RETURN(placed.folder, ResolveModel(options.model));
-  CAUSEWAY_ASSIGN_OR_RETURN(placed.checkpoint, Checkpoint::Open(placed.folder));
+  CAUSEWAY_ASSIGN_OR_RETURN(placed.checkpoint, Checkpoint::Open(placed.folder, planning ? Checkpoint::Weights::kOptional : Checkpoint::Weights::kRequired));
   CAUSEWAY_ASSIGN_OR_RETURN(const DType dtype, ComputeDType(options.dtype, *placed.checkpoint));
   CAUSEWAY_ASSIGN_OR_RETURN(
       placed.spec, MakeModelSpec(placed.checkpoint->config(), placed.checkpoint->generation_config(), dtype));
   CAUSEWAY_ASSIGN_OR_RETURN(const WeightFormat format, ParseQuantize(options.quantize));
   CAUSEWAY_RETURN_IF_ERROR(QuantizeOnLoad(format, placed.spec));
-  // Refuses a checkpoint with wrong tensors before a device is looked at.
-  CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint).status());
+  if (placed.checkpoint->files().empty()) {
+    placed.spec.warnings.push_back(absl::StrCat(placed.folder, " does not have the weights; their sizes are what its config.json asks for"));
+  } else {
+    // Refuses a checkpoint with wrong tensors before a device is looked at.
+    CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint).status());
+  }
   absl::Status cuda;
   const auto cuda_devices = [&cuda] {
     absl::StatusOr<std::vector<Device>> listed = CudaDevices();
@@ -58,6 +63,10 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options) {
     return listed;
   };
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, cuda_devices));
+  if (!planning && !devices.front().at_hand) {
+    return absl::InvalidArgumentError(absl::StrCat("devices \"", options.devices, "\" are the catalogue's, which plans can be made for; to run, ",
+                                                   "name some that are at hand: \"cuda\", \"cpu\", \"simulated:1x4GiB\""));
+  }
   // Without a driver there is nothing to warn of.
   if (!cuda.ok() && !absl::IsNotFound(cuda)) placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
   if (HasFusedWeights(devices, dtype, options.executor.reference_ops))

@@ -54,6 +54,33 @@ TEST_F(PlaceModelTest, ReadsHeadersAlone) {
   EXPECT_TRUE(Place(folder_ / "m").ok()) << "both of the tied tensors are stored, and whether they are equal is for the loader";
 }
 
+TEST_F(PlaceModelTest, PlansNeedTheConfigAlone) {
+  EngineOptions options;
+  options.devices = "2xL4";
+  options.plan.max_num_batched_tokens = 64;
+  int i = 0;
+  for (const Json& config : {TinyLlama({{"tie_word_embeddings", true}}), TinyGpt2(), TinyQwen3Moe()}) {
+    options.model = folder_ / absl::StrCat(i++);
+    WriteTinyCheckpoint(options.model, config);
+    const auto whole = PlaceModel(options, Purpose::kPlanning);
+    ASSERT_TRUE(whole.ok()) << whole.status();
+    std::filesystem::remove(options.model + "/model.safetensors");
+    const auto bare = PlaceModel(options, Purpose::kPlanning);
+    ASSERT_TRUE(bare.ok()) << bare.status();
+    EXPECT_EQ(PlanJson(bare->plan), PlanJson(whole->plan));
+    EXPECT_THAT(bare->spec.warnings, ::testing::Contains(::testing::HasSubstr("does not have the weights")));
+  }
+  EXPECT_EQ(PlaceModel(options).status().code(), absl::StatusCode::kNotFound) << "to run, they have to be there";
+}
+
+TEST_F(PlaceModelTest, NothingRunsOnTheCatalogue) {
+  WriteTinyCheckpoint(folder_ / "m", TinyLlama());
+  EngineOptions options;
+  options.model = folder_ / "m";
+  options.devices = "8xH100-80GB";
+  EXPECT_THAT(std::string(PlaceModel(options).status().message()), ::testing::HasSubstr("name some that are at hand"));
+}
+
 // To the byte: a device that is planned full must not turn out too small. Sizes that no kernel's panels fit.
 TEST_F(PlaceModelTest, CountsWeightsAsTheKernelsHoldThem) {
   const Json odd = {{"hidden_size", 36}, {"intermediate_size", 49}, {"head_dim", 12}, {"vocab_size", 131}};

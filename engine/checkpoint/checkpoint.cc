@@ -128,7 +128,7 @@ absl::Status CheckIndex(const std::string& path, const std::map<std::string, std
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& folder) {
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& folder, Weights weights) {
   std::error_code error;
   if (!fs::is_directory(folder, error)) return absl::NotFoundError(absl::StrCat("no folder at ", folder));
   auto checkpoint = std::unique_ptr<Checkpoint>(new Checkpoint);  // the constructor is private
@@ -150,7 +150,10 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
     return checkpoint;
   }
   const std::string index = in_folder(kIndexFile);
-  if (!IsThere(index)) return NoWeights(folder);
+  if (!IsThere(index)) {
+    if (weights == Weights::kOptional) return checkpoint;
+    return NoWeights(folder);
+  }
   CAUSEWAY_ASSIGN_OR_RETURN(const auto shard_of, ReadIndex(index));
   std::set<std::string> shards;
   for (const auto& [tensor, shard] : shard_of) shards.insert(shard);
@@ -162,6 +165,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   for (const std::string& shard : shards) {
     if (!fs::exists(in_folder(shard), error)) missing.push_back(shard);
   }
+  if (!missing.empty() && weights == Weights::kOptional) return checkpoint;
   if (!missing.empty()) {
     return absl::NotFoundError(absl::StrCat(folder, ": ", missing.size(), " of ", shards.size(), " files of ",
                                             kIndexFile, " are missing: ", Listed(missing),

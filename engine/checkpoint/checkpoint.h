@@ -33,7 +33,9 @@ class Checkpoint {
   // model.safetensors, or else the shards that model.safetensors.index.json names. NotFound: no folder, no
   // config.json, no safetensors (pickle files are refused by name), missing shards (all listed). InvalidArgument: a
   // file breaks the format, or index and shards disagree; the message names file and tensor.
-  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder);
+  // kOptional: a folder whose weights are not there, or not all, has no files and no tensors.
+  enum class Weights : uint8_t { kRequired, kOptional };
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder, Weights weights = Weights::kRequired);
 
   const std::string& folder() const { return folder_; }
   const Json& config() const { return config_; }

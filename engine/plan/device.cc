@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "engine/base/status.h"
+#include "engine/plan/catalogue.h"
 #include "engine/plan/machine.h"
 
 namespace causeway {
@@ -18,7 +19,7 @@ namespace {
 
 constexpr int kDevicesMax = 1024;
 constexpr absl::string_view kExpected =
-    "expected \"cuda\", \"cuda:0,2\", \"cpu\", \"simulated:4x512MiB\" or \"simulated:2x512MiB,1x1GiB\"";
+    "expected \"cuda\", \"cuda:0,2\", \"cpu\", \"simulated:4x512MiB\", \"simulated:2x512MiB,1x1GiB\", or, for a plan, \"8xH100-80GB\"";
 
 // "cuda" or "cuda:0,2" out of those at hand. Ids stay those of the driver.
 absl::StatusOr<std::vector<Device>> CudaDevices(absl::string_view text, const CudaLister& cuda) {
@@ -53,36 +54,52 @@ absl::StatusOr<std::vector<Device>> CudaDevices(absl::string_view text, const Cu
   return chosen;
 }
 
-// "4x512MiB" or "2x512MiB,1x1GiB": numbered through.
-absl::StatusOr<std::vector<Device>> SimulatedDevices(absl::string_view text) {
+// "4x512MiB,1x1GiB", `what` in each item being the part behind the count: devices numbered through, made by `make`.
+absl::StatusOr<std::vector<Device>> CountedDevices(absl::string_view text, absl::string_view items,
+                                                   const std::function<absl::StatusOr<Device>(absl::string_view what)>& make) {
   std::vector<Device> devices;
-  for (absl::string_view item : absl::StrSplit(absl::StripPrefix(text, "simulated:"), ',')) {
+  for (absl::string_view item : absl::StrSplit(items, ',')) {
     int count = 1;
-    absl::string_view size = absl::StripAsciiWhitespace(item);
-    if (const size_t x = size.find('x'); x != absl::string_view::npos) {
-      if (!absl::SimpleAtoi(size.substr(0, x), &count) || count < 1) {
+    absl::string_view what = absl::StripAsciiWhitespace(item);
+    const size_t digits = std::min(what.find_first_not_of("-0123456789"), what.size());
+    if (digits < what.size() && what[digits] == 'x') {
+      if (!absl::SimpleAtoi(what.substr(0, digits), &count) || count < 1) {
         return absl::InvalidArgumentError(
-            absl::StrCat("devices \"", text, "\": \"", size.substr(0, x), "\" is not a number of devices; ", kExpected));
+            absl::StrCat("devices \"", text, "\": \"", what.substr(0, digits), "\" is not a number of devices; ", kExpected));
       }
-      size = size.substr(x + 1);
+      what = what.substr(digits + 1);
     }
-    absl::StatusOr<int64_t> bytes = ParseBytes(size);
-    if (!bytes.ok()) return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": ", bytes.status().message()));
-    if (*bytes == 0) return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": a device without memory"));
+    absl::StatusOr<Device> device = make(what);
+    if (!device.ok()) return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": ", device.status().message()));
     if (count > kDevicesMax - static_cast<int>(devices.size())) {
       return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": more than ", kDevicesMax, " devices"));
     }
     for (int i = 0; i < count; ++i) {
-      Device device;
-      device.kind = DeviceKind::kSimulated;
-      device.id = static_cast<int>(devices.size());
-      device.name = absl::StrCat("simulated:", device.id);
-      device.model = "simulated on the CPU";
-      device.memory_bytes = device.available_bytes = *bytes;
-      devices.push_back(std::move(device));
+      device->id = static_cast<int>(devices.size());
+      devices.push_back(*device);
+      devices.back().name = absl::StrCat(device->name, ":", device->id);
     }
   }
   return devices;
+}
+
+absl::StatusOr<Device> SimulatedDevice(absl::string_view size) {
+  Device device{.kind = DeviceKind::kSimulated, .name = "simulated", .model = "simulated on the CPU"};
+  CAUSEWAY_ASSIGN_OR_RETURN(device.memory_bytes, ParseBytes(size));
+  if (device.memory_bytes == 0) return absl::InvalidArgumentError("a device without memory");
+  device.available_bytes = device.memory_bytes;
+  return device;
+}
+
+absl::StatusOr<Device> DeviceOfCatalogue(absl::string_view name) {
+  const CatalogueDevice* entry = FindInCatalogue(name);
+  if (entry == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", name, "\" is not understood; ", kExpected, ". The catalogue has ",
+        absl::StrJoin(Catalogue(), ", ", [](std::string* out, const CatalogueDevice& known) { absl::StrAppend(out, known.name); })));
+  }
+  return Device{.kind = DeviceKind::kCuda, .name = "cuda", .model = entry->name, .memory_bytes = entry->memory_bytes,
+                .available_bytes = entry->memory_bytes, .at_hand = false};
 }
 
 }  // namespace
@@ -96,8 +113,8 @@ absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const C
   }
   if (text == "cpu") return std::vector<Device>{CpuDevice()};
   if (text == "cuda" || absl::StartsWith(text, "cuda:")) return CudaDevices(text, cuda);
-  if (absl::StartsWith(text, "simulated:")) return SimulatedDevices(text);
-  return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\" is not understood; ", kExpected));
+  if (absl::StartsWith(text, "simulated:")) return CountedDevices(text, absl::StripPrefix(text, "simulated:"), SimulatedDevice);
+  return CountedDevices(text, text, DeviceOfCatalogue);
 }
 
 Device CpuDevice() { return ReadCpuDevice(""); }

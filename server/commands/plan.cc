@@ -19,7 +19,7 @@ int PlanCommand(const std::vector<std::string>& arguments) {
   }
   absl::StatusOr<EngineOptions> options = MakeEngineOptions(start.loaded);
   if (!options.ok()) return Fail(options.status());
-  absl::StatusOr<PlacedModel> placed = PlaceModel(*options);
+  absl::StatusOr<PlacedModel> placed = PlaceModel(*options, Purpose::kPlanning);
   if (!placed.ok()) return Fail(placed.status());
   for (const std::string& warning : placed->spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   std::printf("%s\n", format == "json" ? PlanJson(placed->plan).c_str() : PlanTable(placed->plan, isatty(STDOUT_FILENO) == 1).c_str());
