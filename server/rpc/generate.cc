@@ -19,7 +19,9 @@ class GenerateReactor : public grpc::ServerUnaryReactor, public TokenSink, publi
   // Once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
     self_ = shared_from_this();
-    if (absl::Status status = Start(bytes); !status.ok()) Finish(call_.Refuse(status));
+    call_.Prepare(bytes, [self = self_](absl::StatusOr<PreparedRequest> prepared) {
+      if (absl::Status status = self->Start(std::move(prepared)); !status.ok()) self->Finish(self->call_.Refuse(status));
+    });
   }
 
   void OnDelta(GenerationDelta delta) override { AppendDelta(delta, shape_, response_.mutable_choices(delta.index)); }
@@ -41,8 +43,8 @@ class GenerateReactor : public grpc::ServerUnaryReactor, public TokenSink, publi
   void OnDone() override { self_.reset(); }
 
  private:
-  absl::Status Start(const grpc::ByteBuffer& bytes) {
-    CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, call_.Prepare(bytes));
+  absl::Status Start(absl::StatusOr<PreparedRequest> result) {
+    CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, std::move(result));
     shape_ = std::move(prepared.output);
     response_.set_request_id(prepared.request.request_id);
     for (int32_t i = 0; i < prepared.request.n; ++i) {

@@ -24,11 +24,10 @@ class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // Once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
     self_ = shared_from_this();
-    if (absl::Status status = Start(bytes); !status.ok()) {
-      Finish(call_.Refuse(status));
-      return;
-    }
-    MaybeWrite();
+    call_.Prepare(bytes, [self = self_](absl::StatusOr<PreparedRequest> prepared) {
+      if (absl::Status status = self->Start(std::move(prepared)); !status.ok()) return self->Finish(self->call_.Refuse(status));
+      self->MaybeWrite();
+    });
   }
 
   void OnDelta(GenerationDelta delta) override {
@@ -71,8 +70,8 @@ class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone() override { self_.reset(); }
 
  private:
-  absl::Status Start(const grpc::ByteBuffer& bytes) {
-    CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, call_.Prepare(bytes));
+  absl::Status Start(absl::StatusOr<PreparedRequest> result) {
+    CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, std::move(result));
     {
       absl::MutexLock lock(&mutex_);
       events_.emplace(prepared.request, std::move(prepared.output));

@@ -1,11 +1,13 @@
 #include "server/rpc/generation_call.h"
 
 #include <chrono>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
 #include "server/rpc/convert.h"
+#include "server/rpc/limits.h"
 #include "server/rpc/status_map.h"
 #include "server/rpc/wire.h"
 #include "server/telemetry/log.h"
@@ -39,15 +41,31 @@ absl::Status StatusOf(const GenerationEnd& end, Outcome outcome) {
 GenerationCall::GenerationCall(RpcContext& context, const grpc::CallbackServerContext& call)
     : context_(context), deadline_(DeadlineOf(call)) {}
 
-absl::StatusOr<PreparedRequest> GenerationCall::Prepare(const grpc::ByteBuffer& bytes) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const Serving* serving, context_.state.Accepting());
+void GenerationCall::Prepare(const grpc::ByteBuffer& bytes, std::function<void(absl::StatusOr<PreparedRequest>)> then) {
   v1::GenerateRequest wire;
-  CAUSEWAY_RETURN_IF_ERROR(ParseMessage(bytes, &wire));
-  if (CheckRequestId(wire.request_id()).ok()) request_id_ = wire.request_id();  // a refusal's line in the log has it too
-  CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, PrepareRequest(wire, *serving));
+  const absl::StatusOr<const Serving*> serving = Parse(bytes, &wire);
+  if (!serving.ok()) return then(serving.status());
+  if (!wire.has_grammar() && bytes.Length() <= kInlineBytesMax) return then(Validate(wire, **serving));
+  const absl::Status queued = context_.workers.Push(bytes.Length(), [this, then, wire = std::move(wire), serving = *serving] {
+    if (timed_out_ || Clock::Real()->Now() >= deadline_) return then(absl::DeadlineExceededError("the deadline passed before the request was prepared"));
+    if (cancelled_) return then(absl::CancelledError("the request was cancelled"));
+    then(Validate(wire, *serving));
+  });
+  if (!queued.ok()) then(queued);
+}
+
+absl::StatusOr<const Serving*> GenerationCall::Parse(const grpc::ByteBuffer& bytes, v1::GenerateRequest* wire) {
+  CAUSEWAY_ASSIGN_OR_RETURN(const Serving* serving, context_.state.Accepting());
+  CAUSEWAY_RETURN_IF_ERROR(ParseMessage(bytes, wire));
+  if (CheckRequestId(wire->request_id()).ok()) request_id_ = wire->request_id();  // a refusal's line in the log has it too
+  return serving;
+}
+
+absl::StatusOr<PreparedRequest> GenerationCall::Validate(const v1::GenerateRequest& wire, const Serving& serving) {
+  CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, PrepareRequest(wire, serving));
   prepared.request.deadline = deadline_;
   request_id_ = prepared.request.request_id;
-  engine_ = serving->engine;
+  engine_ = serving.engine;
   return prepared;
 }
 

@@ -6,6 +6,7 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -23,8 +24,9 @@ class GenerationCall {
  public:
   GenerationCall(RpcContext& context, const grpc::CallbackServerContext& call);
 
-  // Parses and validates.
-  absl::StatusOr<PreparedRequest> Prepare(const grpc::ByteBuffer& bytes);
+  // Parses and validates, and calls `then` once with what came of it: before this returns, or where it is work, on one of the
+  // context's workers. What `then` holds keeps this alive.
+  void Prepare(const grpc::ByteBuffer& bytes, std::function<void(absl::StatusOr<PreparedRequest>)> then);
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink);
 
   // The client has gone, or its deadline has passed: frees what the request holds.
@@ -35,6 +37,9 @@ class GenerationCall {
   grpc::Status End(const GenerationEnd& end);
 
  private:
+  absl::StatusOr<const Serving*> Parse(const grpc::ByteBuffer& bytes, v1::GenerateRequest* wire);
+  absl::StatusOr<PreparedRequest> Validate(const v1::GenerateRequest& wire, const Serving& serving);
+
   RpcContext& context_;
   Engine* engine_ = nullptr;
   std::string request_id_;

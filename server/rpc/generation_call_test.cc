@@ -28,9 +28,12 @@ class GenerationCallTest : public ::testing::Test {
     v1::GenerateRequest request;
     request.set_request_id(id);
     request.mutable_tokens()->add_ids(5);
-    absl::StatusOr<PreparedRequest> prepared = call.Prepare(WriteMessage(request));
-    EXPECT_TRUE(prepared.ok()) << prepared.status();
-    return call.Submit(std::move(prepared->request), std::make_shared<NullSink>());
+    absl::Status submitted = absl::UnknownError("not prepared at once");
+    call.Prepare(WriteMessage(request), [&](absl::StatusOr<PreparedRequest> prepared) {
+      EXPECT_TRUE(prepared.ok()) << prepared.status();
+      submitted = call.Submit(std::move(prepared->request), std::make_shared<NullSink>());
+    });
+    return submitted;
   }
 
   FakeEngine engine_;

@@ -1,7 +1,9 @@
 #include "server/rpc/generation_service.h"
 
 #include "causeway/v1/generation.grpc.pb.h"
+#include "engine/base/status.h"
 #include "server/rpc/generate.h"
+#include "server/rpc/limits.h"
 #include "server/rpc/status_map.h"
 #include "server/rpc/wire.h"
 
@@ -38,15 +40,24 @@ class GenerationService final : public RawGeneration {
   grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call, const grpc::ByteBuffer& bytes, grpc::ByteBuffer* out,
                                    Handler handler) {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-    Request request;
-    if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) {
+    // All of them are gRPC's, and there until Finish.
+    const auto work = [this, call, &bytes, out, handler, reactor] { reactor->Finish(ToGrpcStatus(Handle<Request>(*call, bytes, out, handler))); };
+    if (bytes.Length() <= kInlineBytesMax) {
+      work();
+    } else if (absl::Status status = context_.workers.Push(bytes.Length(), work); !status.ok()) {
       reactor->Finish(ToGrpcStatus(status));
-      return reactor;
     }
-    auto response = handler(context_, request);
-    if (response.ok()) *out = WriteMessage(*response);
-    reactor->Finish(ToGrpcStatus(response.status()));
     return reactor;
+  }
+
+  template <typename Request, typename Handler>
+  absl::Status Handle(const grpc::CallbackServerContext& call, const grpc::ByteBuffer& bytes, grpc::ByteBuffer* out, Handler handler) {
+    if (call.IsCancelled()) return absl::CancelledError("the call was cancelled");
+    Request request;
+    CAUSEWAY_RETURN_IF_ERROR(ParseMessage(bytes, &request));
+    CAUSEWAY_ASSIGN_OR_RETURN(const auto response, handler(context_, request));
+    *out = WriteMessage(response);
+    return absl::OkStatus();
   }
 
   RpcContext& context_;

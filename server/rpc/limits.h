@@ -18,6 +18,8 @@ inline constexpr int kGrammarChoicesMax = 1024;
 inline constexpr int kStopStringsMax = 16;
 inline constexpr size_t kStopStringBytesMax = 256;
 inline constexpr int kStopTokenIdsMax = 64;
+// A longer message is tokenized by the PrepareWorkers; this much takes a hundredth of a second.
+inline constexpr size_t kInlineBytesMax = 16 << 10;
 inline constexpr double kWatchIntervalMin = 0.1, kWatchIntervalMax = 60, kWatchIntervalDefault = 1;
 // Statuses travel in HTTP headers, of which peers accept 8 KiB in all.
 inline constexpr size_t kStatusMessageBytesMax = 1024;

@@ -93,7 +93,7 @@ absl::Status ReadStop(const v1::StopOptions& wire, const ModelSpec& spec, bool h
   return absl::OkStatus();
 }
 
-// Null where the request has none. Compiles: milliseconds of this thread, bounded for hostile ones.
+// Null where the request has none. Compiles: milliseconds, and up to a second for hostile ones.
 absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::GrammarOptions& wire, Engine& engine) {
   GrammarSource source;
   std::string field;

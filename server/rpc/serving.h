@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "server/rpc/model_defaults.h"
+#include "server/rpc/prepare_workers.h"
 #include "server/telemetry/metrics.h"
 
 namespace causeway {
@@ -65,6 +66,7 @@ struct RpcContext {
   int64_t queue_limit = 0;
   std::atomic<int64_t> load_bytes_done{0}, load_bytes_total{0};
   std::function<void()> request_drain;  // what SIGTERM does; returns at once
+  PrepareWorkers workers;
 };
 
 // NotFound, naming what is served, unless `name` is empty or the served model's.
