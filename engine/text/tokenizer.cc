@@ -33,4 +33,6 @@ absl::StatusOr<std::string> Tokenizer::Decode(absl::Span<const int32_t> ids, boo
 
 int64_t Tokenizer::vocab_size() const { return text_bridge::vocab_size(*impl_->tokenizer); }
 
+int64_t Tokenizer::longest_token() const { return text_bridge::longest_token(*impl_->tokenizer); }
+
 }  // namespace causeway

@@ -32,6 +32,8 @@ class Tokenizer {
 
   // Tokens, added ones too. Ids may have gaps, and a model's head may have more rows than this.
   int64_t vocab_size() const;
+  // In bytes, as the vocabulary spells it, which is never shorter than its text.
+  int64_t longest_token() const;
 
  private:
   friend class Detokenizer;

@@ -69,6 +69,12 @@ TEST_P(GoldenTokenizerTest, KnowsItsSpecialTokens) {
   }
 }
 
+TEST_P(GoldenTokenizerTest, NoTokenIsLongerThanTheLongest) {
+  for (int32_t id = 0; id < tokenizer_->vocab_size(); ++id) {
+    EXPECT_LE(static_cast<int64_t>(tokenizer_->Decode({id}, false).value().size()), tokenizer_->longest_token()) << id;
+  }
+}
+
 TEST_P(GoldenTokenizerTest, UnknownIdsAreNamed) {
   const auto past_end = static_cast<int32_t>(tokenizer_->vocab_size());
   for (const int32_t bad : {past_end, -1, INT32_MAX, INT32_MIN}) {

@@ -27,10 +27,24 @@ absl::Status CheckCount(absl::string_view field, int64_t count, int64_t max) {
   return absl::InvalidArgumentError(absl::StrCat(field, " has ", count, " entries, expected at most ", max));
 }
 
+// Refuses a text of which no prompt can be made, whatever its tokens are: a megabyte takes a second and 150 MB to tokenize.
+absl::Status CheckFits(absl::string_view field, size_t bytes, const Engine& engine) {
+  if (engine.tokenizer() == nullptr) return absl::OkStatus();  // the caller has a better message
+  constexpr int64_t kShrink = 4;  // what normalizing may at most make of a text: a quarter
+  const int64_t tokens = engine.model().plan.options.max_model_len, longest = engine.tokenizer()->longest_token();
+  if (static_cast<int64_t>(bytes) <= kShrink * tokens * longest) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(field, " has ", bytes, " bytes, expected at most ", kShrink * tokens * longest,
+                                                 ": max_model_len is ", tokens, " tokens and the longest token has ", longest, " bytes"));
+}
+
 absl::StatusOr<EncodedInput> ReadInput(const v1::GenerateRequest& wire, const Serving& serving) {
   switch (wire.input_case()) {
-    case v1::GenerateRequest::kPrompt: return EncodeText(serving, "prompt", wire.prompt(), true);
-    case v1::GenerateRequest::kChat: return EncodeChat(serving, wire.chat(), false);
+    case v1::GenerateRequest::kPrompt:
+      CAUSEWAY_RETURN_IF_ERROR(CheckFits("prompt", wire.prompt().size(), *serving.engine));
+      return EncodeText(serving, "prompt", wire.prompt(), true);
+    case v1::GenerateRequest::kChat:
+      CAUSEWAY_RETURN_IF_ERROR(CheckFits("chat", wire.chat().ByteSizeLong(), *serving.engine));
+      return EncodeChat(serving, wire.chat(), false);
     case v1::GenerateRequest::kTokens: {
       // The engine checks each id against the vocabulary.
       if (wire.tokens().ids().empty()) return absl::InvalidArgumentError("tokens.ids is empty, expected at least one token id");

@@ -208,6 +208,17 @@ TEST(PrepareRequestWithText, EncodesPromptsAndConversations) {
   const std::vector<ChatMessage> messages = {{"user", "Who art thou?"}};
   EXPECT_EQ(prepared->output.echo_text, *engine.chat_template()->Render(messages, true));
 
+  // Refused before it is tokenized.
+  const int64_t bytes_max = 4 * 64 * engine.tokenizer()->longest_token();
+  v1::GenerateRequest large;
+  large.set_prompt(std::string(bytes_max, 'x'));
+  EXPECT_TRUE(PrepareRequest(large, serving).ok());
+  large.mutable_prompt()->push_back('x');
+  EXPECT_EQ(PrepareRequest(large, serving).status().message(), "prompt has 4097 bytes, expected at most 4096: max_model_len is 64 tokens and the longest token has 16 bytes");
+  *large.mutable_chat()->add_messages() = *message;
+  large.mutable_chat()->mutable_messages(0)->set_content(std::string(bytes_max, 'x'));
+  EXPECT_THAT(PrepareRequest(large, serving).status().message(), HasSubstr("chat has 4108 bytes, expected at most 4096"));
+
   message->set_role("");
   EXPECT_EQ(PrepareRequest(wire, serving).status().message(), "chat.messages[0].role is empty");
   wire.mutable_chat()->clear_messages();

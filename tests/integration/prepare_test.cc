@@ -93,5 +93,15 @@ TEST_F(Prepare, HardGrammarsHoldUpNobodyElse) {
   EXPECT_THAT(daemon_->Err(), HasSubstr("the deadline passed before the request was prepared"));
 }
 
+TEST_F(Prepare, APromptThatCannotFitIsRefusedBeforeItIsTokenized) {
+  v1::GenerateRequest request = Request();
+  request.set_prompt(std::string(15 << 20, 'x'));
+  const absl::Time start = absl::Now();
+  const grpc::Status status = Generate(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.error_message(), "prompt has 15728640 bytes, expected at most 131072: max_model_len is 2048 tokens and the longest token has 16 bytes");
+  EXPECT_LT(absl::Now() - start, absl::Seconds(5));  // tokenizing it takes ten
+}
+
 }  // namespace
 }  // namespace causeway

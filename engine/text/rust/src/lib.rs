@@ -30,6 +30,7 @@ mod bridge {
         fn encode(tokenizer: &TextTokenizer, text: &[u8], add_special_tokens: bool) -> Result<Vec<i32>>;
         fn decode(tokenizer: &TextTokenizer, ids: &[i32], skip_special_tokens: bool) -> Result<String>;
         fn vocab_size(tokenizer: &TextTokenizer) -> i64;
+        fn longest_token(tokenizer: &TextTokenizer) -> i64;
 
         type Stream;
         fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool) -> Result<Box<Stream>>;
@@ -67,6 +68,10 @@ fn decode(tokenizer: &TextTokenizer, ids: &[i32], skip_special_tokens: bool) -> 
 
 fn vocab_size(tokenizer: &TextTokenizer) -> i64 {
     tokenizer.vocab_size()
+}
+
+fn longest_token(tokenizer: &TextTokenizer) -> i64 {
+    tokenizer.longest_token()
 }
 
 fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool) -> Outcome<Box<Stream>> {

@@ -18,6 +18,7 @@ pub struct TextTokenizer {
     pub(crate) decoder_kind: DecoderKind,
     pub(crate) anchor: Option<i32>,
     vocab_size: i64,
+    longest_token: i64,
 }
 
 impl TextTokenizer {
@@ -42,6 +43,7 @@ impl TextTokenizer {
             decoder_kind: DecoderKind::of(inner.get_decoder()),
             anchor: None,
             vocab_size: inner.get_vocab_size(true) as i64,
+            longest_token: vocab.keys().map(String::len).max().unwrap_or(0) as i64,
             inner,
         };
         tokenizer.anchor = anchor(&tokenizer);
@@ -90,6 +92,11 @@ impl TextTokenizer {
 
     pub fn vocab_size(&self) -> i64 {
         self.vocab_size
+    }
+
+    /// In bytes, as the vocabulary spells it, which is never shorter than its text.
+    pub fn longest_token(&self) -> i64 {
+        self.longest_token
     }
 }
 
