@@ -42,7 +42,7 @@ void GrammarConstraint::Chosen(int64_t index, int32_t token) {
   {
     absl::MutexLock lock(&mutex_);
     if (progress_ != Progress::kReady || index_ != index) return;  // ended, and this is a row planned before that was known
-    if (std::find(ends_.begin(), ends_.end(), token) != ends_.end()) {
+    if (std::find(ends_here_.begin(), ends_here_.end(), token) != ends_here_.end()) {
       Settle(TokenMask::State::kComplete, absl::OkStatus());
       return;
     }
@@ -75,6 +75,7 @@ void GrammarConstraint::Settle(TokenMask::State state, absl::Status status) {
 void GrammarConstraint::Work(std::optional<int32_t> token) {
   const Clock::time_point start = Clock::now();
   TokenMask::State state = TokenMask::State::kTokens;
+  ends_here_.clear();
   absl::Status status = token.has_value() ? matcher_->Accept(*token) : absl::OkStatus();
   if (status.ok()) {
     const absl::StatusOr<bool> may_end = matcher_->Mask(absl::MakeSpan(words_));
@@ -83,7 +84,10 @@ void GrammarConstraint::Work(std::optional<int32_t> token) {
       const bool nothing_else = std::all_of(words_.begin(), words_.end(), [](uint32_t word) { return word == 0; });
       if (nothing_else) state = TokenMask::State::kComplete;
       for (const int32_t end : ends_) {
-        if (end / 32 < static_cast<int32_t>(words_.size())) words_[end / 32] |= 1u << (end % 32);
+        const uint32_t bit = 1u << (end % 32);
+        if (end / 32 >= static_cast<int32_t>(words_.size()) || (words_[end / 32] & bit) != 0) continue;
+        words_[end / 32] |= bit;
+        ends_here_.push_back(end);
       }
     }
   }

@@ -23,7 +23,7 @@ class MaskWorkers;
 // One sequence's grammar. The engine makes it; the sampler asks it and tells it.
 class GrammarConstraint final : public TokenConstraint, public std::enable_shared_from_this<GrammarConstraint> {
  public:
-  // `ends` may be chosen wherever the grammar may end. `workers` outlives every call.
+  // `ends` may be chosen wherever the grammar may end; where it takes one of them as text, that is what it is. `workers` outlives every call.
   GrammarConstraint(std::unique_ptr<GrammarMatcher> matcher, int64_t vocab_size, std::vector<int32_t> ends, MaskWorkers& workers);
 
   // Begins the first mask. Call once.
@@ -48,6 +48,7 @@ class GrammarConstraint final : public TokenConstraint, public std::enable_share
   // Of Work while kBusy, else of who holds the lock.
   std::unique_ptr<GrammarMatcher> matcher_;
   std::vector<uint32_t> words_;
+  std::vector<int32_t> ends_here_;  // those that the mask has as ends, not as text
 
   mutable absl::Mutex mutex_;
   Progress progress_ ABSL_GUARDED_BY(mutex_) = Progress::kBusy;

@@ -5,6 +5,18 @@
 #include "absl/strings/str_cat.h"
 
 namespace causeway {
+namespace {
+
+// Whether any token is left of those that a grammar allows.
+bool LeavesAny(absl::Span<const uint32_t> allowed, const std::vector<int32_t>& masked) {
+  std::vector<uint32_t> left(allowed.begin(), allowed.end());
+  for (const int32_t token : masked) {
+    if (token >= 0 && static_cast<size_t>(token) < left.size() * 32) left[token / 32] &= ~(1u << (token % 32));
+  }
+  return std::any_of(left.begin(), left.end(), [](uint32_t word) { return word != 0; });
+}
+
+}  // namespace
 
 absl::Status SamplerState::Begin(const StepSequence& sequence) {
   Slot& slot = slots_[sequence.slot];
@@ -50,6 +62,8 @@ SampleRow SamplerState::Row(const StepSequence& sequence, TokenMask* mask) const
   if (slot.start->constraint != nullptr) {
     *mask = slot.start->constraint->Await(sequence.generated);
     row.allowed = mask->allowed;
+    // The grammar goes before min_tokens.
+    if (row.masked != nullptr && !row.allowed.empty() && !LeavesAny(row.allowed, *row.masked)) row.masked = nullptr;
   }
   row.uniform = UniformAt(row.params->seed, sequence.generated);
   return row;

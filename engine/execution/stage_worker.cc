@@ -179,9 +179,15 @@ absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [se
   for (const Output& output : scored) fill(output, step.result.prompt.emplace_back());
   auto token = step.result.tokens.begin();
   for (const Output& output : sampled) {
-    sampler_.Sampled(*output.sequence, outputs[output.row].token);
     while (token->outcome != SampledToken::Outcome::kToken) ++token;
-    fill(output, *token++);
+    fill(output, *token);
+    if (Allows(rows[output.row], token->token)) {
+      sampler_.Sampled(*output.sequence, token->token);
+    } else {
+      token->outcome = SampledToken::Outcome::kFailed;
+      token->status = absl::InternalError("the model gives no number above -infinity to any token that the grammar allows");
+    }
+    ++token;
   }
   return absl::OkStatus();
 }

@@ -1,5 +1,6 @@
 // Masks of allowed tokens, as grammars make them.
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <utility>
 #include <vector>
@@ -37,10 +38,27 @@ TEST(Processors, OnlyAllowedTokensAreChosen) {
       SampleScratch scratch;
       const SampleOutput output = SampleOne(absl::MakeSpan(row), sample, scratch);
       ASSERT_TRUE(output.token == 37 || (output.token >= 64 && output.token < 96)) << output.token;
-      if (temperature == 0) EXPECT_EQ(logits[output.token], std::max(logits[37], *std::max_element(logits.begin() + 64, logits.begin() + 96)));
+      if (temperature == 0) {
+        EXPECT_EQ(logits[output.token], std::max(logits[37], *std::max_element(logits.begin() + 64, logits.begin() + 96)));
+      }
       EXPECT_GT(output.logprob, -50) << "of the raw row";
     }
   }
+}
+
+TEST(Processors, WhatIsChosenOfNothingIsNotAllowed) {
+  std::vector<uint32_t> allowed = {0, 1u << 5};
+  SamplingParams params;
+  SampleRow sample;
+  sample.params = &params;
+  EXPECT_TRUE(Allows(sample, 0));
+  sample.allowed = allowed;
+  EXPECT_TRUE(Allows(sample, 37));
+  for (int32_t token : {0, 36, 38, 64, 1000}) EXPECT_FALSE(Allows(sample, token)) << token;
+  std::vector<float> row = Logits();
+  row[37] = std::nanf("");
+  SampleScratch scratch;
+  EXPECT_FALSE(Allows(sample, SampleOne(absl::MakeSpan(row), sample, scratch).token));
 }
 
 }  // namespace

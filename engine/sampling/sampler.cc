@@ -275,6 +275,11 @@ SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScr
   return output;
 }
 
+bool Allows(const SampleRow& row, int32_t token) {
+  const auto word = static_cast<size_t>(token) / 32;
+  return row.allowed.empty() || (word < row.allowed.size() && (row.allowed[word] >> (token % 32) & 1) != 0);
+}
+
 double UniformAt(uint64_t seed, uint64_t position) {
   // The finisher of splitmix64, twice: mixing the seed first keeps neighbouring seeds' sequences apart.
   const auto mix = [](uint64_t z) {

@@ -52,8 +52,11 @@ struct SampleScratch {
 // `logits` [vocab] is scratch: modified. The order of processors is allowed, masked, logit_bias, repetition, frequency, presence,
 // temperature, top_k, top_p, min_p, typical_p, sample. Temperature 0 is greedy: the largest processed logit, the lowest id on ties.
 // Otherwise each kept token is drawn with its share of the kept tokens' probability: a pure function of the arguments.
-// NaN logits count as -infinity. When every token is ruled out, the result is token 0.
+// NaN logits count as -infinity. When every token is ruled out, the result is token 0, of which Allows may say no.
 SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScratch& scratch);
+
+// Whether a grammar lets the row choose this token of the vocabulary.
+bool Allows(const SampleRow& row, int32_t token);
 
 // A random number in [0, 1) that depends on nothing but the two arguments: a row's randomness doesn't depend on its batch.
 double UniformAt(uint64_t seed, uint64_t position);

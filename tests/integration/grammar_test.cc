@@ -146,6 +146,40 @@ TEST_F(GrammarTest, EndsByItself) {
   EXPECT_GT(stats.mask_seconds, 0);
 }
 
+// A stop id that is a token of the grammar's text: it stops like a stop string, but not before min_tokens, and where the grammar allows
+// nothing else it is text there.
+TEST_F(GrammarTest, StopIdsMayBeText) {
+  const auto id = [](const std::string& text) {
+    const std::vector<int32_t> ids = *engine_->tokenizer()->Encode(text, false);
+    EXPECT_EQ(ids.size(), 1u) << text;
+    return ids[0];
+  };
+  const auto ask = [&](const std::string& regex, int min_tokens, int stop) {
+    GenerationRequest request = Request(GrammarKind::kRegex, {regex}, 1);
+    request.stop.token_ids.push_back(stop);
+    request.stop.min_tokens = min_tokens;
+    return request;
+  };
+  std::vector<GenerationRequest> requests;
+  requests.push_back(ask("0", 1, id("0")));
+  requests.push_back(ask("0", 100, id("0")));
+  requests.push_back(ask("00000x", 2, id("0")));
+  requests.push_back(ask("00000x", 100, id("0")));
+  requests.push_back(ask("(0|11)", 0, id("1")));
+  for (GenerationRequest& request : requests) request.sampling.logit_bias = {{id("0"), 100}};
+  requests.back().sampling.logit_bias = {{id("1"), 100}};
+  const auto sinks = GenerateAll(*engine_, std::move(requests));
+  const char* const texts[] = {"0", "0", "00", "00000x", ""};
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    EXPECT_TRUE(sinks[i]->end.status.ok()) << i << ": " << sinks[i]->end.status;
+    EXPECT_EQ(sinks[i]->end.choices[0].reason, FinishReason::kStop) << i;
+    EXPECT_EQ(sinks[i]->choices[0].text, texts[i]) << i;
+  }
+  EXPECT_EQ(sinks[1]->end.choices[0].stop_match, "") << "the grammar ended it";
+  EXPECT_EQ(sinks[2]->end.choices[0].stop_match, "0");
+  EXPECT_EQ(sinks[4]->end.choices[0].stop_match, "1");
+}
+
 TEST_F(GrammarTest, AVocabularyThatCannotGoOnIsAnError) {
   GenerationRequest request = Request(GrammarKind::kLark, {"start: \"a\" rest\nrest: rest \"b\""}, 0);  // never ends, never begins
   const auto sinks = GenerateAll(*engine_, {request});
