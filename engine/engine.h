@@ -47,6 +47,8 @@ struct PlacedModel {
 // kPlanning: the weights need not be there yet, and devices may be the catalogue's.
 enum class Purpose : uint8_t { kRunning, kPlanning };
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose = Purpose::kRunning);
+// Without devices and a plan: of its options the dtype alone is set.
+absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purpose);
 
 struct GenerationRequest {
   std::string request_id;       // unique among those running

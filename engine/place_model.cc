@@ -4,8 +4,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "engine/architecture/quantization.h"
 #include "engine/architecture/held_bytes.h"
+#include "engine/architecture/quantization.h"
 #include "engine/architecture/registry.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/hub.h"
@@ -39,7 +39,7 @@ int64_t FusedLinearBytes(const LinearSpec& linear, DType dtype) {
 
 }  // namespace
 
-absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose) {
+absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purpose) {
   const bool planning = purpose == Purpose::kPlanning;
   PlacedModel placed;
   placed.name = ModelName(options.model);
@@ -56,6 +56,13 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose pur
     // Refuses a checkpoint with wrong tensors before a device is looked at.
     CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint).status());
   }
+  placed.plan.options.dtype = dtype;
+  return placed;
+}
+
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose) {
+  CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, ReadModel(options, purpose));
+  const DType dtype = placed.plan.options.dtype;
   absl::Status cuda;
   const auto cuda_devices = [&cuda] {
     absl::StatusOr<std::vector<Device>> listed = CudaDevices();
@@ -63,7 +70,7 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose pur
     return listed;
   };
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, cuda_devices));
-  if (!planning && !devices.front().at_hand) {
+  if (purpose == Purpose::kRunning && !devices.front().at_hand) {
     return absl::InvalidArgumentError(absl::StrCat("devices \"", options.devices, "\" are the catalogue's, which plans can be made for; to run, ",
                                                    "name some that are at hand: \"cuda\", \"cpu\", \"simulated:1x4GiB\""));
   }

@@ -1,9 +1,20 @@
 #include "engine/architecture/spec.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 
 namespace causeway {
+namespace {
+
+int64_t Count(const Module& module) {
+  int64_t count = 0;
+  for (const Parameter& parameter : module.parameters) count += parameter.buffer || !parameter.tied_to.empty() ? 0 : parameter.parameter_count();
+  for (const Module& child : module.children) count += Count(child);
+  return count;
+}
+
+}  // namespace
 
 std::vector<std::string> StoredTensors(const LinearSpec& linear, const LinearSpec::Part& part) {
   const std::string path(absl::StripSuffix(part.weight, "weight"));  // with its last dot
@@ -20,12 +31,15 @@ std::vector<std::string> StoredTensors(const LinearSpec& linear, const LinearSpe
   return {part.weight};
 }
 
-int64_t ModelSpec::parameter_count() const {
-  int64_t count = 0;
-  VisitParameters(modules, [&count](const std::string&, const Parameter& parameter) {
-    if (!parameter.buffer && parameter.tied_to.empty()) count += parameter.parameter_count();
-  });
-  return count;
+int64_t ModelSpec::parameter_count() const { return Count(modules); }
+
+std::string ModelSpec::title() const {
+  const int64_t count = parameter_count();
+  const double n = static_cast<double>(count);
+  const std::string size = count >= 1'000'000'000  ? absl::StrFormat("%.2f B", n / 1e9)
+                           : count >= 1'000'000    ? absl::StrFormat("%.1f M", n / 1e6)
+                                                   : absl::StrFormat("%.1f K", n / 1e3);
+  return absl::StrCat(architecture, ", ", size, " parameters");
 }
 
 }  // namespace causeway

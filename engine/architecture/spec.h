@@ -149,6 +149,7 @@ struct ModelSpec {
   std::vector<std::string> warnings;  // unknown config keys, and the like
 
   int64_t parameter_count() const;  // tied once, buffers not counted
+  std::string title() const;        // "llama, 1.10 B parameters"
 };
 
 }  // namespace causeway

@@ -7,7 +7,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "engine/base/status.h"
 #include "engine/plan/custom_map.h"
@@ -18,16 +17,6 @@
 
 namespace causeway {
 namespace {
-
-// "llama, 1.10 B parameters"
-std::string ModelTitle(const ModelSpec& spec) {
-  const int64_t count = spec.parameter_count();
-  const double n = static_cast<double>(count);
-  const std::string size = count >= 1'000'000'000  ? absl::StrFormat("%.2f B", n / 1e9)
-                           : count >= 1'000'000    ? absl::StrFormat("%.1f M", n / 1e6)
-                                                   : absl::StrFormat("%.1f K", n / 1e3);
-  return absl::StrCat(spec.architecture, ", ", size, " parameters");
-}
 
 // Far above what serves anyone, and low enough that no sum of bytes overflows.
 constexpr int64_t kModelLenMax = int64_t{1} << 28;
@@ -178,7 +167,7 @@ absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, c
                           .options = options, .kv = kv, .weights_only = options.kv_cache_tokens == 0};
   CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input));
   CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(input, map));
-  layout.plan.model = ModelTitle(spec);
+  layout.plan.model = spec.title();
   layout.plan.quantization = spec.quantization;
   layout.plan.unquantized = spec.unquantized;
   return layout;

@@ -14,6 +14,7 @@ namespace causeway {
 
 int ServeCommand(const std::vector<std::string>& arguments);
 int PlanCommand(const std::vector<std::string>& arguments);
+int GraphCommand(const std::vector<std::string>& arguments);
 int BenchCommand(const std::vector<std::string>& arguments);
 
 // What every command begins with: flags, then the whole configuration, then logging. `exit` is set when the command is over

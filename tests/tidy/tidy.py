@@ -19,6 +19,7 @@ MAY_USE = {
     "engine/checkpoint": ["engine/base"],
     "engine/architecture": ["engine/checkpoint"],
     "engine/plan": ["engine/architecture"],
+    "engine/graph": ["engine/plan"],
     "engine/sampling": ["engine/base"],
     "engine/batch": ["engine/sampling"],
     "engine/cache": ["engine/base"],
@@ -35,7 +36,7 @@ MAY_USE = {
     "server/telemetry": ["server/startup"],
     "server/rpc": ["server/telemetry"],
     "server/daemon": ["server/rpc"],
-    "server/commands": ["server/daemon"],
+    "server/commands": ["server/daemon", "engine/graph"],
     "server": ["server/commands"],  # main.cc
     "tests/support": ["engine"],
     "tests/golden": ["tests/support"],
