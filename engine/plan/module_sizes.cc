@@ -8,6 +8,13 @@
 namespace causeway {
 namespace {
 
+int64_t BytesInside(const Module& module) {
+  int64_t bytes = 0;
+  for (const Parameter& tensor : module.parameters) bytes += tensor.tied_to.empty() ? tensor.bytes() : 0;
+  for (const Module& child : module.children) bytes += BytesInside(child);
+  return bytes;
+}
+
 void MergeBelow(std::map<std::string, std::string>& map, const std::string& module) {
   const std::string prefix = module.empty() ? "" : module + ".";
   auto first = map.lower_bound(prefix), last = first;
@@ -32,7 +39,7 @@ void MergeBelow(std::map<std::string, std::string>& map, const std::string& modu
 
 }  // namespace
 
-ModuleIndex::ModuleIndex(const Module& root) {
+ModuleIndex::ModuleIndex(const Module& root, bool inside_blocks) : inside_blocks_(inside_blocks) {
   Add(root, "", -1);
   std::map<int, std::vector<int>> groups;
   for (int i = 0; i < static_cast<int>(nodes_.size()); ++i) {
@@ -64,6 +71,11 @@ int ModuleIndex::Add(const Module& module, const std::string& path, int parent) 
   nodes_[self].module = &module;
   nodes_[self].parent = parent;
   by_path_[path] = self;
+  if (module.block && !inside_blocks_) {
+    nodes_[self].bytes = BytesInside(module);
+    nodes_[self].end = self + 1;
+    return self;
+  }
   for (const bool buffers : {false, true}) {
     for (const Parameter& tensor : module.parameters) {
       if (tensor.buffer != buffers) continue;

@@ -31,8 +31,9 @@ struct ModuleNode {
 
 class ModuleIndex {
  public:
-  // `root` must outlive this.
-  explicit ModuleIndex(const Module& root);
+  // `root` must outlive this. What is inside blocks is as good as all of a model of many experts, and only custom maps name it:
+  // without it, a block is a node of its own size and nothing more.
+  explicit ModuleIndex(const Module& root, bool inside_blocks = true);
 
   const std::vector<ModuleNode>& nodes() const { return nodes_; }  // parents before children, in the tree's order
   const ModuleNode& node(int i) const { return nodes_[i]; }
@@ -51,6 +52,7 @@ class ModuleIndex {
  private:
   int Add(const Module& module, const std::string& path, int parent);
 
+  const bool inside_blocks_;
   std::vector<ModuleNode> nodes_;
   std::unordered_map<std::string, int> by_path_;
   std::unordered_map<int, int> source_;  // tied tensor -> the one whose memory it shares

@@ -166,20 +166,20 @@ absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, c
   const LayoutInput input{.spec = spec, .index = index, .units = units, .devices = devices, .budgets = budgets,
                           .options = options, .kv = kv, .weights_only = options.kv_cache_tokens == 0};
   CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input));
-  CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(input, map));
-  layout.plan.model = spec.title();
-  layout.plan.quantization = spec.quantization;
-  layout.plan.unquantized = spec.unquantized;
-  return layout;
+  return MakeLayout(input, map);
 }
 
 }  // namespace
 
 absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Budgets budgets, MakeBudgets(devices, options.max_memory));
-  const ModuleIndex index(spec.modules);
+  const bool inside_blocks = options.device_map == "custom";
+  const ModuleIndex index(spec.modules, inside_blocks);
   CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, LayOut(spec, index, devices, budgets, options));
   if (Fits(layout)) {
+    layout.plan.model = spec.title();
+    layout.plan.quantization = spec.quantization;
+    layout.plan.unquantized = spec.unquantized;
     layout.plan.options.kv_cache_tokens = layout.plan.kv_blocks * kBlockTokens;
     layout.plan.options.kv_cache_bytes = -1;
     return std::move(layout.plan);
@@ -193,7 +193,7 @@ absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& 
   const std::string remedies = FindRemedies(attempt, [&](const Attempt& changed) {
     const absl::StatusOr<Layout> tried =
         changed.spec == &spec ? LayOut(spec, index, changed.devices, changed.budgets, changed.options)
-                              : LayOut(*changed.spec, ModuleIndex(changed.spec->modules), changed.devices, changed.budgets, changed.options);
+                              : LayOut(*changed.spec, ModuleIndex(changed.spec->modules, inside_blocks), changed.devices, changed.budgets, changed.options);
     return tried.ok() && Fits(*tried);
   });
   return absl::FailedPreconditionError(absl::StrCat(what, ". ", remedies));
