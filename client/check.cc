@@ -74,6 +74,10 @@ absl::Status CheckText(const v1::GenerateRequest& request) {
     check(absl::StrCat("the ", message.role(), "'s message"), message.content());
   }
   for (const std::string& stop : request.stop().strings()) check("a stop string", stop);
+  check("the JSON schema", request.grammar().json_schema());
+  check("the regular expression", request.grammar().regex());
+  check("the grammar", request.grammar().lark());
+  for (const std::string& choice : request.grammar().choice().texts()) check("a choice", choice);
   check("the request id", request.request_id());
   check("the model's name", request.model());
   check("the cache salt", request.cache_salt());

@@ -44,6 +44,17 @@ TEST(CheckTest, NamesTheTextThatIsNoUtf8) {
   request.mutable_chat()->mutable_messages(0)->set_content("fine");
   request.mutable_stop()->add_strings("\xff");
   EXPECT_THAT(std::string(CheckText(request).message()), HasSubstr("a stop string"));
+  request.clear_stop();
+  v1::GrammarOptions& grammar = *request.mutable_grammar();
+  grammar.set_json_schema("{\"\xff\"}");
+  EXPECT_EQ(CheckText(request).message(), "the JSON schema is not valid UTF-8 (at byte 2)");
+  grammar.set_regex("\xff");
+  EXPECT_THAT(std::string(CheckText(request).message()), HasSubstr("the regular expression"));
+  grammar.set_lark("\xff");
+  EXPECT_THAT(std::string(CheckText(request).message()), HasSubstr("the grammar"));
+  grammar.mutable_choice()->add_texts("fine");
+  grammar.mutable_choice()->add_texts("\xff");
+  EXPECT_THAT(std::string(CheckText(request).message()), HasSubstr("a choice"));
 }
 
 }  // namespace

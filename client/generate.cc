@@ -4,6 +4,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -20,7 +21,8 @@ namespace causeway {
 namespace {
 
 struct GenerateFlags {
-  std::string prompt, tokens, format = "text";
+  std::string prompt, format = "text";
+  std::optional<std::string> tokens;
   bool echo = false, quiet = false, prompt_logprobs = false;
   int32_t top_logprobs = -1;
   BatchFlags batch;
@@ -44,8 +46,8 @@ void Summary(const v1::Finished& finished) {
 int RunOne(Client& client, const GenerateFlags& flags) {
   v1::GenerateRequest request;
   if (const absl::Status filled = flags.sampling.Fill(request); !filled.ok()) return Fail(filled);
-  if (!flags.tokens.empty()) {
-    const absl::StatusOr<std::vector<int32_t>> ids = ParseTokenIds(flags.tokens);
+  if (flags.tokens) {
+    const absl::StatusOr<std::vector<int32_t>> ids = ParseTokenIds(*flags.tokens);
     if (!ids.ok()) return Fail(ids.status());
     request.mutable_tokens()->mutable_ids()->Add(ids->begin(), ids->end());
   } else {
@@ -119,7 +121,8 @@ void AddGenerate(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand("generate", "Continues a text, and streams what comes");
   auto flags = std::make_shared<GenerateFlags>();
   CLI::Option* prompt = command->add_option("prompt", flags->prompt, "The text; left out or -, it is read from standard input");
-  CLI::Option* tokens = command->add_option("--tokens", flags->tokens, "Token ids instead of a text: 12,7,99");
+  CLI::Option* tokens = command->add_option_function<std::string>(
+      "--tokens", [&flags = *flags](const std::string& ids) { flags.tokens = ids; }, "Token ids instead of a text: 12,7,99");
   CLI::Option* format = command->add_option("--format", flags->format, "text, or json for the whole answer at once")->check(CLI::IsMember({"text", "json"}));
   CLI::Option* echo = command->add_flag("--echo", flags->echo, "Begins with the prompt");
   CLI::Option* logprobs = command->add_option("--logprobs", flags->top_logprobs, "With --format json: log probabilities, and of so many likeliest tokens");
@@ -135,12 +138,12 @@ void AddGenerate(CLI::App& app, Globals& globals) {
   prompt->excludes(tokens);
   for (CLI::Option* option : {prompt, tokens, format, echo, logprobs, prompt_logprobs}) input->excludes(option);
   flags->sampling.AddTo(*command);
-  command->callback([flags, &globals] {
+  command->callback([flags, input, &globals] {
     if (flags->top_logprobs >= 0 && flags->format != "json") throw CLI::ValidationError("--logprobs", "needs --format json");
     if (flags->prompt_logprobs && flags->format != "json") throw CLI::ValidationError("--prompt-logprobs", "needs --format json");
-    globals.run = [flags, &globals] {
+    globals.run = [flags, input, &globals] {
       Client client(globals.server);
-      return flags->batch.input.empty() ? RunOne(client, *flags) : RunBatch(client, flags->batch, flags->sampling);
+      return input->count() == 0 ? RunOne(client, *flags) : RunBatch(client, flags->batch, flags->sampling);
     };
   });
 }

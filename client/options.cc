@@ -1,7 +1,5 @@
 #include "client/options.h"
 
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include <CLI/App.hpp>
@@ -11,17 +9,23 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "client/read_file.h"
 
 namespace causeway {
 namespace {
 
 constexpr double kTimeoutSecondsMax = 604800;  // a week
 
-absl::Status ReadFile(const char* option, const std::string& path, std::string* out) {
-  std::ifstream file(path, std::ios::binary);
-  out->assign(std::istreambuf_iterator<char>(file), {});
-  if (file && !file.bad()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(option, " ", path, ": cannot be read"));
+absl::Status ReadOption(const char* option, const std::string& path, std::string* out) {
+  const absl::StatusOr<std::string> text = ReadFile(path);
+  if (!text.ok()) return absl::InvalidArgumentError(absl::StrCat(option, ": ", std::string(text.status().message())));
+  *out = *text;
+  return absl::OkStatus();
+}
+
+// For add_option_function: given as "", an option was given.
+std::function<void(const std::string&)> Into(std::optional<std::string>& to) {
+  return [&to](const std::string& text) { to = text; };
 }
 
 }  // namespace
@@ -47,11 +51,11 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_flag("--ignore-eos", ignore_eos, "Goes on past the model's end-of-sequence tokens")->group(group);
   app.add_flag("--include-stop", include_stop, "Leaves the stop text in the output")->group(group);
   const char grammars[] = "A grammar that the output follows";
-  CLI::Option* schema = app.add_option("--json-schema", json_schema_file, "File of a JSON schema")->group(grammars);
+  CLI::Option* schema = app.add_option_function("--json-schema", Into(json_schema_file), "File of a JSON schema")->group(grammars);
   CLI::Option* object = app.add_flag("--json-object", json_object, "Any JSON object")->group(grammars);
-  CLI::Option* pattern = app.add_option("--regex", regex, "Regular expression for the whole output")->group(grammars);
+  CLI::Option* pattern = app.add_option_function("--regex", Into(regex), "Regular expression for the whole output")->group(grammars);
   CLI::Option* choice = app.add_option("--choice", choices, "One of these texts; give it again for each")->allow_extra_args(false)->group(grammars);
-  CLI::Option* lark = app.add_option("--grammar", grammar_file, "File of a grammar in llguidance's Lark")->group(grammars);
+  CLI::Option* lark = app.add_option_function("--grammar", Into(grammar_file), "File of a grammar in llguidance's Lark")->group(grammars);
   const std::vector<CLI::Option*> kinds = {schema, object, pattern, choice, lark};
   for (size_t i = 0; i < kinds.size(); ++i) {
     for (size_t j = i + 1; j < kinds.size(); ++j) kinds[i]->excludes(kinds[j]);
@@ -63,10 +67,10 @@ void SamplingFlags::AddTo(CLI::App& app) {
 }
 
 absl::Status SamplingFlags::FillGrammar(v1::GenerateRequest& request) const {
-  if (!json_schema_file.empty()) return ReadFile("--json-schema", json_schema_file, request.mutable_grammar()->mutable_json_schema());
-  if (!grammar_file.empty()) return ReadFile("--grammar", grammar_file, request.mutable_grammar()->mutable_lark());
+  if (json_schema_file) return ReadOption("--json-schema", *json_schema_file, request.mutable_grammar()->mutable_json_schema());
+  if (grammar_file) return ReadOption("--grammar", *grammar_file, request.mutable_grammar()->mutable_lark());
   if (json_object) request.mutable_grammar()->set_json_object(true);
-  if (!regex.empty()) request.mutable_grammar()->set_regex(regex);
+  if (regex) request.mutable_grammar()->set_regex(*regex);
   for (const std::string& text : choices) request.mutable_grammar()->mutable_choice()->add_texts(text);
   return absl::OkStatus();
 }

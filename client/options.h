@@ -26,12 +26,13 @@ struct SamplingFlags {
   std::vector<std::string> stop;
   std::vector<int32_t> stop_ids;
   bool ignore_eos = false, include_stop = false;
-  std::string json_schema_file, regex, grammar_file;  // of these and the next two at most one
+  std::optional<std::string> json_schema_file, regex, grammar_file;  // of these and the next two at most one
   bool json_object = false;
   std::vector<std::string> choices;
   std::string model, cache_salt;
   int32_t priority = 0;
   double timeout_seconds = 0;  // 0: none
+  // `app` is parsed into this object.
   void AddTo(CLI::App& app);
   // Only what was given: the rest is the model's default. InvalidArgument for a malformed bias or a file that cannot be read.
   absl::Status Fill(v1::GenerateRequest& request) const;

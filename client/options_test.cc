@@ -38,6 +38,22 @@ TEST(OptionsTest, OneValueAUse) {
   EXPECT_EQ(prompt, "beginning");
 }
 
+TEST(OptionsTest, WhatIsGivenAsNothingIsGiven) {
+  for (const char* option : {"--regex", "--json-schema", "--grammar"}) {
+    CLI::App app;
+    SamplingFlags flags;
+    flags.AddTo(app);
+    app.parse(std::vector<std::string>{"", option});  // from behind
+    v1::GenerateRequest request;
+    const absl::Status filled = flags.Fill(request);
+    if (std::string(option) == "--regex") {
+      EXPECT_EQ(request.grammar().kind_case(), v1::GrammarOptions::kRegex);
+    } else {
+      EXPECT_EQ(filled.message(), std::string(option) + ": \"\" cannot be read: No such file or directory");
+    }
+  }
+}
+
 TEST(OptionsTest, NumbersHaveARange) {
   const auto check = NumberBetween(0.5, 100);
   for (const char* good : {"0.5", "100", "1e1"}) EXPECT_EQ(check(good), "") << good;

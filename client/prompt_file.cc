@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <sstream>
 
@@ -13,6 +12,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/read_file.h"
 
 namespace causeway {
 namespace {
@@ -72,8 +72,9 @@ absl::Status Replace(const std::string& path, const std::string& text) {
 }  // namespace
 
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat("cannot read ", path));
+  const absl::StatusOr<std::string> text = ReadFile(path);
+  if (!text.ok()) return text.status();
+  std::istringstream file(*text);
   std::vector<Prompt> prompts;
   std::string errors, line;
   int bad = 0;
@@ -101,11 +102,9 @@ absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const s
   std::map<int64_t, const Prompt*> by_line;
   for (const Prompt& prompt : prompts) by_line[prompt.line] = &prompt;
 
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream content;
-  content << file.rdbuf();
-  if (!file) return absl::InvalidArgumentError(absl::StrCat("cannot read ", path));
-  const std::string text = content.str();
+  const absl::StatusOr<std::string> read = ReadFile(path);
+  if (!read.ok()) return read.status();
+  const std::string& text = *read;
   const auto foreign = [&] {
     return absl::InvalidArgumentError(absl::StrCat(path, " exists and is no file of results; give another --output or remove it"));
   };

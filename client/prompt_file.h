@@ -20,7 +20,7 @@ struct Prompt {
 };
 
 // One JSON object a line: "prompt" (a string) and at most one of "max_length" and "max_tokens". Blank lines are skipped.
-// InvalidArgument lists the bad lines, each with what was expected; a file without prompts is refused too.
+// InvalidArgument lists the bad lines, each with what was expected; a file without prompts, or that cannot be read, is refused too.
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path);
 
 // The lines that results in `path` answer already; a missing file, and what is no regular file (a pipe, what is under

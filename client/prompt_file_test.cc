@@ -53,7 +53,8 @@ TEST_F(PromptFileTest, NamesEveryBadLine) {
 
 TEST_F(PromptFileTest, RefusesAFileWithoutPrompts) {
   EXPECT_THAT(std::string(ReadPrompts(Write("empty", "\n \n")).status().message()), HasSubstr("no prompts"));
-  EXPECT_EQ(ReadPrompts("/nonexistent/prompts.jsonl").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(ReadPrompts("/nonexistent/prompts.jsonl").status().message()), HasSubstr("No such file"));
+  EXPECT_THAT(std::string(ReadPrompts(testing::TempDir()).status().message()), HasSubstr("Is a directory"));
 }
 
 TEST_F(PromptFileTest, ResumesAfterACutLineAndRetriesErrors) {

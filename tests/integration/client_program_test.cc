@@ -80,9 +80,11 @@ TEST_F(ClientProgram, FollowsGrammars) {
   EXPECT_EQ(Greedy({"--grammar", Write("grammar.lark", "start: \"x\" \"y\""), prompt}), "xy\n");
   EXPECT_THAT(Greedy({"--json-object", prompt}), ::testing::ContainsRegex("^[ \n\r\t]*[{]"));
   Refuses({"generate", "--regex", "a", "--json-object", prompt}, "excludes");
-  const ProgramResult missing = Run({"generate", "--json-schema", Path("none.json"), prompt});
-  EXPECT_NE(missing.status, 0);
-  EXPECT_THAT(missing.err, HasSubstr("none.json: cannot be read"));
+  Refuses({"generate", "--json-schema", Path("none.json"), prompt}, "none.json\" cannot be read: No such file or directory");
+  Refuses({"generate", "--json-schema", "/tmp", prompt}, "--json-schema: \"/tmp\" cannot be read: Is a directory");
+  Refuses({"generate", "--json-schema", "", prompt}, "--json-schema: \"\" cannot be read: No such file or directory");
+  Refuses({"generate", "--regex", "\xff", prompt}, "the regular expression is not valid UTF-8 (at byte 0)");
+  EXPECT_EQ(Greedy({"--regex", "", prompt}), "\n");  // the empty text, and nothing else
   const ProgramResult wrong = Run({"generate", "--regex", "a(", prompt});
   EXPECT_NE(wrong.status, 0);
   EXPECT_THAT(wrong.err, HasSubstr("grammar.regex: "));
@@ -275,6 +277,9 @@ TEST_F(ClientProgram, RefusesWhatItWouldIgnore) {
   Refuses({"generate", "--concurrency", "2", "In"}, "--concurrency requires --input");
   Refuses({"generate", "--tokens", "1,2", "In"}, "excludes");
   Refuses({"generate", "--tokens", "1,x"}, "\"x\" is no token id");
+  Refuses({"generate", "--tokens", ""}, "no token ids; expected ids as in 12,7,99");
+  Refuses({"generate", "--input", "/tmp", "--output", Path("unused.jsonl")}, "\"/tmp\" cannot be read: Is a directory");
+  Refuses({"generate", "--input", "", "--output", Path("unused.jsonl")}, "\"\" cannot be read: No such file or directory");
   const std::string input = Write("one.jsonl", "{\"prompt\": \"In\"}\n");
   Refuses({"generate", "--input", input}, "--input requires --output");
   std::filesystem::remove(Path("unused.jsonl"));

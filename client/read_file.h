@@ -1,0 +1,16 @@
+// Whole files, and plain words where one cannot be read.
+#ifndef CAUSEWAY_CLIENT_READ_FILE_H_
+#define CAUSEWAY_CLIENT_READ_FILE_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace causeway {
+
+// InvalidArgument: `path` cannot be read, and why; a directory, for instance.
+absl::StatusOr<std::string> ReadFile(const std::string& path);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_CLIENT_READ_FILE_H_
