@@ -37,6 +37,14 @@ int64_t FusedLinearBytes(const LinearSpec& linear, DType dtype) {
   return CpuWeightBytes(linear.out_features(), linear.in_features, bias, DTypeBytes(dtype), linear.format);
 }
 
+// The checkpoint's model, its weights quantized as `quantize` says while they are loaded.
+absl::StatusOr<ModelSpec> MakeSpec(const Checkpoint& checkpoint, DType dtype, absl::string_view quantize) {
+  CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(checkpoint.config(), checkpoint.generation_config(), dtype));
+  CAUSEWAY_ASSIGN_OR_RETURN(const WeightFormat format, ParseQuantize(quantize));
+  CAUSEWAY_RETURN_IF_ERROR(QuantizeOnLoad(format, spec));
+  return spec;
+}
+
 }  // namespace
 
 absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purpose) {
@@ -46,10 +54,7 @@ absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purp
   CAUSEWAY_ASSIGN_OR_RETURN(placed.folder, ResolveModel(options.model));
   CAUSEWAY_ASSIGN_OR_RETURN(placed.checkpoint, Checkpoint::Open(placed.folder, planning ? Checkpoint::Weights::kOptional : Checkpoint::Weights::kRequired));
   CAUSEWAY_ASSIGN_OR_RETURN(const DType dtype, ComputeDType(options.dtype, *placed.checkpoint));
-  CAUSEWAY_ASSIGN_OR_RETURN(
-      placed.spec, MakeModelSpec(placed.checkpoint->config(), placed.checkpoint->generation_config(), dtype));
-  CAUSEWAY_ASSIGN_OR_RETURN(const WeightFormat format, ParseQuantize(options.quantize));
-  CAUSEWAY_RETURN_IF_ERROR(QuantizeOnLoad(format, placed.spec));
+  CAUSEWAY_ASSIGN_OR_RETURN(placed.spec, MakeSpec(*placed.checkpoint, dtype, options.quantize));
   if (placed.checkpoint->files().empty()) {
     placed.spec.warnings.push_back(absl::StrCat(placed.folder, " does not have the weights; their sizes are what its config.json asks for"));
   } else {
@@ -76,13 +81,21 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose pur
   }
   // Without a driver there is nothing to warn of.
   if (!cuda.ok() && !absl::IsNotFound(cuda)) placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
-  if (HasFusedWeights(devices, dtype, options.executor.reference_ops))
-    CountHeldBytes([dtype](const LinearSpec& linear) { return FusedLinearBytes(linear, dtype); }, placed.spec);
+  const auto count_held = [&](DType held, ModelSpec& spec) {
+    if (!HasFusedWeights(devices, held, options.executor.reference_ops)) return;
+    CountHeldBytes([held](const LinearSpec& linear) { return FusedLinearBytes(linear, held); }, spec);
+  };
+  count_held(dtype, placed.spec);
   PlanOptions plan_options = options.plan;
   plan_options.dtype = dtype;
   plan_options.reference_ops = options.executor.reference_ops;
   plan_options.cpu_threads = options.executor.cpu_threads;
-  CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options));
+  const auto narrower = [&](DType narrow, bool int8) -> absl::StatusOr<ModelSpec> {
+    CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec, MakeSpec(*placed.checkpoint, narrow, int8 ? "int8" : options.quantize));
+    count_held(narrow, spec);
+    return spec;
+  };
+  CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options, narrower));
   return placed;
 }
 

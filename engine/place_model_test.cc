@@ -1,6 +1,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -79,6 +80,31 @@ TEST_F(PlaceModelTest, NothingRunsOnTheCatalogue) {
   options.model = folder_ / "m";
   options.devices = "8xH100-80GB";
   EXPECT_THAT(std::string(PlaceModel(options).status().message()), ::testing::HasSubstr("name some that are at hand"));
+}
+
+// Weights are counted as the kernels hold them also where another dtype or format is only tried.
+TEST_F(PlaceModelTest, ProposesNarrowerWeightsThatFit) {
+  WriteTinyCheckpoint(folder_ / "m", TinyLlama({{"hidden_size", 256}, {"intermediate_size", 1024}, {"vocab_size", 2048}}));
+  EngineOptions options;
+  options.model = folder_ / "m";
+  options.plan.max_num_batched_tokens = 16;
+  options.plan.max_num_seqs = 1;
+  struct Case {
+    const char* devices;
+    bool bf16, int8;
+  };
+  for (const Case& c : {Case{"simulated:1x15MiB", true, true}, {"simulated:1x9MiB", false, true}, {"simulated:1x4MiB", false, false}}) {
+    options.devices = c.devices;
+    const absl::Status status = PlaceModel(options).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EngineOptions bf16 = options, int8 = options;
+    bf16.dtype = "bf16";
+    int8.quantize = "int8";
+    EXPECT_EQ(PlaceModel(bf16).ok(), c.bf16) << c.devices;
+    EXPECT_EQ(PlaceModel(int8).ok(), c.int8) << c.devices;
+    EXPECT_EQ(absl::StrContains(status.message(), "dtype bf16 instead of fp32"), c.bf16) << status;
+    EXPECT_EQ(absl::StrContains(status.message(), "quantize int8"), c.int8) << status;
+  }
 }
 
 // To the byte: a device that is planned full must not turn out too small. Sizes that no kernel's panels fit.

@@ -171,7 +171,7 @@ absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, c
 
 }  // namespace
 
-absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options) {
+absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options, const NarrowerSpec& narrower) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Budgets budgets, MakeBudgets(devices, options.max_memory));
   const bool inside_blocks = options.device_map == "custom";
   const ModuleIndex index(spec.modules, inside_blocks);
@@ -190,7 +190,7 @@ absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& 
   if (!layout.unplaced.empty() && options.device_map == "custom") return absl::UnimplementedError(what);
   // Try what could be changed, and name what works.
   const Attempt attempt{.spec = &spec, .devices = devices, .budgets = budgets, .options = layout.plan.options};
-  const std::string remedies = FindRemedies(attempt, [&](const Attempt& changed) {
+  const std::string remedies = FindRemedies(attempt, narrower, [&](const Attempt& changed) {
     const absl::StatusOr<Layout> tried =
         changed.spec == &spec ? LayOut(spec, index, changed.devices, changed.budgets, changed.options)
                               : LayOut(*changed.spec, ModuleIndex(changed.spec->modules, inside_blocks), changed.devices, changed.budgets, changed.options);

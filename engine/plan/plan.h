@@ -3,6 +3,7 @@
 #define CAUSEWAY_ENGINE_PLAN_PLAN_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -74,6 +75,10 @@ struct Plan {
   bool tied_head_copied = false;
 };
 
+// The model to be placed as it would be in `dtype`, with `int8` quantized to that while it is loaded: what to propose where it does
+// not fit. An error where that cannot be.
+using NarrowerSpec = std::function<absl::StatusOr<ModelSpec>(DType dtype, bool int8)>;
+
 // Budgets: max_memory's; else a simulated device's memory, 0.9 of what is free on a CUDA device, and 0.9 of what is free on the
 // CPU as the only device. There, without max_memory, the KV cache takes at most half of the bytes left and at most 8 GiB, since
 // others use that memory too. Activations, the KV cache (at least one sequence of max_model_len) and the reserve count against
@@ -81,7 +86,8 @@ struct Plan {
 //
 // FailedPrecondition: it does not fit; the message names the modules and the bytes short, and what would make it fit.
 // InvalidArgument: options that contradict the model or the devices. Unimplemented: a map that needs offload to CPU memory or disk.
-absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options);
+absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options,
+                              const NarrowerSpec& narrower = nullptr);
 
 // Upper bound of the bytes of activations and workspace (rotary tables, kernels' scratch) of one step on a device of this kind
 // that holds `units`. With several devices, MakePlan adds the hidden states in flight between them. The executor's warm-up

@@ -35,13 +35,6 @@ int64_t Bytes(const ModuleIndex& index, const std::vector<int>& parts) {
   return bytes;
 }
 
-void SetDType(Module& module, DType from, DType to) {
-  for (Parameter& tensor : module.parameters) {
-    if (!tensor.buffer && tensor.dtype == from) tensor.dtype = to;
-  }
-  for (Module& child : module.children) SetDType(child, from, to);
-}
-
 // A value in [1, most] for which `works`, the largest where all smaller ones work too; 0: not even 1 does.
 int64_t LargestThat(int64_t most, const std::function<bool(int64_t)>& works) {
   if (most < 1 || !works(1)) return 0;
@@ -153,7 +146,7 @@ std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, cons
   return absl::StrCat("the model does not fit with ", policy, ": ", absl::StrJoin(short_devices, "; "));
 }
 
-std::string FindRemedies(const Attempt& attempt, const std::function<bool(const Attempt&)>& fits) {
+std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, const std::function<bool(const Attempt&)>& fits) {
   std::vector<std::string> found;
   const PlanOptions& options = attempt.options;
   // Fewer tokens: shorter sequences, or the smaller cache that was asked for.
@@ -178,13 +171,21 @@ std::string FindRemedies(const Attempt& attempt, const std::function<bool(const 
       tokens > 0) {
     found.push_back(absl::StrCat("max_num_batched_tokens ", tokens, " instead of ", options.max_num_batched_tokens));
   }
-  if (options.dtype == DType::kF32) {
+  const auto fits_narrower = [&](DType dtype, bool int8) {
+    if (narrower == nullptr) return false;
+    const absl::StatusOr<ModelSpec> spec = narrower(dtype, int8);
+    if (!spec.ok()) return false;
     Attempt changed = attempt;
-    ModelSpec narrow = *attempt.spec;
-    SetDType(narrow.modules, DType::kF32, DType::kBF16);
-    changed.spec = &narrow;
-    changed.options.dtype = DType::kBF16;
-    if (fits(changed)) found.push_back("dtype bf16 instead of fp32");
+    changed.spec = &*spec;
+    changed.options.dtype = dtype;
+    return fits(changed);
+  };
+  if (options.dtype == DType::kF32 && fits_narrower(DType::kBF16, /*int8=*/false)) found.push_back("dtype bf16 instead of fp32");
+  if (fits_narrower(options.dtype, /*int8=*/true)) found.push_back("quantize int8");
+  if (KvDType(options) != DType::kI8) {
+    Attempt changed = attempt;
+    changed.options.kv_dtype = DType::kI8;
+    if (fits(changed)) found.push_back("kv_cache_dtype int8");
   }
   if (options.device_map != "auto") {
     Attempt changed = attempt;

@@ -19,11 +19,16 @@ constexpr int64_t kMiB = 1 << 20;
 
 // The changes that an error proposes, tried: each works, and less would not.
 TEST(RemediesTest, RemediesWork) {
-  const ModelSpec spec = TestLlama({.layers = 8, .hidden = 64, .intermediate = 256, .vocab = 512, .context = 4096}, DType::kF32);
+  const LlamaShape shape{.layers = 8, .hidden = 64, .intermediate = 256, .vocab = 512, .context = 4096};
+  const auto narrower = [&shape](DType dtype, bool int8) -> absl::StatusOr<ModelSpec> {
+    if (int8) return absl::FailedPreconditionError("quantized already");
+    return TestLlama(shape, dtype);
+  };
+  const ModelSpec spec = TestLlama(shape, DType::kF32);
   const std::vector<Device> devices = TestDevices({5 * kMiB, 5 * kMiB});
   PlanOptions options = TestOptions("auto", DType::kF32);
   options.max_num_batched_tokens = 64;
-  const std::string error = PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kFailedPrecondition);
+  const std::string error = PlanRefusal(MakePlan(spec, devices, options, narrower), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(error, AllOf(HasSubstr("short"), HasSubstr("weights"), HasSubstr("KV cache of 4096 tokens"), HasSubstr("layers")));
   std::smatch match;
 
@@ -34,9 +39,13 @@ TEST(RemediesTest, RemediesWork) {
   changed.max_model_len += kBlockTokens;
   EXPECT_FALSE(MakePlan(spec, devices, changed).ok());
 
-  ASSERT_THAT(error, HasSubstr("dtype bf16"));
-  EXPECT_TRUE(MakePlan(TestLlama({.layers = 8, .hidden = 64, .intermediate = 256, .vocab = 512, .context = 4096}), devices,
-                       [&] { PlanOptions bf16 = options; bf16.dtype = DType::kBF16; return bf16; }()).ok());
+  ASSERT_THAT(error, AllOf(HasSubstr("dtype bf16 instead of fp32"), HasSubstr("kv_cache_dtype int8"), Not(HasSubstr("quantize"))));
+  changed = options;
+  changed.dtype = DType::kBF16;
+  EXPECT_TRUE(MakePlan(TestLlama(shape), devices, changed).ok());
+  changed = options;
+  changed.kv_dtype = DType::kI8;
+  EXPECT_TRUE(MakePlan(spec, devices, changed).ok());
 
   ASSERT_TRUE(std::regex_search(error, match, std::regex("a budget of ([0-9.]+ MiB) a device"))) << error;
   const int64_t enough = *ParseBytes(std::string(match[1]));
