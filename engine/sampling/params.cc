@@ -1,6 +1,9 @@
 #include "engine/sampling/params.h"
 
+#include <charconv>
 #include <cmath>
+#include <concepts>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -9,10 +12,17 @@
 namespace causeway {
 namespace {
 
+// With as many digits as tell it from its neighbours: StrCat's six would write 2.0000001 as 2.
+std::string Spelled(std::floating_point auto value) {
+  char text[64];
+  return std::string(text, std::to_chars(text, text + sizeof(text), value, std::chars_format::general).ptr);
+}
+std::string Spelled(std::integral auto value) { return absl::StrCat(value); }
+
 // `range` is how the message spells the bounds; a NaN is inside no range.
-absl::Status Check(bool inside, absl::string_view field, double value, absl::string_view range) {
+absl::Status Check(bool inside, absl::string_view field, auto value, absl::string_view range) {
   if (inside) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(field, " is ", value, ", expected ", range));
+  return absl::InvalidArgumentError(absl::StrCat(field, " is ", Spelled(value), ", expected ", range));
 }
 
 }  // namespace

@@ -33,6 +33,9 @@ TEST(SamplingParams, RefusalsNameFieldValueAndRange) {
   };
   const Case cases[] = {
       {[](SamplingParams& p) { p.temperature = 2.5; }, "temperature is 2.5, expected a number in [0, 2]"},
+      {[](SamplingParams& p) { p.temperature = 2.0000001; }, "temperature is 2.0000001, expected a number in [0, 2]"},
+      {[](SamplingParams& p) { p.logit_bias = {{7, 100.00001f}}; }, "logit_bias of token 7 is 100.00001, expected a number in [-100, 100]"},
+      {[](SamplingParams& p) { p.logit_bias = {{1234567, 1}}; }, "logit_bias token id is 1234567, expected an id in [0, 100)"},
       {[](SamplingParams& p) { p.temperature = -0.1; }, "temperature is -0.1, expected a number in [0, 2]"},
       {[](SamplingParams& p) { p.temperature = kNan; }, "temperature is nan, expected a number in [0, 2]"},
       {[](SamplingParams& p) { p.temperature = kInf; }, "temperature is inf, expected a number in [0, 2]"},
