@@ -91,10 +91,7 @@ void GrammarConstraint::Work(std::optional<int32_t> token) {
       }
     }
   }
-  if (!status.ok()) {
-    state = TokenMask::State::kFailed;
-    status = absl::Status(status.code(), absl::StrCat("grammar: ", std::string(status.message())));
-  }
+  if (!status.ok()) state = TokenMask::State::kFailed;
   const Clock::duration took = Clock::now() - start;
   ++workers_.masks_;
   workers_.nanoseconds_ += std::chrono::nanoseconds(took).count();

@@ -26,7 +26,11 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& call) {
   return Clock::Real()->Now() + absl::FromChrono(deadline - std::chrono::system_clock::now());
 }
 
-absl::Status StatusOf(const GenerationEnd& end, Outcome outcome) {
+absl::Status StatusOf(const GenerationEnd& end, Outcome outcome, const std::string& grammar_field) {
+  // What is wrong with a request that runs is its grammar.
+  if (absl::IsInvalidArgument(end.status) && !grammar_field.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(grammar_field, ": ", std::string(end.status.message())));
+  }
   if (!end.status.ok()) return end.status;
   switch (outcome) {
     case Outcome::kError: return absl::InternalError("the step that computed the request failed");
@@ -34,6 +38,12 @@ absl::Status StatusOf(const GenerationEnd& end, Outcome outcome) {
     case Outcome::kCancelled: return absl::CancelledError("the request was cancelled");
     default: return absl::OkStatus();
   }
+}
+
+// What a log may hold of a status: behind the name of a field, messages about the request quote texts of it.
+std::string ForLog(const absl::Status& status) {
+  const absl::string_view message = status.message();
+  return std::string(absl::IsInvalidArgument(status) ? message.substr(0, message.find(": ")) : message);
 }
 
 }  // namespace
@@ -65,6 +75,7 @@ absl::StatusOr<PreparedRequest> GenerationCall::Validate(const v1::GenerateReque
   CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, PrepareRequest(wire, serving));
   prepared.request.deadline = deadline_;
   request_id_ = prepared.request.request_id;
+  grammar_field_ = prepared.grammar_field;
   engine_ = serving.engine;
   return prepared;
 }
@@ -88,7 +99,7 @@ grpc::Status GenerationCall::Refuse(const absl::Status& status) {
   context_.metrics->CountOutcome(outcome);
   Log(LogLevel::kInfo, "request refused",
       {{"request_id", request_id_}, {"outcome", OutcomeName(outcome)}, {"code", absl::StatusCodeToString(status.code())},
-       {"message", std::string(status.message())}});
+       {"message", ForLog(status)}});
   return ToGrpcStatus(status);
 }
 
@@ -96,7 +107,7 @@ grpc::Status GenerationCall::End(const GenerationEnd& end) {
   Outcome outcome = OutcomeOf(end);
   if (outcome == Outcome::kCancelled && timed_out_) outcome = Outcome::kDeadline;
   context_.metrics->CountOutcome(outcome);
-  const absl::Status status = StatusOf(end, outcome);
+  const absl::Status status = StatusOf(end, outcome, grammar_field_);
   Log(outcome == Outcome::kError ? LogLevel::kError : LogLevel::kInfo, "request ended",
       {{"request_id", request_id_},
        {"outcome", OutcomeName(outcome)},
@@ -106,7 +117,7 @@ grpc::Status GenerationCall::End(const GenerationEnd& end) {
        {"queue_seconds", end.queue_seconds},
        {"prefill_seconds", end.prefill_seconds},
        {"decode_seconds", end.decode_seconds},
-       {"error", outcome == Outcome::kError || !end.status.ok() ? std::string(status.message()) : ""}});
+       {"error", outcome == Outcome::kError || !end.status.ok() ? ForLog(status) : ""}});
   return ToGrpcStatus(status);
 }
 

@@ -42,7 +42,7 @@ class GenerationCall {
 
   RpcContext& context_;
   Engine* engine_ = nullptr;
-  std::string request_id_;
+  std::string request_id_, grammar_field_;
   absl::Time deadline_ = absl::InfiniteFuture();
   std::atomic<bool> timed_out_{false}, cancelled_{false};
   std::atomic<RequestHandle> submitted_{0};  // 0: not, or not yet

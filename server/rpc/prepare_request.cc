@@ -108,16 +108,15 @@ absl::Status ReadStop(const v1::StopOptions& wire, const ModelSpec& spec, bool h
 }
 
 // Null where the request has none. Compiles: milliseconds, and up to a second for hostile ones.
-absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::GrammarOptions& wire, Engine& engine) {
+absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::GrammarOptions& wire, const std::string& field, Engine& engine) {
   GrammarSource source;
-  std::string field;
   switch (wire.kind_case()) {
-    case v1::GrammarOptions::kJsonSchema: source = {GrammarKind::kJsonSchema, {wire.json_schema()}}, field = "grammar.json_schema"; break;
-    case v1::GrammarOptions::kRegex: source = {GrammarKind::kRegex, {wire.regex()}}, field = "grammar.regex"; break;
-    case v1::GrammarOptions::kLark: source = {GrammarKind::kLark, {wire.lark()}}, field = "grammar.lark"; break;
+    case v1::GrammarOptions::kJsonSchema: source = {GrammarKind::kJsonSchema, {wire.json_schema()}}; break;
+    case v1::GrammarOptions::kRegex: source = {GrammarKind::kRegex, {wire.regex()}}; break;
+    case v1::GrammarOptions::kLark: source = {GrammarKind::kLark, {wire.lark()}}; break;
     case v1::GrammarOptions::kJsonObject:
-      if (!wire.json_object()) return Wrong("grammar.json_object", "false", "true, or another kind of grammar");
-      source = {GrammarKind::kJsonObject, {}}, field = "grammar.json_object";
+      if (!wire.json_object()) return Wrong(field, "false", "true, or another kind of grammar");
+      source = {GrammarKind::kJsonObject, {}};
       break;
     case v1::GrammarOptions::kChoice: {
       const auto& texts = wire.choice().texts();
@@ -126,7 +125,7 @@ absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::Gram
       for (int i = 0; i < texts.size(); ++i) {
         if (texts[i].empty()) return absl::InvalidArgumentError(absl::StrCat("grammar.choice.texts[", i, "] is empty"));
       }
-      source = {GrammarKind::kChoice, {texts.begin(), texts.end()}}, field = "grammar.choice";
+      source = {GrammarKind::kChoice, {texts.begin(), texts.end()}};
       break;
     }
     default: return nullptr;
@@ -221,7 +220,10 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, 
   prepared.output.token_ids = output.has_token_ids() ? output.token_ids() : !has_tokenizer;
 
   // Last, since they are the work.
-  CAUSEWAY_ASSIGN_OR_RETURN(request.grammar, ReadGrammar(wire.grammar(), *serving.engine));
+  if (const auto* field = wire.grammar().GetDescriptor()->FindFieldByNumber(wire.grammar().kind_case())) {
+    prepared.grammar_field = absl::StrCat("grammar.", field->name());
+  }
+  CAUSEWAY_ASSIGN_OR_RETURN(request.grammar, ReadGrammar(wire.grammar(), prepared.grammar_field, *serving.engine));
   CAUSEWAY_ASSIGN_OR_RETURN(EncodedInput input, ReadInput(wire, serving));
   if (output.echo()) {
     if (wire.input_case() == v1::GenerateRequest::kTokens && has_tokenizer) {

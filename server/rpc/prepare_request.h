@@ -24,6 +24,7 @@ struct OutputShape {
 struct PreparedRequest {
   GenerationRequest request;
   OutputShape output;
+  std::string grammar_field;  // as messages call it, grammar.regex for instance; empty: none
 };
 
 // Whether it may be used and logged: at most kRequestIdBytesMax printable ASCII characters, or none.

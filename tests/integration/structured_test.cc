@@ -82,6 +82,16 @@ TEST_F(Structured, WrongGrammarsAreNamed) {
   grpc::Status status = Generate(request, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("grammar.json_schema: "));
+  EXPECT_THAT(status.error_message(), HasSubstr("thing"));
+  request.set_request_id("nowhere");
+  request.mutable_grammar()->set_lark("start: \"a\" rest\nrest: rest \"b\"");  // begins, and cannot go on
+  status = Generate(request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.error_message(), "grammar.lark: no token of the vocabulary goes on here, and the text may not end");
+  // The log has the field, and nothing of what was asked for.
+  EXPECT_THAT(daemon_->Err(), HasSubstr("code=INVALID_ARGUMENT message=grammar.json_schema\n"));
+  EXPECT_THAT(daemon_->Err(), HasSubstr("error=grammar.lark\n"));
+  EXPECT_THAT(daemon_->Err(), ::testing::Not(HasSubstr("thing")));
   request = Request();
   request.mutable_sampling()->set_num_beams(2);
   status = Generate(request, &response);

@@ -171,8 +171,10 @@ fn literal(text: &str) -> String {
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {
-    let message = error.to_string().replace("<non-verbose/>", ""); // the library's empty annex
-    let message = message.split("\n<backtrace>").next().unwrap_or_default(); // of a panic in it
+    let text = error.to_string().replace("<non-verbose/>", ""); // the library's empty annex
+    // Where it panicked, and advice for whoever sets its limits or writes Lark.
+    const ENDS: [&str; 4] = ["\n<backtrace>", "; either increase", "; try avoiding", "; consider making"];
+    let message = ENDS.iter().fold(text.as_str(), |message, end| message.split(end).next().unwrap_or_default());
     Failure::invalid(match message.trim() {
         "NoExtensionBias" => "no token of the vocabulary goes on here, and the text may not end",
         other => other,
