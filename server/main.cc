@@ -14,6 +14,7 @@ constexpr char kUsage[] =
     "  causewayd serve --model DIR    load a model and serve it until SIGTERM\n"
     "  causewayd plan --model DIR     show where every part of it would live, without loading it\n"
     "  causewayd graph --model DIR    show its layers, what goes between them, and how they make stages\n"
+    "  causewayd doctor               say whether this machine is ready, and for --model DIR too\n"
     "  causewayd bench --model DIR    measure prefill and decode in this process\n"
     "  causewayd --version\n\n"
     "causewayd COMMAND --help lists the flags. docs/configuration.md describes the configuration file.\n";
@@ -26,6 +27,7 @@ int main(int argc, char** argv) {
   if (command == "serve") return causeway::ServeCommand(arguments);
   if (command == "plan") return causeway::PlanCommand(arguments);
   if (command == "graph") return causeway::GraphCommand(arguments);
+  if (command == "doctor") return causeway::DoctorCommand(arguments);
   if (command == "bench") return causeway::BenchCommand(arguments);
   if (command == "--version" || command == "version") {
     std::printf("causewayd %s (%s)\n", causeway::kVersion, causeway::kBuild);
@@ -38,7 +40,7 @@ int main(int argc, char** argv) {
   if (command.empty()) {
     std::fputs(kUsage, stderr);
   } else {
-    const std::string near = causeway::Suggestion(command, {"serve", "plan", "graph", "bench", "help", "--version", "--help"});
+    const std::string near = causeway::Suggestion(command, {"serve", "plan", "graph", "doctor", "bench", "help", "--version", "--help"});
     std::fprintf(stderr, "causewayd: unknown command %s%s\n\n%s", command.c_str(), near.c_str(), kUsage);
   }
   return causeway::kExitUsage;

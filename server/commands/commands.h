@@ -15,6 +15,7 @@ namespace causeway {
 int ServeCommand(const std::vector<std::string>& arguments);
 int PlanCommand(const std::vector<std::string>& arguments);
 int GraphCommand(const std::vector<std::string>& arguments);
+int DoctorCommand(const std::vector<std::string>& arguments);
 int BenchCommand(const std::vector<std::string>& arguments);
 
 // What every command begins with: flags, then the whole configuration, then logging. `exit` is set when the command is over
@@ -25,7 +26,7 @@ struct CommandStart {
   int exit = -1;
 };
 CommandStart StartCommand(const std::string& name, const std::string& what, const std::vector<std::string>& arguments,
-                          std::vector<CommandFlag> own, const std::set<std::string>& sets_itself = {});
+                          std::vector<CommandFlag> own, const std::set<std::string>& sets_itself = {}, ModelPath model = ModelPath::kRequired);
 
 // Says the error on standard error and gives the exit status: kExitConfig for an InvalidArgument, else 1.
 int Fail(const absl::Status& status);

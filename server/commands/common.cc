@@ -12,7 +12,7 @@ int Fail(const absl::Status& status) {
 }
 
 CommandStart StartCommand(const std::string& name, const std::string& what, const std::vector<std::string>& arguments,
-                          std::vector<CommandFlag> own, const std::set<std::string>& sets_itself) {
+                          std::vector<CommandFlag> own, const std::set<std::string>& sets_itself, ModelPath model) {
   CommandStart start;
   std::string file;
   own.push_back({"config", "FILE", "YAML file with the fields below; flags and environment variables (CAUSEWAY_SECTION_FIELD) go before it.",
@@ -29,11 +29,12 @@ CommandStart StartCommand(const std::string& name, const std::string& what, cons
     return start;
   }
   if (line->help) {
-    std::printf("causewayd %s: %s\n\nusage: causewayd %s --model DIR [flags]\n\n%s", name.c_str(), what.c_str(), name.c_str(), help.c_str());
+    std::printf("causewayd %s: %s\n\nusage: causewayd %s %s [flags]\n\n%s", name.c_str(), what.c_str(), name.c_str(),
+                model == ModelPath::kRequired ? "--model DIR" : "[--model DIR]", help.c_str());
     start.exit = 0;
     return start;
   }
-  absl::StatusOr<LoadedConfig> loaded = LoadConfig(file, Environment(), *line);
+  absl::StatusOr<LoadedConfig> loaded = LoadConfig(file, Environment(), *line, model);
   if (!loaded.ok()) {
     std::fprintf(stderr, "causewayd: %s\n", std::string(loaded.status().message()).c_str());
     start.exit = kExitConfig;

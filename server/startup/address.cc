@@ -35,15 +35,16 @@ absl::StatusOr<Address> ParseAddress(absl::string_view text) {
   return address;
 }
 
-std::string ListenFailure(const Address& address) {
-  addrinfo hints = {};
+absl::Status TryListening(const Address& address) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
   addrinfo* found = nullptr;
   if (int error = getaddrinfo(address.host.c_str(), absl::StrCat(address.port).c_str(), &hints, &found); error != 0) {
-    return absl::StrCat("the host \"", address.host, "\" is unknown: ", gai_strerror(error));
+    return absl::InvalidArgumentError(absl::StrCat("the host \"", address.host, "\" is unknown: ", gai_strerror(error)));
   }
-  std::string why = "the listener could not be opened";
+  absl::Status status;
   for (addrinfo* a = found; a != nullptr; a = a->ai_next) {
     const int fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
     if (fd < 0) continue;
@@ -51,12 +52,17 @@ std::string ListenFailure(const Address& address) {
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, 1) != 0) {
       const int error = errno;
-      why = error == EADDRINUSE ? absl::StrCat("port ", address.port, " is in use by another program") : std::strerror(error);
+      status = absl::UnavailableError(error == EADDRINUSE ? absl::StrCat("port ", address.port, " is in use by another program") : std::strerror(error));
     }
     close(fd);
   }
   freeaddrinfo(found);
-  return why;
+  return status;
+}
+
+std::string ListenFailure(const Address& address) {
+  const absl::Status status = TryListening(address);
+  return status.ok() ? "the listener could not be opened" : std::string(status.message());
 }
 
 }  // namespace causeway

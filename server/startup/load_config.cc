@@ -35,7 +35,7 @@ std::string LoadedConfig::Where(const std::string& path) const {
 }
 
 absl::StatusOr<LoadedConfig> LoadConfig(const std::string& file, const std::map<std::string, std::string>& environment,
-                                        const CommandLine& flags) {
+                                        const CommandLine& flags, ModelPath model) {
   LoadedConfig loaded;
   loaded.config = DefaultConfig();
   if (!file.empty()) CAUSEWAY_RETURN_IF_ERROR(ReadConfigFile(file, &loaded.config, &loaded.origins));
@@ -54,7 +54,7 @@ absl::StatusOr<LoadedConfig> LoadConfig(const std::string& file, const std::map<
     CAUSEWAY_RETURN_IF_ERROR(SetField(*field, value, &loaded.config));
     loaded.origins[field->path] = absl::StrCat("--", field->flag());
   }
-  if (loaded.config.model().path().empty()) {
+  if (model == ModelPath::kRequired && loaded.config.model().path().empty()) {
     return absl::InvalidArgumentError("no model: give --model DIR, or model.path in the configuration file");
   }
   return loaded;

@@ -23,9 +23,11 @@ struct LoadedConfig {
   std::string Where(const std::string& path) const;
 };
 
+enum class ModelPath { kRequired, kOptional };
+
 // `file` may be empty; `environment` is name -> value. InvalidArgument and NotFound say where and what.
 absl::StatusOr<LoadedConfig> LoadConfig(const std::string& file, const std::map<std::string, std::string>& environment,
-                                        const CommandLine& flags);
+                                        const CommandLine& flags, ModelPath model = ModelPath::kRequired);
 
 // The process's variables.
 std::map<std::string, std::string> Environment();

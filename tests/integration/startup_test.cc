@@ -86,6 +86,35 @@ TEST(Plan, IsPrintedWithoutLoading) {
   EXPECT_EQ(RunCausewayd({"plan", "--model", "/nonexistent/model"}).status, 1);
 }
 
+TEST(Plan, CanBeMadeForDevicesThatAreNotThere) {
+  const ProgramResult plan = RunCausewayd({"plan", "--model", kModel, "--devices", "2xL4,1xA6000", "--format", "json"});
+  EXPECT_EQ(plan.status, 0) << plan.err;
+  EXPECT_EQ(nlohmann::json::parse(plan.out).at("devices").at(2).at("model"), "A6000");
+  const ProgramResult serve = RunCausewayd({"serve", "--model", kModel, "--devices", "2xL4"});
+  EXPECT_EQ(serve.status, 78);
+  EXPECT_THAT(serve.err, HasSubstr("name some that are at hand"));
+}
+
+TEST(Graph, IsPrintedAsTableJsonAndDot) {
+  EXPECT_THAT(RunCausewayd({"graph", "--model", kModel}).out, HasSubstr("total of 9 nodes"));
+  const ProgramResult json = RunCausewayd({"graph", "--model", kModel, "--stages", "3", "--objective", "all", "--format", "json"});
+  EXPECT_EQ(json.status, 0) << json.err;
+  EXPECT_EQ(nlohmann::json::parse(json.out).at("partitions").size(), 4u);
+  EXPECT_THAT(RunCausewayd({"graph", "--model", kModel, "--format", "dot"}).out, StartsWith("digraph"));
+  const ProgramResult wrong = RunCausewayd({"graph", "--model", kModel, "--stages", "9"});
+  EXPECT_EQ(wrong.status, 78);
+  EXPECT_THAT(wrong.err, HasSubstr("1 to 6 stages with objective uniform"));
+}
+
+TEST(Doctor, TellsByItsExitStatus) {
+  const ProgramResult ready = RunCausewayd({"doctor", "--model", kModel, "--listen", "127.0.0.1:0", "--http", "", "--format", "json"});
+  EXPECT_EQ(ready.status, 0) << ready.out;
+  EXPECT_EQ(nlohmann::json::parse(ready.out).at("ready"), true);
+  const ProgramResult not_ready = RunCausewayd({"doctor", "--model", kModel, "--listen", "127.0.0.1:0", "--http", "", "--devices", "simulated:1x2MiB"});
+  EXPECT_EQ(not_ready.status, 1);
+  EXPECT_THAT(not_ready.out, HasSubstr("Not ready: 1 problem."));
+}
+
 TEST(Bench, PrintsOneObjectARow) {
   const ProgramResult result =
       RunCausewayd({"bench", "--model", kModel, "--batch", "1,3", "--prompt", "20", "--generate", "4", "--format", "json"});

@@ -36,7 +36,8 @@ MAY_USE = {
     "server/telemetry": ["server/startup"],
     "server/rpc": ["server/telemetry"],
     "server/daemon": ["server/rpc"],
-    "server/commands": ["server/daemon", "engine/graph"],
+    "server/doctor": ["server/startup"],
+    "server/commands": ["server/daemon", "server/doctor", "engine/graph"],
     "server": ["server/commands"],  # main.cc
     "tests/support": ["engine"],
     "tests/golden": ["tests/support"],

@@ -1,0 +1,39 @@
+// Whether this machine is ready to serve, and what to do where it is not: what `causewayd doctor` shows.
+#ifndef CAUSEWAY_SERVER_DOCTOR_DOCTOR_H_
+#define CAUSEWAY_SERVER_DOCTOR_DOCTOR_H_
+
+#include <string>
+#include <vector>
+
+#include "causeway/v1/config.pb.h"
+#include "engine/engine.h"
+
+namespace causeway {
+
+// kAdvice: it will run, and could run better. kProblem: it will not run as configured.
+enum class Grade { kGood, kAdvice, kProblem };
+
+struct Finding {
+  std::string what;    // "huge pages"
+  Grade grade = Grade::kGood;
+  std::string found;   // "never"
+  std::string remedy;  // what to do; empty where nothing is
+};
+
+// Processor, memory and limits as the kernel tells them, read below `root`: "" is this machine, a test puts a folder there.
+std::vector<Finding> ExamineMachine(const std::string& root);
+// GPUs and the library that runs them; the speed of memory.
+std::vector<Finding> ExamineDevices();
+// Whether the addresses that the daemon would listen on are free.
+std::vector<Finding> ExamineAddresses(const v1::ServerConfig& config);
+// Whether the model can be read, how fast, and whether it fits.
+std::vector<Finding> ExamineModel(const EngineOptions& options);
+
+Grade Worst(const std::vector<Finding>& findings);
+// The table wraps at `width` columns.
+std::string DoctorTable(const std::vector<Finding>& findings, size_t width);
+std::string DoctorJson(const std::vector<Finding>& findings);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_DOCTOR_DOCTOR_H_

@@ -1,0 +1,127 @@
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "engine/execution/bandwidth.h"
+#include "engine/execution/device_runtime.h"
+#include "engine/ops/cpu/isa.h"
+#include "engine/plan/catalogue.h"
+#include "engine/plan/machine.h"
+#include "server/doctor/doctor.h"
+#include "server/startup/address.h"
+
+namespace causeway {
+namespace {
+
+constexpr rlim_t kFilesLeast = 4096;  // a file a shard, a socket a client
+constexpr int64_t kSharedMemoryLeast = int64_t{1} << 30;
+
+std::string ReadText(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+Finding Processor(const std::string& root, const Device& cpu) {
+  const unsigned processors = std::thread::hardware_concurrency();
+  const cpu::Isa isa = cpu::SupportedIsas().front();
+  Finding finding{"processor", Grade::kGood, absl::StrCat(cpu.model, ", ", processors, " at hand, ", cpu::IsaName(isa), " kernels"), ""};
+  if (isa == cpu::Isa::kPortable) {
+    finding.grade = Grade::kAdvice;
+    finding.remedy = "the portable kernels are slow: a processor with AVX2 or AVX-512 runs faster ones";
+  }
+  // "200000 100000": microseconds of a period.
+  const std::vector<std::string> quota = absl::StrSplit(ReadText(root + "/sys/fs/cgroup/cpu.max"), absl::ByAnyChar(" \n"));
+  double most = 0, period = 0;
+  if (quota.size() >= 2 && absl::SimpleAtod(quota[0], &most) && absl::SimpleAtod(quota[1], &period) && period > 0 && most / period < processors) {
+    finding.grade = Grade::kAdvice;
+    absl::StrAppend(&finding.found, "; the control group allows ", absl::StrFormat("%.1f", most / period));
+    finding.remedy = absl::StrCat("start with --cpu-threads ", std::max(1, static_cast<int>(std::ceil(most / period))), ", or threads will be stopped while others wait for them");
+  }
+  return finding;
+}
+
+Finding HugePages(const std::string& root) {
+  const std::string text = ReadText(root + "/sys/kernel/mm/transparent_hugepage/enabled");
+  const size_t from = text.find('['), to = text.find(']');
+  const std::string mode = from != std::string::npos && to != std::string::npos ? text.substr(from + 1, to - from - 1) : "unknown";
+  if (mode == "always" || mode == "madvise") return {"huge pages", Grade::kGood, mode, ""};
+  return {"huge pages", Grade::kAdvice, mode, "weights are read faster from huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"};
+}
+
+Finding OpenFiles() {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_cur >= kFilesLeast) return {"open files", Grade::kGood, absl::StrCat("at most ", limit.rlim_cur), ""};
+  return {"open files", Grade::kAdvice, absl::StrCat("at most ", limit.rlim_cur),
+          absl::StrCat("each client takes one: ulimit -n ", kFilesLeast, ", or LimitNOFILE= in the systemd unit")};
+}
+
+}  // namespace
+
+std::vector<Finding> ExamineMachine(const std::string& root) {
+  const Device cpu = ReadCpuDevice(root);
+  std::vector<Finding> findings = {Processor(root, cpu)};
+  findings.push_back({"memory", Grade::kGood, absl::StrCat(FormatBytes(cpu.available_bytes), " of ", FormatBytes(cpu.memory_bytes), " free"), ""});
+  findings.push_back(HugePages(root));
+  findings.push_back(OpenFiles());
+  return findings;
+}
+
+std::vector<Finding> ExamineDevices() {
+  std::vector<Finding> findings;
+  const absl::StatusOr<std::vector<Device>> gpus = CudaDevices();
+  if (absl::IsNotFound(gpus.status()) || (gpus.ok() && gpus->empty())) {
+    findings.push_back({"GPUs", Grade::kGood, "none; models run on the CPU", ""});
+  } else if (!gpus.ok()) {
+    findings.push_back({"GPUs", Grade::kProblem, std::string(gpus.status().message()),
+                        "a driver is there that Causeway cannot use: see the message; --devices cpu runs without"});
+  } else {
+    for (const Device& gpu : *gpus) {
+      Finding finding{gpu.name, Grade::kGood, absl::StrCat(gpu.model, ", ", FormatBytes(gpu.available_bytes), " of ", FormatBytes(gpu.memory_bytes), " free"), ""};
+      if (gpu.available_bytes < gpu.memory_bytes / 2) {
+        finding.grade = Grade::kAdvice;
+        finding.remedy = "others hold more than half of its memory: nvidia-smi shows who";
+      }
+      findings.push_back(std::move(finding));
+    }
+    struct statvfs shared{};
+    const int64_t bytes = statvfs("/dev/shm", &shared) == 0 ? static_cast<int64_t>(shared.f_blocks * shared.f_frsize) : 0;
+    Finding finding{"shared memory", Grade::kGood, FormatBytes(bytes), ""};
+    if (gpus->size() > 1 && bytes < kSharedMemoryLeast) {
+      finding.grade = Grade::kAdvice;
+      finding.remedy = "GPUs exchange through /dev/shm: give the container more (docker --shm-size 1g)";
+    }
+    findings.push_back(std::move(finding));
+  }
+  const double bandwidth = MeasureReadBandwidth(static_cast<int>(std::thread::hardware_concurrency()));
+  findings.push_back({"memory speed", Grade::kGood, absl::StrFormat("%.1f GB/s read by all processors, which bounds decoding on the CPU", bandwidth / 1e9), ""});
+  return findings;
+}
+
+std::vector<Finding> ExamineAddresses(const v1::ServerConfig& config) {
+  std::vector<Finding> findings;
+  for (const auto& [what, text] : {std::pair<std::string, std::string>{"gRPC address", config.listen()}, {"HTTP address", config.http()}}) {
+    if (text.empty()) continue;
+    const absl::StatusOr<Address> address = ParseAddress(text);
+    const absl::Status status = address.ok() ? TryListening(*address) : address.status();
+    const std::string flag = what == "gRPC address" ? "--listen" : "--http";
+    findings.push_back(status.ok() ? Finding{what, Grade::kGood, absl::StrCat(text, " is free"), ""}
+                                   : Finding{what, Grade::kProblem, absl::StrCat(text, ": ", std::string(status.message())),
+                                             absl::StrCat("name another with ", flag, ", or stop who listens there (ss -ltnp)")});
+  }
+  return findings;
+}
+
+}  // namespace causeway
