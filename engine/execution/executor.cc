@@ -136,7 +136,7 @@ class PipelineExecutor final : public Executor {
   absl::Status WarmUp() {
     for (const auto& [device, worker] : workers_) worker->runtime().ResetActivationsPeak();
     auto step = std::make_unique<Step>();
-    step->plan = WorstStep(plan_);
+    step->plan = WorstStep(spec_, plan_);
     step->warm_up = true;
     Launch(std::move(step));
     CAUSEWAY_RETURN_IF_ERROR(Wait().status);

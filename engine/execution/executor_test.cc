@@ -215,6 +215,33 @@ TEST(ExecutorStatsTest, StepsOfEveryDTypeStayWithinThePlan) {
   }
 }
 
+// A chunk's scores over its whole context are what the reference's attention holds most of: the warm-up has seen them.
+TEST(ExecutorStatsTest, TheWarmUpHoldsWhatALongContextTakes) {
+  const TinyCheckpoint tiny(TinyLlama({{"max_position_embeddings", 4096}, {"num_hidden_layers", 1}}));
+  PlanOptions options;
+  options.dtype = DType::kF32;
+  options.reference_ops = true;
+  options.max_num_seqs = 2;
+  options.max_num_batched_tokens = 256;
+  options.kv_cache_tokens = 4096;
+  const Device device{DeviceKind::kSimulated, 0, "simulated:0", "test", 256 << 20, 256 << 20};
+  const absl::StatusOr<Plan> plan = MakePlan(tiny.spec(), {device}, options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  auto executor = Start(tiny, *plan, /*reference=*/true);
+  const int64_t warm_up = executor->Stats().devices[0].memory.activations_peak;
+  EXPECT_GT(warm_up, int64_t{255} * 4096 * 4 * 4) << "a score of each of four heads in fp32";
+  StepPlan step;
+  step.step = 1;
+  step.tokens = step.prefill_tokens = 256;
+  auto start = std::make_shared<SequenceStart>();
+  step.sequences.push_back({.sequence = 1, .slot = 0, .tokens = std::vector<int32_t>(256, 7), .context = 4096 - 256, .sample = true, .start = start});
+  for (int i = 0; i < 4096 / kBlockTokens; ++i) step.sequences[0].block_table.push_back(i);
+  executor->Run(step);
+  const StepResult result = executor->Wait();
+  EXPECT_TRUE(result.status.ok()) << result.status;
+  EXPECT_LE(executor->Stats().devices[0].memory.activations_peak, warm_up + warm_up / 50);
+}
+
 TEST(ExecutorFailureTest, AFileThatHasBecomeShorterIsDataLoss) {
   const TinyCheckpoint tiny(TinyLlama());
   std::filesystem::resize_file(tiny.folder() + "/model.safetensors", 50'000);

@@ -4,11 +4,15 @@
 #include <memory>
 
 #include "engine/base/limits.h"
+#include "engine/plan/memory.h"
 
 namespace causeway {
 
-StepPlan WorstStep(const Plan& plan) {
+StepPlan WorstStep(const ModelSpec& spec, const Plan& plan) {
   const PlanOptions& options = plan.options;
+  const bool scores = std::any_of(plan.devices.begin(), plan.devices.end(), [&](const DevicePlan& device) {
+    return !device.units.empty() && HoldsScores(spec, options, device.device.kind);
+  });
   const int64_t length_max = options.max_model_len;
   const int64_t rows = options.max_num_batched_tokens;
   const int64_t sequences = std::min(options.max_num_seqs, rows);
@@ -22,8 +26,8 @@ StepPlan WorstStep(const Plan& plan) {
     const int64_t count = 1 + std::min(extra, length_max - 1);
     extra -= count - 1;
     sequence.tokens.assign(count, 0);
-    const bool longest = i + 1 == sequences && count == 1;
-    sequence.context = longest ? length_max - 1 : std::min(length_max - count, kBlockTokens);
+    const bool longest = (i == 0 && scores) || (i + 1 == sequences && count == 1);
+    sequence.context = longest ? length_max - count : std::min(length_max - count, kBlockTokens);
     const int64_t blocks = (sequence.context + count + kBlockTokens - 1) / kBlockTokens;
     for (int64_t b = 0; b < blocks; ++b) sequence.block_table.push_back(next_block++ % plan.kv_blocks);
     sequence.sample = true;

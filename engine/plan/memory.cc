@@ -61,10 +61,14 @@ struct Step {
   int64_t NormBytes(int64_t width) const { return ops == OpsKind::kFused ? 0 : 3 * rows * width * kFloat; }
 };
 
+bool HoldsScores(const ModelSpec& spec, OpsKind ops) {
+  return ops == OpsKind::kReference || (ops == OpsKind::kCuda && spec.head_dim > kCudaHeadDimMax);
+}
+
 int64_t AttentionScratch(const ModelSpec& spec, const Step& step, const PlanOptions& options, int64_t attended) {
   const int64_t partial = (spec.heads / std::max<int64_t>(1, spec.kv_heads)) * (spec.head_dim + 2) * kFloat;
-  if (step.ops == OpsKind::kCuda && spec.head_dim <= kCudaHeadDimMax) return kCudaPartialRows * partial;
-  if (step.ops == OpsKind::kFused) {
+  if (!HoldsScores(spec, step.ops)) {
+    if (step.ops == OpsKind::kCuda) return kCudaPartialRows * partial;
     const int64_t threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
     const int64_t tasks = threads > 1 ? std::min(step.sampled * spec.kv_heads, kAttentionTasksPerThread * threads) : 0;
     return tasks * (step.context / kAttentionSplit + 1) * partial;
@@ -160,6 +164,8 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   const int64_t tables = shape.layer_bytes > 0 ? step.context * spec.rope.dim * kFloat : 0;
   return WithSlack(worst + step.metadata() + tables);
 }
+
+bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind kind) { return HoldsScores(spec, OpsOf(options, kind)); }
 
 int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devices) {
   return devices < 2 ? 0 : devices * Step(spec, options, DeviceKind::kCpu).hidden;

@@ -27,6 +27,9 @@ struct StageShape {
 int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options, DeviceKind kind);
 int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, const PlanOptions& options, DeviceKind kind);
 
+// Whether attention holds the scores of some queries over all of their context, as the reference does.
+bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind kind);
+
 // Hidden states that a device has computed and others have not yet used up, when `devices` work on one step more than there
 // are of them: on top of ActivationBytes on every one of several devices, 0 for one.
 int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devices);
