@@ -7,6 +7,7 @@
 namespace causeway {
 
 inline constexpr int64_t kBlockTokens = 16;  // tokens in a block of the KV cache
+inline constexpr int64_t kModelLenMax = int64_t{1} << 24;  // of a sequence: what is served of longer contexts, and the range of the option
 
 // What operations hold beside their inputs and results, as plans count it.
 inline constexpr int64_t kLinearSlab = 128;             // fused linears copy their inputs in multiples of so many 32-bit words

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/base/limits.h"
 #include "engine/base/status.h"
 #include "engine/plan/custom_map.h"
 #include "engine/plan/field_policy.h"
@@ -19,7 +20,6 @@ namespace causeway {
 namespace {
 
 // Far above what serves anyone, and low enough that no sum of bytes overflows.
-constexpr int64_t kModelLenMax = int64_t{1} << 28;
 constexpr int64_t kSeqsMax = int64_t{1} << 20;
 constexpr int64_t kBatchedTokensMax = int64_t{1} << 24;
 constexpr double kKvBytesMax = 1e18;

@@ -62,7 +62,7 @@ TEST(PlanOptionsTest, OptionsThatContradictTheModel) {
   PlanOptions options = TestOptions("auto");
   const absl::StatusOr<Plan> plan = MakePlan(spec, TestDevices({int64_t{1} << 40}), options);
   ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_EQ(plan->options.max_model_len, 1 << 28);
+  EXPECT_EQ(plan->options.max_model_len, kModelLenMax);
   options.max_model_len = int64_t{1} << 30;
   EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({int64_t{1} << 40}), options), absl::StatusCode::kInvalidArgument),
               HasSubstr("max_model_len is 1073741824"));

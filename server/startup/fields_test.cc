@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "engine/base/limits.h"
 #include "google/protobuf/descriptor.h"
 #include "server/startup/field_help.h"
 
@@ -23,6 +24,7 @@ TEST(Fields, TheSchemaIsConsistent) {
       EXPECT_TRUE(field.rules->has_min() && field.rules->has_max()) << field.path << " needs a range";
     }
   }
+  EXPECT_EQ(FindFieldByPath("batching.max_model_len")->rules->max(), kModelLenMax);
   // Dies when a default breaks its own range.
   const v1::Config config = DefaultConfig();
   EXPECT_EQ(config.batching().max_num_seqs(), 64);
