@@ -1,7 +1,6 @@
 // The engine against transformers, to the token: every fixture alone, batched, chunked, prefix-cached, preempted, and split.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <memory>
 #include <set>
 #include <string>
@@ -11,47 +10,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "tests/golden/golden.h"
-#include "tests/support/test_engine.h"
+#include "tests/golden/golden_test.h"
 
 namespace causeway {
 namespace {
 
-class ParityTest : public testing::TestWithParam<std::string> {
+class ParityTest : public GoldenTest {
  protected:
-  void SetUp() override {
-    absl::StatusOr<Golden> golden = LoadGolden(GetParam());
-    ASSERT_TRUE(golden.ok()) << golden.status();
-    golden_ = *std::move(golden);
-    options_.model = golden_.folder;
-    // The same tests on a GPU: CAUSEWAY_TEST_DEVICES=cuda.
-    const char* devices = std::getenv("CAUSEWAY_TEST_DEVICES");
-    options_.devices = devices != nullptr ? devices : "cpu";
-    options_.dtype = "fp32";
-    options_.plan.max_num_seqs = 8;
-    options_.plan.max_num_batched_tokens = 512;
-    options_.plan.kv_cache_tokens = 2048;
-    options_.plan.max_model_len = 144;
-    options_.executor.cpu_threads = 2;
-  }
-
-  std::vector<GenerationRequest> Requests(const std::string& tag = "") const {
-    std::vector<GenerationRequest> requests;
-    for (size_t i = 0; i < golden_.cases.size(); ++i) {
-      requests.push_back(GreedyRequest(absl::StrCat(tag, i), golden_.cases[i].prompt, golden_.cases[i].tokens.size()));
-    }
-    return requests;
-  }
-
-  void ExpectGolden(const std::vector<std::shared_ptr<CollectingSink>>& sinks) const {
-    for (size_t i = 0; i < sinks.size(); ++i) {
-      EXPECT_TRUE(sinks[i]->end.status.ok()) << sinks[i]->end.status;
-      EXPECT_EQ(sinks[i]->choices[0].tokens, golden_.cases[i % golden_.cases.size()].tokens) << "prompt " << i;
-    }
-  }
-
-  Golden golden_;
-  EngineOptions options_;
+  void SetUp() override { Load("models"); }
 };
 
 TEST_P(ParityTest, LogitsOfThePromptAreWithinOneTenThousandth) {

@@ -1,0 +1,73 @@
+// The fused kernels beside the reference, on every instruction set that this processor runs: for this folder's tests.
+#ifndef CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_TESTING_H_
+#define CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_TESTING_H_
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <tuple>
+
+#include <ATen/TensorOperators.h>
+#include <c10/core/InferenceMode.h>
+#include <gtest/gtest.h>
+
+#include "engine/ops/cpu/cpu_ops.h"
+#include "engine/ops/ops_testing.h"
+#include "engine/ops/reference.h"
+
+namespace causeway::testing {
+
+class CpuOpsTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::ScalarType>> {
+ protected:
+  cpu::Isa isa() const { return std::get<0>(GetParam()); }
+  at::ScalarType dtype() const { return std::get<1>(GetParam()); }
+  // Of results of about unit size: a few roundings to the dtype.
+  double tolerance() const { return dtype() == at::kFloat ? 2e-5 : 2e-2; }
+
+  // |actual - expected| <= tolerance * (1 + |expected|), and no NaN.
+  void ExpectNear(const at::Tensor& actual, const at::Tensor& expected, double tolerance, const std::string& what) {
+    ASSERT_EQ(actual.sizes(), expected.sizes()) << what;
+    ASSERT_EQ(actual.scalar_type(), expected.scalar_type()) << what;
+    if (actual.numel() == 0) return;
+    const at::Tensor a = actual.to(at::kDouble), e = expected.to(at::kDouble);
+    const double error = ((a - e).abs() / (e.abs() + 1)).max().item<double>();
+    EXPECT_LE(error, tolerance) << what;  // also fails for NaN
+  }
+
+  // The same weight for the kernels and for the reference.
+  struct Pair {
+    std::unique_ptr<LinearWeight> fused, plain;
+  };
+  Pair MakeWeights(int64_t out, int64_t in, bool bias) {
+    Pair pair{ops_->NewLinear(out, in, bias, dtype(), at::kCPU), reference_.NewLinear(out, in, bias, dtype(), at::kCPU)};
+    const at::Tensor rows = random_.Tensor({out, in}, dtype(), 1 / std::sqrt(static_cast<double>(in)));
+    ops_->SetRows(*pair.fused, 0, rows);
+    reference_.SetRows(*pair.plain, 0, rows);
+    if (bias) {
+      const at::Tensor shift = random_.Tensor({out}, dtype());
+      ops_->SetBias(*pair.fused, 0, shift);
+      reference_.SetBias(*pair.plain, 0, shift);
+    }
+    return pair;
+  }
+
+  c10::InferenceMode guard_;
+  Random random_{20240607};
+  std::unique_ptr<Ops> ops_ = MakeCpuOps(isa());
+  ReferenceOps reference_;
+};
+
+inline auto AllKernels() {
+  return ::testing::Combine(::testing::ValuesIn(cpu::SupportedIsas()), ::testing::Values(at::kFloat, at::kBFloat16));
+}
+
+inline std::string KernelsName(const ::testing::TestParamInfo<CpuOpsTest::ParamType>& info) {
+  std::string name = cpu::IsaName(std::get<0>(info.param));
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name + (std::get<1>(info.param) == at::kFloat ? "_fp32" : "_bf16");
+}
+
+}  // namespace causeway::testing
+
+#endif  // CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_TESTING_H_

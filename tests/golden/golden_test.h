@@ -1,0 +1,59 @@
+// Fixtures through the engine, in fp32.
+#ifndef CAUSEWAY_TESTS_GOLDEN_GOLDEN_TEST_H_
+#define CAUSEWAY_TESTS_GOLDEN_GOLDEN_TEST_H_
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "tests/golden/golden.h"
+#include "tests/support/test_engine.h"
+
+namespace causeway {
+
+// The parameter is the fixture's name.
+class GoldenTest : public testing::TestWithParam<std::string> {
+ protected:
+  void Load(const std::string& kind) {
+    absl::StatusOr<Golden> golden = LoadGolden(GetParam(), kind);
+    ASSERT_TRUE(golden.ok()) << golden.status();
+    golden_ = *std::move(golden);
+    options_.model = golden_.folder;
+    // The same tests on a GPU: CAUSEWAY_TEST_DEVICES=cuda.
+    const char* devices = std::getenv("CAUSEWAY_TEST_DEVICES");
+    options_.devices = devices != nullptr ? devices : "cpu";
+    options_.dtype = "fp32";
+    options_.plan.max_num_seqs = 8;
+    options_.plan.max_num_batched_tokens = 512;
+    options_.plan.kv_cache_tokens = 2048;
+    options_.plan.max_model_len = 144;
+    options_.executor.cpu_threads = 2;
+  }
+
+  std::vector<GenerationRequest> Requests(const std::string& tag = "") const {
+    std::vector<GenerationRequest> requests;
+    for (size_t i = 0; i < golden_.cases.size(); ++i) {
+      requests.push_back(GreedyRequest(absl::StrCat(tag, i), golden_.cases[i].prompt, golden_.cases[i].tokens.size()));
+    }
+    return requests;
+  }
+
+  void ExpectGolden(const std::vector<std::shared_ptr<CollectingSink>>& sinks) const {
+    for (size_t i = 0; i < sinks.size(); ++i) {
+      EXPECT_TRUE(sinks[i]->end.status.ok()) << sinks[i]->end.status;
+      EXPECT_EQ(sinks[i]->choices[0].tokens, golden_.cases[i % golden_.cases.size()].tokens) << "prompt " << i;
+    }
+  }
+
+  Golden golden_;
+  EngineOptions options_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_TESTS_GOLDEN_GOLDEN_TEST_H_
