@@ -135,7 +135,10 @@ class Builder {
       const int64_t block_bytes = in_.weights_only ? 0 : BlockBytes(device);
       const int64_t least = in_.weights_only ? 0 : in_.kv.blocks_least * block_bytes;
       if (left < least) layout_.misfits.push_back({static_cast<int>(i), least - left});
-      if (block_bytes > 0) blocks = std::min(blocks, KvRoom(i, left, block_bytes) / block_bytes);
+      const int64_t room = KvRoom(i, left, block_bytes);
+      if (block_bytes == 0 || room / block_bytes >= blocks) continue;
+      blocks = room / block_bytes;
+      plan.kv_cache_shares = room < left;
     }
     plan.kv_blocks = layout_.misfits.empty() || in_.weights_only ? blocks : in_.kv.blocks_least;
     for (DevicePlan& device : plan.devices) {

@@ -33,9 +33,13 @@ absl::Status InRange(absl::string_view name, int64_t value, int64_t least, int64
 absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options) {
   if (options.max_model_len == 0) options.max_model_len = std::min(spec.context_max, kModelLenMax);
   constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
-  CAUSEWAY_RETURN_IF_ERROR(InRange("max_model_len", options.max_model_len, 1, kModelLenMax));
+  CAUSEWAY_RETURN_IF_ERROR(InRange("max_model_len", options.max_model_len, 2, kModelLenMax));
   CAUSEWAY_RETURN_IF_ERROR(InRange("max_num_seqs", options.max_num_seqs, 1, kSeqsMax));
   CAUSEWAY_RETURN_IF_ERROR(InRange("max_num_batched_tokens", options.max_num_batched_tokens, 1, kBatchedTokensMax));
+  if (options.max_num_batched_tokens < options.max_num_seqs) {
+    return absl::InvalidArgumentError(absl::StrCat("max_num_batched_tokens is ", options.max_num_batched_tokens, "; expected at least max_num_seqs, ",
+                                                   options.max_num_seqs, ", since each running sequence takes a token of a step"));
+  }
   CAUSEWAY_RETURN_IF_ERROR(InRange("kv_cache_tokens", options.kv_cache_tokens, -1, kAny - kBlockTokens));
   CAUSEWAY_RETURN_IF_ERROR(InRange("kv_cache_bytes", options.kv_cache_bytes, -1, kAny));
   if (options.max_model_len > spec.context_max) {

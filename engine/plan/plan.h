@@ -73,6 +73,8 @@ struct Plan {
   int64_t kv_bytes_per_token = 0;  // over all layers
   // A tied head that sits on another device than the embedding has a copy of the weight there.
   bool tied_head_copied = false;
+  // Left smaller than the options would have it, so that others have memory on the CPU, too.
+  bool kv_cache_shares = false;
 };
 
 // The model to be placed as it would be in `dtype`, with `int8` quantized to that while it is loaded: what to propose where it does

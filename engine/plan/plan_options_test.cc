@@ -50,6 +50,9 @@ TEST(PlanOptionsTest, OptionsThatContradictTheModel) {
   EXPECT_THAT(error([](PlanOptions& o) { o.max_model_len = -1; }), HasSubstr("max_model_len is -1"));
   EXPECT_THAT(error([](PlanOptions& o) { o.max_num_seqs = 0; }), HasSubstr("max_num_seqs is 0"));
   EXPECT_THAT(error([](PlanOptions& o) { o.max_num_batched_tokens = 0; }), HasSubstr("max_num_batched_tokens"));
+  EXPECT_THAT(error([](PlanOptions& o) { o.max_model_len = 1; }), HasSubstr("max_model_len is 1; expected 2 to"));
+  EXPECT_THAT(error([](PlanOptions& o) { o.max_num_seqs = 100, o.max_num_batched_tokens = 99; }),
+              HasSubstr("max_num_batched_tokens is 99; expected at least max_num_seqs, 100"));
   EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = -2; }), HasSubstr("kv_cache_tokens"));
   EXPECT_THAT(error([](PlanOptions& o) { o.max_num_seqs = int64_t{1} << 40; }), HasSubstr("max_num_seqs"));
   EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = int64_t{1} << 60; }), AllOf(HasSubstr("exabyte"), HasSubstr("lower kv_cache_tokens")));

@@ -23,6 +23,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::Pair;
 using ::testing::UnorderedElementsAre;
 
@@ -290,7 +291,7 @@ TEST(PlanTest, CpuSharesItsMemory) {
   const int64_t per_sequence = (int64_t{1} << 20) * 4 * 2 * 2 * 8 * 2;  // 256 MiB
   Device cpu{DeviceKind::kCpu, 0, "cpu", "test", 64 * 1024 * kMiB, 40 * 1024 * kMiB};
   PlanOptions options = TestOptions("auto");
-  options.max_num_seqs = 1000;
+  options.max_num_seqs = options.max_num_batched_tokens = 1000;
   options.reference_ops = false;
   absl::StatusOr<Plan> plan = MakePlan(spec, {cpu}, options);
   ASSERT_TRUE(plan.ok()) << plan.status();
@@ -299,6 +300,9 @@ TEST(PlanTest, CpuSharesItsMemory) {
   EXPECT_EQ(plan->devices[0].kv_cache, 8192 * kMiB);
   EXPECT_THAT(PlanTable(*plan, false), HasSubstr("takes 8 GiB at most"));
   EXPECT_THAT(plan->device_map, UnorderedElementsAre(Pair("", "cpu")));
+  options.kv_cache_tokens = 2 << 20;  // as asked, and not for others' sake
+  EXPECT_THAT(PlanTable(*MakePlan(spec, {cpu}, options), false), Not(HasSubstr("8 GiB at most")));
+  options.kv_cache_tokens = -1;
 
   cpu.available_bytes = 4096 * kMiB;  // half of what is left
   plan = MakePlan(spec, {cpu}, options);
@@ -348,8 +352,8 @@ RandomCase MakeRandomCase(std::mt19937& random, const std::vector<ModelSpec>& sp
   RandomCase c;
   c.spec = specs[pick(0, specs.size() - 1)];
   c.options = TestOptions("auto");
-  c.options.max_num_batched_tokens = pick(1, 64);
   c.options.max_num_seqs = pick(1, 8);
+  c.options.max_num_batched_tokens = pick(c.options.max_num_seqs, 64);
   c.options.max_model_len = pick(16, c.spec.context_max);
   if (pick(0, 2) == 0) c.options.kv_cache_tokens = 0;
   const int64_t total = TestBytes(c.spec) + (c.options.kv_cache_tokens == 0 ? 0 : pick(2, 4) * kMiB);

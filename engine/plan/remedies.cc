@@ -35,10 +35,10 @@ int64_t Bytes(const ModuleIndex& index, const std::vector<int>& parts) {
   return bytes;
 }
 
-// A value in [1, most] for which `works`, the largest where all smaller ones work too; 0: not even 1 does.
-int64_t LargestThat(int64_t most, const std::function<bool(int64_t)>& works) {
-  if (most < 1 || !works(1)) return 0;
-  int64_t good = 1, bad = most + 1;
+// A value in [least, most] for which `works`, the largest where all smaller ones work too; 0: not even `least` does.
+int64_t LargestThat(int64_t least, int64_t most, const std::function<bool(int64_t)>& works) {
+  if (most < least || !works(least)) return 0;
+  int64_t good = least, bad = most + 1;
   while (bad - good > 1) {
     const int64_t middle = good + (bad - good) / 2;
     (works(middle) ? good : bad) = middle;
@@ -151,7 +151,7 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, c
   const PlanOptions& options = attempt.options;
   // Fewer tokens: shorter sequences, or the smaller cache that was asked for.
   if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) {
-    const int64_t blocks = LargestThat((options.max_model_len - 1) / kBlockTokens, [&](int64_t n) {
+    const int64_t blocks = LargestThat(1, (options.max_model_len - 1) / kBlockTokens, [&](int64_t n) {
       Attempt changed = attempt;
       changed.options.max_model_len = n * kBlockTokens;
       return fits(changed);
@@ -162,7 +162,7 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, c
     changed.options.kv_cache_tokens = changed.options.kv_cache_bytes = -1;
     if (fits(changed)) found.push_back("leaving the KV cache's size to the plan");
   }
-  if (const int64_t tokens = LargestThat((options.max_num_batched_tokens - 1) / kBlockTokens,
+  if (const int64_t tokens = LargestThat((options.max_num_seqs + kBlockTokens - 1) / kBlockTokens, (options.max_num_batched_tokens - 1) / kBlockTokens,
                                          [&](int64_t n) {
                                            Attempt changed = attempt;
                                            changed.options.max_num_batched_tokens = n * kBlockTokens;

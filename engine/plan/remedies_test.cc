@@ -72,6 +72,9 @@ TEST(RemediesTest, SmallerStepsAreARemedy) {
   EXPECT_TRUE(MakePlan(spec, devices, changed).ok());
   changed.max_num_batched_tokens += kBlockTokens;
   EXPECT_FALSE(MakePlan(spec, devices, changed).ok());
+  // No smaller than the sequences that run take.
+  options.max_num_seqs = changed.max_num_batched_tokens;
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kFailedPrecondition), Not(HasSubstr("max_num_batched_tokens")));
 }
 
 TEST(RemediesTest, WhatFitsNowhereIsNamed) {

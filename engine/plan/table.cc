@@ -87,12 +87,7 @@ std::string CapacityLine(const Plan& plan) {
   const int64_t length_of_most = plan.kv_blocks / most * kBlockTokens;
   if (most > sequences && length_of_most > 0) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(length_of_most));
   line += ".";
-  // Where layout.cc kept the cache small on purpose.
-  const bool shared = plan.options.max_memory.empty() && most > sequences &&
-                      std::any_of(plan.devices.begin(), plan.devices.end(), [](const DevicePlan& device) {
-                        return device.device.kind == DeviceKind::kCpu && device.kv_cache > 0;
-                      });
-  if (shared) line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
+  if (plan.kv_cache_shares) line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
   return line;
 }
 

@@ -84,6 +84,11 @@ TEST(Plan, IsPrintedWithoutLoading) {
   EXPECT_EQ(result.status, 1);
   EXPECT_NE(result.err, "");
   EXPECT_EQ(RunCausewayd({"plan", "--model", "/nonexistent/model"}).status, 1);
+  // What `serve` could not run is not planned.
+  result = RunCausewayd({"plan", "--model", kModel, "--max-num-seqs", "100", "--max-num-batched-tokens", "10"});
+  EXPECT_EQ(result.status, 78);
+  EXPECT_THAT(result.err, HasSubstr("max_num_batched_tokens is 10; expected at least max_num_seqs, 100"));
+  EXPECT_THAT(RunCausewayd({"plan", "--model", kModel, "--max-model-len", "1"}).err, HasSubstr("max_model_len is 1; expected 2 to"));
 }
 
 TEST(Plan, CanBeMadeForDevicesThatAreNotThere) {
