@@ -27,6 +27,14 @@ absl::Status CheckCount(absl::string_view field, int64_t count, int64_t max) {
   return absl::InvalidArgumentError(absl::StrCat(field, " has ", count, " entries, expected at most ", max));
 }
 
+absl::Status CheckIds(absl::string_view field, const google::protobuf::RepeatedField<int32_t>& ids, int64_t vocab_size) {
+  for (int i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= 0 && ids[i] < vocab_size) continue;
+    return Wrong(absl::StrCat(field, "[", i, "]"), absl::StrCat(ids[i]), absl::StrCat("an id in [0, ", vocab_size, ")"));
+  }
+  return absl::OkStatus();
+}
+
 // Refuses a text of which no prompt can be made, whatever its tokens are: a megabyte takes a second and 150 MB to tokenize.
 absl::Status CheckFits(absl::string_view field, size_t bytes, const Engine& engine) {
   if (engine.tokenizer() == nullptr) return absl::OkStatus();  // the caller has a better message
@@ -46,8 +54,8 @@ absl::StatusOr<EncodedInput> ReadInput(const v1::GenerateRequest& wire, const Se
       CAUSEWAY_RETURN_IF_ERROR(CheckFits("chat", wire.chat().ByteSizeLong(), *serving.engine));
       return EncodeChat(serving, wire.chat(), false);
     case v1::GenerateRequest::kTokens: {
-      // The engine checks each id against the vocabulary.
       if (wire.tokens().ids().empty()) return absl::InvalidArgumentError("tokens.ids is empty, expected at least one token id");
+      CAUSEWAY_RETURN_IF_ERROR(CheckIds("tokens.ids", wire.tokens().ids(), serving.engine->model().spec.vocab_size));
       EncodedInput input;
       input.ids.assign(wire.tokens().ids().begin(), wire.tokens().ids().end());
       return input;
@@ -93,11 +101,7 @@ absl::Status ReadStop(const v1::StopOptions& wire, const ModelSpec& spec, bool h
           absl::StrCat("stop.strings[", i, "] has ", bytes, " bytes, expected 1 to ", kStopStringBytesMax));
     }
   }
-  for (int i = 0; i < wire.token_ids_size(); ++i) {
-    if (wire.token_ids(i) < 0 || wire.token_ids(i) >= spec.vocab_size) {
-      return Wrong(absl::StrCat("stop.token_ids[", i, "]"), absl::StrCat(wire.token_ids(i)), absl::StrCat("an id in [0, ", spec.vocab_size, ")"));
-    }
-  }
+  CAUSEWAY_RETURN_IF_ERROR(CheckIds("stop.token_ids", wire.token_ids(), spec.vocab_size));
   out->max_tokens = wire.max_tokens();
   out->min_tokens = wire.min_tokens();
   out->strings.assign(wire.strings().begin(), wire.strings().end());
@@ -227,7 +231,10 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, 
   CAUSEWAY_ASSIGN_OR_RETURN(EncodedInput input, ReadInput(wire, serving));
   if (output.echo()) {
     if (wire.input_case() == v1::GenerateRequest::kTokens && has_tokenizer) {
-      CAUSEWAY_ASSIGN_OR_RETURN(input.text, serving.engine->tokenizer()->Decode(input.ids, /*skip_special_tokens=*/false));
+      auto text = serving.engine->tokenizer()->Decode(input.ids, /*skip_special_tokens=*/false);
+      // The model's head may have more rows than the tokenizer has tokens.
+      if (!text.ok()) return absl::Status(text.status().code(), absl::StrCat("tokens.ids: output.echo needs their text, and ", std::string(text.status().message())));
+      input.text = *std::move(text);
     }
     prepared.output.echo_text = std::move(input.text);
     if (prepared.output.token_ids) prepared.output.echo_ids = input.ids;

@@ -126,6 +126,8 @@ TEST_F(PrepareRequestTest, NamesFieldValueAndRange) {
   ExpectInvalid([](auto& r) { r.set_request_id("a\nb"); }, "request_id is \"a\\nb\", expected printable ASCII characters");
   ExpectInvalid([](auto& r) { r.clear_input(); }, "no input: set one of prompt, tokens and chat");
   ExpectInvalid([](auto& r) { r.mutable_tokens()->clear_ids(); }, "tokens.ids is empty, expected at least one token id");
+  ExpectInvalid([](auto& r) { r.mutable_tokens()->add_ids(100); }, "tokens.ids[1] is 100, expected an id in [0, 100)");
+  ExpectInvalid([](auto& r) { r.mutable_tokens()->add_ids(-1), r.mutable_output()->set_echo(true); }, "tokens.ids[1] is -1, expected an id in [0, 100)");
   ExpectInvalid([](auto& r) { r.set_prompt("text"); },
                 "prompt: the model \"fake\" has no tokenizer and takes token ids only (tokens.ids)");
 }

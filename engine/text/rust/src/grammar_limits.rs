@@ -4,7 +4,7 @@ use crate::failure::{Failure, Outcome};
 use serde_json::{Deserializer, Value};
 use std::collections::HashSet;
 
-/// How deep brackets may nest: for the libraries that parse them by recursion. JSON's stops at 127, Lark's at 30 groups.
+/// How deep brackets may nest: for the libraries that parse them by recursion. JSON's stops at 127, Lark's at 28 groups.
 const NESTING_MAX: usize = 200;
 /// Of items and properties.
 const COUNT_MAX: f64 = 10_000.0;
