@@ -12,8 +12,8 @@
 
 namespace causeway {
 
-// The best of some rounds, each of which reads the files alone and then loads them: fresh memory costs a machine more at one time than at
-// another.
+// The best of some rounds, each of which reads the files alone and loads them, by turns the one or the other first: fresh memory costs a
+// machine more at one time than at another, and least just after much was given back.
 struct LoadTimes {
   int threads = 0;
   int64_t bytes = 0;   // read of the checkpoint
