@@ -99,6 +99,7 @@ int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, co
 
 // The table printed at startup and by `causewayd plan`; `color` adds terminal colours. JSON: see docs.
 std::string PlanTable(const Plan& plan, bool color);
+std::string PlanMarkdown(const Plan& plan);  // the same, to be put into a document
 std::string PlanJson(const Plan& plan);
 
 }  // namespace causeway

@@ -91,10 +91,8 @@ std::string CapacityLine(const Plan& plan) {
   return line;
 }
 
-}  // namespace
-
-std::string PlanTable(const Plan& plan, bool color) {
-  // Header, then a row for each device; the last column is the bar.
+// Header, then a row for each device.
+std::vector<std::vector<std::string>> Rows(const Plan& plan) {
   std::vector<std::vector<std::string>> rows = {{"device", "holds"}};
   for (const Owner& owner : kOwners) rows[0].push_back(owner.name);
   rows[0].push_back("budget");
@@ -104,14 +102,38 @@ std::string PlanTable(const Plan& plan, bool color) {
     row.push_back(FormatBytes(device.budget));
     rows.push_back(std::move(row));
   }
+  return rows;
+}
+
+std::string Title(const Plan& plan) { return absl::StrCat(plan.model, ", ", DTypeName(plan.options.dtype), ", device_map ", plan.options.device_map); }
+
+// What stands below the rows: sentences.
+std::vector<std::string> Remarks(const Plan& plan) {
+  std::vector<std::string> remarks, path;
+  for (const Segment& segment : plan.segments) {
+    std::vector<int> units;
+    for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units.push_back(unit);
+    path.push_back(absl::StrCat(plan.devices[segment.device].device.name, " (", UnitNames(LayerCount(plan), units), ")"));
+  }
+  if (path.size() > 1) remarks.push_back(absl::StrCat("A step goes through ", absl::StrJoin(path, " → "), "."));
+  if (plan.tied_head_copied) remarks.push_back("The head shares the embedding's weight and has a copy of it on its own device.");
+  if (!plan.quantization.empty()) {
+    remarks.push_back(absl::StrCat("Weights: ", plan.quantization, "; in ", DTypeName(plan.options.dtype), ": ", absl::StrJoin(plan.unquantized, ", "), "."));
+  }
+  remarks.push_back(CapacityLine(plan));
+  return remarks;
+}
+
+}  // namespace
+
+std::string PlanTable(const Plan& plan, bool color) {
+  const std::vector<std::vector<std::string>> rows = Rows(plan);  // behind the last column comes the bar
   std::vector<size_t> widths(rows[0].size(), 0);
   for (const std::vector<std::string>& row : rows) {
     for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
   }
 
-  std::string text = Colored(absl::StrCat(plan.model, ", ", DTypeName(plan.options.dtype), ", device_map ", plan.options.device_map),
-                             kBold, color);
-  text += "\n\n";
+  std::string text = Colored(Title(plan), kBold, color) + "\n\n";
   for (size_t r = 0; r < rows.size(); ++r) {
     std::string line;
     for (size_t c = 0; c < rows[r].size(); ++c) {
@@ -126,21 +148,17 @@ std::string PlanTable(const Plan& plan, bool color) {
   }
   std::vector<std::string> legend;
   for (const Owner& owner : kOwners) legend.push_back(absl::StrCat(Colored(owner.glyph, owner.color, color), " ", owner.name));
-  absl::StrAppend(&text, "\n", absl::StrJoin(legend, "   "), "\n");
+  return absl::StrCat(text, "\n", absl::StrJoin(legend, "   "), "\n", absl::StrJoin(Remarks(plan), "\n"), "\n");
+}
 
-  std::vector<std::string> path;
-  for (const Segment& segment : plan.segments) {
-    std::vector<int> units;
-    for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units.push_back(unit);
-    path.push_back(absl::StrCat(plan.devices[segment.device].device.name, " (", UnitNames(LayerCount(plan), units), ")"));
+std::string PlanMarkdown(const Plan& plan) {
+  std::string text = absl::StrCat("**", Title(plan), "**\n\n");
+  const std::vector<std::vector<std::string>> rows = Rows(plan);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    absl::StrAppend(&text, "| ", absl::StrJoin(rows[r], " | "), " |\n");
+    if (r == 0) absl::StrAppend(&text, "| --- | --- |", absl::StrJoin(std::vector<std::string>(rows[r].size() - 2, " ---: |"), ""), "\n");
   }
-  if (path.size() > 1) absl::StrAppend(&text, "A step goes through ", absl::StrJoin(path, " → "), ".\n");
-  if (plan.tied_head_copied) text += "The head shares the embedding's weight and has a copy of it on its own device.\n";
-  if (!plan.quantization.empty()) {
-    absl::StrAppend(&text, "Weights: ", plan.quantization, "; in ", DTypeName(plan.options.dtype), ": ", absl::StrJoin(plan.unquantized, ", "),
-                    ".\n");
-  }
-  absl::StrAppend(&text, CapacityLine(plan), "\n");
+  for (const std::string& remark : Remarks(plan)) absl::StrAppend(&text, "\n", remark, "\n");
   return text;
 }
 

@@ -47,6 +47,16 @@ TEST(PlanTableTest, ARowForEachDeviceWithABarOfOneWidth) {
   EXPECT_EQ(table.find('\033'), std::string::npos);
 }
 
+TEST(PlanTableTest, MarkdownHasTheSameRows) {
+  const std::string text = PlanMarkdown(ThreeDevices());
+  const std::vector<std::string> lines = absl::StrSplit(text, '\n');
+  EXPECT_EQ(lines[0], "**llama, 1.1 M parameters, bf16, device_map auto**");
+  EXPECT_THAT(lines[2], testing::StartsWith("| device | holds | weights |"));
+  EXPECT_EQ(lines[3], "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+  EXPECT_THAT(lines[5], testing::StartsWith("| simulated:1 | "));
+  EXPECT_THAT(text, HasSubstr("KV cache: "));
+}
+
 // Sequences share no block: what the table promises fits.
 TEST(PlanTableTest, SequencesAreCountedInWholeBlocks) {
   Plan plan = ThreeDevices();
