@@ -45,7 +45,7 @@ class Watchers {
     for (const std::shared_ptr<Stream>& stream : Streams()) stream->Poke();
   }
 
-  // Ends every stream, and those opened from now on.
+  // Ends every stream, after the value of its last poke, and those opened from now on.
   void Stop(const grpc::Status& status) {
     {
       absl::MutexLock lock(&mutex_);
@@ -98,14 +98,14 @@ class Watchers {
    private:
     void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       if (writing_ || finished_) return;
-      if (stopping_) {
-        finished_ = true;
-        this->Finish(end_);
-      } else if (dirty_) {
+      if (dirty_) {
         dirty_ = false;
         writing_ = true;
         out_ = value_();
         this->StartWrite(&out_);
+      } else if (stopping_) {
+        finished_ = true;
+        this->Finish(end_);
       }
     }
 
