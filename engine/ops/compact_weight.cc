@@ -26,9 +26,17 @@ CompactWeight::CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType 
   if (bias) bias_ = at::zeros({out}, options.dtype(dtype));
 }
 
+std::vector<at::Tensor> CompactWeight::Tensors() const {
+  std::vector<at::Tensor> held;
+  for (const at::Tensor* tensor : {&values_, &scales_, &zeros_, &order_, &bias_}) {
+    if (tensor->defined()) held.push_back(*tensor);
+  }
+  return held;
+}
+
 int64_t CompactWeight::bytes() const {
   int64_t bytes = 0;
-  for (const at::Tensor* held : {&values_, &scales_, &zeros_, &order_, &bias_}) bytes += held->defined() ? held->nbytes() : 0;
+  for (const at::Tensor& tensor : Tensors()) bytes += tensor.nbytes();
   return bytes;
 }
 

@@ -3,6 +3,7 @@
 #define CAUSEWAY_ENGINE_OPS_COMPACT_WEIGHT_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/ops/ops.h"
 
@@ -15,6 +16,7 @@ class CompactWeight : public LinearWeight {
   int64_t out_features() const override { return values_.size(0); }
   int64_t in_features() const override { return in_; }
   int64_t bytes() const override;
+  std::vector<at::Tensor> Tensors() const override;
 
   // As Ops' methods of the same names.
   void SetRows(int64_t first, const QuantizedRows& rows);

@@ -26,6 +26,8 @@ class LinearWeight {
   virtual int64_t out_features() const = 0;
   virtual int64_t in_features() const = 0;
   virtual int64_t bytes() const = 0;  // of the weight and bias as held
+  // All that it holds. Offload points their storages at other memory, so whoever computes asks for addresses anew each time.
+  virtual std::vector<at::Tensor> Tensors() const = 0;
 };
 
 // Rows of a quantized weight (weight_format.h), one value a byte, as loaders hand them over and Quantize makes them.
@@ -43,6 +45,32 @@ struct Routing {
 struct ExpertWeights {
   const LinearWeight* up = nullptr;  // gated: gate's outputs, then up's
   const LinearWeight* down = nullptr;
+};
+
+// Brings experts that are not on the device when they are computed from.
+class ExpertFetcher {
+ public:
+  virtual ~ExpertFetcher() = default;
+  // Which experts will be computed from, in this order.
+  virtual void Begin(const std::vector<int>& experts) = 0;
+  virtual void Acquire(int expert) = 0;  // it is there until Release
+  virtual void Release(int expert) = 0;
+};
+// Acquires while it lives; fetcher may be null.
+class FetchedExpert {
+ public:
+  FetchedExpert(ExpertFetcher* fetcher, int expert) : fetcher_(fetcher), expert_(expert) {
+    if (fetcher_ != nullptr) fetcher_->Acquire(expert_);
+  }
+  ~FetchedExpert() {
+    if (fetcher_ != nullptr) fetcher_->Release(expert_);
+  }
+  FetchedExpert(const FetchedExpert&) = delete;
+  FetchedExpert& operator=(const FetchedExpert&) = delete;
+
+ private:
+  ExpertFetcher* const fetcher_;
+  const int expert_;
 };
 
 // Where the rows of one step's ragged batch belong. Tensors are on the device; the vectors are their copies on the host,
@@ -120,9 +148,9 @@ class Ops {
   virtual Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) = 0;
   // The sum of the chosen experts' gated MLPs, weighted: x [tokens, hidden] -> [tokens, hidden]. Experts that no token chose are
   // not read. `counts`, where not null, becomes the tokens that each expert got. CpuOps: a token's result does not depend on
-  // the tokens beside it.
+  // the tokens beside it. With a fetcher, one expert after the other is asked for and computed from; results are the same.
   virtual at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
-                             std::vector<int32_t>* counts) = 0;
+                             std::vector<int32_t>* counts, ExpertFetcher* fetcher = nullptr) = 0;
 
   // gated: x [tokens, 2n] -> act(x[:, :n]) * x[:, n:]; else act(x).
   virtual at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
@@ -33,6 +34,10 @@ class PlainWeight : public LinearWeight {
   int64_t out_features() const override { return weight.size(0); }
   int64_t in_features() const override { return weight.size(1); }
   int64_t bytes() const override { return weight.nbytes() + (bias.defined() ? bias.nbytes() : 0); }
+  std::vector<at::Tensor> Tensors() const override {
+    if (bias.defined()) return {weight, bias};
+    return {weight};
+  }
 
   at::Tensor weight, bias;  // [out, in]; [out] or undefined
 };

@@ -31,7 +31,7 @@ class ReferenceOps : public Ops {
                             int64_t window, const AttentionBatch& batch, const KvLayer& cache) override;
   Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) override;
   at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
-                     std::vector<int32_t>* counts) override;
+                     std::vector<int32_t>* counts, ExpertFetcher* fetcher = nullptr) override;
   at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override;
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;
 };

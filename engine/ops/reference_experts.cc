@@ -29,7 +29,7 @@ Routing ReferenceOps::Route(const at::Tensor& logits, const at::Tensor& correcti
 }
 
 at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
-                                 std::vector<int32_t>* counts) {
+                                 std::vector<int32_t>* counts, ExpertFetcher* fetcher) {
   const int64_t tokens = x.size(0), width = x.size(1), terms = routing.experts.size(1), count = static_cast<int64_t>(experts.size());
   const auto [sorted, order] = at::sort(routing.experts.flatten(), /*stable=*/true, /*dim=*/0, /*descending=*/false);  // [tokens * terms]
   // One wait for the device in each layer, today: how many rows each expert has. Grouped products that read it on the device need
@@ -37,13 +37,18 @@ at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, co
   const at::Tensor firsts = at::searchsorted(sorted, at::arange(count + 1, sorted.options()), /*out_int32=*/true).to(at::kCPU);
   const int32_t* first = firsts.const_data_ptr<int32_t>();
   TORCH_CHECK_INDEX(first[0] == 0 && first[count] == tokens * terms, "Experts: an expert outside [0, ", count, ") was chosen");
+  std::vector<int> chosen;
   if (counts != nullptr) counts->resize(count);
+  for (int64_t e = 0; e < count; ++e) {
+    if (counts != nullptr) (*counts)[e] = first[e + 1] - first[e];
+    if (first[e + 1] > first[e]) chosen.push_back(static_cast<int>(e));
+  }
+  if (fetcher != nullptr) fetcher->Begin(chosen);
   at::Tensor in = x.index_select(0, order.div(terms, "floor"));  // [tokens * terms, hidden], by expert
   at::Tensor down = at::empty_like(in);                          // in the order of tokens again
-  for (int64_t e = 0; e < count; ++e) {
+  for (const int e : chosen) {
+    const FetchedExpert fetched(fetcher, e);
     const int64_t rows = first[e + 1] - first[e];
-    if (counts != nullptr) (*counts)[e] = static_cast<int32_t>(rows);
-    if (rows == 0) continue;
     at::Tensor up = Linear(in.narrow(0, first[e], rows), *experts[e].up);  // [rows, 2 * intermediate]
     const at::Tensor activated = Activate(up, activation, /*gated=*/true);
     up.reset();

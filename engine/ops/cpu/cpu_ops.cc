@@ -203,8 +203,8 @@ class CpuOps : public Ops {
   }
 
   at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
-                     std::vector<int32_t>* counts) override {
-    if (!Fused(x.scalar_type())) return reference_.Experts(x, routing, experts, activation, counts);
+                     std::vector<int32_t>* counts, ExpertFetcher* fetcher) override {
+    if (!Fused(x.scalar_type())) return reference_.Experts(x, routing, experts, activation, counts, fetcher);
     const int64_t tokens = x.size(0), width = x.size(1), terms = routing.experts.size(1);
     const char* from = static_cast<const char*>(Data(x, "x", x.scalar_type()));
     TORCH_CHECK(routing.experts.size(0) == tokens && routing.weights.sizes() == routing.experts.sizes(), "Experts: routing of shapes ",
@@ -212,12 +212,14 @@ class CpuOps : public Ops {
     thread_local cpu::ExpertGroups groups;  // kept for its memory
     cpu::GroupByExpert(static_cast<const int32_t*>(Data(routing.experts, "routing.experts", at::kInt)), tokens, terms,
                        static_cast<int64_t>(experts.size()), groups);
+    std::vector<int> chosen;
     std::vector<LinearRun> ups, downs;
     if (counts != nullptr) counts->resize(experts.size());
     for (size_t e = 0; e < experts.size(); ++e) {
       const int64_t first = groups.first[e], count = groups.first[e + 1] - first;
       if (counts != nullptr) (*counts)[e] = static_cast<int32_t>(count);
       if (count == 0) continue;
+      if (fetcher != nullptr) chosen.push_back(static_cast<int>(e));
       ups.push_back({experts[e].up, first, count});
       downs.push_back({experts[e].down, first, count});
     }
@@ -230,13 +232,25 @@ class CpuOps : public Ops {
     const int32_t* token_of = groups.token_of.data();  // `groups` itself is another one on each thread
 #pragma omp parallel for schedule(static) if (rows > 1 && rows * row_bytes > 131072)
     for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * row_bytes, from + token_of[r] * row_bytes, row_bytes);
-    at::Tensor up = at::empty({rows, ups.front().weight->out_features()}, x.options());  // [rows, 2 * intermediate]
-    LinearRuns(in, up, ups);
-    in.reset();
-    const at::Tensor activated = Activate(up, activation, /*gated=*/true);  // [rows, intermediate]
-    up.reset();
-    at::Tensor down = at::empty({rows, width}, x.options());
-    LinearRuns(activated, down, downs);
+    at::Tensor down;
+    if (fetcher == nullptr) {
+      at::Tensor up = at::empty({rows, ups.front().weight->out_features()}, x.options());  // [rows, 2 * intermediate]
+      LinearRuns(in, up, ups);
+      in.reset();
+      const at::Tensor activated = Activate(up, activation, /*gated=*/true);  // [rows, intermediate]
+      up.reset();
+      down = at::empty({rows, width}, x.options());
+      LinearRuns(activated, down, downs);
+    } else {
+      down = at::empty({rows, width}, x.options());
+      fetcher->Begin(chosen);
+      for (size_t i = 0; i < chosen.size(); ++i) {
+        const FetchedExpert fetched(fetcher, chosen[i]);
+        const at::Tensor up = Linear(in.narrow(0, ups[i].first, ups[i].rows), *ups[i].weight);
+        at::Tensor y_rows = down.narrow(0, downs[i].first, downs[i].rows);
+        LinearRuns(Activate(up, activation, /*gated=*/true), y_rows, {{downs[i].weight, 0, downs[i].rows}});
+      }
+    }
 
     cpu::CombineArgs args{};
     args.element = ElementOf(x);

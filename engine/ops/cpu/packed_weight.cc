@@ -23,6 +23,11 @@ PackedWeight::PackedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dt
   if (bias) bias_ = at::zeros({out}, at::kFloat);
 }
 
+std::vector<at::Tensor> PackedWeight::Tensors() const {
+  if (bias_.defined()) return {panels_, bias_};
+  return {panels_};
+}
+
 void PackedWeight::SetRows(const cpu::Kernels& kernels, int64_t first, const at::Tensor& rows) {
   TORCH_CHECK(rows.dim() == 2 && rows.size(1) == in_ && first >= 0 && first + rows.size(0) <= out_, "rows ", rows.sizes(),
               " at ", first, " don't fit a weight of ", out_, " x ", in_);

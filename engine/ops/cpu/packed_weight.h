@@ -3,6 +3,7 @@
 #define CAUSEWAY_ENGINE_OPS_CPU_PACKED_WEIGHT_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/ops/cpu/kernels.h"
 #include "engine/ops/ops.h"
@@ -17,6 +18,7 @@ class PackedWeight : public LinearWeight {
   int64_t out_features() const override { return out_; }
   int64_t in_features() const override { return in_; }
   int64_t bytes() const override { return panels_.nbytes() + (bias_.defined() ? bias_.nbytes() : 0); }
+  std::vector<at::Tensor> Tensors() const override;
   at::ScalarType dtype() const { return dtype_; }
   cpu::Element element() const { return dtype_ == at::kFloat ? cpu::Element::kFp32 : cpu::Element::kBf16; }
   const uint32_t* panels() const { return static_cast<const uint32_t*>(panels_.const_data_ptr()); }

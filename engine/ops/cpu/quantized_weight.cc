@@ -95,8 +95,17 @@ QuantizedWeight::QuantizedWeight(int64_t out, int64_t in, bool bias, at::ScalarT
   if (bias) bias_ = at::zeros({out}, at::kFloat);
 }
 
+std::vector<at::Tensor> QuantizedWeight::Tensors() const {
+  std::vector<at::Tensor> held = {panels_};
+  if (order_.defined()) held.push_back(order_);
+  if (bias_.defined()) held.push_back(bias_);
+  return held;
+}
+
 int64_t QuantizedWeight::bytes() const {
-  return panels_.nbytes() + (order_.defined() ? order_.nbytes() : 0) + (bias_.defined() ? bias_.nbytes() : 0);
+  int64_t bytes = 0;
+  for (const at::Tensor& tensor : Tensors()) bytes += tensor.nbytes();
+  return bytes;
 }
 
 void QuantizedWeight::SetRows(int64_t first, const QuantizedRows& rows) {

@@ -3,6 +3,7 @@
 #define CAUSEWAY_ENGINE_OPS_CPU_QUANTIZED_WEIGHT_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/ops/cpu/kernels.h"
 #include "engine/ops/ops.h"
@@ -18,6 +19,7 @@ class QuantizedWeight : public LinearWeight {
   int64_t out_features() const override { return out_; }
   int64_t in_features() const override { return in_; }
   int64_t bytes() const override;  // padding and the order of inputs included
+  std::vector<at::Tensor> Tensors() const override;
   at::ScalarType dtype() const { return dtype_; }
   const WeightFormat& format() const { return format_; }
   cpu::Element element() const { return dtype_ == at::kFloat ? cpu::Element::kFp32 : cpu::Element::kBf16; }
