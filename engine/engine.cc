@@ -14,6 +14,7 @@
 #include "engine/base/limits.h"
 #include "engine/base/status.h"
 #include "engine/constraint.h"
+#include "engine/layer_outputs_budget.h"
 #include "engine/request.h"
 #include "engine/schedule/scheduler.h"
 
@@ -26,6 +27,7 @@ struct Submission {
   std::shared_ptr<TokenSink> sink;
   absl::Time submitted;
   std::vector<std::shared_ptr<GrammarConstraint>> constraints;  // of each choice, or none
+  std::shared_ptr<LayerOutputs> layer_outputs;
 };
 
 SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOptions& options, const Executor& executor) {
@@ -50,6 +52,7 @@ class EngineImpl : public Engine {
              std::unique_ptr<ChatTemplate> chat_template, std::unique_ptr<Executor> executor, double load_seconds)
       : model_(std::move(model)),
         queue_max_(options.queue_max),
+        layer_outputs_(options.layer_outputs_bytes_max),
         observer_(observer),
         tokenizer_(std::move(tokenizer)),
         chat_template_(std::move(chat_template)),
@@ -70,6 +73,8 @@ class EngineImpl : public Engine {
   absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
     CAUSEWAY_RETURN_IF_ERROR(Check(request));
     CAUSEWAY_ASSIGN_OR_RETURN(std::vector<std::shared_ptr<GrammarConstraint>> constraints, Constraints(request));
+    CAUSEWAY_ASSIGN_OR_RETURN(std::shared_ptr<LayerOutputs> layer_outputs,
+                              layer_outputs_.Take(request.layer_units, static_cast<int64_t>(request.prompt.size()), model_.spec.hidden_size));
     absl::MutexLock lock(&mutex_);
     if (draining_) return absl::UnavailableError("the daemon is draining and takes no new requests");
     if (waiting_ >= queue_max_) {
@@ -82,7 +87,7 @@ class EngineImpl : public Engine {
     }
     next_sequence_ += request.n;
     ++waiting_;
-    submissions_.push_back({handle, std::move(request), std::move(sink), clock_->Now(), std::move(constraints)});
+    submissions_.push_back({handle, std::move(request), std::move(sink), clock_->Now(), std::move(constraints), std::move(layer_outputs)});
     return handle;
   }
 
@@ -148,6 +153,7 @@ class EngineImpl : public Engine {
 
  private:
   absl::Status Check(const GenerationRequest& request) const {
+    CAUSEWAY_CHECK(request.layer_units.empty() || request.layer_units.back() <= static_cast<int>(model_.spec.layers.size()) + 1, "layer_units");
     if (request.prompt.empty()) return absl::InvalidArgumentError("the prompt is empty; at least one token is needed");
     for (size_t i = 0; i < request.prompt.size(); ++i) {
       if (request.prompt[i] < 0 || request.prompt[i] >= model_.spec.vocab_size) {
@@ -254,7 +260,7 @@ class EngineImpl : public Engine {
     const int32_t n = submission.request.n;
     for (const auto& constraint : submission.constraints) constraint->Begin();
     auto request = std::make_unique<ActiveRequest>(std::move(submission.request), std::move(submission.sink), tokenizer_.get(), first,
-                                                   submission.submitted, std::move(submission.constraints));
+                                                   submission.submitted, std::move(submission.constraints), std::move(submission.layer_outputs));
     ActiveRequest* active = request.get();
     requests_.emplace(first, std::move(request));
     for (int32_t i = 0; i < n; ++i) {
@@ -330,6 +336,7 @@ class EngineImpl : public Engine {
 
   const PlacedModel model_;
   const int64_t queue_max_;
+  LayerOutputsBudget layer_outputs_;
   EngineObserver* const observer_;  // may be null
   const std::unique_ptr<Tokenizer> tokenizer_;
   const std::unique_ptr<ChatTemplate> chat_template_;

@@ -34,6 +34,7 @@ struct EngineOptions {
   ExecutorOptions executor;
   int64_t queue_max = 1024;  // requests waiting to be admitted
   bool prefix_cache = true;
+  int64_t layer_outputs_bytes_max = int64_t{1} << 30;  // held for all requests together, from when they are submitted
 };
 
 // A checkpoint opened and placed, before anything is loaded: what `causewayd plan` shows.
@@ -47,6 +48,8 @@ struct PlacedModel {
 // kPlanning: the weights need not be there yet, and devices may be the catalogue's.
 enum class Purpose : uint8_t { kRunning, kPlanning };
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose = Purpose::kRunning);
+// A plan for these in place of options.devices.
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, const std::vector<Device>& devices);
 // Without devices and a plan: of its options the dtype alone is set.
 absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purpose);
 
@@ -60,6 +63,9 @@ struct GenerationRequest {
   absl::Time deadline = absl::InfiniteFuture();  // by Clock::Real(), not the wall clock
   std::string cache_salt;       // prefixes are shared only between requests of equal salt
   std::shared_ptr<const GrammarMatcher> grammar;  // what each choice follows, from CompileGrammar; null: anything
+  // Whose outputs for the prompt are gathered, ascending: 0 the embeddings, 1..L the layers (the sum that the next one reads), L + 1
+  // the final norm. The prompt is then computed in whole, whatever the cache has of it.
+  std::vector<int> layer_units;
 };
 
 // A piece of one choice. Text may lag behind the tokens: an unfinished character or the possible start of a stop string is
@@ -84,6 +90,9 @@ struct GenerationEnd {
   std::vector<ChoiceEnd> choices;
   int64_t prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
+  // Of layer_units, complete; null where none are asked for, and unless every choice has ended by itself. Its memory counts as held
+  // for as long as anybody has it.
+  std::shared_ptr<const LayerOutputs> layer_outputs;
 };
 
 // Called by the engine's thread, one call at a time; must not block and must not call the engine's Submit.
@@ -132,8 +141,9 @@ class Engine {
                                                         const std::function<void(const LoadProgress&)>& progress);
   virtual ~Engine() = default;  // cancels what runs
 
-  // ResourceExhausted: the queue is full. InvalidArgument: the prompt is empty, has an id outside the vocabulary, or leaves no
-  // room for a token in the context. Unavailable: draining. AlreadyExists: the request_id is in use. The sink is called only
+  // ResourceExhausted: the queue is full, or layers' outputs are held already that leave no room for these. InvalidArgument: the
+  // prompt is empty, has an id outside the vocabulary, or leaves no room for a token in the context; or its layers' outputs alone are
+  // above layer_outputs_bytes_max. Unavailable: draining. AlreadyExists: the request_id is in use. The sink is called only
   // when the result is OK.
   virtual absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
   // A grammar for any number of requests; takes as long as GrammarCompiler says. InvalidArgument: there is no tokenizer, or what is wrong with it.

@@ -45,6 +45,26 @@ absl::StatusOr<ModelSpec> MakeSpec(const Checkpoint& checkpoint, DType dtype, ab
   return spec;
 }
 
+absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& options, const std::vector<Device>& devices) {
+  const DType dtype = placed.plan.options.dtype;
+  const auto count_held = [&](DType held, ModelSpec& spec) {
+    if (!HasFusedWeights(devices, held, options.executor.reference_ops)) return;
+    CountHeldBytes([held](const LinearSpec& linear) { return FusedLinearBytes(linear, held); }, spec);
+  };
+  count_held(dtype, placed.spec);
+  PlanOptions plan_options = options.plan;
+  plan_options.dtype = dtype;
+  plan_options.reference_ops = options.executor.reference_ops;
+  plan_options.cpu_threads = options.executor.cpu_threads;
+  const auto narrower = [&](DType narrow, bool int8) -> absl::StatusOr<ModelSpec> {
+    CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec, MakeSpec(*placed.checkpoint, narrow, int8 ? "int8" : options.quantize));
+    count_held(narrow, spec);
+    return spec;
+  };
+  CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options, narrower));
+  return placed;
+}
+
 }  // namespace
 
 absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purpose) {
@@ -67,7 +87,6 @@ absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purp
 
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose) {
   CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, ReadModel(options, purpose));
-  const DType dtype = placed.plan.options.dtype;
   absl::Status cuda;
   const auto cuda_devices = [&cuda] {
     absl::StatusOr<std::vector<Device>> listed = CudaDevices();
@@ -81,22 +100,12 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose pur
   }
   // Without a driver there is nothing to warn of.
   if (!cuda.ok() && !absl::IsNotFound(cuda)) placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
-  const auto count_held = [&](DType held, ModelSpec& spec) {
-    if (!HasFusedWeights(devices, held, options.executor.reference_ops)) return;
-    CountHeldBytes([held](const LinearSpec& linear) { return FusedLinearBytes(linear, held); }, spec);
-  };
-  count_held(dtype, placed.spec);
-  PlanOptions plan_options = options.plan;
-  plan_options.dtype = dtype;
-  plan_options.reference_ops = options.executor.reference_ops;
-  plan_options.cpu_threads = options.executor.cpu_threads;
-  const auto narrower = [&](DType narrow, bool int8) -> absl::StatusOr<ModelSpec> {
-    CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec, MakeSpec(*placed.checkpoint, narrow, int8 ? "int8" : options.quantize));
-    count_held(narrow, spec);
-    return spec;
-  };
-  CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options, narrower));
-  return placed;
+  return Place(std::move(placed), options, devices);
+}
+
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, const std::vector<Device>& devices) {
+  CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, ReadModel(options, Purpose::kPlanning));
+  return Place(std::move(placed), options, devices);
 }
 
 }  // namespace causeway

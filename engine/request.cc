@@ -14,12 +14,14 @@ double Seconds(absl::Duration duration) { return std::max(0.0, absl::ToDoubleSec
 }  // namespace
 
 ActiveRequest::ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer,
-                             RequestHandle handle, absl::Time submitted, std::vector<std::shared_ptr<GrammarConstraint>> constraints)
+                             RequestHandle handle, absl::Time submitted, std::vector<std::shared_ptr<GrammarConstraint>> constraints,
+                             std::shared_ptr<LayerOutputs> layer_outputs)
     : request_(std::move(request)),
       sink_(std::move(sink)),
       tokenizer_(tokenizer),
       handle_(handle),
       submitted_(submitted),
+      layer_outputs_(std::move(layer_outputs)),
       choices_(request_.n),
       live_(request_.n) {
   end_.prompt_tokens = static_cast<int64_t>(request_.prompt.size());
@@ -42,6 +44,7 @@ SequenceRequest ActiveRequest::Sequence(int32_t index, int64_t context_max) cons
   sequence.sampling.seed += index;
   sequence.sampling.prompt_logprobs = request_.sampling.prompt_logprobs && index == 0;  // the others have the same prompt
   sequence.constraint = choices_[index].constraint;
+  if (index == 0) sequence.layer_outputs = layer_outputs_;
   sequence.stop = request_.stop;
   const int64_t room = context_max - static_cast<int64_t>(request_.prompt.size());
   sequence.stop.max_tokens = request_.stop.max_tokens == 0 ? room : std::min(request_.stop.max_tokens, room);
@@ -161,6 +164,9 @@ void ActiveRequest::Close(absl::Time now, EngineObserver* observer) {
   end_.queue_seconds = Seconds(admitted_at - submitted_);
   end_.prefill_seconds = admitted() ? Seconds(first_token_at - admitted_at) : 0;
   end_.decode_seconds = Seconds(now - first_token_at);
+  // A choice that ended by itself has had its prompt computed.
+  const auto by_itself = [](const ChoiceEnd& choice) { return choice.reason == FinishReason::kStop || choice.reason == FinishReason::kLength; };
+  if (std::all_of(end_.choices.begin(), end_.choices.end(), by_itself)) end_.layer_outputs = std::move(layer_outputs_);
   if (observer != nullptr) observer->OnEnd(end_, Seconds(now - submitted_));
   sink_->OnEnd(std::move(end_));
 }

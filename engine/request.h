@@ -21,9 +21,10 @@ namespace causeway {
 class ActiveRequest {
  public:
   // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences handle, handle + 1, ... Each has its
-  // own of `constraints`, unless there are none.
+  // own of `constraints`, unless there are none. The first one's prompt fills `layer_outputs`, unless that is null.
   ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer, RequestHandle handle,
-                absl::Time submitted, std::vector<std::shared_ptr<GrammarConstraint>> constraints = {});
+                absl::Time submitted, std::vector<std::shared_ptr<GrammarConstraint>> constraints = {},
+                std::shared_ptr<LayerOutputs> layer_outputs = nullptr);
 
   // What the scheduler is to run for choice `index`. The prompt is computed once and shared by the later choices.
   SequenceRequest Sequence(int32_t index, int64_t context_max) const;
@@ -64,6 +65,7 @@ class ActiveRequest {
   const RequestHandle handle_;
   const absl::Time submitted_;
   absl::Time admitted_ = absl::InfinitePast(), first_token_ = absl::InfinitePast();
+  std::shared_ptr<LayerOutputs> layer_outputs_;
   std::vector<Choice> choices_;
   int live_;
   GenerationEnd end_;

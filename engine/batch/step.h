@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/batch/layer_outputs.h"
 #include "engine/sampling/constraint.h"
 #include "engine/sampling/params.h"
 
@@ -42,6 +43,7 @@ struct StepSequence {
   bool sample = false;               // the last row makes a token; false inside a prompt
   // Where the prompt's logprobs are asked for: the tokens behind the last rows, not counting the one that samples.
   std::vector<int32_t> targets;
+  std::shared_ptr<LayerOutputs> layer_outputs;  // takes those of the prompt's rows; null: not asked for
   bool all_logits = false;           // the result carries the logits of every row: evaluation and tests only
   int64_t generated = 0;             // index of the token to be sampled among the generated ones: the random counter
   std::shared_ptr<const SequenceStart> start;  // set on the sequence's first step in its slot, else null

@@ -214,7 +214,9 @@ class PipelineExecutor final : public Executor {
       absl::MutexLock lock(&mutex_);
       finished_ = step->number;
     }
-    results_.Push(std::move(step->result));
+    StepResult result = std::move(step->result);
+    step.reset();  // who learns of the result finds that the step holds nothing of its sequences any more
+    results_.Push(std::move(result));
     Release();
   }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "engine/base/status.h"
+#include "engine/execution/layer_capture.h"
 
 namespace causeway {
 namespace {
@@ -110,6 +111,7 @@ absl::Status StageWorker::RunSegment(Step& step) {
   StepBatch& batch = step.batch;
   StageInput input;
   if (segment.first_unit == 0) {
+  const int layers = static_cast<int>(spec_.layers.size());
     batch.FillPlaceholders(sampler_.last_tokens());
     input.ids = runtime_->Upload(batch.ids);
   } else {
@@ -122,8 +124,12 @@ absl::Status StageWorker::RunSegment(Step& step) {
   at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
   if (step.warm_up) model_->ClearExpertLoads();
   if (step.segment + 1 == segments_.size()) return Finish(step, output);
+  if (WantsLayerOutputs(step.plan)) {
+    input.behind_unit = [&](int unit, const Hidden& hidden) { CaptureUnit(step, unit, layers, hidden); };
+  }
   step.hidden = std::move(output);
   return absl::OkStatus();
+  if (segment.first_unit <= layers + 1 && segment.last_unit >= layers + 1) CaptureFinalNorm(step, layers, *model_, *runtime_);
 }
 
 absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected

@@ -32,6 +32,7 @@ struct Step {
   bool warm_up = false;  // one layer of each shape in each segment, and no statistics
   at::Tensor hidden;  // from the segment before; else undefined
   Clock::time_point start;
+  std::vector<at::Tensor> before_norm;  // on the host, by sequence: rows whose final norm its LayerOutputs take; else undefined
   StepResult result;
 };
 

@@ -128,11 +128,13 @@ at::Tensor StageModel::Forward(int first_unit, int last_unit, StageInput input, 
     layer.Forward(ops_, hidden, rotary, *input.batch, cache.layer(unit - 1));
   }
   if (first_unit <= layers && last_unit >= layers && input.rows.defined()) {
+  if (first_unit == 0 && input.behind_unit) input.behind_unit(0, hidden);
     hidden.residual = hidden.residual.index_select(0, input.rows);
     if (hidden.update.defined()) hidden.update = hidden.update.index_select(0, input.rows);
   }
   if (last_unit > layers && hidden.residual.size(0) > 0) {
     if (first_unit <= layers + 1) {
+    if (input.behind_unit) input.behind_unit(unit, hidden);
       hidden.residual = AddAndNorm(ops_, *norm_, hidden);
     }
     if (last_unit == layers + 2) return head_->Forward(ops_, hidden.residual);

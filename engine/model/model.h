@@ -2,6 +2,7 @@
 #ifndef CAUSEWAY_ENGINE_MODEL_MODEL_H_
 #define CAUSEWAY_ENGINE_MODEL_MODEL_H_
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,6 +21,7 @@ struct StageInput {
   at::Tensor hidden;  // [tokens, hidden] from the segment before; undefined for the first; written over
   at::Tensor rows;    // int64 [selected]: rows that go on behind the last layer, to norm and head; undefined: all of them
   const AttentionBatch* batch = nullptr;
+  std::function<void(int unit, const Hidden& hidden)> behind_unit;  // where set, called behind the embeddings and each layer
   bool one_of_each = false;  // of the segment's layers, the first with an MLP and the first with experts alone (the warm-up, where only shapes matter)
 };
 
@@ -36,6 +38,9 @@ class StageModel {
   // Runs the units first..last, all of them held here. -> [tokens, hidden], or [selected, hidden] once the last layer is among
   // or before them, or logits [selected, vocab] when last is the head.
   at::Tensor Forward(int first_unit, int last_unit, StageInput input, const RotaryTables& rotary, KvCache& cache) const;
+
+  // [rows, hidden] from behind the last layer. Unit L + 1 must be held here.
+  at::Tensor FinalNorm(const at::Tensor& rows) const { return norm_->Forward(ops_, rows, at::Tensor()); }
 
   std::vector<int> layers() const;  // held here, ascending indices in the model
   const Layer& layer(int index) const { return layers_.at(index); }

@@ -103,6 +103,7 @@ absl::Status Scheduler::Impl::Add(SequenceRequest request) {
   s->deadline = request.deadline;
   s->sampling = std::move(request.sampling);
   s->constraint = std::move(request.constraint);
+  s->layer_outputs = std::move(request.layer_outputs);
   s->min_tokens = request.stop.min_tokens;
   s->stop_token_ids = std::move(request.stop.token_ids);
   s->after = request.after;

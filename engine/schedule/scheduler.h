@@ -39,6 +39,7 @@ struct SequenceRequest {
   absl::Time deadline = absl::InfiniteFuture();
   std::string cache_salt;  // prefixes are shared only between sequences of equal salt
   std::shared_ptr<TokenConstraint> constraint;  // null: any token
+  std::shared_ptr<LayerOutputs> layer_outputs;  // takes those of the prompt, none of which then comes from the cache; null: not asked for
   // The other choices of an n > 1 request wait until this sequence's prompt is computed, to share its blocks. 0, or a
   // sequence that has ended or was never added: no wait.
   uint64_t after = 0;

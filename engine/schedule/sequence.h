@@ -9,6 +9,7 @@
 
 #include "absl/time/time.h"
 #include "engine/base/limits.h"
+#include "engine/batch/layer_outputs.h"
 #include "engine/cache/block_pool.h"
 #include "engine/sampling/params.h"
 
@@ -46,6 +47,7 @@ struct Sequence {
   bool was_admitted = false;  // stays, when preempted
 
   absl::Time deadline;
+  std::shared_ptr<LayerOutputs> layer_outputs;  // null: not asked for
   uint64_t after = 0;  // whom it waits for while kHeld
   SamplingParams sampling;
 

@@ -104,8 +104,8 @@ bool StepPlanner::TryAdmit(Sequence& s) {
 
   const int64_t tokens = static_cast<int64_t>(s.tokens.size());
   // The last token is always computed: its row makes the next one.
-  // Nor is there a logprob in the cache: rows that are to give one are computed.
-  const int64_t usable = std::min(tokens - 1, s.scored < s.scored_max() ? s.scored : tokens);
+  // Nor is there a logprob or a layer's output in the cache: rows that are to give one are computed.
+  const int64_t usable = s.layer_outputs != nullptr ? 0 : std::min(tokens - 1, s.scored < s.scored_max() ? s.scored : tokens);
   const int64_t cached = pool.Find(s.cursor, s.tokens, usable / kBlockTokens, found_);
   const int64_t found = static_cast<int64_t>(found_.size());
   if (!running.empty()) {
@@ -217,6 +217,7 @@ void StepPlanner::EmitSequence(Sequence& s, uint64_t step, StepSequence& out) {
   if (out.sample) out.generated = s.length() - s.prompt_tokens;
   const int64_t target_first = std::max(s.issued, s.scored), target_end = std::min(end, s.scored_max());
   if (target_first < target_end) out.targets.assign(s.tokens.begin() + target_first + 1, s.tokens.begin() + target_end + 1);
+  if (s.issued < s.prompt_tokens) out.layer_outputs = s.layer_outputs;
   if (!s.started) {
     auto start = std::make_shared<SequenceStart>();
     start->sampling = s.sampling;

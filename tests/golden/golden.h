@@ -3,6 +3,7 @@
 #define CAUSEWAY_TESTS_GOLDEN_GOLDEN_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,9 +23,19 @@ struct Golden {
   std::vector<GoldenCase> cases;
 };
 
+// Of a fixture's last prompt, where make_hidden_states.py was run for it.
+struct GoldenStates {
+  std::vector<std::vector<float>> hidden_states;  // as transformers counts them: [rows, hidden size] each
+  std::vector<float> last_layer;                  // before the final norm
+};
+
 // Names of the folders under tests/golden/models, or those of tests/golden/quantized (make_quantized.py), sorted.
 std::vector<std::string> GoldenNames(const std::string& set = "models");
 absl::StatusOr<Golden> LoadGolden(const std::string& name, const std::string& set = "models");
+absl::StatusOr<GoldenStates> LoadGoldenStates(const std::string& name);
+
+// Tensors of a safetensors file, in fp32: name -> values.
+absl::StatusOr<std::map<std::string, std::vector<float>>> ReadFloats(const std::string& path);
 
 }  // namespace causeway
 

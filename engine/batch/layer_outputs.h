@@ -1,0 +1,34 @@
+// What layers put out for the prompt of one sequence, gathered in host memory while steps compute it.
+#ifndef CAUSEWAY_ENGINE_BATCH_LAYER_OUTPUTS_H_
+#define CAUSEWAY_ENGINE_BATCH_LAYER_OUTPUTS_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace causeway {
+
+// A unit's rows are written by the stage that computes it, and no other. Read once the sequence has ended with its whole prompt
+// computed. Rows that are computed again, after a preemption, are written again.
+struct LayerOutputs {
+  std::vector<int> units;  // ascending: 0 the embeddings, 1..L the layers, L + 1 the final norm
+  int64_t rows = 0;        // one for each token of the prompt
+  int64_t width = 0;       // the hidden size
+  std::unique_ptr<float[]> values;  // [units, rows, width]
+
+  static int64_t Bytes(size_t units, int64_t rows, int64_t width) { return static_cast<int64_t>(units) * rows * width * sizeof(float); }
+  int64_t bytes() const { return Bytes(units.size(), rows, width); }
+
+  // [rows, width] of a unit; null where it is not wanted.
+  float* of_unit(int unit) const {
+    const auto found = std::lower_bound(units.begin(), units.end(), unit);
+    if (found == units.end() || *found != unit) return nullptr;
+    return values.get() + (found - units.begin()) * rows * width;
+  }
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_BATCH_LAYER_OUTPUTS_H_

@@ -1,0 +1,66 @@
+#include "engine/execution/layer_capture.h"
+
+#include <algorithm>
+
+#include <ATen/ops/from_blob.h>
+
+#include "engine/execution/device_memory.h"
+
+namespace causeway {
+namespace {
+
+// Rows normed at once: what that takes of a device's memory stays small beside any step.
+constexpr int64_t kNormRows = 64;
+
+// Rows of the sequence in this step that are its prompt's.
+int64_t PromptRows(const StepSequence& sequence) {
+  return std::min(static_cast<int64_t>(sequence.tokens.size()), sequence.layer_outputs->rows - sequence.context);
+}
+
+// The sequence's rows in `values`, a unit's, from the step's row `first` on.
+at::Tensor Target(const StepSequence& sequence, float* values, int64_t first, int64_t rows) {
+  const int64_t width = sequence.layer_outputs->width;
+  return at::from_blob(values + (sequence.context + first) * width, {rows, width}, at::kFloat);
+}
+
+}  // namespace
+
+bool WantsLayerOutputs(const StepPlan& plan) {
+  return std::any_of(plan.sequences.begin(), plan.sequences.end(), [](const StepSequence& s) { return s.layer_outputs != nullptr; });
+}
+
+void CaptureUnit(Step& step, int unit, int layers, const Hidden& hidden) {
+  UncountedScope uncounted;
+  for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
+    const StepSequence& sequence = step.plan.sequences[i];
+    if (sequence.layer_outputs == nullptr || PromptRows(sequence) <= 0) continue;
+    float* const values = sequence.layer_outputs->of_unit(unit);
+    const bool to_norm = unit == layers && sequence.layer_outputs->of_unit(layers + 1) != nullptr;
+    if (values == nullptr && !to_norm) continue;
+    const int64_t first = step.batch.attention.query_start_host[i], rows = PromptRows(sequence);
+    // Summed in the model's own dtype, so that it is what the next layer reads.
+    at::Tensor output = hidden.residual.narrow(0, first, rows).to(at::kCPU);
+    if (hidden.update.defined()) output = output.add(hidden.update.narrow(0, first, rows).to(at::kCPU));
+    if (values != nullptr) Target(sequence, values, 0, rows).copy_(output);
+    if (!to_norm) continue;
+    step.before_norm.resize(step.plan.sequences.size());
+    step.before_norm[i] = hidden.update.defined() ? output : output.clone();  // layers write over the residual
+  }
+}
+
+void CaptureFinalNorm(Step& step, int layers, const StageModel& model, DeviceRuntime& runtime) {
+  UncountedScope uncounted;
+  for (size_t i = 0; i < step.before_norm.size(); ++i) {
+    const at::Tensor& rows = step.before_norm[i];
+    if (!rows.defined()) continue;
+    const StepSequence& sequence = step.plan.sequences[i];
+    for (int64_t first = 0; first < rows.size(0); first += kNormRows) {
+      const int64_t count = std::min(kNormRows, rows.size(0) - first);
+      const at::Tensor normed = model.FinalNorm(runtime.Upload(rows.narrow(0, first, count)));
+      Target(sequence, sequence.layer_outputs->of_unit(layers + 1), first, count).copy_(normed);
+    }
+  }
+  step.before_norm.clear();
+}
+
+}  // namespace causeway

@@ -1,0 +1,33 @@
+// Host memory for layers' outputs, bounded over all requests.
+#ifndef CAUSEWAY_ENGINE_LAYER_OUTPUTS_BUDGET_H_
+#define CAUSEWAY_ENGINE_LAYER_OUTPUTS_BUDGET_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/batch/layer_outputs.h"
+
+namespace causeway {
+
+// Thread-safe. What it gave may outlive it.
+class LayerOutputsBudget {
+ public:
+  explicit LayerOutputsBudget(int64_t bytes_max) : bytes_max_(bytes_max), held_(std::make_shared<std::atomic<int64_t>>(0)) {}
+
+  // `units` ascending; null for none. Values are left as the memory came. Counted until the last owner lets go. InvalidArgument: above the bound by itself.
+  // ResourceExhausted: above what is left of it.
+  absl::StatusOr<std::shared_ptr<LayerOutputs>> Take(std::vector<int> units, int64_t rows, int64_t width);
+
+  int64_t held_bytes() const { return *held_; }
+
+ private:
+  const int64_t bytes_max_;
+  const std::shared_ptr<std::atomic<int64_t>> held_;  // shared with what was given
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_LAYER_OUTPUTS_BUDGET_H_
