@@ -108,10 +108,10 @@ void StageWorker::AllocateCache(int64_t activations_bytes) {
 absl::Status StageWorker::RunSegment(Step& step) {
   MemoryScope scope(*runtime_, MemoryOwner::kActivations);
   const Segment& segment = segments_[step.segment];
+  const int layers = static_cast<int>(spec_.layers.size());
   StepBatch& batch = step.batch;
   StageInput input;
   if (segment.first_unit == 0) {
-  const int layers = static_cast<int>(spec_.layers.size());
     batch.FillPlaceholders(sampler_.last_tokens());
     input.ids = runtime_->Upload(batch.ids);
   } else {
@@ -121,15 +121,15 @@ absl::Status StageWorker::RunSegment(Step& step) {
   input.batch = &attention;
   if (batch.rows.defined()) input.rows = runtime_->Upload(batch.rows);
   input.one_of_each = step.warm_up;
-  at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
-  if (step.warm_up) model_->ClearExpertLoads();
-  if (step.segment + 1 == segments_.size()) return Finish(step, output);
   if (WantsLayerOutputs(step.plan)) {
     input.behind_unit = [&](int unit, const Hidden& hidden) { CaptureUnit(step, unit, layers, hidden); };
   }
+  at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
+  if (step.warm_up) model_->ClearExpertLoads();
+  if (segment.first_unit <= layers + 1 && segment.last_unit >= layers + 1) CaptureFinalNorm(step, layers, *model_, *runtime_);
+  if (step.segment + 1 == segments_.size()) return Finish(step, output);
   step.hidden = std::move(output);
   return absl::OkStatus();
-  if (segment.first_unit <= layers + 1 && segment.last_unit >= layers + 1) CaptureFinalNorm(step, layers, *model_, *runtime_);
 }
 
 absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected

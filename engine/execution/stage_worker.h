@@ -31,8 +31,8 @@ struct Step {
   size_t segment = 0;  // the next to run
   bool warm_up = false;  // one layer of each shape in each segment, and no statistics
   at::Tensor hidden;  // from the segment before; else undefined
-  Clock::time_point start;
   std::vector<at::Tensor> before_norm;  // on the host, by sequence: rows whose final norm its LayerOutputs take; else undefined
+  Clock::time_point start;
   StepResult result;
 };
 

@@ -121,20 +121,20 @@ at::Tensor StageModel::Forward(int first_unit, int last_unit, StageInput input, 
   const int layers = spec_.layers.size();
   Hidden hidden;
   hidden.residual = first_unit == 0 ? Embed(input.ids, *input.batch) : std::move(input.hidden);
+  if (first_unit == 0 && input.behind_unit) input.behind_unit(0, hidden);
   bool with_mlp = false, with_experts = false;
   for (int unit = std::max(first_unit, 1); unit <= std::min(last_unit, layers); ++unit) {
     const Layer& layer = layers_.at(unit - 1);
     if (input.one_of_each && std::exchange(layer.moe() != nullptr ? with_experts : with_mlp, true)) continue;
     layer.Forward(ops_, hidden, rotary, *input.batch, cache.layer(unit - 1));
+    if (input.behind_unit) input.behind_unit(unit, hidden);
   }
   if (first_unit <= layers && last_unit >= layers && input.rows.defined()) {
-  if (first_unit == 0 && input.behind_unit) input.behind_unit(0, hidden);
     hidden.residual = hidden.residual.index_select(0, input.rows);
     if (hidden.update.defined()) hidden.update = hidden.update.index_select(0, input.rows);
   }
   if (last_unit > layers && hidden.residual.size(0) > 0) {
     if (first_unit <= layers + 1) {
-    if (input.behind_unit) input.behind_unit(unit, hidden);
       hidden.residual = AddAndNorm(ops_, *norm_, hidden);
     }
     if (last_unit == layers + 2) return head_->Forward(ops_, hidden.residual);
