@@ -51,7 +51,7 @@ Module MoeModule(const ExpertTraits& traits, int64_t hidden, const std::string& 
   experts.children.back() = Leaf("act_fn", activation_kind);  // one for all
   Module block = Leaf(traits.block, kind + "SparseMoeBlock");
   if (traits.correction) {
-    block.parameters.push_back({.name = "e_score_correction_bias", .dtype = DType::kF32, .shape = {traits.count}, .buffer = true,
+    block.parameters.push_back({.name = "e_score_correction_bias", .dtype = dtype, .shape = {traits.count}, .buffer = true,
                                 .persistent = true});
   }
   block.children.reserve(2);

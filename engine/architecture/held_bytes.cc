@@ -30,6 +30,10 @@ void CountHeldBytes(const LinearBytes& bytes, ModelSpec& spec) {
       continue;
     }
     count(layer.moe->router);
+    if (!layer.moe->correction_bias.empty()) {  // held in fp32, as routers compute
+      Parameter& correction = modules.at(ModulePath(layer.moe->correction_bias))->parameters.front();
+      correction.held_bytes = correction.elements() * DTypeBytes(DType::kF32);
+    }
     for (const MlpSpec& expert : layer.moe->experts) {
       count(expert.up);
       count(expert.down);

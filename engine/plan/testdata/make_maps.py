@@ -21,6 +21,7 @@ GPT2 = dict(model_type="gpt2", vocab_size=96, n_embd=32, n_layer=4, n_head=4, n_
 QWEN3 = LLAMA | dict(model_type="qwen3", head_dim=12)
 MIXTRAL = LLAMA | dict(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
 QWEN3_MOE = QWEN3 | dict(model_type="qwen3_moe", num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24)
+MINIMAX_M2 = LLAMA | dict(model_type="minimax_m2", head_dim=12, rotary_dim=6, num_local_experts=6, num_experts_per_tok=2)
 MODELS = [
     LLAMA,
     LLAMA | dict(tie_word_embeddings=True),
@@ -35,6 +36,10 @@ MODELS = [
     QWEN3 | dict(vocab_size=1024, num_hidden_layers=5),
     MIXTRAL,
     QWEN3_MOE | dict(num_hidden_layers=6, mlp_only_layers=[0, 1], tie_word_embeddings=True),
+    LLAMA | dict(model_type="mistral", vocab_size=700),
+    LLAMA | dict(model_type="qwen2", num_hidden_layers=6, tie_word_embeddings=True),
+    MINIMAX_M2,
+    MINIMAX_M2 | dict(num_hidden_layers=7, vocab_size=1024, tie_word_embeddings=True),
 ]
 STRATEGIES = ["balanced", "balanced_low_0", "sequential"]
 
@@ -96,8 +101,8 @@ def skip(strategy, budgets):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=20, help="random budgets for each model")
-    parser.add_argument("--keep", type=float, default=0.2, help="share of the named budgets' cases to keep")
+    parser.add_argument("--cases", type=int, default=5, help="random budgets for each model")
+    parser.add_argument("--keep", type=float, default=0.1, help="share of the named budgets' cases to keep")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path(__file__).parent / "maps.json")
     args = parser.parse_args()
