@@ -50,16 +50,22 @@ std::vector<int> UniformStarts(const LayerGraph& graph, int stages) {
 std::vector<int> BestStarts(const LayerGraph& graph, int stages, Objective objective) {
   const int nodes = static_cast<int>(graph.nodes.size());
   const double unit = objective == Objective::kFlops ? kFlopsUnit / graph.total.flops : kUnit;
-  StageCosts costs(nodes);
-  for (int first = 0; first < nodes; ++first) {
-    Stage stage{.first = first};
-    for (int last = first; last < nodes; ++last) {
-      Append(graph, last, stage);
-      // One more for each node, so that no stage is better off empty.
-      costs.at(first, last).fixed_bytes = static_cast<int64_t>(Load(stage, objective) * unit) + last - first + 1;
-    }
+  // Of the nodes before each, and what a stage that does not begin with the first adds. One more for each node, so that no stage is
+  // better off empty.
+  std::vector<int64_t> loads = {0}, shared = {0};
+  for (int i = 0; i < nodes; ++i) {
+    Stage alone{.first = 0};
+    Append(graph, i, alone);
+    const auto load = static_cast<int64_t>(Load(alone, objective) * unit);
+    loads.push_back(loads.back() + load + 1);
+    shared.push_back(shared.back() + static_cast<int64_t>(Load(MakeStage(graph, i, i), objective) * unit) - load);
   }
-  const std::vector<StageDevice> equal(stages, {.budget = costs.at(0, nodes - 1).fixed_bytes});
+  StageCosts costs;
+  costs.items = nodes;
+  costs.of = [&](int first, int last) {
+    return StageCost{.fixed_bytes = loads[last + 1] - loads[first] + (first > 0 ? shared[last + 1] - shared[first] : 0)};
+  };
+  const std::vector<StageDevice> equal(stages, {.budget = costs.of(0, nodes - 1).fixed_bytes});
   const Partition best = BestPartition(costs, equal, 0);
   std::vector<int> starts;
   for (int i = 0; i < nodes; ++i) {

@@ -1,6 +1,7 @@
 #include "engine/plan/auto_map.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -37,132 +38,161 @@ std::vector<Item> MakeItems(const ModuleIndex& index, const UnitTable& units) {
   return items;
 }
 
-struct Costing {
-  const ModelSpec& spec;
-  const UnitTable& units;
-  const PlanOptions& options;
-  bool weights_only;
-  DeviceKind kind;   // of the devices, for what operations need
-  int64_t handoff;   // on every device in use
-  std::vector<int64_t> layer_activations;  // by layer
-  int64_t head_copy;  // bytes that a tied head needs on a device without the embedding
-  bool head_returns;  // a tied head is no item, but computed on the first item's device
+// What runs of items cost, out of sums over the items before each.
+class RunCosts {
+ public:
+  // With `head_returns`, a tied head is no item, but computed on the first item's device.
+  RunCosts(const AutoInput& in, const std::vector<Item>& items, bool head_returns) : in_(in), head_returns_(head_returns) {
+    const bool cuda = std::any_of(in.devices.begin(), in.devices.end(), [](const Device& device) { return device.kind == DeviceKind::kCuda; });
+    const DeviceKind kind = cuda ? DeviceKind::kCuda : DeviceKind::kCpu;
+    // Few layers differ in what they need.
+    std::vector<int64_t> needs;
+    for (const LayerSpec& layer : in.spec.layers) needs.push_back(in.weights_only ? 0 : LayerActivationBytes(in.spec, layer, in.options, kind));
+    sizes_ = needs;
+    std::sort(sizes_.begin(), sizes_.end());
+    sizes_.erase(std::unique(sizes_.begin(), sizes_.end()), sizes_.end());
+    layers_.assign(sizes_.size(), {0});
+    for (size_t i = 0; i < items.size(); ++i) {
+      const int unit = items[i].unit;
+      if (unit == in.units.layers + 1) norm_ = static_cast<int>(i);
+      if (unit == in.units.head()) head_ = static_cast<int>(i);
+      bytes_.push_back(bytes_.back() + items[i].bytes);
+      units_.push_back(units_.back() + (unit >= 0));
+      for (size_t size = 0; size < sizes_.size(); ++size) {
+        layers_[size].push_back(layers_[size].back() + (in.units.is_layer(unit) && needs[unit - 1] == sizes_[size]));
+      }
+    }
+    block_bytes_ = in.weights_only ? 0 : LayerKvBytesPerBlock(in.spec, in.options);
+    if (in.spec.tied_head) head_copy_ = in.index.node(in.index.Find(in.spec.embedding_weight)).bytes;
+    for (size_t size = 0; size <= sizes_.size(); ++size) {
+      for (int held = 0; held < 8; ++held) {
+        const StageShape shape{.embeddings = (held & kEmbeddings) > 0, .norm = (held & kNorm) > 0, .head = (held & kHead) > 0,
+                               .layer_bytes = size == 0 ? 0 : sizes_[size - 1]};
+        activations_.push_back(in.weights_only ? 0 : StageActivationBytes(in.spec, shape, in.options, kind));
+      }
+    }
+  }
+
+  StageCost operator()(int first, int last) const {
+    const auto holds = [&](int item) { return first <= item && item <= last; };
+    StageCost cost;
+    cost.computes = units_[last + 1] > units_[first];
+    cost.fixed_bytes = bytes_[last + 1] - bytes_[first];
+    if (!cost.computes) return cost;
+    if (holds(head_) && first > 0) cost.fixed_bytes += head_copy_;
+    size_t hungriest = 0;
+    int layers = 0;
+    for (size_t size = 0; size < sizes_.size(); ++size) {
+      const int count = layers_[size][last + 1] - layers_[size][first];
+      layers += count;
+      if (count > 0) hungriest = size + 1;
+    }
+    const int held = (first == 0 ? kEmbeddings : 0) | (holds(norm_) ? kNorm : 0) | (holds(head_) || (head_returns_ && first == 0) ? kHead : 0);
+    cost.fixed_bytes += activations_[hungriest * 8 + held];
+    cost.block_bytes = layers * block_bytes_;
+    return cost;
+  }
+
+ private:
+  enum { kEmbeddings = 1, kNorm = 2, kHead = 4 };
+
+  const AutoInput& in_;
+  const bool head_returns_;
+  int norm_ = -1, head_ = -1;  // items
+  std::vector<int64_t> bytes_ = {0};
+  std::vector<int> units_ = {0};
+  std::vector<int64_t> sizes_;            // layers' activations, ascending
+  std::vector<std::vector<int>> layers_;  // by size: how many
+  std::vector<int64_t> activations_;      // of a stage, by the largest size (from 1 on; 0: no layer) and what else it holds
+  int64_t block_bytes_ = 0;
+  int64_t head_copy_ = 0;  // what a tied head needs on a device without the embedding
 };
 
-StageCosts MakeCosts(const std::vector<Item>& items, const Costing& costing) {
-  const int count = static_cast<int>(items.size());
-  StageCosts costs(count);
-  for (int first = 0; first < count; ++first) {
-    StageShape shape;
-    shape.head = costing.head_returns && first == 0;
-    int64_t weights = 0, layers = 0;
-    bool has_unit = false;
-    for (int last = first; last < count; ++last) {
-      const int unit = items[last].unit;
-      weights += items[last].bytes;
-      has_unit |= unit >= 0;
-      shape.embeddings |= unit == 0;
-      shape.norm |= unit == costing.units.layers + 1;
-      if (costing.units.is_layer(unit)) {
-        shape.layer_bytes = std::max(shape.layer_bytes, costing.layer_activations[unit - 1]);
-        ++layers;
-      }
-      if (unit == costing.units.head()) {
-        shape.head = true;
-        if (!shape.embeddings) weights += costing.head_copy;
-      }
-      StageCosts::Cost& cost = costs.at(first, last);
-      cost.allowed = has_unit;
-      cost.fixed_bytes = weights + (costing.weights_only ? 0 : StageActivationBytes(costing.spec, shape, costing.options, costing.kind) + costing.handoff);
-      cost.block_bytes = costing.weights_only ? 0 : layers * LayerKvBytesPerBlock(costing.spec, costing.options);
-    }
+StageCosts MakeCosts(const AutoInput& in, const std::vector<Item>& items, bool head_returns) {
+  StageCosts costs{.items = static_cast<int>(items.size()), .of = RunCosts(in, items, head_returns), .handoff_bytes = {}};
+  for (size_t stages = 0; stages <= in.devices.size(); ++stages) {
+    costs.handoff_bytes.push_back(in.weights_only ? 0 : HandoffBytes(in.spec, in.options, static_cast<int>(stages)));
   }
   return costs;
 }
 
+// The devices in the order in which they are filled.
+struct Fleet {
+  explicit Fleet(const AutoInput& in) : order(in.devices.size()) {
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return in.devices[a].id < in.devices[b].id; });
+    for (const int device : order) stages.push_back(in.stages[device]);
+  }
+  std::vector<int> order;  // indices of devices
+  std::vector<StageDevice> stages;
+};
+
+// A cut, with the tied head as the last item or back on the first one's device.
 struct Candidate {
+  std::vector<Item> items;
+  bool head_returns = false;
   int64_t blocks = 0;
   Partition partition;
 };
 
-Candidate Solve(const std::vector<Item>& items, const Costing& costing, absl::Span<const StageDevice> stages, const KvDemand& kv) {
-  const StageCosts costs = MakeCosts(items, costing);
-  Candidate candidate;
-  candidate.blocks = std::max(kv.blocks_least, MostBlocks(costs, stages, kv.blocks_wanted));
-  candidate.partition = BestPartition(costs, stages, candidate.blocks);
-  return candidate;
+std::vector<Candidate> Candidates(const AutoInput& in) {
+  std::vector<Candidate> candidates(1);
+  candidates[0].items = MakeItems(in.index, in.units);
+  if (!in.spec.tied_head) return candidates;
+  // Back on the embedding's device, the head is no item of its own; its few own bytes (a bias) go with the first.
+  candidates.push_back(candidates[0]);
+  candidates[1].head_returns = true;
+  std::vector<Item>& items = candidates[1].items;
+  const auto head = std::find_if(items.begin(), items.end(), [&](const Item& item) { return item.unit == in.units.head(); });
+  items.front().bytes += head->bytes;
+  items.front().parts.insert(items.front().parts.end(), head->parts.begin(), head->parts.end());
+  items.erase(head);
+  return candidates;
 }
 
 bool Better(const Candidate& a, const Candidate& b) {
   return a.blocks > b.blocks || (a.blocks == b.blocks && a.partition.fullest < b.partition.fullest);
 }
 
-// All on the device that this leaves least full, without hidden states to hand over.
-Candidate SolveAlone(const std::vector<Item>& items, Costing costing, absl::Span<const StageDevice> stages, const KvDemand& kv) {
-  costing.handoff = 0;
-  const StageCosts costs = MakeCosts(items, costing);
-  StageCosts one(1);
-  one.at(0, 0) = costs.at(0, costs.items() - 1);
-  Candidate candidate;
-  candidate.blocks = std::max(kv.blocks_least, MostBlocks(one, stages, kv.blocks_wanted));
-  candidate.partition = BestPartition(one, stages, candidate.blocks);
-  candidate.partition.device_of_item.resize(items.size(), candidate.partition.device_of_item[0]);
-  return candidate;
-}
-
 }  // namespace
 
-PartMap AutoMap(const ModelSpec& spec, const ModuleIndex& index, const UnitTable& units, absl::Span<const Device> devices,
-                absl::Span<const StageDevice> stages, const PlanOptions& options, const KvDemand& kv, bool weights_only) {
-  std::vector<Item> items = MakeItems(index, units);
-  const bool cuda = std::any_of(devices.begin(), devices.end(), [](const Device& device) { return device.kind == DeviceKind::kCuda; });
-  Costing costing{.spec = spec, .units = units, .options = options, .weights_only = weights_only,
-                  .kind = cuda ? DeviceKind::kCuda : DeviceKind::kCpu, .handoff = 0, .layer_activations = {}, .head_copy = 0,
-                  .head_returns = false};
-  // As many devices as can be used; when fewer are, the layout takes the difference off all of them alike.
-  const auto live = std::count_if(stages.begin(), stages.end(), [](const StageDevice& stage) { return stage.budget > 0; });
-  costing.handoff = HandoffBytes(spec, options, static_cast<int>(std::min<int64_t>(live, units.count())));
-  for (const LayerSpec& layer : spec.layers) {
-    costing.layer_activations.push_back(LayerActivationBytes(spec, layer, options, costing.kind));
+bool AutoFits(const AutoInput& input) {
+  const Fleet fleet(input);
+  for (const Candidate& candidate : Candidates(input)) {
+    const StageCosts costs = MakeCosts(input, candidate.items, candidate.head_returns);
+    if (MostBlocks(costs, fleet.stages, input.kv.blocks_least) >= input.kv.blocks_least) return true;
   }
-  if (spec.tied_head) costing.head_copy = index.node(index.Find(spec.embedding_weight)).bytes;
+  return false;
+}
 
-  const Candidate alone = SolveAlone(items, costing, stages, kv);
-  Candidate best = Solve(items, costing, stages, kv);
-  if (spec.tied_head && items.back().unit == units.head()) {
-    // Back to the embedding's device: the head is no item of its own, its few own bytes (a bias) go with the first.
-    std::vector<Item> rest(items.begin(), items.end() - 1);
-    rest.front().bytes += items.back().bytes;
-    costing.head_returns = true;
-    Candidate back = Solve(rest, costing, stages, kv);
-    if (Better(back, best) && Better(back, alone)) {
-      rest.front().parts.insert(rest.front().parts.end(), items.back().parts.begin(), items.back().parts.end());
-      items = std::move(rest);
-      best = std::move(back);
-    }
+PartMap AutoMap(const AutoInput& input) {
+  const Fleet fleet(input);
+  Candidate best;
+  for (Candidate& candidate : Candidates(input)) {
+    const StageCosts costs = MakeCosts(input, candidate.items, candidate.head_returns);
+    candidate.blocks = std::max(input.kv.blocks_least, MostBlocks(costs, fleet.stages, input.kv.blocks_wanted));
+    candidate.partition = BestPartition(costs, fleet.stages, candidate.blocks);
+    if (best.items.empty() || Better(candidate, best)) best = std::move(candidate);
   }
 
-  if (!Better(best, alone)) best = alone;
-
-  const std::vector<int>& device_of_item = best.partition.device_of_item;
-  std::vector<int> stage_of(devices.size(), 0);  // counted from 1 over the devices that hold something
+  std::vector<int> stage_of(input.devices.size(), 0);  // counted from 1 over the devices that hold something
   int stage_count = 0;
-  for (const int device : device_of_item) {
+  for (const int device : best.partition.device_of_item) {
     if (stage_of[device] == 0) stage_of[device] = ++stage_count;
   }
   PartMap map;
-  for (size_t i = 0; i < items.size(); ++i) {
-    const Device& device = devices[device_of_item[i]];
-    std::string reason = absl::StrFormat("stage %d of %d; of all cuts into stages this leaves the fullest device least full, at %.1f%%",
-                                         stage_of[device_of_item[i]], stage_count, 100 * best.partition.fullest);
-    for (const int part : items[i].parts) {
-      const std::string& path = index.node(part).path;
-      map.device_map[path] = device.key();
+  for (size_t i = 0; i < best.items.size(); ++i) {
+    const int stage = best.partition.device_of_item[i];
+    const std::string key = input.devices[fleet.order[stage]].key();
+    const std::string reason = absl::StrFormat("stage %d of %d; of all cuts into stages this leaves the fullest device least full, at %.1f%%",
+                                               stage_of[stage], stage_count, 100 * best.partition.fullest);
+    for (const int part : best.items[i].parts) {
+      const std::string& path = input.index.node(part).path;
+      map.device_map[path] = key;
       map.reasons[path] = reason;
-      if (path != spec.head_path || !spec.tied_head || stage_count == 1) continue;
-      map.reasons[path] = costing.head_returns && i == 0
-                              ? "back on the embedding's device, whose weight it shares: a copy would make the fullest device fuller"
-                              : "with a copy of the embedding's weight: it fits beside the last layers and saves a hop";
+      if (path != input.spec.head_path || !input.spec.tied_head || stage_count == 1) continue;
+      map.reasons[path] = best.head_returns ? "back on the embedding's device, whose weight it shares: a copy would make the fullest device fuller"
+                                            : "with a copy of the embedding's weight: it fits beside the last layers and saves a hop";
     }
   }
   return map;

@@ -17,14 +17,25 @@ struct KvDemand {
   int64_t blocks_wanted = 0;  // at most
 };
 
-// Places every part, whether or not it fits: what is fullest is then as little over its budget as can be. `stages` are
-// `devices`' budgets; at least one is above 0. Options have their defaults filled in. With weights_only, the KV cache and
-// activations cost nothing.
+struct AutoInput {
+  const ModelSpec& spec;
+  const ModuleIndex& index;
+  const UnitTable& units;
+  absl::Span<const Device> devices;    // filled by their ids, ascending
+  std::vector<StageDevice> stages;     // their budgets; at least one is above 0
+  const PlanOptions& options;          // defaults filled in
+  KvDemand kv;
+  bool weights_only = false;  // the KV cache, activations and hidden states cost nothing
+};
+
+// Places every part, whether or not it fits: what is fullest is then as little over its budget as can be.
 //
 // A tied head goes to the last stage with a copy of the weight, or comes back to the embedding's device: back only where that
 // lowers the fullest device (or leaves room for more KV cache), since it costs each step another hop.
-PartMap AutoMap(const ModelSpec& spec, const ModuleIndex& index, const UnitTable& units, absl::Span<const Device> devices,
-                absl::Span<const StageDevice> stages, const PlanOptions& options, const KvDemand& kv, bool weights_only);
+PartMap AutoMap(const AutoInput& input);
+
+// Whether AutoMap's result keeps every budget with kv.blocks_least, in a fraction of the time.
+bool AutoFits(const AutoInput& input);
 
 }  // namespace causeway
 

@@ -1,8 +1,9 @@
-// `auto`: contiguous stages over the devices, in their order, that minimise the fullest device. Exact, by dynamic programming.
+// `auto`: contiguous stages over the devices, in their order, that minimise the fullest device. Exact.
 #ifndef CAUSEWAY_ENGINE_PLAN_AUTO_POLICY_H_
 #define CAUSEWAY_ENGINE_PLAN_AUTO_POLICY_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -11,27 +12,22 @@ namespace causeway {
 
 struct StageDevice {
   int64_t budget = 0;   // 0: takes nothing
-  int64_t reserve = 0;  // taken as soon as the device holds anything
+  int64_t reserve = 0;  // taken as soon as the device computes anything
 };
 
-// What a run of consecutive items costs on a device. Neither figure may fall when a run grows.
-class StageCosts {
- public:
-  explicit StageCosts(int items) : items_(items), costs_(static_cast<size_t>(items) * items) {}
-  int items() const { return items_; }
+// Of a run of consecutive items on a device.
+struct StageCost {
+  int64_t fixed_bytes = 0;  // weights, activations
+  int64_t block_bytes = 0;  // of one block of the KV cache
+  bool computes = true;     // false: holds what no step needs, so that the device is no stage: no reserve, nothing handed over
+  int64_t bytes(int64_t blocks) const { return fixed_bytes + blocks * block_bytes; }
+};
 
-  struct Cost {
-    int64_t fixed_bytes = 0;  // weights, activations
-    int64_t block_bytes = 0;  // of one block of the KV cache
-    bool allowed = true;      // false: no stage may be just this
-    int64_t bytes(int64_t blocks) const { return fixed_bytes + blocks * block_bytes; }
-  };
-  Cost& at(int first, int last) { return costs_[static_cast<size_t>(first) * items_ + last]; }  // last inclusive
-  const Cost& at(int first, int last) const { return costs_[static_cast<size_t>(first) * items_ + last]; }
-
- private:
-  int items_;
-  std::vector<Cost> costs_;
+struct StageCosts {
+  int items = 0;
+  std::function<StageCost(int first, int last)> of;  // last inclusive; no figure may fall when a run grows
+  // On each stage, by how many stages there are; may not fall. Empty: nothing.
+  std::vector<int64_t> handoff_bytes;
 };
 
 struct Partition {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/base/limits.h"
 #include "engine/base/status.h"
+#include "engine/plan/capacity.h"
 #include "engine/plan/custom_map.h"
 #include "engine/plan/field_policy.h"
 #include "engine/plan/layout.h"
@@ -58,9 +59,7 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
   const int64_t most = std::max(blocks, per_sequence);
   if (static_cast<double>(most) * static_cast<double>(block_bytes) > kKvBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat("a KV cache of ", most * kBlockTokens, " tokens would take more than an exabyte; lower ",
-                                                   most == per_sequence          ? "max_model_len"
-                                                   : options.kv_cache_bytes >= 0 ? "kv_cache_bytes"
-                                                                                 : "kv_cache_tokens"));
+                                                   most == per_sequence ? "max_model_len" : "kv_cache"));
   }
   if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) return KvDemand{per_sequence, per_sequence * options.max_num_seqs};
   if (options.kv_cache_tokens != 0 && blocks < per_sequence) {
@@ -145,13 +144,7 @@ absl::StatusOr<PartMap> OneDeviceMap(const LayoutInput& in) {
   return map;
 }
 
-absl::StatusOr<PartMap> MakeMap(const LayoutInput& in) {
-  const std::string& policy = in.options.device_map;
-  if (policy == "balanced") return FieldMap(in, FieldStrategy::kBalanced);
-  if (policy == "balanced_low_0") return FieldMap(in, FieldStrategy::kBalancedLow0);
-  if (policy == "sequential") return FieldMap(in, FieldStrategy::kSequential);
-  if (policy == "custom") return CustomMap(in);
-  if (policy != "auto") return OneDeviceMap(in);
+AutoInput AutoInputOf(const LayoutInput& in) {
   // GPUs only, where there is one with a budget.
   bool has_gpu = false;
   for (size_t i = 0; i < in.devices.size(); ++i) has_gpu |= in.devices[i].kind != DeviceKind::kCpu && in.budgets.bytes[i] > 0;
@@ -160,7 +153,18 @@ absl::StatusOr<PartMap> MakeMap(const LayoutInput& in) {
     const bool use = in.devices[i].kind != DeviceKind::kCpu || !has_gpu;
     stages.push_back({use ? in.budgets.bytes[i] : 0, in.weights_only ? 0 : ReserveBytes(in.devices[i])});
   }
-  return AutoMap(in.spec, in.index, in.units, in.devices, stages, in.options, in.kv, in.weights_only);
+  return {.spec = in.spec, .index = in.index, .units = in.units, .devices = in.devices, .stages = std::move(stages), .options = in.options,
+          .kv = in.kv, .weights_only = in.weights_only};
+}
+
+absl::StatusOr<PartMap> MakeMap(const LayoutInput& in) {
+  const std::string& policy = in.options.device_map;
+  if (policy == "balanced") return FieldMap(in, FieldStrategy::kBalanced);
+  if (policy == "balanced_low_0") return FieldMap(in, FieldStrategy::kBalancedLow0);
+  if (policy == "sequential") return FieldMap(in, FieldStrategy::kSequential);
+  if (policy == "custom") return CustomMap(in);
+  if (policy != "auto") return OneDeviceMap(in);
+  return AutoMap(AutoInputOf(in));
 }
 
 absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, const std::vector<Device>& devices,
@@ -173,6 +177,20 @@ absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, c
   return MakeLayout(input, map);
 }
 
+// Whether what is tried fits. Where auto alone decides, its cut need not be made for that.
+bool WouldFit(const ModelSpec& spec, const ModuleIndex& index, const Attempt& tried) {
+  if (tried.options.device_map != "auto" || tried.budgets.cpu_offload_bytes > 0) {
+    const absl::StatusOr<Layout> layout = LayOut(spec, index, tried.devices, tried.budgets, tried.options);
+    return layout.ok() && Fits(*layout);
+  }
+  PlanOptions options = tried.options;
+  const absl::StatusOr<KvDemand> kv = FillOptions(spec, options);
+  if (!kv.ok()) return false;
+  const UnitTable units = MakeUnitTable(spec, index);
+  return AutoFits(AutoInputOf({.spec = spec, .index = index, .units = units, .devices = tried.devices, .budgets = tried.budgets,
+                               .options = options, .kv = *kv, .weights_only = options.kv_cache_tokens == 0}));
+}
+
 }  // namespace
 
 absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options, const NarrowerSpec& narrower) {
@@ -182,6 +200,7 @@ absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& 
   CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, LayOut(spec, index, devices, budgets, options));
   if (Fits(layout)) {
     layout.plan.model = spec.title();
+    layout.plan.flops_per_token = FlopsPerToken(spec);
     layout.plan.quantization = spec.quantization;
     layout.plan.unquantized = spec.unquantized;
     layout.plan.options.kv_cache_tokens = layout.plan.kv_blocks * kBlockTokens;
@@ -195,10 +214,7 @@ absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& 
   // Try what could be changed, and name what works.
   const Attempt attempt{.spec = &spec, .devices = devices, .budgets = budgets, .options = layout.plan.options};
   const std::string remedies = FindRemedies(attempt, narrower, [&](const Attempt& changed) {
-    const absl::StatusOr<Layout> tried =
-        changed.spec == &spec ? LayOut(spec, index, changed.devices, changed.budgets, changed.options)
-                              : LayOut(*changed.spec, ModuleIndex(changed.spec->modules, inside_blocks), changed.devices, changed.budgets, changed.options);
-    return tried.ok() && Fits(*tried);
+    return changed.spec == &spec ? WouldFit(spec, index, changed) : WouldFit(*changed.spec, ModuleIndex(changed.spec->modules, inside_blocks), changed);
   });
   return absl::FailedPreconditionError(absl::StrCat(what, ". ", remedies));
 }

@@ -71,6 +71,7 @@ struct Plan {
   std::vector<Segment> segments;  // in execution order; neighbours differ in device
   int64_t kv_blocks = 0;          // of kBlockTokens tokens, the same ids on every device
   int64_t kv_bytes_per_token = 0;  // over all layers
+  double flops_per_token = 0;      // of products with weights
   // A tied head that sits on another device than the embedding has a copy of the weight there.
   bool tied_head_copied = false;
   // Left smaller than the options would have it, so that others have memory on the CPU, too.

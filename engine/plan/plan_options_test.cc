@@ -55,9 +55,9 @@ TEST(PlanOptionsTest, OptionsThatContradictTheModel) {
               HasSubstr("max_num_batched_tokens is 99; expected at least max_num_seqs, 100"));
   EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = -2; }), HasSubstr("kv_cache_tokens"));
   EXPECT_THAT(error([](PlanOptions& o) { o.max_num_seqs = int64_t{1} << 40; }), HasSubstr("max_num_seqs"));
-  EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = int64_t{1} << 60; }), AllOf(HasSubstr("exabyte"), HasSubstr("lower kv_cache_tokens")));
+  EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = int64_t{1} << 60; }), AllOf(HasSubstr("exabyte"), HasSubstr("lower kv_cache")));
   EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_bytes = std::numeric_limits<int64_t>::max(); }),
-              AllOf(HasSubstr("exabyte"), HasSubstr("lower kv_cache_bytes")));
+              AllOf(HasSubstr("exabyte"), HasSubstr("lower kv_cache")));
   EXPECT_EQ(MakePlan(spec, {}, TestOptions("auto")).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(MakePlan(spec, {devices[0], devices[0]}, TestOptions("auto")).status().code(), absl::StatusCode::kInvalidArgument);
 }TEST(PlanOptionsTest, AContextBeyondWhatIsServedIsCutUnlessAskedFor) {

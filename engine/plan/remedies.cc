@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "engine/base/limits.h"
+#include "engine/plan/catalogue.h"
 #include "engine/plan/units.h"
 
 namespace causeway {
@@ -16,6 +17,7 @@ namespace {
 constexpr int kDevicesTriedMax = 64;
 constexpr double kMemoryFactorMax = 1024;
 constexpr int kRoundingTriesMax = 8;
+constexpr size_t kShortDevicesNamedMax = 3;
 
 // "model.layers.3 to model.layers.8", or all of a few.
 std::string PartNames(const ModuleIndex& index, const std::vector<int>& parts) {
@@ -106,6 +108,27 @@ std::string MoreMemory(const Attempt& attempt, const std::function<bool(const At
   return "";
 }
 
+// Of devices of the catalogue, as many of another kind: the one with the least memory that does. Empty: none, or these are no such devices.
+std::string OtherDevices(const Attempt& attempt, const std::function<bool(const Attempt&)>& fits) {
+  const Device& first = attempt.devices.front();
+  const auto alike = [&](const Device& device) { return !device.at_hand && device.model == first.model; };
+  if (!std::all_of(attempt.devices.begin(), attempt.devices.end(), alike) || !attempt.options.max_memory.empty()) return "";
+  std::vector<const CatalogueDevice*> larger;
+  for (const CatalogueDevice& known : Catalogue()) {
+    if (known.memory_bytes > first.memory_bytes) larger.push_back(&known);
+  }
+  std::stable_sort(larger.begin(), larger.end(), [](const auto* a, const auto* b) { return a->memory_bytes < b->memory_bytes; });
+  for (const CatalogueDevice* known : larger) {
+    Attempt changed = attempt;
+    for (Device& device : changed.devices) device.memory_bytes = device.available_bytes = known->memory_bytes;
+    const absl::StatusOr<Budgets> budgets = MakeBudgets(changed.devices, {});
+    if (!budgets.ok()) continue;
+    changed.budgets = *budgets;
+    if (fits(changed)) return absl::StrCat("devices ", attempt.devices.size(), "x", known->name);
+  }
+  return "";
+}
+
 }  // namespace
 
 bool Fits(const Layout& layout) { return layout.misfits.empty() && layout.unplaced.empty() && layout.offloaded.empty(); }
@@ -135,6 +158,10 @@ std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, cons
     std::vector<std::string> uses = {absl::StrCat("weights ", FormatBytes(device.weights))};
     if (device.kv_cache > 0) {
       uses.push_back(absl::StrFormat("KV cache of %d tokens %s", layout.plan.kv_blocks * kBlockTokens, FormatBytes(device.kv_cache)));
+    if (short_devices.size() == kShortDevicesNamedMax) {
+      short_devices.push_back(absl::StrCat("and ", layout.misfits.size() - kShortDevicesNamedMax, " more devices are short"));
+      break;
+    }
     }
     if (device.activations > 0) uses.push_back(absl::StrCat("activations ", FormatBytes(device.activations)));
     if (device.reserve > 0) uses.push_back(absl::StrCat("reserve ", FormatBytes(device.reserve)));
@@ -203,6 +230,7 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, c
       changed.devices.push_back(more);
       changed.budgets.bytes.push_back(attempt.budgets.bytes.back());
       changed.budgets.is_given.push_back(attempt.budgets.is_given.back());
+  if (std::string others = OtherDevices(attempt, fits); !others.empty()) found.push_back(std::move(others));
       if (!fits(changed)) continue;
       const size_t count = changed.devices.size() - attempt.devices.size();
       found.push_back(absl::StrCat(count, " more ", count > 1 ? "devices" : "device", " like ", last.name));

@@ -26,7 +26,7 @@ struct Attempt {
 
 // A sentence of single changes to `attempt`, each tried as it is written and found to make `fits` true: fewer tokens, smaller steps,
 // narrower weights (where `narrower` is there) or a narrower KV cache, another policy, larger budgets (larger devices, where those at
-// hand have no more memory), more devices.
+// hand have no more memory), other devices of the catalogue, more devices.
 // Each is found by halving: about the least that does, where less never does if more does not. Calls `fits` some hundred times.
 std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, const std::function<bool(const Attempt&)>& fits);
 

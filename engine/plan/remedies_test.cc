@@ -1,5 +1,6 @@
 #include "engine/plan/remedies.h"
 
+#include <ctime>
 #include <regex>
 
 #include <gmock/gmock.h>
@@ -127,6 +128,38 @@ TEST(RemediesTest, NoBudgetThatTheMachineDoesNotHave) {
     options.max_memory = {{device.key(), *ParseBytes(std::string(match[1]))}};
     EXPECT_TRUE(MakePlan(spec, {device}, options).ok()) << MakePlan(spec, {device}, options).status();
     options.max_memory.clear();
+  }
+}
+
+TEST(RemediesTest, OtherDevicesOfTheCatalogue) {
+  const ModelSpec spec = TestLlama({.layers = 32, .hidden = 4096, .intermediate = 14336, .vocab = 128256, .heads = 32, .kv_heads = 8, .context = 8192});
+  const auto gpus = [](absl::string_view text) { return *ParseDevices(text, [] { return absl::StatusOr<std::vector<Device>>(std::vector<Device>()); }); };
+  const std::string error = PlanRefusal(MakePlan(spec, gpus("1xT4"), PlanOptions()), absl::StatusCode::kFailedPrecondition);
+  std::smatch match;
+  ASSERT_TRUE(std::regex_search(error, match, std::regex("devices (1x[-A-Za-z0-9]+)"))) << error;
+  EXPECT_TRUE(MakePlan(spec, gpus(std::string(match[1])), PlanOptions()).ok());
+  PlanOptions options;
+  options.max_memory = {{"0", int64_t{8} << 30}};
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, gpus("1xT4"), options), absl::StatusCode::kFailedPrecondition), Not(HasSubstr("devices 1x"))) << "another budget then";
+}
+
+TEST(RemediesTest, OfManyShortDevicesAFewAreNamed) {
+  const ModelSpec spec = TestLlama({.layers = 80, .hidden = 128, .intermediate = 512});
+  const std::string error = PlanRefusal(MakePlan(spec, TestDevices(std::vector<int64_t>(40, kMiB / 4)), TestOptions("auto")), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(error, AllOf(HasSubstr("simulated:0 is"), HasSubstr("simulated:2 is"), Not(HasSubstr("simulated:3 is"))));
+  EXPECT_THAT(error, testing::ContainsRegex("; and [0-9]+ more devices are short. Any of these"));
+}
+
+TEST(RemediesTest, TwoThousandLayersThatDoNotFitAreRefusedAtOnce) {
+  const ModelSpec spec = TestLlama({.layers = 2000, .hidden = 1024, .intermediate = 4096, .heads = 8, .kv_heads = 8, .context = 4096});
+  for (const char* policy : {"auto", "sequential"}) {
+    const std::clock_t start = std::clock();  // of this process, whatever else the machine does
+    PlanRefusal(MakePlan(spec, TestDevices(std::vector<int64_t>(8, int64_t{1} << 30)), TestOptions(policy)), absl::StatusCode::kFailedPrecondition);
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    RecordProperty(policy, std::to_string(seconds));
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    EXPECT_LT(seconds, 2) << policy;
+#endif
   }
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/base/limits.h"
 #include "engine/checkpoint/json.h"
+#include "engine/plan/capacity.h"
 #include "engine/plan/plan.h"
 #include "engine/plan/units.h"
 
@@ -60,36 +61,7 @@ std::string Bar(const DevicePlan& device, bool color) {
   return bar;
 }
 
-// "1234567" -> "1,234,567"
-std::string Grouped(int64_t n) {
-  const std::string digits = std::to_string(n);
-  std::string text;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) text.push_back(',');
-    text.push_back(digits[i]);
-  }
-  return text;
-}
-
 int LayerCount(const Plan& plan) { return plan.segments.empty() ? 0 : plan.segments.back().last_unit - 2; }
-
-std::string CapacityLine(const Plan& plan) {
-  if (plan.kv_blocks == 0) return "No KV cache in this plan: weights alone, as device maps of the field count.";
-  const int64_t tokens = plan.kv_blocks * kBlockTokens;
-  const int64_t length = plan.options.max_model_len;
-  const int64_t blocks_each = (length + kBlockTokens - 1) / kBlockTokens;
-  const int64_t sequences = plan.kv_blocks / blocks_each;
-  std::string line = absl::StrCat("KV cache: ", Grouped(tokens), " tokens (", Grouped(plan.kv_blocks), " blocks of ", kBlockTokens, ", ",
-                                  DTypeName(KvDType(plan.options)), ", ", FormatBytes(plan.kv_bytes_per_token), " a token): ", Grouped(sequences), " sequence",
-                                  sequences == 1 ? "" : "s", " of ", Grouped(length), " tokens");
-  const int64_t most = plan.options.max_num_seqs;
-  // Sequences share no block.
-  const int64_t length_of_most = plan.kv_blocks / most * kBlockTokens;
-  if (most > sequences && length_of_most > 0) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(length_of_most));
-  line += ".";
-  if (plan.kv_cache_shares) line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
-  return line;
-}
 
 // Header, then a row for each device.
 std::vector<std::vector<std::string>> Rows(const Plan& plan) {
@@ -120,7 +92,7 @@ std::vector<std::string> Remarks(const Plan& plan) {
   if (!plan.quantization.empty()) {
     remarks.push_back(absl::StrCat("Weights: ", plan.quantization, "; in ", DTypeName(plan.options.dtype), ": ", absl::StrJoin(plan.unquantized, ", "), "."));
   }
-  remarks.push_back(CapacityLine(plan));
+  for (std::string& remark : CapacityRemarks(plan)) remarks.push_back(std::move(remark));
   return remarks;
 }
 
@@ -201,13 +173,17 @@ std::string PlanJson(const Plan& plan) {
                                 {"first_unit", segment.first_unit},
                                 {"last_unit", segment.last_unit}});
   }
-  const int64_t blocks_each = (plan.options.max_model_len + kBlockTokens - 1) / kBlockTokens;
   json["kv_cache"] = {{"tokens", plan.kv_blocks * kBlockTokens},
                       {"blocks", plan.kv_blocks},
                       {"dtype", std::string(DTypeName(KvDType(plan.options)))},
                       {"bytes_per_token", plan.kv_bytes_per_token},
                       {"max_model_len", plan.options.max_model_len},
-                      {"sequences_of_max_model_len", blocks_each > 0 ? plan.kv_blocks / blocks_each : 0}};
+                      {"sequences", OrderedJson::array()}};
+  if (plan.kv_blocks > 0) {
+    const Capacity capacity = CapacityOf(plan);
+    for (const auto& [tokens, count] : capacity.sequences) json["kv_cache"]["sequences"].push_back({{"tokens", tokens}, {"count", count}});
+    json["worth_setting"] = {{"max_num_seqs", capacity.seqs_worth}, {"reason", capacity.reason}};
+  }
   json["tied_head_copied"] = plan.tied_head_copied;
   return json.dump(2);
 }

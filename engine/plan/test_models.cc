@@ -1,9 +1,15 @@
 #include "engine/plan/test_models.h"
 
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
 #include "engine/architecture/registry.h"
+#include "engine/base/limits.h"
 #include "engine/plan/module_sizes.h"
 
 namespace causeway {
@@ -51,6 +57,66 @@ PlanOptions TestOptions(const std::string& device_map, DType dtype) {
 std::string PlanRefusal(const absl::StatusOr<Plan>& plan, absl::StatusCode code) {
   EXPECT_EQ(plan.status().code(), code) << plan.status();
   return std::string(plan.status().message());
+}
+
+double Fullest(const Plan& plan) {
+  double fullest = 0;
+  for (const DevicePlan& device : plan.devices) {
+    if (device.budget > 0) fullest = std::max(fullest, static_cast<double>(device.budget - device.free) / static_cast<double>(device.budget));
+  }
+  return fullest;
+}
+
+void CheckPlan(const ModelSpec& spec, const Plan& plan) {
+  const ModuleIndex index(spec.modules);
+  int64_t weights = 0, kv = 0;
+  std::vector<int> units;
+  for (const DevicePlan& device : plan.devices) {
+    EXPECT_GE(device.free, 0) << device.device.name;
+    EXPECT_EQ(device.free, device.budget - device.weights - device.kv_cache - device.activations - device.reserve);
+    EXPECT_TRUE(std::is_sorted(device.units.begin(), device.units.end()));
+    weights += device.weights;
+    kv += device.kv_cache;
+    units.insert(units.end(), device.units.begin(), device.units.end());
+  }
+  std::sort(units.begin(), units.end());
+  std::vector<int> all(spec.layers.size() + 3);
+  std::iota(all.begin(), all.end(), 0);
+  EXPECT_EQ(units, all);
+  const int64_t copy = plan.tied_head_copied ? spec.vocab_size * spec.hidden_size * DTypeBytes(plan.options.dtype) : 0;
+  EXPECT_EQ(weights, index.node(0).bytes + copy);
+  EXPECT_EQ(kv, plan.kv_blocks * kBlockTokens * plan.kv_bytes_per_token);
+
+  // Every parameter by exactly one entry of `modules`, where the map says.
+  std::map<std::string, int> covered;
+  int64_t module_bytes = 0;
+  for (const ModulePlacement& module : plan.modules) {
+    EXPECT_FALSE(module.reason.empty()) << module.name;
+    EXPECT_EQ(*LookUp(plan.device_map, module.name), module.device) << module.name;
+    module_bytes += module.bytes;
+    for (const ModuleNode& node : index.nodes()) {
+      if (node.tensor != nullptr && IsPathPrefix(module.name, node.path)) ++covered[node.path];
+    }
+  }
+  EXPECT_EQ(module_bytes, weights);
+  for (const ModuleNode& node : index.nodes()) {
+    if (node.tensor == nullptr) continue;
+    EXPECT_EQ(covered[node.path], 1) << node.path;
+  }
+
+  // Segments in order, each unit once, on the device that holds it.
+  int next = 0;
+  for (size_t i = 0; i < plan.segments.size(); ++i) {
+    const Segment& segment = plan.segments[i];
+    EXPECT_EQ(segment.first_unit, next);
+    EXPECT_GE(segment.last_unit, segment.first_unit);
+    EXPECT_NE(segment.device, i > 0 ? plan.segments[i - 1].device : -1);
+    for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) {
+      EXPECT_THAT(plan.devices[segment.device].units, testing::Contains(unit));
+    }
+    next = segment.last_unit + 1;
+  }
+  EXPECT_EQ(next, static_cast<int>(all.size()));
 }
 
 }  // namespace causeway

@@ -1,4 +1,4 @@
-// Models for the planner's tests.
+// Models for the planner's tests, and what holds of every plan.
 #ifndef CAUSEWAY_ENGINE_PLAN_TEST_MODELS_H_
 #define CAUSEWAY_ENGINE_PLAN_TEST_MODELS_H_
 
@@ -32,6 +32,13 @@ PlanOptions TestOptions(const std::string& device_map, DType dtype = DType::kBF1
 
 // The message of a plan that has to be refused with `code`.
 std::string PlanRefusal(const absl::StatusOr<Plan>& plan, absl::StatusCode code);
+
+// The largest part of a budget that is taken.
+double Fullest(const Plan& plan);
+
+// Fails the test unless what holds of every plan holds of this one: no device over its budget, each parameter once (and a copied
+// head's weight once more), all units in order, sums that agree.
+void CheckPlan(const ModelSpec& spec, const Plan& plan);
 
 }  // namespace causeway
 

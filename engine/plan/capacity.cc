@@ -1,0 +1,120 @@
+#include "engine/plan/capacity.h"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/limits.h"
+#include "engine/plan/catalogue.h"
+
+namespace causeway {
+namespace {
+
+constexpr int64_t kCommonTokens[] = {8192, 2048, 512};
+
+int64_t BlocksOf(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+
+// "1234567" -> "1,234,567"
+std::string Grouped(int64_t n) {
+  const std::string digits = std::to_string(n);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text.push_back(',');
+    text.push_back(digits[i]);
+  }
+  return text;
+}
+
+// The KV cache's blocks with what is free beside it on the CUDA or simulated device that has least.
+int64_t BlocksWithFree(const Plan& plan) {
+  const int layers = plan.segments.back().last_unit - 2;
+  const int64_t layer_bytes = plan.kv_bytes_per_token / layers * kBlockTokens;
+  int64_t blocks = std::numeric_limits<int64_t>::max();
+  for (const DevicePlan& device : plan.devices) {
+    const auto held = std::count_if(device.units.begin(), device.units.end(), [layers](int unit) { return unit >= 1 && unit <= layers; });
+    if (held == 0) continue;
+    if (device.device.kind == DeviceKind::kCpu) return plan.kv_blocks;  // others use its memory, too
+    blocks = std::min(blocks, (device.kv_cache + device.free) / (held * layer_bytes));
+  }
+  return blocks;
+}
+
+// The sequences with which a step's products take as long as reading its weights, one device after the other. Nothing where the catalogue
+// lacks a device or does not say how fast it computes in this dtype, and where weights come from elsewhere.
+std::optional<int64_t> SeqsThatCompute(const Plan& plan) {
+  if (plan.flops_per_token <= 0) return std::nullopt;
+  double weights = 0, reading = 0, computing = 0;  // bytes; seconds of a step; seconds of a token, times weights
+  for (const DevicePlan& device : plan.devices) {
+    if (device.units.empty()) continue;
+    const CatalogueDevice* known = FindInCatalogue(device.device.model);
+    if (known == nullptr) return std::nullopt;
+    const auto flops = known->flops.find(plan.options.dtype);
+    if (flops == known->flops.end()) return std::nullopt;
+    const auto bytes = static_cast<double>(device.weights);
+    weights += bytes;
+    reading += bytes / known->memory_bytes_per_second;
+    computing += bytes * plan.flops_per_token / flops->second;
+  }
+  return std::max<int64_t>(1, static_cast<int64_t>(reading / (computing / weights)));
+}
+
+}  // namespace
+
+Capacity CapacityOf(const Plan& plan) {
+  const PlanOptions& options = plan.options;
+  Capacity capacity;
+  capacity.sequences.push_back({options.max_model_len, plan.kv_blocks / BlocksOf(options.max_model_len)});
+  for (const int64_t tokens : kCommonTokens) {
+    if (tokens < options.max_model_len) capacity.sequences.push_back({tokens, plan.kv_blocks / BlocksOf(tokens)});
+  }
+
+  const bool room_beside = plan.kv_blocks == BlocksOf(options.max_model_len) * options.max_num_seqs;
+  const int64_t usual = std::min(options.max_model_len, kUsualTokens);
+  const int64_t fitting = std::max<int64_t>(1, (room_beside ? BlocksWithFree(plan) : plan.kv_blocks) / BlocksOf(usual));
+  capacity.seqs_worth = fitting;
+  capacity.reason = absl::StrCat("as many of ", Grouped(usual), " tokens have room");
+  if (const std::optional<int64_t> computing = SeqsThatCompute(plan); computing.has_value() && *computing < fitting) {
+    capacity.seqs_worth = *computing;
+    capacity.reason = absl::StrCat("with more, computing takes longer than reading the weights (", Grouped(fitting), " of ", Grouped(usual), " tokens have room)");
+  }
+  if (options.max_num_batched_tokens < capacity.seqs_worth) {
+    capacity.seqs_worth = options.max_num_batched_tokens;
+    capacity.reason = absl::StrCat("a step has as many tokens, max_num_batched_tokens (", Grouped(fitting), " of ", Grouped(usual), " tokens have room)");
+  }
+  return capacity;
+}
+
+std::vector<std::string> CapacityRemarks(const Plan& plan) {
+  if (plan.kv_blocks == 0) return {"No KV cache in this plan: weights alone, as device maps of the field count."};
+  const Capacity capacity = CapacityOf(plan);
+  std::string line = absl::StrCat("KV cache: ", Grouped(plan.kv_blocks * kBlockTokens), " tokens (", Grouped(plan.kv_blocks), " blocks of ", kBlockTokens, ", ",
+                                  DTypeName(KvDType(plan.options)), ", ", FormatBytes(plan.kv_bytes_per_token), " a token): ");
+  for (size_t i = 0; i < capacity.sequences.size(); ++i) {
+    const auto& [tokens, count] = capacity.sequences[i];
+    absl::StrAppend(&line, i > 0 ? ", " : "", Grouped(count), i > 0 ? "" : count == 1 ? " sequence" : " sequences", " of ", Grouped(tokens), i > 0 ? "" : " tokens");
+  }
+  const int64_t most = plan.options.max_num_seqs;
+  const int64_t tokens_of_most = plan.kv_blocks / most * kBlockTokens;
+  if (most > capacity.sequences[0].count && tokens_of_most > 0) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(tokens_of_most));
+  line += ".";
+  if (plan.kv_cache_shares) line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
+  return {line, absl::StrCat("Worth setting: max_num_seqs ", capacity.seqs_worth, "; ", capacity.reason, ".")};
+}
+
+double FlopsPerToken(const ModelSpec& spec) {
+  const auto flops = [](const LinearSpec& linear) { return 2.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.out_features()); };
+  double sum = flops(spec.head);
+  for (const LayerSpec& layer : spec.layers) {
+    sum += flops(layer.attention.qkv) + flops(layer.attention.output);
+    if (!layer.moe.has_value()) {
+      sum += flops(layer.mlp.up) + flops(layer.mlp.down);
+      continue;
+    }
+    const MlpSpec& expert = layer.moe->experts.front();
+    sum += flops(layer.moe->router) + static_cast<double>(layer.moe->rule.experts_per_token) * (flops(expert.up) + flops(expert.down));
+  }
+  return sum;
+}
+
+}  // namespace causeway
