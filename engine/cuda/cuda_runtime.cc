@@ -159,3 +159,25 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan&
 }
 
 }  // namespace causeway
+CudaSystem DescribeCudaSystem() {
+  CudaSystem system;
+  system.built_version = CUDART_VERSION;
+  cudaDriverGetVersion(&system.driver_version);
+  cudaRuntimeGetVersion(&system.runtime_version);
+  const int devices = c10::cuda::device_count();
+  const auto has = [](cudaDeviceP2PAttr attribute, int from, int to) {
+    int value = 0;
+    return cudaDeviceGetP2PAttribute(&value, attribute, from, to) == cudaSuccess && value != 0;
+  };
+  for (int from = 0; from < devices; ++from) {
+    for (int to = from + 1; to < devices; ++to) {
+      system.links.push_back({from, to, has(cudaDevP2PAttrAccessSupported, from, to), has(cudaDevP2PAttrNativeAtomicSupported, from, to)});
+    }
+  }
+  void* pinned = nullptr;
+  system.pins_memory = devices > 0 && cudaHostAlloc(&pinned, kPinnedTrialBytes, cudaHostAllocDefault) == cudaSuccess;
+  if (pinned != nullptr) cudaFreeHost(pinned);
+  cudaGetLastError();  // what was refused is told, and is not the next caller's error
+  return system;
+}
+

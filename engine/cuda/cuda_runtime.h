@@ -13,6 +13,7 @@ namespace causeway {
 // Those at hand, id ascending; empty without any.
 std::vector<Device> ListCudaDevices();
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan& plan, bool reference_ops);
+CudaSystem DescribeCudaSystem();
 
 }  // namespace causeway
 

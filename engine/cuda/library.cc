@@ -2,6 +2,6 @@
 #include "engine/cuda/cuda_runtime.h"
 
 extern "C" __attribute__((visibility("default"))) const causeway::CudaLibrary* causeway_cuda_library() {
-  static const causeway::CudaLibrary library{causeway::ListCudaDevices, causeway::MakeCudaRuntime};
+  static const causeway::CudaLibrary library{causeway::ListCudaDevices, causeway::MakeCudaRuntime, causeway::DescribeCudaSystem};
   return &library;
 }

@@ -79,10 +79,28 @@ struct CudaLibrary {
 absl::StatusOr<const CudaLibrary*> LoadCudaLibrary();
 // The CUDA devices at hand. Fails as LoadCudaLibrary does.
 absl::StatusOr<std::vector<Device>> CudaDevices();
+// How two GPUs reach each other, as the driver says.
+struct CudaLink {
+  int from = 0, to = 0;         // ids, from < to
+  bool peer_access = false;     // one may read the other's memory itself; else copies go through the CPU's
+  bool native_atomics = false;  // over the link as well, which NVLink has and PCIe has not
+};
+
+// What CUDA is here. Versions as it counts them: 13020 is 13.2; 0: not known.
+struct CudaSystem {
+  int driver_version = 0;   // the latest CUDA that the driver serves
+  int runtime_version = 0;  // of the runtime library that was loaded
+  int built_version = 0;    // of the one that this program was compiled with
+  std::vector<CudaLink> links;  // every pair of devices
+  bool pins_memory = false;     // kPinnedTrialBytes of the CPU's memory could be locked for copies
+};
+inline constexpr int64_t kPinnedTrialBytes = int64_t{256} << 20;
+
 
 // By plan.device.kind.
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeDeviceRuntime(const DevicePlan& plan, bool reference_ops);
 
 }  // namespace causeway
+  CudaSystem (*system)();  // asks and tries; for looking at a machine, not for serving
 
 #endif  // CAUSEWAY_ENGINE_EXECUTION_DEVICE_RUNTIME_H_

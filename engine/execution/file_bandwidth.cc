@@ -2,17 +2,23 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
+#include <random>
 #include <thread>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/base/check.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/file.h"
 
@@ -67,6 +73,48 @@ absl::StatusOr<double> MeasureFileBandwidth(const std::vector<std::string>& file
   CAUSEWAY_RETURN_IF_ERROR(status);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return static_cast<double>(total) / seconds;
+}
+
+absl::StatusOr<FolderBandwidth> MeasureFolderBandwidth(const std::string& folder, int64_t bytes) {
+  CAUSEWAY_CHECK(bytes > 0 && bytes % kReadBytes == 0, bytes, " bytes");
+  std::string path = absl::StrCat(folder, "/causeway-XXXXXX");
+  const int descriptor = ::mkostemp(path.data(), O_CLOEXEC);
+  if (descriptor < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot make a file in ", folder));
+  ::unlink(path.c_str());
+  const absl::Cleanup close = [descriptor] { ::close(descriptor); };
+
+  // Direct reads want aligned memory. Random bytes, since some disks are quick with zeros.
+  const std::unique_ptr<char, void (*)(void*)> piece(static_cast<char*>(std::aligned_alloc(kHugePage, kReadBytes)), &std::free);
+  if (piece == nullptr) return absl::ResourceExhaustedError(absl::StrCat("no memory for ", kReadBytes, " bytes"));
+  std::mt19937_64 random(1);
+  for (uint64_t i = 0; i < kReadBytes; i += sizeof(uint64_t)) {
+    const uint64_t value = random();
+    std::memcpy(piece.get() + i, &value, sizeof(value));
+  }
+  const auto speed = [bytes](std::chrono::steady_clock::time_point start) {
+    return static_cast<double>(bytes) / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+
+  FolderBandwidth bandwidth;
+  auto start = std::chrono::steady_clock::now();
+  for (int64_t done = 0; done < bytes;) {
+    const int64_t in_piece = done % static_cast<int64_t>(kReadBytes);
+    const ssize_t wrote = ::pwrite(descriptor, piece.get() + in_piece, kReadBytes - in_piece, done);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write to a file in ", folder));
+    done += wrote;
+  }
+  if (::fsync(descriptor) != 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write to the disk of ", folder));
+  bandwidth.write = speed(start);
+
+  ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+  bandwidth.direct = ::fcntl(descriptor, F_SETFL, O_DIRECT) == 0;
+  start = std::chrono::steady_clock::now();
+  for (int64_t offset = 0; offset < bytes; offset += kReadBytes) {
+    CAUSEWAY_RETURN_IF_ERROR(ReadExactly(descriptor, offset, absl::MakeSpan(piece.get(), kReadBytes), folder));
+  }
+  bandwidth.read = speed(start);
+  return bandwidth;
 }
 
 absl::Status DropFromPageCache(const std::vector<std::string>& files) {

@@ -7,6 +7,7 @@
 
 #include "causeway/v1/config.pb.h"
 #include "engine/engine.h"
+#include "engine/execution/device_runtime.h"
 
 namespace causeway {
 
@@ -24,6 +25,12 @@ struct Finding {
 std::vector<Finding> ExamineMachine(const std::string& root);
 // GPUs and the library that runs them; the speed of memory.
 std::vector<Finding> ExamineDevices();
+// What the CUDA library says: versions, each GPU, the links between them, memory for copies to them.
+std::vector<Finding> ExamineGpus(const std::vector<Device>& gpus, const CudaSystem& system);
+// Where weights would be offloaded to: whether it can be written, what file system and how much room it has, and how fast it is,
+// measured with a file of at most `sample_bytes`.
+Finding ExamineOffloadFolder(const std::string& folder, int64_t sample_bytes);
+inline constexpr int64_t kOffloadSampleBytes = int64_t{256} << 20;
 // Whether the addresses that the daemon would listen on are free.
 std::vector<Finding> ExamineAddresses(const v1::ServerConfig& config);
 // Whether the model can be read, how fast, and whether it fits.

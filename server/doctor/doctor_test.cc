@@ -1,5 +1,7 @@
 #include "server/doctor/doctor.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 
 #include <gmock/gmock.h>
@@ -81,6 +83,95 @@ TEST_F(DoctorTest, AnAddressThatCannotBeBoundIsAProblem) {
   EXPECT_EQ(Of(findings, "gRPC address").grade, Grade::kGood);
   EXPECT_EQ(Of(findings, "HTTP address").grade, Grade::kProblem);
   EXPECT_THAT(Of(findings, "HTTP address").remedy, HasSubstr("--http"));
+}
+
+std::vector<Device> Gpus(int count) {
+  std::vector<Device> gpus;
+  for (int i = 0; i < count; ++i) {
+    gpus.push_back({.kind = DeviceKind::kCuda, .id = i, .name = absl::StrCat("cuda:", i), .model = "GPU", .memory_bytes = 1000, .available_bytes = 900});
+  }
+  return gpus;
+}
+
+TEST(DoctorGpusTest, LinkedGpusWithTheirDriverAreGood) {
+  const CudaSystem system{.driver_version = 13020, .runtime_version = 13000, .built_version = 13000,
+                          .links = {{0, 1, true, true}, {0, 2, true, false}, {1, 2, true, false}}, .pins_memory = true};
+  const std::vector<Finding> findings = ExamineGpus(Gpus(3), system);
+  EXPECT_EQ(Of(findings, "CUDA").found, "the driver serves 13.2, the runtime is 13.0");
+  EXPECT_EQ(Of(findings, "CUDA").grade, Grade::kGood);
+  EXPECT_EQ(Of(findings, "GPU links").found, "1 pair over NVLink, 2 pairs over PCIe");
+  EXPECT_EQ(Of(findings, "GPU links").grade, Grade::kGood);
+  EXPECT_EQ(Of(findings, "locked memory").grade, Grade::kGood);
+}
+
+TEST(DoctorGpusTest, ADriverTooOldNamesTheOneNeeded) {
+  // CUDA shows no device then: without the versions all would look well.
+  const std::vector<Finding> findings = ExamineGpus({}, {.driver_version = 12080, .runtime_version = 13000, .built_version = 13000});
+  EXPECT_EQ(Of(findings, "CUDA").grade, Grade::kProblem);
+  EXPECT_THAT(Of(findings, "CUDA").remedy, HasSubstr("driver 580.65.06 or later"));
+  EXPECT_EQ(Of(ExamineGpus({}, {.driver_version = 0, .runtime_version = 13000, .built_version = 13000}), "CUDA").grade, Grade::kProblem);
+}
+
+TEST(DoctorGpusTest, OtherVersionsThanTheBuildsAreTold) {
+  const Finding older = Of(ExamineGpus(Gpus(1), {.driver_version = 13000, .runtime_version = 13020, .built_version = 13020}), "CUDA");
+  EXPECT_EQ(older.grade, Grade::kAdvice);
+  EXPECT_THAT(older.remedy, HasSubstr("update the driver to one for CUDA 13.2"));
+  const Finding other = Of(ExamineGpus(Gpus(1), {.driver_version = 13020, .runtime_version = 13000, .built_version = 13010}), "CUDA");
+  EXPECT_EQ(other.grade, Grade::kAdvice);
+  EXPECT_THAT(other.found, HasSubstr("built with 13.1"));
+  EXPECT_THAT(other.remedy, HasSubstr("LD_LIBRARY_PATH"));
+}
+
+TEST(DoctorGpusTest, WhatSlowsGpusIsAdvice) {
+  std::vector<Device> gpus = Gpus(3);
+  gpus[1].available_bytes = 100;
+  gpus[2].model = "not usable: all of it is another process's";
+  gpus[2].memory_bytes = gpus[2].available_bytes = 0;
+  const std::vector<Finding> findings =
+      ExamineGpus(gpus, {.driver_version = 13000, .runtime_version = 13000, .built_version = 13000, .links = {{0, 1, true, true}, {0, 2, false, false}, {1, 2, false, false}}});
+  EXPECT_EQ(Of(findings, "cuda:0").grade, Grade::kGood);
+  EXPECT_THAT(Of(findings, "cuda:1").remedy, HasSubstr("nvidia-smi"));
+  EXPECT_EQ(Of(findings, "cuda:2").grade, Grade::kAdvice);
+  EXPECT_THAT(Of(findings, "cuda:2").found, HasSubstr("another process's"));
+  EXPECT_EQ(Of(findings, "GPU links").found, "1 pair over NVLink, 2 pairs by way of the CPU's memory");
+  EXPECT_THAT(Of(findings, "GPU links").remedy, AllOf(HasSubstr("GPUs 0-2, 1-2 are copied twice"), HasSubstr("topo")));
+  EXPECT_THAT(Of(findings, "locked memory").remedy, HasSubstr("ulimit -l"));
+}
+
+TEST(DoctorFolderTest, AFolderIsMeasured) {
+  const ::causeway::testing::TestFolder folder;
+  const Finding finding = ExamineOffloadFolder(folder.path(), int64_t{8} << 20);
+  EXPECT_NE(finding.grade, Grade::kProblem) << finding.found;
+  EXPECT_THAT(finding.found, AllOf(HasSubstr(folder.path()), HasSubstr("free"), HasSubstr("GB/s written"), HasSubstr("GB/s read")));
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+TEST(DoctorFolderTest, MemoryIsNoDisk) {
+  if (!std::filesystem::is_directory("/dev/shm")) GTEST_SKIP() << "no tmpfs";
+  const Finding finding = ExamineOffloadFolder("/dev/shm", int64_t{4} << 20);
+  EXPECT_EQ(finding.grade, Grade::kAdvice);
+  EXPECT_THAT(finding.found, HasSubstr("tmpfs"));
+  EXPECT_THAT(finding.remedy, HasSubstr("it is in memory"));
+}
+
+TEST(DoctorFolderTest, AFolderThatCannotBeWrittenIsAProblem) {
+  const ::causeway::testing::TestFolder folder;
+  folder.Write("file", "");
+  const Finding missing = ExamineOffloadFolder(folder / "missing", kOffloadSampleBytes);
+  EXPECT_EQ(missing.grade, Grade::kProblem);
+  EXPECT_EQ(missing.remedy, "mkdir -p " + folder / "missing");
+  EXPECT_EQ(ExamineOffloadFolder(folder / "file", kOffloadSampleBytes).remedy, "name a folder");
+  // A file system of the kernel's own has no room.
+  const Finding full = ExamineOffloadFolder("/proc/self", kOffloadSampleBytes);
+  EXPECT_EQ(full.grade, Grade::kProblem);
+  EXPECT_THAT(full.found, HasSubstr("0 B free"));
+  if (geteuid() != 0) {  // root may write anywhere
+    std::filesystem::permissions(folder.path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+    const Finding closed = ExamineOffloadFolder(folder.path(), int64_t{4} << 20);
+    std::filesystem::permissions(folder.path(), std::filesystem::perms::owner_all);
+    EXPECT_EQ(closed.grade, Grade::kProblem);
+    EXPECT_THAT(closed.remedy, HasSubstr("chown"));
+  }
 }
 
 TEST(DoctorReportTest, TableAndJson) {

@@ -1,5 +1,4 @@
 #include <sys/resource.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -24,7 +23,6 @@ namespace causeway {
 namespace {
 
 constexpr rlim_t kFilesLeast = 4096;  // a file a shard, a socket a client
-constexpr int64_t kSharedMemoryLeast = int64_t{1} << 30;
 
 std::string ReadText(const std::string& path) {
   std::ifstream file(path);
@@ -81,29 +79,14 @@ std::vector<Finding> ExamineMachine(const std::string& root) {
 
 std::vector<Finding> ExamineDevices() {
   std::vector<Finding> findings;
-  const absl::StatusOr<std::vector<Device>> gpus = CudaDevices();
-  if (absl::IsNotFound(gpus.status()) || (gpus.ok() && gpus->empty())) {
+  const absl::StatusOr<const CudaLibrary*> cuda = LoadCudaLibrary();
+  if (cuda.ok()) {
+    findings = ExamineGpus((*cuda)->devices(), (*cuda)->system());
+  } else if (absl::IsNotFound(cuda.status())) {
     findings.push_back({"GPUs", Grade::kGood, "none; models run on the CPU", ""});
-  } else if (!gpus.ok()) {
-    findings.push_back({"GPUs", Grade::kProblem, std::string(gpus.status().message()),
-                        "a driver is there that Causeway cannot use: see the message; --devices cpu runs without"});
   } else {
-    for (const Device& gpu : *gpus) {
-      Finding finding{gpu.name, Grade::kGood, absl::StrCat(gpu.model, ", ", FormatBytes(gpu.available_bytes), " of ", FormatBytes(gpu.memory_bytes), " free"), ""};
-      if (gpu.available_bytes < gpu.memory_bytes / 2) {
-        finding.grade = Grade::kAdvice;
-        finding.remedy = "others hold more than half of its memory: nvidia-smi shows who";
-      }
-      findings.push_back(std::move(finding));
-    }
-    struct statvfs shared{};
-    const int64_t bytes = statvfs("/dev/shm", &shared) == 0 ? static_cast<int64_t>(shared.f_blocks * shared.f_frsize) : 0;
-    Finding finding{"shared memory", Grade::kGood, FormatBytes(bytes), ""};
-    if (gpus->size() > 1 && bytes < kSharedMemoryLeast) {
-      finding.grade = Grade::kAdvice;
-      finding.remedy = "GPUs exchange through /dev/shm: give the container more (docker --shm-size 1g)";
-    }
-    findings.push_back(std::move(finding));
+    findings.push_back({"GPUs", Grade::kProblem, std::string(cuda.status().message()),
+                        "a driver is there that Causeway cannot use: see the message; --devices cpu runs without"});
   }
   const double bandwidth = MeasureReadBandwidth(static_cast<int>(std::thread::hardware_concurrency()));
   findings.push_back({"memory speed", Grade::kGood, absl::StrFormat("%.1f GB/s read by all processors, which bounds decoding on the CPU", bandwidth / 1e9), ""});
