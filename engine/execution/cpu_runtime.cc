@@ -1,10 +1,12 @@
 #include "engine/execution/cpu_runtime.h"
 
+#include <cstring>
 #include <utility>
 
 #include <omp.h>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include "engine/execution/device_memory.h"
 
@@ -38,6 +40,14 @@ class CpuRuntime final : public DeviceRuntime {
   at::Tensor Upload(const at::Tensor& host) override { return host; }
   at::Tensor Import(at::Tensor tensor) override { return tensor.cpu(); }
   void Synchronize() override {}
+
+  at::Tensor AllocateHost(int64_t bytes) override {
+    UncountedScope uncounted;
+    return at::empty({bytes}, at::kByte);
+  }
+  void CopyFromHost(void* to, const void* from, int64_t bytes) override { std::memcpy(to, from, bytes); }
+  void CopyToHost(void* to, const void* from, int64_t bytes) override { std::memcpy(to, from, bytes); }
+  std::function<void()> Mark() override { return nullptr; }
 
  private:
   const std::string name_;

@@ -67,6 +67,15 @@ void InstallCountingAllocator();
 void PushMemoryTag(MemoryAccount* account, MemoryOwner owner);
 void PopMemoryTag();
 
+// What the thread allocates while it lives is counted nowhere: memory of the process beside all devices.
+class UncountedScope {
+ public:
+  UncountedScope() { PushMemoryTag(nullptr, MemoryOwner::kWorkspace); }
+  ~UncountedScope() { PopMemoryTag(); }
+  UncountedScope(const UncountedScope&) = delete;
+  UncountedScope& operator=(const UncountedScope&) = delete;
+};
+
 }  // namespace causeway
 
 #endif  // CAUSEWAY_ENGINE_EXECUTION_DEVICE_MEMORY_H_

@@ -3,6 +3,7 @@
 #ifndef CAUSEWAY_ENGINE_EXECUTION_DEVICE_RUNTIME_H_
 #define CAUSEWAY_ENGINE_EXECUTION_DEVICE_RUNTIME_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -53,7 +54,18 @@ class DeviceRuntime {
   virtual at::Tensor Import(at::Tensor tensor) = 0;
   // Waits until all work started on this device is done.
   virtual void Synchronize() = 0;
+
+  // For weights that come over while steps are computed. Copies go beside the queue of work, and are done when the call returns; any
+  // thread that has entered.
+  virtual at::Tensor AllocateHost(int64_t bytes) = 0;  // uint8 in CPU memory that copies are fastest from; no owner's
+  virtual void CopyFromHost(void* to, const void* from, int64_t bytes) = 0;
+  virtual void CopyToHost(void* to, const void* from, int64_t bytes) = 0;
+  // Waits, on any thread, for the work started so far on this one; null: it is done.
+  virtual std::function<void()> Mark() = 0;
 };
+
+// Runs `work`, which may call torch: its exceptions become statuses. ResourceExhausted when memory ran out.
+absl::Status CatchTorch(const std::string& where, const std::function<absl::Status()>& work);
 
 // Names the owner of what this thread allocates on the device while it lives.
 class MemoryScope {
@@ -67,18 +79,6 @@ class MemoryScope {
   DeviceRuntime& runtime_;
 };
 
-// What the CUDA library offers. It exports `extern "C" const causeway::CudaLibrary* causeway_cuda_library()`; the result lives
-// as long as the process.
-struct CudaLibrary {
-  std::vector<Device> (*devices)();  // those at hand, id ascending
-  absl::StatusOr<std::unique_ptr<DeviceRuntime>> (*make_runtime)(const DevicePlan& plan, bool reference_ops);
-};
-
-// The library, loaded at the first call: libcauseway_cuda.so beside the program or in ../lib from it. NotFound: there
-// is no driver. FailedPrecondition: there is one, but no library that can be loaded. Any thread.
-absl::StatusOr<const CudaLibrary*> LoadCudaLibrary();
-// The CUDA devices at hand. Fails as LoadCudaLibrary does.
-absl::StatusOr<std::vector<Device>> CudaDevices();
 // How two GPUs reach each other, as the driver says.
 struct CudaLink {
   int from = 0, to = 0;         // ids, from < to
@@ -96,11 +96,23 @@ struct CudaSystem {
 };
 inline constexpr int64_t kPinnedTrialBytes = int64_t{256} << 20;
 
+// What the CUDA library offers. It exports `extern "C" const causeway::CudaLibrary* causeway_cuda_library()`; the result lives
+// as long as the process.
+struct CudaLibrary {
+  std::vector<Device> (*devices)();  // those at hand, id ascending
+  absl::StatusOr<std::unique_ptr<DeviceRuntime>> (*make_runtime)(const DevicePlan& plan, bool reference_ops);
+  CudaSystem (*system)();  // asks and tries; for looking at a machine, not for serving
+};
+
+// The library, loaded at the first call: libcauseway_cuda.so beside the program or in ../lib from it. NotFound: there
+// is no driver. FailedPrecondition: there is one, but no library that can be loaded. Any thread.
+absl::StatusOr<const CudaLibrary*> LoadCudaLibrary();
+// The CUDA devices at hand. Fails as LoadCudaLibrary does.
+absl::StatusOr<std::vector<Device>> CudaDevices();
 
 // By plan.device.kind.
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeDeviceRuntime(const DevicePlan& plan, bool reference_ops);
 
 }  // namespace causeway
-  CudaSystem (*system)();  // asks and tries; for looking at a machine, not for serving
 
 #endif  // CAUSEWAY_ENGINE_EXECUTION_DEVICE_RUNTIME_H_

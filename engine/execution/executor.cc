@@ -11,8 +11,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/architecture/registry.h"
 #include "engine/base/bounded_queue.h"
 #include "engine/base/status.h"
+#include "engine/execution/packed_contents.h"
 #include "engine/execution/stage_worker.h"
 #include "engine/execution/warm_up.h"
 #include "engine/model/loader.h"
@@ -46,10 +48,12 @@ class PipelineExecutor final : public Executor {
       worker.BuildModel();
       return absl::OkStatus();
     }));
+    CAUSEWAY_RETURN_IF_ERROR(AllocateOffloaded(checkpoint, options));
     CAUSEWAY_RETURN_IF_ERROR(Load(checkpoint, options, [&](int64_t done, int64_t total) {
       if (progress) progress({done, total, std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count()});
     }));
     CAUSEWAY_RETURN_IF_ERROR(OnEach([this](StageWorker& worker, int device) {
+      if (worker.stream() != nullptr) CAUSEWAY_RETURN_IF_ERROR(worker.StartStream());
       worker.AllocateCache(plan_.devices[device].activations);
       return absl::OkStatus();
     }));
@@ -97,7 +101,8 @@ class PipelineExecutor final : public Executor {
       std::sort(held.begin(), held.end());
       CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime, MakeDeviceRuntime(plan_.devices[device], options.reference_ops));
       WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)), .dtype = dtype, .int8_kv = KvDType(plan_.options) == DType::kI8, .units = held,
-                           .kv_blocks = plan_.kv_blocks, .positions = plan_.options.max_model_len};
+                           .kv_blocks = plan_.kv_blocks, .positions = plan_.options.max_model_len, .plan = plan_.devices[device],
+                           .offload_stream = options.offload_stream};
       workers_[device] = std::make_unique<StageWorker>(spec_, plan_.segments, std::move(runtime), std::move(worker), sampler_,
                                                        [this](std::unique_ptr<Step> step) { Advance(std::move(step)); });
     }
@@ -119,17 +124,50 @@ class PipelineExecutor final : public Executor {
     return absl::OkStatus();
   }
 
+  absl::Status AllocateOffloaded(const Checkpoint& checkpoint, const ExecutorOptions& options) {
+    std::map<std::string, TensorInfo> tensors;
+    if (plan_.offloaded_to_cpu + plan_.offloaded_to_disk > 0) {
+      CAUSEWAY_ASSIGN_OR_RETURN(tensors, MatchTensors(spec_, checkpoint));
+    }
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
+    const PackedContents contents = DescribePacked(spec_, checkpoint, plan_.options.dtype, options.reference_ops);
+    return OnEach([&](StageWorker& worker, int device) -> absl::Status {
+      WeightStream* stream = worker.stream();
+      if (stream == nullptr) return absl::OkStatus();
+      CAUSEWAY_RETURN_IF_ERROR(stream->Allocate(options.offload_folder, contents.text, contents.reusable));
+      if (plan_.devices[device].units.front() != 0) return absl::OkStatus();
+      const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
+      for (const auto& [table, held_as] : {std::pair(spec_.embedding_weight, format), std::pair(spec_.position_weight, WeightFormat{})}) {
+        if (table.empty() || !stream->Offloads(table)) continue;
+        CAUSEWAY_RETURN_IF_ERROR(stream->OpenTable(table, checkpoint, tensors.at(table), dtype, held_as));
+      }
+      return absl::OkStatus();
+    });
+  }
+
   absl::Status Load(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(int64_t, int64_t)>& progress) {
     LoadTargets targets;
     for (const auto& [device, worker] : workers_) {
       LoadTargets more = worker->targets();
       std::move(more.linears.begin(), more.linears.end(), std::back_inserter(targets.linears));
       std::move(more.vectors.begin(), more.vectors.end(), std::back_inserter(targets.vectors));
+      std::move(more.elsewhere.begin(), more.elsewhere.end(), std::back_inserter(targets.elsewhere));
     }
     LoadOptions load;
     load.readers = LoadThreads(options);
     load.enter_thread = [this] { workers_.begin()->second->runtime().EnterThread(1); };
     load.progress = progress;
+    const auto on_streams = [this](absl::Status (WeightStream::*act)(int)) {
+      return [this, act](int batch) {
+        for (const auto& [device, worker] : workers_) {
+          if (worker->stream() == nullptr) continue;
+          CAUSEWAY_RETURN_IF_ERROR(CatchTorch(worker->runtime().name(), [&] { return (worker->stream()->*act)(batch); }));
+        }
+        return absl::OkStatus();
+      };
+    };
+    load.begin_batch = on_streams(&WeightStream::BeginBatch);
+    load.end_batch = on_streams(&WeightStream::EndBatch);
     return LoadWeights(spec_, checkpoint, targets, load);
   }
 

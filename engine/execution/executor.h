@@ -21,6 +21,8 @@ namespace causeway {
 struct ExecutorOptions {
   int cpu_threads = 0;  // divided among the stages that run at once; 0: as many as the processor has
   bool reference_ops = false;  // the ATen reference instead of fused kernels
+  std::string offload_folder;  // where weights lie that the plan has on disk
+  bool offload_stream = false;  // those in CPU memory are always brought to the device's
 };
 
 struct LoadProgress {
@@ -39,6 +41,7 @@ struct DeviceStats {
   DeviceMemory memory;
   double busy_seconds = 0;
   int64_t prefill_tokens = 0, decode_tokens = 0;  // rows computed here
+  int64_t streamed_bytes = 0;                     // of offloaded weights brought here
 };
 struct TransferStats {
   std::string from, to;  // device names

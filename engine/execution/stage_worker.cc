@@ -18,18 +18,6 @@ constexpr size_t kQueueMax = 1024;  // far above steps in flight times segments
 
 }  // namespace
 
-absl::Status CatchTorch(const std::string& where, const std::function<absl::Status()>& work) {
-  try {
-    return work();
-  } catch (const c10::OutOfMemoryError& error) {
-    return absl::ResourceExhaustedError(error.what_without_backtrace());
-  } catch (const c10::Error& error) {
-    return absl::InternalError(absl::StrCat(where, ": ", error.what_without_backtrace()));
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat(where, ": ", error.what()));
-  }
-}
-
 StageWorker::StageWorker(const ModelSpec& spec, const std::vector<Segment>& segments, std::unique_ptr<DeviceRuntime> runtime,
                          WorkerOptions options, SamplerState& sampler, std::function<void(std::unique_ptr<Step>)> done)
     : spec_(spec),
@@ -74,7 +62,10 @@ void StageWorker::Loop() {
     if (step->result.status.ok()) {
       step->result.status = CatchTorch(absl::StrCat("step ", step->plan.step, " on ", runtime_->name()), [&] { return RunSegment(*step); });
     }
-    if (!step->result.status.ok()) step->hidden = at::Tensor();
+    if (!step->result.status.ok()) {
+      step->hidden = at::Tensor();
+      if (stream_ != nullptr) stream_->ReleaseAll();
+    }
     const Step::Clock::time_point end = Step::Clock::now();
     if (!step->warm_up) Count(*step, std::chrono::duration<double>(end - start).count());
     step->result.seconds = std::chrono::duration<double>(end - step->start).count();
@@ -84,7 +75,8 @@ void StageWorker::Loop() {
 
 void StageWorker::BuildModel() {
   ops_ = runtime_->MakeOps();
-  const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup()};
+  if (!options_.plan.offloaded.empty()) stream_ = std::make_unique<WeightStream>(*runtime_, options_.plan);
+  const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup(), stream_.get()};
   MemoryScope scope(*runtime_, MemoryOwner::kWeights);
   model_ = std::make_unique<StageModel>(context, options_.units);
 }
@@ -103,6 +95,17 @@ void StageWorker::AllocateCache(int64_t activations_bytes) {
   runtime_->Synchronize();
   // The plan counts the tables among what a step needs.
   runtime_->ReserveActivations(std::max<int64_t>(0, activations_bytes - runtime_->memory().workspace));
+}
+
+LoadTargets StageWorker::targets() {
+  LoadTargets targets = model_->Targets();
+  if (stream_ != nullptr) stream_->SetBatches(targets);
+  return targets;
+}
+
+absl::Status StageWorker::StartStream() {
+  MemoryScope scope(*runtime_, MemoryOwner::kActivations);
+  return stream_->Start(*ops_, options_.dtype, options_.offload_stream);
 }
 
 absl::Status StageWorker::RunSegment(Step& step) {
@@ -222,6 +225,7 @@ DeviceStats StageWorker::stats() const {
   stats.busy_seconds = busy_nanoseconds_ / 1e9;
   stats.prefill_tokens = prefill_tokens_;
   stats.decode_tokens = decode_tokens_;
+  if (stream_ != nullptr) stats.streamed_bytes = stream_->streamed_bytes();
   return stats;
 }
 

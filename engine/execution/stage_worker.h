@@ -17,6 +17,7 @@
 #include "engine/execution/device_runtime.h"
 #include "engine/execution/sampler_state.h"
 #include "engine/execution/step_batch.h"
+#include "engine/execution/weight_stream.h"
 #include "engine/model/model.h"
 
 namespace causeway {
@@ -43,6 +44,8 @@ struct WorkerOptions {
   std::vector<int> units;  // held here, ascending
   int64_t kv_blocks = 0;
   int64_t positions = 0;   // the longest sequence
+  DevicePlan plan;         // of the device: what of it is offloaded
+  bool offload_stream = false;
 };
 
 class StageWorker {
@@ -59,7 +62,11 @@ class StageWorker {
   // On the worker's thread, by Call, in this order; between them the loader fills targets().
   void BuildModel();
   void AllocateCache(int64_t activations_bytes);
-  LoadTargets targets() { return model_->Targets(); }
+  LoadTargets targets();
+  // Null where the device holds all its weights. Between BuildModel and the loading it is given its folder; StartStream is called
+  // behind the loading.
+  WeightStream* stream() { return stream_.get(); }
+  absl::Status StartStream();
 
   // The step's next segment, which must be one of this device; returns at once.
   void Enqueue(std::unique_ptr<Step> step);
@@ -88,6 +95,7 @@ class StageWorker {
   const std::function<void(std::unique_ptr<Step>)> done_;
 
   std::unique_ptr<Ops> ops_;
+  std::unique_ptr<WeightStream> stream_;
   std::unique_ptr<StageModel> model_;
   std::unique_ptr<KvCache> cache_;
   RotaryTables rotary_;
@@ -97,9 +105,6 @@ class StageWorker {
   BoundedQueue<Command> queue_;
   std::thread thread_;
 };
-
-// Runs `work`, which may call torch: its exceptions become statuses. ResourceExhausted when memory ran out.
-absl::Status CatchTorch(const std::string& where, const std::function<absl::Status()>& work);
 
 }  // namespace causeway
 

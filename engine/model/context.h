@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "engine/architecture/spec.h"
 #include "engine/base/dtype.h"
+#include "engine/model/fetcher.h"
 #include "engine/ops/ops.h"
 
 namespace causeway {
@@ -24,6 +25,8 @@ struct ModelContext {
   at::Device device;
   at::ScalarType dtype;  // of weights and activations
   ParallelGroup group;
+  WeightFetcher* fetcher = nullptr;  // of what the device does not hold; null: it holds all
+  bool on_demand = false;            // what is built computes in some steps only (an expert)
 };
 
 // Unimplemented names a dtype that nothing is computed or loaded in.

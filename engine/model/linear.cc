@@ -46,9 +46,18 @@ LinearShard RowShard(const LinearSpec& spec, ParallelGroup group) {
   return {.outputs = {{0, spec.out_features()}}, .in_first = share * group.rank, .in_count = share, .bias = HasBias(spec) && group.rank == 0};
 }
 
-Linear::Linear(const ModelContext& context, const LinearSpec& spec, LinearShard shard)
-    : spec_(spec), shard_(std::move(shard)),
-      weight_(context.ops.NewLinear(shard_.out_count(), shard_.in_count, shard_.bias, context.dtype, context.device, spec.format)) {}
+Linear::Linear(const ModelContext& context, const LinearSpec& spec, LinearShard shard) : spec_(spec), shard_(std::move(shard)) {
+  const auto make = [&] {
+    return context.ops.NewLinear(shard_.out_count(), shard_.in_count, shard_.bias, context.dtype, context.device, spec.format);
+  };
+  const std::string& tensor = spec.parts.front().weight;
+  if (context.fetcher != nullptr && context.fetcher->Offloads(tensor)) {
+    fetcher_ = context.fetcher;
+    weight_ = fetcher_->Adopt(tensor, !context.on_demand, make);
+  } else {
+    weight_ = make();
+  }
+}
 
 Linear::Linear(const LinearSpec& spec, std::shared_ptr<LinearWeight> shared)
     : spec_(spec), shard_(RowShard(spec, ParallelGroup())), weight_(std::move(shared)) {}

@@ -33,21 +33,26 @@ LinearShard RowShard(const LinearSpec& spec, ParallelGroup group);
 // A shard's weight. The weight may be shared: a tied head computes from the embedding's.
 class Linear {
  public:
-  // An unfilled weight; the loader fills it.
+  // An unfilled weight; the loader fills it. The fetcher has charge of it where it is offloaded.
   Linear(const ModelContext& context, const LinearSpec& spec, LinearShard shard);
   // Computes from `shared`, which another fills.
   Linear(const LinearSpec& spec, std::shared_ptr<LinearWeight> shared);
 
   // x [tokens, in_count] -> [tokens, out_count].
-  at::Tensor Forward(Ops& ops, const at::Tensor& x) const { return ops.Linear(x, *weight_); }
+  at::Tensor Forward(Ops& ops, const at::Tensor& x) const {
+    const FetchedWeight fetched(fetcher_, *weight_);
+    return ops.Linear(x, *weight_);
+  }
 
   const LinearSpec& spec() const { return spec_; }
   const LinearShard& shard() const { return shard_; }
   const std::shared_ptr<LinearWeight>& weight() const { return weight_; }
+  WeightFetcher* fetcher() const { return fetcher_; }  // null: the weight is held
 
  private:
   LinearSpec spec_;
   LinearShard shard_;
+  WeightFetcher* fetcher_ = nullptr;
   std::shared_ptr<LinearWeight> weight_;
 };
 

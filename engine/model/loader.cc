@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include <ATen/ops/from_blob.h>
@@ -32,6 +33,7 @@ constexpr int64_t kReadBytes = int64_t{512} << 10;
 struct Task {
   const LinearTarget* linear = nullptr;
   const VectorTarget* vector = nullptr;
+  int batch = 0;
   int64_t first = 0, count = 0;
   std::pair<int, uint64_t> place;  // file and offset: read in this order
 };
@@ -171,6 +173,7 @@ absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const Load
     }
   }
   for (const VectorTarget& vector : targets.vectors) ++uses[vector.tensor];
+  for (const std::string& name : targets.elsewhere) ++uses[name];
   std::vector<std::string> wrong;
   for (const auto& [name, tensor] : tensors) {
     const int count = uses[name];
@@ -191,6 +194,7 @@ std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, 
     return std::pair(tensor.file, tensor.offset + skip);
   };
   for (const LinearTarget& linear : targets.linears) {
+    if (linear.batch == LinearTarget::kFilled) continue;
     const int64_t rows = linear.shard.out_count();
     // Stored quantized, rows are unpacked to a byte a weight.
     const int64_t element = linear.spec.encoding.kind == WeightEncoding::Kind::kFloat ? kElementMax : 1;
@@ -199,11 +203,11 @@ std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, 
     const LinearSpec::Part& part = linear.spec.parts.front();
     const std::string tensor = StoredTensors(linear.spec, part).front();
     for (int64_t first = 0; first < rows; first += step) {
-      tasks.push_back({&linear, nullptr, first, std::min(step, rows - first), place(tensor, WeightBytesUpTo(tensors, linear, part, first))});
+      tasks.push_back({&linear, nullptr, linear.batch, first, std::min(step, rows - first), place(tensor, WeightBytesUpTo(tensors, linear, part, first))});
     }
   }
-  for (const VectorTarget& vector : targets.vectors) tasks.push_back({nullptr, &vector, 0, 0, place(vector.tensor, 0)});
-  std::sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.place < b.place; });
+  for (const VectorTarget& vector : targets.vectors) tasks.push_back({nullptr, &vector, 0, 0, 0, place(vector.tensor, 0)});
+  std::sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return std::tie(a.batch, a.place) < std::tie(b.batch, b.place); });
   return tasks;
 }
 
@@ -217,6 +221,7 @@ int64_t StagingBytes(const LoadTargets& targets, int64_t wished) {
 int64_t BytesToRead(const Tensors& tensors, const LoadTargets& targets) {
   int64_t total = 0;
   for (const LinearTarget& linear : targets.linears) {
+    if (linear.batch == LinearTarget::kFilled) continue;
     const LinearSpec& spec = linear.spec;
     for (const LinearSpec::Part& part : spec.parts) {
       // A shard's share, exact where parts are cut evenly.
@@ -239,9 +244,10 @@ absl::Status WithoutExceptions(const std::function<absl::Status()>& load) {
   }
 }
 
-// Reads the orders of inputs, and tells the weights: before their rows, which are put in that order.
-absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensors, const LoadTargets& targets, InputOrders& orders) {
+// Reads the orders of inputs, and tells the weights of a batch: before their rows, which are put in that order.
+absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensors, const LoadTargets& targets, int batch, InputOrders& orders) {
   for (const LinearTarget& linear : targets.linears) {
+    if (linear.batch != batch) continue;
     CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor order, ReadInputOrder(checkpoint, tensors, linear.spec));
     if (!order.defined()) continue;
     linear.ops->SetInputOrder(*linear.weight, order);
@@ -259,19 +265,18 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
   const int64_t staging_bytes = StagingBytes(targets, options.staging_bytes);
   const std::vector<Task> tasks = MakeTasks(tensors, targets, options.staging_bytes);
   const int64_t bytes_total = BytesToRead(tensors, targets);
-  InputOrders orders;
-  CAUSEWAY_RETURN_IF_ERROR(WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, orders); }));
+  InputOrders orders;  // of the batch
 
   absl::Mutex mutex;
   absl::Status status;  // the first error; guarded by mutex, as is bytes_done
   int64_t bytes_done = 0;
   ReadAhead ahead(checkpoint);  // guarded by mutex
   std::atomic<size_t> next = 0;
-  auto read = [&] {
+  auto read = [&](size_t end) {  // tasks from `next` on
     c10::InferenceMode inference;
     if (options.enter_thread) options.enter_thread();
     Reader reader(checkpoint, tensors, orders, staging_bytes);
-    for (size_t i = next++; i < tasks.size(); i = next++) {
+    for (size_t i = next++; i < end; i = next++) {
       {
         absl::MutexLock lock(&mutex);
         ahead.Reached(tasks[i].place);
@@ -281,18 +286,30 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
       absl::MutexLock lock(&mutex);
       if (!result.ok()) {
         if (status.ok()) status = result;
-        next = tasks.size();
+        next = end;
         return;
       }
       bytes_done += bytes;
       if (options.progress) options.progress(bytes_done, bytes_total);
     }
   };
-  std::vector<std::thread> readers;
-  const int count = std::clamp<int>(options.readers, 1, std::max<size_t>(tasks.size(), 1));
-  for (int i = 0; i < count; ++i) readers.emplace_back(read);
-  for (std::thread& reader : readers) reader.join();
-  return status;
+  for (size_t first = 0; first < tasks.size();) {
+    const int batch = tasks[first].batch;
+    size_t end = first;
+    while (end < tasks.size() && tasks[end].batch == batch) ++end;
+    if (batch != 0 && options.begin_batch) CAUSEWAY_RETURN_IF_ERROR(options.begin_batch(batch));
+    orders.clear();
+    CAUSEWAY_RETURN_IF_ERROR(WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, batch, orders); }));
+    next = first;
+    std::vector<std::thread> readers;
+    const int count = std::clamp<int>(options.readers, 1, static_cast<int>(end - first));
+    for (int i = 0; i < count; ++i) readers.emplace_back(read, end);
+    for (std::thread& reader : readers) reader.join();
+    CAUSEWAY_RETURN_IF_ERROR(status);
+    if (batch != 0 && options.end_batch) CAUSEWAY_RETURN_IF_ERROR(options.end_batch(batch));
+    first = end;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace causeway

@@ -18,6 +18,9 @@ struct LinearTarget {
   LinearWeight* weight = nullptr;
   LinearSpec spec;
   LinearShard shard;
+  // Targets are filled batch by batch, ascending, vectors with batch 0. kFilled: nothing is read for it.
+  static constexpr int kFilled = -1;
+  int batch = 0;
 };
 struct VectorTarget {
   std::string tensor;  // canonical name
@@ -26,6 +29,7 @@ struct VectorTarget {
 struct LoadTargets {
   std::vector<LinearTarget> linears;
   std::vector<VectorTarget> vectors;
+  std::vector<std::string> elsewhere;  // canonical names of tensors that others read
 };
 
 struct LoadOptions {
@@ -34,6 +38,8 @@ struct LoadOptions {
   int64_t staging_bytes = int64_t{16} << 20;
   std::function<void()> enter_thread;         // called first on each reader; may be null
   std::function<void(int64_t bytes_done, int64_t bytes_total)> progress;  // one call at a time; may be null
+  // Around each batch but 0, by the calling thread: make room for its targets, and put away what they were filled with. May be null.
+  std::function<absl::Status(int batch)> begin_batch, end_batch;
 };
 
 // Reads every tensor of the checkpoint into the targets (of all stages together). InvalidArgument: the checkpoint is not the spec's, or a

@@ -50,10 +50,13 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
   const int layers = spec_.layers.size();
   for (int unit : units) {
     if (unit == 0) {
+      fetcher_ = context.fetcher;
       // A tied head is held as the head is, and embeddings are looked up in that.
       const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
-      embedding_ = ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device, format);
-      if (!spec_.position_weight.empty()) {
+      if (!Fetched(spec_.embedding_weight)) {
+        embedding_ = ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device, format);
+      }
+      if (!spec_.position_weight.empty() && !Fetched(spec_.position_weight)) {
         const int64_t rows = PositionRows(spec_.modules, "", spec_.position_weight);
         TORCH_CHECK(rows > 0, "the module tree has no ", spec_.position_weight);
         position_ = ops_.NewLinear(rows, spec_.hidden_size, /*bias=*/false, context.dtype, context.device);
@@ -73,6 +76,7 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
 LoadTargets StageModel::Targets() {
   LoadTargets targets;
   for (const auto& [weight, tensor] : {std::pair(embedding_, spec_.embedding_weight), std::pair(position_, spec_.position_weight)}) {
+    if (Fetched(tensor)) targets.elsewhere.push_back(tensor);
     if (weight == nullptr) continue;
     const LinearSpec table = TableSpec(tensor, weight->out_features(), weight->in_features());
     targets.linears.push_back({&ops_, weight.get(), table, RowShard(table, ParallelGroup())});
@@ -112,8 +116,11 @@ void StageModel::ClearExpertLoads() {
 }
 
 at::Tensor StageModel::Embed(const at::Tensor& ids, const AttentionBatch& batch) const {
-  at::Tensor hidden = ops_.Embedding(ids, *embedding_);  // [tokens, hidden]
-  if (position_ != nullptr) hidden.add_(ops_.Embedding(batch.positions, *position_));
+  const auto look_up = [this](const at::Tensor& rows, const std::shared_ptr<LinearWeight>& table, const std::string& tensor) {
+    return table != nullptr ? ops_.Embedding(rows, *table) : fetcher_->Rows(tensor, rows);
+  };
+  at::Tensor hidden = look_up(ids, embedding_, spec_.embedding_weight);  // [tokens, hidden]
+  if (!spec_.position_weight.empty()) hidden.add_(look_up(batch.positions, position_, spec_.position_weight));
   return hidden;
 }
 

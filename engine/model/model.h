@@ -50,10 +50,13 @@ class StageModel {
   void ClearExpertLoads();  // the thread that runs Forward
 
  private:
+  // Whether a table of unit 0, held here, is the fetcher's.
+  bool Fetched(const std::string& table) const { return fetcher_ != nullptr && !table.empty() && fetcher_->Offloads(table); }
   at::Tensor Embed(const at::Tensor& ids, const AttentionBatch& batch) const;
 
   const ModelSpec& spec_;
   Ops& ops_;
+  WeightFetcher* fetcher_ = nullptr;         // of the tables, where unit 0 is held; null: of none
   std::shared_ptr<LinearWeight> embedding_;  // [vocab, hidden]; shared with a tied head on the same device
   std::shared_ptr<LinearWeight> position_;   // [positions, hidden]
   std::map<int, Layer> layers_;

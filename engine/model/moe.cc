@@ -15,22 +15,56 @@ Moe::Moe(const ModelContext& context, const MoeSpec& spec)
   if (!correction_tensor_.empty()) {
     correction_ = at::zeros({spec.router.out_features()}, at::TensorOptions(at::kFloat).device(context.device));
   }
+  ModelContext expert_context = context;
+  expert_context.on_demand = true;
   int64_t bytes = 0;
   experts_.reserve(spec.experts.size());
   for (const MlpSpec& expert : spec.experts) {
     TORCH_CHECK(expert.gated && expert.activation == activation_, expert.up.parts.front().weight,
                 ": expected a gated expert with the first one's activation");
-    experts_.emplace_back(context, expert);
+    experts_.emplace_back(expert_context, expert);
     weights_.push_back({experts_.back().up().weight().get(), experts_.back().down().weight().get()});
     bytes += weights_.back().up->bytes() + weights_.back().down->bytes();
+    if (WeightFetcher* fetcher = experts_.back().up().fetcher(); fetcher != nullptr) fetcher_ = fetcher;
   }
   counter_ = std::make_unique<ExpertCounter>(weights_.size(), bytes / static_cast<int64_t>(weights_.size()));
 }
 
+class Moe::Fetcher final : public ExpertFetcher {
+ public:
+  explicit Fetcher(const Moe& moe) : moe_(moe) {}
+
+  void Begin(const std::vector<int>& experts) override {
+    std::vector<const LinearWeight*> expected;
+    for (const int e : experts) {
+      if (!Offloaded(e)) continue;
+      expected.push_back(moe_.weights_[e].up);
+      expected.push_back(moe_.weights_[e].down);
+    }
+    moe_.fetcher_->Expect(expected);
+  }
+  void Acquire(int expert) override {
+    if (!Offloaded(expert)) return;
+    moe_.fetcher_->Acquire(*moe_.weights_[expert].up);
+    moe_.fetcher_->Acquire(*moe_.weights_[expert].down);
+  }
+  void Release(int expert) override {
+    if (!Offloaded(expert)) return;
+    moe_.fetcher_->Release(*moe_.weights_[expert].up);
+    moe_.fetcher_->Release(*moe_.weights_[expert].down);
+  }
+
+ private:
+  bool Offloaded(int expert) const { return moe_.experts_[expert].up().fetcher() != nullptr; }
+
+  const Moe& moe_;
+};
+
 at::Tensor Moe::Forward(Ops& ops, at::Tensor x) const {
   const Routing routing = ops.Route(router_.Forward(ops, x), correction_, rule_);  // [tokens, experts_per_token]
   thread_local std::vector<int32_t> counts;  // kept for its memory
-  at::Tensor y = ops.Experts(x, routing, weights_, activation_, &counts);
+  Fetcher fetcher(*this);
+  at::Tensor y = ops.Experts(x, routing, weights_, activation_, &counts, fetcher_ != nullptr ? &fetcher : nullptr);
   counter_->Add(counts);
   return y;
 }

@@ -28,6 +28,8 @@ class Moe {
   ExpertCounter& counter() const { return *counter_; }
 
  private:
+  class Fetcher;
+
   const RoutingRule rule_;
   const Activation activation_;
   const std::string correction_tensor_;
@@ -35,6 +37,7 @@ class Moe {
   at::Tensor correction_;
   std::vector<Mlp> experts_;
   std::vector<ExpertWeights> weights_;  // of experts_
+  WeightFetcher* fetcher_ = nullptr;    // of those that are offloaded; null: none is
   std::unique_ptr<ExpertCounter> counter_;
 };
 

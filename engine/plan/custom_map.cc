@@ -99,7 +99,8 @@ absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIn
       if (index.node(i).tensor == nullptr) continue;
       const std::string* device = LookUp(checked, index.node(i).path);
       if (device == nullptr && !index.node(i).tensor->buffer) covered = false;  // buffers are computed wherever they are needed
-      if (device != nullptr) devices_of.emplace(*device, index.node(i).path);
+      // What is in CPU memory or on disk is computed where the rest of the block is.
+      if (device != nullptr && FindDevice(devices, *device) != nullptr) devices_of.emplace(*device, index.node(i).path);
     }
     if (!covered) uncovered.push_back(node.path);
     if (devices_of.size() > 1) {

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
 #include "engine/plan/memory.h"
+#include "engine/plan/offload.h"
 
 namespace causeway {
 namespace {
@@ -32,8 +34,9 @@ class Builder {
     if (!layout_.unplaced.empty() || !layout_.offloaded.empty()) return std::move(layout_);
     AddTiedCopies(map);
     AddUnits();
-    FitKvCache();
     plan.device_map = MergeUpwards(map.device_map);
+    CAUSEWAY_RETURN_IF_ERROR(Offload(map));
+    FitKvCache();
     return std::move(layout_);
   }
 
@@ -47,12 +50,13 @@ class Builder {
       const std::string* reason = LookUp(map.reasons, node.path);
       layout_.plan.modules.push_back({node.path, node.bytes, key, reason != nullptr ? *reason : ""});
       auto found = device_of_key_.find(key);
+      const int unit = in_.units.unit_of_part[i];
       if (found == device_of_key_.end()) {
-        (key == "disk" ? layout_.unplaced : layout_.offloaded).push_back(part);
+        if (!HasTier(key)) (key == "disk" ? layout_.unplaced : layout_.offloaded).push_back(part);
+        in_tiers_.push_back({unit, node.bytes});
         continue;
       }
       layout_.plan.devices[found->second].weights += node.bytes;
-      const int unit = in_.units.unit_of_part[i];
       if (unit < 0) continue;
       int& device = device_of_unit_[unit];
       if (device < 0) {
@@ -65,11 +69,39 @@ class Builder {
             ") and must share a device; use device_map auto, or a custom map"));
       }
     }
+    AssignTiers();
     for (int unit = 0; unit < in_.units.count(); ++unit) {
       if (device_of_unit_[unit] >= 0 || !layout_.unplaced.empty() || !layout_.offloaded.empty()) continue;
       return absl::InternalError(absl::StrCat("the model's module tree has nothing for ", UnitNames(in_.units.layers, {unit})));
     }
     return absl::OkStatus();
+  }
+
+  bool HasTier(const std::string& key) const { return key == "disk" ? in_.options.offload_to_disk : in_.budgets.cpu_offload_bytes > 0; }
+
+  // What lies in a tier is computed on the device of the unit before it (or after it, where there is none before). For now it counts as
+  // held there; Offload takes away what is not.
+  void AssignTiers() {
+    const auto live = std::find_if(in_.budgets.bytes.begin(), in_.budgets.bytes.end(), [](int64_t bytes) { return bytes > 0; });
+    int device = static_cast<int>(live - in_.budgets.bytes.begin());  // MakeBudgets has seen to one
+    if (auto first = std::find_if(device_of_unit_.begin(), device_of_unit_.end(), [](int d) { return d >= 0; }); first != device_of_unit_.end()) device = *first;
+    const int front = device;
+    for (int unit = 0; unit < in_.units.count(); ++unit) {
+      const bool here = std::any_of(in_tiers_.begin(), in_tiers_.end(), [unit](const auto& part) { return part.first == unit; });
+      if (device_of_unit_[unit] < 0 && here) device_of_unit_[unit] = device;
+      if (device_of_unit_[unit] >= 0) device = device_of_unit_[unit];
+    }
+    for (const auto& [unit, bytes] : in_tiers_) layout_.plan.devices[unit >= 0 ? device_of_unit_[unit] : front].weights += bytes;
+  }
+
+  // The device that computes from a tensor.
+  int DeviceOf(const PartMap& map, const std::string& tensor) const {
+    if (auto found = device_of_key_.find(*LookUp(map.device_map, tensor)); found != device_of_key_.end()) return found->second;
+    for (size_t i = 0; i < in_.units.parts.size(); ++i) {
+      const int unit = in_.units.unit_of_part[i];
+      if (unit >= 0 && IsPathPrefix(in_.index.node(in_.units.parts[i]).path, tensor)) return device_of_unit_[unit];
+    }
+    return device_of_unit_.front();
   }
 
   // A tied weight on another device than its source is there a second time.
@@ -78,8 +110,8 @@ class Builder {
       for (const int tensor : group) {
         const int source = in_.index.TiedSource(tensor);
         if (source < 0) continue;
-        const int device = device_of_key_.at(*LookUp(map.device_map, in_.index.node(tensor).path));
-        if (device == device_of_key_.at(*LookUp(map.device_map, in_.index.node(source).path))) continue;
+        const int device = DeviceOf(map, in_.index.node(tensor).path);
+        if (device == DeviceOf(map, in_.index.node(source).path)) continue;
         const int64_t bytes = in_.index.node(source).tensor->bytes();
         layout_.plan.devices[device].weights += bytes;
         layout_.plan.tied_head_copied = true;
@@ -110,6 +142,86 @@ class Builder {
       device.activations =
           ActivationBytes(in_.spec, device.units, in_.options, device.device.kind) + HandoffBytes(in_.spec, in_.options, static_cast<int>(used));
       device.reserve = ReserveBytes(device.device);
+    }
+  }
+
+  // Takes away what the map has in a tier, and where a policy leaves that to us, what a device has no room for.
+  absl::Status Offload(const PartMap& map) {
+    const std::string& policy = in_.options.device_map;
+    const bool ours = policy != "balanced" && policy != "balanced_low_0" && policy != "sequential" && policy != "custom";
+    Plan& plan = layout_.plan;
+    std::vector<int64_t> excess;
+    for (const DevicePlan& device : plan.devices) {
+      const int64_t kv = in_.weights_only ? 0 : in_.kv.blocks_least * BlockBytes(device);
+      excess.push_back(device.weights + device.activations + device.reserve + kv - device.budget);
+    }
+    const bool tiers = in_.options.offload_to_disk || in_.budgets.cpu_offload_bytes > 0;
+    const bool is_short = std::any_of(excess.begin(), excess.end(), [](int64_t bytes) { return bytes > 0; });
+    if (in_tiers_.empty() && policy != "custom" && !(ours && tiers && is_short)) return absl::OkStatus();
+
+    const bool head_shares = in_.spec.tied_head && device_of_unit_.front() == device_of_unit_.back();
+    const std::vector<OffloadPiece> all = OffloadPieces(in_.spec, head_shares);
+    for (const auto& [path, key] : map.device_map) {
+      if (device_of_key_.contains(key)) continue;
+      const bool whole = std::any_of(all.begin(), all.end(), [&path = path](const OffloadPiece& piece) { return IsPathPrefix(path, piece.module); });
+      const bool part = std::any_of(in_.units.parts.begin(), in_.units.parts.end(), [&](int i) { return in_.index.node(i).path == path; });
+      if (whole || part) continue;
+      const auto around = std::find_if(all.begin(), all.end(), [&path = path](const OffloadPiece& piece) { return IsPathPrefix(piece.module, path); });
+      return absl::InvalidArgumentError(absl::StrCat(
+          "device_map: \"", path, "\" is to be on ", key, ", where attention, MLPs and experts go as a whole",
+          around == all.end() ? ", and norms and routers not at all" : absl::StrCat("; put \"", around->module, "\" there")));
+    }
+    int64_t cpu_left = in_.budgets.cpu_offload_bytes;
+    for (size_t d = 0; d < plan.devices.size(); ++d) {
+      DevicePlan& device = plan.devices[d];
+      std::vector<OffloadPiece> pieces;
+      std::vector<bool> gone;
+      std::vector<std::string> tier;  // of those that the map has in one
+      for (const OffloadPiece& piece : all) {
+        if (device_of_unit_[piece.unit] != static_cast<int>(d)) continue;
+        const std::string& key = *LookUp(map.device_map, piece.module);
+        const bool mapped = device_of_key_.find(key) == device_of_key_.end();
+        pieces.push_back(piece);
+        gone.push_back(mapped);
+        tier.push_back(mapped ? key : "");
+      }
+      if (ours && tiers && excess[d] > 0) Evict(pieces, excess[d], gone);
+      device.staging = StagingBytes(pieces, gone);
+      device.weights -= FreedBytes(pieces, gone);
+      for (size_t i = 0; i < pieces.size(); ++i) {
+        if (!gone[i]) continue;
+        std::string where = tier[i];
+        if (where.empty()) where = pieces[i].bytes <= cpu_left ? "cpu" : "disk";
+        if (where == "cpu") cpu_left -= pieces[i].bytes;
+        Leave(pieces[i], where, /*mapped=*/!tier[i].empty(), device);
+      }
+    }
+    if (cpu_left < 0) {
+      return absl::FailedPreconditionError(absl::StrCat("the device map puts ", FormatBytes(plan.offloaded_to_cpu), " in CPU memory, for which max_memory has ",
+                                                        FormatBytes(in_.budgets.cpu_offload_bytes)));
+    }
+    if (plan.offloaded_to_disk > 0 && !in_.options.offload_to_disk) layout_.tiers_short = plan.offloaded_to_disk;
+    return absl::OkStatus();
+  }
+
+  void Leave(const OffloadPiece& piece, const std::string& tier, bool mapped, DevicePlan& device) {
+    device.offloaded.push_back({piece.module, piece.bytes, tier});
+    (tier == "cpu" ? layout_.plan.offloaded_to_cpu : layout_.plan.offloaded_to_disk) += piece.bytes;
+    layout_.plan.device_map[piece.module] = tier;
+    if (mapped) return;
+    // A line of its own, taken out of the part that it is of.
+    for (auto module = layout_.plan.modules.begin(); module != layout_.plan.modules.end(); ++module) {
+      if (!IsPathPrefix(module->name, piece.module)) continue;
+      const std::string reason = absl::StrCat(device.device.name, " has no room for all that it computes from");
+      if (module->name == piece.module) {
+        module->device = tier;
+        module->reason = reason;
+        return;
+      }
+      module->bytes -= piece.bytes;
+      while (module != layout_.plan.modules.end() && (IsPathPrefix(piece.module, module->name) || IsPathPrefix(module->name, piece.module))) ++module;
+      layout_.plan.modules.insert(module, {piece.module, piece.bytes, tier, reason});
+      return;
     }
   }
 
@@ -150,6 +262,7 @@ class Builder {
   const LayoutInput& in_;
   std::unordered_map<std::string, int> device_of_key_;
   std::vector<int> device_of_unit_;
+  std::vector<std::pair<int, int64_t>> in_tiers_;  // unit (-1: none) and bytes of the parts that the map has there
   Layout layout_;
 };
 

@@ -24,6 +24,7 @@ namespace {
 constexpr int64_t kSeqsMax = int64_t{1} << 20;
 constexpr int64_t kBatchedTokensMax = int64_t{1} << 24;
 constexpr double kKvBytesMax = 1e18;
+constexpr int kSpillTriesMax = 16;
 
 absl::Status InRange(absl::string_view name, int64_t value, int64_t least, int64_t most) {
   if (value >= least && value <= most) return absl::OkStatus();
@@ -88,13 +89,14 @@ int64_t WithKv(const LayoutInput& in, size_t device, int live) {
          ActivationBytes(in.spec, units, in.options, in.devices[device].kind) - HandoffBytes(in.spec, in.options, live);
 }
 
-absl::StatusOr<PartMap> FieldMap(const LayoutInput& in, FieldStrategy strategy) {
+// `kept_free`, by device: what layers that spill from it, but are computed there, need of its room.
+absl::StatusOr<PartMap> FieldMap(const LayoutInput& in, FieldStrategy strategy, const std::vector<int64_t>& kept_free) {
   std::vector<FieldBudget> devices;
   FieldBudget cpu{.key = "cpu", .bytes = in.budgets.cpu_offload_bytes};
   const auto live = std::count_if(in.budgets.bytes.begin(), in.budgets.bytes.end(), [](int64_t bytes) { return bytes > 0; });
   for (size_t i = 0; i < in.devices.size(); ++i) {
     FieldBudget budget{.key = in.devices[i].key(), .bytes = in.budgets.bytes[i]};
-    if (!in.weights_only) budget.with_kv = WithKv(in, i, static_cast<int>(live));
+    if (!in.weights_only) budget.with_kv = WithKv(in, i, static_cast<int>(live)) - kept_free[i];
     const bool listed = in.options.max_memory.empty() || in.budgets.is_given[i];
     if (in.devices[i].kind == DeviceKind::kCpu) {
       cpu = budget;
@@ -115,15 +117,26 @@ absl::StatusOr<PartMap> CustomMap(const LayoutInput& in) {
   std::string device;  // of the part before, for parts without parameters that no entry covers
   for (const int part : in.units.parts) {
     const ModuleNode& node = in.index.node(part);
-    // An entry may name what is inside the part. All of its tensors that entries cover agree.
+    // An entry may name what is inside the part. All of its tensors that are on devices agree.
     const std::string* found = nullptr;
-    for (int i = part; i < node.end && found == nullptr; ++i) {
-      if (in.index.node(i).tensor != nullptr) found = LookUp(checked, in.index.node(i).path);
+    for (int i = part; i < node.end; ++i) {
+      if (in.index.node(i).tensor == nullptr) continue;
+      const std::string* covered = LookUp(checked, in.index.node(i).path);
+      if (covered == nullptr) continue;
+      const bool on_device = FindDevice(in.devices, *covered) != nullptr;
+      if (found == nullptr || on_device) found = covered;
+      if (on_device) break;
     }
     if (found == nullptr) found = LookUp(checked, node.path);
     if (found != nullptr) device = *found;
     map.device_map[node.path] = device.empty() ? checked.begin()->second : device;
     map.reasons[node.path] = "the custom map says so";
+    // What it has in a tier may be a part of a block.
+    for (auto [path, where] : checked) {
+      if (FindDevice(in.devices, where) != nullptr || !IsPathPrefix(node.path, path) || path == node.path) continue;
+      map.device_map[path] = where;
+      map.reasons[path] = "the custom map says so";
+    }
   }
   return map;
 }
@@ -157,11 +170,11 @@ AutoInput AutoInputOf(const LayoutInput& in) {
           .kv = in.kv, .weights_only = in.weights_only};
 }
 
-absl::StatusOr<PartMap> MakeMap(const LayoutInput& in) {
+absl::StatusOr<PartMap> MakeMap(const LayoutInput& in, const std::vector<int64_t>& kept_free) {
   const std::string& policy = in.options.device_map;
-  if (policy == "balanced") return FieldMap(in, FieldStrategy::kBalanced);
-  if (policy == "balanced_low_0") return FieldMap(in, FieldStrategy::kBalancedLow0);
-  if (policy == "sequential") return FieldMap(in, FieldStrategy::kSequential);
+  if (policy == "balanced") return FieldMap(in, FieldStrategy::kBalanced, kept_free);
+  if (policy == "balanced_low_0") return FieldMap(in, FieldStrategy::kBalancedLow0, kept_free);
+  if (policy == "sequential") return FieldMap(in, FieldStrategy::kSequential, kept_free);
   if (policy == "custom") return CustomMap(in);
   if (policy != "auto") return OneDeviceMap(in);
   return AutoMap(AutoInputOf(in));
@@ -173,13 +186,20 @@ absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, c
   const UnitTable units = MakeUnitTable(spec, index);
   const LayoutInput input{.spec = spec, .index = index, .units = units, .devices = devices, .budgets = budgets,
                           .options = options, .kv = kv, .weights_only = options.kv_cache_tokens == 0};
-  CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input));
-  return MakeLayout(input, map);
+  // A field's policy does not know what spilled layers need where they are computed: less for it there, until that fits.
+  std::vector<int64_t> kept_free(devices.size(), 0);
+  for (int tries = 0;; ++tries) {
+    CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input, kept_free));
+    CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(input, map));
+    const bool spills = layout.plan.offloaded_to_cpu + layout.plan.offloaded_to_disk > 0;
+    if (!spills || layout.misfits.empty() || tries == kSpillTriesMax) return layout;
+    for (const Misfit& misfit : layout.misfits) kept_free[misfit.device] += misfit.short_bytes;
+  }
 }
 
 // Whether what is tried fits. Where auto alone decides, its cut need not be made for that.
 bool WouldFit(const ModelSpec& spec, const ModuleIndex& index, const Attempt& tried) {
-  if (tried.options.device_map != "auto" || tried.budgets.cpu_offload_bytes > 0) {
+  if (tried.options.device_map != "auto" || tried.options.offload_to_disk || tried.budgets.cpu_offload_bytes > 0) {
     const absl::StatusOr<Layout> layout = LayOut(spec, index, tried.devices, tried.budgets, tried.options);
     return layout.ok() && Fits(*layout);
   }
@@ -209,8 +229,7 @@ absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& 
   }
 
   const std::string what = DescribeMisfit(spec, index, layout);
-  if (!layout.offloaded.empty()) return absl::UnimplementedError(what);
-  if (!layout.unplaced.empty() && options.device_map == "custom") return absl::UnimplementedError(what);
+  if (!layout.offloaded.empty() || (!layout.unplaced.empty() && options.device_map == "custom")) return absl::FailedPreconditionError(what);
   // Try what could be changed, and name what works.
   const Attempt attempt{.spec = &spec, .devices = devices, .budgets = budgets, .options = layout.plan.options};
   const std::string remedies = FindRemedies(attempt, narrower, [&](const Attempt& changed) {

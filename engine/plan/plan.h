@@ -28,6 +28,8 @@ struct PlanOptions {
   // max_num_seqs sequences of max_model_len. 0 tokens: none, the field's weights-only view.
   int64_t kv_cache_tokens = -1;
   int64_t kv_cache_bytes = -1;
+  // Weights that no device holds may be on disk. In CPU memory they may be where max_memory gives the CPU a budget beside devices.
+  bool offload_to_disk = false;
   // What activations are reckoned for: the ATen reference instead of fused kernels, and threads (0: all of the processor's).
   bool reference_ops = false;
   int cpu_threads = 0;
@@ -42,15 +44,24 @@ struct Segment {
   int first_unit = 0, last_unit = 0;  // inclusive
 };
 
+// Weights that a device computes from and does not hold: a module's linears, or a table of embeddings.
+struct OffloadedModule {
+  std::string name;  // "model.layers.3.mlp", "model.layers.3.mlp.experts.17", "lm_head"
+  int64_t bytes = 0;
+  std::string tier;  // "cpu" or "disk"
+};
+
 struct DevicePlan {
   Device device;
   int64_t budget = 0;       // bytes that may be used
-  int64_t weights = 0;
+  int64_t weights = 0;      // held, the staging buffer included
   int64_t kv_cache = 0;
   int64_t activations = 0;  // worst case of a step
   int64_t reserve = 0;      // context and libraries
   int64_t free = 0;         // budget less all of these
-  std::vector<int> units;   // execution units held, ascending
+  std::vector<int> units;   // execution units computed here, ascending
+  int64_t staging = 0;      // the buffer that offloaded weights come into, one after the other
+  std::vector<OffloadedModule> offloaded;  // in the order in which steps use them
 };
 
 struct ModulePlacement {
@@ -72,6 +83,7 @@ struct Plan {
   int64_t kv_blocks = 0;          // of kBlockTokens tokens, the same ids on every device
   int64_t kv_bytes_per_token = 0;  // over all layers
   double flops_per_token = 0;      // of products with weights
+  int64_t offloaded_to_cpu = 0, offloaded_to_disk = 0;  // bytes, over all devices
   // A tied head that sits on another device than the embedding has a copy of the weight there.
   bool tied_head_copied = false;
   // Left smaller than the options would have it, so that others have memory on the CPU, too.
@@ -88,7 +100,7 @@ using NarrowerSpec = std::function<absl::StatusOr<ModelSpec>(DType dtype, bool i
 // the budgets whatever the map's policy.
 //
 // FailedPrecondition: it does not fit; the message names the modules and the bytes short, and what would make it fit.
-// InvalidArgument: options that contradict the model or the devices. Unimplemented: a map that needs offload to CPU memory or disk.
+// InvalidArgument: options that contradict the model or the devices.
 absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options,
                               const NarrowerSpec& narrower = nullptr);
 

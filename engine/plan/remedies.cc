@@ -131,18 +131,22 @@ std::string OtherDevices(const Attempt& attempt, const std::function<bool(const 
 
 }  // namespace
 
-bool Fits(const Layout& layout) { return layout.misfits.empty() && layout.unplaced.empty() && layout.offloaded.empty(); }
+bool Fits(const Layout& layout) { return layout.misfits.empty() && layout.unplaced.empty() && layout.offloaded.empty() && layout.tiers_short == 0; }
 
 std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, const Layout& layout) {
   const PlanOptions& options = layout.plan.options;
   const std::string policy = absl::StrCat("device_map ", options.device_map);
+  if (layout.tiers_short > 0) {
+    return absl::StrCat(policy, " leaves no room on the devices for all weights: CPU memory is short of ", FormatBytes(layout.tiers_short),
+                        " for those that left them, and there is no offload_folder");
+  }
   if (!layout.offloaded.empty()) {
     return absl::StrCat(policy, " puts ", PartNames(index, layout.offloaded), ", ", FormatBytes(Bytes(index, layout.offloaded)),
-                        ", in CPU memory, and running from there is not supported yet; leave cpu out, or give the GPUs that much more");
+                        ", in CPU memory, which has no budget; give it one (max_memory \"...,cpu:", FormatBytes(Bytes(index, layout.offloaded)), "\"), or leave cpu out");
   }
   if (!layout.unplaced.empty() && options.device_map == "custom") {
     return absl::StrCat(policy, " puts ", PartNames(index, layout.unplaced), ", ", FormatBytes(Bytes(index, layout.unplaced)),
-                        ", on disk, and running from there is not supported yet; put them on a device");
+                        ", on disk, and there is no offload_folder; set one, or put them on a device");
   }
   if (!layout.unplaced.empty()) {
     int64_t budget = 0;
@@ -154,14 +158,14 @@ std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, cons
   }
   std::vector<std::string> short_devices;
   for (const Misfit& misfit : layout.misfits) {
-    const DevicePlan& device = layout.plan.devices[misfit.device];
-    std::vector<std::string> uses = {absl::StrCat("weights ", FormatBytes(device.weights))};
-    if (device.kv_cache > 0) {
-      uses.push_back(absl::StrFormat("KV cache of %d tokens %s", layout.plan.kv_blocks * kBlockTokens, FormatBytes(device.kv_cache)));
     if (short_devices.size() == kShortDevicesNamedMax) {
       short_devices.push_back(absl::StrCat("and ", layout.misfits.size() - kShortDevicesNamedMax, " more devices are short"));
       break;
     }
+    const DevicePlan& device = layout.plan.devices[misfit.device];
+    std::vector<std::string> uses = {absl::StrCat("weights ", FormatBytes(device.weights))};
+    if (device.kv_cache > 0) {
+      uses.push_back(absl::StrFormat("KV cache of %d tokens %s", layout.plan.kv_blocks * kBlockTokens, FormatBytes(device.kv_cache)));
     }
     if (device.activations > 0) uses.push_back(absl::StrCat("activations ", FormatBytes(device.activations)));
     if (device.reserve > 0) uses.push_back(absl::StrCat("reserve ", FormatBytes(device.reserve)));
@@ -214,6 +218,11 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, c
     changed.options.kv_dtype = DType::kI8;
     if (fits(changed)) found.push_back("kv_cache_dtype int8");
   }
+  if (!options.offload_to_disk) {
+    Attempt changed = attempt;
+    changed.options.offload_to_disk = true;
+    if (fits(changed)) found.push_back("an offload_folder, from which weights come when they are needed");
+  }
   if (options.device_map != "auto") {
     Attempt changed = attempt;
     changed.options.device_map = "auto";
@@ -221,6 +230,7 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, c
   }
 
   if (std::string memory = MoreMemory(attempt, fits); !memory.empty()) found.push_back(std::move(memory));
+  if (std::string others = OtherDevices(attempt, fits); !others.empty()) found.push_back(std::move(others));
   const Device& last = attempt.devices.back();
   if (last.kind != DeviceKind::kCpu && attempt.budgets.bytes.back() > 0) {
     Attempt changed = attempt;
@@ -230,7 +240,6 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, c
       changed.devices.push_back(more);
       changed.budgets.bytes.push_back(attempt.budgets.bytes.back());
       changed.budgets.is_given.push_back(attempt.budgets.is_given.back());
-  if (std::string others = OtherDevices(attempt, fits); !others.empty()) found.push_back(std::move(others));
       if (!fits(changed)) continue;
       const size_t count = changed.devices.size() - attempt.devices.size();
       found.push_back(absl::StrCat(count, " more ", count > 1 ? "devices" : "device", " like ", last.name));

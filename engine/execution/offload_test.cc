@@ -1,0 +1,250 @@
+// Steps of a model whose weights are not all on its devices.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <utility>
+#include <vector>
+
+#include "engine/architecture/held_bytes.h"
+#include "engine/execution/offload_file.h"
+#include "engine/execution/testing.h"
+#include "engine/ops/cpu/cpu_ops.h"
+
+namespace causeway {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::DriveOptions;
+using testing::Driver;
+
+const std::vector<std::vector<int32_t>> kPrompts = {
+    {5}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70}, {9, 8, 7}};
+
+class Folder {
+ public:
+  explicit Folder(const std::string& name) : path_((fs::path(::testing::TempDir()) / absl::StrCat(name, "-", getpid())).string()) {
+    fs::remove_all(path_);
+    fs::create_directory(path_);
+  }
+  ~Folder() { fs::remove_all(path_); }
+  const std::string& path() const { return path_; }
+  std::vector<fs::path> files() const { return {fs::directory_iterator(path_), fs::directory_iterator()}; }
+
+ private:
+  const std::string path_;
+};
+
+// With the bytes that fused kernels hold, packed and padded.
+Plan PlanFor(const ModelSpec& spec, const std::string& devices, const PlanOptions& options = {}) {
+  ModelSpec held = spec;
+  CountHeldBytes(
+      [](const LinearSpec& linear) {
+        const bool bias = !linear.parts.front().bias.empty();
+        return CpuWeightBytes(linear.out_features(), linear.in_features, bias, DTypeBytes(DType::kF32), linear.format);
+      },
+      held);
+  return testing::PlanFor(held, devices, options);
+}
+
+// Everything that can be is in `tier`.
+PlanOptions AllIn(const std::string& tier) {
+  PlanOptions options;
+  options.device_map = "custom";
+  options.custom_map = {{"", tier}};
+  options.offload_to_disk = true;
+  if (tier == "cpu") options.max_memory = {{"0", int64_t{64} << 20}, {"cpu", int64_t{64} << 20}};
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> TryStart(const TinyCheckpoint& tiny, const Plan& plan, const std::string& folder, bool stream = false,
+                                                   bool reference = false) {
+  return MakeExecutor(tiny.spec(), tiny.checkpoint(), plan,
+                      {.cpu_threads = 2, .reference_ops = reference, .offload_folder = folder, .offload_stream = stream}, nullptr);
+}
+
+int64_t Streamed(const Executor& executor) {
+  int64_t bytes = 0;
+  for (const DeviceStats& device : executor.Stats().devices) bytes += device.streamed_bytes;
+  return bytes;
+}
+
+class OffloadTest : public ::testing::TestWithParam<Json> {
+ protected:
+  OffloadTest() : tiny_(GetParam()), folder_("offload") {
+    auto whole = testing::Start(tiny_, PlanFor(tiny_.spec(), "simulated:1x64MiB"));
+    expected_ = Driver(*whole, kPrompts, {}).Run();
+  }
+
+  void ExpectSame(const Plan& plan, bool stream = false, bool reference = false) {
+    auto executor = TryStart(tiny_, plan, folder_.path(), stream, reference);
+    ASSERT_TRUE(executor.ok()) << executor.status();
+    for (const DriveOptions& drive : {DriveOptions{}, DriveOptions{.chunk = 5, .ahead = true}}) {
+      EXPECT_EQ(Driver(**executor, kPrompts, drive).Run(), expected_);
+    }
+    const ExecutorStats stats = (*executor)->Stats();
+    for (size_t d = 0; d < plan.devices.size(); ++d) {
+      EXPECT_LE(stats.devices[d].memory.weights, plan.devices[d].weights) << plan.devices[d].device.name;
+    }
+    if (plan.offloaded_to_disk > 0 || stream) {
+      EXPECT_GT(Streamed(**executor), 0);
+    }
+  }
+
+  const TinyCheckpoint tiny_;
+  const Folder folder_;
+  std::vector<std::vector<int32_t>> expected_;
+};
+
+TEST_P(OffloadTest, AllOnDiskGivesTheSameTokens) {
+  const Plan plan = PlanFor(tiny_.spec(), "simulated:1x64MiB", AllIn("disk"));
+  EXPECT_GT(plan.offloaded_to_disk, 0);
+  EXPECT_LT(plan.devices[0].weights, plan.offloaded_to_disk);
+  ExpectSame(plan);
+  ExpectSame(plan, /*stream=*/false, /*reference=*/true);
+}
+
+TEST_P(OffloadTest, AllInCpuMemoryGivesTheSameTokens) {
+  const Plan plan = PlanFor(tiny_.spec(), "simulated:1x64MiB", AllIn("cpu"));
+  EXPECT_GT(plan.offloaded_to_cpu, 0);
+  EXPECT_EQ(plan.offloaded_to_disk, 0);
+  ExpectSame(plan, /*stream=*/true);
+  ExpectSame(plan, /*stream=*/false);
+}
+
+// Budgets from what just holds the whole model down to what nothing fits in any more.
+TEST_P(OffloadTest, AutoKeepsEveryBudget) {
+  PlanOptions options;
+  options.offload_to_disk = true;
+  for (const int devices : {1, 2}) {
+    int64_t last = -1;
+    int served = 0;
+    for (int64_t kib = 4096; kib > 256; kib -= 160) {
+      Plan plan;
+      try {
+        plan = PlanFor(tiny_.spec(), absl::StrCat("simulated:", devices, "x", kib, "KiB"), options);
+      } catch (const std::runtime_error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("does not fit"));
+        break;
+      }
+      for (const DevicePlan& device : plan.devices) EXPECT_GE(device.free, 0) << kib;
+      if (plan.offloaded_to_disk == std::exchange(last, plan.offloaded_to_disk)) continue;
+      SCOPED_TRACE(absl::StrCat(devices, " x ", kib, " KiB, ", plan.offloaded_to_disk, " bytes on disk"));
+      served += plan.offloaded_to_disk > 0;
+      ExpectSame(plan);
+    }
+    EXPECT_GE(served, 2) << devices;
+  }
+}
+
+TEST_P(OffloadTest, AFileIsPackedOnce) {
+  const Plan plan = PlanFor(tiny_.spec(), "simulated:1x64MiB", AllIn("disk"));
+  ExpectSame(plan);
+  ASSERT_EQ(folder_.files().size(), 1u);
+  const fs::file_time_type written = fs::last_write_time(folder_.files()[0]);
+  ExpectSame(plan);
+  ASSERT_EQ(folder_.files().size(), 1u);
+  EXPECT_EQ(fs::last_write_time(folder_.files()[0]), written);
+
+  // Of another size, it is another's, or broken: written anew.
+  fs::resize_file(folder_.files()[0], fs::file_size(folder_.files()[0]) - 4096);
+  ExpectSame(plan);
+  EXPECT_NE(fs::last_write_time(folder_.files()[0]), written);
+
+  // Other weights at the same place: the file is not theirs.
+  const std::string model = (fs::path(tiny_.folder()) / "model.safetensors").string();
+  fs::last_write_time(model, fs::last_write_time(model) + std::chrono::seconds(1));
+  ExpectSame(plan);
+  EXPECT_EQ(folder_.files().size(), 2u);
+}
+
+TEST_P(OffloadTest, AFileThatBecomesShorterFailsStepsAndNoMore) {
+  const Plan plan = PlanFor(tiny_.spec(), "simulated:1x64MiB", AllIn("disk"));
+  auto executor = TryStart(tiny_, plan, folder_.path());
+  ASSERT_TRUE(executor.ok()) << executor.status();
+  const fs::path file = folder_.files()[0];
+  const uintmax_t size = fs::file_size(file);
+  fs::copy_file(file, file.string() + ".copy");
+  fs::resize_file(file, 8192);
+  StepPlan step;
+  step.step = 1;
+  StepSequence& sequence = step.sequences.emplace_back();
+  sequence.sequence = 1;
+  sequence.tokens = {1, 2, 3};
+  sequence.block_table = {0};
+  sequence.sample = true;
+  auto start = std::make_shared<SequenceStart>();
+  start->sampling.temperature = 0;
+  start->tokens = sequence.tokens;
+  start->prompt_tokens = 3;
+  sequence.start = start;
+  step.tokens = step.prefill_tokens = 3;
+  absl::Status failed;
+  for (int tries = 0; tries < 4 && failed.ok(); ++tries) {  // what was read ahead is still good
+    StepPlan again = step;
+    again.step = tries + 1;
+    (*executor)->Run(std::move(again));
+    failed = (*executor)->Wait().status;
+  }
+  EXPECT_THAT(failed.message(), AllOf(HasSubstr(file.string()), HasSubstr("offload")));
+
+  // Put back, it serves again.
+  std::ofstream(file, std::ios::binary | std::ios::in) << std::ifstream(file.string() + ".copy", std::ios::binary).rdbuf();
+  ASSERT_EQ(fs::file_size(file), size);
+  step.step = 9;
+  (*executor)->Run(std::move(step));
+  EXPECT_TRUE((*executor)->Wait().status.ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, OffloadTest,
+                         ::testing::Values(TinyLlama(), TinyLlama(Json{{"tie_word_embeddings", true}}), TinyGpt2(), TinyQwen3Moe()));
+
+TEST(OffloadFileTest, AFolderThatIsNoneIsNamed) {
+  EXPECT_THAT(OffloadFile::Open("/nowhere/weights", "a", 4096, true).status().ToString(), AllOf(HasSubstr("NOT_FOUND"), HasSubstr("/nowhere/weights")));
+  const Folder folder("file");
+  std::ofstream(folder.path() + "/plain") << "text";
+  EXPECT_THAT(OffloadFile::Open(folder.path() + "/plain", "a", 4096, true).status().message(), HasSubstr("plain is not a folder"));
+  EXPECT_THAT(OffloadFile::Open("/proc", "a", 4096, true).status().message(), HasSubstr("/proc"));
+}
+
+TEST(OffloadFileTest, AFullDiskIsSaidBeforeAnythingIsWritten) {
+  const Folder folder("full");
+  const absl::Status status = OffloadFile::Open(folder.path(), "a", int64_t{1} << 55, true).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr(folder.path()), HasSubstr("free"), HasSubstr("offload_folder")));
+  EXPECT_TRUE(folder.files().empty());
+}
+
+TEST(OffloadFileTest, WhatIsNotFinishedIsGone) {
+  const Folder folder("unfinished");
+  const std::string bytes(4096, 'x');
+  {
+    auto file = OffloadFile::Open(folder.path(), "a", 8192, true);
+    ASSERT_TRUE(file.ok()) << file.status();
+    EXPECT_FALSE((*file)->complete());
+    EXPECT_TRUE((*file)->Write(0, bytes).ok());
+    EXPECT_EQ(folder.files().size(), 1u);
+  }
+  EXPECT_TRUE(folder.files().empty());
+}
+
+TEST(OffloadFileTest, AnotherFileOfTheNameIsReplaced) {
+  const Folder folder("other");
+  const std::string bytes(4096, 'x');
+  for (const bool spoiled : {false, true}) {
+    auto file = OffloadFile::Open(folder.path(), "a", 4096, true);
+    ASSERT_TRUE(file.ok()) << file.status();
+    ASSERT_FALSE((*file)->complete()) << spoiled;
+    EXPECT_TRUE((*file)->Write(0, bytes).ok());
+    EXPECT_TRUE((*file)->Finish().ok());
+    EXPECT_TRUE(OffloadFile::Open(folder.path(), "a", 4096, true).value()->complete());
+    std::fstream((*file)->path(), std::ios::in | std::ios::out | std::ios::binary) << "causeway packed weights 9";
+  }
+}
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,380 @@
+#include "engine/execution/weight_stream.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <utility>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status.h"
+#include "engine/execution/device_memory.h"
+#include "engine/plan/module_sizes.h"
+
+namespace causeway {
+namespace {
+
+constexpr int64_t kTensorAlignment = 64;
+constexpr int64_t kPinnedBytes = int64_t{8} << 20;
+
+int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+}  // namespace
+
+WeightStream::WeightStream(DeviceRuntime& runtime, const DevicePlan& plan)
+    : runtime_(runtime), device_(plan.device.name), staging_bytes_(plan.staging - OffloadFile::kAlignment) {
+  for (const OffloadedModule& module : plan.offloaded) tier_of_[module.name] = module.tier;
+}
+
+WeightStream::~WeightStream() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stop_ = true;
+  }
+  if (reader_.joinable()) reader_.join();
+}
+
+const std::string* WeightStream::TierOf(const std::string& tensor) const { return LookUp(tier_of_, tensor); }
+
+std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, bool in_order,
+                                                  const std::function<std::unique_ptr<LinearWeight>()>& make) {
+  Entry entry;
+  entry.name = tensor;
+  entry.on_disk = *TierOf(tensor) == "disk";
+  entry.in_order = in_order;
+  {
+    MemoryScope scope(runtime_, MemoryOwner::kWorkspace);
+    entry.weight = make();
+  }
+  entry.tensors = entry.weight->Tensors();
+  for (const at::Tensor& held : entry.tensors) entry.bytes += RoundUp(static_cast<int64_t>(held.nbytes()), kTensorAlignment);
+  entry.bytes = RoundUp(entry.bytes, OffloadFile::kAlignment);
+  Point(entry, nullptr);
+  const int index = static_cast<int>(entries_.size());
+  if (in_order || order_.empty() || order_.back() != kBarrier) order_.push_back(in_order ? index : kBarrier);
+  entry.position = order_.size() - 1;
+  entry_of_[entry.weight.get()] = index;
+  entries_.push_back(std::move(entry));
+  return entries_.back().weight;
+}
+
+// What it pointed at before is freed where it was the tensors' own.
+void WeightStream::Point(const Entry& entry, char* memory) {
+  int64_t offset = 0;
+  for (const at::Tensor& tensor : entry.tensors) {
+    char* at = memory == nullptr ? nullptr : memory + offset;
+    tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(c10::DataPtr(at, tensor.device()));
+    offset += RoundUp(static_cast<int64_t>(tensor.nbytes()), kTensorAlignment);
+  }
+}
+
+absl::Status WeightStream::Allocate(const std::string& folder, const std::string& contents, bool reuse) {
+  int64_t file_bytes = 0, in_batch = 0;
+  std::string all = absl::StrCat(contents, "\ndevice ", device_, "\n");
+  for (Entry& entry : entries_) {
+    if (entry.bytes > staging_bytes_) {
+      return absl::InternalError(absl::StrCat(device_, ": the plan's staging buffer of ", staging_bytes_, " bytes is too small for ", entry.name, ", ",
+                                              entry.bytes));
+    }
+    if (batches_ == 0 || in_batch + entry.bytes > staging_bytes_) ++batches_, in_batch = 0;
+    entry.batch = batches_;
+    in_batch += entry.bytes;
+    if (entry.on_disk) {
+      entry.offset = file_bytes;
+      file_bytes += entry.bytes;
+      absl::StrAppend(&all, entry.name, " ", entry.bytes, "\n");
+    } else {
+      entry.host = runtime_.AllocateHost(entry.bytes);
+    }
+  }
+  if (file_bytes > 0) {
+    CAUSEWAY_ASSIGN_OR_RETURN(file_, OffloadFile::Open(folder, all, file_bytes, reuse));
+    write_file_ = !file_->complete();
+    if (!runtime_.device().is_cpu()) pinned_ = runtime_.AllocateHost(kPinnedBytes);
+  }
+  if (entries_.empty()) return absl::OkStatus();
+  MemoryScope scope(runtime_, MemoryOwner::kWeights);
+  buffer_ = at::empty({staging_bytes_ + OffloadFile::kAlignment}, at::TensorOptions(at::kByte).device(runtime_.device()));
+  staging_ = reinterpret_cast<char*>(RoundUp(reinterpret_cast<intptr_t>(buffer_.mutable_data_ptr()), OffloadFile::kAlignment));
+  return absl::OkStatus();
+}
+
+absl::Status WeightStream::OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype,
+                                     const WeightFormat& format) {
+  UncountedScope uncounted;
+  CAUSEWAY_ASSIGN_OR_RETURN(StoredTable table, StoredTable::Open(checkpoint, tensor, dtype, format, /*in_memory=*/*TierOf(name) == "cpu"));
+  tables_.emplace(name, std::move(table));
+  return absl::OkStatus();
+}
+
+void WeightStream::SetBatches(LoadTargets& targets) const {
+  for (LinearTarget& target : targets.linears) {
+    const auto found = entry_of_.find(target.weight);
+    if (found == entry_of_.end()) continue;
+    const Entry& entry = entries_[found->second];
+    target.batch = entry.on_disk && !write_file_ ? LinearTarget::kFilled : entry.batch;
+  }
+}
+
+absl::Status WeightStream::BeginBatch(int batch) {
+  c10::InferenceMode inference;
+  char* to = staging_;
+  for (Entry& entry : entries_) {
+    if (entry.batch != batch) continue;
+    Point(entry, to);
+    for (at::Tensor& tensor : entry.tensors) tensor.zero_();  // of what no row fills, too
+    to += entry.bytes;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WeightStream::EndBatch(int batch) {
+  runtime_.Synchronize();
+  char* from = staging_;
+  for (Entry& entry : entries_) {
+    if (entry.batch != batch) continue;
+    if (!entry.on_disk) {
+      runtime_.CopyToHost(entry.host.mutable_data_ptr(), from, entry.bytes);
+    } else if (write_file_ && !pinned_.defined()) {
+      CAUSEWAY_RETURN_IF_ERROR(file_->Write(entry.offset, absl::MakeConstSpan(from, entry.bytes)));
+    } else if (write_file_) {
+      char* piece = static_cast<char*>(pinned_.mutable_data_ptr());
+      for (int64_t done = 0; done < entry.bytes; done += kPinnedBytes) {
+        const int64_t bytes = std::min(kPinnedBytes, entry.bytes - done);
+        runtime_.CopyToHost(piece, from + done, bytes);
+        CAUSEWAY_RETURN_IF_ERROR(file_->Write(entry.offset + done, absl::MakeConstSpan(piece, bytes)));
+      }
+    }
+    Point(entry, nullptr);
+    from += entry.bytes;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WeightStream::Start(Ops& ops, at::ScalarType dtype, bool stream) {
+  if (write_file_) CAUSEWAY_RETURN_IF_ERROR(file_->Finish());
+  write_file_ = false;
+  if (!stream && runtime_.device().is_cpu()) MeasureInPlace(ops, dtype);
+  {
+    absl::MutexLock lock(&mutex_);
+    SkipInPlace();
+  }
+  reader_ = std::thread([this] { ReadLoop(); });
+  return absl::OkStatus();
+}
+
+// On a CPU, weights in CPU memory are where it computes from: bringing them over pays only where that memory is slower.
+void WeightStream::MeasureInPlace(Ops& ops, at::ScalarType dtype) {
+  using Clock = std::chrono::steady_clock;
+  Entry* largest = nullptr;
+  for (Entry& entry : entries_) {
+    if (!entry.on_disk && (largest == nullptr || entry.bytes > largest->bytes)) largest = &entry;
+  }
+  if (largest == nullptr) return;
+  char* host = static_cast<char*>(largest->host.mutable_data_ptr());
+  const at::Tensor x = at::zeros({1, largest->weight->in_features()}, at::TensorOptions(dtype));
+  double streamed = std::numeric_limits<double>::max(), in_place = streamed;
+  for (int round = 0; round < 3; ++round) {
+    const Clock::time_point begin = Clock::now();
+    runtime_.CopyFromHost(staging_, host, largest->bytes);
+    Point(*largest, staging_);
+    ops.Linear(x, *largest->weight);
+    const Clock::time_point middle = Clock::now();
+    Point(*largest, host);
+    ops.Linear(x, *largest->weight);
+    streamed = std::min(streamed, std::chrono::duration<double>(middle - begin).count());
+    in_place = std::min(in_place, std::chrono::duration<double>(Clock::now() - middle).count());
+  }
+  Point(*largest, nullptr);
+  if (streamed <= in_place) return;
+  for (Entry& entry : entries_) {
+    if (entry.on_disk) continue;
+    entry.in_place = true;
+    Point(entry, static_cast<char*>(entry.host.mutable_data_ptr()));
+  }
+}
+
+int WeightStream::Next() const {
+  if (!expected_.empty()) return expected_.front();
+  if (order_.empty()) return -1;
+  const int index = order_[cursor_];
+  return index == kBarrier || entries_[index].in_place ? -1 : index;
+}
+
+void WeightStream::SkipInPlace() {
+  for (size_t n = 0; n < order_.size() && order_[cursor_] != kBarrier && entries_[order_[cursor_]].in_place; ++n) {
+    cursor_ = (cursor_ + 1) % order_.size();
+  }
+}
+
+void WeightStream::GoTo(size_t position) {
+  cursor_ = position % order_.size();
+  SkipInPlace();
+}
+
+// Where so many bytes fit beside what is still needed.
+std::optional<int64_t> WeightStream::Room(int64_t bytes) const {
+  if (slots_.empty()) return 0;
+  const int64_t first = slots_.front().offset, end = slots_.back().offset + slots_.back().bytes;
+  const bool wrapped = slots_.back().offset < first;
+  if (wrapped) return end + bytes <= first ? std::optional(end) : std::nullopt;
+  if (end + bytes <= staging_bytes_) return end;
+  return bytes <= first ? std::optional<int64_t>(0) : std::nullopt;
+}
+
+bool WeightStream::HasWork() const {
+  if (stop_) return true;
+  const int next = Next();
+  return next >= 0 && Room(entries_[next].bytes).has_value();
+}
+
+void WeightStream::ReadLoop() {
+  c10::InferenceMode inference;
+  runtime_.EnterThread(1);
+  mutex_.Lock();
+  while (true) {
+    mutex_.Await(absl::Condition(this, &WeightStream::HasWork));
+    if (stop_) break;
+    const int index = Next();
+    const Entry& entry = entries_[index];
+    if (!expected_.empty()) {
+      expected_.pop_front();
+    } else {
+      GoTo(cursor_ + 1);
+    }
+    slots_.push_back({.entry = index, .offset = *Room(entry.bytes), .bytes = entry.bytes});
+    Slot& slot = slots_.back();  // stays where it is: only what is read is popped
+    const std::vector<std::function<void()>> unfinished = std::exchange(unfinished_, {});
+    mutex_.Unlock();
+    absl::Status status = CatchTorch(device_, [&] {
+      for (const std::function<void()>& wait : unfinished) wait();
+      return Read(entry, staging_ + slot.offset);
+    });
+    mutex_.Lock();
+    slot.status = std::move(status);
+    slot.read = true;
+    PopReleased();
+  }
+  mutex_.Unlock();
+}
+
+absl::Status WeightStream::Read(const Entry& entry, char* to) {
+  if (!entry.on_disk) {
+    runtime_.CopyFromHost(to, entry.host.const_data_ptr(), entry.bytes);
+  } else if (!pinned_.defined()) {
+    CAUSEWAY_RETURN_IF_ERROR(file_->Read(entry.offset, absl::MakeSpan(to, entry.bytes)));
+  } else {
+    char* piece = static_cast<char*>(pinned_.mutable_data_ptr());
+    for (int64_t done = 0; done < entry.bytes; done += kPinnedBytes) {
+      const int64_t bytes = std::min(kPinnedBytes, entry.bytes - done);
+      CAUSEWAY_RETURN_IF_ERROR(file_->Read(entry.offset + done, absl::MakeSpan(piece, bytes)));
+      runtime_.CopyFromHost(to + done, piece, bytes);
+    }
+  }
+  streamed_bytes_ += entry.bytes;
+  return absl::OkStatus();
+}
+
+WeightStream::Slot* WeightStream::FirstUnacquired() {
+  for (Slot& slot : slots_) {
+    if (!slot.acquired && !slot.released) return &slot;
+  }
+  return nullptr;
+}
+
+void WeightStream::DropUnacquired() {
+  for (Slot& slot : slots_) slot.released |= !slot.acquired;
+  PopReleased();
+}
+
+void WeightStream::PopReleased() {
+  while (!slots_.empty() && slots_.front().read && slots_.front().released) slots_.pop_front();
+}
+
+void WeightStream::Expect(const std::vector<const LinearWeight*>& weights) {
+  absl::MutexLock lock(&mutex_);
+  std::deque<int> expected;
+  for (const LinearWeight* weight : weights) {
+    if (const int index = entry_of_.at(weight); !entries_[index].in_place) expected.push_back(index);
+  }
+  if (!expected.empty()) {
+    DropUnacquired();
+    GoTo(entries_[expected.front()].position + 1);
+  } else if (!order_.empty() && expected_.empty() && order_[cursor_] == kBarrier) {
+    GoTo(cursor_ + 1);
+  }
+  expected_ = std::move(expected);
+}
+
+void WeightStream::Acquire(const LinearWeight& weight) {
+  const int index = entry_of_.at(&weight);
+  const Entry& entry = entries_[index];
+  if (entry.in_place) return;
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (const Slot* ahead = FirstUnacquired(); (ahead != nullptr ? ahead->entry : Next()) != index) {
+      // Something else was read ahead.
+      DropUnacquired();
+      expected_.clear();
+      GoTo(entry.in_order ? entry.position : entry.position + 1);
+      if (!entry.in_order) expected_.push_back(index);
+    }
+    const auto is_read = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      const Slot* slot = FirstUnacquired();
+      return slot != nullptr && slot->read;
+    };
+    mutex_.Await(absl::Condition(&is_read));
+    Slot& slot = *FirstUnacquired();
+    status = slot.status;
+    if (status.ok()) {
+      Point(entry, staging_ + slot.offset);
+      slot.acquired = true;
+    } else {
+      slot.released = true;
+      PopReleased();
+    }
+  }
+  TORCH_CHECK(status.ok(), entry.name, ": ", status.message());
+}
+
+void WeightStream::Release(const LinearWeight& weight) {
+  const int index = entry_of_.at(&weight);
+  absl::MutexLock lock(&mutex_);
+  for (Slot& slot : slots_) {
+    if (slot.entry != index || !slot.acquired || slot.released) continue;
+    slot.released = true;
+    Point(entries_[index], nullptr);
+    if (std::function<void()> wait = runtime_.Mark()) unfinished_.push_back(std::move(wait));
+    PopReleased();
+    return;
+  }
+}
+
+void WeightStream::ReleaseAll() {
+  absl::MutexLock lock(&mutex_);
+  for (Slot& slot : slots_) {
+    if (slot.acquired && !slot.released) Point(entries_[slot.entry], nullptr);
+    slot.released = true;
+  }
+  expected_.clear();
+  PopReleased();
+}
+
+at::Tensor WeightStream::Rows(const std::string& tensor, const at::Tensor& ids) {
+  absl::StatusOr<at::Tensor> rows;
+  {
+    UncountedScope uncounted;
+    rows = tables_.at(tensor).Rows(ids.cpu());
+  }
+  TORCH_CHECK(rows.ok(), tensor, ": ", rows.status().message());
+  const at::Tensor result = at::empty(rows->sizes(), rows->options().device(runtime_.device()));
+  result.copy_(*rows);
+  return result;
+}
+
+}  // namespace causeway

@@ -1,0 +1,129 @@
+// Brings the weights that a device does not hold to it, ahead of need.
+#ifndef CAUSEWAY_ENGINE_EXECUTION_WEIGHT_STREAM_H_
+#define CAUSEWAY_ENGINE_EXECUTION_WEIGHT_STREAM_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/execution/device_runtime.h"
+#include "engine/execution/offload_file.h"
+#include "engine/model/fetcher.h"
+#include "engine/model/loader.h"
+#include "engine/model/stored_table.h"
+
+namespace causeway {
+
+// One device's. Weights lie in CPU memory or in a file of the offload folder, packed as they are computed from. A thread of its own
+// reads them into the staging buffer, in the order of use and as far ahead as there is room. What is not the same in each step
+// (experts) is read once it is known; what follows in order waits until then.
+//
+// The device's thread makes all calls, except where marked. The runtime must outlive it.
+class WeightStream final : public WeightFetcher {
+ public:
+  WeightStream(DeviceRuntime& runtime, const DevicePlan& plan);
+  ~WeightStream() override;
+
+  bool Offloads(const std::string& tensor) const override { return TierOf(tensor) != nullptr; }
+  std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, bool in_order,
+                                      const std::function<std::unique_ptr<LinearWeight>()>& make) override;
+
+  // Once the model is built, in this order. `contents` says what else than the adopted weights' names and sizes decides how they are
+  // packed; without `reuse` a file that an earlier run wrote is of no use.
+  absl::Status Allocate(const std::string& folder, const std::string& contents, bool reuse);
+  // For each table that Offloads. The checkpoint must outlive this.
+  absl::Status OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype, const WeightFormat& format);
+  // For the loader: sets the targets' batches, 1, 2, ... One call at a time, any thread.
+  void SetBatches(LoadTargets& targets) const;
+  absl::Status BeginBatch(int batch);
+  absl::Status EndBatch(int batch);
+  // Then it can be used. Where weights lie in memory that the device itself computes from, it finds out whether it is faster to
+  // leave them there; `stream`: it does not.
+  absl::Status Start(Ops& ops, at::ScalarType dtype, bool stream);
+
+  void Expect(const std::vector<const LinearWeight*>& weights) override;
+  void Acquire(const LinearWeight& weight) override;
+  void Release(const LinearWeight& weight) override;
+  at::Tensor Rows(const std::string& tensor, const at::Tensor& ids) override;
+  // After a step that failed: nothing is acquired any more.
+  void ReleaseAll();
+
+  int64_t streamed_bytes() const { return streamed_bytes_; }  // any thread
+
+ private:
+  static constexpr int kBarrier = -1;  // in order_: what follows waits for Expect
+
+  struct Entry {
+    std::string name;
+    std::shared_ptr<LinearWeight> weight;
+    std::vector<at::Tensor> tensors;  // of the weight
+    int64_t bytes = 0;                // of them all, rounded up
+    bool on_disk = false;
+    int64_t offset = 0;               // in the file
+    at::Tensor host;                  // in CPU memory
+    bool in_place = false;            // computed from there
+    size_t position = 0;              // in order_; of what is not in order, the place of the barrier before it
+    bool in_order = true;
+    int batch = 0;
+  };
+  // A stretch of the staging buffer. Oldest first; those acquired are before those that are not.
+  struct Slot {
+    int entry = 0;
+    int64_t offset = 0, bytes = 0;
+    bool read = false, acquired = false, released = false;
+    absl::Status status;
+  };
+
+  const std::string* TierOf(const std::string& tensor) const;
+  void Point(const Entry& entry, char* memory);
+  absl::Status Read(const Entry& entry, char* to);
+  void MeasureInPlace(Ops& ops, at::ScalarType dtype);
+  void ReadLoop();
+
+  int Next() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // to be read; -1: nothing
+  void GoTo(size_t position) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // in order_, or what comes behind it
+  void SkipInPlace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::optional<int64_t> Room(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Slot* FirstUnacquired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropUnacquired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PopReleased() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  DeviceRuntime& runtime_;
+  const std::string device_;
+  const int64_t staging_bytes_;
+  std::map<std::string, std::string> tier_of_;  // module prefix -> "cpu" or "disk"
+  std::vector<Entry> entries_;
+  std::unordered_map<const LinearWeight*, int> entry_of_;
+  std::vector<int> order_;  // entries as steps use them, and barriers
+  std::map<std::string, StoredTable> tables_;
+  std::unique_ptr<OffloadFile> file_;  // null: nothing is on disk
+  bool write_file_ = false;
+  int batches_ = 0;
+  at::Tensor buffer_, pinned_;  // pinned_: on the way from disk to a device with memory of its own
+  char* staging_ = nullptr;     // in buffer_, aligned
+
+  absl::Mutex mutex_;
+  std::deque<Slot> slots_ ABSL_GUARDED_BY(mutex_);
+  std::deque<int> expected_ ABSL_GUARDED_BY(mutex_);  // read before what follows in order_
+  size_t cursor_ ABSL_GUARDED_BY(mutex_) = 0;         // in order_
+  std::vector<std::function<void()>> unfinished_ ABSL_GUARDED_BY(mutex_);  // waits for work that reads what is about to be overwritten
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<int64_t> streamed_bytes_ = 0;
+  std::thread reader_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_EXECUTION_WEIGHT_STREAM_H_

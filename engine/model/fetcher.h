@@ -1,0 +1,54 @@
+// Where a model gets the weights from that its device computes from and does not hold.
+#ifndef CAUSEWAY_ENGINE_MODEL_FETCHER_H_
+#define CAUSEWAY_ENGINE_MODEL_FETCHER_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/ops/ops.h"
+
+namespace causeway {
+
+// One thread at a time. What cannot be read is a c10::Error that says what and why.
+class WeightFetcher {
+ public:
+  virtual ~WeightFetcher() = default;
+
+  // While a model is built. Whether the weight of this tensor, or the table, is not held.
+  virtual bool Offloads(const std::string& tensor) const = 0;
+  // Takes charge of what `make` makes, an unfilled weight that has no memory from then on. in_order: used in every step, after the one
+  // adopted before it; else only when it is expected.
+  virtual std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, bool in_order,
+                                              const std::function<std::unique_ptr<LinearWeight>()>& make) = 0;
+
+  // While it runs: adopted weights that are about to be acquired, in this order.
+  virtual void Expect(const std::vector<const LinearWeight*>& weights) = 0;
+  // The weight is there, for work started before Release on this thread.
+  virtual void Acquire(const LinearWeight& weight) = 0;
+  virtual void Release(const LinearWeight& weight) = 0;
+  // Rows of an offloaded table: ids int64 [n] -> [n, columns] of the computation's dtype, on the device.
+  virtual at::Tensor Rows(const std::string& tensor, const at::Tensor& ids) = 0;
+};
+
+// Acquires while it lives; fetcher may be null.
+class FetchedWeight {
+ public:
+  FetchedWeight(WeightFetcher* fetcher, const LinearWeight& weight) : fetcher_(fetcher), weight_(weight) {
+    if (fetcher_ != nullptr) fetcher_->Acquire(weight_);
+  }
+  ~FetchedWeight() {
+    if (fetcher_ != nullptr) fetcher_->Release(weight_);
+  }
+  FetchedWeight(const FetchedWeight&) = delete;
+  FetchedWeight& operator=(const FetchedWeight&) = delete;
+
+ private:
+  WeightFetcher* const fetcher_;
+  const LinearWeight& weight_;
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_MODEL_FETCHER_H_
