@@ -62,7 +62,7 @@ absl::StatusOr<std::vector<BenchCase>> Cases(const BenchFlags& flags) {
 }
 
 // What SizeFor sets, whatever the configuration says.
-const std::set<std::string> kSized = {"max-model-len", "max-num-seqs", "kv-cache-tokens", "kv-cache-bytes"};
+const std::set<std::string> kSized = {"max-model-len", "max-num-seqs", "kv-cache"};
 
 // The plan holds the largest case and no more.
 void SizeFor(const std::vector<BenchCase>& cases, EngineOptions* options) {

@@ -51,7 +51,7 @@ class DaemonImpl final : public Daemon {
     if (!config_.server().http().empty()) CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.http", config_.server().http()).status());
     CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
     if (options_.plan.kv_cache_tokens == 0) {  // fine for a plan of the weights alone
-      return absl::InvalidArgumentError(absl::StrCat(loaded_.Where("batching.kv_cache_tokens"), ": serving needs a KV cache, got 0 tokens"));
+      return absl::InvalidArgumentError(absl::StrCat(loaded_.Where("batching.kv_cache"), ": serving needs a KV cache, got 0 tokens"));
     }
     CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, PlaceModel(options_));
     for (const std::string& warning : placed.spec.warnings) Log(LogLevel::kWarning, "model", {{"message", warning}});

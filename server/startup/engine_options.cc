@@ -1,7 +1,10 @@
 #include "server/startup/engine_options.h"
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/json.h"
@@ -11,10 +14,25 @@
 namespace causeway {
 namespace {
 
+constexpr int64_t kKvCacheTokensMax = 1'000'000'000'000;
 constexpr size_t kDeviceMapBytesMax = 16 << 20;  // MiniMax-M2 spelt out expert by expert is below 3 MB
 
 absl::Status Wrong(const LoadedConfig& loaded, const std::string& path, absl::string_view message) {
   return absl::InvalidArgumentError(absl::StrCat(loaded.Where(path), ": ", message));
+}
+
+absl::Status SetKvCache(absl::string_view text, PlanOptions* plan) {
+  if (text.empty() || text == "auto") return absl::OkStatus();
+  if (absl::c_all_of(text, absl::ascii_isdigit)) {
+    if (absl::SimpleAtoi(text, &plan->kv_cache_tokens) && plan->kv_cache_tokens <= kKvCacheTokensMax) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("expected at most ", kKvCacheTokensMax, " tokens, got \"", absl::CEscape(text.substr(0, 100)), "\""));
+  }
+  absl::StatusOr<int64_t> bytes = ParseBytes(text);
+  if (!bytes.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("expected tokens (\"65536\"), bytes with their unit (\"4GiB\"), 0 or auto; ", bytes.status().message()));
+  }
+  plan->kv_cache_bytes = *bytes;
+  return absl::OkStatus();
 }
 
 absl::Status SetDeviceMap(const std::string& text, PlanOptions* plan) {
@@ -51,16 +69,9 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   plan.max_model_len = config.batching().max_model_len();
   plan.max_num_seqs = config.batching().max_num_seqs();
   plan.max_num_batched_tokens = config.batching().max_num_batched_tokens();
-  plan.kv_cache_tokens = config.batching().kv_cache_tokens();
   if (config.batching().kv_cache_dtype() == "int8") plan.kv_dtype = DType::kI8;
-  if (const std::string& text = config.batching().kv_cache_bytes(); !text.empty()) {
-    if (plan.kv_cache_tokens >= 0) {
-      return Wrong(loaded, "batching.kv_cache_bytes",
-                   absl::StrCat("set together with ", loaded.Where("batching.kv_cache_tokens"), "; set one of the two"));
-    }
-    auto bytes = ParseBytes(text);
-    if (!bytes.ok()) return Wrong(loaded, "batching.kv_cache_bytes", bytes.status().message());
-    plan.kv_cache_bytes = *bytes;
+  if (absl::Status status = SetKvCache(config.batching().kv_cache(), &plan); !status.ok()) {
+    return Wrong(loaded, "batching.kv_cache", status.message());
   }
   if (const std::string& text = config.placement().max_memory(); !text.empty()) {
     auto budgets = ParseMaxMemory(text);

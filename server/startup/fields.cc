@@ -6,9 +6,12 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 
@@ -58,6 +61,23 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
     }
   }
   return row.back();
+}
+
+// As fields spell it: "--kv-cache" -> "__kv_cache".
+std::string FieldSpelling(absl::string_view name) { return absl::AsciiStrToLower(absl::StrReplaceAll(name, {{"-", "_"}})); }
+
+// Of a field that had another name: what it is called now, among `names`, which are spelt alike. Else empty.
+std::string Renamed(absl::string_view name, const std::vector<std::string>& names) {
+  const std::string spelt = FieldSpelling(name);
+  for (const ConfigField& field : ConfigFields()) {
+    for (const std::string& before : field.rules->formerly()) {
+      if (!absl::EndsWith(spelt, before)) continue;
+      const std::string now = absl::StrCat(absl::StripSuffix(spelt, before), field.field->name());
+      const auto found = std::find_if(names.begin(), names.end(), [&](const std::string& other) { return FieldSpelling(other) == now; });
+      if (found != names.end()) return absl::StrCat(", which is now ", *found, " ", field.rules->value());
+    }
+  }
+  return "";
 }
 
 }  // namespace
@@ -145,6 +165,7 @@ absl::Status SetField(const ConfigField& field, absl::string_view text, v1::Conf
 }
 
 std::string Suggestion(absl::string_view name, const std::vector<std::string>& names) {
+  if (std::string renamed = Renamed(name, names); !renamed.empty()) return renamed;
   const std::string* best = nullptr;
   // Further away than this, a suggestion misleads more than it helps.
   size_t distance_min = 1 + name.size() / 3;

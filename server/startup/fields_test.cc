@@ -64,10 +64,10 @@ TEST(Fields, SetsWhatFitsAndRefusesTheRest) {
 }
 
 TEST(Fields, SuggestsTheNearestName) {
-  const std::vector<std::string> names = {"max_num_seqs", "max_model_len", "kv_cache_tokens"};
+  const std::vector<std::string> names = {"max_num_seqs", "max_model_len", "queue_limit"};
   EXPECT_EQ(Suggestion("max_num_seq", names), ", did you mean max_num_seqs?");
   EXPECT_EQ(Suggestion("max_model", names), ", did you mean max_model_len?");
-  EXPECT_EQ(Suggestion("kv_cache_token", names), ", did you mean kv_cache_tokens?");
+  EXPECT_EQ(Suggestion("queue_limits", names), ", did you mean queue_limit?");
   EXPECT_EQ(Suggestion("colour", names), "");
 }
 

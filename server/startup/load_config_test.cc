@@ -72,18 +72,18 @@ class LoadConfigTest : public ::testing::Test {
 };
 
 TEST_F(LoadConfigTest, FlagBeforeEnvironmentBeforeFileBeforeDefault) {
-  const std::string file = Write("order.yaml", "model:\n  path: file\nbatching:\n  max_num_seqs: 1\n  queue_limit: 1\n  kv_cache_tokens: 1\n");
+  const std::string file = Write("order.yaml", "model:\n  path: file\nbatching:\n  max_num_seqs: 1\n  queue_limit: 1\n  kv_cache: 512\n");
   const std::map<std::string, std::string> environment = {{"CAUSEWAY_BATCHING_MAX_NUM_SEQS", "2"}, {"CAUSEWAY_BATCHING_QUEUE_LIMIT", "2"},
                                                           {"CAUSEWAY_CACHE", "of the build, none of ours"}};
   auto loaded = LoadConfig(file, environment, Flags({"--max-num-seqs", "3"}));
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->config.batching().max_num_seqs(), 3);
   EXPECT_EQ(loaded->config.batching().queue_limit(), 2);
-  EXPECT_EQ(loaded->config.batching().kv_cache_tokens(), 1);
+  EXPECT_EQ(loaded->config.batching().kv_cache(), "512");
   EXPECT_EQ(loaded->config.batching().max_num_batched_tokens(), 2048);
   EXPECT_EQ(loaded->Where("batching.max_num_seqs"), "--max-num-seqs");
   EXPECT_EQ(loaded->Where("batching.queue_limit"), "CAUSEWAY_BATCHING_QUEUE_LIMIT");
-  EXPECT_EQ(loaded->Where("batching.kv_cache_tokens"), file + ":6: batching.kv_cache_tokens");
+  EXPECT_EQ(loaded->Where("batching.kv_cache"), file + ":6: batching.kv_cache");
   EXPECT_EQ(loaded->Where("log.level"), "log.level");
 }
 
@@ -104,7 +104,7 @@ TEST_F(LoadConfigTest, MakesEngineOptions) {
     all.insert(all.end(), arguments.begin(), arguments.end());
     return MakeEngineOptions(*LoadConfig("", {}, Flags(all)));
   };
-  auto made = options({"--max-memory", "0:1GiB,1:2GiB", "--kv-cache-bytes", "1MiB", "--cpu-threads", "3", "--no-prefix-cache", "--reference-ops"});
+  auto made = options({"--max-memory", "0:1GiB,1:2GiB", "--kv-cache", "1MiB", "--cpu-threads", "3", "--no-prefix-cache", "--reference-ops"});
   ASSERT_TRUE(made.ok()) << made.status();
   EXPECT_EQ(made->plan.max_memory.at("1"), int64_t{2} << 30);
   EXPECT_EQ(made->plan.kv_cache_bytes, 1 << 20);
@@ -127,7 +127,39 @@ TEST_F(LoadConfigTest, MakesEngineOptions) {
   EXPECT_THAT(std::string(options({"--device-map", R"({"a": [1]})"}).status().message()), HasSubstr("--device-map: \"a\": expected a device"));
   EXPECT_THAT(std::string(options({"--device-map", "/nonexistent.json"}).status().message()), HasSubstr("/nonexistent.json"));
   EXPECT_THAT(std::string(options({"--max-memory", "40G"}).status().message()), StartsWith("--max-memory: "));
-  EXPECT_THAT(std::string(options({"--kv-cache-bytes", "1MiB", "--kv-cache-tokens", "5"}).status().message()), HasSubstr("set one of the two"));
+}
+
+TEST_F(LoadConfigTest, TheKvCachesSizeIsTokensOrBytes) {
+  const auto made = [&](const std::string& text) { return MakeEngineOptions(*LoadConfig("", {}, Flags({"--model", "m", "--kv-cache", text}))); };
+  const auto sizes = [&](const std::string& text) {
+    const auto options = made(text);
+    EXPECT_TRUE(options.ok()) << options.status();
+    return std::pair<int64_t, int64_t>(options->plan.kv_cache_tokens, options->plan.kv_cache_bytes);
+  };
+  const auto pair = [](int64_t tokens, int64_t bytes) { return ::testing::Pair(tokens, bytes); };
+  EXPECT_THAT(sizes("auto"), pair(-1, -1));
+  EXPECT_THAT(sizes(""), pair(-1, -1));
+  EXPECT_THAT(sizes("65536"), pair(65536, -1));
+  EXPECT_THAT(sizes("0"), pair(0, -1));
+  EXPECT_THAT(sizes("4GiB"), pair(-1, int64_t{4} << 30));
+  EXPECT_THAT(sizes("1.5 GB"), pair(-1, 1'500'000'000));
+  const auto error = [&](const std::string& text) { return std::string(made(text).status().message()); };
+  for (const char* text : {"40G", "-1", "4096 tokens", "1e6", "4 Gb", "auto4"}) {
+    EXPECT_THAT(error(text), ::testing::AllOf(StartsWith("--kv-cache: expected tokens (\"65536\"), bytes with their unit (\"4GiB\"), 0 or auto; "),
+                                              HasSubstr(text)));
+  }
+  EXPECT_EQ(error("1000000000001"), "--kv-cache: expected at most 1000000000000 tokens, got \"1000000000001\"");
+  EXPECT_THAT(error("99999999999999999999"), StartsWith("--kv-cache: expected at most"));
+}
+
+TEST_F(LoadConfigTest, NamesThatFieldsHadLeadToTheirNewOnes) {
+  EXPECT_EQ(ParseCommandLine({"--kv-cache-tokens", "5"}, {}).status().message(), "unknown flag --kv-cache-tokens, which is now --kv-cache TOKENS-OR-BYTES");
+  EXPECT_EQ(ParseCommandLine({"--kv-cache-bytes=1GiB"}, {}).status().message(), "unknown flag --kv-cache-bytes, which is now --kv-cache TOKENS-OR-BYTES");
+  EXPECT_EQ(LoadConfig("", {{"CAUSEWAY_BATCHING_KV_CACHE_TOKENS", "5"}}, Flags({"--model", "m"})).status().message(),
+            "environment variable CAUSEWAY_BATCHING_KV_CACHE_TOKENS: no such field, which is now CAUSEWAY_BATCHING_KV_CACHE TOKENS-OR-BYTES");
+  const std::string file = Write("old.yaml", "model:\n  path: m\nbatching:\n  kv_cache_bytes: 1GiB\n");
+  EXPECT_THAT(std::string(LoadConfig(file, {}, Flags({})).status().message()),
+              StartsWith(file + ":4: batching.kv_cache_bytes: no such field, which is now kv_cache TOKENS-OR-BYTES"));
 }
 
 TEST(CommandLine, ReadsFlagsInEveryForm) {

@@ -105,7 +105,7 @@ TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) {
   ASSERT_GE(waves, 2) << "CAUSEWAY_WAVES: " << waves_wanted;
   // Room for about a quarter of what the streams want at once, so that queueing and preemption take part.
   DaemonProcess daemon({"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--max-num-seqs", "48", "--max-model-len", "512",
-                        "--kv-cache-tokens", "3072", "--max-num-batched-tokens", "512", "--devices", "cpu", "--log-level",
+                        "--kv-cache", "3072", "--max-num-batched-tokens", "512", "--devices", "cpu", "--log-level",
                         "warning"});
   ASSERT_TRUE(daemon.WaitUntilServing());
   Tally all;

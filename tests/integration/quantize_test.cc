@@ -26,7 +26,7 @@ int64_t PlannedWeights(DaemonProcess& daemon, std::string* table) {
 TEST(Quantize, TheDaemonServesAndHoldsWhatItPlanned) {
   int64_t before = 1 << 30;
   for (const std::string format : {"none", "int8", "int4"}) {
-    DaemonProcess daemon({"--model", kKjv, "--quantize", format, "--kv-cache-tokens", "4096", "--devices", "cpu"});
+    DaemonProcess daemon({"--model", kKjv, "--quantize", format, "--kv-cache", "4096", "--devices", "cpu"});
     ASSERT_TRUE(daemon.WaitUntilServing());
     std::string table;
     const int64_t planned = PlannedWeights(daemon, &table);

@@ -41,7 +41,7 @@ TEST(CommandLine, MistakesHaveTheirExitStatus) {
   EXPECT_EQ(RunCausewayd({}).status, 64);
   EXPECT_EQ(RunCausewayd({"serve", "--max-num-seqs", "0"}).status, 64);
   EXPECT_EQ(RunCausewayd({"bench", "--model", kModel, "--batch", "0"}).status, 64);
-  for (const char* flag : {"--max-model-len", "--max-num-seqs", "--kv-cache-tokens", "--kv-cache-bytes"}) {
+  for (const char* flag : {"--max-model-len", "--max-num-seqs", "--kv-cache"}) {
     result = RunCausewayd({"bench", "--model", kModel, flag, "64"});
     EXPECT_EQ(result.status, 64) << flag;
     EXPECT_THAT(result.err, StartsWith(absl::StrCat("causewayd: ", flag, ": bench sets this itself\n")));
@@ -144,7 +144,7 @@ TEST(Bench, PrintsOneObjectARow) {
 
 TEST(Bench, SizesTheModelByItsCases) {
   // What the file says of sequences and cache is for serving.
-  const std::string file = WriteFile("bench.yaml", "batching:\n  max_model_len: 64\n  max_num_seqs: 1\n  kv_cache_tokens: 64\n");
+  const std::string file = WriteFile("bench.yaml", "batching:\n  max_model_len: 64\n  max_num_seqs: 1\n  kv_cache: 64\n");
   ProgramResult result = RunCausewayd({"bench", "--config", file, "--model", kModel, "--batch", "2", "--prompt", "100", "--generate", "2"});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("of bandwidth"));
@@ -206,9 +206,9 @@ TEST(Startup, AMistakeIsSaidBeforeLoading) {
   EXPECT_EQ(nowhere.Wait(), 1);
   EXPECT_THAT(nowhere.Err(), HasSubstr("cannot write the ports file /nonexistent/ports.json: No such file or directory"));
   EXPECT_THAT(nowhere.Err(), Not(HasSubstr("loaded")));
-  DaemonProcess no_cache({"--model", kModel, "--kv-cache-tokens", "0"});
+  DaemonProcess no_cache({"--model", kModel, "--kv-cache", "0"});
   EXPECT_EQ(no_cache.Wait(), 78);
-  EXPECT_THAT(no_cache.Err(), HasSubstr("--kv-cache-tokens: serving needs a KV cache, got 0 tokens"));
+  EXPECT_THAT(no_cache.Err(), HasSubstr("--kv-cache: serving needs a KV cache, got 0 tokens"));
   EXPECT_THAT(no_cache.Err(), Not(HasSubstr("listening")));
 }
 
