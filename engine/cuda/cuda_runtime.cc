@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <ATen/Parallel.h>
+#include <ATen/cuda/CUDAEvent.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
@@ -30,7 +31,8 @@ constexpr int64_t kLibraryBytes = int64_t{64} << 20;
 class CudaRuntime final : public DeviceRuntime {
  public:
   CudaRuntime(int index, std::string name, bool reference_ops)
-      : index_(static_cast<c10::DeviceIndex>(index)), name_(std::move(name)), reference_ops_(reference_ops) {}
+      : index_(static_cast<c10::DeviceIndex>(index)), name_(std::move(name)), reference_ops_(reference_ops),
+        copies_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, index_)) {}
 
   const std::string& name() const override { return name_; }
   at::Device device() const override { return at::Device(at::kCUDA, index_); }
@@ -93,12 +95,28 @@ class CudaRuntime final : public DeviceRuntime {
   at::Tensor Import(at::Tensor tensor) override { return tensor.to(device(), /*non_blocking=*/true); }
   void Synchronize() override { C10_CUDA_CHECK(cudaStreamSynchronize(Stream())); }
 
+  at::Tensor AllocateHost(int64_t bytes) override {
+    return at::empty({bytes}, at::TensorOptions(at::kByte).pinned_memory(true));
+  }
+  void CopyFromHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyHostToDevice); }
+  void CopyToHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyDeviceToHost); }
+  std::function<void()> Mark() override {
+    const auto event = std::make_shared<at::cuda::CUDAEvent>();
+    event->record(c10::cuda::getCurrentCUDAStream(index_));
+    return [event] { event->synchronize(); };
+  }
+
  private:
   struct Phase {
     int open = 0;
     int64_t before = 0, bytes = 0;
   };
 
+  // On a stream of its own, so that it runs beside the kernels; what was started before on the default stream is not waited for.
+  void Copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
+    C10_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, copies_.stream()));
+    C10_CUDA_CHECK(cudaStreamSynchronize(copies_.stream()));
+  }
   cudaStream_t Stream() const { return c10::cuda::getCurrentCUDAStream(index_).stream(); }
   int64_t Allocated() const { return getDeviceStats(index_).allocated_bytes[0].current; }
   static std::vector<MemoryOwner>& Owners() {
@@ -109,6 +127,7 @@ class CudaRuntime final : public DeviceRuntime {
   const c10::DeviceIndex index_;
   const std::string name_;
   const bool reference_ops_;
+  const c10::cuda::CUDAStream copies_;
   mutable absl::Mutex mutex_;
   Phase phases_[kMemoryOwners] ABSL_GUARDED_BY(mutex_);
 };
@@ -158,7 +177,6 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan&
   return std::make_unique<CudaRuntime>(index, plan.device.name, reference_ops);
 }
 
-}  // namespace causeway
 CudaSystem DescribeCudaSystem() {
   CudaSystem system;
   system.built_version = CUDART_VERSION;
@@ -181,3 +199,4 @@ CudaSystem DescribeCudaSystem() {
   return system;
 }
 
+}  // namespace causeway
