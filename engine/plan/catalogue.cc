@@ -31,6 +31,7 @@ std::vector<CatalogueDevice> Read() {
       device.flops[dtype] = tflops.get<double>() * 1e12;
     }
     device.nvlink_bytes_per_second = entry.value("nvlink_gb_per_second", 0.0) * 1e9;
+    device.nvlink_devices = entry.value("nvlink_devices", 0);
     device.host_bytes_per_second = links.at(entry.at("pcie"));
     device.source = entry.at("source");
   }
@@ -42,6 +43,15 @@ std::vector<CatalogueDevice> Read() {
 const std::vector<CatalogueDevice>& Catalogue() {
   static const std::vector<CatalogueDevice>& devices = *new std::vector<CatalogueDevice>(Read());
   return devices;
+}
+
+const LinkLatencies& CatalogueLatencies() {
+  static const LinkLatencies latencies = [] {
+    const nlohmann::json json = nlohmann::json::parse(kCatalogueJson).at("latencies");
+    const auto seconds = [&json](const char* key) { return json.at(key).get<double>() * 1e-6; };
+    return LinkLatencies{seconds("start_microseconds"), seconds("nvlink_microseconds"), seconds("pcie_microseconds"), seconds("network_microseconds")};
+  }();
+  return latencies;
 }
 
 const CatalogueDevice* FindInCatalogue(absl::string_view name) {

@@ -19,13 +19,20 @@ struct CatalogueDevice {
   int64_t memory_bytes = 0;
   double memory_bytes_per_second = 0;
   std::map<DType, double> flops;  // dense, a second; of the dtypes that it computes natively
-  double nvlink_bytes_per_second = 0;  // to the others of its kind; 0: it has none
+  double nvlink_bytes_per_second = 0;  // to others of its kind; 0: it has none
+  int nvlink_devices = 0;              // so many of its kind are joined by it
   double host_bytes_per_second = 0;
   std::string source;
 };
 
 // In the file's order. Aborts if the file is wrong, which a test would see first.
 const std::vector<CatalogueDevice>& Catalogue();
+
+// Of a collective or a transfer of few bytes: once, and for each hop from device to device.
+struct LinkLatencies {
+  double start_seconds = 0, nvlink_seconds = 0, pcie_seconds = 0, network_seconds = 0;
+};
+const LinkLatencies& CatalogueLatencies();
 
 // By name or by what the driver reports, in either case; null: none.
 const CatalogueDevice* FindInCatalogue(absl::string_view name);

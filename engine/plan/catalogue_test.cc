@@ -29,8 +29,12 @@ TEST(CatalogueTest, EveryEntryIsWhole) {
     EXPECT_GT(device.flops.at(DType::kF32), 1e12);
     EXPECT_GE(device.flops.at(DType::kF16), device.flops.at(DType::kF32));
     EXPECT_GT(device.host_bytes_per_second, 1e10);
+    EXPECT_EQ(device.nvlink_bytes_per_second > 0, device.nvlink_devices > 1);
     EXPECT_FALSE(device.source.empty());
   }
+  EXPECT_GT(CatalogueLatencies().start_seconds, CatalogueLatencies().network_seconds);
+  EXPECT_GT(CatalogueLatencies().network_seconds, CatalogueLatencies().pcie_seconds);
+  EXPECT_GT(CatalogueLatencies().pcie_seconds, CatalogueLatencies().nvlink_seconds);
   ASSERT_NE(FindInCatalogue("nvidia h100 80gb hbm3"), nullptr);
   EXPECT_EQ(FindInCatalogue("nvidia h100 80gb hbm3")->name, "H100-80GB");
   EXPECT_EQ(FindInCatalogue("H100"), nullptr);  // one of several

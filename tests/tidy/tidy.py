@@ -20,6 +20,7 @@ MAY_USE = {
     "engine/architecture": ["engine/checkpoint"],
     "engine/plan": ["engine/architecture"],
     "engine/graph": ["engine/plan"],
+    "engine/strategy": ["engine/graph"],
     "engine/sampling": ["engine/base"],
     "engine/batch": ["engine/sampling"],
     "engine/cache": ["engine/base"],
@@ -37,7 +38,7 @@ MAY_USE = {
     "server/rpc": ["server/telemetry"],
     "server/daemon": ["server/rpc"],
     "server/doctor": ["server/startup"],
-    "server/commands": ["server/daemon", "server/doctor", "engine/graph"],
+    "server/commands": ["server/daemon", "server/doctor", "engine/strategy"],
     "server": ["server/commands"],  # main.cc
     "tests/support": ["engine"],
     "tests/golden": ["tests/support"],

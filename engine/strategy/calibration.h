@@ -1,0 +1,62 @@
+// What devices reach in practice: measured by `causewayd plan --calibrate`, or a stated share of what their makers say.
+#ifndef CAUSEWAY_ENGINE_STRATEGY_CALIBRATION_H_
+#define CAUSEWAY_ENGINE_STRATEGY_CALIBRATION_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/base/dtype.h"
+#include "engine/base/work_time.h"
+#include "engine/plan/catalogue.h"
+
+namespace causeway {
+
+// Of work that reads weights (or keys and values) and multiplies.
+struct WorkSpeed {
+  double bytes_per_second = 0;
+  double flops = 0;    // a second, two for each multiply-add
+  double overlap = 1;  // of the shorter of reading and computing, the part that hides behind the longer
+
+  // max(reading, computing) where all of it hides, their sum where nothing does.
+  double Seconds(double bytes, double flop) const;
+};
+
+// The rates and overlap under which these times are least off, in the mean square of their ratios. Needs a time or more, none of them 0.
+WorkSpeed FitWorkSpeed(const std::vector<WorkTime>& times);
+
+struct DeviceSpeed {
+  std::map<std::string, WorkSpeed> linears;  // by what weights are held in: "bf16", "fp32", "int8", "int4", "fp8"
+  WorkSpeed attention;
+  double step_seconds = 0;    // of every step on a stage, whatever its work
+  double layer_seconds = 0;   // of every layer on top of its work
+  double copy_bytes_per_second = 0;  // from host memory: offloaded weights
+  // Weights of no more bytes than this stay in the processor's cache from step to step, and are read at cached_bytes_per_second. 0: none.
+  int64_t cache_bytes = 0;
+  double cached_bytes_per_second = 0;
+
+  // For weights held in `format`; those of the dtype, then fp32's, where that was not measured. Null: none of them was.
+  const WorkSpeed* Linears(const std::string& format, DType dtype) const;
+};
+
+// By what Device::model says, catalogue names for GPUs that have one.
+struct Calibration {
+  std::map<std::string, DeviceSpeed> devices;
+  double disk_bytes_per_second = 0;  // of the files of the model measured; 0: not measured
+};
+
+// Shares of the makers' figures that are assumed of GPUs that were not measured; links reach theirs alike.
+inline constexpr double kMemoryShare = 0.8, kFlopsShare = 0.5, kLinkShare = 0.8;
+inline constexpr double kStepSeconds = 500e-6, kLayerSeconds = 15e-6;
+DeviceSpeed AssumedSpeed(const CatalogueDevice& device);
+
+std::string CalibrationJson(const Calibration& calibration);
+// InvalidArgument names the entry that is missing or out of range; `what` is the file.
+absl::StatusOr<Calibration> ParseCalibration(absl::string_view text, absl::string_view what);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_STRATEGY_CALIBRATION_H_

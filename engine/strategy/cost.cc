@@ -1,0 +1,66 @@
+#include "engine/strategy/cost.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace causeway {
+namespace {
+
+double Sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
+double Largest(const std::vector<double>& values) { return *std::max_element(values.begin(), values.end()); }
+
+double Within(double keys, int64_t window) { return window > 0 ? std::min(keys, static_cast<double>(window)) : keys; }
+
+}  // namespace
+
+Rank MakeRank(const ModelWork& work, const Fleet& fleet, int index, int tp, int64_t weights) {
+  const DeviceSpeed& speed = fleet.devices[index].speed;
+  Rank rank{.linears = *speed.Linears(work.format, work.dtype), .attention = speed.attention, .layer_seconds = speed.layer_seconds, .tp = tp,
+            .link = SlowestLink(fleet, index, tp)};
+  if (weights <= speed.cache_bytes) rank.linears.bytes_per_second = std::max(rank.linears.bytes_per_second, speed.cached_bytes_per_second);
+  return rank;
+}
+
+double AllReduceSeconds(int ranks, double bytes, const Link& link) {
+  if (ranks < 2) return 0;
+  return CatalogueLatencies().start_seconds + 2 * (ranks - 1) * link.hop_seconds + 2.0 * (ranks - 1) / ranks * bytes / link.bytes_per_second;
+}
+
+double TransferSeconds(double bytes, const Link& link) {
+  const double start = link.hop_seconds > 0 ? CatalogueLatencies().start_seconds : 0;  // a copy in one memory has none
+  return start + link.hop_seconds + bytes / link.bytes_per_second;
+}
+
+double ReadBytes(const UnitWork& unit, double rows, int tp) {
+  const double cut = static_cast<double>(unit.read_bytes) + ExpectedExperts(unit.experts, unit.experts_per_token, rows) * static_cast<double>(unit.expert_bytes);
+  return cut / tp + static_cast<double>(unit.whole_bytes);
+}
+
+double UnitSeconds(const ModelWork& work, const UnitWork& unit, const StepRows& step, const Rank& rank) {
+  const bool is_layer = unit.kv_bytes > 0, is_head = !is_layer && unit.row_flops > 0;
+  const double rows = is_head ? step.sampled : step.rows;
+  double seconds = rank.linears.Seconds(ReadBytes(unit, rows, rank.tp), unit.row_flops * rows / rank.tp);
+  if (!is_layer) return seconds;
+  const double kv_bytes = static_cast<double>(unit.kv_bytes) * step.sequences * Within(step.context, unit.window) / rank.tp;
+  seconds += rank.attention.Seconds(kv_bytes, unit.key_flops * step.rows * Within(step.keys, unit.window) / rank.tp);
+  seconds += unit.collectives * AllReduceSeconds(rank.tp, step.rows * static_cast<double>(work.hidden_row_bytes), rank.link);
+  return seconds + rank.layer_seconds;
+}
+
+double StepSeconds(const ModelWork& work, const StepRows& step, const Fleet& fleet, int index) {
+  const Rank rank = MakeRank(work, fleet, index, 1, work.total_bytes);
+  double seconds = fleet.devices[index].speed.step_seconds;
+  for (const UnitWork& unit : work.units) seconds += UnitSeconds(work, unit, step, rank);
+  return seconds;
+}
+
+double RoundSeconds(const std::vector<double>& stages, int micro_batches) { return std::max(micro_batches * Largest(stages), Sum(stages)); }
+
+double FillAndDrainSeconds(const std::vector<double>& stages, double chunks) { return Sum(stages) + (chunks - 1) * Largest(stages); }
+
+double BubbleShare(const std::vector<double>& stages, int micro_batches) {
+  const double busy = micro_batches * Sum(stages) / static_cast<double>(stages.size());
+  return std::max(0.0, 1 - busy / RoundSeconds(stages, micro_batches));
+}
+
+}  // namespace causeway

@@ -1,0 +1,54 @@
+// Seconds that pieces of a serving step take, by the rates of what does them.
+#ifndef CAUSEWAY_ENGINE_STRATEGY_COST_H_
+#define CAUSEWAY_ENGINE_STRATEGY_COST_H_
+
+#include <vector>
+
+#include "engine/strategy/fleet.h"
+#include "engine/strategy/work.h"
+
+namespace causeway {
+
+// What one step computes. Averages over steps: they need not be whole.
+struct StepRows {
+  double rows = 0;       // tokens
+  double sampled = 0;    // of these, those that get logits
+  double sequences = 0;
+  double keys = 0;       // that a row sees
+  double context = 0;    // tokens of a sequence whose keys and values are read
+};
+
+// One of `tp` equal ranks.
+struct Rank {
+  WorkSpeed linears, attention;
+  double layer_seconds = 0;
+  int tp = 1;
+  Link link;  // to the others
+};
+
+// Device `index` of the fleet as the first of `tp` ranks that each hold `weights` bytes.
+Rank MakeRank(const ModelWork& work, const Fleet& fleet, int index, int tp, int64_t weights);
+
+// Of an all-reduce by a ring: 2 (n - 1) hops, and 2 (n - 1) / n of the bytes over each rank's link.
+double AllReduceSeconds(int ranks, double bytes, const Link& link);
+// From a device to another.
+double TransferSeconds(double bytes, const Link& link);
+
+// Bytes of weights of a unit that a step reads on a rank.
+double ReadBytes(const UnitWork& unit, double rows, int tp);
+double UnitSeconds(const ModelWork& work, const UnitWork& unit, const StepRows& step, const Rank& rank);
+
+// Of the whole model on one device.
+double StepSeconds(const ModelWork& work, const StepRows& step, const Fleet& fleet, int index);
+
+// The time in which each of `micro_batches` equal parts of the running sequences goes once through stages that take so long for each:
+// the slowest stage does all of them, and no part is in two stages at once. Steps follow one another, so that the pipeline stays filled.
+double RoundSeconds(const std::vector<double>& stages, int micro_batches);
+// `chunks` through an empty pipeline until the last is out: (S - 1) of S - 1 + chunks turns are filling and draining, the bubble.
+double FillAndDrainSeconds(const std::vector<double>& stages, double chunks);
+// The share of a round in which the mean stage waits.
+double BubbleShare(const std::vector<double>& stages, int micro_batches);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_STRATEGY_COST_H_

@@ -1,0 +1,103 @@
+#include "engine/strategy/fleet.h"
+
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "engine/base/status.h"
+#include "engine/plan/budgets.h"
+
+namespace causeway {
+namespace {
+
+constexpr double kLinkSpeedMax = 1e15;
+
+absl::Status SetSpeed(const FleetOptions& options, const Calibration& calibration, int sharing, FleetDevice* fleet) {
+  const Device& device = fleet->device;
+  const bool cuda = device.kind == DeviceKind::kCuda;
+  const CatalogueDevice* entry = cuda ? FindInCatalogue(device.model) : nullptr;
+  const LinkLatencies& latencies = CatalogueLatencies();
+  const std::string model = entry != nullptr ? entry->name : cuda ? device.model : options.cpu_model;
+  const auto measured = calibration.devices.find(model);
+  fleet->measured = measured != calibration.devices.end();
+  if (fleet->measured) {
+    fleet->speed = measured->second;
+  } else if (entry != nullptr) {
+    fleet->speed = AssumedSpeed(*entry);
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.name, " (", model,
+                                                   ") is not known: it is not in the catalogue, and no calibration has it; measure it with causewayd plan --calibrate"));
+  }
+  if (entry != nullptr) {
+    fleet->host = {"PCIe", kLinkShare * entry->host_bytes_per_second, latencies.pcie_seconds};
+    fleet->nvlink = {"NVLink", kLinkShare * entry->nvlink_bytes_per_second, latencies.nvlink_seconds};
+    return absl::OkStatus();
+  }
+  fleet->host = {cuda ? "PCIe" : "memory", fleet->speed.copy_bytes_per_second, cuda ? latencies.pcie_seconds : 0};
+  // Simulated devices compute at the same time, on the threads and the memory of one processor.
+  for (auto& [format, speed] : fleet->speed.linears) speed.bytes_per_second /= sharing, speed.flops /= sharing;
+  fleet->speed.attention.bytes_per_second /= sharing;
+  fleet->speed.attention.flops /= sharing;
+  fleet->speed.cached_bytes_per_second /= sharing;
+  fleet->speed.cache_bytes /= sharing;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Fleet> MakeFleet(const std::vector<Device>& devices, const FleetOptions& options, const Calibration& calibration) {
+  const int count = static_cast<int>(devices.size());
+  if (options.nodes < 1 || options.nodes > count || count % options.nodes != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(count, count == 1 ? " device" : " devices", " cannot be divided evenly among ", options.nodes, " nodes"));
+  }
+  CAUSEWAY_ASSIGN_OR_RETURN(const Budgets budgets, MakeBudgets(devices, options.max_memory));
+  Fleet fleet{.devices = {}, .nodes = options.nodes, .network = {"network", options.network_bytes_per_second, CatalogueLatencies().network_seconds}};
+  const int sharing = static_cast<int>(std::count_if(devices.begin(), devices.end(), [](const Device& d) { return d.kind == DeviceKind::kSimulated; }));
+  int group = -1, in_group = 0;
+  for (int i = 0; i < count; ++i) {
+    FleetDevice& device = fleet.devices.emplace_back();
+    device.device = devices[i];
+    device.node = i / (count / options.nodes);
+    device.budget = budgets.bytes[i];
+    device.reserve = ReserveBytes(devices[i]);
+    CAUSEWAY_RETURN_IF_ERROR(SetSpeed(options, calibration, std::max(1, sharing), &device));
+    if (device.nvlink.bytes_per_second <= 0) continue;
+    // Neighbours of one kind and one node, as many as NVLink joins.
+    const FleetDevice* before = i > 0 ? &fleet.devices[i - 1] : nullptr;
+    const bool joins = before != nullptr && before->nvlink_group >= 0 && before->node == device.node && before->device.model == device.device.model &&
+                       in_group < FindInCatalogue(device.device.model)->nvlink_devices;
+    if (!joins) ++group, in_group = 0;
+    ++in_group;
+    device.nvlink_group = group;
+  }
+  return fleet;
+}
+
+const Link& LinkBetween(const Fleet& fleet, int a, int b) {
+  const FleetDevice &one = fleet.devices[a], &other = fleet.devices[b];
+  if (one.node != other.node) return fleet.network;
+  if (one.nvlink_group >= 0 && one.nvlink_group == other.nvlink_group) return one.nvlink;
+  return one.host.bytes_per_second <= other.host.bytes_per_second ? one.host : other.host;
+}
+
+const Link& SlowestLink(const Fleet& fleet, int first, int count) {
+  const Link* slowest = &LinkBetween(fleet, first, first + std::min(1, count - 1));
+  for (int i = first; i + 1 < first + count; ++i) {
+    const Link& link = LinkBetween(fleet, i, i + 1);
+    if (link.bytes_per_second < slowest->bytes_per_second) slowest = &link;
+  }
+  return *slowest;
+}
+
+absl::StatusOr<double> ParseLinkSpeed(absl::string_view text) {
+  absl::string_view number = text;
+  const bool bits = absl::ConsumeSuffix(&number, "Gb/s");
+  double value = 0;
+  if ((bits || absl::ConsumeSuffix(&number, "GB/s")) && absl::SimpleAtod(number, &value) && value > 0 && value * 1e9 <= kLinkSpeedMax) {
+    return value * 1e9 / (bits ? 8 : 1);
+  }
+  return absl::InvalidArgumentError(absl::StrCat("expected a speed such as \"400Gb/s\" (bits) or \"50GB/s\" (bytes), got \"", text, "\""));
+}
+
+}  // namespace causeway

@@ -1,0 +1,234 @@
+#include "engine/strategy/replica.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/limits.h"
+#include "engine/plan/memory.h"
+#include "engine/plan/units.h"
+#include "engine/strategy/cut.h"
+
+namespace causeway {
+namespace {
+
+int64_t Blocks(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+
+// The steps that a cycle has: every running request is prefilled once and generates its tokens.
+struct Steps {
+  StepRows prefill;  // prompts together, as far as a step holds them; or a chunk of one
+  StepRows alone;    // one prompt, or a chunk of it
+  StepRows decode;   // a micro-batch
+  double chunks = 1, prefills = 0, decodes = 0;  // of a prompt; of a cycle
+};
+
+Steps MakeSteps(const Workload& workload, int64_t step_tokens, int64_t running, int micro_batches) {
+  const double prompt = static_cast<double>(workload.prompt_tokens), output = static_cast<double>(workload.output_tokens);
+  const double together = std::clamp<double>(static_cast<double>(step_tokens / workload.prompt_tokens), 1, static_cast<double>(running));
+  Steps steps;
+  steps.chunks = static_cast<double>((workload.prompt_tokens + step_tokens - 1) / step_tokens);
+  const double rows = prompt / steps.chunks;
+  steps.alone = {.rows = rows, .sampled = 1 / steps.chunks, .sequences = 1, .keys = (prompt + 1) / 2, .context = (prompt + rows) / 2};
+  steps.prefill = steps.alone;
+  steps.prefill.rows *= together, steps.prefill.sampled *= together, steps.prefill.sequences *= together;
+  const double batch = static_cast<double>(running) / micro_batches, context = prompt + output / 2;
+  steps.decode = {.rows = batch, .sampled = batch, .sequences = batch, .keys = context, .context = context};
+  steps.prefills = static_cast<double>(running) / together * steps.chunks;
+  steps.decodes = micro_batches * (output - 1);
+  return steps;
+}
+
+// Seconds of any run of units as a stage. Weights that are streamed come while others compute: whichever takes longer.
+class StageTimer {
+ public:
+  StageTimer(const ModelWork& work, const Rank& rank, const FleetDevice& device, double arrival_row_seconds, double arrival_seconds, const StepRows& step)
+      : device_(device), fixed_seconds_(device.speed.step_seconds), first_seconds_(arrival_seconds + step.rows * arrival_row_seconds), sums_(1, 0), reads_(1, 0) {
+    for (const UnitWork& unit : work.units) {
+      sums_.push_back(sums_.back() + UnitSeconds(work, unit, step, rank));
+      reads_.push_back(reads_.back() + ReadBytes(unit, step.rows, rank.tp));
+    }
+  }
+  double Seconds(int first, int last, int64_t weights, int64_t offloaded) const {
+    const double computing = sums_[last + 1] - sums_[first] + fixed_seconds_ + (first > 0 ? first_seconds_ : 0);
+    if (offloaded <= 0) return computing;
+    const double read = std::min(1.0, (reads_[last + 1] - reads_[first]) / static_cast<double>(weights));
+    return std::max(computing, read * static_cast<double>(offloaded) / device_.speed.copy_bytes_per_second);
+  }
+
+ private:
+  const FleetDevice& device_;
+  const double fixed_seconds_, first_seconds_;
+  std::vector<double> sums_, reads_;  // over the units before
+};
+
+struct StageTimers {
+  StageTimer prefill, alone, decode;
+};
+
+}  // namespace
+
+ReplicaModel::ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options, const Workload& workload)
+    : spec_(spec), fleet_(fleet), options_(options), workload_(workload), work_(MakeModelWork(spec, options)) {
+  const int64_t tokens = workload.prompt_tokens + workload.output_tokens;
+  blocks_each_ = Blocks(tokens);
+  blocks_least_ = std::max(blocks_each_, Blocks(options.max_model_len));
+}
+
+PlanOptions ReplicaModel::OptionsFor(int64_t requests) const {
+  PlanOptions options = options_;
+  if (options.max_model_len == 0) options.max_model_len = workload_.prompt_tokens + workload_.output_tokens;
+  options.max_num_seqs = requests;
+  options.max_num_batched_tokens = std::max(options.max_num_batched_tokens, requests);
+  return options;
+}
+
+const std::vector<StageBytes>& ReplicaModel::Bytes(const ReplicaShape& shape, DeviceKind kind) {
+  std::vector<StageBytes>& bytes = bytes_[{shape.tp, shape.requests}];
+  if (!bytes.empty()) return bytes;
+  const ModelSpec& rank = ranks_.try_emplace(shape.tp, RankSpec(spec_, shape.tp)).first->second;
+  const PlanOptions options = OptionsFor(shape.requests);
+  const int units = static_cast<int>(work_.units.size()), layers = work_.layers();
+  std::vector<int64_t> activations;
+  for (const LayerSpec& layer : rank.layers) activations.push_back(LayerActivationBytes(rank, layer, options, kind));
+  bytes.resize(static_cast<size_t>(units) * units);
+  for (int first = 0; first < units; ++first) {
+    StageShape held;
+    int64_t weights = 0, block = 0;
+    for (int last = first; last < units; ++last) {
+      held.embeddings |= last == 0;
+      held.norm |= last == layers + 1;
+      held.head |= last == layers + 2;
+      const UnitWork& unit = work_.units[last];
+      if (unit.kv_bytes > 0) {
+        held.layer_bytes = std::max(held.layer_bytes, activations[last - 1]);
+        block += LayerKvBytesPerBlock(rank, options);
+      }
+      weights += unit.cut_bytes / shape.tp + unit.whole_bytes + (first > 0 ? unit.copy_bytes / shape.tp : 0);
+      bytes[static_cast<size_t>(first) * units + last] = {weights, StageActivationBytes(rank, held, options, kind), block};
+    }
+  }
+  return bytes;
+}
+
+int64_t ReplicaModel::Pipeline::Over(int stage, int first, int last, int64_t blocks) const {
+  const StageBytes& run = at(first, last);
+  return run.weights + run.activations + blocks * run.block - room[stage];
+}
+
+bool ReplicaModel::Pipeline::Fits(int stage, int first, int last, int64_t blocks) const {
+  return Over(stage, first, last, blocks) <= (offload ? at(first, last).weights : 0);
+}
+
+ReplicaModel::Pipeline ReplicaModel::MakePipeline(const ReplicaShape& shape) {
+  Pipeline pipeline{.room = {}, .beside = HandoffBytes(spec_, OptionsFor(shape.requests), shape.pp), .offload = shape.offload,
+                    .bytes = &Bytes(shape, fleet_.devices[shape.first_device].device.kind), .units = static_cast<int>(work_.units.size())};
+  int64_t largest = 0;
+  for (int u = 0; u < pipeline.units; ++u) largest = std::max(largest, pipeline.at(u, u).weights);
+  if (shape.offload) pipeline.beside += largest;
+  for (int s = 0; s < shape.pp; ++s) {
+    const FleetDevice& device = fleet_.devices[shape.first_device + s * shape.tp];
+    pipeline.room.push_back(device.budget - device.reserve - pipeline.beside);
+  }
+  return pipeline;
+}
+
+std::string ReplicaModel::Misfit(const ReplicaShape& shape, const Pipeline& pipeline) const {
+  const auto part = [&](int s, int first, int last) {
+    const double budget = static_cast<double>(std::max<int64_t>(1, fleet_.devices[shape.first_device + s * shape.tp].budget));
+    return 1 + static_cast<double>(pipeline.Over(s, first, last, blocks_least_) - (shape.offload ? pipeline.at(first, last).weights : 0)) / budget;
+  };
+  const std::vector<int> firsts = BestCut(pipeline.units, shape.pp, part);
+  int worst = 0;
+  const auto last = [&](int s) { return s + 1 < shape.pp ? firsts[s + 1] - 1 : pipeline.units - 1; };
+  for (int s = 1; s < shape.pp; ++s) {
+    if (part(s, firsts[s], last(s)) > part(worst, firsts[worst], last(worst))) worst = s;
+  }
+  const FleetDevice& device = fleet_.devices[shape.first_device + worst * shape.tp];
+  const StageBytes& bytes = pipeline.at(firsts[worst], last(worst));
+  const int64_t over = pipeline.Over(worst, firsts[worst], last(worst), blocks_least_) - (shape.offload ? bytes.weights : 0);
+  std::vector<int> units(last(worst) - firsts[worst] + 1);
+  std::iota(units.begin(), units.end(), firsts[worst]);
+  return absl::StrCat(device.device.name, " is ", FormatBytes(over), " short: its budget is ", FormatBytes(device.budget), ", and ", UnitNames(work_.layers(), units),
+                      shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", shape.offload ? "" : absl::StrCat("weights ", FormatBytes(bytes.weights), " + "),
+                      "KV cache of one request ", FormatBytes(blocks_least_ * bytes.block), " + activations ", FormatBytes(bytes.activations + pipeline.beside),
+                      device.reserve > 0 ? absl::StrCat(" + reserve ", FormatBytes(device.reserve)) : "");
+}
+
+ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
+  const Pipeline pipeline = MakePipeline(shape);
+  const int64_t wanted = std::max(blocks_least_, shape.requests * blocks_each_);
+  // Blocks that a stage has room for, as a load: fewer are worse.
+  const auto capacity = [&](int s, int first, int last) {
+    const StageBytes& run = pipeline.at(first, last);
+    const int64_t left = pipeline.room[s] - run.activations - (shape.offload ? 0 : run.weights);
+    if (left < 0) return kImpossible;
+    return -static_cast<double>(run.block == 0 ? wanted : std::min(wanted, left / run.block));
+  };
+  const std::vector<int> firsts = BestCut(pipeline.units, shape.pp, capacity);
+  int64_t most = firsts.empty() ? -1 : wanted;
+  for (int s = 0; s < static_cast<int>(firsts.size()); ++s) {
+    most = std::min(most, static_cast<int64_t>(-capacity(s, firsts[s], s + 1 < shape.pp ? firsts[s + 1] - 1 : pipeline.units - 1)));
+  }
+  if (most < blocks_least_) return {.misfit = Misfit(shape, pipeline), .running = 0};
+  return {.misfit = "", .running = std::min(shape.requests, most / blocks_each_)};
+}
+
+ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit, int micro_batches) {
+  const Pipeline pipeline = MakePipeline(shape);
+  const PlanOptions options = OptionsFor(shape.requests);
+  const int units = static_cast<int>(work_.units.size()), pp = shape.pp, tp = shape.tp;
+  const int64_t blocks = fit.running * blocks_each_;
+  const Steps steps = MakeSteps(workload_, options.max_num_batched_tokens, fit.running, micro_batches);
+
+  std::vector<StageTimers> timers;
+  for (int s = 0; s < pp; ++s) {
+    const int index = shape.first_device + s * tp;
+    const FleetDevice& device = fleet_.devices[index];
+    const Rank rank = MakeRank(work_, fleet_, index, tp, work_.total_bytes / (pp * tp));
+    double arrival = 0, row = 0;
+    if (s > 0) {
+      const Link& link = LinkBetween(fleet_, index - 1, index);
+      arrival = TransferSeconds(0, link);
+      row = static_cast<double>(work_.hidden_row_bytes) / link.bytes_per_second;
+    }
+    timers.push_back({StageTimer(work_, rank, device, row, arrival, steps.prefill), StageTimer(work_, rank, device, row, arrival, steps.alone),
+                      StageTimer(work_, rank, device, row, arrival, steps.decode)});
+  }
+  const auto seconds = [&](const StageTimer& timer, int s, int first, int last) {
+    return timer.Seconds(first, last, pipeline.at(first, last).weights, pipeline.Over(s, first, last, blocks));
+  };
+  const std::vector<int> firsts = BestCut(units, pp, [&](int s, int first, int last) {
+    if (!pipeline.Fits(s, first, last, blocks)) return kImpossible;
+    return steps.prefills * seconds(timers[s].prefill, s, first, last) + steps.decodes * seconds(timers[s].decode, s, first, last);
+  });
+
+  ReplicaTimes times;
+  std::vector<double> prefill, alone;
+  for (int s = 0; s < pp; ++s) {
+    const int first = firsts[s], last = s + 1 < pp ? firsts[s + 1] - 1 : units - 1, index = shape.first_device + s * tp;
+    const StageBytes& bytes = pipeline.at(first, last);
+    const FleetDevice& device = fleet_.devices[index];
+    const int64_t offloaded = std::max<int64_t>(0, pipeline.Over(s, first, last, blocks));
+    times.stages.push_back({.first_unit = first, .last_unit = last, .device = index, .budget = device.budget, .weights = bytes.weights - offloaded,
+                            .kv_cache = blocks * bytes.block, .activations = bytes.activations + pipeline.beside, .reserve = device.reserve, .offloaded = offloaded});
+    times.stage_seconds.push_back(seconds(timers[s].decode, s, first, last));
+    prefill.push_back(seconds(timers[s].prefill, s, first, last));
+    alone.push_back(seconds(timers[s].alone, s, first, last));
+  }
+
+  const double running = static_cast<double>(fit.running), output = static_cast<double>(workload_.output_tokens);
+  times.round_seconds = RoundSeconds(times.stage_seconds, micro_batches);
+  times.bubble = BubbleShare(times.stage_seconds, micro_batches);
+  times.prompt_seconds = steps.prefills / running * *std::max_element(prefill.begin(), prefill.end());
+  const double cycle = running * times.prompt_seconds + (output - 1) * times.round_seconds;
+  times.tokens_per_second = running * output / cycle;
+  // Those that wait follow one another at the rate at which requests end.
+  const double wait = static_cast<double>(shape.requests - fit.running) * cycle / running;
+  const double step_before = fit.running > 1 && output > 1 ? *std::max_element(times.stage_seconds.begin(), times.stage_seconds.end()) : 0;
+  times.ttft_seconds = wait + step_before + FillAndDrainSeconds(alone, steps.chunks);
+  if (output > 1) times.tpot_seconds = times.round_seconds + (running - 1) * times.prompt_seconds / (output - 1);
+  return times;
+}
+
+}  // namespace causeway

@@ -1,0 +1,317 @@
+#include "engine/strategy/search.h"
+
+#include <chrono>
+#include <cstdio>
+#include <random>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/limits.h"
+#include "engine/plan/test_models.h"
+
+namespace causeway {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+std::vector<Device> Catalogued(absl::string_view text) { return *ParseDevices(text, [] { return std::vector<Device>(); }); }
+
+// Simulated devices of these sizes, on a processor that takes a second for 1 GB or 100 GFLOP.
+Fleet TestFleet(const std::vector<int64_t>& bytes) {
+  DeviceSpeed cpu;
+  cpu.linears["bf16"] = {.bytes_per_second = 1e9, .flops = 1e11};
+  cpu.attention = {.bytes_per_second = 5e8, .flops = 1e10};
+  cpu.step_seconds = 1e-4;
+  cpu.layer_seconds = 1e-5;
+  cpu.copy_bytes_per_second = 1e8;
+  return *MakeFleet(TestDevices(bytes), {.cpu_model = "a processor"}, {.devices = {{"a processor", cpu}}});
+}
+
+PlanOptions Options() {
+  PlanOptions options = TestOptions("auto");
+  options.max_num_batched_tokens = 64;
+  return options;
+}
+
+ModelSpec MiniMaxM2() {
+  return TestSpec({{"model_type", "minimax_m2"}, {"vocab_size", 200064}, {"hidden_size", 3072}, {"intermediate_size", 1536}, {"num_hidden_layers", 62},
+                   {"num_attention_heads", 48}, {"num_key_value_heads", 8}, {"head_dim", 128}, {"rotary_dim", 64}, {"num_local_experts", 256},
+                   {"num_experts_per_tok", 8}, {"max_position_embeddings", 196608}, {"rope_theta", 5000000}, {"use_qk_norm", true},
+                   {"scoring_func", "sigmoid"}, {"use_routing_bias", true}, {"tie_word_embeddings", false}},
+                  DType::kBF16);
+}
+
+TEST(StrategyTest, RanksAreTpFirstThenPpThenDp) {
+  const Strategy s{.dp = 2, .pp = 3, .tp = 4};
+  std::set<std::tuple<int, int, int>> places;
+  for (int rank = 0; rank < 24; ++rank) {
+    const RankPlace place = PlaceOfRank(rank, s);
+    EXPECT_EQ(rank, (place.dp * s.pp + place.pp) * s.tp + place.tp);
+    places.insert({place.dp, place.pp, place.tp});
+  }
+  EXPECT_EQ(places.size(), 24u);
+  EXPECT_EQ(PlaceOfRank(5, s).tp, 1);
+  EXPECT_EQ(PlaceOfRank(5, s).pp, 1);
+  EXPECT_EQ(PlaceOfRank(13, s).dp, 1);
+  EXPECT_EQ(StrategyName({}), "one device");
+  EXPECT_EQ(StrategyName({.dp = 2, .pp = 4, .micro_batches = 4}), "DP 2 x PP 4, 4 micro-batches");
+  EXPECT_EQ(StrategyName({.pp = 4, .micro_batches = 0}), "PP 4");
+  EXPECT_EQ(StrategyName({.tp = 8, .offload = true}), "TP 8, offload");
+}
+
+TEST(SearchTest, OneDeviceByHand) {
+  const ModelSpec spec = TestLlama({.layers = 2});
+  const Fleet fleet = TestFleet({64 << 20});
+  const Workload workload{.prompt_tokens = 16, .output_tokens = 9, .concurrency = {4}};
+  const absl::StatusOr<Search> search = SearchStrategies(spec, fleet, Options(), workload);
+  ASSERT_TRUE(search.ok()) << search.status();
+  ASSERT_EQ(search->ranked.size(), 1u);
+  const Candidate& c = search->ranked[0];
+  const auto layer = [](double rows, double sequences, double keys, double context) {
+    const double linears = std::max((2 * 9216 + 128) / 1e9, 2 * 9216 * rows / 1e11);
+    return linears + std::max(64 * sequences * context / 5e8, 128 * rows * keys / 1e10) + 1e-5;
+  };
+  const auto rest = [](double rows) { return (64 + 32) / 1e9 + std::max(6144 / 1e9, 6144 * rows / 1e11) + 1e-4; };  // final norm and the rotary buffer, head, step
+  const double decode = 2 * layer(4, 4, 20.5, 20.5) + rest(4);
+  const double prefill = 2 * layer(64, 4, 8.5, 16) + rest(4);  // all four prompts in a step of 64
+  const double alone = 2 * layer(16, 1, 8.5, 16) + rest(1);
+  const double cycle = prefill + 8 * decode;
+  EXPECT_NEAR(c.tokens_per_second, 4 * 9 / cycle, 1e-9 * c.tokens_per_second);
+  EXPECT_NEAR(c.ttft_seconds, decode + alone, 1e-12);
+  EXPECT_NEAR(c.tpot_seconds, decode + 3 * (prefill / 4) / 8, 1e-12);
+  EXPECT_DOUBLE_EQ(c.tokens_per_second_user, 1 / c.tpot_seconds);
+  EXPECT_EQ(c.running, 4);
+  EXPECT_EQ(c.bubble, 0);
+  EXPECT_EQ(c.fullest.weights, TestBytes(spec));
+  EXPECT_EQ(c.fullest.kv_cache, 4 * 32 * 2 * 64);  // two blocks each, two layers of 64 bytes
+  EXPECT_THAT(c.not_served, IsEmpty());
+}
+
+TEST(SearchTest, TheKvCacheCapsWhatRunsAtOnceAndTheRestWaits) {
+  const ModelSpec spec = TestLlama({.layers = 2});
+  const Workload workload{.prompt_tokens = 16, .output_tokens = 16, .concurrency = {10}};
+  const Search roomy = *SearchStrategies(spec, TestFleet({64 << 20}), Options(), workload);
+  const Candidate& all = roomy.ranked.at(0);
+  EXPECT_EQ(all.running, 10);
+  // Room for seven requests and a half.
+  const int64_t each = 32 * 2 * 64, needed = all.fullest.budget - all.fullest.free() - 10 * each;
+  const Search tight = *SearchStrategies(spec, TestFleet({needed + 7 * each + each / 2}), Options(), workload);
+  const auto held = std::find_if(tight.ranked.begin(), tight.ranked.end(), [](const Candidate& c) { return !c.strategy.offload; });
+  ASSERT_NE(held, tight.ranked.end());
+  const Candidate& some = *held;
+  EXPECT_EQ(some.running, 7);
+  EXPECT_GE(some.fullest.free(), 0);
+  // Three wait for a part of a cycle, of which every step takes 0.1 ms at least.
+  EXPECT_GT(some.ttft_seconds, 3.0 / 7 * 15 * 1e-4);
+  const Search none = *SearchStrategies(spec, TestFleet({needed}), Options(), workload);
+  ASSERT_FALSE(none.dropped.empty());
+  EXPECT_THAT(none.dropped[0].dropped, AllOf(HasSubstr("simulated:0 is 4 KiB short"), HasSubstr("KV cache of one request 4 KiB"), HasSubstr("weights ")));
+}
+
+TEST(SearchTest, StreamsWhatHasNoRoom) {
+  const ModelSpec spec = TestLlama({.layers = 8, .hidden = 256, .intermediate = 512});
+  const Workload workload{.prompt_tokens = 16, .output_tokens = 16, .concurrency = {2}};
+  const Search search = *SearchStrategies(spec, TestFleet({6 << 20}), Options(), workload);
+  ASSERT_EQ(search.ranked.size(), 1u);
+  const Candidate& c = search.ranked[0];
+  EXPECT_TRUE(c.strategy.offload);
+  EXPECT_EQ(c.not_served, "offload");
+  EXPECT_EQ(search.best_served, -1);
+  EXPECT_GT(c.offloaded_bytes, 0);
+  EXPECT_EQ(c.fullest.weights + c.offloaded_bytes, TestBytes(spec));
+  // Every step waits for it, but for the embeddings' part of it.
+  EXPECT_GT(c.tpot_seconds, 0.9 * static_cast<double>(c.offloaded_bytes) / 1e8);
+}
+
+TEST(SearchTest, LimitsDropAndSayWhy) {
+  const ModelSpec spec = TestLlama({});
+  Workload workload{.prompt_tokens = 16, .output_tokens = 16, .concurrency = {1, 4, 8}};
+  const Fleet fleet = TestFleet({32 << 20, 32 << 20});
+  const Search all = *SearchStrategies(spec, fleet, Options(), workload);
+  ASSERT_GT(all.ranked.size(), 4u);
+  workload.tpot_seconds_max = all.ranked[2].tpot_seconds;
+  const Search limited = *SearchStrategies(spec, fleet, Options(), workload);
+  EXPECT_LT(limited.ranked.size(), all.ranked.size());
+  EXPECT_EQ(limited.ranked.size() + limited.dropped.size(), all.ranked.size() + all.dropped.size());
+  for (const Candidate& c : limited.ranked) EXPECT_LE(c.tpot_seconds, workload.tpot_seconds_max);
+  bool said = false;
+  for (const Candidate& c : limited.dropped) said |= c.fits && c.dropped.find("TPOT ") == 0;
+  EXPECT_TRUE(said);
+  workload.ttft_seconds_max = 1e-9;
+  EXPECT_THAT(SearchStrategies(spec, fleet, Options(), workload)->ranked, IsEmpty());
+}
+
+TEST(SearchTest, RefusesWorkloadsThatCannotBe) {
+  const Fleet fleet = TestFleet({32 << 20});
+  const auto error = [&fleet](const Workload& workload) { return std::string(SearchStrategies(TestLlama({}), fleet, Options(), workload).status().message()); };
+  EXPECT_THAT(error({.prompt_tokens = 200, .output_tokens = 100}), HasSubstr("requests of 300 tokens, prompt and output together, are longer than the model's context, 256"));
+  EXPECT_THAT(error({.prompt_tokens = 0}), HasSubstr("at least one token"));
+  EXPECT_THAT(error({.prompt_tokens = 1, .output_tokens = 1, .concurrency = {}}), HasSubstr("expected a concurrency"));
+  PlanOptions fp16 = Options();
+  fp16.dtype = DType::kF16;
+  EXPECT_THAT(std::string(SearchStrategies(TestLlama({}), fleet, fp16, {.prompt_tokens = 1, .output_tokens = 1}).status().message()),
+              AllOf(HasSubstr("in fp16 was not measured"), HasSubstr("--calibrate")));
+}
+
+// Of several factors, the same as trying each product by itself.
+TEST(SearchTest, HasEveryFactorisationOnce) {
+  for (const int devices : {1, 2, 6, 8, 12}) {
+    const ModelSpec spec = TestLlama({.layers = 12, .heads = 4, .kv_heads = 4});
+    const Search search = *SearchStrategies(spec, TestFleet(std::vector<int64_t>(devices, 64 << 20)), Options(),
+                                            {.prompt_tokens = 16, .output_tokens = 16, .concurrency = {16}});
+    std::set<std::tuple<int, int, int>> expected, found;
+    for (int tp = 1; tp <= devices; ++tp) {
+      for (int pp = 1; pp <= devices; ++pp) {
+        for (int dp = 1; dp <= devices; ++dp) {
+          if (dp * pp * tp == devices) expected.insert({dp, pp, tp});
+        }
+      }
+    }
+    std::set<std::string> names;
+    for (const auto* list : {&search.ranked, &search.dropped}) {
+      for (const Candidate& c : *list) {
+        found.insert({c.strategy.dp, c.strategy.pp, c.strategy.tp});
+        EXPECT_TRUE(names.insert(absl::StrCat(c.strategy.dp, ".", c.strategy.pp, ".", c.strategy.tp, ".", StrategyName(c.strategy))).second);
+      }
+    }
+    EXPECT_EQ(found, expected) << devices;
+    for (const Candidate& c : search.dropped) {
+      const bool cannot_cut = c.strategy.tp == 3 || c.strategy.tp > 4;
+      EXPECT_EQ(cannot_cut, c.dropped.find("cannot be cut into") != std::string::npos) << c.dropped;
+    }
+  }
+}
+
+TEST(SearchTest, StagesOfUnequalDevicesAreBalancedByTheirSpeed) {
+  // An A6000 has twice the memory of an RTX 4090 and three quarters of its bandwidth.
+  const ModelSpec spec = TestLlama({.layers = 30, .hidden = 4096, .intermediate = 11008, .vocab = 32000, .heads = 32, .kv_heads = 8, .context = 4096});
+  const Fleet fleet = *MakeFleet(Catalogued("2xRTX4090,1xA6000"), {}, {});
+  const Search search = *SearchStrategies(spec, fleet, PlanOptions(), {.prompt_tokens = 512, .output_tokens = 512, .concurrency = {12}});
+  const auto three = std::find_if(search.ranked.begin(), search.ranked.end(), [](const Candidate& c) { return c.strategy.pp == 3 && c.strategy.micro_batches == 3; });
+  ASSERT_NE(three, search.ranked.end());
+  const std::vector<StageMemory>& stages = three->replicas.at(0);
+  EXPECT_GT(stages[0].weights, stages[2].weights);
+  EXPECT_GT(stages[1].weights, stages[2].weights);
+  for (const Candidate& c : search.ranked) EXPECT_EQ(c.strategy.tp, 1);
+  bool said = false;
+  for (const Candidate& c : search.dropped) said |= c.dropped.find("tensor parallelism needs equal devices: cuda:") == 0;
+  EXPECT_FALSE(said);  // three devices have no TP that the heads allow
+  const Search two = *SearchStrategies(spec, *MakeFleet(Catalogued("1xRTX4090,1xA6000"), {}, {}), PlanOptions(), {.concurrency = {4}});
+  for (const Candidate& c : two.dropped) said |= c.dropped == "tensor parallelism needs equal devices: cuda:0 and cuda:1 differ";
+  EXPECT_TRUE(said);
+}
+
+struct RandomCase {
+  ModelSpec spec;
+  std::vector<int64_t> bytes;
+  Workload workload;
+};
+RandomCase MakeCase(std::mt19937& random) {
+  const auto pick = [&random](std::initializer_list<int64_t> values) { return *(values.begin() + random() % values.size()); };
+  const int64_t kv_heads = pick({1, 2, 4});
+  RandomCase made{.spec = TestLlama({.layers = pick({1, 2, 3, 5, 8}), .hidden = pick({32, 64}), .intermediate = pick({64, 96, 200}), .vocab = pick({64, 500, 3000}),
+                                     .heads = 4, .kv_heads = kv_heads, .context = 1024, .tied = random() % 2 == 0})};
+  const int64_t size = pick({1, 2, 4, 6}) << 20;
+  const int devices = static_cast<int>(pick({1, 2, 3, 4, 6, 8}));
+  for (int i = 0; i < devices; ++i) made.bytes.push_back(random() % 4 == 0 ? size + (1 << 19) : size);
+  made.workload = {.prompt_tokens = pick({1, 17, 64, 300}), .output_tokens = pick({1, 2, 40, 200}), .concurrency = {pick({1, 2, 7}), pick({8, 33, 100})}};
+  return made;
+}
+
+TEST(SearchTest, WhatIsRankedHoldsWhateverIsAsked) {
+  std::mt19937 random(11);
+  int ranked = 0, offloaded = 0, planned = 0;
+  for (int round = 0; round < 120; ++round) {
+    const RandomCase made = MakeCase(random);
+    const Fleet fleet = TestFleet(made.bytes);
+    const PlanOptions options = Options();
+    const absl::StatusOr<Search> search = SearchStrategies(made.spec, fleet, options, made.workload);
+    ASSERT_TRUE(search.ok()) << search.status();
+    double last = std::numeric_limits<double>::infinity();
+    for (const Candidate& c : search->ranked) {
+      SCOPED_TRACE(StrategyName(c.strategy));
+      ++ranked;
+      offloaded += c.offloaded_bytes > 0;
+      EXPECT_TRUE(c.dropped.empty());
+      EXPECT_LE(c.tokens_per_second, last);
+      last = c.tokens_per_second;
+      EXPECT_NEAR(c.tokens_per_second_device * static_cast<double>(made.bytes.size()), c.tokens_per_second, 1e-9 * c.tokens_per_second);
+      EXPECT_GE(c.running, 1);
+      EXPECT_LE(c.running, c.concurrency);
+      EXPECT_GT(c.ttft_seconds, 0);
+      EXPECT_TRUE(c.bubble >= 0 && c.bubble < 1);
+      ASSERT_EQ(c.replicas.size(), static_cast<size_t>(c.strategy.dp));
+      int device = 0;
+      for (const std::vector<StageMemory>& replica : c.replicas) {
+        ASSERT_EQ(replica.size(), static_cast<size_t>(c.strategy.pp));
+        int next = 0;
+        for (const StageMemory& stage : replica) {
+          EXPECT_EQ(stage.device, device);
+          device += c.strategy.tp;
+          EXPECT_EQ(stage.first_unit, next);
+          EXPECT_GE(stage.last_unit, stage.first_unit);
+          next = stage.last_unit + 1;
+          EXPECT_EQ(stage.budget, made.bytes[stage.device]);
+          EXPECT_GE(stage.free(), 0);  // no device is over its memory
+          EXPECT_GE(stage.weights, 0);
+          EXPECT_GE(stage.offloaded, 0);
+          EXPECT_EQ(stage.offloaded > 0 && !c.strategy.offload, false);
+        }
+        EXPECT_EQ(next, static_cast<int>(made.spec.layers.size()) + 3);
+      }
+      // No other is better both for a device and for a user; some other is, where it is not on the front.
+      bool dominated = false;
+      for (const Candidate& other : search->ranked) {
+        dominated |= other.tokens_per_second_device >= c.tokens_per_second_device && other.tokens_per_second_user >= c.tokens_per_second_user &&
+                     (other.tokens_per_second_device > c.tokens_per_second_device || other.tokens_per_second_user > c.tokens_per_second_user);
+      }
+      EXPECT_EQ(c.pareto, !dominated);
+    }
+    for (const Candidate& c : search->dropped) EXPECT_FALSE(c.dropped.empty());
+    const Search again = *SearchStrategies(made.spec, fleet, options, made.workload);
+    ASSERT_EQ(again.ranked.size(), search->ranked.size());
+    for (size_t i = 0; i < again.ranked.size(); ++i) {
+      EXPECT_EQ(StrategyName(again.ranked[i].strategy), StrategyName(search->ranked[i].strategy));
+      EXPECT_EQ(again.ranked[i].tokens_per_second, search->ranked[i].tokens_per_second);
+    }
+    // What can be served on one device gets the plan that it was promised.
+    if (search->best_served < 0) continue;
+    const Candidate& best = search->ranked[search->best_served];
+    if (best.strategy.pp > 1) continue;
+    PlanOptions served = options;
+    served.max_num_seqs = best.running_each[0];
+    served.max_num_batched_tokens = std::max(served.max_num_batched_tokens, served.max_num_seqs);
+    const int64_t tokens = made.workload.prompt_tokens + made.workload.output_tokens;
+    served.max_model_len = tokens;
+    const absl::StatusOr<Plan> plan = MakePlan(made.spec, {fleet.devices[0].device}, served);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_GE(plan->kv_blocks, served.max_num_seqs * ((tokens + kBlockTokens - 1) / kBlockTokens));
+    ++planned;
+  }
+  EXPECT_GT(ranked, 400);
+  EXPECT_GT(offloaded, 10);
+  EXPECT_GT(planned, 20);
+}
+
+TEST(SearchTest, MiniMaxM2OverEightDevicesTakesNoTime) {
+  const ModelSpec spec = MiniMaxM2();
+  const Fleet fleet = *MakeFleet(Catalogued("8xH100-80GB"), {}, {});
+  const auto start = std::chrono::steady_clock::now();
+  const absl::StatusOr<Search> search =
+      SearchStrategies(spec, fleet, PlanOptions(), {.prompt_tokens = 2048, .output_tokens = 256, .concurrency = {1, 2, 4, 8, 16, 32, 64, 128, 256}});
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  ASSERT_TRUE(search.ok()) << search.status();
+  std::printf("MiniMax-M2 over 8xH100-80GB, 9 concurrencies: %zu strategies ranked, %zu dropped in %.0f ms\n", search->ranked.size(), search->dropped.size(), 1e3 * seconds);
+  EXPECT_LT(seconds, 2);
+  ASSERT_FALSE(search->ranked.empty());
+  EXPECT_GE(search->best_served, 0);  // PP 8
+  // In bf16 it takes more than 457 GB: no replica is on fewer than eight devices unless it streams.
+  for (const Candidate& c : search->ranked) EXPECT_TRUE(c.strategy.offload || c.strategy.dp == 1) << StrategyName(c.strategy);
+}
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,144 @@
+#include "engine/strategy/work.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status.h"
+#include "engine/graph/graph.h"
+#include "engine/plan/memory.h"
+#include "engine/plan/module_sizes.h"
+
+namespace causeway {
+namespace {
+
+int64_t Bytes(const LinearSpec& linear, DType dtype) {
+  return WeightBytes(linear.format, DTypeBytes(dtype), linear.out_features(), linear.in_features);
+}
+double RowFlops(const LinearSpec& linear) { return 2 * static_cast<double>(linear.in_features) * static_cast<double>(linear.out_features()); }
+
+std::string FormatName(const WeightFormat& format, DType dtype) {
+  switch (format.kind) {
+    case WeightKind::kInt8: return "int8";
+    case WeightKind::kInt4: return "int4";
+    case WeightKind::kFp8: return "fp8";
+    case WeightKind::kFloat: break;
+  }
+  return std::string(DTypeName(dtype));
+}
+
+void AddLayer(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options, UnitWork& work) {
+  const AttentionSpec& attention = layer.attention;
+  work.read_bytes = Bytes(attention.qkv, options.dtype) + Bytes(attention.output, options.dtype);
+  work.row_flops = RowFlops(attention.qkv) + RowFlops(attention.output);
+  work.key_flops = 4 * static_cast<double>(spec.heads * spec.head_dim);
+  work.kv_bytes = LayerKvBytesPerToken(spec, options);
+  work.window = attention.sliding_window;
+  // After attention and after the MLP; norms of a whole projection need their ranks' sums.
+  work.collectives = 2 + (attention.norms.has_value() && !attention.norms->per_head ? 1 : 0);
+  if (!layer.moe.has_value()) {
+    work.read_bytes += Bytes(layer.mlp.up, options.dtype) + Bytes(layer.mlp.down, options.dtype);
+    work.row_flops += RowFlops(layer.mlp.up) + RowFlops(layer.mlp.down);
+    return;
+  }
+  const MlpSpec& expert = layer.moe->experts.front();  // all are of one shape
+  work.experts = static_cast<int64_t>(layer.moe->experts.size());
+  work.experts_per_token = layer.moe->rule.experts_per_token;
+  work.expert_bytes = Bytes(expert.up, options.dtype) + Bytes(expert.down, options.dtype);
+  work.read_bytes += Bytes(layer.moe->router, options.dtype);
+  work.row_flops += RowFlops(layer.moe->router) + static_cast<double>(work.experts_per_token) * (RowFlops(expert.up) + RowFlops(expert.down));
+}
+
+void CutOutputs(LinearSpec& linear, int tp) {
+  for (LinearSpec::Part& part : linear.parts) part.out_features /= tp;
+}
+
+}  // namespace
+
+ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options) {
+  const LayerGraph graph = MakeLayerGraph(spec, {.batch = 1, .tokens = 1, .dtype = options.dtype});
+  ModelWork work;
+  work.dtype = options.dtype;
+  work.hidden_row_bytes = spec.hidden_size * DTypeBytes(options.dtype);
+  // What no unit needs where it lies (rotary buffers) follows the final norm.
+  work.total_bytes = ModuleIndex(spec.modules, /*inside_blocks=*/false).node(0).bytes;
+  const LayerSpec& layer = spec.layers.front();
+  work.format = FormatName(layer.moe.has_value() ? layer.moe->experts.front().up.format : layer.mlp.up.format, options.dtype);
+  for (size_t u = 0; u < graph.nodes.size(); ++u) {
+    UnitWork& unit = work.units.emplace_back();
+    const GraphNode& node = graph.nodes[u];
+    const bool is_layer = u >= 1 && u + 2 < graph.nodes.size();
+    if (is_layer) AddLayer(spec, spec.layers[u - 1], options, unit);
+    if (u == 0) unit.cut_bytes = node.bytes;
+    if (is_layer) unit.cut_bytes = std::min(node.bytes, unit.read_bytes + unit.experts * unit.expert_bytes);
+    if (u + 1 == graph.nodes.size()) {
+      unit.copy_bytes = node.shared_bytes;
+      unit.cut_bytes = node.bytes;
+      unit.read_bytes = Bytes(spec.head, options.dtype);
+      unit.row_flops = RowFlops(spec.head);
+    }
+    unit.whole_bytes = node.bytes - unit.cut_bytes;
+  }
+  work.units[work.units.size() - 2].whole_bytes += work.total_bytes - graph.total.bytes;
+  return work;
+}
+
+double ExpectedExperts(int64_t experts, int64_t chosen, double rows) {
+  if (experts == 0) return 0;
+  const double all = static_cast<double>(experts);
+  return all * (1 - std::pow(1 - static_cast<double>(chosen) / all, rows));
+}
+
+absl::Status CheckTensorParallel(const ModelSpec& spec, int tp) {
+  if (tp == 1) return absl::OkStatus();
+  const auto divisible = [tp](absl::string_view what, int64_t whole) {
+    if (whole % tp == 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(whole, " ", what, " cannot be cut into ", tp, " equal shares"));
+  };
+  const auto whole_inputs = [tp](const LinearSpec& linear) {
+    if (linear.format.reordered) return absl::InvalidArgumentError("inputs ordered by activation cannot be cut into shares");
+    if (linear.format.group == 0 || linear.in_features / tp % linear.format.group == 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("shares of ", linear.in_features / tp, " inputs would cut groups of ", linear.format.group));
+  };
+  CAUSEWAY_RETURN_IF_ERROR(divisible("heads", spec.heads));
+  CAUSEWAY_RETURN_IF_ERROR(divisible("key/value heads", spec.kv_heads));
+  for (const LayerSpec& layer : spec.layers) {
+    const LinearSpec& down = layer.moe.has_value() ? layer.moe->experts.front().down : layer.mlp.down;
+    CAUSEWAY_RETURN_IF_ERROR(divisible("features of an MLP", down.in_features));
+    CAUSEWAY_RETURN_IF_ERROR(whole_inputs(down));
+    CAUSEWAY_RETURN_IF_ERROR(whole_inputs(layer.attention.output));
+  }
+  return absl::OkStatus();
+}
+
+ModelSpec RankSpec(const ModelSpec& spec, int tp) {
+  ModelSpec rank;
+  rank.vocab_size = spec.vocab_size;
+  rank.hidden_size = spec.hidden_size;
+  rank.heads = spec.heads / tp;
+  rank.kv_heads = spec.kv_heads / tp;
+  rank.head_dim = spec.head_dim;
+  rank.context_max = spec.context_max;
+  rank.rope.dim = spec.rope.dim;
+  rank.head = spec.head;
+  for (const LayerSpec& layer : spec.layers) {
+    LayerSpec& share = rank.layers.emplace_back();
+    share.attention = layer.attention;
+    CutOutputs(share.attention.qkv, tp);
+    share.attention.output.in_features /= tp;
+    share.mlp = layer.mlp;
+    if (layer.moe.has_value()) {
+      share.moe.emplace();
+      share.moe->router = layer.moe->router;
+      share.moe->rule = layer.moe->rule;
+      share.moe->experts = {layer.moe->experts.front()};
+    }
+    MlpSpec& mlp = share.moe.has_value() ? share.moe->experts.front() : share.mlp;
+    CutOutputs(mlp.up, tp);
+    mlp.down.in_features /= tp;
+  }
+  return rank;
+}
+
+}  // namespace causeway
