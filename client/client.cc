@@ -96,6 +96,19 @@ absl::Status Client::WatchStatus(double interval_seconds, const std::function<bo
   return FromGrpc(reader->Finish());
 }
 
+absl::Status Client::ExtractLayerOutputs(const v1::ExtractLayerOutputsRequest& request,
+                                         const std::function<bool(const v1::ExtractLayerOutputsResponse&)>& on_event,
+                                         const CallOptions& options) {
+  grpc::ClientContext context;
+  Prepare(context, options);
+  const auto reader = admin_->ExtractLayerOutputs(&context, request);
+  v1::ExtractLayerOutputsResponse event;
+  while (reader->Read(&event)) {
+    if (!on_event(event)) context.TryCancel();
+  }
+  return FromGrpc(reader->Finish());
+}
+
 #define CAUSEWAY_UNARY(stub, method, request)                                 \
   grpc::ClientContext context;                                                \
   Prepare(context, options);                                                  \
@@ -125,7 +138,11 @@ absl::StatusOr<v1::GetModelResponse> Client::GetModel(const CallOptions& options
 }
 
 absl::StatusOr<v1::GetPlanResponse> Client::GetPlan(const CallOptions& options) {
-  CAUSEWAY_UNARY(admin_, GetPlan, v1::GetPlanRequest());
+  return GetPlan(v1::GetPlanRequest(), options);
+}
+
+absl::StatusOr<v1::GetPlanResponse> Client::GetPlan(const v1::GetPlanRequest& request, const CallOptions& options) {
+  CAUSEWAY_UNARY(admin_, GetPlan, request);
   return response;
 }
 

@@ -38,9 +38,14 @@ class Client {
   absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request, const CallOptions& options = {});
   absl::StatusOr<v1::GetModelResponse> GetModel(const CallOptions& options = {});
   absl::StatusOr<v1::GetPlanResponse> GetPlan(const CallOptions& options = {});
+  absl::StatusOr<v1::GetPlanResponse> GetPlan(const v1::GetPlanRequest& request, const CallOptions& options = {});
   absl::StatusOr<v1::GetStatusResponse> GetStatus(const CallOptions& options = {});
   // As GenerateStream, for the status again and again.
   absl::Status WatchStatus(double interval_seconds, const std::function<bool(const v1::GetStatusResponse&)>& on_status);
+  // As GenerateStream, for what layers put out.
+  absl::Status ExtractLayerOutputs(const v1::ExtractLayerOutputsRequest& request,
+                                   const std::function<bool(const v1::ExtractLayerOutputsResponse&)>& on_event,
+                                   const CallOptions& options = {});
   absl::Status Cancel(const std::string& request_id, const CallOptions& options = {});
 
   const std::string& address() const { return address_; }

@@ -23,6 +23,8 @@ struct Globals {
 void AddGenerate(CLI::App& app, Globals& globals);
 void AddChat(CLI::App& app, Globals& globals);
 void AddStatus(CLI::App& app, Globals& globals);
+void AddPlan(CLI::App& app, Globals& globals);
+void AddLayers(CLI::App& app, Globals& globals);
 void AddBench(CLI::App& app, Globals& globals);
 
 // Prints "causeway: MESSAGE" and returns the exit status: 69 (unavailable) when no daemon answers, 64 (usage) for what the

@@ -21,6 +21,8 @@ int main(int argc, char** argv) {
   causeway::AddGenerate(app, globals);
   causeway::AddChat(app, globals);
   causeway::AddStatus(app, globals);
+  causeway::AddPlan(app, globals);
+  causeway::AddLayers(app, globals);
   causeway::AddBench(app, globals);
   try {
     app.parse(argc, argv);
@@ -28,7 +30,7 @@ int main(int argc, char** argv) {
     // CLI11 says only that a command is missing.
     const std::vector<std::string> unknown = app.remaining();
     if (!app.get_subcommands().empty() || unknown.empty()) return app.exit(error) == 0 ? 0 : 64;
-    std::cerr << "causeway: unknown command \"" << unknown.front() << "\"; expected generate, chat, status or bench\n";
+    std::cerr << "causeway: unknown command \"" << unknown.front() << "\"; expected generate, chat, status, plan, layers or bench\n";
     return 64;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 64;

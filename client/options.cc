@@ -130,4 +130,17 @@ absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const std::string& text) {
   return ids;
 }
 
+absl::StatusOr<std::vector<int32_t>> ParseLayers(const std::string& text) {
+  std::vector<int32_t> layers;
+  if (text == "all") return layers;
+  for (absl::string_view part : absl::StrSplit(text, ',')) {
+    int32_t layer;
+    if (!absl::SimpleAtoi(part, &layer)) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", part, "\" is no layer; expected layers as in 0,5,-1, or all"));
+    }
+    layers.push_back(layer);
+  }
+  return layers;
+}
+
 }  // namespace causeway

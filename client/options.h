@@ -46,6 +46,8 @@ std::function<std::string(const std::string&)> NumberBetween(double minimum, dou
 
 // "1,2,3" -> ids. InvalidArgument names what is no token id.
 absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const std::string& text);
+// "0,5,-1" -> layers; "all" -> none. InvalidArgument names what is no layer.
+absl::StatusOr<std::vector<int32_t>> ParseLayers(const std::string& text);
 
 }  // namespace causeway
 

@@ -69,6 +69,10 @@ TEST(OptionsTest, NamesWhatIsMalformed) {
   EXPECT_FALSE(ParseTokenIds("-3").ok());
   EXPECT_FALSE(ParseTokenIds(" ").ok());
   EXPECT_THAT(*ParseTokenIds("1, 2\n3"), ElementsAre(1, 2, 3));
+  EXPECT_THAT(std::string(ParseLayers("0,five").status().message()), HasSubstr("\"five\" is no layer"));
+  EXPECT_FALSE(ParseLayers("1,").ok());
+  EXPECT_THAT(*ParseLayers("0,5,-1"), ElementsAre(0, 5, -1));
+  EXPECT_TRUE(ParseLayers("all")->empty());
 }
 
 }  // namespace

@@ -461,5 +461,24 @@ TEST(Pipeline, EverySequenceGetsTheSamePaceWhateverTheDepth) {
   for (uint64_t id = 2; id <= 7; ++id) EXPECT_NEAR(generated[id], generated[1], 1) << id;
 }
 
+TEST(PrefixCache, APromptWhoseLayersAreAskedForIsComputedInWhole) {
+  Rig rig(Options());
+  SequenceRequest first = Request(1, 40), second = Request(2, 40, /*max_tokens=*/3);
+  second.prompt = first.prompt;
+  rig.Add(first);
+  rig.Drain();
+  second.layer_outputs = std::make_shared<LayerOutputs>();
+  rig.Add(second);
+  EXPECT_EQ(rig.Step(), "2:32");  // of the 40, 32 would have been in the cache
+  EXPECT_EQ(rig.last.sequences[0].context, 0);
+  EXPECT_EQ(rig.last.sequences[0].layer_outputs, second.layer_outputs);
+  EXPECT_EQ(rig.Step(), "2:8");
+  EXPECT_EQ(rig.last.sequences[0].layer_outputs, second.layer_outputs);
+  rig.Apply();
+  EXPECT_EQ(rig.Step(), "2:1");
+  EXPECT_EQ(rig.last.sequences[0].layer_outputs, nullptr);  // generated
+  for (const SequenceEvent& event : rig.Drain()) EXPECT_EQ(event.cached_tokens, 0);
+}
+
 }  // namespace
 }  // namespace causeway

@@ -69,6 +69,7 @@ class DaemonImpl final : public Daemon {
     metrics_ = std::make_unique<Metrics>(serving_.name, plan_.options.max_model_len, kVersion, kBuild);
     context_.metrics = metrics_.get();
     context_.plan = &plan_;
+    context_.config = &loaded_;
     context_.model_name = serving_.name;
     context_.queue_limit = config_.batching().queue_limit();
 

@@ -1,5 +1,6 @@
 #include "server/rpc/admin_service.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "server/rpc/limits.h"
 #include "server/rpc/peer.h"
 #include "server/rpc/status_map.h"
+#include "server/rpc/wire.h"
 
 namespace causeway {
 namespace {
@@ -70,9 +72,26 @@ grpc::ServerUnaryReactor* AdminService::GetModel(grpc::CallbackServerContext* ca
   return Answer(context_, call, *request, response, HandleGetModel);
 }
 
-grpc::ServerUnaryReactor* AdminService::GetPlan(grpc::CallbackServerContext* call, const v1::GetPlanRequest* request,
-                                                v1::GetPlanResponse* response) {
-  return Answer(context_, call, *request, response, HandleGetPlan);
+grpc::ServerUnaryReactor* AdminService::GetPlan(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
+                                                grpc::ByteBuffer* response) {
+  grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+  const auto answer = [this, call, request, response]() -> absl::Status {
+    if (call->IsCancelled()) return absl::CancelledError("the call was cancelled");
+    v1::GetPlanRequest parsed;
+    v1::GetPlanResponse plan;
+    CAUSEWAY_RETURN_IF_ERROR(ParseMessage(*request, &parsed));
+    CAUSEWAY_RETURN_IF_ERROR(Handle(context_, *call, parsed, &plan, HandleGetPlan));
+    *response = WriteMessage(plan);
+    return absl::OkStatus();
+  };
+  if (request->Length() == 0) {  // the served plan, which is there
+    reactor->Finish(ToGrpcStatus(answer()));
+    return reactor;
+  }
+  // All of what it reads and writes is gRPC's, and there until Finish.
+  const absl::Status queued = context_.planner.Push(std::max(request->Length(), kPlanBytesMin), [reactor, answer] { reactor->Finish(ToGrpcStatus(answer())); });
+  if (!queued.ok()) reactor->Finish(ToGrpcStatus(queued));
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest* request,
@@ -102,11 +121,10 @@ grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* call,
   return new DrainReactor(context_, Handle(context_, *call, *request, response, HandleDrain));  // deletes itself
 }
 
-grpc::ServerWriteReactor<v1::ExtractLayerOutputsResponse>* AdminService::ExtractLayerOutputs(
-    grpc::CallbackServerContext* call, const v1::ExtractLayerOutputsRequest* request) {
-  absl::Status status = CheckPeer(*call);
-  if (status.ok()) status = absl::UnimplementedError("ExtractLayerOutputs is not supported yet");
-  return Refuse<v1::ExtractLayerOutputsResponse>(status);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* AdminService::ExtractLayerOutputs(grpc::CallbackServerContext* call,
+                                                                              const grpc::ByteBuffer* request) {
+  if (absl::Status status = CheckPeer(*call); !status.ok()) return Refuse<grpc::ByteBuffer>(status);
+  return HandleExtractLayerOutputs(context_, call, *request);
 }
 
 }  // namespace causeway

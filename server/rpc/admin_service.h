@@ -10,7 +10,12 @@
 
 namespace causeway {
 
-class AdminService final : public v1::Admin::CallbackService {
+// Raw, where texts are taken: the handlers parse, so that broken UTF-8 gets a proper answer (wire.h).
+using RawAdmin = v1::Admin::WithCallbackMethod_GetModel<v1::Admin::WithRawCallbackMethod_GetPlan<
+    v1::Admin::WithCallbackMethod_GetStatus<v1::Admin::WithCallbackMethod_WatchStatus<v1::Admin::WithCallbackMethod_Cancel<
+        v1::Admin::WithCallbackMethod_Drain<v1::Admin::WithRawCallbackMethod_ExtractLayerOutputs<v1::Admin::Service>>>>>>>;
+
+class AdminService final : public RawAdmin {
  public:
   // `context` outlives the service.
   explicit AdminService(RpcContext& context) : context_(context) {}
@@ -20,8 +25,8 @@ class AdminService final : public v1::Admin::CallbackService {
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* call, const v1::GetModelRequest* request,
                                      v1::GetModelResponse* response) override;
-  grpc::ServerUnaryReactor* GetPlan(grpc::CallbackServerContext* call, const v1::GetPlanRequest* request,
-                                    v1::GetPlanResponse* response) override;
+  grpc::ServerUnaryReactor* GetPlan(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
+                                    grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
   grpc::ServerWriteReactor<v1::GetStatusResponse>* WatchStatus(grpc::CallbackServerContext* call,
@@ -30,8 +35,8 @@ class AdminService final : public v1::Admin::CallbackService {
                                    v1::CancelResponse* response) override;
   grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* call, const v1::DrainRequest* request,
                                   v1::DrainResponse* response) override;
-  grpc::ServerWriteReactor<v1::ExtractLayerOutputsResponse>* ExtractLayerOutputs(
-      grpc::CallbackServerContext* call, const v1::ExtractLayerOutputsRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ExtractLayerOutputs(grpc::CallbackServerContext* call,
+                                                                  const grpc::ByteBuffer* request) override;
 
  private:
   RpcContext& context_;

@@ -51,24 +51,23 @@ std::string ForLog(const absl::Status& status) {
 GenerationCall::GenerationCall(RpcContext& context, const grpc::CallbackServerContext& call)
     : context_(context), deadline_(DeadlineOf(call)) {}
 
-void GenerationCall::Prepare(const grpc::ByteBuffer& bytes, std::function<void(absl::StatusOr<PreparedRequest>)> then) {
+void GenerationCall::Prepare(const grpc::ByteBuffer& bytes, Then then) {
   v1::GenerateRequest wire;
-  const absl::StatusOr<const Serving*> serving = Parse(bytes, &wire);
+  if (absl::Status parsed = ParseMessage(bytes, &wire); !parsed.ok()) return then(parsed);
+  Prepare(std::move(wire), bytes.Length(), std::move(then));
+}
+
+void GenerationCall::Prepare(v1::GenerateRequest wire, size_t bytes, Then then) {
+  if (CheckRequestId(wire.request_id()).ok()) request_id_ = wire.request_id();  // a refusal's line in the log has it too
+  const absl::StatusOr<const Serving*> serving = context_.state.Accepting();
   if (!serving.ok()) return then(serving.status());
-  if (!wire.has_grammar() && bytes.Length() <= kInlineBytesMax) return then(Validate(wire, **serving));
-  const absl::Status queued = context_.workers.Push(bytes.Length(), [this, then, wire = std::move(wire), serving = *serving] {
+  if (!wire.has_grammar() && bytes <= kInlineBytesMax) return then(Validate(wire, **serving));
+  const absl::Status queued = context_.workers.Push(bytes, [this, then, wire = std::move(wire), serving = *serving] {
     if (timed_out_ || Clock::Real()->Now() >= deadline_) return then(absl::DeadlineExceededError("the deadline passed before the request was prepared"));
     if (cancelled_) return then(absl::CancelledError("the request was cancelled"));
     then(Validate(wire, *serving));
   });
   if (!queued.ok()) then(queued);
-}
-
-absl::StatusOr<const Serving*> GenerationCall::Parse(const grpc::ByteBuffer& bytes, v1::GenerateRequest* wire) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const Serving* serving, context_.state.Accepting());
-  CAUSEWAY_RETURN_IF_ERROR(ParseMessage(bytes, wire));
-  if (CheckRequestId(wire->request_id()).ok()) request_id_ = wire->request_id();  // a refusal's line in the log has it too
-  return serving;
 }
 
 absl::StatusOr<PreparedRequest> GenerationCall::Validate(const v1::GenerateRequest& wire, const Serving& serving) {

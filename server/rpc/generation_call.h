@@ -26,7 +26,10 @@ class GenerationCall {
 
   // Parses and validates, and calls `then` once with what came of it: before this returns, or where it is work, on one of the
   // context's workers. What `then` holds keeps this alive.
-  void Prepare(const grpc::ByteBuffer& bytes, std::function<void(absl::StatusOr<PreparedRequest>)> then);
+  using Then = std::function<void(absl::StatusOr<PreparedRequest>)>;
+  void Prepare(const grpc::ByteBuffer& bytes, Then then);
+  // The same for a request already parsed, out of a message of so many bytes.
+  void Prepare(v1::GenerateRequest wire, size_t bytes, Then then);
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink);
 
   // The client has gone, or its deadline has passed: frees what the request holds.
@@ -37,7 +40,6 @@ class GenerationCall {
   grpc::Status End(const GenerationEnd& end);
 
  private:
-  absl::StatusOr<const Serving*> Parse(const grpc::ByteBuffer& bytes, v1::GenerateRequest* wire);
   absl::StatusOr<PreparedRequest> Validate(const v1::GenerateRequest& wire, const Serving& serving);
 
   RpcContext& context_;

@@ -1,10 +1,21 @@
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+#include "engine/base/status.h"
+#include "engine/execution/device_runtime.h"
 #include "engine/plan/plan.h"
+#include "google/protobuf/descriptor.h"
 #include "server/rpc/admin.h"
+#include "server/rpc/limits.h"
+#include "server/startup/engine_options.h"
+#include "server/startup/fields.h"
 
 namespace causeway {
+namespace {
 
-absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const v1::GetPlanRequest& request) {
-  const Plan& plan = *context.plan;
+v1::GetPlanResponse ToWire(const Plan& plan) {
   v1::GetPlanResponse response;
   for (const DevicePlan& device : plan.devices) {
     v1::PlanDevice* out = response.add_devices();
@@ -39,6 +50,62 @@ absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const v1:
   response.set_table(PlanTable(plan, /*color=*/false));
   response.set_json(PlanJson(plan));
   return response;
+}
+
+// Every field of the request has the name, the range and the texts of one of the configuration's.
+const ConfigField& FieldNamed(const std::string& name) {
+  const std::vector<ConfigField>& fields = ConfigFields();
+  const auto found = std::find_if(fields.begin(), fields.end(), [&](const ConfigField& field) { return field.field->name() == name; });
+  CAUSEWAY_CHECK(found != fields.end(), "GetPlanRequest.", name, " is no field of the configuration");
+  return *found;
+}
+
+// The daemon's configuration with the request's fields in it.
+absl::StatusOr<LoadedConfig> Changed(const LoadedConfig& started, const v1::GetPlanRequest& request) {
+  const std::string& map = request.device_map();
+  if (!absl::StartsWith(map, "{") && (absl::EndsWith(map, ".json") || absl::StrContains(map, '/'))) {
+    return absl::InvalidArgumentError(absl::StrCat("device_map is \"", map.substr(0, 200), "\", a file's name; expected the map itself as JSON"));
+  }
+  LoadedConfig changed = started;
+  std::vector<const google::protobuf::FieldDescriptor*> given;
+  request.GetReflection()->ListFields(request, &given);
+  for (const google::protobuf::FieldDescriptor* field : given) {
+    const bool text = field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_STRING;
+    const std::string value =
+        text ? request.GetReflection()->GetString(request, field) : absl::StrCat(request.GetReflection()->GetInt64(request, field));
+    const ConfigField& config = FieldNamed(field->name());
+    if (absl::Status status = SetField(config, value, &changed.config); !status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(field->name(), ": ", std::string(status.message())));
+    }
+    changed.origins[config.path] = field->name();
+  }
+  return changed;
+}
+
+// Devices that are not named are as they were before the daemon took its part of them.
+absl::StatusOr<std::vector<Device>> Devices(const Plan& plan, const v1::GetPlanRequest& request) {
+  if (!request.has_devices()) {
+    std::vector<Device> devices;
+    for (const DevicePlan& device : plan.devices) devices.push_back(device.device);
+    return devices;
+  }
+  CAUSEWAY_ASSIGN_OR_RETURN(std::vector<Device> devices, ParseDevices(request.devices(), CudaDevices));
+  if (devices.size() > kPlanDevicesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("devices \"", request.devices().substr(0, 200), "\": ", devices.size(), " devices, expected at most ", kPlanDevicesMax));
+  }
+  return devices;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const v1::GetPlanRequest& request) {
+  if (request.ByteSizeLong() == 0) return ToWire(*context.plan);
+  CAUSEWAY_ASSIGN_OR_RETURN(const LoadedConfig changed, Changed(*context.config, request));
+  CAUSEWAY_ASSIGN_OR_RETURN(const EngineOptions options, MakeEngineOptions(changed));
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, Devices(*context.plan, request));
+  CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel placed, PlaceModel(options, devices));
+  return ToWire(placed.plan);
 }
 
 }  // namespace causeway

@@ -1,5 +1,6 @@
 #include "absl/time/clock.h"
 #include "engine/base/limits.h"
+#include "engine/plan/units.h"
 #include "server/rpc/admin.h"
 #include "server/telemetry/engine_families.h"
 
@@ -15,6 +16,7 @@ v1::ServerState ToWire(ServingPhase phase) {
 }
 
 void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResponse* response) {
+  const int layers = plan.segments.empty() ? 0 : plan.segments.back().last_unit - 2;  // the head is the last unit
   bool other_reported = false;
   for (size_t i = 0; i < plan.devices.size(); ++i) {
     const DevicePlan& planned = plan.devices[i];
@@ -23,6 +25,12 @@ void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResp
     out->set_model(planned.device.model);
     out->set_budget_bytes(planned.budget);
     out->set_capacity_bytes(planned.device.memory_bytes);
+    if (!planned.units.empty()) out->set_holds(UnitNames(layers, planned.units));
+    v1::PlannedMemory* plan_bytes = out->mutable_planned();
+    plan_bytes->set_weights(planned.weights);
+    plan_bytes->set_kv_cache(planned.kv_cache);
+    plan_bytes->set_activations(planned.activations);
+    plan_bytes->set_reserve(planned.reserve);
     if (planned.device.kind == DeviceKind::kCpu) {
       out->mutable_memory()->set_other(OtherBytes(plan, stats));
       other_reported = true;
@@ -38,6 +46,7 @@ void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResp
     memory->set_activations(device.memory.activations);
     memory->set_activations_peak(device.memory.activations_peak);
     memory->set_workspace(device.memory.workspace);
+    out->set_free_bytes(planned.budget - planned.reserve - memory->weights() - memory->kv_cache() - memory->workspace() - memory->activations_peak());
   }
   if (other_reported) return;
   // The process lives in the CPU's memory, also when no part of the model does.

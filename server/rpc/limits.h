@@ -20,6 +20,10 @@ inline constexpr size_t kStopStringBytesMax = 256;
 inline constexpr int kStopTokenIdsMax = 64;
 // A longer message is tokenized by the PrepareWorkers; this much takes a hundredth of a second.
 inline constexpr size_t kInlineBytesMax = 16 << 10;
+// Of a plan that is asked for: the time it takes grows with them. One that waits counts as so many bytes: sixteen may wait.
+inline constexpr size_t kPlanDevicesMax = 64, kPlanBytesMin = 4 << 20;
+// Of layers' outputs in a message; clients take 4 MiB by default, and it is made on the engine's thread now and then.
+inline constexpr int64_t kLayerRowsBytesMax = 256 << 10;
 inline constexpr double kWatchIntervalMin = 0.1, kWatchIntervalMax = 60, kWatchIntervalDefault = 1;
 // Statuses travel in HTTP headers, of which peers accept 8 KiB in all.
 inline constexpr size_t kStatusMessageBytesMax = 1024;

@@ -9,15 +9,13 @@
 namespace causeway {
 namespace {
 
-// Two, so that one hard grammar does not hold up all others.
-constexpr int kThreads = 2;
 // Of the messages that wait. A small one counts as more than it is, so that few enough wait to be soon done.
 constexpr size_t kWaitingBytesMax = 64 << 20, kMessageBytesMin = 64 << 10;
 
 }  // namespace
 
-PrepareWorkers::PrepareWorkers() : jobs_(kWaitingBytesMax / kMessageBytesMin) {
-  for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { Loop(); });
+PrepareWorkers::PrepareWorkers(int threads, std::string what) : what_(std::move(what)), jobs_(kWaitingBytesMax / kMessageBytesMin) {
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Loop(); });
 }
 
 PrepareWorkers::~PrepareWorkers() {
@@ -30,7 +28,7 @@ absl::Status PrepareWorkers::Push(size_t bytes, std::function<void()> work) {
   if (waiting_bytes_.fetch_add(bytes) >= kWaitingBytesMax) {
     waiting_bytes_ -= bytes;
     return absl::ResourceExhaustedError(
-        absl::StrCat("the queue of grammars and long texts is full: messages of ", kWaitingBytesMax >> 20, " MiB wait to be prepared"));
+        absl::StrCat("the queue of ", what_, " is full: messages of ", kWaitingBytesMax >> 20, " MiB wait to be prepared"));
   }
   jobs_.Push({bytes, std::move(work)});
   return absl::OkStatus();

@@ -1,10 +1,11 @@
-// Threads for what would hold up gRPC's: compiling grammars and tokenizing long texts.
+// Threads for what would hold up gRPC's: compiling grammars, tokenizing long texts, making plans.
 #ifndef CAUSEWAY_SERVER_RPC_PREPARE_WORKERS_H_
 #define CAUSEWAY_SERVER_RPC_PREPARE_WORKERS_H_
 
 #include <atomic>
 #include <cstddef>
 #include <functional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -16,7 +17,8 @@ namespace causeway {
 // Thread-safe.
 class PrepareWorkers {
  public:
-  PrepareWorkers();
+  // `what` is what waits for them, in messages: "grammars and long texts".
+  PrepareWorkers(int threads, std::string what);
   ~PrepareWorkers();  // after the work that is queued
   PrepareWorkers(const PrepareWorkers&) = delete;
 
@@ -30,6 +32,7 @@ class PrepareWorkers {
   };
   void Loop();
 
+  const std::string what_;
   BoundedQueue<Job> jobs_;
   std::atomic<size_t> waiting_bytes_{0};
   std::vector<std::thread> threads_;

@@ -13,7 +13,7 @@ TEST(PrepareWorkers, DoWhatIsQueuedAndRefuseWhatIsTooMuch) {
   std::atomic<int> done{0};
   absl::Notification go, running[2];
   {
-    PrepareWorkers workers;
+    PrepareWorkers workers(2, "grammars and long texts");
     for (int i = 0; i < 2; ++i) {
       const absl::Status pushed = workers.Push(1, [&, i] { running[i].Notify(), go.WaitForNotification(), ++done; });
       EXPECT_TRUE(pushed.ok()) << pushed;
@@ -32,7 +32,7 @@ TEST(PrepareWorkers, TakeSmallMessagesByTheThousandAndOneThatIsLargerThanTheQueu
   std::atomic<int> done{0};
   absl::Notification go, running[2];
   {
-    PrepareWorkers workers;
+    PrepareWorkers workers(2, "grammars and long texts");
     for (int i = 0; i < 2; ++i) ASSERT_TRUE(workers.Push(1, [&, i] { running[i].Notify(), go.WaitForNotification(); }).ok());
     for (absl::Notification& one : running) one.WaitForNotification();
     int taken = 0;

@@ -309,19 +309,13 @@ TEST_F(RpcTest, AdminCancelsAndDrains) {
     EXPECT_EQ(Generate(Request("x"), &response).error_code(), grpc::StatusCode::CANCELLED);
   });
   engine_.Sink("x");
-  grpc::ClientContext one, two, three, four;
+  grpc::ClientContext one, two, three;
   EXPECT_TRUE(admin_->Cancel(&one, cancel, &cancelled).ok());
   caller.join();
   EXPECT_EQ(admin_->Cancel(&two, cancel, &cancelled).error_code(), grpc::StatusCode::NOT_FOUND);
   v1::DrainResponse drained;
   EXPECT_TRUE(admin_->Drain(&three, v1::DrainRequest(), &drained).ok());
   EXPECT_TRUE(drained_.WaitForNotificationWithTimeout(absl::Seconds(20)));
-  auto layers = admin_->ExtractLayerOutputs(&four, v1::ExtractLayerOutputsRequest());
-  v1::ExtractLayerOutputsResponse layer;
-  EXPECT_FALSE(layers->Read(&layer));
-  const grpc::Status status = layers->Finish();
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_THAT(status.error_message(), HasSubstr("ExtractLayerOutputs is not supported yet"));
 }
 
 TEST_F(RpcTest, ADeviceIsListedOnceWhileLoading) {

@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "server/rpc/model_defaults.h"
 #include "server/rpc/prepare_workers.h"
+#include "server/startup/load_config.h"
 #include "server/telemetry/metrics.h"
 
 namespace causeway {
@@ -60,13 +61,15 @@ struct RpcContext {
   ServingState state;
   Metrics* metrics;
   const Plan* plan;            // made before the listener is
+  const LoadedConfig* config = nullptr;  // that the daemon was started with; outlives the services
   std::string model_name;
   std::string version;
   absl::Time started;
   int64_t queue_limit = 0;
   std::atomic<int64_t> load_bytes_done{0}, load_bytes_total{0};
   std::function<void()> request_drain;  // what SIGTERM does; returns at once
-  PrepareWorkers workers;
+  PrepareWorkers workers{2, "grammars and long texts"};  // two, so that one hard grammar does not hold up all others
+  PrepareWorkers planner{1, "plans"};
 };
 
 // NotFound, naming what is served, unless `name` is empty or the served model's.

@@ -62,6 +62,7 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   options.devices = config.placement().devices();
   options.queue_max = config.batching().queue_limit();
   options.prefix_cache = config.batching().prefix_cache();
+  options.layer_outputs_bytes_max = config.server().layer_outputs_bytes_max();
   options.executor.cpu_threads = static_cast<int>(config.execution().cpu_threads());
   options.executor.reference_ops = config.execution().reference_ops();
 

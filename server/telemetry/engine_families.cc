@@ -82,7 +82,7 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   Family tokens("causeway_device_tokens_total", "Tokens computed on the device.", MetricType::Counter);
   Family memory("causeway_device_memory_bytes", "Memory of the device by owner, as allocators and the kernel count it.", MetricType::Gauge);
   Family capacity("causeway_device_memory_capacity_bytes", "Memory the device has.", MetricType::Gauge);
-  Family error("causeway_plan_memory_error_bytes", "Planned less measured memory of the device.", MetricType::Gauge);
+  Family error("causeway_plan_memory_error_bytes", "Planned less measured memory of the device, by owner.", MetricType::Gauge);
   Family transfers("causeway_transfer_bytes_total", "Bytes handed from one device to another.", MetricType::Counter);
   int stage = 0;
   bool other_reported = false;
@@ -96,8 +96,9 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
     if (used) {
       busy.Add(With(labels, "stage", std::to_string(stage++)), device.busy_seconds);
       tokens.Add(With(labels, "kind", "prefill"), device.prefill_tokens).Add(With(labels, "kind", "decode"), device.decode_tokens);
-      error.Add(labels, static_cast<double>(planned.weights + planned.kv_cache + planned.activations - m.weights - m.kv_cache -
-                                            m.activations_peak));
+      error.Add(With(labels, "owner", "weights"), static_cast<double>(planned.weights - m.weights))
+          .Add(With(labels, "owner", "kv_cache"), static_cast<double>(planned.kv_cache - m.kv_cache))
+          .Add(With(labels, "owner", "activations"), static_cast<double>(planned.activations - m.activations_peak - m.workspace));
       memory.Add(With(labels, "owner", "weights"), m.weights)
           .Add(With(labels, "owner", "kv_cache"), m.kv_cache)
           .Add(With(labels, "owner", "activations"), m.activations)

@@ -115,7 +115,8 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
            "causeway_kv_cache_bytes_per_token{model=\"tiny\",dtype=\"int8\"} 68\n",
            "causeway_last_step_timestamp_seconds{model=\"tiny\"} 1234\n",
            "causeway_device_memory_bytes{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",owner=\"kv_cache\"} 480\n",
-           "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a \\\"processor\\\"\"} 30\n",
+           "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a \\\"processor\\\"\",owner=\"kv_cache\"} 20\n",
+           "causeway_plan_memory_error_bytes{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",owner=\"activations\"} 5\n",
            "causeway_transfer_bytes_total{from=\"simulated:0\",to=\"simulated:1\"} 4096\n",
            "causeway_device_tokens_total{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",kind=\"prefill\"} 101\n",
        }) {

@@ -248,7 +248,7 @@ TEST_F(ClientProgram, MeasuresAndSaysWhatCameFromTheCache) {
 }
 
 TEST_F(ClientProgram, SaysThatNoDaemonIsThere) {
-  for (const Arguments& command : {Arguments{"generate", "In"}, {"chat"}, {"status"}, {"bench"}}) {
+  for (const Arguments& command : {Arguments{"generate", "In"}, {"chat"}, {"status"}, {"bench"}, {"plan"}, {"layers", "--tokens", "5"}}) {
     Arguments all = {"--server", "127.0.0.1:1"};
     all.insert(all.end(), command.begin(), command.end());
     const ProgramResult away = Run(all);
@@ -267,7 +267,7 @@ TEST_F(ClientProgram, SaysThatNoDaemonIsThere) {
 }
 
 TEST_F(ClientProgram, RefusesWhatItWouldIgnore) {
-  Refuses({"generat", "In"}, "unknown command \"generat\"; expected generate, chat, status or bench");
+  Refuses({"generat", "In"}, "unknown command \"generat\"; expected generate, chat, status, plan, layers or bench");
   Refuses({}, "subcommand");
   Refuses({"generate", "--tokns", "1"}, "--tokns");
   Refuses({"generate", "--timeout", "-1", "In"}, "--timeout: \"-1\" is not a number in [0, 604800]");

@@ -42,7 +42,7 @@ MAY_USE = {
     "server": ["server/commands"],  # main.cc
     "tests/support": ["engine"],
     "tests/golden": ["tests/support"],
-    "tests/integration": ["server/commands", "client", "tests/support"],
+    "tests/integration": ["server/commands", "client", "tests/golden"],
     "tests/gpu": ["engine/cuda", "tests/support"],
 }
 BUILT_IN = {"server/version.h": "server/daemon", "server/version.cc": "server/daemon"}  # files that belong to another folder's target

@@ -1,0 +1,19 @@
+// A status for people: the state, memory by device and owner beside what was planned, cache, queue, outcomes.
+#ifndef CAUSEWAY_CLIENT_STATUS_TEXT_H_
+#define CAUSEWAY_CLIENT_STATUS_TEXT_H_
+
+#include <string>
+
+#include "causeway/v1/admin.pb.h"
+
+namespace causeway {
+
+// Every line ends with a line feed. `color` adds terminal colours.
+std::string StatusText(const v1::GetStatusResponse& status, bool color);
+
+// What draws `text` over the one that was drawn last, on a terminal; the first clears it.
+std::string Redraw(const std::string& text, bool first);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_CLIENT_STATUS_TEXT_H_

@@ -1,0 +1,199 @@
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/base/status.h"
+#include "server/rpc/admin.h"
+#include "server/rpc/generation_call.h"
+#include "server/rpc/limits.h"
+#include "server/rpc/wire.h"
+
+namespace causeway {
+namespace {
+
+// It is scheduled as a generation of a single token, which nobody sees.
+v1::GenerateRequest AsGeneration(v1::ExtractLayerOutputsRequest& wire) {
+  v1::GenerateRequest request;
+  request.set_request_id(wire.request_id());
+  request.set_model(wire.model());
+  request.set_priority(wire.priority());
+  if (wire.has_prompt()) request.set_prompt(std::move(*wire.mutable_prompt()));
+  if (wire.has_tokens()) request.mutable_tokens()->Swap(wire.mutable_tokens());
+  if (wire.has_chat()) request.mutable_chat()->Swap(wire.mutable_chat());
+  request.mutable_sampling()->set_temperature(0);
+  request.mutable_stop()->set_max_tokens(1);
+  request.mutable_stop()->set_ignore_eos(true);
+  return request;
+}
+
+// Ascending, in [0, layers].
+absl::StatusOr<std::set<int>> ReadLayers(const v1::ExtractLayerOutputsRequest& wire, int layers) {
+  std::set<int> wanted;
+  for (int i = 0; i < wire.layers_size(); ++i) {
+    const int given = wire.layers(i);
+    if (given < -layers - 1 || given > layers) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("layers[", i, "] is ", given, ", expected a number in [", -layers - 1, ", ", layers, "]: the model has ", layers, " layers"));
+    }
+    const int layer = given < 0 ? layers + 1 + given : given;
+    if (!wanted.insert(layer).second) {
+      return absl::InvalidArgumentError(absl::StrCat("layers[", i, "] is ", given, ", which was there before", given < 0 ? absl::StrCat(" as ", layer) : "",
+                                                     "; expected each layer at most once"));
+    }
+  }
+  for (int layer = 0; wire.layers().empty() && layer <= layers; ++layer) wanted.insert(layer);
+  return wanted;
+}
+
+// Waits for the end of the request, then sends what was gathered. Shared, because gRPC and the engine let go of it each in its own time.
+class LayerOutputsReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                            public TokenSink,
+                            public std::enable_shared_from_this<LayerOutputsReactor> {
+ public:
+  LayerOutputsReactor(RpcContext& context, const grpc::CallbackServerContext& call) : context_(context), call_(context, call) {}
+
+  // Once, right after construction.
+  void Begin(const grpc::ByteBuffer& bytes) {
+    self_ = shared_from_this();
+    if (absl::Status parsed = ParseMessage(bytes, &wire_); !parsed.ok()) return Finish(call_.Refuse(parsed));
+    call_.Prepare(AsGeneration(wire_), bytes.Length(), [self = self_](absl::StatusOr<PreparedRequest> prepared) {
+      if (absl::Status status = self->Start(std::move(prepared)); !status.ok()) return self->Finish(self->call_.Refuse(status));
+      self->MaybeWrite();
+    });
+  }
+
+  void OnDelta(GenerationDelta delta) override {}
+
+  void OnEnd(GenerationEnd end) override {
+    grpc::Status status = call_.End(end);
+    {
+      absl::MutexLock lock(&mutex_);
+      outputs_ = std::move(end.layer_outputs);
+      end_ = std::move(status);
+    }
+    MaybeWrite();
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      writing_ = false;
+      broken_ |= !ok;
+    }
+    MaybeWrite();
+  }
+
+  void OnCancel() override {
+    {
+      absl::MutexLock lock(&mutex_);
+      broken_ = true;
+    }
+    call_.OnCancel();
+    MaybeWrite();
+  }
+
+  void OnDone() override { self_.reset(); }
+
+ private:
+  absl::Status Start(absl::StatusOr<PreparedRequest> result) {
+    CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, std::move(result));
+    const ModelSpec& spec = context_.state.serving()->engine->model().spec;
+    const int layers = static_cast<int>(spec.layers.size());
+    CAUSEWAY_ASSIGN_OR_RETURN(const std::set<int> wanted, ReadLayers(wire_, layers));
+    v1::ExtractLayerOutputsResponse accepted;
+    accepted.mutable_accepted()->set_request_id(prepared.request.request_id);
+    accepted.mutable_accepted()->set_rows(static_cast<int64_t>(prepared.request.prompt.size()));
+    accepted.mutable_accepted()->set_hidden_size(spec.hidden_size);
+    for (const int layer : wanted) {
+      accepted.mutable_accepted()->add_layers(layer);
+      prepared.request.layer_units.push_back(layer == layers && !wire_.before_final_norm() ? layers + 1 : layer);
+    }
+    {
+      absl::MutexLock lock(&mutex_);
+      layers_.assign(wanted.begin(), wanted.end());
+      accepted_ = std::move(accepted);
+    }
+    CAUSEWAY_RETURN_IF_ERROR(call_.Submit(std::move(prepared.request), self_));
+    absl::MutexLock lock(&mutex_);
+    submitted_ = true;
+    return absl::OkStatus();
+  }
+
+  // The next message to send; false when there is none, or none yet.
+  bool Next(v1::ExtractLayerOutputsResponse* message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (accepted_.has_value()) {
+      *message = *std::exchange(accepted_, std::nullopt);
+      return true;
+    }
+    if (outputs_ == nullptr || layer_ == layers_.size()) return false;
+    const int64_t row_bytes = outputs_->width * static_cast<int64_t>(sizeof(float));
+    const int64_t rows = std::clamp<int64_t>(kLayerRowsBytesMax / row_bytes, 1, outputs_->rows - row_);
+    const float* values = outputs_->of_unit(outputs_->units[layer_]) + row_ * outputs_->width;
+    v1::LayerRows* out = message->mutable_rows();
+    out->set_layer(layers_[layer_]);
+    out->set_first_row(row_);
+    out->set_values(values, static_cast<size_t>(rows * row_bytes));  // little-endian, as all processors we build for
+    row_ += rows;
+    if (row_ == outputs_->rows) ++layer_, row_ = 0;
+    return true;
+  }
+
+  // Starts the next write, or finishes the call, unless a write is in flight.
+  void MaybeWrite() {
+    bool finish = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!submitted_ || writing_ || finished_) return;
+      v1::ExtractLayerOutputsResponse message;
+      if (!broken_ && Next(&message)) {
+        out_ = WriteMessage(message);
+        writing_ = true;
+      } else if (end_.has_value()) {
+        finished_ = finish = true;
+        outputs_.reset();
+      } else {
+        return;
+      }
+    }
+    // Outside the lock: only one thread gets here for each write, and gRPC may call back.
+    if (finish) {
+      Finish(*end_);
+    } else {
+      StartWrite(&out_);
+    }
+  }
+
+  RpcContext& context_;
+  GenerationCall call_;
+  v1::ExtractLayerOutputsRequest wire_;  // until the request is submitted
+  grpc::ByteBuffer out_;                 // of the write in flight
+  absl::Mutex mutex_;
+  std::vector<int> layers_ ABSL_GUARDED_BY(mutex_);  // as the caller counts them, in the order of the outputs' units
+  std::optional<v1::ExtractLayerOutputsResponse> accepted_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const LayerOutputs> outputs_ ABSL_GUARDED_BY(mutex_);
+  size_t layer_ ABSL_GUARDED_BY(mutex_) = 0;  // of the next rows, an index of layers_
+  int64_t row_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool submitted_ ABSL_GUARDED_BY(mutex_) = false;  // to the engine; nothing is written before
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool broken_ ABSL_GUARDED_BY(mutex_) = false;     // the reader is gone; nothing more is written
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<grpc::Status> end_;  // written once under the lock, before finished_ may be set
+  std::shared_ptr<LayerOutputsReactor> self_;
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* HandleExtractLayerOutputs(RpcContext& context, grpc::CallbackServerContext* call,
+                                                                      const grpc::ByteBuffer& request) {
+  auto reactor = std::make_shared<LayerOutputsReactor>(context, *call);
+  reactor->Begin(request);
+  return reactor.get();  // kept by itself until OnDone
+}
+
+}  // namespace causeway
