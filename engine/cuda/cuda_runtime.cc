@@ -5,7 +5,6 @@
 #include <utility>
 
 #include <ATen/Parallel.h>
-#include <ATen/cuda/CUDAEvent.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
@@ -101,9 +100,12 @@ class CudaRuntime final : public DeviceRuntime {
   void CopyFromHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyHostToDevice); }
   void CopyToHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyDeviceToHost); }
   std::function<void()> Mark() override {
-    const auto event = std::make_shared<at::cuda::CUDAEvent>();
-    event->record(c10::cuda::getCurrentCUDAStream(index_));
-    return [event] { event->synchronize(); };
+    // Not ATen's event, whose header wants libraries that this one does without.
+    cudaEvent_t made = nullptr;
+    C10_CUDA_CHECK(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
+    const std::shared_ptr<CUevent_st> event(made, [](cudaEvent_t old) { cudaEventDestroy(old); });
+    C10_CUDA_CHECK(cudaEventRecord(made, Stream()));
+    return [event] { C10_CUDA_CHECK(cudaEventSynchronize(event.get())); };
   }
 
  private:
