@@ -75,6 +75,23 @@ TEST_F(DoctorTest, AModelThatFitsAndOneThatDoesNot) {
   EXPECT_EQ(Of(ExamineModel(missing), "model").grade, Grade::kProblem);
 }
 
+TEST_F(DoctorTest, WhatIsOffloadedIsToldWithTheRoomForIt) {
+  EngineOptions options = Options("simulated:1x1500KiB");
+  options.executor.cpu_threads = 2;
+  options.plan.max_num_batched_tokens = 32;
+  options.plan.max_num_seqs = 1;
+  options.plan.max_model_len = 16;
+  EXPECT_EQ(Of(ExamineModel(options), "fit").grade, Grade::kProblem);
+  options.plan.offload_to_disk = true;
+  options.executor.offload_folder = folder_.path();
+  const std::vector<Finding> findings = ExamineModel(options);
+  EXPECT_EQ(Of(findings, "fit").grade, Grade::kGood) << Of(findings, "fit").found;
+  EXPECT_EQ(Of(findings, "offload").grade, Grade::kGood);
+  EXPECT_THAT(Of(findings, "offload").found, AllOf(HasSubstr("from " + folder_.path()), HasSubstr("free")));
+  options.executor.offload_folder = "/proc/self";
+  EXPECT_THAT(Of(ExamineModel(options), "offload").remedy, HasSubstr("make room"));
+}
+
 TEST_F(DoctorTest, AnAddressThatCannotBeBoundIsAProblem) {
   v1::ServerConfig config;
   config.set_listen("127.0.0.1:0");

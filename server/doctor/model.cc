@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -46,6 +47,19 @@ Finding DiskSpeed(const Checkpoint& checkpoint) {
   return finding;
 }
 
+Finding Offload(const Plan& plan, const std::string& folder) {
+  Finding finding{"offload", Grade::kGood, absl::StrCat(FormatBytes(plan.offloaded_to_cpu), " of weights come from CPU memory"), ""};
+  if (plan.offloaded_to_disk == 0) return finding;
+  struct statvfs room{};
+  const int64_t free = ::statvfs(folder.c_str(), &room) == 0 ? static_cast<int64_t>(room.f_bavail * room.f_frsize) : 0;
+  absl::StrAppend(&finding.found, ", ", FormatBytes(plan.offloaded_to_disk), " from ", folder, ", which has ", FormatBytes(free), " free");
+  if (free < plan.offloaded_to_disk) {
+    finding.grade = Grade::kAdvice;
+    finding.remedy = "make room, unless the file of an earlier run is there";
+  }
+  return finding;
+}
+
 }  // namespace
 
 std::vector<Finding> ExamineModel(const EngineOptions& options) {
@@ -68,6 +82,7 @@ std::vector<Finding> ExamineModel(const EngineOptions& options) {
   findings.push_back({"fit", Grade::kGood,
                       absl::StrCat(FormatBytes(weights), " of weights on ", absl::StrJoin(holds, ", "), ", and room for ",
                                    placed->plan.kv_blocks * kBlockTokens, " tokens of KV cache"), ""});
+  if (placed->plan.offloaded_to_cpu + placed->plan.offloaded_to_disk > 0) findings.push_back(Offload(placed->plan, options.executor.offload_folder));
   return findings;
 }
 
