@@ -39,24 +39,32 @@ absl::Status ReadWork(const Json& object, const std::string& path, WorkSpeed* sp
   return Read(object, path, "overlap", 0, 1, &speed->overlap);
 }
 
-absl::Status ReadDevice(const Json& object, const std::string& path, DeviceSpeed* device) {
-  const Json* child = nullptr;
-  CAUSEWAY_RETURN_IF_ERROR(ReadObject(object, path, "linears", &child));
-  if (child->empty()) return absl::InvalidArgumentError(absl::StrCat(path, ".linears is empty"));
-  for (const auto& [format, speed] : child->items()) {
-    const std::string inside = absl::StrCat(path, ".linears.", format);
+absl::Status ReadLinears(const Json& parent, const std::string& path, absl::string_view key, std::map<std::string, WorkSpeed>* linears) {
+  const Json* object = nullptr;
+  CAUSEWAY_RETURN_IF_ERROR(ReadObject(parent, path, key, &object));
+  for (const auto& [format, speed] : object->items()) {
+    const std::string inside = absl::StrCat(path, ".", key, ".", format);
     if (!speed.is_object()) return absl::InvalidArgumentError(absl::StrCat(inside, ": expected an object, got ", JsonKind(speed)));
-    CAUSEWAY_RETURN_IF_ERROR(ReadWork(speed, inside, &device->linears[format]));
+    CAUSEWAY_RETURN_IF_ERROR(ReadWork(speed, inside, &(*linears)[format]));
   }
+  return absl::OkStatus();
+}
+
+absl::Status ReadDevice(const Json& object, const std::string& path, DeviceSpeed* device) {
+  CAUSEWAY_RETURN_IF_ERROR(ReadLinears(object, path, "linears", &device->linears));
+  if (device->linears.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ".linears is empty"));
+  const Json* child = nullptr;
   CAUSEWAY_RETURN_IF_ERROR(ReadObject(object, path, "attention", &child));
   CAUSEWAY_RETURN_IF_ERROR(ReadWork(*child, absl::StrCat(path, ".attention"), &device->attention));
+  CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "row_bytes_per_second", 1, kRateMax, &device->row_bytes_per_second));
   CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "step_seconds", 0, 1, &device->step_seconds));
   CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "layer_seconds", 0, 1, &device->layer_seconds));
+  CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "sample_seconds", 0, 1, &device->sample_seconds));
   CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "copy_bytes_per_second", 1, kRateMax, &device->copy_bytes_per_second));
   double cache = 0;
   CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "cache_bytes", 0, 1e15, &cache));
   device->cache_bytes = static_cast<int64_t>(cache);
-  return Read(object, path, "cached_bytes_per_second", cache > 0 ? 1 : 0, kRateMax, &device->cached_bytes_per_second);
+  return ReadLinears(object, path, "cached_linears", &device->cached_linears);
 }
 
 absl::StatusOr<Calibration> ReadCalibration(const Json& json) {
@@ -80,6 +88,11 @@ absl::StatusOr<Calibration> ReadCalibration(const Json& json) {
 
 nlohmann::ordered_json WorkJson(const WorkSpeed& speed) {
   return {{"bytes_per_second", speed.bytes_per_second}, {"flops", speed.flops}, {"overlap", speed.overlap}};
+}
+nlohmann::ordered_json LinearsJson(const std::map<std::string, WorkSpeed>& linears) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const auto& [format, speed] : linears) json[format] = WorkJson(speed);
+  return json;
 }
 
 }  // namespace
@@ -120,7 +133,8 @@ WorkSpeed FitWorkSpeed(const std::vector<WorkTime>& times) {
   return best;
 }
 
-const WorkSpeed* DeviceSpeed::Linears(const std::string& format, DType dtype) const {
+const WorkSpeed* DeviceSpeed::Linears(const std::string& format, DType dtype, int64_t weights) const {
+  if (const auto cached = cached_linears.find(format); weights <= cache_bytes && cached != cached_linears.end()) return &cached->second;
   for (const std::string& name : {format, std::string(DTypeName(dtype)), std::string(DTypeName(DType::kF32))}) {
     if (const auto found = linears.find(name); found != linears.end()) return &found->second;
   }
@@ -135,9 +149,11 @@ DeviceSpeed AssumedSpeed(const CatalogueDevice& device) {
     if (flops == device.flops.end()) continue;
     speed.linears[std::string(DTypeName(dtype))] = {.bytes_per_second = kMemoryShare * device.memory_bytes_per_second, .flops = kFlopsShare * flops->second};
   }
-  speed.attention = *speed.Linears("bf16", DType::kF16);
+  speed.attention = *speed.Linears("bf16", DType::kF16, 1);
   speed.step_seconds = kStepSeconds;
   speed.layer_seconds = kLayerSeconds;
+  speed.sample_seconds = kSampleSeconds;
+  speed.row_bytes_per_second = kMemoryShare * device.memory_bytes_per_second;
   speed.copy_bytes_per_second = kLinkShare * device.host_bytes_per_second;
   return speed;
 }
@@ -146,15 +162,15 @@ std::string CalibrationJson(const Calibration& calibration) {
   nlohmann::ordered_json json = {{"version", kVersion}, {"disk_bytes_per_second", calibration.disk_bytes_per_second}};
   json["devices"] = nlohmann::ordered_json::object();
   for (const auto& [model, device] : calibration.devices) {
-    nlohmann::ordered_json linears = nlohmann::ordered_json::object();
-    for (const auto& [format, speed] : device.linears) linears[format] = WorkJson(speed);
-    json["devices"][model] = {{"linears", linears},
+    json["devices"][model] = {{"linears", LinearsJson(device.linears)},
                               {"attention", WorkJson(device.attention)},
+                              {"row_bytes_per_second", device.row_bytes_per_second},
                               {"step_seconds", device.step_seconds},
                               {"layer_seconds", device.layer_seconds},
+                              {"sample_seconds", device.sample_seconds},
                               {"copy_bytes_per_second", device.copy_bytes_per_second},
                               {"cache_bytes", device.cache_bytes},
-                              {"cached_bytes_per_second", device.cached_bytes_per_second}};
+                              {"cached_linears", LinearsJson(device.cached_linears)}};
   }
   return json.dump(2) + "\n";
 }

@@ -31,15 +31,19 @@ WorkSpeed FitWorkSpeed(const std::vector<WorkTime>& times);
 struct DeviceSpeed {
   std::map<std::string, WorkSpeed> linears;  // by what weights are held in: "bf16", "fp32", "int8", "int4", "fp8"
   WorkSpeed attention;
+  double row_bytes_per_second = 0;  // of what is done to rows between linears: norms, rotations, activations
   double step_seconds = 0;    // of every step on a stage, whatever its work
   double layer_seconds = 0;   // of every layer on top of its work
+  double sample_seconds = 0;  // of every row that gets a token
   double copy_bytes_per_second = 0;  // from host memory: offloaded weights
-  // Weights of no more bytes than this stay in the processor's cache from step to step, and are read at cached_bytes_per_second. 0: none.
+  // Weights of no more bytes than this stay in the processor's cache from step to step. Models as small have small linears, too: both
+  // make these differ from others. 0: none do.
   int64_t cache_bytes = 0;
-  double cached_bytes_per_second = 0;
+  std::map<std::string, WorkSpeed> cached_linears;
 
-  // For weights held in `format`; those of the dtype, then fp32's, where that was not measured. Null: none of them was.
-  const WorkSpeed* Linears(const std::string& format, DType dtype) const;
+  // For a device's part of a model, `weights` bytes held in `format`. Where that was not measured, those of the dtype, then fp32's. Null:
+  // none of them was.
+  const WorkSpeed* Linears(const std::string& format, DType dtype, int64_t weights) const;
 };
 
 // By what Device::model says, catalogue names for GPUs that have one.
@@ -50,7 +54,7 @@ struct Calibration {
 
 // Shares of the makers' figures that are assumed of GPUs that were not measured; links reach theirs alike.
 inline constexpr double kMemoryShare = 0.8, kFlopsShare = 0.5, kLinkShare = 0.8;
-inline constexpr double kStepSeconds = 500e-6, kLayerSeconds = 15e-6;
+inline constexpr double kStepSeconds = 500e-6, kLayerSeconds = 15e-6, kSampleSeconds = 0;
 DeviceSpeed AssumedSpeed(const CatalogueDevice& device);
 
 std::string CalibrationJson(const Calibration& calibration);

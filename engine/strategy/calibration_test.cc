@@ -15,11 +15,13 @@ Calibration Measured() {
   cpu.linears["bf16"] = {.bytes_per_second = 4e10, .flops = 5e11, .overlap = 0.75};
   cpu.linears["int8"] = {.bytes_per_second = 3e10, .flops = 8e11, .overlap = 1};
   cpu.attention = {.bytes_per_second = 2e10, .flops = 1e11, .overlap = 0};
+  cpu.row_bytes_per_second = 5e9;
   cpu.step_seconds = 1e-4;
+  cpu.sample_seconds = 1e-6;
   cpu.layer_seconds = 2e-5;
   cpu.copy_bytes_per_second = 1e10;
   cpu.cache_bytes = 1 << 24;
-  cpu.cached_bytes_per_second = 1e11;
+  cpu.cached_linears["bf16"] = {.bytes_per_second = 1e11, .flops = 3e11, .overlap = 0.5};
   return {.devices = {{"a processor", cpu}}, .disk_bytes_per_second = 1e9};
 }
 
@@ -49,11 +51,11 @@ TEST(WorkSpeedTest, IsFoundFromTimes) {
 
 TEST(CalibrationTest, AssumesSharesOfTheMakersFigures) {
   const DeviceSpeed h100 = AssumedSpeed(*FindInCatalogue("H100-80GB"));
-  EXPECT_DOUBLE_EQ(h100.Linears("bf16", DType::kBF16)->bytes_per_second, 0.8 * 3350e9);
-  EXPECT_DOUBLE_EQ(h100.Linears("bf16", DType::kBF16)->flops, 0.5 * 989e12);
-  EXPECT_EQ(h100.Linears("int4", DType::kBF16), h100.Linears("bf16", DType::kBF16));  // widened, then multiplied
+  EXPECT_DOUBLE_EQ(h100.Linears("bf16", DType::kBF16, 1)->bytes_per_second, 0.8 * 3350e9);
+  EXPECT_DOUBLE_EQ(h100.Linears("bf16", DType::kBF16, 1)->flops, 0.5 * 989e12);
+  EXPECT_EQ(h100.Linears("int4", DType::kBF16, 1), h100.Linears("bf16", DType::kBF16, 1));  // widened, then multiplied
   const DeviceSpeed t4 = AssumedSpeed(*FindInCatalogue("T4"));
-  EXPECT_EQ(t4.Linears("bf16", DType::kBF16), t4.Linears("fp32", DType::kF32));  // it has no bf16
+  EXPECT_EQ(t4.Linears("bf16", DType::kBF16, 1), t4.Linears("fp32", DType::kF32, 1));  // it has no bf16
 }
 
 TEST(CalibrationTest, GoesThroughItsFile) {
@@ -61,7 +63,10 @@ TEST(CalibrationTest, GoesThroughItsFile) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(CalibrationJson(*read), CalibrationJson(Measured()));
   EXPECT_EQ(read->devices.at("a processor").linears.at("int8").flops, 8e11);
-  EXPECT_EQ(read->devices.at("a processor").cache_bytes, 1 << 24);
+  const DeviceSpeed& cpu = read->devices.at("a processor");
+  EXPECT_EQ(cpu.Linears("bf16", DType::kBF16, 1 << 24), &cpu.cached_linears.at("bf16"));
+  EXPECT_EQ(cpu.Linears("bf16", DType::kBF16, (1 << 24) + 1), &cpu.linears.at("bf16"));
+  EXPECT_EQ(cpu.Linears("int8", DType::kBF16, 1), &cpu.linears.at("int8"));  // not measured in the cache
 }
 
 TEST(CalibrationTest, SaysWhatIsWrongWithAFile) {

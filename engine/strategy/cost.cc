@@ -15,10 +15,8 @@ double Within(double keys, int64_t window) { return window > 0 ? std::min(keys, 
 
 Rank MakeRank(const ModelWork& work, const Fleet& fleet, int index, int tp, int64_t weights) {
   const DeviceSpeed& speed = fleet.devices[index].speed;
-  Rank rank{.linears = *speed.Linears(work.format, work.dtype), .attention = speed.attention, .layer_seconds = speed.layer_seconds, .tp = tp,
-            .link = SlowestLink(fleet, index, tp)};
-  if (weights <= speed.cache_bytes) rank.linears.bytes_per_second = std::max(rank.linears.bytes_per_second, speed.cached_bytes_per_second);
-  return rank;
+  return {.linears = *speed.Linears(work.format, work.dtype, weights), .attention = speed.attention, .row_bytes_per_second = speed.row_bytes_per_second,
+          .layer_seconds = speed.layer_seconds, .sample_seconds = speed.sample_seconds, .tp = tp, .link = SlowestLink(fleet, index, tp)};
 }
 
 double AllReduceSeconds(int ranks, double bytes, const Link& link) {
@@ -40,7 +38,8 @@ double UnitSeconds(const ModelWork& work, const UnitWork& unit, const StepRows& 
   const bool is_layer = unit.kv_bytes > 0, is_head = !is_layer && unit.row_flops > 0;
   const double rows = is_head ? step.sampled : step.rows;
   double seconds = rank.linears.Seconds(ReadBytes(unit, rows, rank.tp), unit.row_flops * rows / rank.tp);
-  if (!is_layer) return seconds;
+  if (!is_layer) return seconds + (is_head ? rows * rank.sample_seconds : 0);
+  seconds += step.rows * static_cast<double>(unit.row_bytes) / rank.row_bytes_per_second;
   const double kv_bytes = static_cast<double>(unit.kv_bytes) * step.sequences * Within(step.context, unit.window) / rank.tp;
   seconds += rank.attention.Seconds(kv_bytes, unit.key_flops * step.rows * Within(step.keys, unit.window) / rank.tp);
   seconds += unit.collectives * AllReduceSeconds(rank.tp, step.rows * static_cast<double>(work.hidden_row_bytes), rank.link);

@@ -21,7 +21,7 @@ struct StepRows {
 // One of `tp` equal ranks.
 struct Rank {
   WorkSpeed linears, attention;
-  double layer_seconds = 0;
+  double row_bytes_per_second = 0, layer_seconds = 0, sample_seconds = 0;
   int tp = 1;
   Link link;  // to the others
 };

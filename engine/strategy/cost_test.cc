@@ -33,6 +33,7 @@ TEST(ModelWorkTest, CountsALayerByHand) {
   EXPECT_EQ(layer.key_flops, 4 * 32);
   EXPECT_EQ(layer.kv_bytes, 2 * 16 * 2);
   EXPECT_EQ(layer.collectives, 2);
+  EXPECT_EQ(layer.row_bytes, 2 * (8 * 32 + 2 * 64 + 3 * 64));
   EXPECT_EQ(work.units[0].cut_bytes, 96 * 32 * 2);
   EXPECT_EQ(work.units[0].read_bytes, 0);  // rows of a table
   EXPECT_EQ(work.units[4].read_bytes, 96 * 32 * 2);
@@ -47,19 +48,19 @@ TEST(ModelWorkTest, CountsALayerByHand) {
 TEST(CostTest, ALayerOfADecodingStepByHand) {
   const ModelWork work = MakeModelWork(TestLlama({.layers = 2}), TestOptions("auto"));
   const StepRows step{.rows = 3, .sampled = 3, .sequences = 3, .keys = 100, .context = 100};
-  Rank rank{.linears = {.bytes_per_second = 1e3, .flops = 1e4}, .attention = {.bytes_per_second = 2e3, .flops = 1e5}, .layer_seconds = 0.5};
+  Rank rank{.linears = {.bytes_per_second = 1e3, .flops = 1e4}, .attention = {.bytes_per_second = 2e3, .flops = 1e5}, .row_bytes_per_second = 2 * 576, .layer_seconds = 0.5, .sample_seconds = 0.1};
   const double linears = std::max((2 * kLayerWeights + kNormBytes) / 1e3, 2 * kLayerWeights * 3 / 1e4);
   const double attention = std::max(64.0 * 3 * 100 / 2e3, 128.0 * 3 * 100 / 1e5);
-  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), linears + attention + 0.5);
+  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), linears + attention + 3 + 0.5);  // a second for the rest of each row
 
   // Over two ranks: half of it, and two all-reduces over three rows of 64 bytes.
   rank.tp = 2;
   rank.link = {.bytes_per_second = 100, .hop_seconds = 0.25};
   const double halves = (kLayerWeights + kNormBytes) / 1e3, attention_halves = 64.0 * 3 * 100 / 2 / 2e3;
-  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), halves + attention_halves + 0.5 + 2 * AllReduceSeconds(2, 3 * 64, rank.link));
+  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), halves + attention_halves + 3 + 0.5 + 2 * AllReduceSeconds(2, 3 * 64, rank.link));
   // The head computes rows that are sampled alone.
   rank.tp = 1;
-  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[4], {.rows = 100, .sampled = 2}, rank), std::max(96 * 32 * 2 / 1e3, 2 * 96 * 32 * 2 / 1e4));
+  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[4], {.rows = 100, .sampled = 2}, rank), std::max(96 * 32 * 2 / 1e3, 2 * 96 * 32 * 2 / 1e4) + 2 * 0.1);
   EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[0], step, rank), 0);
 }
 

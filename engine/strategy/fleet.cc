@@ -36,10 +36,12 @@ absl::Status SetSpeed(const FleetOptions& options, const Calibration& calibratio
   }
   fleet->host = {cuda ? "PCIe" : "memory", fleet->speed.copy_bytes_per_second, cuda ? latencies.pcie_seconds : 0};
   // Simulated devices compute at the same time, on the threads and the memory of one processor.
-  for (auto& [format, speed] : fleet->speed.linears) speed.bytes_per_second /= sharing, speed.flops /= sharing;
+  for (auto* linears : {&fleet->speed.linears, &fleet->speed.cached_linears}) {
+    for (auto& [format, speed] : *linears) speed.bytes_per_second /= sharing, speed.flops /= sharing;
+  }
   fleet->speed.attention.bytes_per_second /= sharing;
   fleet->speed.attention.flops /= sharing;
-  fleet->speed.cached_bytes_per_second /= sharing;
+  fleet->speed.row_bytes_per_second /= sharing;
   fleet->speed.cache_bytes /= sharing;
   return absl::OkStatus();
 }

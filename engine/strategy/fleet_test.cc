@@ -54,12 +54,14 @@ TEST(FleetTest, SimulatedDevicesShareTheProcessor) {
   cpu.linears["bf16"] = {.bytes_per_second = 40, .flops = 400, .overlap = 0.5};
   cpu.attention = {.bytes_per_second = 20, .flops = 200};
   cpu.copy_bytes_per_second = 8;
+  cpu.row_bytes_per_second = 12;
   const Fleet fleet = Made("simulated:4x1GiB", {.cpu_model = "a processor"}, {.devices = {{"a processor", cpu}}});
   ASSERT_EQ(fleet.devices.size(), 4u);
   EXPECT_TRUE(fleet.devices[3].measured);
   EXPECT_DOUBLE_EQ(fleet.devices[3].speed.linears.at("bf16").bytes_per_second, 10);
   EXPECT_DOUBLE_EQ(fleet.devices[3].speed.linears.at("bf16").flops, 100);
   EXPECT_DOUBLE_EQ(fleet.devices[3].speed.attention.flops, 50);
+  EXPECT_DOUBLE_EQ(fleet.devices[3].speed.row_bytes_per_second, 3);
   EXPECT_EQ(LinkBetween(fleet, 0, 3).name, "memory");
   EXPECT_DOUBLE_EQ(LinkBetween(fleet, 0, 3).bytes_per_second, 8);
 }

@@ -199,7 +199,7 @@ absl::Status CheckWorkload(const ModelSpec& spec, const PlanOptions& options, co
 
 absl::Status CheckSpeeds(const ModelWork& work, const Fleet& fleet) {
   for (const FleetDevice& device : fleet.devices) {
-    if (device.speed.Linears(work.format, work.dtype) != nullptr) continue;
+    if (device.speed.Linears(work.format, work.dtype, work.total_bytes) != nullptr) continue;
     return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.device.name, " (", device.device.model, ") in ", work.format,
                                                    " was not measured; measure it with causewayd plan --calibrate"));
   }

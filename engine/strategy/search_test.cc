@@ -25,6 +25,7 @@ Fleet TestFleet(const std::vector<int64_t>& bytes) {
   DeviceSpeed cpu;
   cpu.linears["bf16"] = {.bytes_per_second = 1e9, .flops = 1e11};
   cpu.attention = {.bytes_per_second = 5e8, .flops = 1e10};
+  cpu.row_bytes_per_second = 1e9;
   cpu.step_seconds = 1e-4;
   cpu.layer_seconds = 1e-5;
   cpu.copy_bytes_per_second = 1e8;
@@ -73,7 +74,7 @@ TEST(SearchTest, OneDeviceByHand) {
   const Candidate& c = search->ranked[0];
   const auto layer = [](double rows, double sequences, double keys, double context) {
     const double linears = std::max((2 * 9216 + 128) / 1e9, 2 * 9216 * rows / 1e11);
-    return linears + std::max(64 * sequences * context / 5e8, 128 * rows * keys / 1e10) + 1e-5;
+    return linears + std::max(64 * sequences * context / 5e8, 128 * rows * keys / 1e10) + rows * 1152 / 1e9 + 1e-5;
   };
   const auto rest = [](double rows) { return (64 + 32) / 1e9 + std::max(6144 / 1e9, 6144 * rows / 1e11) + 1e-4; };  // final norm and the rotary buffer, head, step
   const double decode = 2 * layer(4, 4, 20.5, 20.5) + rest(4);

@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "engine/base/limits.h"
 #include "engine/base/status.h"
 #include "engine/engine.h"
 #include "engine/execution/bandwidth.h"
@@ -63,22 +62,6 @@ absl::StatusOr<std::vector<BenchCase>> Cases(const BenchFlags& flags) {
 
 // What SizeFor sets, whatever the configuration says.
 const std::set<std::string> kSized = {"max-model-len", "max-num-seqs", "kv-cache"};
-
-// The plan holds the largest case and no more.
-void SizeFor(const std::vector<BenchCase>& cases, EngineOptions* options) {
-  PlanOptions& plan = options->plan;
-  int64_t blocks = 0, length = 0;
-  plan.max_num_seqs = 1;
-  for (const BenchCase& bench : cases) {
-    plan.max_num_seqs = std::max(plan.max_num_seqs, bench.batch);
-    length = std::max(length, bench.prompt_tokens + bench.generated_tokens);
-    blocks = std::max(blocks, BenchBlocks(bench));
-  }
-  plan.max_model_len = length;
-  plan.max_num_batched_tokens = std::max(plan.max_num_batched_tokens, plan.max_num_seqs);
-  plan.kv_cache_tokens = blocks * kBlockTokens;
-  plan.kv_cache_bytes = -1;
-}
 
 // Of the devices that hold the model. Nothing where one of them is a GPU (what is measured is the host's memory), or where there is
 // no room to measure.
@@ -166,7 +149,7 @@ class Report {
 
 absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cases, bool json, const std::string& load) {
   CAUSEWAY_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(loaded));
-  SizeFor(cases, &options);
+  SizeFor(cases, &options.plan);
   absl::StatusOr<PlacedModel> made = PlaceModel(options);
   // The planner speaks of max_model_len, which nobody has set.
   if (absl::IsInvalidArgument(made.status()) && absl::StartsWith(made.status().message(), "max_model_len")) {

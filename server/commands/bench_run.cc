@@ -149,6 +149,20 @@ int64_t BenchStepBytes(const ModelSpec& spec, const Plan& plan) {
 
 int64_t BenchBlocks(const BenchCase& bench) { return bench.batch * BlocksOfSequence(bench); }
 
+void SizeFor(const std::vector<BenchCase>& cases, PlanOptions* plan) {
+  int64_t blocks = 0, length = 0;
+  plan->max_num_seqs = 1;
+  for (const BenchCase& bench : cases) {
+    plan->max_num_seqs = std::max(plan->max_num_seqs, bench.batch);
+    length = std::max(length, bench.prompt_tokens + bench.generated_tokens);
+    blocks = std::max(blocks, BenchBlocks(bench));
+  }
+  plan->max_model_len = length;
+  plan->max_num_batched_tokens = std::max(plan->max_num_batched_tokens, plan->max_num_seqs);
+  plan->kv_cache_tokens = blocks * kBlockTokens;
+  plan->kv_cache_bytes = -1;
+}
+
 absl::StatusOr<BenchTimes> RunBenchCase(Executor& executor, const Plan& plan, int64_t vocab_size, const BenchCase& bench) {
   return Runner(executor, plan, vocab_size, bench).Run();
 }

@@ -3,6 +3,7 @@
 #define CAUSEWAY_SERVER_COMMANDS_BENCH_RUN_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/architecture/spec.h"
@@ -33,6 +34,9 @@ int64_t BenchStepBytes(const ModelSpec& spec, const Plan& plan);
 
 // Blocks of the KV cache that a case needs.
 int64_t BenchBlocks(const BenchCase& bench);
+
+// Sets what a plan's size depends on: it holds the largest case and no more.
+void SizeFor(const std::vector<BenchCase>& cases, PlanOptions* plan);
 
 }  // namespace causeway
 

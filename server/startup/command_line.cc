@@ -63,8 +63,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
     std::string value(has_value ? argument.substr(equals + 1) : "");
 
     std::string* target = nullptr;
+    bool is_switch = false;
     for (const CommandFlag& flag : own) {
-      if (flag.name == name) target = flag.target;
+      if (flag.name == name) target = flag.target, is_switch = flag.value.empty();
     }
     const ConfigField* field = FindFieldByFlag(name);
     if (field == nullptr && target == nullptr && !has_value && absl::StartsWith(name, "no-")) {
@@ -74,7 +75,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
       has_value = true;
     }
     if (field == nullptr && target == nullptr) return UnknownFlag(name, own);
-    if (!has_value && field != nullptr && field->is_bool()) {
+    if (is_switch && has_value) return absl::InvalidArgumentError(absl::StrCat("--", name, " takes no value, got \"", value, "\""));
+    if (!has_value && (is_switch || (field != nullptr && field->is_bool()))) {
       value = "true";
     } else if (!has_value) {
       if (i + 1 == arguments.size()) return absl::InvalidArgumentError(absl::StrCat("--", name, " needs a value"));
@@ -95,7 +97,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
 std::string FlagHelp(const std::vector<CommandFlag>& own, const std::set<std::string>& left_out) {
   std::string out;
   for (const CommandFlag& flag : own) {
-    absl::StrAppend(&out, HelpEntry(absl::StrCat("--", flag.name, " ", flag.value),
+    absl::StrAppend(&out, HelpEntry(absl::StrCat("--", flag.name, flag.value.empty() ? "" : " ", flag.value),
                                     absl::StrCat(flag.help, flag.target->empty() ? "" : absl::StrCat(" Default: ", *flag.target, "."))));
   }
   std::map<absl::string_view, absl::string_view> help;

@@ -15,7 +15,7 @@ namespace causeway {
 // A flag that is no configuration field: --config, --format, ...
 struct CommandFlag {
   std::string name;
-  std::string value;  // what its value is called in --help
+  std::string value;  // what its value is called in --help; empty: it has none, and being there makes `target` "true"
   std::string help;
   std::string* target;  // holds the default before parsing
 };

@@ -1,0 +1,22 @@
+// Where measured speeds lie between commands.
+#ifndef CAUSEWAY_SERVER_COMMANDS_CALIBRATION_FILE_H_
+#define CAUSEWAY_SERVER_COMMANDS_CALIBRATION_FILE_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/strategy/calibration.h"
+
+namespace causeway {
+
+// causeway/calibration.json in $XDG_CACHE_HOME, or in ~/.cache; empty: the environment has neither.
+std::string DefaultCalibrationFile();
+
+// Of the default file if `file` is empty, and nothing if that is not there. NotFound: `file` is not there.
+absl::StatusOr<Calibration> ReadCalibrationFile(const std::string& file);
+// Makes the folder; what other devices have in the file stays.
+absl::Status WriteCalibrationFile(const std::string& file, const Calibration& calibration);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_SERVER_COMMANDS_CALIBRATION_FILE_H_
