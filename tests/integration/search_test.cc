@@ -167,6 +167,11 @@ TEST(Calibrate, MeasuresTheProcessorAndSearchUsesIt) {
   EXPECT_EQ(search.status, 0) << search.err;
   EXPECT_THAT(search.out, HasSubstr("one device"));
   EXPECT_THAT(search.out, Not(HasSubstr("assumed")));
+  const std::string before = ReadText(file);
+  const ProgramResult small = RunCausewayd({"plan", "--model", kModel, "--devices", "simulated:1x32MiB", "--calibrate", "--calibration", file});
+  EXPECT_EQ(small.status, 1);
+  EXPECT_THAT(small.err, HasSubstr("the budget is 33554432"));
+  EXPECT_EQ(ReadText(file), before);
   const ProgramResult two = RunCausewayd({"plan", "--model", kModel, "--devices", "simulated:2x64MiB", "--calibrate", "--calibration", file});
   EXPECT_EQ(two.status, 78);
   EXPECT_THAT(two.err, HasSubstr("--calibrate measures one device that is at hand; --devices names 2"));
