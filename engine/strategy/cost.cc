@@ -39,7 +39,7 @@ double UnitSeconds(const ModelWork& work, const UnitWork& unit, const StepRows& 
   const double rows = is_head ? step.sampled : step.rows;
   double seconds = rank.linears.Seconds(ReadBytes(unit, rows, rank.tp), unit.row_flops * rows / rank.tp);
   if (!is_layer) return seconds + (is_head ? rows * rank.sample_seconds : 0);
-  seconds += step.rows * static_cast<double>(unit.row_bytes) / rank.row_bytes_per_second;
+  seconds += step.rows * (static_cast<double>(unit.row_bytes) + static_cast<double>(unit.cut_row_bytes) / rank.tp) / rank.row_bytes_per_second;
   const double kv_bytes = static_cast<double>(unit.kv_bytes) * step.sequences * Within(step.context, unit.window) / rank.tp;
   seconds += rank.attention.Seconds(kv_bytes, unit.key_flops * step.rows * Within(step.keys, unit.window) / rank.tp);
   seconds += unit.collectives * AllReduceSeconds(rank.tp, step.rows * static_cast<double>(work.hidden_row_bytes), rank.link);

@@ -33,7 +33,8 @@ TEST(ModelWorkTest, CountsALayerByHand) {
   EXPECT_EQ(layer.key_flops, 4 * 32);
   EXPECT_EQ(layer.kv_bytes, 2 * 16 * 2);
   EXPECT_EQ(layer.collectives, 2);
-  EXPECT_EQ(layer.row_bytes, 2 * (8 * 32 + 2 * 64 + 3 * 64));
+  EXPECT_EQ(layer.row_bytes, 2 * 8 * 32);
+  EXPECT_EQ(layer.cut_row_bytes, 2 * (2 * 64 + 3 * 64));
   EXPECT_EQ(work.units[0].cut_bytes, 96 * 32 * 2);
   EXPECT_EQ(work.units[0].read_bytes, 0);  // rows of a table
   EXPECT_EQ(work.units[4].read_bytes, 96 * 32 * 2);
@@ -57,7 +58,7 @@ TEST(CostTest, ALayerOfADecodingStepByHand) {
   rank.tp = 2;
   rank.link = {.bytes_per_second = 100, .hop_seconds = 0.25};
   const double halves = (kLayerWeights + kNormBytes) / 1e3, attention_halves = 64.0 * 3 * 100 / 2 / 2e3;
-  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), halves + attention_halves + 3 + 0.5 + 2 * AllReduceSeconds(2, 3 * 64, rank.link));
+  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), halves + attention_halves + 3 * (512 + 320) / 1152.0 + 0.5 + 2 * AllReduceSeconds(2, 3 * 64, rank.link));
   // The head computes rows that are sampled alone.
   rank.tp = 1;
   EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[4], {.rows = 100, .sampled = 2}, rank), std::max(96 * 32 * 2 / 1e3, 2 * 96 * 32 * 2 / 1e4) + 2 * 0.1);

@@ -38,7 +38,8 @@ void AddLayer(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& 
   // Two norms of sums read and write both, a rotation its row in place, an activation reads gate and up and writes one.
   const LinearSpec& down = layer.moe.has_value() ? layer.moe->experts.front().down : layer.mlp.down;
   const int64_t activated = (layer.moe.has_value() ? layer.moe->rule.experts_per_token : 1) * down.in_features;
-  work.row_bytes = DTypeBytes(options.dtype) * (2 * 4 * spec.hidden_size + 2 * attention.qkv.out_features() + 3 * activated);
+  work.row_bytes = DTypeBytes(options.dtype) * 2 * 4 * spec.hidden_size;
+  work.cut_row_bytes = DTypeBytes(options.dtype) * (2 * attention.qkv.out_features() + 3 * activated);
   // After attention and after the MLP; norms of a whole projection need their ranks' sums.
   work.collectives = 2 + (attention.norms.has_value() && !attention.norms->per_head ? 1 : 0);
   if (!layer.moe.has_value()) {

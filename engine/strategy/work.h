@@ -20,7 +20,8 @@ struct UnitWork {
   int64_t read_bytes = 0;   // of the linears that every step reads: all but a table and experts
   int64_t experts = 0, experts_per_token = 0, expert_bytes = 0;  // of each; read when a token goes there
   double row_flops = 0;     // of the linears, for each row
-  int64_t row_bytes = 0;    // that norms, rotations and activations read and write of each row, beside linears and attention
+  int64_t row_bytes = 0;    // that norms read and write of each row, on every rank
+  int64_t cut_row_bytes = 0;  // and rotations and activations, which tensor parallelism divides
   double key_flops = 0;     // of attention, for each row and each key that it sees
   int64_t kv_bytes = 0;     // of a token
   int64_t window = 0;       // keys that a row sees at most; 0: all
