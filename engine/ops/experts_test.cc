@@ -5,6 +5,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/TensorOperators.h>
@@ -222,6 +223,49 @@ TEST_P(ExpertsTest, IdleExpertsAreNotRead) {
   const at::Tensor expected = Expected(x, routing, mixture);
   for (int e : {0, 1, 3}) mixture.experts[e] = {};
   ExpectNear(ops_->Experts(x, routing, mixture.experts, Activation::kSilu, nullptr), expected, "one of four");
+}
+
+// Spoils all weights, but those of an expert between Acquire and Release.
+class OneAtATime final : public ExpertFetcher {
+ public:
+  explicit OneAtATime(const std::vector<ExpertWeights>& experts) {
+    for (const ExpertWeights& expert : experts) {
+      auto& tensors = tensors_.emplace_back();
+      for (const LinearWeight* weight : {expert.up, expert.down}) {
+        for (const at::Tensor& tensor : weight->Tensors()) tensors.push_back({tensor, tensor.clone()});
+      }
+      Release(static_cast<int>(tensors_.size()) - 1);
+    }
+  }
+
+  void Begin(const std::vector<int>& experts) override { expected = experts; }
+  void Acquire(int expert) override {
+    acquired.push_back(expert);
+    for (auto& [tensor, whole] : tensors_[expert]) tensor.copy_(whole);
+  }
+  void Release(int expert) override {
+    for (auto& [tensor, whole] : tensors_[expert]) tensor.fill_(-1);
+  }
+
+  std::vector<int> expected, acquired;
+
+ private:
+  std::vector<std::vector<std::pair<at::Tensor, at::Tensor>>> tensors_;
+};
+
+TEST_P(ExpertsTest, FetchedOneByOneTheyMakeTheSame) {
+  for (const int64_t tokens : {1, 9, 300}) {
+    const Mixture mixture = Make(13, 70, 33);
+    const at::Tensor x = random_.Tensor({tokens, 70}, dtype());
+    const Routing routing = RandomRouting(tokens, 2, 5, 6);
+    std::vector<int32_t> counts, counts_fetched;
+    const at::Tensor all = ops_->Experts(x, routing, mixture.experts, Activation::kSilu, &counts);
+    OneAtATime fetcher(mixture.experts);
+    EXPECT_TRUE(at::equal(ops_->Experts(x, routing, mixture.experts, Activation::kSilu, &counts_fetched, &fetcher), all)) << tokens;
+    EXPECT_EQ(counts_fetched, counts);
+    EXPECT_EQ(fetcher.acquired, fetcher.expected);
+    EXPECT_EQ(fetcher.expected.size(), static_cast<size_t>(std::count_if(counts.begin(), counts.end(), [](int32_t n) { return n > 0; })));
+  }
 }
 
 TEST_P(FusedExpertsTest, ATokenDoesNotDependOnTheTokensBesideItOrTheThreads) {

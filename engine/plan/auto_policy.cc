@@ -43,16 +43,18 @@ class Cuts {
 
   // Whether at most `stages` stages can hold everything, no device being fuller than `limit`.
   bool Holds(int stages, int64_t blocks, double limit) const {
-    std::vector<int> end(stages + 1, 0);  // by stages so far: how many items they and what no step needs can cover
+    const int counted = Counted(stages);
+    std::vector<int> end(counted + 1, 0);  // by stages so far: how many items they and what no step needs can cover
     std::vector<std::vector<int>> known(devices_.size());  // by kind of device and first item: where the longest run ends
     for (int d = 0; d < devices(); ++d) {
       std::vector<int>& ends = known[kind_[d]];
       if (ends.empty()) ends.assign(costs_.items, -1);
-      for (int s = std::min(stages, d + 1); s >= 0; --s) {
+      for (int s = std::min(counted, d + 1); s >= 0; --s) {
+        const int before = counted > 0 ? s - 1 : 0, first = before < 0 ? costs_.items : end[before];
         if (end[s] < costs_.items && !costs_.of(end[s], end[s]).computes) end[s] = std::max(end[s], IdleEnd(d, end[s], blocks, limit));
-        if (s == 0 || end[s - 1] == costs_.items) continue;
-        int& found = ends[end[s - 1]];
-        if (found < 0) found = RunEnd(d, end[s - 1], stages, blocks, limit);
+        if (first == costs_.items) continue;
+        int& found = ends[first];
+        if (found < 0) found = RunEnd(d, first, stages, blocks, limit);
         end[s] = std::max(end[s], found);
       }
     }
@@ -74,7 +76,7 @@ class Cuts {
 
   // Of partitions that keep the limit, the one of least spread.
   Partition Even(int stages, int64_t blocks, double limit) const {
-    const int items = costs_.items, counted = stages < devices() ? stages : 0;  // 0: stages need not be counted
+    const int items = costs_.items, counted = Counted(stages);
     // By stages so far, then by items that the devices so far hold.
     std::vector<std::vector<double>> spread(counted + 1, std::vector<double>(items + 1, kImpossible));
     std::vector<std::vector<std::vector<Start>>> starts(devices_.size());
@@ -116,6 +118,9 @@ class Cuts {
   }
 
  private:
+  // As many stages as devices need not be counted: 0.
+  int Counted(int stages) const { return stages < devices() ? stages : 0; }
+
   struct Start {
     int first = -1, stages = 0;  // a device's first item, and the stages before it
   };

@@ -43,7 +43,7 @@ int64_t BlocksWithFree(const Plan& plan) {
 // The sequences with which a step's products take as long as reading its weights, one device after the other. Nothing where the catalogue
 // lacks a device or does not say how fast it computes in this dtype, and where weights come from elsewhere.
 std::optional<int64_t> SeqsThatCompute(const Plan& plan) {
-  if (plan.flops_per_token <= 0) return std::nullopt;
+  if (plan.flops_per_token <= 0 || plan.offloaded_to_cpu + plan.offloaded_to_disk > 0) return std::nullopt;
   double weights = 0, reading = 0, computing = 0;  // bytes; seconds of a step; seconds of a token, times weights
   for (const DevicePlan& device : plan.devices) {
     if (device.units.empty()) continue;
@@ -73,14 +73,15 @@ Capacity CapacityOf(const Plan& plan) {
   const int64_t usual = std::min(options.max_model_len, kUsualTokens);
   const int64_t fitting = std::max<int64_t>(1, (room_beside ? BlocksWithFree(plan) : plan.kv_blocks) / BlocksOf(usual));
   capacity.seqs_worth = fitting;
-  capacity.reason = absl::StrCat("as many of ", Grouped(usual), " tokens have room");
+  const std::string sequences = absl::StrCat("sequences of ", Grouped(usual), " tokens");
+  capacity.reason = absl::StrCat("as many ", sequences, " as have room");
   if (const std::optional<int64_t> computing = SeqsThatCompute(plan); computing.has_value() && *computing < fitting) {
     capacity.seqs_worth = *computing;
-    capacity.reason = absl::StrCat("with more, computing takes longer than reading the weights (", Grouped(fitting), " of ", Grouped(usual), " tokens have room)");
+    capacity.reason = absl::StrCat("with more, computing takes longer than reading the weights; ", Grouped(fitting), " ", sequences, " have room");
   }
   if (options.max_num_batched_tokens < capacity.seqs_worth) {
     capacity.seqs_worth = options.max_num_batched_tokens;
-    capacity.reason = absl::StrCat("a step has as many tokens, max_num_batched_tokens (", Grouped(fitting), " of ", Grouped(usual), " tokens have room)");
+    capacity.reason = absl::StrCat("a step has as many tokens, max_num_batched_tokens; ", Grouped(fitting), " ", sequences, " have room");
   }
   return capacity;
 }
@@ -99,7 +100,7 @@ std::vector<std::string> CapacityRemarks(const Plan& plan) {
   if (most > capacity.sequences[0].count && tokens_of_most > 0) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(tokens_of_most));
   line += ".";
   if (plan.kv_cache_shares) line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
-  return {line, absl::StrCat("Worth setting: max_num_seqs ", capacity.seqs_worth, "; ", capacity.reason, ".")};
+  return {line, absl::StrCat("max_num_seqs ", capacity.seqs_worth, " is worth setting: ", capacity.reason, ".")};
 }
 
 double FlopsPerToken(const ModelSpec& spec) {

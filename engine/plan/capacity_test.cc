@@ -48,7 +48,7 @@ TEST(CapacityTest, WhatIsWorthSettingFits) {
   Plan plan = MustPlan(spec, TestDevices({64 * kMiB, 64 * kMiB}), options);
   Capacity capacity = CapacityOf(plan);
   EXPECT_EQ(capacity.seqs_worth, 100'000 / 2048) << "the cache that was asked for bounds it";
-  EXPECT_EQ(capacity.reason, "as many of 2,048 tokens have room");
+  EXPECT_EQ(capacity.reason, "as many sequences of 2,048 tokens as have room");
   // Left to the plan, the cache is what 4 sequences take at most, and grows with them.
   options.kv_cache_tokens = -1;
   plan = MustPlan(spec, TestDevices({64 * kMiB, 64 * kMiB}), options);
@@ -75,7 +75,7 @@ TEST(CapacityTest, ComputingBoundsTheBatchOfDevicesThatAreKnown) {
   Capacity capacity = CapacityOf(plan);
   EXPECT_NEAR(static_cast<double>(capacity.seqs_worth), 989.0 / 3.35, 25) << "and the embedding, which is held and not multiplied with";
   EXPECT_THAT(capacity.reason, HasSubstr("computing takes longer than reading the weights"));
-  EXPECT_THAT(PlanTable(plan, false), HasSubstr(absl::StrCat("Worth setting: max_num_seqs ", capacity.seqs_worth, "; with more, computing")));
+  EXPECT_THAT(PlanTable(plan, false), HasSubstr(absl::StrCat("max_num_seqs ", capacity.seqs_worth, " is worth setting: with more, computing")));
   EXPECT_EQ((*ParseJson(PlanJson(plan), "plan"))["worth_setting"]["max_num_seqs"], capacity.seqs_worth);
   // Of eight experts two are computed and all are read.
   const ModelSpec experts = TestSpec({{"model_type", "mixtral"}, {"vocab_size", 32000}, {"hidden_size", 4096}, {"intermediate_size", 14336},
@@ -86,7 +86,7 @@ TEST(CapacityTest, ComputingBoundsTheBatchOfDevicesThatAreKnown) {
   // Where the KV cache is what bounds it, the devices' speed is not said.
   capacity = CapacityOf(MustPlan(TestLlama(shape), Gpus("1xH100-80GB"), PlanOptions()));
   EXPECT_LT(capacity.seqs_worth, 295);
-  EXPECT_EQ(capacity.reason, "as many of 2,048 tokens have room");
+  EXPECT_EQ(capacity.reason, "as many sequences of 2,048 tokens as have room");
 }
 
 TEST(CapacityTest, NothingWithoutAKvCache) {

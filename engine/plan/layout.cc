@@ -1,7 +1,10 @@
 #include "engine/plan/layout.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -15,6 +18,9 @@ namespace {
 
 // On a CPU whose memory others use too, what the KV cache may take of the bytes left: half of them and at most this.
 constexpr int64_t kSharedKvBytesMax = int64_t{8} << 30;
+
+// The path of the module around a module; "" around the outermost.
+std::string Around(const std::string& path) { return path.substr(0, path.find('.') == std::string::npos ? 0 : path.rfind('.')); }
 
 class Builder {
  public:
@@ -54,6 +60,7 @@ class Builder {
       if (found == device_of_key_.end()) {
         if (!HasTier(key)) (key == "disk" ? layout_.unplaced : layout_.offloaded).push_back(part);
         in_tiers_.push_back({unit, node.bytes});
+        if (in_.weights_only) (key == "disk" ? layout_.plan.offloaded_to_disk : layout_.plan.offloaded_to_cpu) += node.bytes;
         continue;
       }
       layout_.plan.devices[found->second].weights += node.bytes;
@@ -91,6 +98,7 @@ class Builder {
       if (device_of_unit_[unit] < 0 && here) device_of_unit_[unit] = device;
       if (device_of_unit_[unit] >= 0) device = device_of_unit_[unit];
     }
+    if (in_.weights_only) return;  // the field's view: what is elsewhere takes nothing of a device
     for (const auto& [unit, bytes] : in_tiers_) layout_.plan.devices[unit >= 0 ? device_of_unit_[unit] : front].weights += bytes;
   }
 
@@ -157,15 +165,18 @@ class Builder {
     }
     const bool tiers = in_.options.offload_to_disk || in_.budgets.cpu_offload_bytes > 0;
     const bool is_short = std::any_of(excess.begin(), excess.end(), [](int64_t bytes) { return bytes > 0; });
+    if (in_.weights_only && !ours) return absl::OkStatus();
     if (in_tiers_.empty() && policy != "custom" && !(ours && tiers && is_short)) return absl::OkStatus();
 
     const bool head_shares = in_.spec.tied_head && device_of_unit_.front() == device_of_unit_.back();
     const std::vector<OffloadPiece> all = OffloadPieces(in_.spec, head_shares);
+    std::unordered_set<std::string> whole;  // what may be in a tier: pieces with all around them, and parts
+    for (const OffloadPiece& piece : all) {
+      for (std::string path = piece.module; whole.insert(path).second;) path = Around(path);
+    }
+    for (const int part : in_.units.parts) whole.insert(in_.index.node(part).path);
     for (const auto& [path, key] : map.device_map) {
-      if (device_of_key_.contains(key)) continue;
-      const bool whole = std::any_of(all.begin(), all.end(), [&path = path](const OffloadPiece& piece) { return IsPathPrefix(path, piece.module); });
-      const bool part = std::any_of(in_.units.parts.begin(), in_.units.parts.end(), [&](int i) { return in_.index.node(i).path == path; });
-      if (whole || part) continue;
+      if (device_of_key_.contains(key) || whole.contains(path)) continue;
       const auto around = std::find_if(all.begin(), all.end(), [&path = path](const OffloadPiece& piece) { return IsPathPrefix(piece.module, path); });
       return absl::InvalidArgumentError(absl::StrCat(
           "device_map: \"", path, "\" is to be on ", key, ", where attention, MLPs and experts go as a whole",
@@ -196,6 +207,7 @@ class Builder {
         Leave(pieces[i], where, /*mapped=*/!tier[i].empty(), device);
       }
     }
+    AddLines();
     if (cpu_left < 0) {
       return absl::FailedPreconditionError(absl::StrCat("the device map puts ", FormatBytes(plan.offloaded_to_cpu), " in CPU memory, for which max_memory has ",
                                                         FormatBytes(in_.budgets.cpu_offload_bytes)));
@@ -209,20 +221,34 @@ class Builder {
     (tier == "cpu" ? layout_.plan.offloaded_to_cpu : layout_.plan.offloaded_to_disk) += piece.bytes;
     layout_.plan.device_map[piece.module] = tier;
     if (mapped) return;
-    // A line of its own, taken out of the part that it is of.
-    for (auto module = layout_.plan.modules.begin(); module != layout_.plan.modules.end(); ++module) {
-      if (!IsPathPrefix(module->name, piece.module)) continue;
-      const std::string reason = absl::StrCat(device.device.name, " has no room for all that it computes from");
-      if (module->name == piece.module) {
-        module->device = tier;
-        module->reason = reason;
-        return;
-      }
-      module->bytes -= piece.bytes;
-      while (module != layout_.plan.modules.end() && (IsPathPrefix(piece.module, module->name) || IsPathPrefix(module->name, piece.module))) ++module;
-      layout_.plan.modules.insert(module, {piece.module, piece.bytes, tier, reason});
+    std::vector<ModulePlacement>& modules = layout_.plan.modules;
+    if (line_of_module_.empty()) {
+      for (size_t i = 0; i < modules.size(); ++i) line_of_module_[modules[i].name] = i;
+    }
+    std::string part = piece.module;
+    while (!part.empty() && !line_of_module_.contains(part)) part = Around(part);
+    const auto found = line_of_module_.find(part);
+    if (found == line_of_module_.end()) return;
+    const std::string reason = absl::StrCat(device.device.name, " has no room for all that it computes from");
+    ModulePlacement& module = modules[found->second];
+    if (module.name == piece.module) {
+      module.device = tier;
+      module.reason = reason;
       return;
     }
+    // A line of its own, taken out of the part that it is of.
+    module.bytes -= piece.bytes;
+    lines_[found->second].push_back({piece.module, piece.bytes, tier, reason});
+  }
+
+  // Puts the lines of what left behind those of the parts that it is of.
+  void AddLines() {
+    std::vector<ModulePlacement> modules;
+    for (size_t i = 0; i < layout_.plan.modules.size(); ++i) {
+      modules.push_back(std::move(layout_.plan.modules[i]));
+      if (auto found = lines_.find(i); found != lines_.end()) std::move(found->second.begin(), found->second.end(), std::back_inserter(modules));
+    }
+    layout_.plan.modules = std::move(modules);
   }
 
   int64_t BlockBytes(const DevicePlan& device) const {
@@ -263,6 +289,8 @@ class Builder {
   std::unordered_map<std::string, int> device_of_key_;
   std::vector<int> device_of_unit_;
   std::vector<std::pair<int, int64_t>> in_tiers_;  // unit (-1: none) and bytes of the parts that the map has there
+  std::unordered_map<std::string, size_t> line_of_module_;  // where the plan's modules have it
+  std::map<size_t, std::vector<ModulePlacement>> lines_;    // more of them, by the one that they stand behind
   Layout layout_;
 };
 

@@ -214,6 +214,8 @@ bool Apply(absl::string_view remedy, Case& c) {
     c.options.kv_dtype = DType::kI8;
   } else if (remedy == "device_map auto") {
     c.options.device_map = "auto";
+  } else if (absl::StartsWith(remedy, "an offload_folder")) {
+    c.options.offload_to_disk = true;
   } else if (absl::StartsWith(remedy, "a budget of ")) {
     set_budgets([&](int64_t) { return bytes(3); });
   } else if (absl::StrContains(remedy, " times as large")) {
@@ -253,7 +255,7 @@ int CheckRemedies(const Case& c, absl::string_view refusal) {
 TEST(PlanPropertyTest, PlansKeepTheirPromises) {
   Random random(11);
   Case c;
-  int planned = 0, compared = 0, refused = 0, remedies = 0;
+  int planned = 0, compared = 0, refused = 0, remedies = 0, offloaded = 0;
   const int rounds = Rounds(10000);
   for (int round = 0; round < rounds && !testing::Test::HasFailure(); ++round) {
     if (round % 20 == 0) SetModel(random, 12, c);
@@ -267,6 +269,13 @@ TEST(PlanPropertyTest, PlansKeepTheirPromises) {
       const absl::StatusOr<Plan> plan = explained ? c.Make() : MakePlan(c.spec, c.devices, c.options);
       if (!plan.ok()) {
         ++refused;
+        Case slower = c;
+        slower.options.offload_to_disk = true;
+        if (const absl::StatusOr<Plan> offload = round % 4 == 0 ? slower.Make() : plan.status(); offload.ok()) {
+          CheckPlan(c.spec, *offload);
+          EXPECT_GT(offload->offloaded_to_disk, 0);
+          ++offloaded;
+        }
         ASSERT_THAT(plan.status().code(), testing::AnyOf(absl::StatusCode::kFailedPrecondition, absl::StatusCode::kInvalidArgument,
                                                          absl::StatusCode::kUnimplemented)) << plan.status();
         if (explained) remedies += CheckRemedies(c, plan.status().message());
@@ -297,6 +306,7 @@ TEST(PlanPropertyTest, PlansKeepTheirPromises) {
   EXPECT_GT(compared, rounds);
   EXPECT_GT(refused, rounds / 20);
   EXPECT_GT(remedies, rounds / 200);
+  EXPECT_GT(offloaded, rounds / 200);
 }
 
 // A cut's sums, from what modules, steps and handing over are said to take.

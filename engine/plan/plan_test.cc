@@ -123,9 +123,11 @@ TEST(PlanTest, CustomMap) {
   EXPECT_TRUE(plan->tied_head_copied);
   EXPECT_EQ(plan->segments.size(), 4u) << "the final norm is on 0 again";
   options.custom_map["lm_head"] = "disk";
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kUnimplemented), HasSubstr("lm_head"));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kFailedPrecondition),
+              AllOf(HasSubstr("lm_head"), HasSubstr("offload_folder")));
   options.custom_map["lm_head"] = "cpu";
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kUnimplemented), HasSubstr("lm_head"));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kFailedPrecondition),
+              AllOf(HasSubstr("lm_head"), HasSubstr("max_memory")));
   options.custom_map = {{"model", "0"}};
   EXPECT_TRUE(MakePlan(spec, TestDevices({16 * kMiB}), options).ok()) << "lm_head's weight is the embedding's, which is covered"
                                                                      << MakePlan(spec, TestDevices({16 * kMiB}), options).status();

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "engine/base/limits.h"
 #include "engine/checkpoint/json.h"
 #include "engine/plan/capacity.h"
@@ -79,6 +80,38 @@ std::vector<std::vector<std::string>> Rows(const Plan& plan) {
 
 std::string Title(const Plan& plan) { return absl::StrCat(plan.model, ", ", DTypeName(plan.options.dtype), ", device_map ", plan.options.device_map); }
 
+// "22 mlp, 3 self_attn, embed_tokens": modules by their own names.
+std::string ModuleCounts(const std::vector<OffloadedModule>& modules, absl::string_view tier) {
+  std::vector<std::pair<std::string, int>> counts;
+  for (const OffloadedModule& module : modules) {
+    if (module.tier != tier) continue;
+    std::vector<std::string> path = absl::StrSplit(module.name, '.');
+    while (path.size() > 1 && path.back().find_first_not_of("0123456789") == std::string::npos) path.pop_back();
+    const auto same = std::find_if(counts.begin(), counts.end(), [&](const auto& count) { return count.first == path.back(); });
+    same == counts.end() ? void(counts.emplace_back(path.back(), 1)) : void(++same->second);
+  }
+  return absl::StrJoin(counts, ", ", [](std::string* out, const auto& count) {
+    absl::StrAppend(out, count.second > 1 ? absl::StrCat(count.second, " ") : "", count.first);
+  });
+}
+
+std::vector<std::string> OffloadRemarks(const Plan& plan) {
+  std::vector<std::string> remarks;
+  for (const DevicePlan& device : plan.devices) {
+    std::vector<std::string> places;
+    for (const char* tier : {"cpu", "disk"}) {
+      int64_t bytes = 0;
+      for (const OffloadedModule& module : device.offloaded) bytes += module.tier == tier ? module.bytes : 0;
+      if (bytes == 0) continue;
+      places.push_back(absl::StrCat(FormatBytes(bytes), tier == absl::string_view("cpu") ? " in CPU memory (" : " on disk (", ModuleCounts(device.offloaded, tier), ")"));
+    }
+    if (places.empty()) continue;
+    remarks.push_back(absl::StrCat(device.device.name, " computes from ", absl::StrJoin(places, " and "), device.staging == 0 ? "" : ", through a buffer of ",
+                                   device.staging == 0 ? "" : FormatBytes(device.staging), "."));
+  }
+  return remarks;
+}
+
 // What stands below the rows: sentences.
 std::vector<std::string> Remarks(const Plan& plan) {
   std::vector<std::string> remarks, path;
@@ -88,6 +121,7 @@ std::vector<std::string> Remarks(const Plan& plan) {
     path.push_back(absl::StrCat(plan.devices[segment.device].device.name, " (", UnitNames(LayerCount(plan), units), ")"));
   }
   if (path.size() > 1) remarks.push_back(absl::StrCat("A step goes through ", absl::StrJoin(path, " → "), "."));
+  for (std::string& remark : OffloadRemarks(plan)) remarks.push_back(std::move(remark));
   if (plan.tied_head_copied) remarks.push_back("The head shares the embedding's weight and has a copy of it on its own device.");
   if (!plan.quantization.empty()) {
     remarks.push_back(absl::StrCat("Weights: ", plan.quantization, "; in ", DTypeName(plan.options.dtype), ": ", absl::StrJoin(plan.unquantized, ", "), "."));
@@ -161,8 +195,14 @@ std::string PlanJson(const Plan& plan) {
                                {"activations", device.activations},
                                {"reserve", device.reserve},
                                {"free", device.free},
-                               {"holds", UnitNames(LayerCount(plan), device.units)}});
+                               {"holds", UnitNames(LayerCount(plan), device.units)},
+                               {"staging", device.staging},
+                               {"offloaded", OrderedJson::array()}});
+    for (const OffloadedModule& module : device.offloaded) {
+      json["devices"].back()["offloaded"].push_back({{"name", module.name}, {"bytes", module.bytes}, {"tier", module.tier}});
+    }
   }
+  json["offloaded"] = {{"cpu", plan.offloaded_to_cpu}, {"disk", plan.offloaded_to_disk}};
   json["modules"] = OrderedJson::array();
   for (const ModulePlacement& module : plan.modules) {
     json["modules"].push_back({{"name", module.name}, {"bytes", module.bytes}, {"device", device_value(module.device)}, {"reason", module.reason}});

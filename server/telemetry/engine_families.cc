@@ -83,6 +83,8 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   Family memory("causeway_device_memory_bytes", "Memory of the device by owner, as allocators and the kernel count it.", MetricType::Gauge);
   Family capacity("causeway_device_memory_capacity_bytes", "Memory the device has.", MetricType::Gauge);
   Family error("causeway_plan_memory_error_bytes", "Planned less measured memory of the device, by owner.", MetricType::Gauge);
+  Family offloaded("causeway_offload_bytes", "Weights that the device computes from and does not hold, by where they are.", MetricType::Gauge);
+  Family streamed("causeway_offload_stream_bytes_total", "Bytes of offloaded weights brought to the device.", MetricType::Counter);
   Family transfers("causeway_transfer_bytes_total", "Bytes handed from one device to another.", MetricType::Counter);
   int stage = 0;
   bool other_reported = false;
@@ -104,6 +106,12 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
           .Add(With(labels, "owner", "activations"), m.activations)
           .Add(With(labels, "owner", "workspace"), m.workspace);
     }
+    if (!planned.offloaded.empty()) {
+      std::map<std::string, double> bytes;
+      for (const OffloadedModule& module : planned.offloaded) bytes[module.tier] += static_cast<double>(module.bytes);
+      for (const auto& [tier, held] : bytes) offloaded.Add(With(labels, "tier", tier), held);
+      streamed.Add(labels, device.streamed_bytes);
+    }
     if (planned.device.kind == DeviceKind::kCpu) {
       memory.Add(With(labels, "owner", "other"), OtherBytes(plan, stats));
       other_reported = true;
@@ -116,7 +124,7 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   for (const TransferStats& transfer : stats.transfers) {
     transfers.Add({{"from", transfer.from}, {"to", transfer.to}}, transfer.bytes);
   }
-  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &transfers}) family->AppendTo(out);
+  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &offloaded, &streamed, &transfers}) family->AppendTo(out);
 }
 
 // How tokens spread over experts. What steps cost is told by sums for each layer; tokens by expert are a series for each of what

@@ -1,9 +1,11 @@
 // 200 streams at once against the real daemon, with random cancels and deadlines: every request ends in one outcome, the
 // daemon's counters agree with what its clients saw, all KV blocks come back, memory is flat. CAUSEWAY_WAVES is how often.
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -98,15 +100,16 @@ int64_t ResidentBytes(const DaemonProcess& daemon) {
   return resident * sysconf(_SC_PAGESIZE);
 }
 
-TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) {
+void HoldUp(const std::vector<std::string>& flags) {
   constexpr int kStreams = 200;
   const char* waves_wanted = std::getenv("CAUSEWAY_WAVES");
   const int waves = waves_wanted == nullptr ? 4 : std::atoi(waves_wanted);
   ASSERT_GE(waves, 2) << "CAUSEWAY_WAVES: " << waves_wanted;
   // Room for about a quarter of what the streams want at once, so that queueing and preemption take part.
-  DaemonProcess daemon({"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--max-num-seqs", "48", "--max-model-len", "512",
-                        "--kv-cache", "3072", "--max-num-batched-tokens", "512", "--devices", "cpu", "--log-level",
-                        "warning"});
+  std::vector<std::string> all_flags = {"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--max-num-seqs", "48", "--max-model-len", "512",
+                                        "--kv-cache", "3072", "--max-num-batched-tokens", "512", "--log-level", "warning"};
+  all_flags.insert(all_flags.end(), flags.begin(), flags.end());
+  DaemonProcess daemon(all_flags);
   ASSERT_TRUE(daemon.WaitUntilServing());
   Tally all;
   std::vector<int64_t> resident;
@@ -151,6 +154,16 @@ TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) {
       << "resident bytes after each wave: " << testing::PrintToString(resident);
   daemon.Signal(SIGTERM);
   EXPECT_EQ(daemon.Wait(), 0) << daemon.Err();
+}
+
+TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) { HoldUp({"--devices", "cpu"}); }
+
+// A third of the weights' bytes are held; the rest comes from disk.
+TEST(LoadTest, TheSameWithOffloadedWeights) {
+  const std::string folder = absl::StrCat(::testing::TempDir(), "/load-offload-", getpid());
+  ASSERT_EQ(mkdir(folder.c_str(), 0700), 0);
+  HoldUp({"--devices", "simulated:1x17MiB", "--offload-folder", folder});
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

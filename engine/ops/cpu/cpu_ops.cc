@@ -12,6 +12,7 @@
 
 #include "engine/ops/cpu/attention_tasks.h"
 #include "engine/ops/cpu/expert_groups.h"
+#include "engine/ops/cpu/linear_runs.h"
 #include "engine/ops/cpu/packed_weight.h"
 #include "engine/ops/cpu/quantized_weight.h"
 #include "engine/ops/quantize.h"
@@ -213,7 +214,7 @@ class CpuOps : public Ops {
     cpu::GroupByExpert(static_cast<const int32_t*>(Data(routing.experts, "routing.experts", at::kInt)), tokens, terms,
                        static_cast<int64_t>(experts.size()), groups);
     std::vector<int> chosen;
-    std::vector<LinearRun> ups, downs;
+    std::vector<cpu::LinearRun> ups, downs;
     if (counts != nullptr) counts->resize(experts.size());
     for (size_t e = 0; e < experts.size(); ++e) {
       const int64_t first = groups.first[e], count = groups.first[e + 1] - first;
@@ -304,68 +305,14 @@ class CpuOps : public Ops {
     return y;
   }
 
-  // Rows [first, first + rows) of x through `weight` make the same rows of y.
-  struct LinearRun {
-    const LinearWeight* weight;
-    int64_t first, rows;
-  };
-
   // Runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and of one dtype.
-  void LinearRuns(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs) {
-    for (const LinearRun& run : runs) {
+  void LinearRuns(const at::Tensor& x, at::Tensor& y, const std::vector<cpu::LinearRun>& runs) {
+    for (const cpu::LinearRun& run : runs) {
       TORCH_CHECK(run.weight->in_features() == x.size(1) && run.weight->out_features() == y.size(1), "a linear of ", run.weight->out_features(),
                   " x ", run.weight->in_features(), " cannot make y of shape ", y.sizes(), " from x of shape ", x.sizes());
     }
-    if (RunAll<PackedWeight, cpu::LinearArgs>(x, y, runs, kernels_.linear_scratch_bytes, kernels_.linear)) return;
-    if (RunAll<QuantizedWeight, cpu::QuantizedLinearArgs>(x, y, runs, kernels_.quantized_scratch_bytes, kernels_.quantized_linear)) return;
-    for (const LinearRun& run : runs) y.narrow(0, run.first, run.rows).copy_(Linear(x.narrow(0, run.first, run.rows), *run.weight));
-  }
-
-  // What only one kind of weight has.
-  static void Describe(const PackedWeight&, cpu::LinearArgs&) {}
-  static void Describe(const QuantizedWeight& weight, cpu::QuantizedLinearArgs& args) {
-    args.layout = weight.layout();
-    args.order = weight.order();
-  }
-  static bool Alike(const PackedWeight&, const PackedWeight&) { return true; }
-  static bool Alike(const QuantizedWeight& a, const QuantizedWeight& b) { return a.format() == b.format(); }
-
-  // False, and nothing is done, unless all are a `Weight` of x's dtype and of one format.
-  template <class Weight, class Args>
-  static bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs, int64_t (*scratch_bytes_of)(const Args&),
-                     void (*kernel)(const Args*, int64_t)) {
-    thread_local std::vector<Args> parts;  // kept for its memory
-    parts.clear();
-    const Weight* one = nullptr;
-    const int64_t element = x.element_size();
-    int64_t scratch_bytes = 0;
-    for (const LinearRun& run : runs) {
-      const auto* weight = dynamic_cast<const Weight*>(run.weight);
-      if (weight == nullptr || weight->dtype() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight))) return false;
-      one = weight;
-      if (run.rows == 0) continue;
-      Args& args = parts.emplace_back();
-      Describe(*weight, args);
-      args.element = weight->element();
-      args.panels = weight->panels();
-      args.bias = weight->bias();
-      args.rows = run.rows;
-      args.in = weight->in_features();
-      args.out = weight->out_features();
-      args.x = static_cast<const char*>(x.const_data_ptr()) + run.first * args.in * element;
-      args.y = static_cast<char*>(y.mutable_data_ptr()) + run.first * args.out * element;
-      scratch_bytes += scratch_bytes_of(args);
-    }
-    if (parts.empty()) return true;
-    at::Tensor scratch;  // a single row needs none
-    if (scratch_bytes > 0) scratch = at::empty({scratch_bytes}, x.options().dtype(at::kByte));
-    char* next = scratch_bytes > 0 ? static_cast<char*>(scratch.mutable_data_ptr()) : nullptr;
-    for (Args& args : parts) {
-      args.scratch = next;
-      next += scratch_bytes_of(args);
-    }
-    kernel(parts.data(), static_cast<int64_t>(parts.size()));
-    return true;
+    if (cpu::RunTogether(kernels_, x, y, runs)) return;
+    for (const cpu::LinearRun& run : runs) y.narrow(0, run.first, run.rows).copy_(Linear(x.narrow(0, run.first, run.rows), *run.weight));
   }
 
   at::Tensor Norm(void (*kernel)(const cpu::NormArgs&), const at::Tensor& x, const at::Tensor& residual,

@@ -1,0 +1,65 @@
+#include "engine/ops/cpu/linear_runs.h"
+
+#include <ATen/ops/empty.h>
+
+#include "engine/ops/cpu/packed_weight.h"
+#include "engine/ops/cpu/quantized_weight.h"
+
+namespace causeway::cpu {
+namespace {
+
+// What only one kind of weight has.
+void Describe(const PackedWeight&, LinearArgs&) {}
+void Describe(const QuantizedWeight& weight, QuantizedLinearArgs& args) {
+  args.layout = weight.layout();
+  args.order = weight.order();
+}
+bool Alike(const PackedWeight&, const PackedWeight&) { return true; }
+bool Alike(const QuantizedWeight& a, const QuantizedWeight& b) { return a.format() == b.format(); }
+
+// False, and nothing is done, unless all are a `Weight` of x's dtype and of one format.
+template <class Weight, class Args>
+bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs, int64_t (*scratch_bytes_of)(const Args&),
+            void (*kernel)(const Args*, int64_t)) {
+  thread_local std::vector<Args> parts;  // kept for its memory
+  parts.clear();
+  const Weight* one = nullptr;
+  const int64_t element = x.element_size();
+  int64_t scratch_bytes = 0;
+  for (const LinearRun& run : runs) {
+    const auto* weight = dynamic_cast<const Weight*>(run.weight);
+    if (weight == nullptr || weight->dtype() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight))) return false;
+    one = weight;
+    if (run.rows == 0) continue;
+    Args& args = parts.emplace_back();
+    Describe(*weight, args);
+    args.element = weight->element();
+    args.panels = weight->panels();
+    args.bias = weight->bias();
+    args.rows = run.rows;
+    args.in = weight->in_features();
+    args.out = weight->out_features();
+    args.x = static_cast<const char*>(x.const_data_ptr()) + run.first * args.in * element;
+    args.y = static_cast<char*>(y.mutable_data_ptr()) + run.first * args.out * element;
+    scratch_bytes += scratch_bytes_of(args);
+  }
+  if (parts.empty()) return true;
+  at::Tensor scratch;  // a single row needs none
+  if (scratch_bytes > 0) scratch = at::empty({scratch_bytes}, x.options().dtype(at::kByte));
+  char* next = scratch_bytes > 0 ? static_cast<char*>(scratch.mutable_data_ptr()) : nullptr;
+  for (Args& args : parts) {
+    args.scratch = next;
+    next += scratch_bytes_of(args);
+  }
+  kernel(parts.data(), static_cast<int64_t>(parts.size()));
+  return true;
+}
+
+}  // namespace
+
+bool RunTogether(const Kernels& kernels, const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs) {
+  return RunAll<PackedWeight, LinearArgs>(x, y, runs, kernels.linear_scratch_bytes, kernels.linear) ||
+         RunAll<QuantizedWeight, QuantizedLinearArgs>(x, y, runs, kernels.quantized_scratch_bytes, kernels.quantized_linear);
+}
+
+}  // namespace causeway::cpu

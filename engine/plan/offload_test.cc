@@ -1,0 +1,170 @@
+#include "engine/plan/offload.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include <gmock/gmock.h>
+
+#include "engine/plan/module_sizes.h"
+#include "engine/plan/plan.h"
+#include "engine/plan/test_models.h"
+
+namespace causeway {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using Kind = OffloadPiece::Kind;
+
+ModelSpec Llama(int layers, bool tied = false) {
+  return TestSpec({{"model_type", "llama"}, {"vocab_size", 512}, {"hidden_size", 128}, {"intermediate_size", 512}, {"num_hidden_layers", layers},
+                   {"num_attention_heads", 4}, {"tie_word_embeddings", tied}},
+                  DType::kBF16);
+}
+
+ModelSpec Experts() {
+  return TestSpec({{"model_type", "qwen3_moe"}, {"vocab_size", 512}, {"hidden_size", 128}, {"intermediate_size", 512}, {"moe_intermediate_size", 64},
+                   {"num_hidden_layers", 4}, {"num_attention_heads", 4}, {"num_key_value_heads", 4}, {"num_experts", 16}, {"num_experts_per_tok", 2}},
+                  DType::kBF16);
+}
+
+int Gone(const std::vector<OffloadPiece>& pieces, const std::vector<bool>& gone, Kind kind) {
+  int count = 0;
+  for (size_t i = 0; i < pieces.size(); ++i) count += gone[i] && pieces[i].kind == kind;
+  return count;
+}
+
+TEST(OffloadPlanTest, PiecesAreNamedAfterTheModuleAroundThem) {
+  const std::vector<OffloadPiece> pieces = OffloadPieces(Llama(2), /*head_shares=*/false);
+  std::vector<std::string> names;
+  for (const OffloadPiece& piece : pieces) names.push_back(piece.module);
+  EXPECT_EQ(names, (std::vector<std::string>{"model.embed_tokens", "model.layers.0.self_attn", "model.layers.0.mlp", "model.layers.1.self_attn",
+                                             "model.layers.1.mlp", "lm_head"}));
+  EXPECT_EQ(pieces[0].bytes, 512 * 128 * 2);
+  EXPECT_TRUE(pieces[0].streamed.empty());
+  EXPECT_EQ(pieces[2].bytes, 3 * 512 * 128 * 2);
+  EXPECT_EQ(pieces[2].streamed.size(), 2u);
+  EXPECT_GE(std::accumulate(pieces[2].streamed.begin(), pieces[2].streamed.end(), int64_t{0}), pieces[2].bytes);
+
+  const std::vector<OffloadPiece> experts = OffloadPieces(Experts(), false);
+  EXPECT_EQ(experts[2].module, "model.layers.0.mlp.experts.0");
+  EXPECT_EQ(experts[2].kind, Kind::kExpert);
+}
+
+TEST(OffloadPlanTest, WhatLeavesIsTheLeastAndInOrder) {
+  for (const ModelSpec& spec : {Llama(16), Llama(16, /*tied=*/true), Experts()}) {
+    const std::vector<OffloadPiece> pieces = OffloadPieces(spec, spec.tied_head);
+    std::vector<bool> all(pieces.size(), true);
+    const int64_t most = FreedBytes(pieces, all);
+    for (int64_t wanted = 1; wanted <= most; wanted += most / 97) {
+      std::vector<bool> gone(pieces.size(), false);
+      ASSERT_TRUE(Evict(pieces, wanted, gone));
+      EXPECT_GE(FreedBytes(pieces, gone), wanted);
+      // A kind leaves only when all before it have left.
+      bool whole = true;
+      for (const Kind kind : {Kind::kTable, Kind::kExpert, Kind::kMlp, Kind::kAttention, Kind::kHead}) {
+        const int left = Gone(pieces, gone, kind), of = Gone(pieces, all, kind);
+        EXPECT_TRUE(whole || left == 0) << static_cast<int>(kind);
+        whole &= left == of;
+      }
+    }
+    std::vector<bool> gone(pieces.size(), false);
+    EXPECT_FALSE(Evict(pieces, most + 1, gone));
+    EXPECT_EQ(gone, all);
+  }
+}
+
+TEST(OffloadPlanTest, OfAKindTheLayersAreSpreadEvenly) {
+  const std::vector<OffloadPiece> pieces = OffloadPieces(Llama(16), false);
+  std::vector<bool> gone(pieces.size(), false);
+  ASSERT_TRUE(Evict(pieces, 512 * 128 * 2 + 3 * pieces[2].bytes, gone));  // the table, and some MLPs beside their buffer
+  const int mlps = Gone(pieces, gone, Kind::kMlp);
+  ASSERT_GT(mlps, 2);
+  ASSERT_LT(mlps, 10);
+  int longest = 0, held = 0;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (pieces[i].kind == Kind::kMlp) longest = std::max(longest, held = gone[i] ? 0 : held + 1);
+  }
+  EXPECT_LE(longest, (16 + mlps - 1) / mlps);
+}
+
+PlanOptions Offloading(const std::string& map) {
+  PlanOptions options = TestOptions(map);
+  options.offload_to_disk = true;
+  return options;
+}
+
+TEST(OffloadPlanTest, AutoOffloadsTheLeastThatFits) {
+  const ModelSpec spec = Llama(16);
+  const auto whole = MakePlan(spec, TestDevices({64 << 20}), Offloading("auto"));
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(whole->offloaded_to_disk, 0) << "with room for all of it nothing leaves";
+  int64_t last = -1, budget = whole->devices[0].weights + whole->devices[0].activations + whole->devices[0].kv_cache;
+  for (; budget > 0; budget -= 256 << 10) {
+    const auto plan = MakePlan(spec, TestDevices({budget}), Offloading("auto"));
+    if (!plan.ok()) break;
+    const DevicePlan& device = plan->devices[0];
+    EXPECT_GE(device.free, 0);
+    EXPECT_GE(plan->offloaded_to_disk, last) << "less room, less held";
+    last = plan->offloaded_to_disk;
+    int64_t bytes = 0;
+    for (const ModulePlacement& module : plan->modules) bytes += module.bytes;
+    EXPECT_EQ(bytes, TestBytes(spec)) << "each byte has one place";
+    for (const OffloadedModule& module : device.offloaded) EXPECT_EQ(*LookUp(plan->device_map, module.name), "disk");
+  }
+  EXPECT_GT(last, TestBytes(spec) / 2);
+}
+
+TEST(OffloadPlanTest, CpuMemoryIsTakenFirstUpToItsBudget) {
+  const ModelSpec spec = Llama(16);
+  PlanOptions options = Offloading("auto");
+  const int64_t half = TestBytes(spec) / 2, on_cpu = TestBytes(spec) / 8;
+  options.max_memory = {{"0", half}, {"cpu", on_cpu}};
+  options.max_model_len = 16;
+  options.max_num_batched_tokens = options.max_num_seqs = 1;
+  const auto plan = MakePlan(spec, TestDevices({half}), options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_GT(plan->offloaded_to_cpu, on_cpu / 2);
+  EXPECT_LE(plan->offloaded_to_cpu, on_cpu);
+  EXPECT_GT(plan->offloaded_to_disk, 0);
+  EXPECT_THAT(PlanTable(*plan, false), AllOf(HasSubstr("in CPU memory ("), HasSubstr("on disk ("), HasSubstr("through a buffer of")));
+  EXPECT_EQ(Json::parse(PlanJson(*plan))["offloaded"]["cpu"], plan->offloaded_to_cpu);
+
+  options.offload_to_disk = false;
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({half}), options), absl::StatusCode::kFailedPrecondition),
+              AllOf(HasSubstr("CPU memory is short of"), HasSubstr("offload_folder")));
+}
+
+TEST(OffloadPlanTest, ACustomMapNamesWholePieces) {
+  const ModelSpec spec = Llama(4);
+  PlanOptions options = Offloading("custom");
+  options.custom_map = {{"", "0"}, {"model.layers.1.mlp", "disk"}, {"model.layers.2", "disk"}, {"model.embed_tokens", "disk"}};
+  const auto plan = MakePlan(spec, TestDevices({16 << 20}), options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  std::vector<std::string> names;
+  for (const OffloadedModule& module : plan->devices[0].offloaded) names.push_back(module.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"model.embed_tokens", "model.layers.1.mlp", "model.layers.2.self_attn", "model.layers.2.mlp"}));
+  EXPECT_EQ(plan->segments.size(), 1u) << "what is offloaded is computed where its neighbours are";
+
+  options.custom_map["model.layers.3.mlp.up_proj"] = "disk";
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 << 20}), options), absl::StatusCode::kInvalidArgument),
+              AllOf(HasSubstr("model.layers.3.mlp.up_proj"), HasSubstr("put \"model.layers.3.mlp\" there")));
+}
+
+TEST(OffloadPlanTest, WhatTheFieldsPoliciesSpillIsComputedOnADevice) {
+  const ModelSpec spec = Llama(16);
+  const int64_t third = TestBytes(spec) / 3;
+  for (const char* policy : {"sequential", "balanced", "balanced_low_0"}) {
+    PlanOptions options = Offloading(policy);
+    options.max_model_len = 64;
+    options.max_num_batched_tokens = options.max_num_seqs = 4;
+    const auto plan = MakePlan(spec, TestDevices({third, third}), options);
+    ASSERT_TRUE(plan.ok()) << policy << ": " << plan.status();
+    EXPECT_GT(plan->offloaded_to_disk, 0) << policy;
+    for (const DevicePlan& device : plan->devices) EXPECT_GE(device.free, 0) << policy;
+    EXPECT_EQ(plan->segments.back().last_unit, 18) << policy;
+  }
+}
+
+}  // namespace
+}  // namespace causeway
