@@ -32,6 +32,9 @@ int DoctorCommand(const std::vector<std::string>& arguments) {
   const auto add = [&findings](std::vector<Finding> more) { std::move(more.begin(), more.end(), std::back_inserter(findings)); };
   add(ExamineDevices());
   add(ExamineAddresses(start.loaded.config.server()));
+  if (const std::string& folder = start.loaded.config.placement().offload_folder(); !folder.empty()) {
+    add({ExamineOffloadFolder(folder, kOffloadSampleBytes)});
+  }
   if (!start.loaded.config.model().path().empty()) {
     absl::StatusOr<EngineOptions> options = MakeEngineOptions(start.loaded);
     if (!options.ok()) return Fail(options.status());

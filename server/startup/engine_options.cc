@@ -79,6 +79,9 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
     if (!budgets.ok()) return Wrong(loaded, "placement.max_memory", budgets.status().message());
     plan.max_memory = *std::move(budgets);
   }
+  plan.offload_to_disk = !config.placement().offload_folder().empty();
+  options.executor.offload_folder = config.placement().offload_folder();
+  options.executor.offload_stream = config.placement().offload_compute() == "stream";
   if (absl::Status status = SetDeviceMap(config.placement().device_map(), &plan); !status.ok()) {
     return Wrong(loaded, "placement.device_map", status.message());
   }

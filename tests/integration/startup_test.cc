@@ -118,6 +118,10 @@ TEST(Doctor, TellsByItsExitStatus) {
   const ProgramResult not_ready = RunCausewayd({"doctor", "--model", kModel, "--listen", "127.0.0.1:0", "--http", "", "--devices", "simulated:1x2MiB"});
   EXPECT_EQ(not_ready.status, 1);
   EXPECT_THAT(not_ready.out, HasSubstr("Not ready: 1 problem."));
+  const ProgramResult no_folder = RunCausewayd({"doctor", "--listen", "127.0.0.1:0", "--http", "", "--offload-folder", "/proc/no/such"});
+  EXPECT_EQ(no_folder.status, 1);
+  EXPECT_THAT(no_folder.out, HasSubstr("/proc/no/such is not there"));
+  EXPECT_THAT(no_folder.out, HasSubstr("mkdir -p /proc/no/such"));
 }
 
 TEST(Bench, PrintsOneObjectARow) {
