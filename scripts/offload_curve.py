@@ -140,14 +140,14 @@ def plot(rows, path):
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(figsize=(7, 4))
     whole = rows[0]
-    for tier, label in (("cpu", "CPU memory, in place"), ("cpu-stream", "CPU memory, copied"), ("disk", "disk")):
-        points = [row for row in rows if row["tier"] == tier] + [whole]
+    for tier, label in (("cpu", "in CPU memory, computed there"), ("cpu-stream", "in CPU memory, copied"), ("disk", "on disk")):
+        points = sorted([whole] + [row for row in rows if row["tier"] == tier], key=lambda row: row["fraction"])
         if len(points) > 1:
-            axes.plot([100 * row["fraction"] for row in points], [row["tokens_per_second"] for row in points], marker="o", label=f"rest in {label}")
+            axes.plot([100 * row["fraction"] for row in points], [row["tokens_per_second"] for row in points], marker="o", label=f"the rest {label}")
     axes.set_xlabel("budget of the device, % of the weights' bytes")
     axes.set_ylabel("tokens/s, 4 sequences")
-    axes.set_yscale("log")
-    axes.grid(alpha=0.3, which="both")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()
     figure.savefig(path)
