@@ -2,7 +2,10 @@
 #ifndef CAUSEWAY_TESTS_GOLDEN_GOLDEN_TEST_H_
 #define CAUSEWAY_TESTS_GOLDEN_GOLDEN_TEST_H_
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -43,6 +46,31 @@ class GoldenTest : public testing::TestWithParam<std::string> {
     return requests;
   }
 
+  // One device, nearly as small as will do, and the rest in CPU memory, copied, or in a folder that the test removes.
+  void OffloadMost(EngineOptions& options, bool on_disk) {
+    if (folder_.empty()) {
+      folder_ = absl::StrCat(testing::TempDir(), "/golden-offload-", getpid());
+      std::filesystem::create_directory(folder_);
+    }
+    options.plan.offload_to_disk = on_disk;
+    options.executor.offload_folder = on_disk ? folder_ : "";
+    options.executor.offload_stream = true;
+    for (int64_t small = 0, enough = 65536; enough - small > 16;) {
+      const int64_t kib = (small + enough) / 2;
+      EngineOptions tried = options;
+      tried.devices = absl::StrCat("simulated:1x", kib, "KiB");
+      tried.plan.max_memory.clear();
+      if (!on_disk) tried.plan.max_memory = {{"0", kib << 10}, {"cpu", int64_t{64} << 20}};
+      const bool fits = PlaceModel(tried).ok();
+      (fits ? enough : small) = kib;
+      if (fits) options = tried;
+    }
+  }
+
+  void TearDown() override {
+    if (!folder_.empty()) std::filesystem::remove_all(folder_);
+  }
+
   void ExpectGolden(const std::vector<std::shared_ptr<CollectingSink>>& sinks) const {
     for (size_t i = 0; i < sinks.size(); ++i) {
       EXPECT_TRUE(sinks[i]->end.status.ok()) << sinks[i]->end.status;
@@ -52,6 +80,7 @@ class GoldenTest : public testing::TestWithParam<std::string> {
 
   Golden golden_;
   EngineOptions options_;
+  std::string folder_;  // for offloaded weights; empty: none
 };
 
 }  // namespace causeway

@@ -118,6 +118,16 @@ TEST_P(ParityTest, SplitOverDevices) {
   }
 }
 
+TEST_P(ParityTest, Offloaded) {
+  for (const bool on_disk : {true, false}) {
+    OffloadMost(options_, on_disk);
+    auto engine = MakeTestEngine(options_);
+    const Plan& plan = engine->model().plan;
+    EXPECT_GT(on_disk ? plan.offloaded_to_disk : plan.offloaded_to_cpu, 0);
+    ExpectGolden(GenerateAll(*engine, Requests()));
+  }
+}
+
 TEST_P(ParityTest, ReferenceOperations) {
   options_.executor.reference_ops = true;
   auto engine = MakeTestEngine(options_);

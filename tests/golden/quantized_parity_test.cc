@@ -44,6 +44,14 @@ TEST_P(QuantizedParityTest, SplitOverDevicesAndChunked) {
   }
 }
 
+TEST_P(QuantizedParityTest, Offloaded) {
+  OffloadMost(options_, /*on_disk=*/true);
+  ExpectTokensAndBytes();
+  ExpectTokensAndBytes();  // from the file that the first run packed
+  OffloadMost(options_, /*on_disk=*/false);
+  ExpectTokensAndBytes();
+}
+
 INSTANTIATE_TEST_SUITE_P(Formats, QuantizedParityTest, testing::ValuesIn(GoldenNames("quantized")),
                          [](const auto& info) { return absl::StrReplaceAll(info.param, {{"-", "_"}}); });
 
