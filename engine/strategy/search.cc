@@ -156,7 +156,6 @@ class Searcher {
     const Strategy& s = candidate.strategy;
     std::vector<std::string> lacks;
     if (s.tp > 1) lacks.push_back("tensor parallelism");
-    if (s.offload) lacks.push_back("offload");
     const int stages = static_cast<int>(std::min<int64_t>(s.pp, candidate.running / s.dp));
     if (s.micro_batches != stages) lacks.push_back(absl::StrCat(s.micro_batches, s.micro_batches == 1 ? " micro-batch" : " micro-batches", " (it makes ", stages, ")"));
     const int last = s.pp * s.tp - 1;

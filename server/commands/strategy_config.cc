@@ -13,6 +13,8 @@
 namespace causeway {
 namespace {
 
+constexpr int64_t kMiB = int64_t{1} << 20;
+
 // As --devices has them: those of one replica, the first of the fleet.
 std::string DevicesText(const std::vector<Device>& devices) {
   if (devices.front().kind == DeviceKind::kCpu) return "cpu";
@@ -108,15 +110,15 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   plan.device_map = "auto";
   plan.custom_map.clear();
   DeviceMap device_map;
-  if (strategy.pp > 1) {
+  if (strategy.pp > 1 && !strategy.offload) {
     device_map = MapStages(model.spec, stages, report.fleet);
     plan.device_map = "custom";
     plan.custom_map = {device_map.begin(), device_map.end()};
   }
-  if (!plan.max_memory.empty()) {
+  if (!plan.max_memory.empty() || strategy.offload) {
     plan.max_memory.clear();
     for (const StageMemory& stage : stages) plan.max_memory[report.fleet.devices[stage.device].device.key()] = stage.budget;
-    config.mutable_placement()->set_max_memory(absl::StrJoin(plan.max_memory, ",", [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.first, ":", entry.second, "B"); }));
+    if (strategy.offload) plan.max_memory["cpu"] = int64_t{1} << 60;  // for now: what it takes is known when all is placed
   }
   absl::StatusOr<PlacedModel> placed = PlaceModel(planned, devices);
   // Blocks for all, where a plan of its own would leave more to others.
@@ -127,10 +129,18 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
     paths.insert("batching.kv_cache");
     placed = PlaceModel(planned, devices);
   }
+  if (placed.ok() && strategy.offload) {
+    plan.max_memory["cpu"] = (placed->plan.offloaded_to_cpu + kMiB - 1) / kMiB * kMiB;
+    placed = PlaceModel(planned, devices);
+  }
   if (!placed.ok()) return absl::FailedPreconditionError(absl::StrCat(StrategyName(strategy), " cannot be planned: ", std::string(placed.status().message())));
 
   config.mutable_placement()->set_devices(DevicesText(devices));
   config.mutable_placement()->set_device_map("auto");
+  if (!plan.max_memory.empty()) {
+    paths.insert("placement.max_memory");
+    config.mutable_placement()->set_max_memory(absl::StrJoin(plan.max_memory, ",", [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.first, ":", entry.second, "B"); }));
+  }
   config.mutable_batching()->set_max_model_len(plan.max_model_len);
   config.mutable_batching()->set_max_num_seqs(plan.max_num_seqs);
   config.mutable_batching()->set_max_num_batched_tokens(plan.max_num_batched_tokens);

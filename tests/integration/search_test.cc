@@ -43,7 +43,7 @@ std::string WriteCalibration(const std::string& name) {
                                             {"step_seconds", 1e-4},
                                             {"sample_seconds", 1e-6},
                                             {"layer_seconds", 1e-5},
-                                            {"copy_bytes_per_second", 1e10},
+                                            {"copy_bytes_per_second", 1e8},
                                             {"cache_bytes", 0},
                                             {"cached_linears", nlohmann::json::object()}}}}}};
   return path;
@@ -175,6 +175,18 @@ TEST(Calibrate, MeasuresTheProcessorAndSearchUsesIt) {
   const ProgramResult two = RunCausewayd({"plan", "--model", kModel, "--devices", "simulated:2x64MiB", "--calibrate", "--calibration", file});
   EXPECT_EQ(two.status, 78);
   EXPECT_THAT(two.err, HasSubstr("--calibrate measures one device that is at hand; --devices names 2"));
+}
+
+TEST(Search, AModelThatHasNoRoomIsServedWithOffload) {
+  const std::string config = InTemp("search-offload.yaml");
+  const ProgramResult search = Search({"--devices", "simulated:1x9MiB", "--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "16", "--max-num-batched-tokens", "64",
+                                       "--calibration", WriteCalibration("search-offload.json"), "--config-out", config});
+  ASSERT_EQ(search.status, 0) << search.err;
+  EXPECT_THAT(search.err, HasSubstr("offload"));
+  EXPECT_THAT(ReadText(config), HasSubstr("cpu:"));
+  const ProgramResult plan = RunCausewayd({"plan", "--config", config, "--format", "json"});
+  ASSERT_EQ(plan.status, 0) << plan.err;
+  EXPECT_GT(nlohmann::json::parse(plan.out).at("offloaded").at("cpu"), 0);
 }
 
 }  // namespace
