@@ -123,7 +123,7 @@ TEST_P(OffloadTest, AutoKeepsEveryBudget) {
   for (const int devices : {1, 2}) {
     int64_t last = -1;
     int served = 0;
-    for (int64_t kib = 4096; kib > 256; kib -= 160) {
+    for (int64_t kib = 4096; kib > 256; kib -= 96) {
       Plan plan;
       try {
         plan = PlanFor(tiny_.spec(), absl::StrCat("simulated:", devices, "x", kib, "KiB"), options);
