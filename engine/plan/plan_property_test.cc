@@ -271,7 +271,7 @@ TEST(PlanPropertyTest, PlansKeepTheirPromises) {
         ++refused;
         Case slower = c;
         slower.options.offload_to_disk = true;
-        if (const absl::StatusOr<Plan> offload = round % 4 == 0 ? slower.Make() : plan.status(); offload.ok()) {
+        if (const absl::StatusOr<Plan> offload = round % 16 == 0 ? MakePlan(slower.spec, slower.devices, slower.options) : plan.status(); offload.ok()) {
           CheckPlan(c.spec, *offload);
           EXPECT_GT(offload->offloaded_to_disk, 0);
           ++offloaded;
@@ -306,7 +306,7 @@ TEST(PlanPropertyTest, PlansKeepTheirPromises) {
   EXPECT_GT(compared, rounds);
   EXPECT_GT(refused, rounds / 20);
   EXPECT_GT(remedies, rounds / 200);
-  EXPECT_GT(offloaded, rounds / 200);
+  EXPECT_GT(offloaded, rounds / 1000);
 }
 
 // A cut's sums, from what modules, steps and handing over are said to take.
