@@ -6,6 +6,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -92,10 +93,16 @@ class CudaRuntime final : public DeviceRuntime {
     return result;
   }
   at::Tensor Import(at::Tensor tensor) override { return tensor.to(device(), /*non_blocking=*/true); }
-  void Synchronize() override { C10_CUDA_CHECK(cudaStreamSynchronize(Stream())); }
+  void Synchronize() override {
+    const c10::cuda::CUDAGuard guard(index_);
+    C10_CUDA_CHECK(cudaStreamSynchronize(Stream()));
+  }
 
   at::Tensor AllocateHost(int64_t bytes) override {
-    return at::empty({bytes}, at::TensorOptions(at::kByte).pinned_memory(true));
+    // Not torch's page-locked memory, which comes in powers of two.
+    void* memory = nullptr;
+    C10_CUDA_CHECK(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable));
+    return at::from_blob(memory, {bytes}, [](void* block) { cudaFreeHost(block); }, at::TensorOptions(at::kByte));
   }
   void CopyFromHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyHostToDevice); }
   void CopyToHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyDeviceToHost); }
@@ -116,6 +123,7 @@ class CudaRuntime final : public DeviceRuntime {
 
   // On a stream of its own, so that it runs beside the kernels; what was started before on the default stream is not waited for.
   void Copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
+    const c10::cuda::CUDAGuard guard(index_);
     C10_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, copies_.stream()));
     C10_CUDA_CHECK(cudaStreamSynchronize(copies_.stream()));
   }

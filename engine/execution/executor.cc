@@ -103,6 +103,10 @@ class PipelineExecutor final : public Executor {
       WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)), .dtype = dtype, .int8_kv = KvDType(plan_.options) == DType::kI8, .units = held,
                            .kv_blocks = plan_.kv_blocks, .positions = plan_.options.max_model_len, .plan = plan_.devices[device],
                            .offload_stream = options.offload_stream};
+      for (OffloadedModule& module : worker.plan.offloaded) {
+        // The weight that a tied head has a copy of goes by the embeddings' name.
+        if (spec_.tied_head && module.name == spec_.head_path) module.name = ModulePath(spec_.embedding_weight);
+      }
       workers_[device] = std::make_unique<StageWorker>(spec_, plan_.segments, std::move(runtime), std::move(worker), sampler_,
                                                        [this](std::unique_ptr<Step> step) { Advance(std::move(step)); });
     }
@@ -139,7 +143,8 @@ class PipelineExecutor final : public Executor {
       const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
       for (const auto& [table, held_as] : {std::pair(spec_.embedding_weight, format), std::pair(spec_.position_weight, WeightFormat{})}) {
         if (table.empty() || !stream->Offloads(table)) continue;
-        CAUSEWAY_RETURN_IF_ERROR(stream->OpenTable(table, checkpoint, tensors.at(table), dtype, held_as));
+        const bool shared = spec_.tied_head && table == spec_.embedding_weight;
+        CAUSEWAY_RETURN_IF_ERROR(stream->OpenTable(table, checkpoint, tensors.at(table), dtype, held_as, shared));
       }
       return absl::OkStatus();
     });

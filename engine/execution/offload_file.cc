@@ -1,15 +1,19 @@
 #include "engine/execution/offload_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status.h"
@@ -31,6 +35,26 @@ uint64_t Hash(const std::string& text) {
 }
 
 absl::Status Failed(absl::string_view what, const std::string& path) { return absl::ErrnoToStatus(errno, absl::StrCat("offload: ", what, " ", path)); }
+
+// What starts that were killed have left of a file: its writer holds a lock as long as it lives.
+void RemoveAbandoned(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path whole(path);
+  for (const auto& entry : std::filesystem::directory_iterator(whole.parent_path(), error)) {
+    const std::string name = entry.path().filename().string(), begin = whole.filename().string() + ".";
+    if (name.size() != begin.size() + 6 || !absl::StartsWith(name, begin)) continue;
+    const int descriptor = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) continue;
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
+    ::close(descriptor);
+  }
+}
+
+// Whether direct reads work: some file systems take the flag and fail at the first read.
+bool ReadsDirectly(int descriptor) {
+  alignas(OffloadFile::kAlignment) char page[OffloadFile::kAlignment];
+  return ::pread(descriptor, page, sizeof(page), 0) == static_cast<ssize_t>(sizeof(page));
+}
 
 std::string MakeHeader(const std::string& contents) {
   std::string header = absl::StrCat("causeway packed weights ", contents.size(), "\n", contents);
@@ -55,7 +79,9 @@ absl::StatusOr<std::unique_ptr<OffloadFile>> OffloadFile::Open(const std::string
   if (!S_ISDIR(entry.st_mode)) return absl::InvalidArgumentError(absl::StrCat("offload: ", folder, " is not a folder"));
   const std::string path = absl::StrFormat("%s/%016x.weights", folder, Hash(contents));
   std::unique_ptr<OffloadFile> file(new OffloadFile(path, contents, bytes));
-  if (reuse) CAUSEWAY_RETURN_IF_ERROR(file->OpenComplete());
+  RemoveAbandoned(path);
+  if (!reuse) ::unlink(path.c_str());  // who still reads it keeps it
+  CAUSEWAY_RETURN_IF_ERROR(file->OpenComplete());
   if (!file->complete()) CAUSEWAY_RETURN_IF_ERROR(file->Begin(folder));
   return file;
 }
@@ -72,6 +98,7 @@ absl::Status OffloadFile::OpenComplete() {
   if (!same) return absl::OkStatus();
   // Where the file system has no direct reads (tmpfs), the page cache is in the way and nothing else.
   descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+  if (descriptor_ >= 0 && !ReadsDirectly(descriptor_)) ::close(std::exchange(descriptor_, -1));
   if (descriptor_ < 0) descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor_ < 0) return Failed("cannot read", path_);
   complete_ = true;
@@ -92,6 +119,7 @@ absl::Status OffloadFile::Begin(const std::string& folder) {
   descriptor_ = ::mkostemp(temporary.data(), O_CLOEXEC);
   if (descriptor_ < 0) return Failed("cannot write to", folder);
   temporary_ = temporary;
+  ::flock(descriptor_, LOCK_EX | LOCK_NB);  // nobody else's yet
   // All of its space now, rather than an error when half is written.
   if (const int error = ::posix_fallocate(descriptor_, 0, total); error != 0 && error != EOPNOTSUPP && error != EINVAL) {
     errno = error;

@@ -160,6 +160,13 @@ TEST_P(OffloadTest, AFileIsPackedOnce) {
   fs::last_write_time(model, fs::last_write_time(model) + std::chrono::seconds(1));
   ExpectSame(plan);
   EXPECT_EQ(folder_.files().size(), 2u);
+  // Also where they have the time of the old ones.
+  const fs::file_time_type time = fs::last_write_time(model);
+  fs::copy_file(model, model + ".other");
+  fs::rename(model + ".other", model);
+  fs::last_write_time(model, time);
+  ExpectSame(plan);
+  EXPECT_EQ(folder_.files().size(), 3u);
 }
 
 TEST_P(OffloadTest, AFileThatBecomesShorterFailsStepsAndNoMore) {
@@ -230,6 +237,20 @@ TEST(OffloadFileTest, WhatIsNotFinishedIsGone) {
     EXPECT_EQ(folder.files().size(), 1u);
   }
   EXPECT_TRUE(folder.files().empty());
+}
+
+TEST(OffloadFileTest, WhatAKilledStartLeftIsRemoved) {
+  const Folder folder("killed");
+  auto writing = OffloadFile::Open(folder.path(), "a", 8192, true);
+  ASSERT_TRUE(writing.ok()) << writing.status();
+  const std::string left = (*writing)->path() + ".abcdef", others = folder.path() + "/notes.abcdef";
+  std::ofstream(left) << "half";
+  std::ofstream(others) << "somebody's";
+  const auto second = OffloadFile::Open(folder.path(), "a", 8192, true);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_FALSE(fs::exists(left));
+  EXPECT_TRUE(fs::exists(others));
+  EXPECT_EQ(folder.files().size(), 3u) << "both that are being written, and what is not ours";
 }
 
 TEST(OffloadFileTest, AnotherFileOfTheNameIsReplaced) {

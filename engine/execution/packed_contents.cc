@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/dtype.h"
@@ -23,8 +24,11 @@ PackedContents DescribePacked(const ModelSpec& spec, const Checkpoint& checkpoin
   for (const std::string& file : checkpoint.files()) {
     struct stat entry = {};
     ::stat(file.c_str(), &entry);
-    absl::StrAppend(&contents.text, "\n", file, ", ", entry.st_size, " bytes, of ", entry.st_mtim.tv_sec, ".", entry.st_mtim.tv_nsec);
+    // A copy of another model may have its time of writing, but not the time when it came here.
+    absl::StrAppend(&contents.text, "\n", std::filesystem::absolute(file).string(), ", ", entry.st_size, " bytes, inode ", entry.st_dev, ":", entry.st_ino, ", written ",
+                    entry.st_mtim.tv_sec, ".", entry.st_mtim.tv_nsec, ", changed ", entry.st_ctim.tv_sec, ".", entry.st_ctim.tv_nsec);
   }
+  absl::StrAppend(&contents.text, "\n", checkpoint.config().dump());
   // An order of inputs is set while a weight is loaded.
   for (const LayerSpec& layer : spec.layers) {
     contents.reusable &= !layer.attention.qkv.format.reordered && !layer.attention.output.format.reordered && !Reordered(layer.mlp);

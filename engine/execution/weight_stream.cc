@@ -46,16 +46,17 @@ std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, boo
   entry.name = tensor;
   entry.on_disk = *TierOf(tensor) == "disk";
   entry.in_order = in_order;
-  {
-    MemoryScope scope(runtime_, MemoryOwner::kWorkspace);
-    entry.weight = make();
-  }
+  MemoryScope scope(runtime_, MemoryOwner::kWorkspace);  // up to where it is freed
+  entry.weight = make();
   entry.tensors = entry.weight->Tensors();
   for (const at::Tensor& held : entry.tensors) entry.bytes += RoundUp(static_cast<int64_t>(held.nbytes()), kTensorAlignment);
   entry.bytes = RoundUp(entry.bytes, OffloadFile::kAlignment);
   Point(entry, nullptr);
   const int index = static_cast<int>(entries_.size());
-  if (in_order || order_.empty() || order_.back() != kBarrier) order_.push_back(in_order ? index : kBarrier);
+  // One barrier for each layer with experts: their names begin alike.
+  const std::string layer = tensor.substr(0, tensor.find(".experts."));
+  if (in_order || order_.empty() || order_.back() != kBarrier || layer != last_experts_) order_.push_back(in_order ? index : kBarrier);
+  if (!in_order) last_experts_ = layer;
   entry.position = order_.size() - 1;
   entry_of_[entry.weight.get()] = index;
   entries_.push_back(std::move(entry));
@@ -104,9 +105,10 @@ absl::Status WeightStream::Allocate(const std::string& folder, const std::string
 }
 
 absl::Status WeightStream::OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype,
-                                     const WeightFormat& format) {
+                                     const WeightFormat& format, bool shared) {
   UncountedScope uncounted;
-  CAUSEWAY_ASSIGN_OR_RETURN(StoredTable table, StoredTable::Open(checkpoint, tensor, dtype, format, /*in_memory=*/*TierOf(name) == "cpu"));
+  const bool in_memory = *TierOf(name) == "cpu" && !shared;
+  CAUSEWAY_ASSIGN_OR_RETURN(StoredTable table, StoredTable::Open(checkpoint, tensor, dtype, format, in_memory));
   tables_.emplace(name, std::move(table));
   return absl::OkStatus();
 }
@@ -349,7 +351,11 @@ void WeightStream::Release(const LinearWeight& weight) {
     if (slot.entry != index || !slot.acquired || slot.released) continue;
     slot.released = true;
     Point(entries_[index], nullptr);
-    if (std::function<void()> wait = runtime_.Mark()) unfinished_.push_back(std::move(wait));
+    try {
+      if (std::function<void()> wait = runtime_.Mark()) unfinished_.push_back(std::move(wait));
+    } catch (const c10::Error&) {
+      // A device that cannot mark its work has failed: the next step on it says so. Here a destructor may be running.
+    }
     PopReleased();
     return;
   }

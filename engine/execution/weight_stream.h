@@ -42,8 +42,10 @@ class WeightStream final : public WeightFetcher {
   // Once the model is built, in this order. `contents` says what else than the adopted weights' names and sizes decides how they are
   // packed; without `reuse` a file that an earlier run wrote is of no use.
   absl::Status Allocate(const std::string& folder, const std::string& contents, bool reuse);
-  // For each table that Offloads. The checkpoint must outlive this.
-  absl::Status OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype, const WeightFormat& format);
+  // For each table that Offloads. Rows of one that a tied head shares are read from the checkpoint: its weight is there once already. The
+  // checkpoint must outlive this.
+  absl::Status OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype, const WeightFormat& format,
+                         bool shared);
   // For the loader: sets the targets' batches, 1, 2, ... One call at a time, any thread.
   void SetBatches(LoadTargets& targets) const;
   absl::Status BeginBatch(int batch);
@@ -107,6 +109,7 @@ class WeightStream final : public WeightFetcher {
   std::vector<Entry> entries_;
   std::unordered_map<const LinearWeight*, int> entry_of_;
   std::vector<int> order_;  // entries as steps use them, and barriers
+  std::string last_experts_;  // the layer of the last barrier
   std::map<std::string, StoredTable> tables_;
   std::unique_ptr<OffloadFile> file_;  // null: nothing is on disk
   bool write_file_ = false;

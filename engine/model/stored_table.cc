@@ -21,6 +21,7 @@ absl::StatusOr<StoredTable> StoredTable::Open(const Checkpoint& checkpoint, cons
     const int64_t rows = tensor.shape[0], columns = tensor.shape[1];
     table.held_ = at::empty({rows, columns}, at::TensorOptions(stored));
     CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint, tensor, {0, rows, 0, columns}, static_cast<char*>(table.held_.mutable_data_ptr())));
+    table.held_ = table.held_.to(dtype);
   }
   return table;
 }

@@ -15,7 +15,7 @@ namespace causeway {
 // Thread-safe. The checkpoint must outlive it.
 class StoredTable {
  public:
-  // `tensor` [rows, columns]. Rows come in `dtype`, as if held in `format`. in_memory: read once, now, and kept in CPU memory as stored.
+  // `tensor` [rows, columns]. Rows come in `dtype`, as if held in `format`. in_memory: read once, now, and kept in CPU memory in that dtype.
   static absl::StatusOr<StoredTable> Open(const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype, const WeightFormat& format,
                                           bool in_memory);
 
@@ -30,7 +30,7 @@ class StoredTable {
   TensorInfo tensor_;
   at::ScalarType stored_, dtype_;
   WeightFormat format_;
-  at::Tensor held_;  // [rows, columns] as stored; undefined: on disk
+  at::Tensor held_;  // [rows, columns]; undefined: on disk
 };
 
 }  // namespace causeway

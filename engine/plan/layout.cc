@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <numeric>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -182,6 +183,12 @@ class Builder {
           "device_map: \"", path, "\" is to be on ", key, ", where attention, MLPs and experts go as a whole",
           around == all.end() ? ", and norms and routers not at all" : absl::StrCat("; put \"", around->module, "\" there")));
     }
+    const std::string* head = LookUp(map.device_map, in_.spec.head_path);
+    const std::string* table = LookUp(map.device_map, in_.spec.embedding_path);
+    if (policy == "custom" && head_shares && !device_of_key_.contains(*head) && device_of_key_.contains(*table)) {
+      return absl::InvalidArgumentError(absl::StrCat("device_map: \"", in_.spec.head_path, "\" is to be on ", *head, ", and shares the weight of \"",
+                                                     in_.spec.embedding_path, "\", which is to be on ", *table, "; put both there, or neither"));
+    }
     int64_t cpu_left = in_.budgets.cpu_offload_bytes;
     for (size_t d = 0; d < plan.devices.size(); ++d) {
       DevicePlan& device = plan.devices[d];
@@ -202,8 +209,9 @@ class Builder {
       for (size_t i = 0; i < pieces.size(); ++i) {
         if (!gone[i]) continue;
         std::string where = tier[i];
-        if (where.empty()) where = pieces[i].bytes <= cpu_left ? "cpu" : "disk";
-        if (where == "cpu") cpu_left -= pieces[i].bytes;
+        const int64_t there = std::max(pieces[i].bytes, std::accumulate(pieces[i].streamed.begin(), pieces[i].streamed.end(), int64_t{0}));
+        if (where.empty()) where = there <= cpu_left ? "cpu" : "disk";
+        if (where == "cpu") cpu_left -= there;
         Leave(pieces[i], where, /*mapped=*/!tier[i].empty(), device);
       }
     }

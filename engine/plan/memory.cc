@@ -100,7 +100,9 @@ int64_t MoeBytes(const MoeSpec& moe, const Step& step) {
   if (step.ops == OpsKind::kFused) {
     const int64_t row = chosen * step.rows * step.element;
     const int64_t up = row * expert.up.out_features(), activated = row * width;
-    const int64_t most = std::max({gathered + up + step.Packed(expert.up, chosen), up + activated, activated + gathered + step.Packed(expert.down, chosen)});
+    int64_t most = std::max({gathered + up + step.Packed(expert.up, chosen), up + activated, activated + gathered + step.Packed(expert.down, chosen)});
+    // Fetched one after the other, each of all tokens at most.
+    most = std::max(most, gathered + step.hidden + MlpBytes(expert, step));
     return std::max(logits + step.Packed(moe.router), step.hidden + routing + most);
   }
   // All experts' scores in fp32, then sorted with their indices. One expert after the other, each of all tokens at most. What

@@ -75,6 +75,8 @@ std::vector<OffloadPiece> OffloadPieces(const ModelSpec& spec, bool head_shares)
     for (const MlpSpec& expert : layer.moe->experts) pieces.push_back(collector.Piece(Kind::kExpert, unit, {&expert.up, &expert.down}));
   }
   pieces.push_back(collector.Piece(Kind::kHead, unit + 2, {&spec.head}));
+  // A tied head elsewhere has a copy of the weight, which goes by the head's name.
+  if (spec.tied_head && !head_shares) pieces.back().module = spec.head_path;
   return pieces;
 }
 

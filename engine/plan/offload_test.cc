@@ -151,6 +151,20 @@ TEST(OffloadPlanTest, ACustomMapNamesWholePieces) {
               AllOf(HasSubstr("model.layers.3.mlp.up_proj"), HasSubstr("put \"model.layers.3.mlp\" there")));
 }
 
+TEST(OffloadPlanTest, ATiedHeadGoesWithItsTableOrHasACopy) {
+  const ModelSpec spec = Llama(4, /*tied=*/true);
+  PlanOptions options = Offloading("custom");
+  options.custom_map = {{"", "0"}, {"lm_head", "disk"}};
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 << 20}), options), absl::StatusCode::kInvalidArgument),
+              AllOf(HasSubstr("lm_head"), HasSubstr("model.embed_tokens"), HasSubstr("put both there, or neither")));
+  options.custom_map = {{"", "0"}, {"model.embed_tokens", "disk"}, {"lm_head", "1"}};
+  const auto plan = MakePlan(spec, TestDevices({16 << 20, 16 << 20}), options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->devices[0].offloaded.size(), 1u);
+  EXPECT_EQ(plan->devices[0].offloaded[0].name, "model.embed_tokens");
+  EXPECT_TRUE(plan->devices[1].offloaded.empty()) << "the head holds its copy";
+}
+
 TEST(OffloadPlanTest, WhatTheFieldsPoliciesSpillIsComputedOnADevice) {
   const ModelSpec spec = Llama(16);
   const int64_t third = TestBytes(spec) / 3;

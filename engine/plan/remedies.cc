@@ -163,7 +163,8 @@ std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, cons
       break;
     }
     const DevicePlan& device = layout.plan.devices[misfit.device];
-    std::vector<std::string> uses = {absl::StrCat("weights ", FormatBytes(device.weights))};
+    std::vector<std::string> uses = {absl::StrCat("weights ", FormatBytes(device.weights - device.staging))};
+    if (device.staging > 0) uses.push_back(absl::StrCat("the buffer for offloaded weights ", FormatBytes(device.staging)));
     if (device.kv_cache > 0) {
       uses.push_back(absl::StrFormat("KV cache of %d tokens %s", layout.plan.kv_blocks * kBlockTokens, FormatBytes(device.kv_cache)));
     }

@@ -228,13 +228,17 @@ class CpuOps : public Ops {
     if (ups.empty()) return y;
 
     const int64_t rows = tokens * terms, row_bytes = width * x.element_size();
-    at::Tensor in = at::empty({rows, width}, x.options());
-    char* to = static_cast<char*>(in.mutable_data_ptr());
     const int32_t* token_of = groups.token_of.data();  // `groups` itself is another one on each thread
-#pragma omp parallel for schedule(static) if (rows > 1 && rows * row_bytes > 131072)
-    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * row_bytes, from + token_of[r] * row_bytes, row_bytes);
+    const auto gathered = [&](int64_t first, int64_t count) {  // rows by expert
+      at::Tensor in = at::empty({count, width}, x.options());
+      char* to = static_cast<char*>(in.mutable_data_ptr());
+#pragma omp parallel for schedule(static) if (count > 1 && count * row_bytes > 131072)
+      for (int64_t r = 0; r < count; ++r) std::memcpy(to + r * row_bytes, from + token_of[first + r] * row_bytes, row_bytes);
+      return in;
+    };
     at::Tensor down;
     if (fetcher == nullptr) {
+      at::Tensor in = gathered(0, rows);
       at::Tensor up = at::empty({rows, ups.front().weight->out_features()}, x.options());  // [rows, 2 * intermediate]
       LinearRuns(in, up, ups);
       in.reset();
@@ -247,9 +251,11 @@ class CpuOps : public Ops {
       fetcher->Begin(chosen);
       for (size_t i = 0; i < chosen.size(); ++i) {
         const FetchedExpert fetched(fetcher, chosen[i]);
-        const at::Tensor up = Linear(in.narrow(0, ups[i].first, ups[i].rows), *ups[i].weight);
+        at::Tensor up = Linear(gathered(ups[i].first, ups[i].rows), *ups[i].weight);
+        const at::Tensor activated = Activate(up, activation, /*gated=*/true);
+        up.reset();
         at::Tensor y_rows = down.narrow(0, downs[i].first, downs[i].rows);
-        LinearRuns(Activate(up, activation, /*gated=*/true), y_rows, {{downs[i].weight, 0, downs[i].rows}});
+        LinearRuns(activated, y_rows, {{downs[i].weight, 0, downs[i].rows}});
       }
     }
 
