@@ -159,7 +159,7 @@ TEST(RemediesTest, TwoThousandLayersThatDoNotFitAreRefusedAtOnce) {
     const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     RecordProperty(policy, std::to_string(seconds));
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    EXPECT_LT(seconds, 2) << policy;
+    EXPECT_LT(seconds, 6) << policy;  // about 1.5 on a quiet machine
 #endif
   }
 }
