@@ -25,6 +25,12 @@ namespace {
 constexpr size_t kResultsMax = 1024;  // far above steps in flight
 constexpr int kReadersMax = 8;
 
+// Whether its worker needs the processor's cores.
+bool ComputesOnCpu(const DevicePlan& device) {
+  const auto in_memory = [](const OffloadedModule& module) { return module.tier == "cpu"; };
+  return device.device.kind != DeviceKind::kCuda || std::any_of(device.offloaded.begin(), device.offloaded.end(), in_memory);
+}
+
 // Routes steps through the segments. A step's segments queue at the workers of their devices, each of which works off its queue
 // in order, so steps stay in order within every segment.
 class PipelineExecutor final : public Executor {
@@ -94,7 +100,7 @@ class PipelineExecutor final : public Executor {
       for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units[segment.device].push_back(unit);
     }
     int on_cpu = 0;
-    for (const auto& [device, held] : units) on_cpu += plan_.devices[device].device.kind != DeviceKind::kCuda;
+    for (const auto& [device, held] : units) on_cpu += ComputesOnCpu(plan_.devices[device]);
     const int threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
     for (auto& [device, held] : units) {
@@ -102,7 +108,7 @@ class PipelineExecutor final : public Executor {
       CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime, MakeDeviceRuntime(plan_.devices[device], options.reference_ops));
       WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)), .dtype = dtype, .int8_kv = KvDType(plan_.options) == DType::kI8, .units = held,
                            .kv_blocks = plan_.kv_blocks, .positions = plan_.options.max_model_len, .plan = plan_.devices[device],
-                           .offload_stream = options.offload_stream};
+                           .offload_cpu_rows = options.offload_cpu_rows};
       for (OffloadedModule& module : worker.plan.offloaded) {
         // The weight that a tied head has a copy of goes by the embeddings' name.
         if (spec_.tied_head && module.name == spec_.head_path) module.name = ModulePath(spec_.embedding_weight);

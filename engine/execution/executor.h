@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,9 @@ struct ExecutorOptions {
   int cpu_threads = 0;  // divided among the stages that run at once; 0: as many as the processor has
   bool reference_ops = false;  // the ATen reference instead of fused kernels
   std::string offload_folder;  // where weights lie that the plan has on disk
-  bool offload_stream = false;  // those in CPU memory are always brought to the device's
+  // Weights in CPU memory are computed from by the CPU for up to so many rows of a step, and brought to the device for more. Without a
+  // number: up to as many as a measurement at startup finds faster so.
+  std::optional<int64_t> offload_cpu_rows;
 };
 
 struct LoadProgress {
@@ -42,6 +45,7 @@ struct DeviceStats {
   double busy_seconds = 0;
   int64_t prefill_tokens = 0, decode_tokens = 0;  // rows computed here
   int64_t streamed_bytes = 0;                     // of offloaded weights brought here
+  int64_t cpu_rows = 0, expert_cpu_rows = 0;      // up to which weights in CPU memory are computed there (ExecutorOptions)
 };
 struct TransferStats {
   std::string from, to;  // device names

@@ -5,6 +5,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -24,6 +26,8 @@ using testing::Driver;
 
 const std::vector<std::vector<int32_t>> kPrompts = {
     {5}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70}, {9, 8, 7}};
+
+constexpr int64_t kAlways = std::numeric_limits<int64_t>::max();
 
 class Folder {
  public:
@@ -61,10 +65,10 @@ PlanOptions AllIn(const std::string& tier) {
   return options;
 }
 
-absl::StatusOr<std::unique_ptr<Executor>> TryStart(const TinyCheckpoint& tiny, const Plan& plan, const std::string& folder, bool stream = false,
-                                                   bool reference = false) {
+absl::StatusOr<std::unique_ptr<Executor>> TryStart(const TinyCheckpoint& tiny, const Plan& plan, const std::string& folder,
+                                                   std::optional<int64_t> cpu_rows = std::nullopt, bool reference = false) {
   return MakeExecutor(tiny.spec(), tiny.checkpoint(), plan,
-                      {.cpu_threads = 2, .reference_ops = reference, .offload_folder = folder, .offload_stream = stream}, nullptr);
+                      {.cpu_threads = 2, .reference_ops = reference, .offload_folder = folder, .offload_cpu_rows = cpu_rows}, nullptr);
 }
 
 int64_t Streamed(const Executor& executor) {
@@ -80,8 +84,8 @@ class OffloadTest : public ::testing::TestWithParam<Json> {
     expected_ = Driver(*whole, kPrompts, {}).Run();
   }
 
-  void ExpectSame(const Plan& plan, bool stream = false, bool reference = false) {
-    auto executor = TryStart(tiny_, plan, folder_.path(), stream, reference);
+  void ExpectSame(const Plan& plan, std::optional<int64_t> cpu_rows = std::nullopt, bool reference = false) {
+    auto executor = TryStart(tiny_, plan, folder_.path(), cpu_rows, reference);
     ASSERT_TRUE(executor.ok()) << executor.status();
     for (const DriveOptions& drive : {DriveOptions{}, DriveOptions{.chunk = 5, .ahead = true}}) {
       EXPECT_EQ(Driver(**executor, kPrompts, drive).Run(), expected_);
@@ -90,8 +94,10 @@ class OffloadTest : public ::testing::TestWithParam<Json> {
     for (size_t d = 0; d < plan.devices.size(); ++d) {
       EXPECT_LE(stats.devices[d].memory.weights, plan.devices[d].weights) << plan.devices[d].device.name;
     }
-    if (plan.offloaded_to_disk > 0 || stream) {
+    if (plan.offloaded_to_disk > 0 || cpu_rows == 0) {
       EXPECT_GT(Streamed(**executor), 0);
+    } else if (cpu_rows == kAlways) {
+      EXPECT_EQ(Streamed(**executor), 0);
     }
   }
 
@@ -105,15 +111,38 @@ TEST_P(OffloadTest, AllOnDiskGivesTheSameTokens) {
   EXPECT_GT(plan.offloaded_to_disk, 0);
   EXPECT_LT(plan.devices[0].weights, plan.offloaded_to_disk);
   ExpectSame(plan);
-  ExpectSame(plan, /*stream=*/false, /*reference=*/true);
+  ExpectSame(plan, /*cpu_rows=*/{}, /*reference=*/true);
 }
 
 TEST_P(OffloadTest, AllInCpuMemoryGivesTheSameTokens) {
   const Plan plan = PlanFor(tiny_.spec(), "simulated:1x64MiB", AllIn("cpu"));
   EXPECT_GT(plan.offloaded_to_cpu, 0);
   EXPECT_EQ(plan.offloaded_to_disk, 0);
-  ExpectSame(plan, /*stream=*/true);
-  ExpectSame(plan, /*stream=*/false);
+  for (const std::optional<int64_t> cpu_rows : {std::optional<int64_t>(), std::optional<int64_t>(0), std::optional<int64_t>(kAlways)}) ExpectSame(plan, cpu_rows);
+  ExpectSame(plan, kAlways, /*reference=*/true);
+}
+
+// Small steps are computed from CPU memory, large ones from the staging buffer, in turn; some weights are on disk always.
+TEST_P(OffloadTest, WhereItIsComputedChangesFromStepToStep) {
+  PlanOptions options = AllIn("cpu");
+  const Plan in_memory = PlanFor(tiny_.spec(), "simulated:1x64MiB", options);
+  options.custom_map = {{"", "cpu"}, {tiny_.spec().layers[0].path, "disk"}};
+  const Plan both = PlanFor(tiny_.spec(), "simulated:1x64MiB", options);
+  EXPECT_GT(both.offloaded_to_cpu, 0);
+  EXPECT_GT(both.offloaded_to_disk, 0);
+  for (const int64_t cpu_rows : {1, 2, 3, 4, 6}) {
+    SCOPED_TRACE(cpu_rows);
+    ExpectSame(both, cpu_rows);
+    ExpectSame(in_memory, cpu_rows);
+    auto executor = TryStart(tiny_, in_memory, folder_.path(), cpu_rows);
+    ASSERT_TRUE(executor.ok()) << executor.status();
+    EXPECT_EQ((*executor)->Stats().devices[0].cpu_rows, cpu_rows);
+    EXPECT_EQ((*executor)->Stats().devices[0].expert_cpu_rows, cpu_rows);
+    Driver(**executor, {{5}}, {}).Run();  // a row at a time
+    const int64_t few = Streamed(**executor);
+    Driver(**executor, kPrompts, {}).Run();
+    EXPECT_GT(Streamed(**executor), few);
+  }
 }
 
 // Budgets from what just holds the whole model down to what nothing fits in any more.

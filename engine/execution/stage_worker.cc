@@ -105,7 +105,7 @@ LoadTargets StageWorker::targets() {
 
 absl::Status StageWorker::StartStream() {
   MemoryScope scope(*runtime_, MemoryOwner::kActivations);
-  return stream_->Start(*ops_, options_.dtype, options_.offload_stream);
+  return stream_->Start(*ops_, options_.dtype, options_.offload_cpu_rows);
 }
 
 absl::Status StageWorker::RunSegment(Step& step) {
@@ -113,6 +113,7 @@ absl::Status StageWorker::RunSegment(Step& step) {
   const Segment& segment = segments_[step.segment];
   const int layers = static_cast<int>(spec_.layers.size());
   StepBatch& batch = step.batch;
+  if (stream_ != nullptr) stream_->BeginStep(step.plan.tokens);
   StageInput input;
   if (segment.first_unit == 0) {
     batch.FillPlaceholders(sampler_.last_tokens());
@@ -225,7 +226,11 @@ DeviceStats StageWorker::stats() const {
   stats.busy_seconds = busy_nanoseconds_ / 1e9;
   stats.prefill_tokens = prefill_tokens_;
   stats.decode_tokens = decode_tokens_;
-  if (stream_ != nullptr) stats.streamed_bytes = stream_->streamed_bytes();
+  if (stream_ != nullptr) {
+    stats.streamed_bytes = stream_->streamed_bytes();
+    stats.cpu_rows = stream_->cpu_rows(/*in_order=*/true);
+    stats.expert_cpu_rows = stream_->cpu_rows(/*in_order=*/false);
+  }
   return stats;
 }
 

@@ -45,7 +45,7 @@ struct WorkerOptions {
   int64_t kv_blocks = 0;
   int64_t positions = 0;   // the longest sequence
   DevicePlan plan;         // of the device: what of it is offloaded
-  bool offload_stream = false;
+  std::optional<int64_t> offload_cpu_rows;  // as in ExecutorOptions
 };
 
 class StageWorker {

@@ -20,8 +20,19 @@ namespace {
 
 constexpr int64_t kTensorAlignment = 64;
 constexpr int64_t kPinnedBytes = int64_t{8} << 20;
+constexpr int64_t kCpuRowsTried = 512;  // where the CPU is still faster for so many, it is taken to be for all
 
 int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// What they pointed at before is freed where it was their own.
+void Point(const std::vector<at::Tensor>& tensors, char* memory) {
+  int64_t offset = 0;
+  for (const at::Tensor& tensor : tensors) {
+    char* at = memory == nullptr ? nullptr : memory + offset;
+    tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(c10::DataPtr(at, tensor.device()));
+    offset += RoundUp(static_cast<int64_t>(tensor.nbytes()), kTensorAlignment);
+  }
+}
 
 }  // namespace
 
@@ -41,17 +52,21 @@ WeightStream::~WeightStream() {
 const std::string* WeightStream::TierOf(const std::string& tensor) const { return LookUp(tier_of_, tensor); }
 
 std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, bool in_order,
-                                                  const std::function<std::unique_ptr<LinearWeight>()>& make) {
+                                                  const MakeWeight& make) {
   Entry entry;
   entry.name = tensor;
   entry.on_disk = *TierOf(tensor) == "disk";
   entry.in_order = in_order;
   MemoryScope scope(runtime_, MemoryOwner::kWorkspace);  // up to where it is freed
-  entry.weight = make();
+  entry.weight = make(runtime_.device());
   entry.tensors = entry.weight->Tensors();
   for (const at::Tensor& held : entry.tensors) entry.bytes += RoundUp(static_cast<int64_t>(held.nbytes()), kTensorAlignment);
   entry.bytes = RoundUp(entry.bytes, OffloadFile::kAlignment);
-  Point(entry, nullptr);
+  Point(entry.tensors, nullptr);
+  if (!entry.on_disk) {
+    entry.on_cpu = runtime_.device().is_cpu() ? entry.weight : make(at::kCPU);
+    if (entry.on_cpu != nullptr) Point(entry.on_cpu->Tensors(), nullptr);
+  }
   const int index = static_cast<int>(entries_.size());
   // One barrier for each layer with experts: their names begin alike.
   const std::string layer = tensor.substr(0, tensor.find(".experts."));
@@ -61,16 +76,6 @@ std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, boo
   entry_of_[entry.weight.get()] = index;
   entries_.push_back(std::move(entry));
   return entries_.back().weight;
-}
-
-// What it pointed at before is freed where it was the tensors' own.
-void WeightStream::Point(const Entry& entry, char* memory) {
-  int64_t offset = 0;
-  for (const at::Tensor& tensor : entry.tensors) {
-    char* at = memory == nullptr ? nullptr : memory + offset;
-    tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(c10::DataPtr(at, tensor.device()));
-    offset += RoundUp(static_cast<int64_t>(tensor.nbytes()), kTensorAlignment);
-  }
 }
 
 absl::Status WeightStream::Allocate(const std::string& folder, const std::string& contents, bool reuse) {
@@ -127,7 +132,7 @@ absl::Status WeightStream::BeginBatch(int batch) {
   char* to = staging_;
   for (Entry& entry : entries_) {
     if (entry.batch != batch) continue;
-    Point(entry, to);
+    Point(entry.tensors, to);
     for (at::Tensor& tensor : entry.tensors) tensor.zero_();  // of what no row fills, too
     to += entry.bytes;
   }
@@ -151,71 +156,86 @@ absl::Status WeightStream::EndBatch(int batch) {
         CAUSEWAY_RETURN_IF_ERROR(file_->Write(entry.offset + done, absl::MakeConstSpan(piece, bytes)));
       }
     }
-    Point(entry, nullptr);
+    Point(entry.tensors, nullptr);
     from += entry.bytes;
   }
   return absl::OkStatus();
 }
 
-absl::Status WeightStream::Start(Ops& ops, at::ScalarType dtype, bool stream) {
+absl::Status WeightStream::Start(Ops& ops, at::ScalarType dtype, std::optional<int64_t> cpu_rows) {
   if (write_file_) CAUSEWAY_RETURN_IF_ERROR(file_->Finish());
   write_file_ = false;
-  if (!stream && runtime_.device().is_cpu()) MeasureInPlace(ops, dtype);
+  for (Entry& entry : entries_) {
+    if (entry.on_cpu != nullptr) Point(entry.on_cpu->Tensors(), static_cast<char*>(entry.host.mutable_data_ptr()));
+  }
+  const int64_t experts = cpu_rows.value_or(MeasureCpuRows(ops, dtype, /*in_order=*/false));
+  const int64_t others = cpu_rows.value_or(MeasureCpuRows(ops, dtype, /*in_order=*/true));
   {
     absl::MutexLock lock(&mutex_);
-    SkipInPlace();
+    cpu_rows_[0] = experts;
+    cpu_rows_[1] = others;
+    SkipOnCpu();
   }
   reader_ = std::thread([this] { ReadLoop(); });
   return absl::OkStatus();
 }
 
-// On a CPU, weights in CPU memory are where it computes from: bringing them over pays only where that memory is slower.
-void WeightStream::MeasureInPlace(Ops& ops, at::ScalarType dtype) {
+// Tried with the largest weight of its kind: brought over and computed on the device, and computed on the CPU.
+int64_t WeightStream::MeasureCpuRows(Ops& ops, at::ScalarType dtype, bool in_order) {
   using Clock = std::chrono::steady_clock;
-  Entry* largest = nullptr;
-  for (Entry& entry : entries_) {
-    if (!entry.on_disk && (largest == nullptr || entry.bytes > largest->bytes)) largest = &entry;
+  const Entry* largest = nullptr;
+  for (const Entry& entry : entries_) {
+    if (entry.on_cpu != nullptr && entry.in_order == in_order && (largest == nullptr || entry.bytes > largest->bytes)) largest = &entry;
   }
-  if (largest == nullptr) return;
+  if (largest == nullptr) return 0;
   char* host = static_cast<char*>(largest->host.mutable_data_ptr());
-  const at::Tensor x = at::zeros({1, largest->weight->in_features()}, at::TensorOptions(dtype));
-  double streamed = std::numeric_limits<double>::max(), in_place = streamed;
-  for (int round = 0; round < 3; ++round) {
-    const Clock::time_point begin = Clock::now();
-    runtime_.CopyFromHost(staging_, host, largest->bytes);
-    Point(*largest, staging_);
-    ops.Linear(x, *largest->weight);
-    const Clock::time_point middle = Clock::now();
-    Point(*largest, host);
-    ops.Linear(x, *largest->weight);
-    streamed = std::min(streamed, std::chrono::duration<double>(middle - begin).count());
-    in_place = std::min(in_place, std::chrono::duration<double>(Clock::now() - middle).count());
+  int64_t faster = 0;
+  for (int64_t rows = 1; faster == rows / 2; rows *= 2) {
+    const at::Tensor x = at::zeros({rows, largest->weight->in_features()}, at::TensorOptions(dtype).device(runtime_.device()));
+    double streamed = std::numeric_limits<double>::max(), on_cpu = streamed;
+    for (int round = 0; round < 3; ++round) {
+      runtime_.Synchronize();
+      const Clock::time_point begin = Clock::now();
+      runtime_.CopyFromHost(staging_, host, largest->bytes);
+      Point(largest->tensors, staging_);
+      ops.Linear(x, *largest->weight);
+      runtime_.Synchronize();
+      const Clock::time_point middle = Clock::now();
+      Point(largest->tensors, nullptr);
+      Point(largest->on_cpu->Tensors(), host);
+      ops.Linear(x, *largest->on_cpu);
+      runtime_.Synchronize();
+      streamed = std::min(streamed, std::chrono::duration<double>(middle - begin).count());
+      on_cpu = std::min(on_cpu, std::chrono::duration<double>(Clock::now() - middle).count());
+    }
+    if (on_cpu >= streamed) break;
+    faster = rows;
+    // A device that computes from CPU memory itself saves the same copy at any number of rows.
+    if (rows >= kCpuRowsTried || runtime_.device().is_cpu()) return std::numeric_limits<int64_t>::max();
   }
-  Point(*largest, nullptr);
-  if (streamed <= in_place) return;
-  for (Entry& entry : entries_) {
-    if (entry.on_disk) continue;
-    entry.in_place = true;
-    Point(entry, static_cast<char*>(entry.host.mutable_data_ptr()));
-  }
+  return faster;
+}
+
+bool WeightStream::OnCpu(const Entry& entry) const {
+  return entry.on_cpu != nullptr && (entry.in_order ? step_rows_ : entry.rows) <= cpu_rows_[entry.in_order];
 }
 
 int WeightStream::Next() const {
   if (!expected_.empty()) return expected_.front();
   if (order_.empty()) return -1;
   const int index = order_[cursor_];
-  return index == kBarrier || entries_[index].in_place ? -1 : index;
+  return index == kBarrier || OnCpu(entries_[index]) ? -1 : index;
 }
 
-void WeightStream::SkipInPlace() {
-  for (size_t n = 0; n < order_.size() && order_[cursor_] != kBarrier && entries_[order_[cursor_]].in_place; ++n) {
+void WeightStream::SkipOnCpu() {
+  for (size_t n = 0; n < order_.size() && order_[cursor_] != kBarrier && OnCpu(entries_[order_[cursor_]]); ++n) {
     cursor_ = (cursor_ + 1) % order_.size();
   }
 }
 
 void WeightStream::GoTo(size_t position) {
   cursor_ = position % order_.size();
-  SkipInPlace();
+  SkipOnCpu();
 }
 
 // Where so many bytes fit beside what is still needed.
@@ -297,11 +317,23 @@ void WeightStream::PopReleased() {
   while (!slots_.empty() && slots_.front().read && slots_.front().released) slots_.pop_front();
 }
 
-void WeightStream::Expect(const std::vector<const LinearWeight*>& weights) {
+void WeightStream::BeginStep(int64_t rows) {
+  absl::MutexLock lock(&mutex_);
+  const bool was_on_cpu = std::exchange(step_rows_, rows) <= cpu_rows_[1];
+  if (order_.empty() || was_on_cpu == (rows <= cpu_rows_[1])) return;
+  // What is brought over is not what it was in the last step, and was read ahead for this one.
+  DropUnacquired();
+  expected_.clear();
+  GoTo(used_);
+}
+
+void WeightStream::Expect(const std::vector<Use>& uses) {
   absl::MutexLock lock(&mutex_);
   std::deque<int> expected;
-  for (const LinearWeight* weight : weights) {
-    if (const int index = entry_of_.at(weight); !entries_[index].in_place) expected.push_back(index);
+  for (const auto& [weight, rows] : uses) {
+    const int index = entry_of_.at(weight);
+    entries_[index].rows = rows;
+    if (!OnCpu(entries_[index])) expected.push_back(index);
   }
   if (!expected.empty()) {
     DropUnacquired();
@@ -312,13 +344,18 @@ void WeightStream::Expect(const std::vector<const LinearWeight*>& weights) {
   expected_ = std::move(expected);
 }
 
-void WeightStream::Acquire(const LinearWeight& weight) {
+const LinearWeight& WeightStream::Acquire(const LinearWeight& weight) {
   const int index = entry_of_.at(&weight);
   const Entry& entry = entries_[index];
-  if (entry.in_place) return;
   absl::Status status;
   {
     absl::MutexLock lock(&mutex_);
+    used_ = (entry.position + 1) % order_.size();
+    if (OnCpu(entry)) {
+      // It may have been pointed elsewhere where it is the device's too.
+      if (entry.on_cpu == entry.weight) Point(entry.tensors, static_cast<char*>(entry.host.mutable_data_ptr()));
+      return *entry.on_cpu;
+    }
     if (const Slot* ahead = FirstUnacquired(); (ahead != nullptr ? ahead->entry : Next()) != index) {
       // Something else was read ahead.
       DropUnacquired();
@@ -334,7 +371,7 @@ void WeightStream::Acquire(const LinearWeight& weight) {
     Slot& slot = *FirstUnacquired();
     status = slot.status;
     if (status.ok()) {
-      Point(entry, staging_ + slot.offset);
+      Point(entry.tensors, staging_ + slot.offset);
       slot.acquired = true;
     } else {
       slot.released = true;
@@ -342,6 +379,7 @@ void WeightStream::Acquire(const LinearWeight& weight) {
     }
   }
   TORCH_CHECK(status.ok(), entry.name, ": ", status.message());
+  return weight;
 }
 
 void WeightStream::Release(const LinearWeight& weight) {
@@ -350,7 +388,7 @@ void WeightStream::Release(const LinearWeight& weight) {
   for (Slot& slot : slots_) {
     if (slot.entry != index || !slot.acquired || slot.released) continue;
     slot.released = true;
-    Point(entries_[index], nullptr);
+    Point(entries_[index].tensors, nullptr);
     try {
       if (std::function<void()> wait = runtime_.Mark()) unfinished_.push_back(std::move(wait));
     } catch (const c10::Error&) {
@@ -364,7 +402,7 @@ void WeightStream::Release(const LinearWeight& weight) {
 void WeightStream::ReleaseAll() {
   absl::MutexLock lock(&mutex_);
   for (Slot& slot : slots_) {
-    if (slot.acquired && !slot.released) Point(entries_[slot.entry], nullptr);
+    if (slot.acquired && !slot.released) Point(entries_[slot.entry].tensors, nullptr);
     slot.released = true;
   }
   expected_.clear();

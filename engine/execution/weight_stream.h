@@ -36,8 +36,7 @@ class WeightStream final : public WeightFetcher {
   ~WeightStream() override;
 
   bool Offloads(const std::string& tensor) const override { return TierOf(tensor) != nullptr; }
-  std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, bool in_order,
-                                      const std::function<std::unique_ptr<LinearWeight>()>& make) override;
+  std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, bool in_order, const MakeWeight& make) override;
 
   // Once the model is built, in this order. `contents` says what else than the adopted weights' names and sizes decides how they are
   // packed; without `reuse` a file that an earlier run wrote is of no use.
@@ -50,18 +49,21 @@ class WeightStream final : public WeightFetcher {
   void SetBatches(LoadTargets& targets) const;
   absl::Status BeginBatch(int batch);
   absl::Status EndBatch(int batch);
-  // Then it can be used. Where weights lie in memory that the device itself computes from, it finds out whether it is faster to
-  // leave them there; `stream`: it does not.
-  absl::Status Start(Ops& ops, at::ScalarType dtype, bool stream);
+  // Then it can be used. What lies in CPU memory is computed there for up to cpu_rows rows, of a step or, for an expert, of its own, and
+  // brought to the device for more. Without a number it finds out up to how many that is faster.
+  absl::Status Start(Ops& ops, at::ScalarType dtype, std::optional<int64_t> cpu_rows);
 
-  void Expect(const std::vector<const LinearWeight*>& weights) override;
-  void Acquire(const LinearWeight& weight) override;
+  // Ahead of a step's linears: how many rows it has.
+  void BeginStep(int64_t rows);
+  void Expect(const std::vector<Use>& uses) override;
+  const LinearWeight& Acquire(const LinearWeight& weight) override;
   void Release(const LinearWeight& weight) override;
   at::Tensor Rows(const std::string& tensor, const at::Tensor& ids) override;
   // After a step that failed: nothing is acquired any more.
   void ReleaseAll();
 
   int64_t streamed_bytes() const { return streamed_bytes_; }  // any thread
+  int64_t cpu_rows(bool in_order) const { return cpu_rows_[in_order]; }  // any thread; 0 before Start
 
  private:
   static constexpr int kBarrier = -1;  // in order_: what follows waits for Expect
@@ -74,7 +76,8 @@ class WeightStream final : public WeightFetcher {
     bool on_disk = false;
     int64_t offset = 0;               // in the file
     at::Tensor host;                  // in CPU memory
-    bool in_place = false;            // computed from there
+    std::shared_ptr<LinearWeight> on_cpu;  // computes from `host`: the weight itself where the device computes from CPU memory; null: nothing can
+    int64_t rows = 1;                 // of what is not in order: for how many it is expected
     size_t position = 0;              // in order_; of what is not in order, the place of the barrier before it
     bool in_order = true;
     int batch = 0;
@@ -88,14 +91,14 @@ class WeightStream final : public WeightFetcher {
   };
 
   const std::string* TierOf(const std::string& tensor) const;
-  void Point(const Entry& entry, char* memory);
   absl::Status Read(const Entry& entry, char* to);
-  void MeasureInPlace(Ops& ops, at::ScalarType dtype);
+  int64_t MeasureCpuRows(Ops& ops, at::ScalarType dtype, bool in_order);
   void ReadLoop();
 
   int Next() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // to be read; -1: nothing
   void GoTo(size_t position) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // in order_, or what comes behind it
-  void SkipInPlace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SkipOnCpu() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool OnCpu(const Entry& entry) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // computed there in this step
   std::optional<int64_t> Room(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Slot* FirstUnacquired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -120,9 +123,12 @@ class WeightStream final : public WeightFetcher {
   absl::Mutex mutex_;
   std::deque<Slot> slots_ ABSL_GUARDED_BY(mutex_);
   std::deque<int> expected_ ABSL_GUARDED_BY(mutex_);  // read before what follows in order_
-  size_t cursor_ ABSL_GUARDED_BY(mutex_) = 0;         // in order_
+  size_t cursor_ ABSL_GUARDED_BY(mutex_) = 0;         // in order_, of reading
+  size_t used_ ABSL_GUARDED_BY(mutex_) = 0;           // in order_, of computing
+  int64_t step_rows_ ABSL_GUARDED_BY(mutex_) = 1;
   std::vector<std::function<void()>> unfinished_ ABSL_GUARDED_BY(mutex_);  // waits for work that reads what is about to be overwritten
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<int64_t> cpu_rows_[2] = {0, 0};  // computed on the CPU up to so many: experts; what is in order
   std::atomic<int64_t> streamed_bytes_ = 0;
   std::thread reader_;
 };

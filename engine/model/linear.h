@@ -41,7 +41,7 @@ class Linear {
   // x [tokens, in_count] -> [tokens, out_count].
   at::Tensor Forward(Ops& ops, const at::Tensor& x) const {
     const FetchedWeight fetched(fetcher_, *weight_);
-    return ops.Linear(x, *weight_);
+    return ops.Linear(x, fetched.weight);
   }
 
   const LinearSpec& spec() const { return spec_; }

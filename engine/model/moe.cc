@@ -34,19 +34,20 @@ class Moe::Fetcher final : public ExpertFetcher {
  public:
   explicit Fetcher(const Moe& moe) : moe_(moe) {}
 
-  void Begin(const std::vector<int>& experts) override {
-    std::vector<const LinearWeight*> expected;
-    for (const int e : experts) {
-      if (!Offloaded(e)) continue;
-      expected.push_back(moe_.weights_[e].up);
-      expected.push_back(moe_.weights_[e].down);
+  void Begin(const std::vector<Use>& uses) override {
+    std::vector<WeightFetcher::Use> expected;
+    for (const Use& use : uses) {
+      if (!Offloaded(use.expert)) continue;
+      expected.push_back({moe_.weights_[use.expert].up, use.rows});
+      expected.push_back({moe_.weights_[use.expert].down, use.rows});
     }
     moe_.fetcher_->Expect(expected);
   }
-  void Acquire(int expert) override {
-    if (!Offloaded(expert)) return;
-    moe_.fetcher_->Acquire(*moe_.weights_[expert].up);
-    moe_.fetcher_->Acquire(*moe_.weights_[expert].down);
+  ExpertWeights Acquire(int expert) override {
+    const ExpertWeights& weights = moe_.weights_[expert];
+    if (!Offloaded(expert)) return weights;
+    const LinearWeight& up = moe_.fetcher_->Acquire(*weights.up);
+    return {&up, &moe_.fetcher_->Acquire(*weights.down)};
   }
   void Release(int expert) override {
     if (!Offloaded(expert)) return;

@@ -16,6 +16,7 @@ class CompactWeight : public LinearWeight {
   int64_t out_features() const override { return values_.size(0); }
   int64_t in_features() const override { return in_; }
   int64_t bytes() const override;
+  at::Device device() const override { return values_.device(); }
   std::vector<at::Tensor> Tensors() const override;
 
   // As Ops' methods of the same names.

@@ -26,6 +26,7 @@ class LinearWeight {
   virtual int64_t out_features() const = 0;
   virtual int64_t in_features() const = 0;
   virtual int64_t bytes() const = 0;  // of the weight and bias as held
+  virtual at::Device device() const { return at::kCPU; }  // where it lies and is computed from
   // All that it holds. Offload points their storages at other memory, so whoever computes asks for addresses anew each time.
   virtual std::vector<at::Tensor> Tensors() const = 0;
 };
@@ -51,25 +52,28 @@ struct ExpertWeights {
 class ExpertFetcher {
  public:
   virtual ~ExpertFetcher() = default;
+  struct Use {
+    int expert = 0;
+    int64_t rows = 0;  // of tokens that go to it
+  };
   // Which experts will be computed from, in this order.
-  virtual void Begin(const std::vector<int>& experts) = 0;
-  virtual void Acquire(int expert) = 0;  // it is there until Release
+  virtual void Begin(const std::vector<Use>& uses) = 0;
+  // What to compute from until Release: on the device, or in CPU memory, where it is computed.
+  virtual ExpertWeights Acquire(int expert) = 0;
   virtual void Release(int expert) = 0;
 };
-// Acquires while it lives; fetcher may be null.
+// Acquires while it lives.
 class FetchedExpert {
  public:
-  FetchedExpert(ExpertFetcher* fetcher, int expert) : fetcher_(fetcher), expert_(expert) {
-    if (fetcher_ != nullptr) fetcher_->Acquire(expert_);
-  }
-  ~FetchedExpert() {
-    if (fetcher_ != nullptr) fetcher_->Release(expert_);
-  }
+  FetchedExpert(ExpertFetcher& fetcher, int expert) : weights(fetcher.Acquire(expert)), fetcher_(fetcher), expert_(expert) {}
+  ~FetchedExpert() { fetcher_.Release(expert_); }
   FetchedExpert(const FetchedExpert&) = delete;
   FetchedExpert& operator=(const FetchedExpert&) = delete;
 
+  const ExpertWeights weights;
+
  private:
-  ExpertFetcher* const fetcher_;
+  ExpertFetcher& fetcher_;
   const int expert_;
 };
 
@@ -118,7 +122,8 @@ class Ops {
   // The bias of outputs [first, first + n). Calls for different outputs of one weight may overlap, as may those that set its rows.
   virtual void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) = 0;
 
-  // x [tokens, in] -> [tokens, out].
+  // x [tokens, in] -> [tokens, out]. A weight that lies in CPU memory beside a device with memory of its own is computed on the CPU: the
+  // rows go there and come back, and the call waits for them.
   virtual at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) = 0;
   // Rows of the weight as embeddings: ids int64 [tokens] -> [tokens, in]. Lets a tied head and embedding share memory.
   virtual at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) = 0;

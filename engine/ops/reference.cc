@@ -34,6 +34,7 @@ class PlainWeight : public LinearWeight {
   int64_t out_features() const override { return weight.size(0); }
   int64_t in_features() const override { return weight.size(1); }
   int64_t bytes() const override { return weight.nbytes() + (bias.defined() ? bias.nbytes() : 0); }
+  at::Device device() const override { return weight.device(); }
   std::vector<at::Tensor> Tensors() const override {
     if (bias.defined()) return {weight, bias};
     return {weight};
@@ -130,6 +131,7 @@ void ReferenceOps::SetBias(LinearWeight& weight, int64_t first, const at::Tensor
 }
 
 at::Tensor ReferenceOps::Linear(const at::Tensor& x, const LinearWeight& weight) {
+  if (weight.device() != x.device()) return Linear(x.to(weight.device()), weight).to(x.device());
   if (const auto* compact = dynamic_cast<const CompactWeight*>(&weight)) return compact->Linear(x);
   const PlainWeight& plain = Plain(weight);
   return at::linear(x, plain.weight, plain.bias.defined() ? std::optional<at::Tensor>(plain.bias) : std::nullopt);

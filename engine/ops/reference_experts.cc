@@ -1,4 +1,6 @@
 // Routing and experts over ATen.
+#include <optional>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
@@ -37,22 +39,23 @@ at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, co
   const at::Tensor firsts = at::searchsorted(sorted, at::arange(count + 1, sorted.options()), /*out_int32=*/true).to(at::kCPU);
   const int32_t* first = firsts.const_data_ptr<int32_t>();
   TORCH_CHECK_INDEX(first[0] == 0 && first[count] == tokens * terms, "Experts: an expert outside [0, ", count, ") was chosen");
-  std::vector<int> chosen;
+  std::vector<ExpertFetcher::Use> chosen;
   if (counts != nullptr) counts->resize(count);
   for (int64_t e = 0; e < count; ++e) {
     if (counts != nullptr) (*counts)[e] = first[e + 1] - first[e];
-    if (first[e + 1] > first[e]) chosen.push_back(static_cast<int>(e));
+    if (first[e + 1] > first[e]) chosen.push_back({static_cast<int>(e), first[e + 1] - first[e]});
   }
   if (fetcher != nullptr) fetcher->Begin(chosen);
   at::Tensor in = x.index_select(0, order.div(terms, "floor"));  // [tokens * terms, hidden], by expert
   at::Tensor down = at::empty_like(in);                          // in the order of tokens again
-  for (const int e : chosen) {
-    const FetchedExpert fetched(fetcher, e);
-    const int64_t rows = first[e + 1] - first[e];
-    at::Tensor up = Linear(in.narrow(0, first[e], rows), *experts[e].up);  // [rows, 2 * intermediate]
+  for (const auto& [e, rows] : chosen) {
+    std::optional<FetchedExpert> fetched;
+    if (fetcher != nullptr) fetched.emplace(*fetcher, e);
+    const ExpertWeights& expert = fetched.has_value() ? fetched->weights : experts[e];
+    at::Tensor up = Linear(in.narrow(0, first[e], rows).to(expert.up->device()), *expert.up);  // [rows, 2 * intermediate]
     const at::Tensor activated = Activate(up, activation, /*gated=*/true);
     up.reset();
-    down.index_copy_(0, order.narrow(0, first[e], rows), Linear(activated, *experts[e].down));
+    down.index_copy_(0, order.narrow(0, first[e], rows), Linear(activated, *expert.down).to(x.device()));
   }
   in.reset();
   at::Tensor weighted = down.view({tokens, terms, width}).to(at::kFloat);  // `down` itself in fp32: no longer needed

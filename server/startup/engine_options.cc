@@ -1,5 +1,7 @@
 #include "server/startup/engine_options.h"
 
+#include <limits>
+
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -81,7 +83,8 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   }
   plan.offload_to_disk = !config.placement().offload_folder().empty();
   options.executor.offload_folder = config.placement().offload_folder();
-  options.executor.offload_stream = config.placement().offload_compute() == "stream";
+  const std::string& compute = config.placement().offload_compute();
+  if (compute != "auto") options.executor.offload_cpu_rows = compute == "cpu" ? std::numeric_limits<int64_t>::max() : 0;
   if (absl::Status status = SetDeviceMap(config.placement().device_map(), &plan); !status.ok()) {
     return Wrong(loaded, "placement.device_map", status.message());
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 #include <numeric>
 
 #include "absl/time/time.h"
@@ -77,6 +78,11 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
       .AppendTo(out);
 }
 
+// Without a bound: of any step.
+double Rows(int64_t rows) {
+  return rows == std::numeric_limits<int64_t>::max() ? std::numeric_limits<double>::infinity() : static_cast<double>(rows);
+}
+
 void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<MetricFamily>& out) {
   Family busy("causeway_stage_busy_seconds_total", "Time a stage's device spent computing.", MetricType::Counter);
   Family tokens("causeway_device_tokens_total", "Tokens computed on the device.", MetricType::Counter);
@@ -84,6 +90,7 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   Family capacity("causeway_device_memory_capacity_bytes", "Memory the device has.", MetricType::Gauge);
   Family error("causeway_plan_memory_error_bytes", "Planned less measured memory of the device, by owner.", MetricType::Gauge);
   Family offloaded("causeway_offload_bytes", "Weights that the device computes from and does not hold, by where they are.", MetricType::Gauge);
+  Family cpu_rows("causeway_offload_cpu_rows", "Rows of a step up to which the CPU computes from weights in its memory.", MetricType::Gauge);
   Family streamed("causeway_offload_stream_bytes_total", "Bytes of offloaded weights brought to the device.", MetricType::Counter);
   Family transfers("causeway_transfer_bytes_total", "Bytes handed from one device to another.", MetricType::Counter);
   int stage = 0;
@@ -110,6 +117,9 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
       std::map<std::string, double> bytes;
       for (const OffloadedModule& module : planned.offloaded) bytes[module.tier] += static_cast<double>(module.bytes);
       for (const auto& [tier, held] : bytes) offloaded.Add(With(labels, "tier", tier), held);
+      if (bytes.count("cpu") > 0) {
+        cpu_rows.Add(With(labels, "weights", "experts"), Rows(device.expert_cpu_rows)).Add(With(labels, "weights", "other"), Rows(device.cpu_rows));
+      }
       streamed.Add(labels, device.streamed_bytes);
     }
     if (planned.device.kind == DeviceKind::kCpu) {
@@ -124,7 +134,7 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   for (const TransferStats& transfer : stats.transfers) {
     transfers.Add({{"from", transfer.from}, {"to", transfer.to}}, transfer.bytes);
   }
-  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &offloaded, &streamed, &transfers}) family->AppendTo(out);
+  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &offloaded, &cpu_rows, &streamed, &transfers}) family->AppendTo(out);
 }
 
 // How tokens spread over experts. What steps cost is told by sums for each layer; tokens by expert are a series for each of what

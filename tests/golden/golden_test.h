@@ -46,15 +46,16 @@ class GoldenTest : public testing::TestWithParam<std::string> {
     return requests;
   }
 
-  // One device, nearly as small as will do, and the rest in CPU memory, copied, or in a folder that the test removes.
-  void OffloadMost(EngineOptions& options, bool on_disk) {
+  // One device, nearly as small as will do, and the rest in CPU memory, computed there in steps of up to cpu_rows rows, or in a folder that
+  // the test removes.
+  void OffloadMost(EngineOptions& options, bool on_disk, int64_t cpu_rows = 0) {
     if (folder_.empty()) {
       folder_ = absl::StrCat(testing::TempDir(), "/golden-offload-", getpid());
       std::filesystem::create_directory(folder_);
     }
     options.plan.offload_to_disk = on_disk;
     options.executor.offload_folder = on_disk ? folder_ : "";
-    options.executor.offload_stream = true;
+    options.executor.offload_cpu_rows = cpu_rows;
     for (int64_t small = 0, enough = 65536; enough - small > 16;) {
       const int64_t kib = (small + enough) / 2;
       EngineOptions tried = options;

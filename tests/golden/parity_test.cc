@@ -119,8 +119,8 @@ TEST_P(ParityTest, SplitOverDevices) {
 }
 
 TEST_P(ParityTest, Offloaded) {
-  for (const bool on_disk : {true, false}) {
-    OffloadMost(options_, on_disk);
+  for (const auto& [on_disk, cpu_rows] : {std::pair(true, 0), {false, 0}, {false, 5}}) {
+    OffloadMost(options_, on_disk, cpu_rows);
     auto engine = MakeTestEngine(options_);
     const Plan& plan = engine->model().plan;
     EXPECT_GT(on_disk ? plan.offloaded_to_disk : plan.offloaded_to_cpu, 0);

@@ -48,8 +48,10 @@ TEST_P(QuantizedParityTest, Offloaded) {
   OffloadMost(options_, /*on_disk=*/true);
   ExpectTokensAndBytes();
   ExpectTokensAndBytes();  // from the file that the first run packed
-  OffloadMost(options_, /*on_disk=*/false);
-  ExpectTokensAndBytes();
+  for (const int64_t cpu_rows : {0, 5}) {
+    OffloadMost(options_, /*on_disk=*/false, cpu_rows);
+    ExpectTokensAndBytes();
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, QuantizedParityTest, testing::ValuesIn(GoldenNames("quantized")),

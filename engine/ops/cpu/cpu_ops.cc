@@ -213,14 +213,14 @@ class CpuOps : public Ops {
     thread_local cpu::ExpertGroups groups;  // kept for its memory
     cpu::GroupByExpert(static_cast<const int32_t*>(Data(routing.experts, "routing.experts", at::kInt)), tokens, terms,
                        static_cast<int64_t>(experts.size()), groups);
-    std::vector<int> chosen;
+    std::vector<ExpertFetcher::Use> chosen;
     std::vector<cpu::LinearRun> ups, downs;
     if (counts != nullptr) counts->resize(experts.size());
     for (size_t e = 0; e < experts.size(); ++e) {
       const int64_t first = groups.first[e], count = groups.first[e + 1] - first;
       if (counts != nullptr) (*counts)[e] = static_cast<int32_t>(count);
       if (count == 0) continue;
-      if (fetcher != nullptr) chosen.push_back(static_cast<int>(e));
+      if (fetcher != nullptr) chosen.push_back({static_cast<int>(e), count});
       ups.push_back({experts[e].up, first, count});
       downs.push_back({experts[e].down, first, count});
     }
@@ -250,12 +250,12 @@ class CpuOps : public Ops {
       down = at::empty({rows, width}, x.options());
       fetcher->Begin(chosen);
       for (size_t i = 0; i < chosen.size(); ++i) {
-        const FetchedExpert fetched(fetcher, chosen[i]);
-        at::Tensor up = Linear(gathered(ups[i].first, ups[i].rows), *ups[i].weight);
+        const FetchedExpert fetched(*fetcher, chosen[i].expert);
+        at::Tensor up = Linear(gathered(ups[i].first, ups[i].rows), *fetched.weights.up);
         const at::Tensor activated = Activate(up, activation, /*gated=*/true);
         up.reset();
         at::Tensor y_rows = down.narrow(0, downs[i].first, downs[i].rows);
-        LinearRuns(activated, y_rows, {{downs[i].weight, 0, downs[i].rows}});
+        LinearRuns(activated, y_rows, {{fetched.weights.down, 0, downs[i].rows}});
       }
     }
 
