@@ -144,7 +144,7 @@ class PipelineExecutor final : public Executor {
     return OnEach([&](StageWorker& worker, int device) -> absl::Status {
       WeightStream* stream = worker.stream();
       if (stream == nullptr) return absl::OkStatus();
-      CAUSEWAY_RETURN_IF_ERROR(stream->Allocate(options.offload_folder, contents.text, contents.reusable));
+      CAUSEWAY_RETURN_IF_ERROR(stream->Allocate(worker.targets(), tensors, checkpoint, options.offload_folder, contents.text, contents.reusable));
       if (plan_.devices[device].units.front() != 0) return absl::OkStatus();
       const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
       for (const auto& [table, held_as] : {std::pair(spec_.embedding_weight, format), std::pair(spec_.position_weight, WeightFormat{})}) {

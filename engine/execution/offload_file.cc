@@ -50,12 +50,6 @@ void RemoveAbandoned(const std::string& path) {
   }
 }
 
-// Whether direct reads work: some file systems take the flag and fail at the first read.
-bool ReadsDirectly(int descriptor) {
-  alignas(OffloadFile::kAlignment) char page[OffloadFile::kAlignment];
-  return ::pread(descriptor, page, sizeof(page), 0) == static_cast<ssize_t>(sizeof(page));
-}
-
 std::string MakeHeader(const std::string& contents) {
   std::string header = absl::StrCat("causeway packed weights ", contents.size(), "\n", contents);
   header.resize(RoundUp(static_cast<int64_t>(header.size())), '\0');
@@ -96,12 +90,7 @@ absl::Status OffloadFile::OpenComplete() {
                     ReadExactly(descriptor, 0, absl::MakeSpan(header.data(), header.size()), path_).ok() && header == header_;
   ::close(descriptor);
   if (!same) return absl::OkStatus();
-  // Where the file system has no direct reads (tmpfs), the page cache is in the way and nothing else.
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
-  if (descriptor_ >= 0 && !ReadsDirectly(descriptor_)) ::close(std::exchange(descriptor_, -1));
-  if (descriptor_ < 0) descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor_ < 0) return Failed("cannot read", path_);
-  complete_ = true;
+  CAUSEWAY_ASSIGN_OR_RETURN(complete_, DirectFile::Open(path_));
   return absl::OkStatus();
 }
 
@@ -149,12 +138,12 @@ absl::Status OffloadFile::Finish() {
   temporary_.clear();
   ::close(std::exchange(descriptor_, -1));
   CAUSEWAY_RETURN_IF_ERROR(OpenComplete());
-  if (!complete_) return absl::DataLossError(absl::StrCat("offload: ", path_, " is not what was just written to it"));
+  if (!complete()) return absl::DataLossError(absl::StrCat("offload: ", path_, " is not what was just written to it"));
   return absl::OkStatus();
 }
 
 absl::Status OffloadFile::Read(int64_t offset, absl::Span<char> to) const {
-  return ReadExactly(descriptor_, header_.size() + offset, to, absl::StrCat("offload: ", path_));
+  return complete_->Read(static_cast<int64_t>(header_.size()) + offset, to);
 }
 
 }  // namespace causeway

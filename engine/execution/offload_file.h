@@ -4,18 +4,20 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "engine/execution/direct_file.h"
 
 namespace causeway {
 
 class OffloadFile {
  public:
   // Offsets, sizes and memory addresses are multiples of this.
-  static constexpr int64_t kAlignment = 4096;
+  static constexpr int64_t kAlignment = DirectFile::kAlignment;
 
   // A file of `bytes` in `folder`, named after `contents`, which says all that decides what is in it: runs that say the same share the
   // file, unless `reuse` is false: then it is written anew. NotFound, PermissionDenied: no folder that can be written to. ResourceExhausted: the disk has too little space. The message names
@@ -26,7 +28,7 @@ class OffloadFile {
   OffloadFile& operator=(const OffloadFile&) = delete;
 
   // Whether it can be read: an earlier run finished it, or Finish has been called. Else it is to be written.
-  bool complete() const { return complete_; }
+  bool complete() const { return complete_.has_value(); }
   absl::Status Write(int64_t offset, absl::Span<const char> bytes);
   // Puts it in its place, whole or not at all.
   absl::Status Finish();
@@ -44,8 +46,8 @@ class OffloadFile {
   const std::string path_, header_;  // the header lies before the data
   const int64_t bytes_;
   std::string temporary_;  // while it is written
-  int descriptor_ = -1;
-  bool complete_ = false;
+  int descriptor_ = -1;    // of that
+  std::optional<DirectFile> complete_;
 };
 
 }  // namespace causeway

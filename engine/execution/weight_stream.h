@@ -18,7 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/execution/device_runtime.h"
-#include "engine/execution/offload_file.h"
+#include "engine/execution/weight_store.h"
 #include "engine/model/fetcher.h"
 #include "engine/model/loader.h"
 #include "engine/model/stored_table.h"
@@ -38,9 +38,10 @@ class WeightStream final : public WeightFetcher {
   bool Offloads(const std::string& tensor) const override { return TierOf(tensor) != nullptr; }
   std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, bool in_order, const MakeWeight& make) override;
 
-  // Once the model is built, in this order. `contents` says what else than the adopted weights' names and sizes decides how they are
-  // packed; without `reuse` a file that an earlier run wrote is of no use.
-  absl::Status Allocate(const std::string& folder, const std::string& contents, bool reuse);
+  // Once the model is built, in this order. What the checkpoint has on disk as it is computed from is read from its files, which must stay as
+  // they are; the rest as WeightStore::Open has it.
+  absl::Status Allocate(const LoadTargets& targets, const Tensors& tensors, const Checkpoint& checkpoint, const std::string& folder,
+                        const std::string& contents, bool reuse);
   // For each table that Offloads. Rows of one that a tied head shares are read from the checkpoint: its weight is there once already. The
   // checkpoint must outlive this.
   absl::Status OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype, const WeightFormat& format,
@@ -69,18 +70,16 @@ class WeightStream final : public WeightFetcher {
   static constexpr int kBarrier = -1;  // in order_: what follows waits for Expect
 
   struct Entry {
-    std::string name;
+    WeightStore::Place place;
     std::shared_ptr<LinearWeight> weight;
-    std::vector<at::Tensor> tensors;  // of the weight
-    int64_t bytes = 0;                // of them all, rounded up
-    bool on_disk = false;
-    int64_t offset = 0;               // in the file
-    at::Tensor host;                  // in CPU memory
-    std::shared_ptr<LinearWeight> on_cpu;  // computes from `host`: the weight itself where the device computes from CPU memory; null: nothing can
+    std::vector<at::Tensor> tensors;       // of the weight
+    std::shared_ptr<LinearWeight> on_cpu;  // computes from CPU memory: the weight itself where the device does too; null: nothing can
     int64_t rows = 1;                 // of what is not in order: for how many it is expected
     size_t position = 0;              // in order_; of what is not in order, the place of the barrier before it
     bool in_order = true;
-    int batch = 0;
+    int batch = LinearTarget::kFilled;
+
+    int64_t bytes() const { return place.bytes; }
   };
   // A stretch of the staging buffer. Oldest first; those acquired are before those that are not.
   struct Slot {
@@ -91,8 +90,7 @@ class WeightStream final : public WeightFetcher {
   };
 
   const std::string* TierOf(const std::string& tensor) const;
-  absl::Status Read(const Entry& entry, char* to);
-  int64_t MeasureCpuRows(Ops& ops, at::ScalarType dtype, bool in_order);
+  int64_t CpuRows(Ops& ops, at::ScalarType dtype, bool in_order);
   void ReadLoop();
 
   int Next() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // to be read; -1: nothing
@@ -106,7 +104,7 @@ class WeightStream final : public WeightFetcher {
   void PopReleased() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   DeviceRuntime& runtime_;
-  const std::string device_;
+  WeightStore store_;
   const int64_t staging_bytes_;
   std::map<std::string, std::string> tier_of_;  // module prefix -> "cpu" or "disk"
   std::vector<Entry> entries_;
@@ -114,11 +112,9 @@ class WeightStream final : public WeightFetcher {
   std::vector<int> order_;  // entries as steps use them, and barriers
   std::string last_experts_;  // the layer of the last barrier
   std::map<std::string, StoredTable> tables_;
-  std::unique_ptr<OffloadFile> file_;  // null: nothing is on disk
-  bool write_file_ = false;
   int batches_ = 0;
-  at::Tensor buffer_, pinned_;  // pinned_: on the way from disk to a device with memory of its own
-  char* staging_ = nullptr;     // in buffer_, aligned
+  at::Tensor buffer_;
+  char* staging_ = nullptr;  // in it, aligned
 
   absl::Mutex mutex_;
   std::deque<Slot> slots_ ABSL_GUARDED_BY(mutex_);

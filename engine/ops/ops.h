@@ -27,6 +27,8 @@ class LinearWeight {
   virtual int64_t in_features() const = 0;
   virtual int64_t bytes() const = 0;  // of the weight and bias as held
   virtual at::Device device() const { return at::kCPU; }  // where it lies and is computed from
+  // Whether Tensors() are rows [out, in] and, where there is one, the bias [out], as checkpoints store those that are not quantized.
+  virtual bool as_stored() const { return false; }
   // All that it holds. Offload points their storages at other memory, so whoever computes asks for addresses anew each time.
   virtual std::vector<at::Tensor> Tensors() const = 0;
 };

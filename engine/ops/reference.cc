@@ -35,6 +35,7 @@ class PlainWeight : public LinearWeight {
   int64_t in_features() const override { return weight.size(1); }
   int64_t bytes() const override { return weight.nbytes() + (bias.defined() ? bias.nbytes() : 0); }
   at::Device device() const override { return weight.device(); }
+  bool as_stored() const override { return true; }
   std::vector<at::Tensor> Tensors() const override {
     if (bias.defined()) return {weight, bias};
     return {weight};

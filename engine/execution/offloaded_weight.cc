@@ -1,0 +1,82 @@
+#include "engine/execution/offloaded_weight.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+#include <ATen/ops/zeros.h>
+
+#include "engine/execution/direct_file.h"
+
+namespace causeway {
+namespace {
+
+constexpr int64_t kTensorAlignment = 64;
+constexpr int64_t kCpuRowsTried = 512;  // where the CPU is still faster for so many, it is taken to be for all
+
+int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+int64_t Room(const at::Tensor& tensor) { return RoundUp(static_cast<int64_t>(tensor.nbytes()), kTensorAlignment); }
+
+}  // namespace
+
+int64_t PackedBytes(const std::vector<at::Tensor>& tensors) {
+  int64_t bytes = 0;
+  for (const at::Tensor& tensor : tensors) bytes += Room(tensor);
+  return RoundUp(bytes, DirectFile::kAlignment);
+}
+
+void PointAt(const std::vector<at::Tensor>& tensors, char* memory) {
+  int64_t offset = 0;
+  for (const at::Tensor& tensor : tensors) {
+    char* at = memory == nullptr ? nullptr : memory + offset;
+    tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(c10::DataPtr(at, tensor.device()));
+    offset += Room(tensor);
+  }
+}
+
+std::vector<StoredPiece> StoredPieces(const std::vector<std::vector<FileExtent>>& extents, const std::vector<at::Tensor>& tensors) {
+  std::vector<StoredPiece> pieces;
+  int64_t begin = 0;
+  for (size_t i = 0; i < extents.size(); ++i) {
+    int64_t to = begin;
+    for (const FileExtent& extent : extents[i]) {
+      pieces.push_back({extent, to});
+      to += extent.bytes;
+    }
+    begin += Room(tensors[i]);
+  }
+  return pieces;
+}
+
+int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, const CpuTrial& trial) {
+  using Clock = std::chrono::steady_clock;
+  const std::vector<at::Tensor> tensors = trial.weight.Tensors(), on_cpu_tensors = trial.on_cpu.Tensors();
+  const int64_t bytes = PackedBytes(tensors);
+  int64_t faster = 0;
+  for (int64_t rows = 1; faster == rows / 2; rows *= 2) {
+    const at::Tensor x = at::zeros({rows, trial.weight.in_features()}, at::TensorOptions(dtype).device(runtime.device()));
+    double brought = std::numeric_limits<double>::max(), on_cpu = brought;
+    for (int round = 0; round < 3; ++round) {
+      runtime.Synchronize();
+      const Clock::time_point begin = Clock::now();
+      runtime.CopyFromHost(trial.staging, trial.host, bytes);
+      PointAt(tensors, trial.staging);
+      ops.Linear(x, trial.weight);
+      runtime.Synchronize();
+      const Clock::time_point middle = Clock::now();
+      PointAt(tensors, nullptr);
+      PointAt(on_cpu_tensors, trial.host);
+      ops.Linear(x, trial.on_cpu);
+      runtime.Synchronize();
+      brought = std::min(brought, std::chrono::duration<double>(middle - begin).count());
+      on_cpu = std::min(on_cpu, std::chrono::duration<double>(Clock::now() - middle).count());
+    }
+    if (on_cpu >= brought) break;
+    faster = rows;
+    // A device that computes from CPU memory itself saves the same copy at any number of rows.
+    if (rows >= kCpuRowsTried || runtime.device().is_cpu()) return std::numeric_limits<int64_t>::max();
+  }
+  return faster;
+}
+
+}  // namespace causeway
