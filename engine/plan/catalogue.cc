@@ -54,6 +54,11 @@ const LinkLatencies& CatalogueLatencies() {
   return latencies;
 }
 
+double CatalogueDiskBytesPerSecond() {
+  static const double speed = nlohmann::json::parse(kCatalogueJson).at("disk").at("gb_per_second").get<double>() * 1e9;
+  return speed;
+}
+
 const CatalogueDevice* FindInCatalogue(absl::string_view name) {
   for (const CatalogueDevice& device : Catalogue()) {
     if (absl::EqualsIgnoreCase(name, device.name) || absl::EqualsIgnoreCase(name, device.reported)) return &device;

@@ -34,6 +34,9 @@ struct LinkLatencies {
 };
 const LinkLatencies& CatalogueLatencies();
 
+// Of a drive that a machine of today has, read front to back.
+double CatalogueDiskBytesPerSecond();
+
 // By name or by what the driver reports, in either case; null: none.
 const CatalogueDevice* FindInCatalogue(absl::string_view name);
 

@@ -10,7 +10,7 @@
 namespace causeway {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr double kRateMax = 1e18;
 
 // A number in [least, most].
@@ -61,7 +61,10 @@ absl::Status ReadDevice(const Json& object, const std::string& path, DeviceSpeed
   CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "layer_seconds", 0, 1, &device->layer_seconds));
   CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "sample_seconds", 0, 1, &device->sample_seconds));
   CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "copy_bytes_per_second", 1, kRateMax, &device->copy_bytes_per_second));
-  double cache = 0;
+  CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "hand_over_seconds", 0, 1, &device->hand_over_seconds));
+  double threads = 0, cache = 0;
+  CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "threads", 1, 1e6, &threads));
+  device->threads = static_cast<int>(threads);
   CAUSEWAY_RETURN_IF_ERROR(Read(object, path, "cache_bytes", 0, 1e15, &cache));
   device->cache_bytes = static_cast<int64_t>(cache);
   return ReadLinears(object, path, "cached_linears", &device->cached_linears);
@@ -72,7 +75,7 @@ absl::StatusOr<Calibration> ReadCalibration(const Json& json) {
   double version = 0;
   CAUSEWAY_RETURN_IF_ERROR(Read(json, "", "version", 0, 1e6, &version));
   if (version != kVersion) {
-    return absl::InvalidArgumentError(absl::StrCat("is of version ", version, ", expected ", kVersion, ": measure again with causewayd plan --calibrate"));
+    return absl::FailedPreconditionError(absl::StrCat("is of version ", version, ", expected ", kVersion, ": measure again with causewayd plan --calibrate"));
   }
   Calibration calibration;
   CAUSEWAY_RETURN_IF_ERROR(Read(json, "", "disk_bytes_per_second", 0, kRateMax, &calibration.disk_bytes_per_second));
@@ -153,6 +156,7 @@ DeviceSpeed AssumedSpeed(const CatalogueDevice& device) {
   speed.step_seconds = kStepSeconds;
   speed.layer_seconds = kLayerSeconds;
   speed.sample_seconds = kSampleSeconds;
+  speed.hand_over_seconds = kHandOverSeconds;
   speed.row_bytes_per_second = kMemoryShare * device.memory_bytes_per_second;
   speed.copy_bytes_per_second = kLinkShare * device.host_bytes_per_second;
   return speed;
@@ -169,6 +173,8 @@ std::string CalibrationJson(const Calibration& calibration) {
                               {"layer_seconds", device.layer_seconds},
                               {"sample_seconds", device.sample_seconds},
                               {"copy_bytes_per_second", device.copy_bytes_per_second},
+                              {"hand_over_seconds", device.hand_over_seconds},
+                              {"threads", device.threads},
                               {"cache_bytes", device.cache_bytes},
                               {"cached_linears", LinearsJson(device.cached_linears)}};
   }
@@ -178,7 +184,7 @@ std::string CalibrationJson(const Calibration& calibration) {
 absl::StatusOr<Calibration> ParseCalibration(absl::string_view text, absl::string_view what) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Json json, ParseJson(text, what));
   absl::StatusOr<Calibration> read = ReadCalibration(json);
-  if (!read.ok()) return absl::InvalidArgumentError(absl::StrCat(what, ": ", std::string(read.status().message())));
+  if (!read.ok()) return absl::Status(read.status().code(), absl::StrCat(what, ": ", std::string(read.status().message())));
   return read;
 }
 

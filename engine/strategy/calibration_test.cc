@@ -20,6 +20,8 @@ Calibration Measured() {
   cpu.sample_seconds = 1e-6;
   cpu.layer_seconds = 2e-5;
   cpu.copy_bytes_per_second = 1e10;
+  cpu.hand_over_seconds = 3e-5;
+  cpu.threads = 8;
   cpu.cache_bytes = 1 << 24;
   cpu.cached_linears["bf16"] = {.bytes_per_second = 1e11, .flops = 3e11, .overlap = 0.5};
   return {.devices = {{"a processor", cpu}}, .disk_bytes_per_second = 1e9};
@@ -63,6 +65,8 @@ TEST(CalibrationTest, GoesThroughItsFile) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(CalibrationJson(*read), CalibrationJson(Measured()));
   EXPECT_EQ(read->devices.at("a processor").linears.at("int8").flops, 8e11);
+  EXPECT_EQ(read->devices.at("a processor").hand_over_seconds, 3e-5);
+  EXPECT_EQ(read->devices.at("a processor").threads, 8);
   const DeviceSpeed& cpu = read->devices.at("a processor");
   EXPECT_EQ(cpu.Linears("bf16", DType::kBF16, 1 << 24), &cpu.cached_linears.at("bf16"));
   EXPECT_EQ(cpu.Linears("bf16", DType::kBF16, (1 << 24) + 1), &cpu.linears.at("bf16"));
@@ -75,10 +79,12 @@ TEST(CalibrationTest, SaysWhatIsWrongWithAFile) {
     EXPECT_THAT(good, HasSubstr(from));
     return std::string(ParseCalibration(absl::StrReplaceAll(good, {{from, to}}), "c.json").status().message());
   };
-  EXPECT_THAT(error("\"version\": 1", "\"version\": 2"), AllOf(HasSubstr("c.json: "), HasSubstr("version 2, expected 1"), HasSubstr("--calibrate")));
+  EXPECT_THAT(error("\"version\": 2", "\"version\": 1"), AllOf(HasSubstr("c.json: "), HasSubstr("version 1, expected 2"), HasSubstr("--calibrate")));
   EXPECT_THAT(error("\"overlap\": 0.75", "\"overlap\": 1.5"),
               HasSubstr("devices.a processor.linears.bf16.overlap: expected a number from 0 to 1, got 1.5"));
   EXPECT_THAT(error("\"bytes_per_second\": 20000000000.0", "\"bytes_per_second\": \"fast\""), HasSubstr("attention.bytes_per_second: expected a number"));
+  EXPECT_EQ(ParseCalibration(absl::StrReplaceAll(good, {{"\"version\": 2", "\"version\": 1"}}), "c.json").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(error("\"threads\": 8", "\"threads\": 0"), HasSubstr("devices.a processor.threads: expected a number from 1"));
   EXPECT_THAT(error("\"step_seconds\"", "\"step\""), HasSubstr("devices.a processor.step_seconds is missing"));
   EXPECT_THAT(error("\"devices\"", "\"device\""), HasSubstr("devices is missing"));
   EXPECT_THAT(std::string(ParseCalibration("[]", "c.json").status().message()), HasSubstr("expected an object"));

@@ -6,8 +6,7 @@
 namespace causeway {
 namespace {
 
-double Sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
-double Largest(const std::vector<double>& values) { return *std::max_element(values.begin(), values.end()); }
+double Total(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
 double Within(double keys, int64_t window) { return window > 0 ? std::min(keys, static_cast<double>(window)) : keys; }
 
@@ -15,8 +14,8 @@ double Within(double keys, int64_t window) { return window > 0 ? std::min(keys, 
 
 Rank MakeRank(const ModelWork& work, const Fleet& fleet, int index, int tp, int64_t weights) {
   const DeviceSpeed& speed = fleet.devices[index].speed;
-  return {.linears = *speed.Linears(work.format, work.dtype, weights), .attention = speed.attention, .row_bytes_per_second = speed.row_bytes_per_second,
-          .layer_seconds = speed.layer_seconds, .sample_seconds = speed.sample_seconds, .tp = tp, .link = SlowestLink(fleet, index, tp)};
+  return {.linears = *speed.Linears(work.format, work.dtype, weights), .attention = speed.attention, .head = *speed.Linears(work.head_format, work.dtype, weights),
+          .row_bytes_per_second = speed.row_bytes_per_second, .layer_seconds = speed.layer_seconds, .sample_seconds = speed.sample_seconds, .tp = tp, .link = SlowestLink(fleet, index, tp)};
 }
 
 double AllReduceSeconds(int ranks, double bytes, const Link& link) {
@@ -37,7 +36,7 @@ double ReadBytes(const UnitWork& unit, double rows, int tp) {
 double UnitSeconds(const ModelWork& work, const UnitWork& unit, const StepRows& step, const Rank& rank) {
   const bool is_layer = unit.kv_bytes > 0, is_head = !is_layer && unit.row_flops > 0;
   const double rows = is_head ? step.sampled : step.rows;
-  double seconds = rank.linears.Seconds(ReadBytes(unit, rows, rank.tp), unit.row_flops * rows / rank.tp);
+  double seconds = (is_head ? rank.head : rank.linears).Seconds(ReadBytes(unit, rows, rank.tp), unit.row_flops * rows / rank.tp);
   if (!is_layer) return seconds + (is_head ? rows * rank.sample_seconds : 0);
   seconds += step.rows * (static_cast<double>(unit.row_bytes) + static_cast<double>(unit.cut_row_bytes) / rank.tp) / rank.row_bytes_per_second;
   const double kv_bytes = static_cast<double>(unit.kv_bytes) * step.sequences * Within(step.context, unit.window) / rank.tp;
@@ -53,13 +52,19 @@ double StepSeconds(const ModelWork& work, const StepRows& step, const Fleet& fle
   return seconds;
 }
 
-double RoundSeconds(const std::vector<double>& stages, int micro_batches) { return std::max(micro_batches * Largest(stages), Sum(stages)); }
+double StageSeconds::Sum() const { return Total(stages) + (stages.size() > 1 ? static_cast<double>(stages.size()) * hand_over : 0); }
+double StageSeconds::Pace() const {
+  const double slowest = *std::max_element(stages.begin(), stages.end());
+  return turns < 1 ? std::max(slowest, Sum() / (static_cast<double>(stages.size()) * turns)) : slowest;
+}
 
-double FillAndDrainSeconds(const std::vector<double>& stages, double chunks) { return Sum(stages) + (chunks - 1) * Largest(stages); }
+double RoundSeconds(const StageSeconds& seconds, int micro_batches) { return std::max(micro_batches * seconds.Pace(), seconds.Sum()); }
 
-double BubbleShare(const std::vector<double>& stages, int micro_batches) {
-  const double busy = micro_batches * Sum(stages) / static_cast<double>(stages.size());
-  return std::max(0.0, 1 - busy / RoundSeconds(stages, micro_batches));
+double FillAndDrainSeconds(const StageSeconds& seconds, double chunks) { return seconds.Sum() + (chunks - 1) * seconds.Pace(); }
+
+double BubbleShare(const StageSeconds& seconds, int micro_batches) {
+  const double busy = micro_batches * Total(seconds.stages) / static_cast<double>(seconds.stages.size());
+  return std::max(0.0, 1 - busy / RoundSeconds(seconds, micro_batches));
 }
 
 }  // namespace causeway

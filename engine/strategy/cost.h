@@ -20,7 +20,7 @@ struct StepRows {
 
 // One of `tp` equal ranks.
 struct Rank {
-  WorkSpeed linears, attention;
+  WorkSpeed linears, attention, head;
   double row_bytes_per_second = 0, layer_seconds = 0, sample_seconds = 0;
   int tp = 1;
   Link link;  // to the others
@@ -41,13 +41,25 @@ double UnitSeconds(const ModelWork& work, const UnitWork& unit, const StepRows& 
 // Of the whole model on one device.
 double StepSeconds(const ModelWork& work, const StepRows& step, const Fleet& fleet, int index);
 
-// The time in which each of `micro_batches` equal parts of the running sequences goes once through stages that take so long for each:
-// the slowest stage does all of them, and no part is in two stages at once. Steps follow one another, so that the pipeline stays filled.
-double RoundSeconds(const std::vector<double>& stages, int micro_batches);
+// Stages that follow one another, and what each takes for a step.
+struct StageSeconds {
+  std::vector<double> stages;
+  double turns = 1;      // FleetDevice::turns of each
+  double hand_over = 0;  // from each to the next, the last to the first: a step waits, while stages may have others to do
+
+  // Of one step that nothing else is in the way of.
+  double Sum() const;
+  // From one step to the next, when all are busy: the slowest stage, or where stages take turns, the processor that does all of them and
+  // changes over between them.
+  double Pace() const;
+};
+// The time in which each of `micro_batches` equal parts of the running sequences goes once through the stages: no part is in two stages
+// at once. Steps follow one another, so that the pipeline stays filled.
+double RoundSeconds(const StageSeconds& seconds, int micro_batches);
 // `chunks` through an empty pipeline until the last is out: (S - 1) of S - 1 + chunks turns are filling and draining, the bubble.
-double FillAndDrainSeconds(const std::vector<double>& stages, double chunks);
+double FillAndDrainSeconds(const StageSeconds& seconds, double chunks);
 // The share of a round in which the mean stage waits.
-double BubbleShare(const std::vector<double>& stages, int micro_batches);
+double BubbleShare(const StageSeconds& seconds, int micro_batches);
 
 }  // namespace causeway
 

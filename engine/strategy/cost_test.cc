@@ -24,6 +24,7 @@ TEST(ModelWorkTest, CountsALayerByHand) {
   ASSERT_EQ(work.units.size(), 5u);
   EXPECT_EQ(work.layers(), 2);
   EXPECT_EQ(work.format, "bf16");
+  EXPECT_EQ(work.head_format, "bf16");
   EXPECT_EQ(work.hidden_row_bytes, 64);
   const UnitWork& layer = work.units[1];
   EXPECT_EQ(layer.cut_bytes, 2 * kLayerWeights);
@@ -49,7 +50,7 @@ TEST(ModelWorkTest, CountsALayerByHand) {
 TEST(CostTest, ALayerOfADecodingStepByHand) {
   const ModelWork work = MakeModelWork(TestLlama({.layers = 2}), TestOptions("auto"));
   const StepRows step{.rows = 3, .sampled = 3, .sequences = 3, .keys = 100, .context = 100};
-  Rank rank{.linears = {.bytes_per_second = 1e3, .flops = 1e4}, .attention = {.bytes_per_second = 2e3, .flops = 1e5}, .row_bytes_per_second = 2 * 576, .layer_seconds = 0.5, .sample_seconds = 0.1};
+  Rank rank{.linears = {.bytes_per_second = 1e3, .flops = 1e4}, .attention = {.bytes_per_second = 2e3, .flops = 1e5}, .head = {.bytes_per_second = 5e2, .flops = 1e4}, .row_bytes_per_second = 2 * 576, .layer_seconds = 0.5, .sample_seconds = 0.1};
   const double linears = std::max((2 * kLayerWeights + kNormBytes) / 1e3, 2 * kLayerWeights * 3 / 1e4);
   const double attention = std::max(64.0 * 3 * 100 / 2e3, 128.0 * 3 * 100 / 1e5);
   EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), linears + attention + 3 + 0.5);  // a second for the rest of each row
@@ -61,7 +62,7 @@ TEST(CostTest, ALayerOfADecodingStepByHand) {
   EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), halves + attention_halves + 3 * (512 + 320) / 1152.0 + 0.5 + 2 * AllReduceSeconds(2, 3 * 64, rank.link));
   // The head computes rows that are sampled alone.
   rank.tp = 1;
-  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[4], {.rows = 100, .sampled = 2}, rank), std::max(96 * 32 * 2 / 1e3, 2 * 96 * 32 * 2 / 1e4) + 2 * 0.1);
+  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[4], {.rows = 100, .sampled = 2}, rank), std::max(96 * 32 * 2 / 5e2, 2 * 96 * 32 * 2 / 1e4) + 2 * 0.1);
   EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[0], step, rank), 0);
 }
 
@@ -76,7 +77,7 @@ TEST(CostTest, CollectivesAndTransfers) {
 
 TEST(CostTest, PipelinesByHand) {
   // The bubble of equal stages: (S - 1) of S - 1 + m turns to fill and drain.
-  const std::vector<double> equal(4, 2.0);
+  const StageSeconds equal{.stages = std::vector<double>(4, 2.0)};
   EXPECT_DOUBLE_EQ(FillAndDrainSeconds(equal, 6), 2 * (4 - 1 + 6));
   EXPECT_DOUBLE_EQ(FillAndDrainSeconds(equal, 1), 8);
   // Steps that follow one another wait only while there are fewer parts than stages.
@@ -86,8 +87,23 @@ TEST(CostTest, PipelinesByHand) {
   EXPECT_DOUBLE_EQ(BubbleShare(equal, 4), 0);
   EXPECT_DOUBLE_EQ(RoundSeconds(equal, 6), 12);
   // The slowest stage sets the pace.
-  EXPECT_DOUBLE_EQ(RoundSeconds({1, 3, 2}, 3), 9);
-  EXPECT_DOUBLE_EQ(BubbleShare({1, 3, 2}, 3), 1 - 2.0 / 3);
+  EXPECT_DOUBLE_EQ(RoundSeconds({.stages = {1, 3, 2}}, 3), 9);
+  EXPECT_DOUBLE_EQ(BubbleShare({.stages = {1, 3, 2}}, 3), 1 - 2.0 / 3);
+}
+
+TEST(CostTest, HandingOnDelaysAStepAndTakesNobodysTimeUnlessStagesTakeTurns) {
+  StageSeconds handed{.stages = {2, 2}, .hand_over = 0.5};
+  EXPECT_DOUBLE_EQ(RoundSeconds(handed, 1), 5);
+  EXPECT_DOUBLE_EQ(RoundSeconds(handed, 2), 5);
+  EXPECT_DOUBLE_EQ(RoundSeconds(handed, 4), 8);  // both always have one to do
+  EXPECT_DOUBLE_EQ(RoundSeconds({.stages = {2}, .hand_over = 0.5}, 1), 2);
+  // Four stages on two threads: one step goes through by itself as fast as ever, four take all of both.
+  StageSeconds turns{.stages = std::vector<double>(4, 2.0), .turns = 0.5};
+  EXPECT_DOUBLE_EQ(RoundSeconds(turns, 1), 8);
+  EXPECT_DOUBLE_EQ(RoundSeconds(turns, 4), 4 * 8 / 2.0);
+  turns.hand_over = 0.5;
+  EXPECT_DOUBLE_EQ(RoundSeconds(turns, 4), 4 * 10 / 2.0);
+  EXPECT_DOUBLE_EQ(FillAndDrainSeconds(turns, 3), 10 + 2 * 5);
 }
 
 TEST(CostTest, ExpertsThatABatchTouches) {

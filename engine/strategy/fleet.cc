@@ -1,6 +1,7 @@
 #include "engine/strategy/fleet.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@ namespace causeway {
 namespace {
 
 constexpr double kLinkSpeedMax = 1e15;
+constexpr int64_t kNoLimit = int64_t{1} << 60;
 
 absl::Status SetSpeed(const FleetOptions& options, const Calibration& calibration, int sharing, FleetDevice* fleet) {
   const Device& device = fleet->device;
@@ -29,20 +31,31 @@ absl::Status SetSpeed(const FleetOptions& options, const Calibration& calibratio
     return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.name, " (", model,
                                                    ") is not known: it is not in the catalogue, and no calibration has it; measure it with causewayd plan --calibrate"));
   }
+  DeviceSpeed& speed = fleet->speed;
+  fleet->cpu_bytes_per_second = cuda || options.offload_stream ? speed.copy_bytes_per_second : std::numeric_limits<double>::infinity();
   if (entry != nullptr) {
     fleet->host = {"PCIe", kLinkShare * entry->host_bytes_per_second, latencies.pcie_seconds};
     fleet->nvlink = {"NVLink", kLinkShare * entry->nvlink_bytes_per_second, latencies.nvlink_seconds};
     return absl::OkStatus();
   }
-  fleet->host = {cuda ? "PCIe" : "memory", fleet->speed.copy_bytes_per_second, cuda ? latencies.pcie_seconds : 0};
-  // Simulated devices compute at the same time, on the threads and the memory of one processor.
-  for (auto* linears : {&fleet->speed.linears, &fleet->speed.cached_linears}) {
-    for (auto& [format, speed] : *linears) speed.bytes_per_second /= sharing, speed.flops /= sharing;
+  fleet->host = {cuda ? "PCIe" : "memory", speed.copy_bytes_per_second, cuda ? latencies.pcie_seconds : 0};
+  if (cuda) return absl::OkStatus();
+  if (options.cpu_threads > 0 && options.cpu_threads != speed.threads) {
+    return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.name, " (", model, ") was measured with ", speed.threads, " threads, and cpu_threads is ",
+                                                   options.cpu_threads, "; measure it with causewayd plan --calibrate --cpu-threads ", options.cpu_threads));
   }
-  fleet->speed.attention.bytes_per_second /= sharing;
-  fleet->speed.attention.flops /= sharing;
-  fleet->speed.row_bytes_per_second /= sharing;
-  fleet->speed.cache_bytes /= sharing;
+  // Simulated devices compute at the same time, each with its share of one processor's threads and memory; where they are more than
+  // threads, each has one, and they take turns.
+  const int threads_each = std::max(1, speed.threads / sharing);
+  const double share = static_cast<double>(threads_each) / speed.threads;
+  fleet->turns = std::min(1.0, 1 / (share * sharing));
+  for (auto* linears : {&speed.linears, &speed.cached_linears}) {
+    for (auto& [format, rates] : *linears) rates.bytes_per_second *= share, rates.flops *= share;
+  }
+  speed.attention.bytes_per_second *= share;
+  speed.attention.flops *= share;
+  speed.row_bytes_per_second *= share;
+  speed.cache_bytes /= sharing;
   return absl::OkStatus();
 }
 
@@ -55,23 +68,35 @@ absl::StatusOr<Fleet> MakeFleet(const std::vector<Device>& devices, const FleetO
   }
   CAUSEWAY_ASSIGN_OR_RETURN(const Budgets budgets, MakeBudgets(devices, options.max_memory));
   Fleet fleet{.devices = {}, .nodes = options.nodes, .network = {"network", options.network_bytes_per_second, CatalogueLatencies().network_seconds}};
-  const int sharing = static_cast<int>(std::count_if(devices.begin(), devices.end(), [](const Device& d) { return d.kind == DeviceKind::kSimulated; }));
+  const auto is_used = [&budgets](int i) { return budgets.bytes[i] > 0; };
+  int on_processor = 0;
+  for (int i = 0; i < count; ++i) on_processor += is_used(i) && devices[i].kind != DeviceKind::kCuda;
+  // One that is not at hand says nothing of its machine's disk.
+  fleet.disk_measured = calibration.disk_bytes_per_second > 0 && std::all_of(devices.begin(), devices.end(), [](const Device& d) { return d.at_hand; });
+  const double disk = fleet.disk_measured ? calibration.disk_bytes_per_second : kDiskShare * CatalogueDiskBytesPerSecond();
+  const bool limited = options.max_memory.contains("cpu") || options.offload_to_disk;
   int group = -1, in_group = 0;
   for (int i = 0; i < count; ++i) {
+    if (!is_used(i)) continue;
     FleetDevice& device = fleet.devices.emplace_back();
     device.device = devices[i];
     device.node = i / (count / options.nodes);
     device.budget = budgets.bytes[i];
     device.reserve = ReserveBytes(devices[i]);
-    CAUSEWAY_RETURN_IF_ERROR(SetSpeed(options, calibration, std::max(1, sharing), &device));
+    CAUSEWAY_RETURN_IF_ERROR(SetSpeed(options, calibration, std::max(1, on_processor), &device));
     if (device.nvlink.bytes_per_second <= 0) continue;
     // Neighbours of one kind and one node, as many as NVLink joins.
-    const FleetDevice* before = i > 0 ? &fleet.devices[i - 1] : nullptr;
+    const FleetDevice* before = fleet.devices.size() > 1 ? &fleet.devices[fleet.devices.size() - 2] : nullptr;
     const bool joins = before != nullptr && before->nvlink_group >= 0 && before->node == device.node && before->device.model == device.device.model &&
                        in_group < FindInCatalogue(device.device.model)->nvlink_devices;
     if (!joins) ++group, in_group = 0;
     ++in_group;
     device.nvlink_group = group;
+  }
+  for (FleetDevice& device : fleet.devices) {
+    const auto neighbours = std::count_if(fleet.devices.begin(), fleet.devices.end(), [&device](const FleetDevice& d) { return d.node == device.node; });
+    if (device.device.kind != DeviceKind::kCpu) device.cpu_bytes = (limited ? budgets.cpu_offload_bytes : kNoLimit) / neighbours;
+    if (options.offload_to_disk) device.disk_bytes_per_second = disk / static_cast<double>(neighbours);
   }
   return fleet;
 }

@@ -39,27 +39,29 @@ Steps MakeSteps(const Workload& workload, int64_t step_tokens, int64_t running, 
   return steps;
 }
 
-// Seconds of any run of units as a stage. Weights that are streamed come while others compute: whichever takes longer.
+// Seconds of any run of units as a stage.
 class StageTimer {
  public:
-  StageTimer(const ModelWork& work, const Rank& rank, const FleetDevice& device, double arrival_row_seconds, double arrival_seconds, const StepRows& step)
-      : device_(device), fixed_seconds_(device.speed.step_seconds), first_seconds_(arrival_seconds + step.rows * arrival_row_seconds), sums_(1, 0), reads_(1, 0) {
+  // Of a stage that is not the first, `arrival` is the link that hidden states come over.
+  StageTimer(const ModelWork& work, const Rank& rank, const FleetDevice& device, const Link* arrival, const StepRows& step)
+      : device_(device), fixed_seconds_(device.speed.step_seconds),
+        arrival_seconds_(arrival == nullptr ? 0 : TransferSeconds(step.rows * static_cast<double>(work.hidden_row_bytes), *arrival)), sums_(1, 0) {
     for (const UnitWork& unit : work.units) {
       sums_.push_back(sums_.back() + UnitSeconds(work, unit, step, rank));
-      reads_.push_back(reads_.back() + ReadBytes(unit, step.rows, rank.tp));
+      if (unit.experts > 0) experts_share_ = ExpectedExperts(unit.experts, unit.experts_per_token, step.rows) / static_cast<double>(unit.experts);
     }
   }
-  double Seconds(int first, int last, int64_t weights, int64_t offloaded) const {
-    const double computing = sums_[last + 1] - sums_[first] + fixed_seconds_ + (first > 0 ? first_seconds_ : 0);
-    if (offloaded <= 0) return computing;
-    const double read = std::min(1.0, (reads_[last + 1] - reads_[first]) / static_cast<double>(weights));
-    return std::max(computing, read * static_cast<double>(offloaded) / device_.speed.copy_bytes_per_second);
+  double Seconds(int first, int last, const Offloaded& offloaded) const {
+    const double computing = sums_[last + 1] - sums_[first] + fixed_seconds_ + arrival_seconds_;
+    const StreamSeconds streaming = SecondsToStream(offloaded, experts_share_, device_);
+    return std::max(computing, streaming.hidden) + streaming.waited_for;
   }
 
  private:
   const FleetDevice& device_;
-  const double fixed_seconds_, first_seconds_;
-  std::vector<double> sums_, reads_;  // over the units before
+  const double fixed_seconds_, arrival_seconds_;
+  std::vector<double> sums_;  // over the units before
+  double experts_share_ = 0;
 };
 
 struct StageTimers {
@@ -78,8 +80,7 @@ ReplicaModel::ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const Plan
 PlanOptions ReplicaModel::OptionsFor(int64_t requests) const {
   PlanOptions options = options_;
   if (options.max_model_len == 0) options.max_model_len = workload_.prompt_tokens + workload_.output_tokens;
-  options.max_num_seqs = requests;
-  options.max_num_batched_tokens = std::max(options.max_num_batched_tokens, requests);
+  options.max_num_seqs = std::min({requests, options.max_num_batched_tokens, workload_.running_max});
   return options;
 }
 
@@ -92,9 +93,17 @@ const std::vector<StageBytes>& ReplicaModel::Bytes(const ReplicaShape& shape, De
   std::vector<int64_t> activations;
   for (const LayerSpec& layer : rank.layers) activations.push_back(LayerActivationBytes(rank, layer, options, kind));
   bytes.resize(static_cast<size_t>(units) * units);
+  const auto add = [&shape](const OffloadableByKind& unit, OffloadableByKind& sum) {
+    for (size_t kind = 0; kind < sum.size(); ++kind) {
+      Offloadable share = unit[kind];
+      for (int64_t* part : {&share.bytes, &share.streamed, &share.largest, &share.second}) *part /= shape.tp;
+      sum[kind].Add(share);
+    }
+  };
   for (int first = 0; first < units; ++first) {
     StageShape held;
     int64_t weights = 0, block = 0;
+    OffloadableByKind offloadable;
     for (int last = first; last < units; ++last) {
       held.embeddings |= last == 0;
       held.norm |= last == layers + 1;
@@ -105,9 +114,13 @@ const std::vector<StageBytes>& ReplicaModel::Bytes(const ReplicaShape& shape, De
         block += LayerKvBytesPerBlock(rank, options);
       }
       weights += unit.cut_bytes / shape.tp + unit.whole_bytes + (first > 0 ? unit.copy_bytes / shape.tp : 0);
-      bytes[static_cast<size_t>(first) * units + last] = {weights, StageActivationBytes(rank, held, options, kind), block};
+      add(work_.offloadable[last], offloadable);
+      bytes[static_cast<size_t>(first) * units + last] = {weights, StageActivationBytes(rank, held, options, kind), block, offloadable};
     }
   }
+  OffloadableByKind& whole = bytes[units - 1].offloadable;
+  whole = {};
+  for (const OffloadableByKind& unit : work_.offloadable_shared) add(unit, whole);
   return bytes;
 }
 
@@ -116,52 +129,58 @@ int64_t ReplicaModel::Pipeline::Over(int stage, int first, int last, int64_t blo
   return run.weights + run.activations + blocks * run.block - room[stage];
 }
 
-bool ReplicaModel::Pipeline::Fits(int stage, int first, int last, int64_t blocks) const {
-  return Over(stage, first, last, blocks) <= (offload ? at(first, last).weights : 0);
+std::optional<Offloaded> ReplicaModel::Pipeline::Fits(int stage, int first, int last, int64_t blocks) const {
+  const int64_t over = Over(stage, first, last, blocks);
+  if (over <= 0) return Offloaded();
+  return offload ? Offload(at(first, last).offloadable, over, *devices[stage]) : std::nullopt;
+}
+
+int64_t ReplicaModel::Pipeline::MostFreed(int stage, int first, int last) const {
+  return offload ? causeway::MostFreed(at(first, last).offloadable, *devices[stage]) : 0;
 }
 
 ReplicaModel::Pipeline ReplicaModel::MakePipeline(const ReplicaShape& shape) {
-  Pipeline pipeline{.room = {}, .beside = HandoffBytes(spec_, OptionsFor(shape.requests), shape.pp), .offload = shape.offload,
+  Pipeline pipeline{.devices = {}, .room = {}, .beside = HandoffBytes(spec_, OptionsFor(shape.requests), shape.pp), .offload = shape.offload,
                     .bytes = &Bytes(shape, fleet_.devices[shape.first_device].device.kind), .units = static_cast<int>(work_.units.size())};
-  int64_t largest = 0;
-  for (int u = 0; u < pipeline.units; ++u) largest = std::max(largest, pipeline.at(u, u).weights);
-  if (shape.offload) pipeline.beside += largest;
   for (int s = 0; s < shape.pp; ++s) {
     const FleetDevice& device = fleet_.devices[shape.first_device + s * shape.tp];
+    pipeline.devices.push_back(&device);
     pipeline.room.push_back(device.budget - device.reserve - pipeline.beside);
   }
   return pipeline;
 }
 
 std::string ReplicaModel::Misfit(const ReplicaShape& shape, const Pipeline& pipeline) const {
-  const auto part = [&](int s, int first, int last) {
-    const double budget = static_cast<double>(std::max<int64_t>(1, fleet_.devices[shape.first_device + s * shape.tp].budget));
-    return 1 + static_cast<double>(pipeline.Over(s, first, last, blocks_least_) - (shape.offload ? pipeline.at(first, last).weights : 0)) / budget;
-  };
+  const auto over = [&](int s, int first, int last) { return pipeline.Over(s, first, last, blocks_least_) - pipeline.MostFreed(s, first, last); };
+  const auto part = [&](int s, int first, int last) { return 1 + static_cast<double>(over(s, first, last)) / static_cast<double>(pipeline.devices[s]->budget); };
   const std::vector<int> firsts = BestCut(pipeline.units, shape.pp, part);
   int worst = 0;
   const auto last = [&](int s) { return s + 1 < shape.pp ? firsts[s + 1] - 1 : pipeline.units - 1; };
   for (int s = 1; s < shape.pp; ++s) {
     if (part(s, firsts[s], last(s)) > part(worst, firsts[worst], last(worst))) worst = s;
   }
-  const FleetDevice& device = fleet_.devices[shape.first_device + worst * shape.tp];
+  const FleetDevice& device = *pipeline.devices[worst];
   const StageBytes& bytes = pipeline.at(firsts[worst], last(worst));
-  const int64_t over = pipeline.Over(worst, firsts[worst], last(worst), blocks_least_) - (shape.offload ? bytes.weights : 0);
   std::vector<int> units(last(worst) - firsts[worst] + 1);
   std::iota(units.begin(), units.end(), firsts[worst]);
-  return absl::StrCat(device.device.name, " is ", FormatBytes(over), " short: its budget is ", FormatBytes(device.budget), ", and ", UnitNames(work_.layers(), units),
-                      shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", shape.offload ? "" : absl::StrCat("weights ", FormatBytes(bytes.weights), " + "),
-                      "KV cache of one request ", FormatBytes(blocks_least_ * bytes.block), " + activations ", FormatBytes(bytes.activations + pipeline.beside),
+  std::string weights = absl::StrCat("weights ", FormatBytes(bytes.weights));
+  if (shape.offload) {
+    absl::StrAppend(&weights, " less ", FormatBytes(pipeline.MostFreed(worst, firsts[worst], last(worst))), " that may leave");
+    if (device.disk_bytes_per_second <= 0) absl::StrAppend(&weights, " for ", FormatBytes(device.cpu_bytes), " of CPU memory");
+  }
+  return absl::StrCat(device.device.name, " is ", FormatBytes(over(worst, firsts[worst], last(worst))), " short: its budget is ", FormatBytes(device.budget), ", and ",
+                      UnitNames(work_.layers(), units), shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", weights, " + KV cache of one request ",
+                      FormatBytes(blocks_least_ * bytes.block), " + activations ", FormatBytes(bytes.activations + pipeline.beside),
                       device.reserve > 0 ? absl::StrCat(" + reserve ", FormatBytes(device.reserve)) : "");
 }
 
 ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
   const Pipeline pipeline = MakePipeline(shape);
-  const int64_t wanted = std::max(blocks_least_, shape.requests * blocks_each_);
+  const int64_t requests = OptionsFor(shape.requests).max_num_seqs, wanted = std::max(blocks_least_, requests * blocks_each_);
   // Blocks that a stage has room for, as a load: fewer are worse.
   const auto capacity = [&](int s, int first, int last) {
     const StageBytes& run = pipeline.at(first, last);
-    const int64_t left = pipeline.room[s] - run.activations - (shape.offload ? 0 : run.weights);
+    const int64_t left = pipeline.room[s] - run.activations - run.weights + pipeline.MostFreed(s, first, last);
     if (left < 0) return kImpossible;
     return -static_cast<double>(run.block == 0 ? wanted : std::min(wanted, left / run.block));
   };
@@ -171,61 +190,54 @@ ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
     most = std::min(most, static_cast<int64_t>(-capacity(s, firsts[s], s + 1 < shape.pp ? firsts[s + 1] - 1 : pipeline.units - 1)));
   }
   if (most < blocks_least_) return {.misfit = Misfit(shape, pipeline), .running = 0};
-  return {.misfit = "", .running = std::min(shape.requests, most / blocks_each_)};
+  return {.misfit = "", .running = std::min(requests, most / blocks_each_)};
 }
 
 ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit, int micro_batches) {
   const Pipeline pipeline = MakePipeline(shape);
-  const PlanOptions options = OptionsFor(shape.requests);
   const int units = static_cast<int>(work_.units.size()), pp = shape.pp, tp = shape.tp;
   const int64_t blocks = fit.running * blocks_each_;
-  const Steps steps = MakeSteps(workload_, options.max_num_batched_tokens, fit.running, micro_batches);
+  const Steps steps = MakeSteps(workload_, options_.max_num_batched_tokens, fit.running, micro_batches);
 
   std::vector<StageTimers> timers;
   for (int s = 0; s < pp; ++s) {
     const int index = shape.first_device + s * tp;
-    const FleetDevice& device = fleet_.devices[index];
     const Rank rank = MakeRank(work_, fleet_, index, tp, work_.total_bytes / (pp * tp));
-    double arrival = 0, row = 0;
-    if (s > 0) {
-      const Link& link = LinkBetween(fleet_, index - 1, index);
-      arrival = TransferSeconds(0, link);
-      row = static_cast<double>(work_.hidden_row_bytes) / link.bytes_per_second;
-    }
-    timers.push_back({StageTimer(work_, rank, device, row, arrival, steps.prefill), StageTimer(work_, rank, device, row, arrival, steps.alone),
-                      StageTimer(work_, rank, device, row, arrival, steps.decode)});
+    const Link* arrival = s > 0 ? &LinkBetween(fleet_, index - 1, index) : nullptr;
+    const auto timer = [&](const StepRows& step) { return StageTimer(work_, rank, fleet_.devices[index], arrival, step); };
+    timers.push_back({timer(steps.prefill), timer(steps.alone), timer(steps.decode)});
   }
-  const auto seconds = [&](const StageTimer& timer, int s, int first, int last) {
-    return timer.Seconds(first, last, pipeline.at(first, last).weights, pipeline.Over(s, first, last, blocks));
-  };
   const std::vector<int> firsts = BestCut(units, pp, [&](int s, int first, int last) {
-    if (!pipeline.Fits(s, first, last, blocks)) return kImpossible;
-    return steps.prefills * seconds(timers[s].prefill, s, first, last) + steps.decodes * seconds(timers[s].decode, s, first, last);
+    const std::optional<Offloaded> offloaded = pipeline.Fits(s, first, last, blocks);
+    if (!offloaded.has_value()) return kImpossible;
+    return steps.prefills * timers[s].prefill.Seconds(first, last, *offloaded) + steps.decodes * timers[s].decode.Seconds(first, last, *offloaded);
   });
 
   ReplicaTimes times;
-  std::vector<double> prefill, alone;
+  const FleetDevice& front = *pipeline.devices.front();
+  StageSeconds prefill{.stages = {}, .turns = front.turns, .hand_over = front.speed.hand_over_seconds}, alone = prefill, decode = prefill;
   for (int s = 0; s < pp; ++s) {
-    const int first = firsts[s], last = s + 1 < pp ? firsts[s + 1] - 1 : units - 1, index = shape.first_device + s * tp;
+    const int first = firsts[s], last = s + 1 < pp ? firsts[s + 1] - 1 : units - 1;
     const StageBytes& bytes = pipeline.at(first, last);
-    const FleetDevice& device = fleet_.devices[index];
-    const int64_t offloaded = std::max<int64_t>(0, pipeline.Over(s, first, last, blocks));
-    times.stages.push_back({.first_unit = first, .last_unit = last, .device = index, .budget = device.budget, .weights = bytes.weights - offloaded,
-                            .kv_cache = blocks * bytes.block, .activations = bytes.activations + pipeline.beside, .reserve = device.reserve, .offloaded = offloaded});
-    times.stage_seconds.push_back(seconds(timers[s].decode, s, first, last));
-    prefill.push_back(seconds(timers[s].prefill, s, first, last));
-    alone.push_back(seconds(timers[s].alone, s, first, last));
+    const FleetDevice& device = *pipeline.devices[s];
+    const Offloaded offloaded = *pipeline.Fits(s, first, last, blocks);
+    times.stages.push_back({.first_unit = first, .last_unit = last, .device = shape.first_device + s * tp, .budget = device.budget,
+                            .weights = bytes.weights - offloaded.bytes + offloaded.staging, .kv_cache = blocks * bytes.block,
+                            .activations = bytes.activations + pipeline.beside, .reserve = device.reserve, .offloaded = offloaded});
+    prefill.stages.push_back(timers[s].prefill.Seconds(first, last, offloaded));
+    alone.stages.push_back(timers[s].alone.Seconds(first, last, offloaded));
+    decode.stages.push_back(timers[s].decode.Seconds(first, last, offloaded));
   }
 
   const double running = static_cast<double>(fit.running), output = static_cast<double>(workload_.output_tokens);
-  times.round_seconds = RoundSeconds(times.stage_seconds, micro_batches);
-  times.bubble = BubbleShare(times.stage_seconds, micro_batches);
-  times.prompt_seconds = steps.prefills / running * *std::max_element(prefill.begin(), prefill.end());
+  times.round_seconds = RoundSeconds(decode, micro_batches);
+  times.bubble = BubbleShare(decode, micro_batches);
+  times.prompt_seconds = steps.prefills / running * prefill.Pace();
   const double cycle = running * times.prompt_seconds + (output - 1) * times.round_seconds;
   times.tokens_per_second = running * output / cycle;
   // Those that wait follow one another at the rate at which requests end.
   const double wait = static_cast<double>(shape.requests - fit.running) * cycle / running;
-  const double step_before = fit.running > 1 && output > 1 ? *std::max_element(times.stage_seconds.begin(), times.stage_seconds.end()) : 0;
+  const double step_before = fit.running > 1 && output > 1 ? decode.Pace() : 0;
   times.ttft_seconds = wait + step_before + FillAndDrainSeconds(alone, steps.chunks);
   if (output > 1) times.tpot_seconds = times.round_seconds + (running - 1) * times.prompt_seconds / (output - 1);
   return times;

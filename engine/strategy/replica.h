@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "engine/strategy/cost.h"
+#include "engine/strategy/offload.h"
 
 namespace causeway {
 
@@ -19,31 +21,31 @@ struct Workload {
   std::vector<int64_t> concurrency = {64};           // each is tried
   double ttft_seconds_max = std::numeric_limits<double>::infinity();  // time to first token
   double tpot_seconds_max = std::numeric_limits<double>::infinity();  // time per output token after it
+  int64_t running_max = std::numeric_limits<int64_t>::max();          // requests that a daemon runs at once, whatever its memory
 };
 
 struct ReplicaShape {
   int first_device = 0;  // of pp * tp consecutive ones: rank r of the fleet is device r
   int pp = 1, tp = 1;
-  bool offload = false;  // weights that have no room are streamed from CPU memory, each step
+  bool offload = false;  // weights that have no room are streamed from CPU memory or disk, each step
   int64_t requests = 1;  // at once, running or waiting
 };
 
 struct ReplicaFit {
   std::string misfit;   // which device is how many bytes short, of what; empty: it fits
-  int64_t running = 0;  // requests that its KV cache has room for at once; the others wait
+  int64_t running = 0;  // requests that run at once: as many as the KV cache has room for; the others wait
 };
 
 struct StageMemory {
   int first_unit = 0, last_unit = 0;
   int device = 0;  // the first of its tp, all of which hold as much
   int64_t budget = 0, weights = 0, kv_cache = 0, activations = 0, reserve = 0;
-  int64_t offloaded = 0;  // weights in CPU memory, of one rank
+  Offloaded offloaded;  // of one rank; its staging buffer is in `weights`
   int64_t free() const { return budget - weights - kv_cache - activations - reserve; }
 };
 
 struct ReplicaTimes {
   std::vector<StageMemory> stages;
-  std::vector<double> stage_seconds;  // of decoding one micro-batch
   double ttft_seconds = 0;  // the wait for others to end included
   double tpot_seconds = 0;  // others' prompts between a request's tokens included
   double tokens_per_second = 0;  // generated
@@ -57,14 +59,16 @@ struct StageBytes {
   int64_t weights = 0;
   int64_t activations = 0;
   int64_t block = 0;  // of the KV cache
+  OffloadableByKind offloadable;  // of the weights
 };
 
 class ReplicaModel {
  public:
-  // `spec` and `fleet` must outlive this. Of the options: dtypes, max_num_batched_tokens, max_model_len (0: the request's tokens).
+  // `spec` and `fleet` must outlive this. Of the options: dtypes, max_num_batched_tokens, max_model_len (0: the request's tokens), what
+  // operations hold.
   ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options, const Workload& workload);
 
-  // Stages are the cut that has room for most requests. The same for any number of micro-batches.
+  // With the cut that has room for most requests. The same for any number of micro-batches.
   ReplicaFit Fit(const ReplicaShape& shape);
   // Of the cuts that have room for fit.running requests, the one whose slowest stage is fastest. REQUIRES: it fits.
   ReplicaTimes Time(const ReplicaShape& shape, const ReplicaFit& fit, int micro_batches);
@@ -73,22 +77,25 @@ class ReplicaModel {
   const Fleet& fleet() const { return fleet_; }
   const ModelSpec& spec() const { return spec_; }
   const Workload& workload() const { return workload_; }
-  // Of the plan of a daemon that serves so many requests at once.
+  // Of the plan of a daemon that so many requests are sent to at once. More than it has tokens in a step wait.
   PlanOptions OptionsFor(int64_t requests) const;
 
  private:
   // A shape's devices and the bytes of all stages that there could be.
   struct Pipeline {
+    std::vector<const FleetDevice*> devices;  // by stage: the first of its ranks
     std::vector<int64_t> room;  // by stage: its budget less what its device needs whatever it holds
-    int64_t beside = 0;         // hidden states in flight, and a buffer for streamed weights: in what is taken off
+    int64_t beside = 0;         // hidden states in flight, in what is taken off
     bool offload = false;
     const std::vector<StageBytes>* bytes = nullptr;  // units x units
     int units = 0;
 
     const StageBytes& at(int first, int last) const { return (*bytes)[static_cast<size_t>(first) * units + last]; }
-    // Bytes of the stage that have no room: weights for the host to hold, or the misfit.
+    // Bytes of the stage that have no room: what has to leave, or the misfit.
     int64_t Over(int stage, int first, int last, int64_t blocks) const;
-    bool Fits(int stage, int first, int last, int64_t blocks) const;
+    // How the stage fits; nothing: it does not.
+    std::optional<Offloaded> Fits(int stage, int first, int last, int64_t blocks) const;
+    int64_t MostFreed(int stage, int first, int last) const;
   };
   Pipeline MakePipeline(const ReplicaShape& shape);
   const std::vector<StageBytes>& Bytes(const ReplicaShape& shape, DeviceKind kind);

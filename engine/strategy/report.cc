@@ -31,7 +31,8 @@ Row CandidateRow(const SearchReport& report, size_t index) {
   std::vector<std::string> notes;
   if (c.pareto) notes.push_back("pareto");
   if (c.not_served.empty()) notes.push_back("servable");
-  if (c.offloaded_bytes > 0) notes.push_back(absl::StrCat(FormatBytes(c.offloaded_bytes), " in CPU memory"));
+  if (c.offloaded_bytes > c.on_disk_bytes) notes.push_back(absl::StrCat(FormatBytes(c.offloaded_bytes - c.on_disk_bytes), " in CPU memory"));
+  if (c.on_disk_bytes > 0) notes.push_back(absl::StrCat(FormatBytes(c.on_disk_bytes), " on disk"));
   return {absl::StrCat(index + 1), StrategyName(c.strategy), c.running == c.concurrency ? absl::StrCat(c.running) : absl::StrCat(c.running, " of ", c.concurrency),
           Rate(c.tokens_per_second), Rate(c.tokens_per_second_device), Rate(c.tokens_per_second_user), Milliseconds(c.ttft_seconds), Milliseconds(c.tpot_seconds),
           Bytes(c.fullest.weights), Bytes(c.fullest.kv_cache), Bytes(c.fullest.activations), Bytes(c.fullest.reserve), Bytes(c.fullest.free()),
@@ -76,7 +77,11 @@ std::string Where(const SearchReport& report, const Candidate& c) {
     for (int unit = stage.first_unit; unit <= stage.last_unit; ++unit) units.push_back(unit);
     stages.push_back(absl::StrCat(report.fleet.devices[stage.device].device.name, " (", UnitNames(layers, units), ")"));
   }
-  return absl::StrCat("Stages: ", absl::StrJoin(stages, " → "), c.strategy.dp > 1 ? ", and so in each replica." : ".");
+  const auto as_first = [&c](const std::vector<StageMemory>& replica) {
+    return std::equal(replica.begin(), replica.end(), c.replicas.front().begin(), [](const StageMemory& a, const StageMemory& b) { return a.last_unit == b.last_unit; });
+  };
+  const bool alike = std::all_of(c.replicas.begin(), c.replicas.end(), as_first);
+  return absl::StrCat("Stages: ", absl::StrJoin(stages, " → "), c.strategy.dp == 1 ? "." : alike ? ", and so in each replica." : "; other replicas are cut otherwise.");
 }
 
 // Reasons with the strategies that they hold for, in the order found.
@@ -99,6 +104,10 @@ std::vector<std::string> Remarks(const SearchReport& report) {
     remarks.push_back(absl::StrFormat("Speeds are assumed: %.0f%% of the makers' memory bandwidth, %.0f%% of their FLOP/s, %.0f%% of links; measure with --calibrate.",
                                       100 * kMemoryShare, 100 * kFlopsShare, 100 * kLinkShare));
   }
+  const bool on_disk = std::any_of(search.ranked.begin(), search.ranked.end(), [](const Candidate& c) { return c.on_disk_bytes > 0; });
+  if (on_disk && !report.fleet.disk_measured) {
+    remarks.push_back(absl::StrFormat("The disk of each node is taken to read %.1f GB/s.", kDiskShare * CatalogueDiskBytesPerSecond() / 1e9));
+  }
   if (search.ranked.empty()) {
     remarks.push_back("No strategy fits and keeps the limits.");
   } else {
@@ -106,7 +115,7 @@ std::vector<std::string> Remarks(const SearchReport& report) {
     const std::string best_name = StrategyName(best.strategy);
     if (const std::string where = Where(report, best); !where.empty()) remarks.push_back(where);
     if (best.running < best.concurrency) {
-      remarks.push_back(absl::StrCat("The KV cache of ", best_name, " has room for ", best.running, " of ", best.concurrency, " requests at once; the others wait, which TTFT counts."));
+      remarks.push_back(absl::StrCat(best_name, " has room for ", best.running, " of ", best.concurrency, " requests at once; the others wait, which TTFT counts."));
     }
     if (search.best_served < 0) {
       remarks.push_back("None of these can be served by this version of Causeway.");
@@ -130,7 +139,7 @@ std::vector<std::string> Remarks(const SearchReport& report) {
 OrderedJson MemoryJson(const Fleet& fleet, const StageMemory& stage) {
   return {{"device", fleet.devices[stage.device].device.name}, {"first_unit", stage.first_unit}, {"last_unit", stage.last_unit}, {"budget", stage.budget},
           {"weights", stage.weights}, {"kv_cache", stage.kv_cache}, {"activations", stage.activations}, {"reserve", stage.reserve}, {"free", stage.free()},
-          {"offloaded", stage.offloaded}};
+          {"offloaded", stage.offloaded.bytes}, {"on_disk", stage.offloaded.on_disk}};
 }
 
 OrderedJson CandidateJson(const SearchReport& report, const Candidate& c) {
@@ -140,7 +149,7 @@ OrderedJson CandidateJson(const SearchReport& report, const Candidate& c) {
   if (!c.fits) return json;
   json.update({{"running", c.running}, {"tokens_per_second", c.tokens_per_second}, {"tokens_per_second_device", c.tokens_per_second_device},
                {"tokens_per_second_user", c.tokens_per_second_user}, {"ttft_seconds", c.ttft_seconds}, {"tpot_seconds", c.tpot_seconds}, {"bubble", c.bubble},
-               {"pareto", c.pareto}, {"servable", c.not_served.empty()}, {"not_served", c.not_served}, {"offloaded_bytes", c.offloaded_bytes}});
+               {"pareto", c.pareto}, {"servable", c.not_served.empty()}, {"not_served", c.not_served}, {"offloaded_bytes", c.offloaded_bytes}, {"on_disk_bytes", c.on_disk_bytes}});
   json["fullest"] = MemoryJson(report.fleet, c.fullest);
   json["replicas"] = OrderedJson::array();
   for (const std::vector<StageMemory>& replica : c.replicas) {
@@ -207,18 +216,18 @@ std::string SearchJson(const SearchReport& report) {
 std::string SearchCsv(const SearchReport& report) {
   std::string text =
       "rank,dp,pp,tp,micro_batches,offload,concurrency,running,tokens_per_second,tokens_per_second_device,tokens_per_second_user,ttft_ms,tpot_ms,bubble,"
-      "weights,kv_cache,activations,reserve,free,offloaded,pareto,servable,dropped\n";
+      "weights,kv_cache,activations,reserve,free,offloaded,on_disk,pareto,servable,dropped\n";
   const auto add = [&text](const Candidate& c, const std::string& rank) {
     const Strategy& s = c.strategy;
     absl::StrAppend(&text, absl::StrJoin({rank, absl::StrCat(s.dp), absl::StrCat(s.pp), absl::StrCat(s.tp), absl::StrCat(s.micro_batches), absl::StrCat(s.offload ? 1 : 0),
                                           absl::StrCat(c.concurrency)}, ","), ",");
     if (c.fits) {
       const StageMemory& m = c.fullest;
-      absl::StrAppendFormat(&text, "%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.4f,%d,%d,%d,%d,%d,%d,%d,%d,", c.running, c.tokens_per_second, c.tokens_per_second_device, c.tokens_per_second_user,
-                            1e3 * c.ttft_seconds, 1e3 * c.tpot_seconds, c.bubble, m.weights, m.kv_cache, m.activations, m.reserve, m.free(), c.offloaded_bytes, c.pareto,
+      absl::StrAppendFormat(&text, "%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.4f,%d,%d,%d,%d,%d,%d,%d,%d,%d,", c.running, c.tokens_per_second, c.tokens_per_second_device, c.tokens_per_second_user,
+                            1e3 * c.ttft_seconds, 1e3 * c.tpot_seconds, c.bubble, m.weights, m.kv_cache, m.activations, m.reserve, m.free(), c.offloaded_bytes, c.on_disk_bytes, c.pareto,
                             c.not_served.empty());
     } else {
-      text += std::string(15, ',');
+      text += std::string(16, ',');
     }
     absl::StrAppend(&text, c.dropped.empty() ? "" : absl::StrCat("\"", c.dropped, "\""), "\n");  // reasons hold no quotes
   };

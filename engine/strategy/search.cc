@@ -54,7 +54,8 @@ class Searcher {
             Drop({.strategy = strategy, .concurrency = concurrency}, wrong);
             continue;
           }
-          for (const bool offload : {false, true}) TryStages(strategy, concurrency, offload);
+          // Where all of it has room nothing gains from leaving.
+          if (!TryStages(strategy, concurrency, /*offload=*/false) && CanOffload()) TryStages(strategy, concurrency, /*offload=*/true);
         }
       }
     }
@@ -96,21 +97,31 @@ class Searcher {
     return key;
   }
 
-  void TryStages(Strategy strategy, int64_t concurrency, bool offload) {
+  bool CanOffload() const {
+    return std::any_of(fleet_.devices.begin(), fleet_.devices.end(), [](const FleetDevice& d) { return d.cpu_bytes > 0 || d.disk_bytes_per_second > 0; });
+  }
+
+  // Whether all replicas fit, with room for all requests at once that they may run.
+  bool TryStages(Strategy strategy, int64_t concurrency, bool offload) {
     strategy.offload = offload;
     std::map<std::vector<int>, ReplicaFit> fits;
-    int64_t least_running = concurrency;
+    int64_t most_running = 0;
+    bool all_run = true;
     for (int r = 0; r < strategy.dp; ++r) {
       const ReplicaShape shape = Shape(strategy, r, concurrency);
       const auto [found, added] = fits.try_emplace(Signature(shape));
       if (added) found->second = model_.Fit(shape);
-      if (!found->second.misfit.empty()) return Drop({.strategy = strategy, .concurrency = concurrency}, found->second.misfit);
-      least_running = std::min(least_running, found->second.running);
+      if (!found->second.misfit.empty()) {
+        Drop({.strategy = strategy, .concurrency = concurrency}, found->second.misfit);
+        return false;
+      }
+      most_running = std::max(most_running, found->second.running);
+      all_run &= found->second.running == model_.OptionsFor(shape.requests).max_num_seqs;
     }
-    for (const int micro_batches : MicroBatches(strategy.pp, least_running)) {
+    for (const int micro_batches : MicroBatches(strategy.pp, most_running)) {
       strategy.micro_batches = micro_batches;
       Candidate candidate = Timed(strategy, concurrency, fits);
-      if (offload && candidate.offloaded_bytes == 0) return;  // the same as without
+      if (offload && candidate.offloaded_bytes == 0) return all_run;  // the same as without
       if (candidate.ttft_seconds > workload_.ttft_seconds_max) {
         Drop(std::move(candidate), absl::StrFormat("TTFT %.0f ms is over %.0f ms", 1e3 * candidate.ttft_seconds, 1e3 * workload_.ttft_seconds_max));
       } else if (candidate.tpot_seconds > workload_.tpot_seconds_max) {
@@ -119,6 +130,7 @@ class Searcher {
         search_.ranked.push_back(std::move(candidate));
       }
     }
+    return all_run;
   }
 
   Candidate Timed(const Strategy& strategy, int64_t concurrency, const std::map<std::vector<int>, ReplicaFit>& fits) {
@@ -130,7 +142,7 @@ class Searcher {
       const std::vector<int> signature = Signature(shape);
       const ReplicaFit& fit = fits.at(signature);
       const auto [found, added] = timed.try_emplace(signature);
-      if (added) found->second = model_.Time(shape, fit, strategy.micro_batches);
+      if (added) found->second = model_.Time(shape, fit, static_cast<int>(std::min<int64_t>(strategy.micro_batches, fit.running)));
       const ReplicaTimes& times = found->second;
       candidate.running += fit.running;
       candidate.running_each.push_back(fit.running);
@@ -141,7 +153,8 @@ class Searcher {
       candidate.replicas.push_back(times.stages);
       for (StageMemory& stage : candidate.replicas.back()) {
         stage.device += shape.first_device - found->second.stages.front().device;
-        candidate.offloaded_bytes += stage.offloaded * strategy.tp;
+        candidate.offloaded_bytes += stage.offloaded.bytes * strategy.tp;
+        candidate.on_disk_bytes += stage.offloaded.on_disk * strategy.tp;
         const double taken = 1 - static_cast<double>(stage.free()) / static_cast<double>(stage.budget);
         if (taken > fullest) fullest = taken, candidate.fullest = stage;
       }
@@ -156,7 +169,7 @@ class Searcher {
     const Strategy& s = candidate.strategy;
     std::vector<std::string> lacks;
     if (s.tp > 1) lacks.push_back("tensor parallelism");
-    const int stages = static_cast<int>(std::min<int64_t>(s.pp, candidate.running / s.dp));
+    const int stages = static_cast<int>(std::min<int64_t>(s.pp, *std::max_element(candidate.running_each.begin(), candidate.running_each.end())));
     if (s.micro_batches != stages) lacks.push_back(absl::StrCat(s.micro_batches, s.micro_batches == 1 ? " micro-batch" : " micro-batches", " (it makes ", stages, ")"));
     const int last = s.pp * s.tp - 1;
     for (int r = 0; r < s.dp; ++r) {
@@ -186,6 +199,9 @@ class Searcher {
 
 absl::Status CheckWorkload(const ModelSpec& spec, const PlanOptions& options, const Workload& workload) {
   const int64_t tokens = workload.prompt_tokens + workload.output_tokens;
+  if (options.max_model_len > spec.context_max) {
+    return absl::InvalidArgumentError(absl::StrCat("max_model_len ", options.max_model_len, " is longer than the model's context, ", spec.context_max));
+  }
   const int64_t most = options.max_model_len > 0 ? options.max_model_len : spec.context_max;
   if (workload.prompt_tokens < 1 || workload.output_tokens < 1) return absl::InvalidArgumentError("expected at least one token of prompt and of output");
   if (tokens > most) {
@@ -196,11 +212,14 @@ absl::Status CheckWorkload(const ModelSpec& spec, const PlanOptions& options, co
   return absl::OkStatus();
 }
 
+// What was measured was measured format by format; assumptions are made for dtypes.
 absl::Status CheckSpeeds(const ModelWork& work, const Fleet& fleet) {
   for (const FleetDevice& device : fleet.devices) {
-    if (device.speed.Linears(work.format, work.dtype, work.total_bytes) != nullptr) continue;
-    return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.device.name, " (", device.device.model, ") in ", work.format,
-                                                   " was not measured; measure it with causewayd plan --calibrate"));
+    for (const std::string& format : {work.format, work.head_format}) {
+      if (device.measured ? device.speed.linears.contains(format) : device.speed.Linears(format, work.dtype, work.total_bytes) != nullptr) continue;
+      return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.device.name, " (", device.device.model, ") in ", format,
+                                                     " was not measured; measure it with causewayd plan --calibrate"));
+    }
   }
   return absl::OkStatus();
 }

@@ -13,8 +13,8 @@ namespace causeway {
 
 struct Strategy {
   int dp = 1, pp = 1, tp = 1;
-  int micro_batches = 1;  // parts of the running sequences, each a step of its own; 0: any number
-  bool offload = false;   // weights that have no room are in CPU memory
+  int micro_batches = 1;  // parts of a replica's running sequences, as far as it has as many, each a step of its own; 0: any number
+  bool offload = false;   // weights that have no room are in CPU memory or on disk
 };
 // "DP 2 x PP 4 x TP 1, 4 micro-batches"; factors of 1 are left out, unless all are.
 std::string StrategyName(const Strategy& strategy);
@@ -39,7 +39,7 @@ struct Candidate {
   double bubble = 0;                          // of decoding in the slowest replica
   StageMemory fullest;                        // the device with the largest part of its budget taken
   std::vector<std::vector<StageMemory>> replicas;  // stages of each
-  int64_t offloaded_bytes = 0;                // over all devices
+  int64_t offloaded_bytes = 0, on_disk_bytes = 0;  // over all devices; the latter of the former
   bool pareto = false;                        // no ranked one is as good in both figures per device and per user, and better in one
   std::string not_served;                     // what this version of Causeway lacks to serve it; empty: nothing
 };

@@ -20,8 +20,8 @@ using ::testing::IsEmpty;
 
 std::vector<Device> Catalogued(absl::string_view text) { return *ParseDevices(text, [] { return std::vector<Device>(); }); }
 
-// Simulated devices of these sizes, on a processor that takes a second for 1 GB or 100 GFLOP.
-Fleet TestFleet(const std::vector<int64_t>& bytes) {
+// Simulated devices of these sizes, on a processor that takes a second for 1 GB or 100 GFLOP. CPU memory is copied from.
+Fleet TestFleet(const std::vector<int64_t>& bytes, FleetOptions options = {}) {
   DeviceSpeed cpu;
   cpu.linears["bf16"] = {.bytes_per_second = 1e9, .flops = 1e11};
   cpu.attention = {.bytes_per_second = 5e8, .flops = 1e10};
@@ -29,7 +29,10 @@ Fleet TestFleet(const std::vector<int64_t>& bytes) {
   cpu.step_seconds = 1e-4;
   cpu.layer_seconds = 1e-5;
   cpu.copy_bytes_per_second = 1e8;
-  return *MakeFleet(TestDevices(bytes), {.cpu_model = "a processor"}, {.devices = {{"a processor", cpu}}});
+  cpu.threads = 240;
+  options.cpu_model = "a processor";
+  options.offload_stream = true;
+  return *MakeFleet(TestDevices(bytes), options, {.devices = {{"a processor", cpu}}, .disk_bytes_per_second = 1e7});
 }
 
 PlanOptions Options() {
@@ -116,16 +119,62 @@ TEST(SearchTest, TheKvCacheCapsWhatRunsAtOnceAndTheRestWaits) {
 TEST(SearchTest, StreamsWhatHasNoRoom) {
   const ModelSpec spec = TestLlama({.layers = 8, .hidden = 256, .intermediate = 512});
   const Workload workload{.prompt_tokens = 16, .output_tokens = 16, .concurrency = {2}};
-  const Search search = *SearchStrategies(spec, TestFleet({6 << 20}), Options(), workload);
+  const Search search = *SearchStrategies(spec, TestFleet({5 << 20}), Options(), workload);
   ASSERT_EQ(search.ranked.size(), 1u);
   const Candidate& c = search.ranked[0];
   EXPECT_TRUE(c.strategy.offload);
   EXPECT_EQ(c.not_served, "");
   EXPECT_EQ(search.best_served, 0);
   EXPECT_GT(c.offloaded_bytes, 0);
-  EXPECT_EQ(c.fullest.weights + c.offloaded_bytes, TestBytes(spec));
-  // Every step waits for it, but for the embeddings' part of it.
-  EXPECT_GT(c.tpot_seconds, 0.9 * static_cast<double>(c.offloaded_bytes) / 1e8);
+  EXPECT_EQ(c.on_disk_bytes, 0);
+  EXPECT_EQ(c.fullest.weights - c.fullest.offloaded.staging + c.offloaded_bytes, TestBytes(spec));
+  // Every step waits for it, but for the table's part of it.
+  EXPECT_GE(c.tpot_seconds, static_cast<double>(c.fullest.offloaded.linears) / 1e8);
+
+  // What CPU memory has no room for is on disk, ten times slower, or nowhere.
+  const int64_t half = c.offloaded_bytes / 2;
+  const std::map<std::string, int64_t> max_memory = {{"0", 5 << 20}, {"cpu", half}};
+  const Search disk = *SearchStrategies(spec, TestFleet({5 << 20}, {.max_memory = max_memory, .offload_to_disk = true}), Options(), workload);
+  ASSERT_EQ(disk.ranked.size(), 1u);
+  EXPECT_EQ(disk.ranked[0].on_disk_bytes, disk.ranked[0].offloaded_bytes - half);
+  EXPECT_GT(disk.ranked[0].tpot_seconds, 4 * c.tpot_seconds);
+  const Search none = *SearchStrategies(spec, TestFleet({5 << 20}, {.max_memory = max_memory}), Options(), workload);
+  EXPECT_THAT(none.ranked, IsEmpty());
+  EXPECT_THAT(none.dropped.back().dropped, AllOf(HasSubstr("that may leave for"), HasSubstr("of CPU memory")));
+}
+
+TEST(SearchTest, OffloadsOnlyWhereThatMakesRoom) {
+  const ModelSpec spec = TestLlama({.layers = 8, .hidden = 256, .intermediate = 512});
+  for (const int64_t megabytes : {5, 8, 64}) {
+    const Search search = *SearchStrategies(spec, TestFleet({megabytes << 20, megabytes << 20}), Options(), {.prompt_tokens = 16, .output_tokens = 16, .concurrency = {8}});
+    for (const Candidate& c : search.ranked) {
+      if (!c.strategy.offload) continue;
+      for (const Candidate& other : search.ranked) {
+        const bool same = other.strategy.pp == c.strategy.pp && other.strategy.tp == c.strategy.tp && !other.strategy.offload;
+        EXPECT_FALSE(same && other.running == other.concurrency) << megabytes << " " << StrategyName(c.strategy);
+      }
+    }
+    EXPECT_EQ(megabytes == 64, std::none_of(search.ranked.begin(), search.ranked.end(), [](const Candidate& c) { return c.strategy.offload; }));
+  }
+}
+
+// As many parts as stages, or as requests where a replica has fewer: which is what is served.
+TEST(SearchTest, UnequalReplicasAreServedByAsManyPartsAsEachHas) {
+  const ModelSpec spec = TestLlama({});
+  const Search search = *SearchStrategies(spec, TestFleet(std::vector<int64_t>(4, 64 << 20)), Options(), {.prompt_tokens = 16, .output_tokens = 16, .concurrency = {3}});
+  const auto pairs = std::find_if(search.ranked.begin(), search.ranked.end(), [](const Candidate& c) { return c.strategy.dp == 2 && c.strategy.pp == 2 && c.strategy.micro_batches == 2; });
+  ASSERT_NE(pairs, search.ranked.end());
+  EXPECT_THAT(pairs->running_each, ::testing::ElementsAre(2, 1));
+  EXPECT_EQ(pairs->not_served, "");
+}
+
+TEST(SearchTest, RunsNoMoreAtOnceThanAStepHasTokensAndADaemonAllows) {
+  const ModelSpec spec = TestLlama({});
+  Workload workload{.prompt_tokens = 1, .output_tokens = 16, .concurrency = {100000}};
+  const Fleet fleet = TestFleet({int64_t{1} << 30});
+  EXPECT_EQ(SearchStrategies(spec, fleet, Options(), workload)->ranked.at(0).running, 64);
+  workload.running_max = 48;
+  EXPECT_EQ(SearchStrategies(spec, fleet, Options(), workload)->ranked.at(0).running, 48);
 }
 
 TEST(SearchTest, LimitsDropAndSayWhy) {
@@ -152,6 +201,9 @@ TEST(SearchTest, RefusesWorkloadsThatCannotBe) {
   EXPECT_THAT(error({.prompt_tokens = 200, .output_tokens = 100}), HasSubstr("requests of 300 tokens, prompt and output together, are longer than the model's context, 256"));
   EXPECT_THAT(error({.prompt_tokens = 0}), HasSubstr("at least one token"));
   EXPECT_THAT(error({.prompt_tokens = 1, .output_tokens = 1, .concurrency = {}}), HasSubstr("expected a concurrency"));
+  PlanOptions longer = Options();
+  longer.max_model_len = 300;
+  EXPECT_THAT(std::string(SearchStrategies(TestLlama({}), fleet, longer, {.prompt_tokens = 1}).status().message()), HasSubstr("max_model_len 300 is longer than the model's context, 256"));
   PlanOptions fp16 = Options();
   fp16.dtype = DType::kF16;
   EXPECT_THAT(std::string(SearchStrategies(TestLlama({}), fleet, fp16, {.prompt_tokens = 1, .output_tokens = 1}).status().message()),
@@ -259,8 +311,8 @@ TEST(SearchTest, WhatIsRankedHoldsWhateverIsAsked) {
           EXPECT_EQ(stage.budget, made.bytes[stage.device]);
           EXPECT_GE(stage.free(), 0);  // no device is over its memory
           EXPECT_GE(stage.weights, 0);
-          EXPECT_GE(stage.offloaded, 0);
-          EXPECT_EQ(stage.offloaded > 0 && !c.strategy.offload, false);
+          EXPECT_GE(stage.offloaded.bytes, 0);
+          EXPECT_EQ(stage.offloaded.bytes > 0 && !c.strategy.offload, false);
         }
         EXPECT_EQ(next, static_cast<int>(made.spec.layers.size()) + 3);
       }
@@ -285,7 +337,6 @@ TEST(SearchTest, WhatIsRankedHoldsWhateverIsAsked) {
     if (best.strategy.pp > 1 || best.strategy.offload) continue;
     PlanOptions served = options;
     served.max_num_seqs = best.running_each[0];
-    served.max_num_batched_tokens = std::max(served.max_num_batched_tokens, served.max_num_seqs);
     const int64_t tokens = made.workload.prompt_tokens + made.workload.output_tokens;
     served.max_model_len = tokens;
     const absl::StatusOr<Plan> plan = MakePlan(made.spec, {fleet.devices[0].device}, served);

@@ -9,6 +9,7 @@
 #include "engine/graph/graph.h"
 #include "engine/plan/memory.h"
 #include "engine/plan/module_sizes.h"
+#include "engine/plan/offload.h"
 
 namespace causeway {
 namespace {
@@ -55,11 +56,35 @@ void AddLayer(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& 
   work.row_flops += RowFlops(layer.moe->router) + static_cast<double>(work.experts_per_token) * (RowFlops(expert.up) + RowFlops(expert.down));
 }
 
+std::vector<OffloadableByKind> OffloadableOf(const ModelSpec& spec, bool head_shares, size_t units) {
+  std::vector<OffloadableByKind> by_unit(units);
+  for (const OffloadPiece& piece : OffloadPieces(spec, head_shares)) {
+    Offloadable more{.bytes = piece.bytes, .pieces = 1};
+    for (const int64_t linear : piece.streamed) {
+      more.streamed += linear;
+      if (piece.kind == OffloadPiece::Kind::kExpert) continue;
+      more.Add({.largest = linear});
+    }
+    if (piece.kind == OffloadPiece::Kind::kExpert) more.largest = more.second = more.streamed;
+    more.streamed = std::max(more.streamed, more.bytes);
+    by_unit[piece.unit][static_cast<size_t>(piece.kind)].Add(more);
+  }
+  return by_unit;
+}
+
 void CutOutputs(LinearSpec& linear, int tp) {
   for (LinearSpec::Part& part : linear.parts) part.out_features /= tp;
 }
 
 }  // namespace
+
+void Offloadable::Add(const Offloadable& other) {
+  bytes += other.bytes;
+  streamed += other.streamed;
+  pieces += other.pieces;
+  second = std::max({std::min(largest, other.largest), second, other.second});
+  largest = std::max(largest, other.largest);
+}
 
 ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options) {
   const LayerGraph graph = MakeLayerGraph(spec, {.batch = 1, .tokens = 1, .dtype = options.dtype});
@@ -70,6 +95,7 @@ ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options) {
   work.total_bytes = ModuleIndex(spec.modules, /*inside_blocks=*/false).node(0).bytes;
   const LayerSpec& layer = spec.layers.front();
   work.format = FormatName(layer.moe.has_value() ? layer.moe->experts.front().up.format : layer.mlp.up.format, options.dtype);
+  work.head_format = FormatName(spec.head.format, options.dtype);
   for (size_t u = 0; u < graph.nodes.size(); ++u) {
     UnitWork& unit = work.units.emplace_back();
     const GraphNode& node = graph.nodes[u];
@@ -86,6 +112,8 @@ ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options) {
     unit.whole_bytes = node.bytes - unit.cut_bytes;
   }
   work.units[work.units.size() - 2].whole_bytes += work.total_bytes - graph.total.bytes;
+  work.offloadable = OffloadableOf(spec, /*head_shares=*/false, work.units.size());
+  work.offloadable_shared = OffloadableOf(spec, spec.tied_head, work.units.size());
   return work;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -28,9 +29,10 @@ namespace causeway {
 namespace {
 
 constexpr int kRounds = 5;
-constexpr absl::Duration kEnough = absl::Seconds(6);  // of rounds of one case
+constexpr absl::Duration kAtLeast = absl::Milliseconds(500), kEnough = absl::Seconds(6);  // of rounds of one case: what else runs comes and goes
+constexpr double kBusy = 0.5;
 // Of models that hold next to nothing: what their steps take is what every step and every layer takes.
-constexpr int kFewLayers = 2, kManyLayers = 26, kBatch = 16;
+constexpr int kFewLayers = 2, kManyLayers = 26, kBatch = 16, kStages = 2;
 
 // One prediction beside what was measured; of decoding a step, of prefill all of it.
 struct Check {
@@ -84,7 +86,7 @@ absl::StatusOr<BenchTimes> Measure(const Running& running, const BenchCase& benc
   CAUSEWAY_RETURN_IF_ERROR(RunBenchCase(*running.executor, running.model.plan, running.model.spec.vocab_size, brief).status());
   std::vector<double> prefill, decode;
   const absl::Time start = absl::Now();
-  for (int round = 0; round < kRounds && (round == 0 || absl::Now() - start < kEnough); ++round) {
+  for (int round = 0; round == 0 || (absl::Now() - start < (round < kRounds ? kEnough : kAtLeast)); ++round) {
     CAUSEWAY_ASSIGN_OR_RETURN(const BenchTimes times, RunBenchCase(*running.executor, running.model.plan, running.model.spec.vocab_size, bench));
     prefill.push_back(times.prefill_seconds);
     decode.push_back(times.decode_seconds / static_cast<double>(bench.generated_tokens));
@@ -94,8 +96,8 @@ absl::StatusOr<BenchTimes> Measure(const Running& running, const BenchCase& benc
   return BenchTimes{.prefill_seconds = prefill[prefill.size() / 2], .decode_seconds = decode[decode.size() / 2]};
 }
 
-// Of a decoding step of an empty model.
-absl::StatusOr<double> EmptyStepSeconds(const EngineOptions& options, int layers, int64_t batch, DType dtype) {
+// Of a decoding step of an empty model; with several stages, which are simulated, of a step in each.
+absl::StatusOr<double> EmptyStepSeconds(const EngineOptions& options, int layers, int64_t batch, DType dtype, int stages = 1) {
   std::string folder = (std::filesystem::temp_directory_path() / "causeway-XXXXXX").string();
   if (mkdtemp(folder.data()) == nullptr) return absl::UnavailableError(absl::StrCat(folder, ": cannot be made"));
   const absl::Cleanup remove = [&folder] {
@@ -109,17 +111,38 @@ absl::StatusOr<double> EmptyStepSeconds(const EngineOptions& options, int layers
   empty.quantize = "none";
   empty.dtype = std::string(DTypeName(dtype));
   empty.plan = {};
+  if (stages > 1) {
+    empty.devices = absl::StrCat("simulated:", stages, "x256MiB");
+    empty.plan.device_map = "custom";
+    empty.plan.custom_map = {{"model.embed_tokens", "0"}, {"model.norm", absl::StrCat(stages - 1)}, {"lm_head", absl::StrCat(stages - 1)}};
+    for (int layer = 0; layer < layers; ++layer) empty.plan.custom_map[absl::StrCat("model.layers.", layer)] = absl::StrCat(layer * stages / layers);
+  }
   CAUSEWAY_ASSIGN_OR_RETURN(const Running running, Start(empty, {bench}));
   CAUSEWAY_ASSIGN_OR_RETURN(const BenchTimes times, Measure(running, bench));
   return times.decode_seconds;
 }
 
-absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const Device& device, const ModelWork& work, const WeightFormat& format) {
+// What a step waits between two stages that have nothing to do but to hand it on.
+absl::StatusOr<double> HandOverSeconds(const EngineOptions& options, DType dtype, const DeviceSpeed& speed) {
+  CAUSEWAY_ASSIGN_OR_RETURN(const double round, EmptyStepSeconds(options, kFewLayers, kStages, dtype, kStages));
+  StageSeconds stages{.stages = std::vector<double>(kStages, speed.step_seconds + kFewLayers / kStages * speed.layer_seconds), .turns = std::min(1.0, static_cast<double>(speed.threads) / kStages)};
+  stages.stages.back() += speed.sample_seconds;
+  return std::max(0.0, (round - RoundSeconds(stages, kStages)) / kStages);
+}
+
+// `format` and `head` are what the model's layers and its head are held in.
+absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const Device& device, const ModelWork& work, const WeightFormat& format, const WeightFormat& head) {
   const int threads = options.executor.cpu_threads > 0 ? options.executor.cpu_threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   CAUSEWAY_ASSIGN_OR_RETURN(const OperationTimes times, MeasureOperations(device, work.dtype, format, threads, options.executor.reference_ops));
   DeviceSpeed speed;
   speed.linears[work.format] = FitWorkSpeed(times.linears);
+  if (work.head_format != work.format) {
+    CAUSEWAY_ASSIGN_OR_RETURN(const OperationTimes of_head, MeasureOperations(device, work.dtype, head, threads, options.executor.reference_ops));
+    speed.linears[work.head_format] = FitWorkSpeed(of_head.linears);
+    if (!of_head.cached.empty()) speed.cached_linears[work.head_format] = FitWorkSpeed(of_head.cached);
+  }
   speed.attention = FitWorkSpeed(times.attention);
+  if (device.kind != DeviceKind::kCuda) speed.threads = threads;
   if (!times.cached.empty()) {
     speed.cache_bytes = times.cache_bytes;
     speed.cached_linears[work.format] = FitWorkSpeed(times.cached);
@@ -134,6 +157,7 @@ absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const De
   speed.layer_seconds = std::max(0.0, (many - few) / (kManyLayers - kFewLayers));
   speed.step_seconds = std::max(0.0, few - kFewLayers * speed.layer_seconds);
   speed.sample_seconds = std::max(0.0, (batch - few) / (kBatch - 1));
+  CAUSEWAY_ASSIGN_OR_RETURN(speed.hand_over_seconds, HandOverSeconds(options, work.dtype, speed));
   return speed;
 }
 
@@ -171,6 +195,7 @@ std::string Table(const std::string& device, const DeviceSpeed& speed, const std
   if (speed.cache_bytes > 0) absl::StrAppend(&text, "  small ones       ", Rates(speed.cached_linears.at(format)), "                   in models of up to ", FormatBytes(speed.cache_bytes), ", which stay in the cache\n");
   absl::StrAppend(&text, "  attention        ", Rates(speed.attention));
   absl::StrAppend(&text, absl::StrFormat("  a step           %.1f us, each layer %.1f us, each row with a token %.1f us\n", 1e6 * speed.step_seconds, 1e6 * speed.layer_seconds, 1e6 * speed.sample_seconds));
+  absl::StrAppend(&text, absl::StrFormat("  from stage to stage %.1f us\n", 1e6 * speed.hand_over_seconds));
   absl::StrAppend(&text, "  norms and such   ", Gigas(speed.row_bytes_per_second), "B/s\n");
   absl::StrAppend(&text, "  copies           ", Gigas(speed.copy_bytes_per_second), "B/s\n");
   if (disk > 0) absl::StrAppend(&text, "  files            ", Gigas(disk), "B/s, by one thread\n");
@@ -203,6 +228,11 @@ absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std
   const Device& device = devices.front();
   const CatalogueDevice* entry = device.kind == DeviceKind::kCuda ? FindInCatalogue(device.model) : nullptr;
   const std::string cpu_model = CpuDevice().model, model = entry != nullptr ? entry->name : device.kind == DeviceKind::kCuda ? device.model : cpu_model;
+  if (double load = 0; getloadavg(&load, 1) == 1 && load > kBusy) {
+    std::fprintf(stderr, "warning: others use the processor (%.1f threads of it in the last minute): what is measured now is not what it reaches by itself\n", load);
+  }
+  // A file that is no calibration is not written over, which is better known before all is measured.
+  if (const absl::Status before = ReadCalibrationFile(file).status(); absl::IsInvalidArgument(before)) return before;
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel read, ReadModel(options, Purpose::kRunning));
   PlanOptions plan_options = options.plan;
   plan_options.dtype = read.plan.options.dtype;
@@ -211,7 +241,7 @@ absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std
 
   Calibration calibration;
   DeviceSpeed& speed = calibration.devices[model];
-  CAUSEWAY_ASSIGN_OR_RETURN(speed, MeasureDevice(options, device, work, (layer.moe.has_value() ? layer.moe->experts.front() : layer.mlp).up.format));
+  CAUSEWAY_ASSIGN_OR_RETURN(speed, MeasureDevice(options, device, work, (layer.moe.has_value() ? layer.moe->experts.front() : layer.mlp).up.format, read.spec.head.format));
   calibration.disk_bytes_per_second = DiskBandwidth(*read.checkpoint);
   CAUSEWAY_RETURN_IF_ERROR(WriteCalibrationFile(file, calibration));
 

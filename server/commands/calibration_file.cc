@@ -44,7 +44,9 @@ absl::Status WriteCalibrationFile(const std::string& file, const Calibration& ca
   if (!folder.empty()) std::filesystem::create_directories(folder, error);
   Calibration all = calibration;
   if (std::filesystem::exists(path, error)) {
-    CAUSEWAY_ASSIGN_OR_RETURN(all, ReadCalibrationFile(path));
+    absl::StatusOr<Calibration> before = ReadCalibrationFile(path);
+    if (absl::IsFailedPrecondition(before.status())) before = Calibration();  // of another version: nothing of it is of use any more
+    CAUSEWAY_ASSIGN_OR_RETURN(all, std::move(before));
     for (const auto& [model, speed] : calibration.devices) {
       // Formats that were measured before stay.
       const DeviceSpeed before = std::exchange(all.devices[model], speed);
@@ -53,10 +55,12 @@ absl::Status WriteCalibrationFile(const std::string& file, const Calibration& ca
     }
     if (calibration.disk_bytes_per_second > 0) all.disk_bytes_per_second = calibration.disk_bytes_per_second;
   }
-  std::ofstream out(path, std::ios::binary);
+  const std::string written = path + ".new";  // a search beside this finds the old file or the new one
+  std::ofstream out(written, std::ios::binary);
   out << CalibrationJson(all);
   out.close();
-  return out ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
+  if (out) std::filesystem::rename(written, path, error);
+  return out && !error ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
 }
 
 }  // namespace causeway

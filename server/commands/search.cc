@@ -1,17 +1,21 @@
 #include "server/commands/search.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status.h"
 #include "engine/execution/device_runtime.h"
 #include "server/commands/calibration_file.h"
 #include "server/startup/engine_options.h"
+#include "server/startup/fields.h"
 
 namespace causeway {
 namespace {
@@ -65,6 +69,46 @@ absl::Status WriteText(const std::string& file, const std::string& text) {
   return out ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(file, ": cannot be written"));
 }
 
+// A file for each replica whose devices are not like those of one before it: the second has FILE-2.yaml for FILE.yaml.
+absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, const EngineOptions& options, const ModelSpec& spec, const SearchReport& report) {
+  const Search& search = report.search;
+  if (search.best_served < 0) {
+    const std::string why = search.ranked.empty() ? absl::StrCat("; ", StrategyName(search.dropped.front().strategy), ": ", search.dropped.front().dropped) : "";
+    return absl::FailedPreconditionError(absl::StrCat("--config-out: there is no strategy that fits, keeps the limits and can be served by this version", why));
+  }
+  const Candidate& best = search.ranked[search.best_served];
+  std::vector<int> alike(best.replicas.size());  // the first replica like each
+  for (size_t r = 0; r < alike.size(); ++r) {
+    const auto first = std::find_if(best.replicas.begin(), best.replicas.end(), [&](const std::vector<StageMemory>& other) {
+      return std::equal(other.begin(), other.end(), best.replicas[r].begin(), [&](const StageMemory& a, const StageMemory& b) {
+        return report.fleet.devices[a.device].Like(report.fleet.devices[b.device]);
+      });
+    });
+    alike[r] = static_cast<int>(first - best.replicas.begin());
+  }
+  const std::filesystem::path path(file);
+  for (int r = 0; r < static_cast<int>(alike.size()); ++r) {
+    if (alike[r] != r) continue;
+    const std::string of_replica = r == 0 ? file : (path.parent_path() / absl::StrCat(path.stem().string(), "-", r + 1, path.extension().string())).string();
+    CAUSEWAY_ASSIGN_OR_RETURN(const std::string text, StrategyConfig(loaded, options, spec, report, r));
+    CAUSEWAY_RETURN_IF_ERROR(WriteText(of_replica, text));
+    std::vector<int> others;
+    for (int i = r + 1; i < static_cast<int>(alike.size()); ++i) {
+      if (alike[i] == r) others.push_back(i + 1);
+    }
+    const std::string which = alike.size() == 1 ? "" : absl::StrCat(", replica ", r + 1, others.empty() ? "" : absl::StrCat(", as for ", absl::StrJoin(others, ", ")));
+    std::fprintf(stderr, "%s: a configuration for rank %d, %s%s\n", of_replica.c_str(), search.best_served + 1, StrategyName(best.strategy).c_str(), which.c_str());
+  }
+  return absl::OkStatus();
+}
+
+// What is configured and the search decides itself.
+void WarnOfIgnored(const LoadedConfig& loaded) {
+  for (const char* path : {"placement.device_map", "batching.max_num_seqs", "batching.kv_cache"}) {
+    if (const auto found = loaded.origins.find(path); found != loaded.origins.end()) std::fprintf(stderr, "warning: %s is left aside: the search decides it\n", loaded.Where(path).c_str());
+  }
+}
+
 std::string Printed(const SearchReport& report, const std::string& format) {
   if (format == "json") return SearchJson(report);
   if (format == "csv") return SearchCsv(report);
@@ -94,7 +138,8 @@ std::string SearchFlags::Given() const {
 }
 
 absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFlags& flags, const std::string& format) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const Workload workload, ReadWorkload(flags));
+  CAUSEWAY_ASSIGN_OR_RETURN(Workload workload, ReadWorkload(flags));
+  workload.running_max = static_cast<int64_t>(FindFieldByPath("batching.max_num_seqs")->rules->max());
   FleetOptions fleet_options;
   int64_t nodes = 1;
   CAUSEWAY_RETURN_IF_ERROR(SetCount("nodes", flags.nodes, 1024, &nodes));
@@ -108,7 +153,10 @@ absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFl
   CAUSEWAY_ASSIGN_OR_RETURN(const Calibration calibration, ReadCalibrationFile(flags.calibration));
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, [] { return CudaDevices(); }));
   fleet_options.max_memory = options.plan.max_memory;
+  fleet_options.offload_to_disk = options.plan.offload_to_disk;
+  fleet_options.offload_stream = options.executor.offload_stream;
   fleet_options.cpu_model = CpuDevice().model;
+  fleet_options.cpu_threads = options.executor.cpu_threads;
   CAUSEWAY_ASSIGN_OR_RETURN(const Fleet fleet, MakeFleet(devices, fleet_options, calibration));
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel model, ReadHeld(options, devices.front()));
 
@@ -117,14 +165,11 @@ absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFl
   plan_options.reference_ops = options.executor.reference_ops;
   plan_options.cpu_threads = options.executor.cpu_threads;
   CAUSEWAY_ASSIGN_OR_RETURN(const Search search, SearchStrategies(model.spec, fleet, plan_options, workload));
+  WarnOfIgnored(loaded);
   for (const std::string& warning : model.spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   const SearchReport report{.model = absl::StrCat(model.plan.model, ", ", DTypeName(plan_options.dtype)), .fleet = fleet, .workload = workload, .search = search};
   if (!flags.config_out.empty()) {
-    if (search.best_served < 0) return absl::FailedPreconditionError("--config-out: there is no strategy that fits, keeps the limits and can be served by this version");
-    const Candidate& best = search.ranked[search.best_served];
-    CAUSEWAY_ASSIGN_OR_RETURN(const std::string text, StrategyConfig(loaded, options, report, best));
-    CAUSEWAY_RETURN_IF_ERROR(WriteText(flags.config_out, text));
-    std::fprintf(stderr, "%s: a configuration for rank %d, %s\n", flags.config_out.c_str(), search.best_served + 1, StrategyName(best.strategy).c_str());
+    CAUSEWAY_RETURN_IF_ERROR(WriteConfigs(flags.config_out, loaded, options, model.spec, report));
   }
   return Printed(report, format);
 }

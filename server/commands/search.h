@@ -25,8 +25,9 @@ struct SearchFlags {
 // The text for standard output, in the format (table, json, markdown or csv).
 absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFlags& flags, const std::string& format);
 
-// A YAML file for the first replica of a strategy: what was configured, and where it goes. FailedPrecondition: a plan refuses it.
-absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options, const SearchReport& report, const Candidate& candidate);
+// A YAML file for a replica of the best strategy that can be served: what was configured, and where it goes. `spec` is the model as the
+// devices hold it. FailedPrecondition: a plan refuses it.
+absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options, const ModelSpec& spec, const SearchReport& report, int replica);
 
 }  // namespace causeway
 

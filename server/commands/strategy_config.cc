@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 #include <utility>
 
@@ -7,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/base/limits.h"
 #include "engine/base/status.h"
+#include "engine/plan/offload.h"
 #include "server/commands/search.h"
 #include "server/startup/fields.h"
 
@@ -14,6 +17,7 @@ namespace causeway {
 namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
+constexpr int64_t kPagesEach = int64_t{16} << 10;  // above what rounding adds to the linears of a module
 
 // As --devices has them: those of one replica, the first of the fleet.
 std::string DevicesText(const std::vector<Device>& devices) {
@@ -53,6 +57,27 @@ DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stage
   return map;
 }
 
+// What leaves the stages' devices, kind by kind as `auto` would have it, CPU memory filled first.
+absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>& stages, const Fleet& fleet, int64_t cpu_bytes, DeviceMap& map) {
+  const std::vector<OffloadPiece> all = OffloadPieces(spec, /*head_shares=*/false);
+  for (const StageMemory& stage : stages) {
+    const int64_t wanted = stage.offloaded.bytes - stage.offloaded.staging - stage.free();
+    std::vector<OffloadPiece> pieces;
+    std::copy_if(all.begin(), all.end(), std::back_inserter(pieces), [&stage](const OffloadPiece& p) { return stage.first_unit <= p.unit && p.unit <= stage.last_unit; });
+    std::vector<bool> gone(pieces.size(), false);
+    if (!Evict(pieces, wanted, gone)) return absl::FailedPreconditionError(absl::StrCat(fleet.devices[stage.device].device.name, " has too little that may leave it"));
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      if (!gone[i]) continue;
+      const int64_t there = std::max(pieces[i].bytes, std::accumulate(pieces[i].streamed.begin(), pieces[i].streamed.end(), int64_t{0}));
+      const bool on_cpu = there <= cpu_bytes;
+      if (on_cpu) cpu_bytes -= there;
+      const auto whole = std::find_if(map.begin(), map.end(), [&](const auto& entry) { return entry.first == pieces[i].module; });
+      (whole != map.end() ? *whole : map.emplace_back(pieces[i].module, "")).second = on_cpu ? "cpu" : "disk";
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::string Quoted(const std::string& text) { return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace); }
 
 std::string ValueText(const ConfigField& field, const v1::Config& config) {
@@ -87,38 +112,39 @@ std::string Yaml(const v1::Config& config, const std::set<std::string>& paths, c
 
 }  // namespace
 
-absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options, const SearchReport& report, const Candidate& candidate) {
+absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options, const ModelSpec& spec, const SearchReport& report, int replica) {
+  const Candidate& candidate = report.search.ranked[report.search.best_served];
   const Strategy& strategy = candidate.strategy;
-  const std::vector<StageMemory>& stages = candidate.replicas.front();
+  const std::vector<StageMemory>& stages = candidate.replicas[replica];
   const Workload& workload = report.workload;
   std::vector<Device> devices;
   for (const StageMemory& stage : stages) devices.push_back(report.fleet.devices[stage.device].device);
-  CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel model, ReadModel(options, Purpose::kPlanning));
 
   v1::Config config = loaded.config;
   std::set<std::string> paths = {"model.path", "placement.devices", "placement.device_map", "batching.max_model_len", "batching.max_num_seqs", "batching.max_num_batched_tokens"};
   for (const auto& [path, origin] : loaded.origins) paths.insert(path);
-  const int64_t tokens = workload.prompt_tokens + workload.output_tokens;
-  const int64_t running = std::min(candidate.running_each.front(), static_cast<int64_t>(FindFieldByPath("batching.max_num_seqs")->rules->max()));
+  const int64_t tokens = workload.prompt_tokens + workload.output_tokens, running = candidate.running_each[replica];
   EngineOptions planned = options;
   PlanOptions& plan = planned.plan;
   if (plan.max_model_len == 0) plan.max_model_len = tokens;
   plan.max_num_seqs = running;
-  plan.max_num_batched_tokens = std::max(plan.max_num_batched_tokens, running);
   plan.kv_cache_tokens = plan.kv_cache_bytes = -1;
   paths.erase("batching.kv_cache");
   plan.device_map = "auto";
   plan.custom_map.clear();
-  DeviceMap device_map;
-  if (strategy.pp > 1 && !strategy.offload) {
-    device_map = MapStages(model.spec, stages, report.fleet);
-    plan.device_map = "custom";
-    plan.custom_map = {device_map.begin(), device_map.end()};
-  }
+  int64_t cpu_bytes = 0;  // that the replica may have of CPU memory beside its devices
+  for (const StageMemory& stage : stages) cpu_bytes += report.fleet.devices[stage.device].cpu_bytes;
   if (!plan.max_memory.empty() || strategy.offload) {
     plan.max_memory.clear();
     for (const StageMemory& stage : stages) plan.max_memory[report.fleet.devices[stage.device].device.key()] = stage.budget;
-    if (strategy.offload) plan.max_memory["cpu"] = int64_t{1} << 60;  // for now: what it takes is known when all is placed
+    if (strategy.offload && cpu_bytes > 0) plan.max_memory["cpu"] = cpu_bytes;
+  }
+  DeviceMap device_map;
+  if (strategy.pp > 1) {
+    device_map = MapStages(spec, stages, report.fleet);
+    if (strategy.offload) CAUSEWAY_RETURN_IF_ERROR(MapOffloaded(spec, stages, report.fleet, cpu_bytes, device_map));
+    plan.device_map = "custom";
+    plan.custom_map = {device_map.begin(), device_map.end()};
   }
   absl::StatusOr<PlacedModel> placed = PlaceModel(planned, devices);
   // Blocks for all, where a plan of its own would leave more to others.
@@ -129,11 +155,19 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
     paths.insert("batching.kv_cache");
     placed = PlaceModel(planned, devices);
   }
-  if (placed.ok() && strategy.offload) {
-    plan.max_memory["cpu"] = (placed->plan.offloaded_to_cpu + kMiB - 1) / kMiB * kMiB;
+  if (placed.ok() && plan.max_memory.contains("cpu") && devices.front().kind != DeviceKind::kCpu) {
+    // No more CPU memory than it takes, which is whole pages for each linear.
+    int64_t taken = 0;
+    for (const DevicePlan& device : placed->plan.devices) {
+      for (const OffloadedModule& module : device.offloaded) taken += module.tier == "cpu" ? module.bytes + kPagesEach : 0;
+    }
+    plan.max_memory["cpu"] = std::min(cpu_bytes, (taken + kMiB - 1) / kMiB * kMiB);
+    if (taken == 0) plan.max_memory.erase("cpu");
     placed = PlaceModel(planned, devices);
   }
-  if (!placed.ok()) return absl::FailedPreconditionError(absl::StrCat(StrategyName(strategy), " cannot be planned: ", std::string(placed.status().message())));
+  absl::Status status = placed.status();
+  if (status.ok() && placed->plan.segments.size() != stages.size()) status = absl::InternalError(absl::StrCat("it has ", placed->plan.segments.size(), " stages"));
+  if (!status.ok()) return absl::FailedPreconditionError(absl::StrCat(StrategyName(strategy), " cannot be planned: ", std::string(status.message())));
 
   config.mutable_placement()->set_devices(DevicesText(devices));
   config.mutable_placement()->set_device_map("auto");
@@ -146,8 +180,8 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   config.mutable_batching()->set_max_num_batched_tokens(plan.max_num_batched_tokens);
   std::string text = absl::StrCat("# ", StrategyName(strategy), ", for ", candidate.concurrency, " requests at once of ", workload.prompt_tokens, " + ", workload.output_tokens, " tokens.\n");
   if (strategy.dp > 1) {
-    absl::StrAppend(&text, "# One of ", strategy.dp, " daemons: the others have the next ", devices.size() == 1 ? "device" : absl::StrCat(devices.size(), " devices"),
-                    " each, and addresses of their own. This one is for ", running, " of the requests.\n");
+    absl::StrAppend(&text, "# Replica ", replica + 1, " of ", strategy.dp, ", which runs ", running, " of the requests at once. Each is a daemon with devices and an address of its own; where devices\n",
+                    "# are like these, this file is theirs with other devices in it.\n");
   }
   if (!devices.front().at_hand) {
     absl::StrAppend(&text, "# For ", CatalogueText(devices), ", in this order. Where they are not at hand: causewayd plan --config FILE --devices ", CatalogueText(devices), "\n");

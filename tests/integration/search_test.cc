@@ -33,7 +33,7 @@ std::string WriteCalibration(const std::string& name) {
   const ProgramResult plan = RunCausewayd({"plan", "--model", kModel, "--devices", "cpu", "--format", "json"});
   const std::string cpu = nlohmann::json::parse(plan.out).at("devices").at(0).at("model");
   const nlohmann::json speed = {{"bytes_per_second", 3e10}, {"flops", 4e11}, {"overlap", 0.5}};
-  std::ofstream(path) << nlohmann::json{{"version", 1},
+  std::ofstream(path) << nlohmann::json{{"version", 2},
                                         {"disk_bytes_per_second", 1e9},
                                         {"devices",
                                          {{cpu,
@@ -44,6 +44,8 @@ std::string WriteCalibration(const std::string& name) {
                                             {"sample_seconds", 1e-6},
                                             {"layer_seconds", 1e-5},
                                             {"copy_bytes_per_second", 1e8},
+                                            {"hand_over_seconds", 2e-5},
+                                            {"threads", 2},
                                             {"cache_bytes", 0},
                                             {"cached_linears", nlohmann::json::object()}}}}}};
   return path;
@@ -89,7 +91,7 @@ TEST(Search, AConfigurationForAPipelineHasItsStages) {
   const std::string file = InTemp("search_stages.yaml");
   // 5.5 million parameters in 10 MiB, and steps of 64 tokens: one device is too small, two are not.
   const ProgramResult search = Search({"--devices", "simulated:2x10MiB", "--calibration", WriteCalibration("stages_calibration.json"), "--prompt-tokens", "32",
-                                       "--output-tokens", "32", "--concurrency", "2", "--max-num-batched-tokens", "32", "--config-out", file, "--format", "json"});
+                                       "--output-tokens", "32", "--concurrency", "2", "--max-num-batched-tokens", "32", "--offload-compute", "stream", "--config-out", file, "--format", "json"});
   ASSERT_EQ(search.status, 0) << search.err;
   const nlohmann::json found = nlohmann::json::parse(search.out);
   const nlohmann::json& best = found.at("ranked").at(found.at("best_served").get<int>());
@@ -111,7 +113,7 @@ TEST(Search, AConfigurationForGpusSaysHowToPlanItWithoutThem) {
   ASSERT_EQ(search.status, 0) << search.err;
   const std::string text = ReadText(file);
   EXPECT_THAT(text, HasSubstr("devices: \"cuda:0\""));
-  EXPECT_THAT(text, HasSubstr("One of 4 daemons"));
+  EXPECT_THAT(text, HasSubstr("Replica 1 of 4, which runs 4 of the requests at once"));
   EXPECT_THAT(text, HasSubstr("causewayd plan --config FILE --devices 1xL4\n"));
   EXPECT_EQ(RunCausewayd({"plan", "--config", file, "--devices", "1xL4"}).status, 0);
 }
@@ -133,8 +135,9 @@ TEST(Search, RefusesWhatItCannotRead) {
   refused({"--network", "fast"}, 78, "--network: expected a speed such as \"400Gb/s\"");
   refused({"--calibration", "/nonexistent.json"}, 1, "/nonexistent.json cannot be read; causewayd plan --calibrate makes it");
   refused({"--format", "xml"}, 64, "--format: expected table, json or markdown, or csv with --search, got \"xml\"");
-  refused({"--max-ttft-ms", "0.000001", "--config-out", InTemp("none.yaml")}, 1, "there is no strategy that fits, keeps the limits and can be served");
+  refused({"--max-ttft-ms", "0.000001", "--config-out", InTemp("none.yaml")}, 1, "there is no strategy that fits, keeps the limits and can be served by this version; DP 2: TTFT ");
   EXPECT_THAT(RunCausewayd({"plan", "--model", kModel, "--search=yes"}).err, HasSubstr("--search takes no value, got \"yes\""));
+  refused({"--max-model-len", "4096"}, 78, "max_model_len 4096 is longer than the model's context, 2048");
   refused({"--calibrate"}, 64, "--search and --calibrate: one at a time");
   const ProgramResult unmeasured = RunCausewayd({"plan", "--model", kModel, "--search", "--devices", "cpu"}, {{"XDG_CACHE_HOME", "/nonexistent"}});
   EXPECT_EQ(unmeasured.status, 78);
@@ -177,16 +180,87 @@ TEST(Calibrate, MeasuresTheProcessorAndSearchUsesIt) {
   EXPECT_THAT(two.err, HasSubstr("--calibrate measures one device that is at hand; --devices names 2"));
 }
 
+TEST(Calibrate, WritesOverOlderVersionsAndNothingElse) {
+  const std::string file = InTemp("no_calibration.json");
+  std::ofstream(file) << "a letter";
+  const ProgramResult letter = RunCausewayd({"plan", "--model", kModel, "--devices", "cpu", "--calibrate", "--calibration", file});
+  EXPECT_EQ(letter.status, 78);
+  EXPECT_THAT(letter.err, HasSubstr(file));
+  EXPECT_EQ(ReadText(file), "a letter");
+  std::ofstream(file) << R"({"version": 1, "devices": {}})";
+  const ProgramResult search = Search({"--devices", "cpu", "--calibration", file});
+  EXPECT_EQ(search.status, 1);
+  EXPECT_THAT(search.err, HasSubstr("is of version 1, expected 2: measure again with causewayd plan --calibrate"));
+  const ProgramResult measured = RunCausewayd({"plan", "--model", kModel, "--devices", "cpu", "--calibrate", "--calibration", file});
+  EXPECT_EQ(measured.status, 0) << measured.err;
+  EXPECT_THAT(measured.out, HasSubstr("from stage to stage"));
+  EXPECT_EQ(nlohmann::json::parse(ReadText(file)).at("version"), 2);
+}
+
+// A configuration that a search wrote, planned: what it has elsewhere is what was found.
+nlohmann::json PlanOf(const std::string& config, const std::vector<std::string>& more = {}) {
+  std::vector<std::string> arguments = {"plan", "--config", config, "--format", "json"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  const ProgramResult plan = RunCausewayd(arguments);
+  EXPECT_EQ(plan.status, 0) << plan.err << ReadText(config);
+  return plan.status == 0 ? nlohmann::json::parse(plan.out) : nlohmann::json();
+}
+
 TEST(Search, AModelThatHasNoRoomIsServedWithOffload) {
-  const std::string config = InTemp("search-offload.yaml");
+  const std::string config = InTemp("search-offload.yaml"), calibration = WriteCalibration("search-offload.json");
   const ProgramResult search = Search({"--devices", "simulated:1x9MiB", "--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "16", "--max-num-batched-tokens", "64",
-                                       "--calibration", WriteCalibration("search-offload.json"), "--config-out", config});
+                                       "--calibration", calibration, "--config-out", config});
   ASSERT_EQ(search.status, 0) << search.err;
   EXPECT_THAT(search.err, HasSubstr("offload"));
   EXPECT_THAT(ReadText(config), HasSubstr("cpu:"));
-  const ProgramResult plan = RunCausewayd({"plan", "--config", config, "--format", "json"});
-  ASSERT_EQ(plan.status, 0) << plan.err;
-  EXPECT_GT(nlohmann::json::parse(plan.out).at("offloaded").at("cpu"), 0);
+  EXPECT_GT(PlanOf(config).at("offloaded").at("cpu"), 0);
+}
+
+TEST(Search, APipelineThatOffloadsKeepsItsStagesAndServes) {
+  const std::string config = InTemp("search-offload-stages.yaml"), calibration = WriteCalibration("search-offload-stages.json");
+  const std::string folder = InTemp("search-offload-folder");
+  fs::create_directories(folder);
+  // Of 5 MiB each, for 5.5 million parameters in bf16; some of the rest in CPU memory, some on disk.
+  const std::vector<std::string> fleet = {"--devices", "simulated:2x5MiB", "--max-memory", "0:5MiB,1:5MiB,cpu:3MiB", "--offload-folder", folder};
+  std::vector<std::string> arguments = fleet;
+  for (const char* more : {"--concurrency", "2", "--prompt-tokens", "16", "--output-tokens", "16", "--max-num-batched-tokens", "16", "--format", "json"}) arguments.push_back(more);
+  arguments.insert(arguments.end(), {"--calibration", calibration, "--config-out", config});
+  const ProgramResult search = Search(arguments);
+  ASSERT_EQ(search.status, 0) << search.err;
+  const nlohmann::json found = nlohmann::json::parse(search.out);
+  const nlohmann::json& best = found.at("ranked").at(found.at("best_served").get<int>());
+  ASSERT_EQ(best.at("pp"), 2);
+  EXPECT_EQ(best.at("offload"), true);
+  EXPECT_GT(best.at("on_disk_bytes"), 0);
+  const nlohmann::json planned = PlanOf(config);
+  ASSERT_EQ(planned.at("segments").size(), 2u);
+  EXPECT_GT(planned.at("offloaded").at("cpu"), 0);
+  EXPECT_GT(planned.at("offloaded").at("disk"), 0);
+  const int64_t elsewhere = planned.at("offloaded").at("cpu").get<int64_t>() + planned.at("offloaded").at("disk").get<int64_t>();
+  EXPECT_LE(elsewhere, best.at("offloaded_bytes"));
+  DaemonProcess daemon({"--config", config});
+  EXPECT_TRUE(daemon.WaitUntilServing()) << daemon.Err();
+}
+
+TEST(Search, ReplicasOfOtherDevicesHaveConfigurationsOfTheirOwn) {
+  const std::string config = InTemp("search-replicas.yaml"), second = InTemp("search-replicas-3.yaml");
+  fs::remove(second);
+  const ProgramResult search = Search({"--devices", "2xL4,2xT4", "--concurrency", "6", "--config-out", config});
+  ASSERT_EQ(search.status, 0) << search.err;
+  EXPECT_THAT(search.err, HasSubstr("replica 1, as for 2\n"));
+  EXPECT_THAT(search.err, HasSubstr("replica 3, as for 4\n"));
+  EXPECT_FALSE(fs::exists(InTemp("search-replicas-2.yaml")));
+  EXPECT_THAT(ReadText(second), HasSubstr("devices: \"cuda:2\""));
+  EXPECT_THAT(ReadText(second), HasSubstr("# For 1xT4"));
+  EXPECT_EQ(PlanOf(config, {"--devices", "1xL4"}).at("devices").size(), 1u);
+}
+
+TEST(Search, SaysWhatItLeavesAside) {
+  const ProgramResult search = Search({"--devices", "2xL4", "--device-map", "balanced", "--kv-cache", "1024"});
+  EXPECT_EQ(search.status, 0);
+  EXPECT_THAT(search.err, HasSubstr("warning: --device-map is left aside: the search decides it"));
+  EXPECT_THAT(search.err, HasSubstr("warning: --kv-cache is left aside"));
+  EXPECT_THAT(Search({"--devices", "4xL4", "--max-memory", "0:20GB,1:20GB"}).out, HasSubstr("on 2 x L4;"));
 }
 
 }  // namespace
