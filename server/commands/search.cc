@@ -154,7 +154,7 @@ absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFl
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, [] { return CudaDevices(); }));
   fleet_options.max_memory = options.plan.max_memory;
   fleet_options.offload_to_disk = options.plan.offload_to_disk;
-  fleet_options.offload_stream = options.executor.offload_stream;
+  fleet_options.offload_stream = options.executor.offload_cpu_rows == 0;
   fleet_options.cpu_model = CpuDevice().model;
   fleet_options.cpu_threads = options.executor.cpu_threads;
   CAUSEWAY_ASSIGN_OR_RETURN(const Fleet fleet, MakeFleet(devices, fleet_options, calibration));
