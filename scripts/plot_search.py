@@ -19,19 +19,25 @@ def name(row):
 
 
 def read(file):
-    """Ranked rows, by strategy; of each strategy and concurrency the number of micro-batches that serves most."""
-    strategies, best = {}, {}
+    """Ranked rows, by strategy; of each strategy and concurrency the number of micro-batches that serves most. And those of the front."""
+    strategies, best, front = {}, {}, []
     with open(file, newline="") as lines:
-        for row in csv.DictReader(lines):
+        reader = csv.DictReader(lines)
+        missing = {"rank", "concurrency", "tokens_per_second_user", "tokens_per_second_device", "pareto", "servable"} - set(reader.fieldnames or [])
+        if missing:
+            sys.exit(f"{file}: not what causewayd plan --search --format csv prints: it has no column {', '.join(sorted(missing))}")
+        for row in reader:
             if not row["rank"]:
                 continue
             row["x"], row["y"] = float(row["tokens_per_second_user"]), float(row["tokens_per_second_device"])
+            if row["pareto"] == "1":
+                front.append(row)
             key = (name(row), row["concurrency"])
             if key not in best or row["y"] > best[key]["y"]:
                 best[key] = row
     for (strategy, _), row in best.items():
         strategies.setdefault(strategy, []).append(row)
-    return strategies
+    return strategies, sorted(front, key=lambda row: row["x"])
 
 
 def main():
@@ -40,7 +46,7 @@ def main():
     parser.add_argument("out", help="the picture; its ending says which kind (.svg, .png)")
     parser.add_argument("--title", default="")
     arguments = parser.parse_args()
-    strategies = read(arguments.csv)
+    strategies, front = read(arguments.csv)
     if not strategies:
         sys.exit(f"{arguments.csv}: no strategy fits")
     try:
@@ -56,10 +62,9 @@ def main():
     order = sorted(strategies, key=lambda strategy: -max(row["y"] for row in strategies[strategy]))
     for i, strategy in enumerate(order):
         rows = sorted(strategies[strategy], key=lambda row: row["x"])
-        served = rows[0]["servable"] == "1" or any(row["servable"] == "1" for row in rows)
+        served = any(row["servable"] == "1" for row in rows)
         axes.plot([row["x"] for row in rows], [row["y"] for row in rows], STYLES[i % len(STYLES)], color=colors((2 * i + i // 10) % 20), markersize=6,
                   linestyle="-", linewidth=0.6, alpha=0.9, label=strategy + (" (servable)" if served else ""))
-    front = sorted((row for rows in strategies.values() for row in rows if row["pareto"] == "1"), key=lambda row: row["x"])
     axes.plot([row["x"] for row in front], [row["y"] for row in front], color="black", linewidth=7, alpha=0.15, solid_capstyle="round", zorder=0, label="Pareto front")
     for row in front:
         axes.annotate(row["concurrency"], (row["x"], row["y"]), textcoords="offset points", xytext=(5, 5), fontsize=7, color="dimgray")

@@ -150,14 +150,20 @@ absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const De
   WorkTime rows;
   for (const WorkTime& time : times.rows) rows.bytes += time.bytes, rows.seconds += time.seconds;
   speed.row_bytes_per_second = rows.bytes / rows.seconds;
-  speed.copy_bytes_per_second = MeasureCopyBandwidth();
+  // Not measured over PCIe yet.
+  const CatalogueDevice* entry = device.kind == DeviceKind::kCuda ? FindInCatalogue(device.model) : nullptr;
+  speed.copy_bytes_per_second = entry != nullptr ? AssumedSpeed(*entry).copy_bytes_per_second : MeasureCopyBandwidth();
+  if (speed.copy_bytes_per_second <= 0) return absl::ResourceExhaustedError("no memory to measure copies with");
   CAUSEWAY_ASSIGN_OR_RETURN(const double few, EmptyStepSeconds(options, kFewLayers, 1, work.dtype));
   CAUSEWAY_ASSIGN_OR_RETURN(const double many, EmptyStepSeconds(options, kManyLayers, 1, work.dtype));
   CAUSEWAY_ASSIGN_OR_RETURN(const double batch, EmptyStepSeconds(options, kFewLayers, kBatch, work.dtype));
   speed.layer_seconds = std::max(0.0, (many - few) / (kManyLayers - kFewLayers));
   speed.step_seconds = std::max(0.0, few - kFewLayers * speed.layer_seconds);
   speed.sample_seconds = std::max(0.0, (batch - few) / (kBatch - 1));
-  CAUSEWAY_ASSIGN_OR_RETURN(speed.hand_over_seconds, HandOverSeconds(options, work.dtype, speed));
+  speed.hand_over_seconds = kHandOverSeconds;  // between GPUs, of which here is one
+  if (device.kind != DeviceKind::kCuda) {
+    CAUSEWAY_ASSIGN_OR_RETURN(speed.hand_over_seconds, HandOverSeconds(options, work.dtype, speed));
+  }
   return speed;
 }
 
