@@ -44,12 +44,12 @@ std::string CatalogueText(const std::vector<Device>& devices) {
 // Module prefixes and devices, in the model's order.
 using DeviceMap = std::vector<std::pair<std::string, std::string>>;
 
-DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stages, const Fleet& fleet) {
+DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stages, const std::vector<Device>& devices) {
   DeviceMap map;
   const int layers = static_cast<int>(spec.layers.size());
-  for (const StageMemory& stage : stages) {
-    for (int unit = stage.first_unit; unit <= stage.last_unit; ++unit) {
-      const std::string key = fleet.devices[stage.device].device.key();
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const std::string key = devices[s].key();
+    for (int unit = stages[s].first_unit; unit <= stages[s].last_unit; ++unit) {
       map.emplace_back(unit == 0 ? spec.embedding_path : unit <= layers ? spec.layers[unit - 1].path : unit == layers + 1 ? spec.final_norm_path : spec.head_path, key);
       if (unit == 0 && !spec.position_embedding_path.empty()) map.emplace_back(spec.position_embedding_path, key);
     }
@@ -58,14 +58,14 @@ DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stage
 }
 
 // What leaves the stages' devices, kind by kind as `auto` would have it, CPU memory filled first.
-absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>& stages, const Fleet& fleet, int64_t cpu_bytes, DeviceMap& map) {
+absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>& stages, int64_t cpu_bytes, DeviceMap& map) {
   const std::vector<OffloadPiece> all = OffloadPieces(spec, /*head_shares=*/false);
   for (const StageMemory& stage : stages) {
     const int64_t wanted = stage.offloaded.bytes - stage.offloaded.staging - stage.free();
     std::vector<OffloadPiece> pieces;
     std::copy_if(all.begin(), all.end(), std::back_inserter(pieces), [&stage](const OffloadPiece& p) { return stage.first_unit <= p.unit && p.unit <= stage.last_unit; });
     std::vector<bool> gone(pieces.size(), false);
-    if (!Evict(pieces, wanted, gone)) return absl::FailedPreconditionError(absl::StrCat(fleet.devices[stage.device].device.name, " has too little that may leave it"));
+    if (!Evict(pieces, wanted, gone)) return absl::InternalError(absl::StrCat("stage of unit ", stage.first_unit, ": too little may leave it"));
     for (size_t i = 0; i < pieces.size(); ++i) {
       if (!gone[i]) continue;
       const int64_t there = std::max(pieces[i].bytes, std::accumulate(pieces[i].streamed.begin(), pieces[i].streamed.end(), int64_t{0}));
@@ -118,7 +118,12 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   const std::vector<StageMemory>& stages = candidate.replicas[replica];
   const Workload& workload = report.workload;
   std::vector<Device> devices;
-  for (const StageMemory& stage : stages) devices.push_back(report.fleet.devices[stage.device].device);
+  for (const StageMemory& stage : stages) {
+    Device& device = devices.emplace_back(report.fleet.devices[stage.device].device);
+    if (device.kind != DeviceKind::kSimulated) continue;
+    device.id = static_cast<int>(devices.size()) - 1;  // those of each daemon are counted by themselves
+    device.name = absl::StrCat("simulated:", device.id);
+  }
 
   v1::Config config = loaded.config;
   std::set<std::string> paths = {"model.path", "placement.devices", "placement.device_map", "batching.max_model_len", "batching.max_num_seqs", "batching.max_num_batched_tokens"};
@@ -136,13 +141,13 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   for (const StageMemory& stage : stages) cpu_bytes += report.fleet.devices[stage.device].cpu_bytes;
   if (!plan.max_memory.empty() || strategy.offload) {
     plan.max_memory.clear();
-    for (const StageMemory& stage : stages) plan.max_memory[report.fleet.devices[stage.device].device.key()] = stage.budget;
+    for (size_t s = 0; s < stages.size(); ++s) plan.max_memory[devices[s].key()] = stages[s].budget;
     if (strategy.offload && cpu_bytes > 0) plan.max_memory["cpu"] = cpu_bytes;
   }
   DeviceMap device_map;
   if (strategy.pp > 1) {
-    device_map = MapStages(spec, stages, report.fleet);
-    if (strategy.offload) CAUSEWAY_RETURN_IF_ERROR(MapOffloaded(spec, stages, report.fleet, cpu_bytes, device_map));
+    device_map = MapStages(spec, stages, devices);
+    if (strategy.offload) CAUSEWAY_RETURN_IF_ERROR(MapOffloaded(spec, stages, cpu_bytes, device_map));
     plan.device_map = "custom";
     plan.custom_map = {device_map.begin(), device_map.end()};
   }
@@ -184,7 +189,10 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
                     "# are like these, this file is theirs with other devices in it.\n");
   }
   if (!devices.front().at_hand) {
-    absl::StrAppend(&text, "# For ", CatalogueText(devices), ", in this order. Where they are not at hand: causewayd plan --config FILE --devices ", CatalogueText(devices), "\n");
+    absl::StrAppend(&text, "# For ", CatalogueText(devices), ", in this order.");
+    // The catalogue's are counted from 0, as the first replica's are.
+    if (replica == 0) absl::StrAppend(&text, " Where they are not at hand: causewayd plan --config FILE --devices ", CatalogueText(devices));
+    text += "\n";
   }
   return text + Yaml(config, paths, device_map);
 }

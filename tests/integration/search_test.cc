@@ -245,6 +245,7 @@ TEST(Search, APipelineThatOffloadsKeepsItsStagesAndServes) {
 TEST(Search, ReplicasOfOtherDevicesHaveConfigurationsOfTheirOwn) {
   const std::string config = InTemp("search-replicas.yaml"), second = InTemp("search-replicas-3.yaml");
   fs::remove(second);
+  fs::remove(InTemp("search-replicas-2.yaml"));
   const ProgramResult search = Search({"--devices", "2xL4,2xT4", "--concurrency", "6", "--config-out", config});
   ASSERT_EQ(search.status, 0) << search.err;
   EXPECT_THAT(search.err, HasSubstr("replica 1, as for 2\n"));
@@ -253,6 +254,14 @@ TEST(Search, ReplicasOfOtherDevicesHaveConfigurationsOfTheirOwn) {
   EXPECT_THAT(ReadText(second), HasSubstr("devices: \"cuda:2\""));
   EXPECT_THAT(ReadText(second), HasSubstr("# For 1xT4"));
   EXPECT_EQ(PlanOf(config, {"--devices", "1xL4"}).at("devices").size(), 1u);
+  // Daemons count their simulated devices from 0, whatever they were in the fleet.
+  const ProgramResult simulated = Search({"--devices", "simulated:2x12MiB,2x9MiB", "--max-memory", "0:12MiB,1:12MiB,2:9MiB,3:9MiB,cpu:20MiB", "--concurrency", "8", "--prompt-tokens", "16",
+                                          "--output-tokens", "16", "--max-num-batched-tokens", "16", "--calibration", WriteCalibration("replicas.json"), "--config-out", config});
+  ASSERT_EQ(simulated.status, 0) << simulated.err;
+  ASSERT_THAT(simulated.err, HasSubstr("DP 2 x PP 2, 2 micro-batches, replica 2"));
+  const std::string of_second = InTemp("search-replicas-2.yaml");
+  EXPECT_THAT(ReadText(of_second), HasSubstr("devices: \"simulated:1x9437184B,1x9437184B\""));
+  EXPECT_EQ(PlanOf(of_second).at("segments").size(), 2u);
 }
 
 TEST(Search, SaysWhatItLeavesAside) {
