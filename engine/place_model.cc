@@ -56,8 +56,8 @@ absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& optio
   plan_options.dtype = dtype;
   plan_options.reference_ops = options.executor.reference_ops;
   plan_options.cpu_threads = options.executor.cpu_threads;
-  const auto narrower = [&](DType narrow, bool int8) -> absl::StatusOr<ModelSpec> {
-    CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec, MakeSpec(*placed.checkpoint, narrow, int8 ? "int8" : options.quantize));
+  const auto narrower = [&](DType narrow, const std::string& quantize) -> absl::StatusOr<ModelSpec> {
+    CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec, MakeSpec(*placed.checkpoint, narrow, quantize.empty() ? options.quantize : quantize));
     count_held(narrow, spec);
     return spec;
   };

@@ -156,13 +156,15 @@ bool Better(const Candidate& a, const Candidate& b) {
 
 }  // namespace
 
-bool AutoFits(const AutoInput& input) {
+int64_t AutoBlocks(const AutoInput& input) {
   const Fleet fleet(input);
+  int64_t most = -1;
   for (const Candidate& candidate : Candidates(input)) {
+    if (most == input.kv.blocks_wanted) break;
     const StageCosts costs = MakeCosts(input, candidate.items, candidate.head_returns);
-    if (MostBlocks(costs, fleet.stages, input.kv.blocks_least) >= input.kv.blocks_least) return true;
+    most = std::max(most, MostBlocks(costs, fleet.stages, input.kv.blocks_wanted));
   }
-  return false;
+  return most < input.kv.blocks_least ? -1 : most;
 }
 
 PartMap AutoMap(const AutoInput& input) {

@@ -34,8 +34,9 @@ struct AutoInput {
 // lowers the fullest device (or leaves room for more KV cache), since it costs each step another hop.
 PartMap AutoMap(const AutoInput& input);
 
-// Whether AutoMap's result keeps every budget with kv.blocks_least, in a fraction of the time.
-bool AutoFits(const AutoInput& input);
+// The KV cache's blocks in AutoMap's result, up to kv.blocks_wanted, in a fraction of the time; -1: it does not keep every budget with
+// kv.blocks_least.
+int64_t AutoBlocks(const AutoInput& input);
 
 }  // namespace causeway
 

@@ -43,22 +43,9 @@ class Cuts {
 
   // Whether at most `stages` stages can hold everything, no device being fuller than `limit`.
   bool Holds(int stages, int64_t blocks, double limit) const {
-    const int counted = Counted(stages);
-    std::vector<int> end(counted + 1, 0);  // by stages so far: how many items they and what no step needs can cover
-    std::vector<std::vector<int>> known(devices_.size());  // by kind of device and first item: where the longest run ends
-    for (int d = 0; d < devices(); ++d) {
-      std::vector<int>& ends = known[kind_[d]];
-      if (ends.empty()) ends.assign(costs_.items, -1);
-      for (int s = std::min(counted, d + 1); s >= 0; --s) {
-        const int before = counted > 0 ? s - 1 : 0, first = before < 0 ? costs_.items : end[before];
-        if (end[s] < costs_.items && !costs_.of(end[s], end[s]).computes) end[s] = std::max(end[s], IdleEnd(d, end[s], blocks, limit));
-        if (first == costs_.items) continue;
-        int& found = ends[first];
-        if (found < 0) found = RunEnd(d, first, stages, blocks, limit);
-        end[s] = std::max(end[s], found);
-      }
-    }
-    return *std::max_element(end.begin(), end.end()) == costs_.items;
+    Reach reach(*this, stages, blocks, limit);
+    for (int d = 0; d < devices(); ++d) reach.Add(d);
+    return *std::max_element(reach.ends.begin(), reach.ends.end()) == costs_.items;
   }
 
   // The least limit with which `stages` stages hold everything, below `most`; `most` where none is.
@@ -77,39 +64,50 @@ class Cuts {
   // Of partitions that keep the limit, the one of least spread.
   Partition Even(int stages, int64_t blocks, double limit) const {
     const int items = costs_.items, counted = Counted(stages);
-    // By stages so far, then by items that the devices so far hold.
-    std::vector<std::vector<double>> spread(counted + 1, std::vector<double>(items + 1, kImpossible));
-    std::vector<std::vector<std::vector<Start>>> starts(devices_.size());
-    spread[0][0] = 0;
+    // By devices so far and stages among them: the items that they can hold, from as many as leave no more than the others can hold.
+    std::vector<std::vector<Window>> windows(devices() + 1, std::vector<Window>(counted + 1));
+    Reach reach(*this, stages, blocks, limit);
+    std::vector<std::vector<int>> most = {reach.ends}, least = Least(stages, blocks, limit);
     for (int d = 0; d < devices(); ++d) {
-      std::vector<std::vector<double>> next = spread;
-      starts[d].assign(counted + 1, std::vector<Start>(items + 1));
-      for (int n = 1; n <= items; ++n) {
-        for (int first = n - 1; first >= 0; --first) {
-          const StageCost cost = costs_.of(first, n - 1);
-          const double fraction = Fraction(cost, d, stages, blocks), square = fraction * fraction + (cost.computes ? 0 : kLastResort);
-          if (fraction > limit) break;  // longer runs cost no less
-          double worst = 0;
-          const int one = counted > 0 && cost.computes ? 1 : 0;
-          for (int s = one; s <= counted; ++s) {
-            const double sum = spread[s - one][first] + square;
-            if (sum < next[s][n]) next[s][n] = sum, starts[d][s][n] = {first, s - one};
-            worst = std::max(worst, next[s][n]);
+      reach.Add(d);
+      most.push_back(reach.ends);
+    }
+    for (int d = 0; d <= devices(); ++d) {
+      for (int s = 0; s <= std::min(d, counted); ++s) {
+        windows[d][s] = {least[d][s], std::vector<Start>(std::max(0, most[d][s] - least[d][s] + 1))};
+      }
+    }
+    if (Start* start = windows[0][0].At(0)) start->spread = 0;
+    for (int d = 0; d < devices(); ++d) {
+      for (int s = 0; s <= counted; ++s) {
+        Window& window = windows[d + 1][s];
+        for (size_t i = 0; i < window.starts.size(); ++i) {
+          const int n = window.least + static_cast<int>(i);
+          Start& best = window.starts[i];
+          if (const Start* empty = windows[d][s].At(n)) best = {empty->spread, n, s};
+          for (int first = n - 1; first >= 0; --first) {
+            const StageCost cost = costs_.of(first, n - 1);
+            const double fraction = Fraction(cost, d, stages, blocks), square = fraction * fraction + (cost.computes ? 0 : kLastResort);
+            if (fraction > limit || (cost.computes && square >= best.spread)) break;  // longer runs cost no less
+            const int before = counted > 0 && cost.computes ? s - 1 : s;
+            const Start* start = before < 0 ? nullptr : windows[d][before].At(first);
+            if (start != nullptr && start->spread + square < best.spread) best = {start->spread + square, first, before};
           }
-          if (cost.computes && square >= worst) break;
         }
       }
-      spread = std::move(next);
     }
     int s = 0;
-    for (int other = 1; other <= counted; ++other) s = spread[other][items] < spread[s][items] ? other : s;
+    const auto spread = [&](int count) {
+      const Start* whole = windows[devices()][count].At(items);
+      return whole == nullptr ? kImpossible : whole->spread;
+    };
+    for (int other = 1; other <= counted; ++other) s = spread(other) < spread(s) ? other : s;
     Partition result;
     result.fullest = limit;
-    result.spread = spread[s][items];
+    result.spread = spread(s);
     result.device_of_item.resize(items);
     for (int d = devices() - 1, n = items; d >= 0; --d) {
-      const Start start = starts[d][s][n];
-      if (start.first < 0) continue;  // the device stays empty
+      const Start start = *windows[d + 1][s].At(n);
       std::fill(result.device_of_item.begin() + start.first, result.device_of_item.begin() + n, live_[d]);
       n = start.first;
       s = start.stages;
@@ -121,9 +119,70 @@ class Cuts {
   // As many stages as devices need not be counted: 0.
   int Counted(int stages) const { return stages < devices() ? stages : 0; }
 
+  // How devices hold items: the last one from `first` on, beside as many stages before it.
   struct Start {
-    int first = -1, stages = 0;  // a device's first item, and the stages before it
+    double spread = kImpossible;
+    int first = 0, stages = 0;
   };
+  struct Window {
+    int least = 0;
+    std::vector<Start> starts;  // of `least` items, of one more, ...
+    Start* At(int items) { return items < least || items - least >= static_cast<int>(starts.size()) ? nullptr : &starts[items - least]; }
+  };
+
+  // How many items the devices so far can hold.
+  struct Reach {
+    Reach(const Cuts& cuts, int stages, int64_t blocks, double limit)
+        : ends(cuts.Counted(stages) + 1, 0), cuts(cuts), stages(stages), blocks(blocks), limit(limit), known(cuts.devices()) {}
+
+    void Add(int d) {
+      const int items = cuts.costs_.items, counted = static_cast<int>(ends.size()) - 1;
+      std::vector<int>& found = known[cuts.kind_[d]];
+      if (found.empty()) found.assign(items, -1);
+      for (int s = std::min(counted, d + 1); s >= 0; --s) {
+        const int before = counted > 0 ? s - 1 : 0, first = before < 0 ? items : ends[before];
+        if (ends[s] < items && !cuts.costs_.of(ends[s], ends[s]).computes) ends[s] = std::max(ends[s], cuts.IdleEnd(d, ends[s], blocks, limit));
+        if (first == items) continue;
+        if (found[first] < 0) found[first] = cuts.RunEnd(d, first, stages, blocks, limit);
+        ends[s] = std::max(ends[s], found[first]);
+      }
+    }
+
+    std::vector<int> ends;  // by stages: how many items they and what no step needs can cover
+
+   private:
+    const Cuts& cuts;
+    const int stages;
+    const int64_t blocks;
+    const double limit;
+    std::vector<std::vector<int>> known;  // by kind of device and first item: where the longest run ends
+  };
+
+  // By devices so far and stages among them: how many items they must hold, so that the devices left can hold the others.
+  std::vector<std::vector<int>> Least(int stages, int64_t blocks, double limit) const {
+    const int counted = Counted(stages);
+    std::vector<std::vector<int>> least(devices() + 1, std::vector<int>(counted + 1, costs_.items));
+    for (int d = devices() - 1; d >= 0; --d) {
+      for (int s = 0; s <= counted; ++s) {
+        int& begin = least[d][s] = least[d + 1][s];
+        if (begin > 0 && !costs_.of(begin - 1, begin - 1).computes) begin = std::min(begin, RunBegin(d, begin, /*idle=*/true, stages, blocks, limit));
+        const int after = counted > 0 ? s + 1 : 0;
+        if (after <= counted) begin = std::min(begin, RunBegin(d, least[d + 1][after], /*idle=*/false, stages, blocks, limit));
+      }
+    }
+    return least;
+  }
+
+  // The first item of the longest run before `end` that a device holds within the limit; an idle one has only what no step needs.
+  int RunBegin(int d, int end, bool idle, int stages, int64_t blocks, double limit) const {
+    int good = end, bad = -1;
+    while (good - bad > 1) {
+      const int middle = bad + (good - bad) / 2;
+      const StageCost cost = costs_.of(middle, end - 1);
+      (Fraction(cost, d, stages, blocks) <= limit && !(idle && cost.computes) ? good : bad) = middle;
+    }
+    return good;
+  }
 
   // In floating point, where nothing overflows; exact up to petabytes.
   double Fraction(const StageCost& cost, int d, int stages, int64_t blocks) const {

@@ -1,19 +1,17 @@
 #include "engine/plan/capacity.h"
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/limits.h"
 #include "engine/plan/catalogue.h"
+#include "engine/plan/memory.h"
 
 namespace causeway {
 namespace {
 
 constexpr int64_t kCommonTokens[] = {8192, 2048, 512};
-
-int64_t BlocksOf(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
 // "1234567" -> "1,234,567"
 std::string Grouped(int64_t n) {
@@ -24,20 +22,6 @@ std::string Grouped(int64_t n) {
     text.push_back(digits[i]);
   }
   return text;
-}
-
-// The KV cache's blocks with what is free beside it on the CUDA or simulated device that has least.
-int64_t BlocksWithFree(const Plan& plan) {
-  const int layers = plan.segments.back().last_unit - 2;
-  const int64_t layer_bytes = plan.kv_bytes_per_token / layers * kBlockTokens;
-  int64_t blocks = std::numeric_limits<int64_t>::max();
-  for (const DevicePlan& device : plan.devices) {
-    const auto held = std::count_if(device.units.begin(), device.units.end(), [layers](int unit) { return unit >= 1 && unit <= layers; });
-    if (held == 0) continue;
-    if (device.device.kind == DeviceKind::kCpu) return plan.kv_blocks;  // others use its memory, too
-    blocks = std::min(blocks, (device.kv_cache + device.free) / (held * layer_bytes));
-  }
-  return blocks;
 }
 
 // The sequences with which a step's products take as long as reading its weights, one device after the other. Nothing where the catalogue
@@ -69,19 +53,16 @@ Capacity CapacityOf(const Plan& plan) {
     if (tokens < options.max_model_len) capacity.sequences.push_back({tokens, plan.kv_blocks / BlocksOf(tokens)});
   }
 
-  const bool room_beside = plan.kv_blocks == BlocksOf(options.max_model_len) * options.max_num_seqs;
-  const int64_t usual = std::min(options.max_model_len, kUsualTokens);
-  const int64_t fitting = std::max<int64_t>(1, (room_beside ? BlocksWithFree(plan) : plan.kv_blocks) / BlocksOf(usual));
-  capacity.seqs_worth = fitting;
-  const std::string sequences = absl::StrCat("sequences of ", Grouped(usual), " tokens");
-  capacity.reason = absl::StrCat("as many ", sequences, " as have room");
-  if (const std::optional<int64_t> computing = SeqsThatCompute(plan); computing.has_value() && *computing < fitting) {
+  const std::string sequences = absl::StrCat("sequences of ", Grouped(std::min(options.max_model_len, kUsualTokens)), " tokens");
+  capacity.seqs_worth = plan.seqs_fitting;
+  const std::optional<int64_t> computing = SeqsThatCompute(plan);
+  if (computing.has_value() && *computing < plan.seqs_fitting) {
     capacity.seqs_worth = *computing;
-    capacity.reason = absl::StrCat("with more, computing takes longer than reading the weights; ", Grouped(fitting), " ", sequences, " have room");
-  }
-  if (options.max_num_batched_tokens < capacity.seqs_worth) {
-    capacity.seqs_worth = options.max_num_batched_tokens;
-    capacity.reason = absl::StrCat("a step has as many tokens, max_num_batched_tokens; ", Grouped(fitting), " ", sequences, " have room");
+    capacity.reason = absl::StrCat("with more, computing takes longer than reading the weights; ", Grouped(plan.seqs_fitting), " ", sequences, " have room");
+  } else if (plan.seqs_fitting == options.max_num_batched_tokens) {
+    capacity.reason = absl::StrCat("a step has no more tokens, max_num_batched_tokens, and as many ", sequences, " have room");
+  } else {
+    capacity.reason = absl::StrCat("as many ", sequences, " as have room");
   }
   return capacity;
 }
@@ -100,6 +81,7 @@ std::vector<std::string> CapacityRemarks(const Plan& plan) {
   if (most > capacity.sequences[0].count && tokens_of_most > 0) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(tokens_of_most));
   line += ".";
   if (plan.kv_cache_shares) line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
+  if (capacity.seqs_worth == 0) return {line};
   return {line, absl::StrCat("max_num_seqs ", capacity.seqs_worth, " is worth setting: ", capacity.reason, ".")};
 }
 

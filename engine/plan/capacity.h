@@ -17,10 +17,8 @@ struct SequencesOf {
 
 struct Capacity {
   std::vector<SequencesOf> sequences;  // of max_model_len, then of common lengths below it
-  // The max_num_seqs worth setting: the sequences of kUsualTokens (or max_model_len, if that is less) that there is room for, no more than
-  // a step has tokens, and no more than with which computing takes as long as reading the weights does, where the catalogue has the
-  // devices: beyond, each makes all others slower. Room is what the KV cache has; where it was left as small as max_num_seqs sequences
-  // of max_model_len need, also what is free beside it.
+  // The max_num_seqs worth setting: the plan's seqs_fitting, and no more than with which computing takes as long as reading the weights
+  // does, where the catalogue has the devices: beyond, each makes all others slower. A plan with it has room for as many. 0: none does.
   int64_t seqs_worth = 0;
   std::string reason;  // what bounds it
 };

@@ -57,13 +57,30 @@ TEST(CapacityTest, WhatIsWorthSettingFits) {
   EXPECT_GT(capacity.seqs_worth, 100);
   options.max_num_seqs = capacity.seqs_worth;
   plan = MustPlan(spec, TestDevices({64 * kMiB, 64 * kMiB}), options);
-  EXPECT_GE(plan.kv_blocks * kBlockTokens, capacity.seqs_worth * 2048 / 10 * 9);
+  EXPECT_GE(plan.kv_blocks * kBlockTokens, capacity.seqs_worth * 2048);
+  EXPECT_EQ(CapacityOf(plan).seqs_worth, capacity.seqs_worth);
   // Each running sequence takes a token of a step.
   options.max_num_seqs = 4;
   options.max_num_batched_tokens = 32;
   capacity = CapacityOf(MustPlan(spec, TestDevices({64 * kMiB, 64 * kMiB}), options));
   EXPECT_EQ(capacity.seqs_worth, 32);
   EXPECT_THAT(capacity.reason, HasSubstr("max_num_batched_tokens"));
+}
+
+// Each sequence is a row of logits: with a large vocabulary that is most of what it takes.
+TEST(CapacityTest, LogitsOfTheSequencesAreCounted) {
+  const ModelSpec spec = TestLlama({.vocab = 200'000, .context = 2048});
+  PlanOptions options = TestOptions("auto");
+  options.max_num_batched_tokens = 1024;
+  const std::vector<Device> devices = TestDevices({256 * kMiB});
+  const Capacity capacity = CapacityOf(MustPlan(spec, devices, options));
+  EXPECT_GT(capacity.seqs_worth, 4);
+  EXPECT_LT(capacity.seqs_worth, 1024);
+  options.max_num_seqs = capacity.seqs_worth;
+  EXPECT_GE(MustPlan(spec, devices, options).kv_blocks * kBlockTokens, capacity.seqs_worth * 2048);
+  options.max_num_seqs = capacity.seqs_worth + 1;
+  const absl::StatusOr<Plan> more = MakePlan(spec, devices, options);
+  EXPECT_TRUE(!more.ok() || more->kv_blocks * kBlockTokens < options.max_num_seqs * 2048);
 }
 
 TEST(CapacityTest, ComputingBoundsTheBatchOfDevicesThatAreKnown) {

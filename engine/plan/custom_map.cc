@@ -1,6 +1,7 @@
 #include "engine/plan/custom_map.h"
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -63,20 +64,26 @@ absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIn
                                                                   const std::map<std::string, std::string>& custom) {
   if (custom.empty()) return absl::InvalidArgumentError("device_map is custom, but the map is empty; {\"\": 0} puts all on device 0");
   std::vector<std::string> faults;
+  size_t wrong_entries = 0;
+  const auto fault = [&](const std::function<std::string()>& text) {
+    if (++wrong_entries <= kNamesShown) faults.push_back(text());
+  };
   std::map<std::string, std::string> checked;
-  for (const auto& [prefix, text] : custom) {
+  for (const auto& entry : custom) {
+    const std::string &prefix = entry.first, &text = entry.second;
     if (index.Find(prefix) < 0) {
-      faults.push_back(absl::StrCat("\"", prefix, "\" is no module of this model (", Suggestion(index, prefix), ")"));
+      fault([&] { return absl::StrCat("\"", prefix, "\" is no module of this model (", Suggestion(index, prefix), ")"); });
     }
     const Device* device = FindDevice(devices, text);
     if (device == nullptr && text != "cpu" && text != "disk") {
-      faults.push_back(absl::StrCat("\"", prefix, "\" is to be on \"", text, "\", which is not among the devices (",
-                                    absl::StrJoin(devices, ", ",
-                                                  [](std::string* out, const Device& d) { absl::StrAppend(out, d.name); }),
-                                    ")"));
+      const auto name = [](std::string* out, const Device& d) { absl::StrAppend(out, d.name); };
+      fault([&] {
+        return absl::StrCat("\"", prefix, "\" is to be on \"", text, "\", which is not among the devices (", absl::StrJoin(devices, ", ", name), ")");
+      });
     }
     checked[prefix] = device != nullptr ? device->key() : text;
   }
+  if (wrong_entries > kNamesShown) faults.push_back(absl::StrCat("and ", wrong_entries - kNamesShown, " more"));
 
   // A tied weight that no entry covers is where its source is.
   for (const std::vector<int>& group : index.tied()) {

@@ -20,7 +20,7 @@ absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(const Json& js
 
 // The same with devices as keys ("0", "cpu", "disk"), checked: each prefix names a module or tensor, each device is at hand
 // (cpu and disk pass, as tiers of offload), no block is divided over devices, every parameter is covered (a tied weight without an
-// entry follows its source). InvalidArgument lists all faults.
+// entry follows its source). InvalidArgument lists the faults, of many the first.
 absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIndex& index, absl::Span<const Device> devices,
                                                                   const std::map<std::string, std::string>& custom);
 

@@ -64,6 +64,14 @@ TEST_F(CustomMapTest, NamesEveryFaultAtOnce) {
   EXPECT_THAT(error, HasSubstr("lm_head"));
 }
 
+TEST_F(CustomMapTest, OfManyFaultsAFewAreNamed) {
+  Map map;
+  for (int i = 0; i < 1000; ++i) map[absl::StrCat("model.wrong.", i)] = "0";
+  const std::string error = Error(map);
+  EXPECT_THAT(error, HasSubstr("; and 992 more; "));
+  EXPECT_LT(error.size(), 2000u);
+}
+
 TEST_F(CustomMapTest, BuffersNeedNoEntry) {
   EXPECT_TRUE(CheckCustomMap(index_, devices_, {{"model.embed_tokens", "0"}, {"model.layers", "0"}, {"model.norm", "1"}, {"lm_head", "1"}}).ok());
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -62,7 +63,7 @@ absl::StatusOr<std::vector<Device>> CountedDevices(absl::string_view text, absl:
     int count = 1;
     absl::string_view what = absl::StripAsciiWhitespace(item);
     const size_t digits = std::min(what.find_first_not_of("-0123456789"), what.size());
-    if (digits < what.size() && what[digits] == 'x') {
+    if (digits < what.size() && absl::ascii_tolower(what[digits]) == 'x') {
       if (!absl::SimpleAtoi(what.substr(0, digits), &count) || count < 1) {
         return absl::InvalidArgumentError(
             absl::StrCat("devices \"", text, "\": \"", what.substr(0, digits), "\" is not a number of devices; ", kExpected));
@@ -91,13 +92,30 @@ absl::StatusOr<Device> SimulatedDevice(absl::string_view size) {
   return device;
 }
 
+// "RTX 4090", "rtx-4090": "rtx4090".
+std::string LettersAndDigits(absl::string_view name) {
+  std::string text;
+  for (const char c : name) {
+    if (absl::ascii_isalnum(c)) text += absl::ascii_tolower(c);
+  }
+  return text;
+}
+
+// Those of the catalogue that `name` may mean; none: all of it.
+std::string CatalogueAdvice(absl::string_view name) {
+  const std::string wanted = LettersAndDigits(name);
+  std::vector<std::string> alike, all;
+  for (const CatalogueDevice& known : Catalogue()) {
+    all.push_back(known.name);
+    if (!wanted.empty() && absl::StrContains(LettersAndDigits(known.name), wanted)) alike.push_back(known.name);
+  }
+  if (alike.empty()) return absl::StrCat(kExpected, ". The catalogue has ", absl::StrJoin(all, ", "));
+  return absl::StrCat("did you mean ", absl::StrJoin(alike, " or "), "?");
+}
+
 absl::StatusOr<Device> DeviceOfCatalogue(absl::string_view name) {
   const CatalogueDevice* entry = FindInCatalogue(name);
-  if (entry == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "\"", name, "\" is not understood; ", kExpected, ". The catalogue has ",
-        absl::StrJoin(Catalogue(), ", ", [](std::string* out, const CatalogueDevice& known) { absl::StrAppend(out, known.name); })));
-  }
+  if (entry == nullptr) return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not understood; ", CatalogueAdvice(name)));
   return Device{.kind = DeviceKind::kCuda, .name = "cuda", .model = entry->name, .memory_bytes = entry->memory_bytes,
                 .available_bytes = entry->memory_bytes, .at_hand = false};
 }

@@ -172,6 +172,13 @@ class Filler {
 
 }  // namespace
 
+std::optional<FieldStrategy> FieldStrategyNamed(absl::string_view device_map) {
+  if (device_map == "balanced") return FieldStrategy::kBalanced;
+  if (device_map == "balanced_low_0") return FieldStrategy::kBalancedLow0;
+  if (device_map == "sequential") return FieldStrategy::kSequential;
+  return std::nullopt;
+}
+
 absl::StatusOr<std::vector<int64_t>> FieldCaps(const ModuleIndex& index, const std::vector<FieldBudget>& gpus,
                                                FieldStrategy strategy) {
   std::vector<int64_t> caps;

@@ -5,15 +5,20 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "engine/plan/module_sizes.h"
 
 namespace causeway {
 
 enum class FieldStrategy { kBalanced, kBalancedLow0, kSequential };
+
+// The one that a device_map names; nothing: it is none of the field's.
+std::optional<FieldStrategy> FieldStrategyNamed(absl::string_view device_map);
 
 struct FieldBudget {
   std::string key;  // "0", "1", ..., "cpu"

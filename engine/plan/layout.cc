@@ -11,8 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
+#include "engine/plan/field_policy.h"
 #include "engine/plan/memory.h"
-#include "engine/plan/offload.h"
 
 namespace causeway {
 namespace {
@@ -22,6 +22,12 @@ constexpr int64_t kSharedKvBytesMax = int64_t{8} << 30;
 
 // The path of the module around a module; "" around the outermost.
 std::string Around(const std::string& path) { return path.substr(0, path.find('.') == std::string::npos ? 0 : path.rfind('.')); }
+
+// Whether the map says anything about what is inside `path`.
+bool HasKeyInside(const std::map<std::string, std::string>& device_map, const std::string& path) {
+  const auto next = device_map.upper_bound(absl::StrCat(path, "."));
+  return next != device_map.end() && IsPathPrefix(path, next->first);
+}
 
 class Builder {
  public:
@@ -41,7 +47,7 @@ class Builder {
     if (!layout_.unplaced.empty() || !layout_.offloaded.empty()) return std::move(layout_);
     AddTiedCopies(map);
     AddUnits();
-    plan.device_map = MergeUpwards(map.device_map);
+    if (in_.names) plan.device_map = MergeUpwards(map.device_map);
     CAUSEWAY_RETURN_IF_ERROR(Offload(map));
     FitKvCache();
     return std::move(layout_);
@@ -54,8 +60,10 @@ class Builder {
       const int part = in_.units.parts[i];
       const ModuleNode& node = in_.index.node(part);
       const std::string& key = *LookUp(map.device_map, node.path);
-      const std::string* reason = LookUp(map.reasons, node.path);
-      layout_.plan.modules.push_back({node.path, node.bytes, key, reason != nullptr ? *reason : ""});
+      if (in_.names) {
+        const std::string* reason = LookUp(map.reasons, node.path);
+        layout_.plan.modules.push_back({node.path, node.bytes, key, reason != nullptr ? *reason : ""});
+      }
       auto found = device_of_key_.find(key);
       const int unit = in_.units.unit_of_part[i];
       if (found == device_of_key_.end()) {
@@ -154,10 +162,58 @@ class Builder {
     }
   }
 
+  // What a device computes from: pieces, whether they have left it, and the tiers of those that the map has in one.
+  struct Held {
+    PieceList pieces;
+    std::vector<bool> gone;
+    std::vector<const std::string*> tier;
+  };
+
+  std::vector<Held> HeldByDevice(const PartMap& map, const std::vector<OffloadPiece>& pieces) const {
+    std::vector<Held> held(in_.devices.size());
+    const std::string* key = nullptr;
+    int looked_up = -1;  // a layer all of whose pieces are in one place
+    for (const OffloadPiece& piece : pieces) {
+      if (piece.unit != looked_up) {
+        key = LookUp(map.device_map, piece.module);
+        const bool alike = in_.units.is_layer(piece.unit) && !HasKeyInside(map.device_map, in_.spec.layers[piece.unit - 1].path);
+        looked_up = alike ? piece.unit : -1;
+      }
+      const bool mapped = !device_of_key_.contains(*key);
+      Held& device = held[device_of_unit_[piece.unit]];
+      device.pieces.push_back(&piece);
+      device.gone.push_back(mapped);
+      device.tier.push_back(mapped ? key : nullptr);
+    }
+    return held;
+  }
+
+  // Whether a map written by hand has only pieces in tiers, with all around them, and parts.
+  absl::Status CheckTiers(const PartMap& map, const std::vector<OffloadPiece>& pieces, bool head_shares) const {
+    std::unordered_set<std::string> whole;
+    for (const OffloadPiece& piece : pieces) {
+      for (std::string path = piece.module; whole.insert(path).second;) path = Around(path);
+    }
+    for (const int part : in_.units.parts) whole.insert(in_.index.node(part).path);
+    for (const auto& [path, key] : map.device_map) {
+      if (device_of_key_.contains(key) || whole.contains(path)) continue;
+      const auto around = std::find_if(pieces.begin(), pieces.end(), [&path = path](const OffloadPiece& piece) { return IsPathPrefix(piece.module, path); });
+      return absl::InvalidArgumentError(absl::StrCat(
+          "device_map: \"", path, "\" is to be on ", key, ", where attention, MLPs and experts go as a whole",
+          around == pieces.end() ? ", and norms and routers not at all" : absl::StrCat("; put \"", around->module, "\" there")));
+    }
+    const std::string* head = LookUp(map.device_map, in_.spec.head_path);
+    const std::string* table = LookUp(map.device_map, in_.spec.embedding_path);
+    if (head_shares && !device_of_key_.contains(*head) && device_of_key_.contains(*table)) {
+      return absl::InvalidArgumentError(absl::StrCat("device_map: \"", in_.spec.head_path, "\" is to be on ", *head, ", and shares the weight of \"",
+                                                     in_.spec.embedding_path, "\", which is to be on ", *table, "; put both there, or neither"));
+    }
+    return absl::OkStatus();
+  }
+
   // Takes away what the map has in a tier, and where a policy leaves that to us, what a device has no room for.
   absl::Status Offload(const PartMap& map) {
-    const std::string& policy = in_.options.device_map;
-    const bool ours = policy != "balanced" && policy != "balanced_low_0" && policy != "sequential" && policy != "custom";
+    const bool custom = in_.options.device_map == "custom", ours = !custom && !FieldStrategyNamed(in_.options.device_map);
     Plan& plan = layout_.plan;
     std::vector<int64_t> excess;
     for (const DevicePlan& device : plan.devices) {
@@ -167,52 +223,27 @@ class Builder {
     const bool tiers = in_.options.offload_to_disk || in_.budgets.cpu_offload_bytes > 0;
     const bool is_short = std::any_of(excess.begin(), excess.end(), [](int64_t bytes) { return bytes > 0; });
     if (in_.weights_only && !ours) return absl::OkStatus();
-    if (in_tiers_.empty() && policy != "custom" && !(ours && tiers && is_short)) return absl::OkStatus();
+    if (in_tiers_.empty() && !custom && !(ours && tiers && is_short)) return absl::OkStatus();
 
     const bool head_shares = in_.spec.tied_head && device_of_unit_.front() == device_of_unit_.back();
-    const std::vector<OffloadPiece> all = OffloadPieces(in_.spec, head_shares);
-    std::unordered_set<std::string> whole;  // what may be in a tier: pieces with all around them, and parts
-    for (const OffloadPiece& piece : all) {
-      for (std::string path = piece.module; whole.insert(path).second;) path = Around(path);
-    }
-    for (const int part : in_.units.parts) whole.insert(in_.index.node(part).path);
-    for (const auto& [path, key] : map.device_map) {
-      if (device_of_key_.contains(key) || whole.contains(path)) continue;
-      const auto around = std::find_if(all.begin(), all.end(), [&path = path](const OffloadPiece& piece) { return IsPathPrefix(piece.module, path); });
-      return absl::InvalidArgumentError(absl::StrCat(
-          "device_map: \"", path, "\" is to be on ", key, ", where attention, MLPs and experts go as a whole",
-          around == all.end() ? ", and norms and routers not at all" : absl::StrCat("; put \"", around->module, "\" there")));
-    }
-    const std::string* head = LookUp(map.device_map, in_.spec.head_path);
-    const std::string* table = LookUp(map.device_map, in_.spec.embedding_path);
-    if (policy == "custom" && head_shares && !device_of_key_.contains(*head) && device_of_key_.contains(*table)) {
-      return absl::InvalidArgumentError(absl::StrCat("device_map: \"", in_.spec.head_path, "\" is to be on ", *head, ", and shares the weight of \"",
-                                                     in_.spec.embedding_path, "\", which is to be on ", *table, "; put both there, or neither"));
-    }
+    const std::vector<OffloadPiece>& all = in_.pieces.Of(head_shares);
+    if (custom) CAUSEWAY_RETURN_IF_ERROR(CheckTiers(map, all, head_shares));
+    std::vector<Held> held = HeldByDevice(map, all);
     int64_t cpu_left = in_.budgets.cpu_offload_bytes;
     for (size_t d = 0; d < plan.devices.size(); ++d) {
       DevicePlan& device = plan.devices[d];
-      std::vector<OffloadPiece> pieces;
-      std::vector<bool> gone;
-      std::vector<std::string> tier;  // of those that the map has in one
-      for (const OffloadPiece& piece : all) {
-        if (device_of_unit_[piece.unit] != static_cast<int>(d)) continue;
-        const std::string& key = *LookUp(map.device_map, piece.module);
-        const bool mapped = device_of_key_.find(key) == device_of_key_.end();
-        pieces.push_back(piece);
-        gone.push_back(mapped);
-        tier.push_back(mapped ? key : "");
-      }
+      auto& [pieces, gone, tier] = held[d];
       if (ours && tiers && excess[d] > 0) Evict(pieces, excess[d], gone);
       device.staging = StagingBytes(pieces, gone);
       device.weights -= FreedBytes(pieces, gone);
       for (size_t i = 0; i < pieces.size(); ++i) {
         if (!gone[i]) continue;
-        std::string where = tier[i];
-        const int64_t there = std::max(pieces[i].bytes, std::accumulate(pieces[i].streamed.begin(), pieces[i].streamed.end(), int64_t{0}));
-        if (where.empty()) where = there <= cpu_left ? "cpu" : "disk";
-        if (where == "cpu") cpu_left -= there;
-        Leave(pieces[i], where, /*mapped=*/!tier[i].empty(), device);
+        const OffloadPiece& piece = *pieces[i];
+        const int64_t there = std::max(piece.bytes, std::accumulate(piece.streamed.begin(), piece.streamed.end(), int64_t{0}));
+        const bool on_cpu = tier[i] != nullptr ? *tier[i] == "cpu" : there <= cpu_left;
+        if (on_cpu) cpu_left -= there;
+        (on_cpu ? plan.offloaded_to_cpu : plan.offloaded_to_disk) += piece.bytes;
+        if (in_.names) Leave(piece, on_cpu ? "cpu" : "disk", /*mapped=*/tier[i] != nullptr, device);
       }
     }
     AddLines();
@@ -226,7 +257,6 @@ class Builder {
 
   void Leave(const OffloadPiece& piece, const std::string& tier, bool mapped, DevicePlan& device) {
     device.offloaded.push_back({piece.module, piece.bytes, tier});
-    (tier == "cpu" ? layout_.plan.offloaded_to_cpu : layout_.plan.offloaded_to_disk) += piece.bytes;
     layout_.plan.device_map[piece.module] = tier;
     if (mapped) return;
     std::vector<ModulePlacement>& modules = layout_.plan.modules;

@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "engine/plan/auto_map.h"
 #include "engine/plan/budgets.h"
+#include "engine/plan/offload.h"
 #include "engine/plan/plan.h"
 #include "engine/plan/units.h"
 
@@ -18,11 +19,13 @@ struct LayoutInput {
   const ModelSpec& spec;
   const ModuleIndex& index;
   const UnitTable& units;
+  const PieceTable& pieces;
   absl::Span<const Device> devices;
   const Budgets& budgets;
   const PlanOptions& options;  // defaults filled in
   KvDemand kv;
   bool weights_only = false;  // the field's view: no KV cache, no activations
+  bool names = true;          // false: bytes alone, without device_map, modules and what each device has offloaded
 };
 
 struct Misfit {

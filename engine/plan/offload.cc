@@ -80,17 +80,23 @@ std::vector<OffloadPiece> OffloadPieces(const ModelSpec& spec, bool head_shares)
   return pieces;
 }
 
-int64_t StagingBytes(const std::vector<OffloadPiece>& pieces, const std::vector<bool>& gone) {
+const std::vector<OffloadPiece>& PieceTable::Of(bool head_shares) const {
+  std::vector<OffloadPiece>& pieces = pieces_[head_shares ? 1 : 0];
+  if (pieces.empty()) pieces = OffloadPieces(spec_, head_shares);
+  return pieces;
+}
+
+int64_t StagingBytes(const PieceList& pieces, const std::vector<bool>& gone) {
   std::vector<int64_t> in_order;
   int64_t bytes = 0;
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (!gone[i]) continue;
-    if (pieces[i].kind == OffloadPiece::Kind::kExpert) {
+    if (pieces[i]->kind == OffloadPiece::Kind::kExpert) {
       int64_t expert = 0;
-      for (const int64_t linear : pieces[i].streamed) expert += linear;
+      for (const int64_t linear : pieces[i]->streamed) expert += linear;
       bytes = std::max(bytes, 2 * expert);
     } else {
-      in_order.insert(in_order.end(), pieces[i].streamed.begin(), pieces[i].streamed.end());
+      in_order.insert(in_order.end(), pieces[i]->streamed.begin(), pieces[i]->streamed.end());
     }
   }
   if (in_order.size() == 1) bytes = std::max(bytes, in_order.front());
@@ -101,19 +107,19 @@ int64_t StagingBytes(const std::vector<OffloadPiece>& pieces, const std::vector<
   return bytes == 0 ? 0 : bytes + kPage;
 }
 
-int64_t FreedBytes(const std::vector<OffloadPiece>& pieces, const std::vector<bool>& gone) {
+int64_t FreedBytes(const PieceList& pieces, const std::vector<bool>& gone) {
   int64_t bytes = -StagingBytes(pieces, gone);
-  for (size_t i = 0; i < pieces.size(); ++i) bytes += gone[i] ? pieces[i].bytes : 0;
+  for (size_t i = 0; i < pieces.size(); ++i) bytes += gone[i] ? pieces[i]->bytes : 0;
   return bytes;
 }
 
-bool Evict(const std::vector<OffloadPiece>& pieces, int64_t wanted, std::vector<bool>& gone) {
+bool Evict(const PieceList& pieces, int64_t wanted, std::vector<bool>& gone) {
   if (FreedBytes(pieces, gone) >= wanted) return true;
   using Kind = OffloadPiece::Kind;
   for (const Kind kind : {Kind::kTable, Kind::kExpert, Kind::kMlp, Kind::kAttention, Kind::kHead}) {
     std::vector<size_t> candidates;
     for (size_t i = 0; i < pieces.size(); ++i) {
-      if (pieces[i].kind == kind && !gone[i]) candidates.push_back(i);
+      if (pieces[i]->kind == kind && !gone[i]) candidates.push_back(i);
     }
     const auto without = [&](size_t count) {
       std::vector<bool> tried = gone;

@@ -27,16 +27,29 @@ struct OffloadPiece {
 // In the order in which steps use them. With a tied head on the embeddings' device (`head_shares`) the two are one piece, of the head's unit.
 std::vector<OffloadPiece> OffloadPieces(const ModelSpec& spec, bool head_shares);
 
+// OffloadPieces of one model, made when first asked for: of many experts they take longer than a plan.
+class PieceTable {
+ public:
+  explicit PieceTable(const ModelSpec& spec) : spec_(spec) {}  // which must outlive this
+  const std::vector<OffloadPiece>& Of(bool head_shares) const;
+
+ private:
+  const ModelSpec& spec_;
+  mutable std::vector<OffloadPiece> pieces_[2];  // by head_shares
+};
+
+using PieceList = std::vector<const OffloadPiece*>;
+
 // The buffer that these come through: room for two linears in a row, so that one is read while the other is computed from, and for two
 // experts. `pieces` are of one device, in the order of use; only those that are `gone` count.
-int64_t StagingBytes(const std::vector<OffloadPiece>& pieces, const std::vector<bool>& gone);
+int64_t StagingBytes(const PieceList& pieces, const std::vector<bool>& gone);
 
 // What the device holds less when these are gone, the staging buffer counted.
-int64_t FreedBytes(const std::vector<OffloadPiece>& pieces, const std::vector<bool>& gone);
+int64_t FreedBytes(const PieceList& pieces, const std::vector<bool>& gone);
 
 // Adds to `gone` the least that frees `wanted` bytes: kind by kind, of the last kind evenly spread over the layers, so that reading goes on
 // while the rest is computed. False where all of them are not enough; then all are gone.
-bool Evict(const std::vector<OffloadPiece>& pieces, int64_t wanted, std::vector<bool>& gone);
+bool Evict(const PieceList& pieces, int64_t wanted, std::vector<bool>& gone);
 
 }  // namespace causeway
 

@@ -34,6 +34,12 @@ int Gone(const std::vector<OffloadPiece>& pieces, const std::vector<bool>& gone,
   return count;
 }
 
+PieceList All(const std::vector<OffloadPiece>& pieces) {
+  PieceList all;
+  for (const OffloadPiece& piece : pieces) all.push_back(&piece);
+  return all;
+}
+
 TEST(OffloadPlanTest, PiecesAreNamedAfterTheModuleAroundThem) {
   const std::vector<OffloadPiece> pieces = OffloadPieces(Llama(2), /*head_shares=*/false);
   std::vector<std::string> names;
@@ -55,11 +61,11 @@ TEST(OffloadPlanTest, WhatLeavesIsTheLeastAndInOrder) {
   for (const ModelSpec& spec : {Llama(16), Llama(16, /*tied=*/true), Experts()}) {
     const std::vector<OffloadPiece> pieces = OffloadPieces(spec, spec.tied_head);
     std::vector<bool> all(pieces.size(), true);
-    const int64_t most = FreedBytes(pieces, all);
+    const int64_t most = FreedBytes(All(pieces), all);
     for (int64_t wanted = 1; wanted <= most; wanted += most / 97) {
       std::vector<bool> gone(pieces.size(), false);
-      ASSERT_TRUE(Evict(pieces, wanted, gone));
-      EXPECT_GE(FreedBytes(pieces, gone), wanted);
+      ASSERT_TRUE(Evict(All(pieces), wanted, gone));
+      EXPECT_GE(FreedBytes(All(pieces), gone), wanted);
       // A kind leaves only when all before it have left.
       bool whole = true;
       for (const Kind kind : {Kind::kTable, Kind::kExpert, Kind::kMlp, Kind::kAttention, Kind::kHead}) {
@@ -69,7 +75,7 @@ TEST(OffloadPlanTest, WhatLeavesIsTheLeastAndInOrder) {
       }
     }
     std::vector<bool> gone(pieces.size(), false);
-    EXPECT_FALSE(Evict(pieces, most + 1, gone));
+    EXPECT_FALSE(Evict(All(pieces), most + 1, gone));
     EXPECT_EQ(gone, all);
   }
 }
@@ -77,7 +83,7 @@ TEST(OffloadPlanTest, WhatLeavesIsTheLeastAndInOrder) {
 TEST(OffloadPlanTest, OfAKindTheLayersAreSpreadEvenly) {
   const std::vector<OffloadPiece> pieces = OffloadPieces(Llama(16), false);
   std::vector<bool> gone(pieces.size(), false);
-  ASSERT_TRUE(Evict(pieces, 512 * 128 * 2 + 3 * pieces[2].bytes, gone));  // the table, and some MLPs beside their buffer
+  ASSERT_TRUE(Evict(All(pieces), 512 * 128 * 2 + 3 * pieces[2].bytes, gone));  // the table, and some MLPs beside their buffer
   const int mlps = Gone(pieces, gone, Kind::kMlp);
   ASSERT_GT(mlps, 2);
   ASSERT_LT(mlps, 10);

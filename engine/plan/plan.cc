@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -21,7 +22,7 @@ namespace causeway {
 namespace {
 
 // Far above what serves anyone, and low enough that no sum of bytes overflows.
-constexpr int64_t kSeqsMax = int64_t{1} << 20;
+constexpr int64_t kSeqsMax = 4096;  // the range of the option: more would be advised to no use
 constexpr int64_t kBatchedTokensMax = int64_t{1} << 24;
 constexpr double kKvBytesMax = 1e18;
 constexpr int kSpillTriesMax = 16;
@@ -52,10 +53,10 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
     return absl::InvalidArgumentError("the KV cache's size is given in tokens and in bytes; give one of them");
   }
 
-  const int64_t per_sequence = (options.max_model_len + kBlockTokens - 1) / kBlockTokens;
+  const int64_t per_sequence = BlocksOf(options.max_model_len);
   const int64_t block_bytes = static_cast<int64_t>(spec.layers.size()) * LayerKvBytesPerBlock(spec, options);
   const int64_t blocks = options.kv_cache_bytes >= 0    ? options.kv_cache_bytes / std::max<int64_t>(1, block_bytes)
-                         : options.kv_cache_tokens >= 0 ? (options.kv_cache_tokens + kBlockTokens - 1) / kBlockTokens
+                         : options.kv_cache_tokens >= 0 ? BlocksOf(options.kv_cache_tokens)
                                                         : per_sequence;
   const int64_t most = std::max(blocks, per_sequence);
   if (static_cast<double>(most) * static_cast<double>(block_bytes) > kKvBytesMax) {
@@ -147,7 +148,8 @@ absl::StatusOr<PartMap> OneDeviceMap(const LayoutInput& in) {
   if (device == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(
         "device_map \"", wanted, "\" is neither a policy (auto, balanced, balanced_low_0, sequential, custom) nor one of the devices (",
-        absl::StrJoin(in.devices, ", ", [](std::string* out, const Device& d) { absl::StrAppend(out, d.name); }), ")"));
+        absl::StrJoin(in.devices, ", ", [](std::string* out, const Device& d) { absl::StrAppend(out, d.name); }), ")",
+        wanted == "cpu" ? "; devices \"cpu\" takes the CPU as the device" : ""));
   }
   PartMap map;
   for (const int part : in.units.parts) {
@@ -172,68 +174,89 @@ AutoInput AutoInputOf(const LayoutInput& in) {
 
 absl::StatusOr<PartMap> MakeMap(const LayoutInput& in, const std::vector<int64_t>& kept_free) {
   const std::string& policy = in.options.device_map;
-  if (policy == "balanced") return FieldMap(in, FieldStrategy::kBalanced, kept_free);
-  if (policy == "balanced_low_0") return FieldMap(in, FieldStrategy::kBalancedLow0, kept_free);
-  if (policy == "sequential") return FieldMap(in, FieldStrategy::kSequential, kept_free);
+  if (const std::optional<FieldStrategy> strategy = FieldStrategyNamed(policy)) return FieldMap(in, *strategy, kept_free);
   if (policy == "custom") return CustomMap(in);
   if (policy != "auto") return OneDeviceMap(in);
   return AutoMap(AutoInputOf(in));
 }
 
-absl::StatusOr<Layout> LayOut(const ModelSpec& spec, const ModuleIndex& index, const std::vector<Device>& devices,
-                              const Budgets& budgets, PlanOptions options) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const KvDemand kv, FillOptions(spec, options));
-  const UnitTable units = MakeUnitTable(spec, index);
-  const LayoutInput input{.spec = spec, .index = index, .units = units, .devices = devices, .budgets = budgets,
-                          .options = options, .kv = kv, .weights_only = options.kv_cache_tokens == 0};
+// A model as plans need it, made once for all that are tried.
+struct PlannedModel {
+  PlannedModel(const ModelSpec& model, const PlanOptions& options)
+      : spec(model), index(spec.modules, /*inside_blocks=*/options.device_map == "custom"), units(MakeUnitTable(spec, index)), pieces(spec) {}
+
+  LayoutInput Input(absl::Span<const Device> devices, const Budgets& budgets, const PlanOptions& options, KvDemand kv, bool names) const {
+    return {.spec = spec, .index = index, .units = units, .pieces = pieces, .devices = devices, .budgets = budgets,
+            .options = options, .kv = kv, .weights_only = options.kv_cache_tokens == 0, .names = names};
+  }
+
+  const ModelSpec& spec;
+  const ModuleIndex index;
+  const UnitTable units;
+  const PieceTable pieces;
+};
+
+absl::StatusOr<Layout> LayOut(const PlannedModel& model, const std::vector<Device>& devices, const Budgets& budgets, PlanOptions options, bool names) {
+  CAUSEWAY_ASSIGN_OR_RETURN(const KvDemand kv, FillOptions(model.spec, options));
+  const LayoutInput input = model.Input(devices, budgets, options, kv, names);
   // A field's policy does not know what spilled layers need where they are computed: less for it there, until that fits.
   std::vector<int64_t> kept_free(devices.size(), 0);
-  for (int tries = 0;; ++tries) {
+  for (int tries = FieldStrategyNamed(options.device_map) ? kSpillTriesMax : 0;; --tries) {
     CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input, kept_free));
     CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(input, map));
     const bool spills = layout.plan.offloaded_to_cpu + layout.plan.offloaded_to_disk > 0;
-    if (!spills || layout.misfits.empty() || tries == kSpillTriesMax) return layout;
+    if (!spills || layout.misfits.empty() || tries == 0) return layout;
     for (const Misfit& misfit : layout.misfits) kept_free[misfit.device] += misfit.short_bytes;
   }
 }
 
-// Whether what is tried fits. Where auto alone decides, its cut need not be made for that.
-bool WouldFit(const ModelSpec& spec, const ModuleIndex& index, const Attempt& tried) {
-  if (tried.options.device_map != "auto" || tried.options.offload_to_disk || tried.budgets.cpu_offload_bytes > 0) {
-    const absl::StatusOr<Layout> layout = LayOut(spec, index, tried.devices, tried.budgets, tried.options);
-    return layout.ok() && Fits(*layout);
+// The KV cache's blocks in the plan of what is tried, or `enough` of them; -1: it does not fit. Where auto alone decides, its cut need not
+// be made for that.
+int64_t BlocksThatFit(const PlannedModel& model, const Attempt& tried, int64_t enough) {
+  const bool on_cpu = std::any_of(tried.devices.begin(), tried.devices.end(), [](const Device& device) { return device.kind == DeviceKind::kCpu; });
+  if (tried.options.device_map != "auto" || on_cpu || tried.options.offload_to_disk || tried.budgets.cpu_offload_bytes > 0) {
+    const absl::StatusOr<Layout> layout = LayOut(model, tried.devices, tried.budgets, tried.options, /*names=*/false);
+    return layout.ok() && Fits(*layout) ? layout->plan.kv_blocks : -1;
   }
   PlanOptions options = tried.options;
-  const absl::StatusOr<KvDemand> kv = FillOptions(spec, options);
-  if (!kv.ok()) return false;
-  const UnitTable units = MakeUnitTable(spec, index);
-  return AutoFits(AutoInputOf({.spec = spec, .index = index, .units = units, .devices = tried.devices, .budgets = tried.budgets,
-                               .options = options, .kv = *kv, .weights_only = options.kv_cache_tokens == 0}));
+  absl::StatusOr<KvDemand> kv = FillOptions(model.spec, options);
+  if (!kv.ok()) return -1;
+  kv->blocks_wanted = std::clamp(enough, kv->blocks_least, kv->blocks_wanted);
+  return AutoBlocks(AutoInputOf(model.Input(tried.devices, tried.budgets, options, *kv, /*names=*/false)));
+}
+
+// The most sequences of the usual length that a plan with so many has a KV cache for.
+int64_t SeqsThatFit(const PlannedModel& model, Attempt tried) {
+  const int64_t blocks = BlocksOf(std::min(tried.options.max_model_len, kUsualTokens));
+  return LargestThat(1, std::min(kSeqsMax, tried.options.max_num_batched_tokens), [&](int64_t seqs) {
+    tried.options.max_num_seqs = seqs;
+    return BlocksThatFit(model, tried, seqs * blocks) >= seqs * blocks;
+  });
 }
 
 }  // namespace
 
 absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options, const NarrowerSpec& narrower) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Budgets budgets, MakeBudgets(devices, options.max_memory));
-  const bool inside_blocks = options.device_map == "custom";
-  const ModuleIndex index(spec.modules, inside_blocks);
-  CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, LayOut(spec, index, devices, budgets, options));
+  const PlannedModel model(spec, options);
+  CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, LayOut(model, devices, budgets, options, /*names=*/true));
+  const Attempt attempt{.spec = &spec, .devices = devices, .budgets = budgets, .options = layout.plan.options};
   if (Fits(layout)) {
     layout.plan.model = spec.title();
     layout.plan.flops_per_token = FlopsPerToken(spec);
     layout.plan.quantization = spec.quantization;
     layout.plan.unquantized = spec.unquantized;
+    if (layout.plan.kv_blocks > 0) layout.plan.seqs_fitting = SeqsThatFit(model, attempt);
     layout.plan.options.kv_cache_tokens = layout.plan.kv_blocks * kBlockTokens;
     layout.plan.options.kv_cache_bytes = -1;
     return std::move(layout.plan);
   }
 
-  const std::string what = DescribeMisfit(spec, index, layout);
+  const std::string what = DescribeMisfit(spec, model.index, layout);
   if (!layout.offloaded.empty() || (!layout.unplaced.empty() && options.device_map == "custom")) return absl::FailedPreconditionError(what);
   // Try what could be changed, and name what works.
-  const Attempt attempt{.spec = &spec, .devices = devices, .budgets = budgets, .options = layout.plan.options};
   const std::string remedies = FindRemedies(attempt, narrower, [&](const Attempt& changed) {
-    return changed.spec == &spec ? WouldFit(spec, index, changed) : WouldFit(*changed.spec, ModuleIndex(changed.spec->modules, inside_blocks), changed);
+    return BlocksThatFit(changed.spec == &spec ? model : PlannedModel(*changed.spec, options), changed, /*enough=*/0) >= 0;
   });
   return absl::FailedPreconditionError(absl::StrCat(what, ". ", remedies));
 }

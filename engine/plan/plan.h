@@ -88,11 +88,13 @@ struct Plan {
   bool tied_head_copied = false;
   // Left smaller than the options would have it, so that others have memory on the CPU, too.
   bool kv_cache_shares = false;
+  // The most sequences of CapacityOf's usual length for which a plan with that max_num_seqs has a KV cache; 0: none.
+  int64_t seqs_fitting = 0;
 };
 
-// The model to be placed as it would be in `dtype`, with `int8` quantized to that while it is loaded: what to propose where it does
-// not fit. An error where that cannot be.
-using NarrowerSpec = std::function<absl::StatusOr<ModelSpec>(DType dtype, bool int8)>;
+// The model to be placed as it would be in `dtype`, its weights quantized to `quantize` ("int8", "int4") while they are loaded, or as they
+// are to be placed (""): what to propose where it does not fit. An error where that cannot be.
+using NarrowerSpec = std::function<absl::StatusOr<ModelSpec>(DType dtype, const std::string& quantize)>;
 
 // Budgets: max_memory's; else a simulated device's memory, 0.9 of what is free on a CUDA device, and 0.9 of what is free on the
 // CPU as the only device. There, without max_memory, the KV cache takes at most half of the bytes left and at most 8 GiB, since

@@ -19,6 +19,7 @@
 #include "engine/base/limits.h"
 #include "engine/base/status.h"
 #include "engine/plan/budgets.h"
+#include "engine/plan/capacity.h"
 #include "engine/plan/memory.h"
 #include "engine/plan/test_models.h"
 #include "engine/plan/units.h"
@@ -78,15 +79,14 @@ struct Case {
   PlanOptions options;
 
   // What a smaller spec is made of, as serving has it.
-  absl::StatusOr<ModelSpec> Narrower(DType dtype, bool int8) const {
+  absl::StatusOr<ModelSpec> Narrower(DType dtype, const std::string& quantize) const {
     ModelSpec narrow = TestSpec(config, dtype);
-    if (!int8) return narrow;
-    CAUSEWAY_ASSIGN_OR_RETURN(const WeightFormat format, ParseQuantize("int8"));
+    CAUSEWAY_ASSIGN_OR_RETURN(const WeightFormat format, ParseQuantize(quantize));
     CAUSEWAY_RETURN_IF_ERROR(QuantizeOnLoad(format, narrow));
     return narrow;
   }
   absl::StatusOr<Plan> Make() const {
-    return MakePlan(spec, devices, options, [this](DType dtype, bool int8) { return Narrower(dtype, int8); });
+    return MakePlan(spec, devices, options, [this](DType dtype, const std::string& quantize) { return Narrower(dtype, quantize); });
   }
   std::string Text() const {
     return absl::StrCat(config.dump(), ", ", DTypeName(options.dtype), ", max_model_len ", options.max_model_len, ", max_num_seqs ", options.max_num_seqs,
@@ -185,6 +185,19 @@ void CheckOrder(Random& random, const Case& c, const Plan& plan) {
   EXPECT_EQ(again->kv_blocks, plan.kv_blocks);
 }
 
+// Whoever sets the max_num_seqs that is worth setting has a plan with room for as many, which advises the same; one more have no room.
+void CheckAdvice(Case c, const Plan& plan) {
+  const int64_t blocks = BlocksOf(std::min(plan.options.max_model_len, kUsualTokens));
+  c.options.max_num_seqs = CapacityOf(plan).seqs_worth;
+  absl::StatusOr<Plan> followed = c.Make();
+  ASSERT_TRUE(followed.ok()) << followed.status();
+  EXPECT_GE(followed->kv_blocks, c.options.max_num_seqs * blocks);
+  EXPECT_EQ(followed->seqs_fitting, plan.seqs_fitting);
+  c.options.max_num_seqs = plan.seqs_fitting + 1;
+  if (c.options.device_map != "auto" || c.options.max_num_seqs > c.options.max_num_batched_tokens) return;
+  EXPECT_LT((followed = c.Make()).ok() ? followed->kv_blocks : 0, c.options.max_num_seqs * blocks);
+}
+
 // Makes the change that a refusal proposes; false: an unknown one.
 bool Apply(absl::string_view remedy, Case& c) {
   const std::vector<std::string> words = absl::StrSplit(remedy, ' ');
@@ -199,17 +212,16 @@ bool Apply(absl::string_view remedy, Case& c) {
       device.memory_bytes = device.available_bytes = std::max(device.memory_bytes, changed(budgets.bytes[i]));
     }
   };
-  if (words[0] == "max_model_len") {
-    c.options.max_model_len = number(1);
-  } else if (words[0] == "max_num_batched_tokens") {
-    c.options.max_num_batched_tokens = number(1);
-  } else if (remedy == "leaving the KV cache's size to the plan") {
-    c.options.kv_cache_tokens = -1;
+  const std::map<std::string, int64_t PlanOptions::*> numbers = {{"max_model_len", &PlanOptions::max_model_len}, {"max_num_seqs", &PlanOptions::max_num_seqs},
+                                                                 {"max_num_batched_tokens", &PlanOptions::max_num_batched_tokens},
+                                                                 {"kv_cache", &PlanOptions::kv_cache_tokens}};
+  if (numbers.contains(words[0])) {
+    c.options.*numbers.at(words[0]) = number(1);
   } else if (remedy == "dtype bf16 instead of fp32") {
     c.options.dtype = DType::kBF16;
-    c.spec = *c.Narrower(DType::kBF16, false);
-  } else if (remedy == "quantize int8") {
-    c.spec = *c.Narrower(c.options.dtype, true);
+    c.spec = *c.Narrower(DType::kBF16, "");
+  } else if (words[0] == "quantize") {
+    c.spec = *c.Narrower(c.options.dtype, words[1]);
   } else if (remedy == "kv_cache_dtype int8") {
     c.options.kv_dtype = DType::kI8;
   } else if (remedy == "device_map auto") {
@@ -255,8 +267,7 @@ int CheckRemedies(const Case& c, absl::string_view refusal) {
 TEST(PlanPropertyTest, PlansKeepTheirPromises) {
   Random random(11);
   Case c;
-  int planned = 0, compared = 0, refused = 0, remedies = 0, offloaded = 0;
-  const int rounds = Rounds(10000);
+  int planned = 0, compared = 0, refused = 0, remedies = 0, offloaded = 0, rounds = Rounds(10000);
   for (int round = 0; round < rounds && !testing::Test::HasFailure(); ++round) {
     if (round % 20 == 0) SetModel(random, 12, c);
     SetFleet(random, 8, c);
@@ -286,6 +297,7 @@ TEST(PlanPropertyTest, PlansKeepTheirPromises) {
       CheckPlan(c.spec, *plan);
       if (round % 10 == 0) CheckTexts(*plan);
       if (round % 10 == 1) CheckOrder(random, c, *plan);
+      if (round % 10 == 3 && plan->kv_blocks > 0) CheckAdvice(c, *plan);
       if (std::string(policy) == "auto") {
         best = *plan;
         if (round % 10 == 2) {

@@ -9,12 +9,13 @@
 #include "absl/strings/str_join.h"
 #include "engine/base/limits.h"
 #include "engine/plan/catalogue.h"
+#include "engine/plan/memory.h"
 #include "engine/plan/units.h"
 
 namespace causeway {
 namespace {
 
-constexpr int kDevicesTriedMax = 64;
+constexpr int64_t kDevicesTriedMax = 64;
 constexpr double kMemoryFactorMax = 1024;
 constexpr int kRoundingTriesMax = 8;
 constexpr size_t kShortDevicesNamedMax = 3;
@@ -35,17 +36,6 @@ int64_t Bytes(const ModuleIndex& index, const std::vector<int>& parts) {
   int64_t bytes = 0;
   for (const int part : parts) bytes += index.node(part).bytes;
   return bytes;
-}
-
-// A value in [least, most] for which `works`, the largest where all smaller ones work too; 0: not even `least` does.
-int64_t LargestThat(int64_t least, int64_t most, const std::function<bool(int64_t)>& works) {
-  if (most < least || !works(least)) return 0;
-  int64_t good = least, bad = most + 1;
-  while (bad - good > 1) {
-    const int64_t middle = good + (bad - good) / 2;
-    (works(middle) ? good : bad) = middle;
-  }
-  return good;
 }
 
 Attempt WithMemory(const Attempt& attempt, double factor) {
@@ -118,18 +108,55 @@ std::string OtherDevices(const Attempt& attempt, const std::function<bool(const 
     if (known.memory_bytes > first.memory_bytes) larger.push_back(&known);
   }
   std::stable_sort(larger.begin(), larger.end(), [](const auto* a, const auto* b) { return a->memory_bytes < b->memory_bytes; });
-  for (const CatalogueDevice* known : larger) {
+  const auto too_small = [&](const CatalogueDevice* known) {
     Attempt changed = attempt;
     for (Device& device : changed.devices) device.memory_bytes = device.available_bytes = known->memory_bytes;
     const absl::StatusOr<Budgets> budgets = MakeBudgets(changed.devices, {});
-    if (!budgets.ok()) continue;
+    if (!budgets.ok()) return true;
     changed.budgets = *budgets;
-    if (fits(changed)) return absl::StrCat("devices ", attempt.devices.size(), "x", known->name);
+    return !fits(changed);
+  };
+  const auto least = std::partition_point(larger.begin(), larger.end(), too_small);
+  return least == larger.end() ? "" : absl::StrCat("devices ", attempt.devices.size(), "x", (*least)->name);
+}
+
+// The fewest more of the last device, up to kDevicesTriedMax in all, each of its memory; 0: they don't help.
+int64_t MoreDevices(const Attempt& attempt, const std::function<bool(const Attempt&)>& fits) {
+  const auto fits_with = [&](int64_t count) {
+    Attempt changed = attempt;
+    for (int64_t i = 0; i < count; ++i) {
+      changed.devices.push_back(attempt.devices.back());
+      changed.devices.back().id += static_cast<int>(i) + 1;
+      changed.budgets.bytes.push_back(attempt.budgets.bytes.back());
+      changed.budgets.is_given.push_back(attempt.budgets.is_given.back());
+    }
+    return fits(changed);
+  };
+  const int64_t most = kDevicesTriedMax - static_cast<int64_t>(attempt.devices.size());
+  int64_t too_few = 0, enough = 1;
+  while (enough <= most && !fits_with(enough)) {
+    too_few = enough;
+    enough = enough < most ? std::min(most, 2 * enough) : most + 1;
   }
-  return "";
+  if (enough > most) return 0;
+  while (enough - too_few > 1) {
+    const int64_t middle = too_few + (enough - too_few) / 2;
+    (fits_with(middle) ? enough : too_few) = middle;
+  }
+  return enough;
 }
 
 }  // namespace
+
+int64_t LargestThat(int64_t least, int64_t most, const std::function<bool(int64_t)>& works) {
+  if (most < least || !works(least)) return 0;
+  int64_t good = least, bad = most + 1;
+  while (bad - good > 1) {
+    const int64_t middle = good + (bad - good) / 2;
+    (works(middle) ? good : bad) = middle;
+  }
+  return good;
+}
 
 bool Fits(const Layout& layout) { return layout.misfits.empty() && layout.unplaced.empty() && layout.offloaded.empty() && layout.tiers_short == 0; }
 
@@ -181,39 +208,41 @@ std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, cons
 std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, const std::function<bool(const Attempt&)>& fits) {
   std::vector<std::string> found;
   const PlanOptions& options = attempt.options;
-  // Fewer tokens: shorter sequences, or the smaller cache that was asked for.
-  if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) {
-    const int64_t blocks = LargestThat(1, (options.max_model_len - 1) / kBlockTokens, [&](int64_t n) {
+  // The most of one setting that fits, in multiples of `unit`.
+  const auto try_less = [&](absl::string_view name, int64_t least, int64_t now, int64_t unit, int64_t PlanOptions::* field) {
+    const int64_t count = LargestThat(least, (now - 1) / unit, [&](int64_t n) {
       Attempt changed = attempt;
-      changed.options.max_model_len = n * kBlockTokens;
+      if (field == &PlanOptions::kv_cache_tokens) changed.options.kv_cache_bytes = -1;
+      changed.options.*field = n * unit;
       return fits(changed);
     });
-    if (blocks > 0) found.push_back(absl::StrCat("max_model_len ", blocks * kBlockTokens, " instead of ", options.max_model_len));
+    if (count > 0) found.push_back(absl::StrCat(name, " ", count * unit, " instead of ", now));
+  };
+  // Fewer tokens: shorter sequences, or a smaller cache than was asked for.
+  if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) {
+    try_less("max_model_len", 1, options.max_model_len, kBlockTokens, &PlanOptions::max_model_len);
   } else if (options.kv_cache_tokens != 0) {
-    Attempt changed = attempt;
-    changed.options.kv_cache_tokens = changed.options.kv_cache_bytes = -1;
-    if (fits(changed)) found.push_back("leaving the KV cache's size to the plan");
+    const int64_t block_bytes = static_cast<int64_t>(attempt.spec->layers.size()) * LayerKvBytesPerBlock(*attempt.spec, options);
+    const int64_t asked = options.kv_cache_bytes >= 0 ? options.kv_cache_bytes / block_bytes * kBlockTokens : options.kv_cache_tokens;
+    try_less("kv_cache", BlocksOf(options.max_model_len), asked, kBlockTokens, &PlanOptions::kv_cache_tokens);
   }
-  if (const int64_t tokens = LargestThat((options.max_num_seqs + kBlockTokens - 1) / kBlockTokens, (options.max_num_batched_tokens - 1) / kBlockTokens,
-                                         [&](int64_t n) {
-                                           Attempt changed = attempt;
-                                           changed.options.max_num_batched_tokens = n * kBlockTokens;
-                                           return fits(changed);
-                                         }) * kBlockTokens;
-      tokens > 0) {
-    found.push_back(absl::StrCat("max_num_batched_tokens ", tokens, " instead of ", options.max_num_batched_tokens));
-  }
-  const auto fits_narrower = [&](DType dtype, bool int8) {
+  try_less("max_num_batched_tokens", BlocksOf(options.max_num_seqs), options.max_num_batched_tokens, kBlockTokens, &PlanOptions::max_num_batched_tokens);
+  try_less("max_num_seqs", 1, options.max_num_seqs, 1, &PlanOptions::max_num_seqs);
+  const auto fits_narrower = [&](DType dtype, const std::string& quantize) {
     if (narrower == nullptr) return false;
-    const absl::StatusOr<ModelSpec> spec = narrower(dtype, int8);
+    const absl::StatusOr<ModelSpec> spec = narrower(dtype, quantize);
     if (!spec.ok()) return false;
     Attempt changed = attempt;
     changed.spec = &*spec;
     changed.options.dtype = dtype;
     return fits(changed);
   };
-  if (options.dtype == DType::kF32 && fits_narrower(DType::kBF16, /*int8=*/false)) found.push_back("dtype bf16 instead of fp32");
-  if (fits_narrower(options.dtype, /*int8=*/true)) found.push_back("quantize int8");
+  if (options.dtype == DType::kF32 && fits_narrower(DType::kBF16, "")) found.push_back("dtype bf16 instead of fp32");
+  for (const char* quantize : {"int8", "int4"}) {
+    if (!fits_narrower(options.dtype, quantize)) continue;
+    found.push_back(absl::StrCat("quantize ", quantize));
+    break;
+  }
   if (KvDType(options) != DType::kI8) {
     Attempt changed = attempt;
     changed.options.kv_dtype = DType::kI8;
@@ -234,18 +263,8 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, c
   if (std::string others = OtherDevices(attempt, fits); !others.empty()) found.push_back(std::move(others));
   const Device& last = attempt.devices.back();
   if (last.kind != DeviceKind::kCpu && attempt.budgets.bytes.back() > 0) {
-    Attempt changed = attempt;
-    while (changed.devices.size() < kDevicesTriedMax) {
-      Device more = last;
-      more.id = last.id + static_cast<int>(changed.devices.size() - attempt.devices.size()) + 1;
-      changed.devices.push_back(more);
-      changed.budgets.bytes.push_back(attempt.budgets.bytes.back());
-      changed.budgets.is_given.push_back(attempt.budgets.is_given.back());
-      if (!fits(changed)) continue;
-      const size_t count = changed.devices.size() - attempt.devices.size();
-      found.push_back(absl::StrCat(count, " more ", count > 1 ? "devices" : "device", " like ", last.name));
-      break;
-    }
+    const int64_t count = MoreDevices(attempt, fits);
+    if (count > 0) found.push_back(absl::StrCat(count, " more ", count > 1 ? "devices" : "device", " like ", last.name));
   }
   if (found.empty()) return "No single change would make it fit: it needs more or larger devices, and smaller settings";
   return absl::StrCat("Any of these would make it fit: ", absl::StrJoin(found, "; "));

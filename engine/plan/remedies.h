@@ -2,6 +2,7 @@
 #ifndef CAUSEWAY_ENGINE_PLAN_REMEDIES_H_
 #define CAUSEWAY_ENGINE_PLAN_REMEDIES_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -25,10 +26,13 @@ struct Attempt {
 };
 
 // A sentence of single changes to `attempt`, each tried as it is written and found to make `fits` true: fewer tokens, smaller steps,
-// narrower weights (where `narrower` is there) or a narrower KV cache, another policy, larger budgets (larger devices, where those at
+// fewer sequences, narrower weights (where `narrower` is there; quantized no further than it takes) or a narrower KV cache, another policy, larger budgets (larger devices, where those at
 // hand have no more memory), other devices of the catalogue, more devices.
-// Each is found by halving: about the least that does, where less never does if more does not. Calls `fits` some hundred times.
+// Each is found by halving: about the least that does, where less never does if more does not. Calls `fits` up to a hundred times.
 std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, const std::function<bool(const Attempt&)>& fits);
+
+// A value in [least, most] for which `works`, the largest where all smaller ones work too; 0: not even `least` does.
+int64_t LargestThat(int64_t least, int64_t most, const std::function<bool(int64_t)>& works);
 
 }  // namespace causeway
 

@@ -222,7 +222,7 @@ std::string PlanJson(const Plan& plan) {
   if (plan.kv_blocks > 0) {
     const Capacity capacity = CapacityOf(plan);
     for (const auto& [tokens, count] : capacity.sequences) json["kv_cache"]["sequences"].push_back({{"tokens", tokens}, {"count", count}});
-    json["worth_setting"] = {{"max_num_seqs", capacity.seqs_worth}, {"reason", capacity.reason}};
+    if (capacity.seqs_worth > 0) json["worth_setting"] = {{"max_num_seqs", capacity.seqs_worth}, {"reason", capacity.reason}};
   }
   json["tied_head_copied"] = plan.tied_head_copied;
   return json.dump(2);
