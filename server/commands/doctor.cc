@@ -28,18 +28,17 @@ int DoctorCommand(const std::vector<std::string>& arguments) {
     std::fprintf(stderr, "causewayd: --format: expected table or json, got \"%s\"\n", format.c_str());
     return kExitUsage;
   }
+  const absl::StatusOr<EngineOptions> options = MakeEngineOptions(start.loaded);
+  if (!options.ok()) return Fail(options.status());
   std::vector<Finding> findings = ExamineMachine("");
   const auto add = [&findings](std::vector<Finding> more) { std::move(more.begin(), more.end(), std::back_inserter(findings)); };
   add(ExamineDevices());
+  add({ExamineFleet(*options)});
   add(ExamineAddresses(start.loaded.config.server()));
   if (const std::string& folder = start.loaded.config.placement().offload_folder(); !folder.empty()) {
     add({ExamineOffloadFolder(folder, kOffloadSampleBytes)});
   }
-  if (!start.loaded.config.model().path().empty()) {
-    absl::StatusOr<EngineOptions> options = MakeEngineOptions(start.loaded);
-    if (!options.ok()) return Fail(options.status());
-    add(ExamineModel(*options));
-  }
+  if (!options->model.empty()) add(ExamineModel(*options));
   std::fputs((format == "json" ? DoctorJson(findings) : DoctorTable(findings, TerminalWidth())).c_str(), stdout);
   return Worst(findings) == Grade::kProblem ? 1 : 0;
 }

@@ -27,6 +27,8 @@ std::vector<Finding> ExamineMachine(const std::string& root);
 std::vector<Finding> ExamineDevices();
 // What the CUDA library says: versions, each GPU, the links between them, memory for copies to them.
 std::vector<Finding> ExamineGpus(const std::vector<Device>& gpus, const CudaSystem& system);
+// Whether the devices that are configured are at hand, and what of them would be used.
+Finding ExamineFleet(const EngineOptions& options);
 // Where weights would be offloaded to: whether it can be written, what file system and how much room it has, and how fast it is,
 // measured with a file of at most `sample_bytes`.
 Finding ExamineOffloadFolder(const std::string& folder, int64_t sample_bytes);

@@ -16,6 +16,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 const Finding& Of(const std::vector<Finding>& findings, const std::string& what) {
   for (const Finding& finding : findings) {
@@ -65,14 +66,41 @@ TEST_F(DoctorTest, WhatSlowsItIsAdvice) {
 TEST_F(DoctorTest, AModelThatFitsAndOneThatDoesNot) {
   const std::vector<Finding> good = ExamineModel(Options("simulated:1x64MiB"));
   EXPECT_EQ(Worst(good), Grade::kGood);
-  EXPECT_THAT(Of(good, "fit").found, AllOf(HasSubstr("simulated:0"), HasSubstr("tokens of KV cache")));
+  EXPECT_THAT(Of(good, "fit").found, AllOf(HasSubstr("simulated:0 (embeddings, layers 0-"), HasSubstr("tokens of KV cache: "), HasSubstr("sequences of")));
   EXPECT_THAT(Of(good, "disk").found, HasSubstr("model.safetensors"));
   const std::vector<Finding> tight = ExamineModel(Options("simulated:1x64KiB"));
   EXPECT_EQ(Of(tight, "fit").grade, Grade::kProblem);
-  EXPECT_THAT(Of(tight, "fit").found, HasSubstr("short"));
+  EXPECT_THAT(Of(tight, "fit").found, AllOf(HasSubstr("short"), Not(HasSubstr("Any of these"))));
+  EXPECT_THAT(Of(tight, "fit").remedy, HasSubstr("Any of these would make it fit"));
   EngineOptions missing = Options("cpu");
   std::filesystem::remove(missing.model + "/model.safetensors");
   EXPECT_EQ(Of(ExamineModel(missing), "model").grade, Grade::kProblem);
+}
+
+TEST_F(DoctorTest, DevicesAreLookedAtWithoutAModel) {
+  EngineOptions options;
+  options.devices = "simulated:6x1MiB";
+  options.plan.max_memory = {{"0", 1 << 20}, {"1", 1 << 19}};
+  Finding fleet = ExamineFleet(options);
+  EXPECT_EQ(fleet.grade, Grade::kGood);
+  EXPECT_EQ(fleet.found, "simulated:0 with a budget of 1 MiB, simulated:1 with a budget of 512 KiB, simulated:2, not used, simulated:3, not used and 2 more");
+  options.plan.max_memory = {{"9", 1 << 20}};
+  EXPECT_EQ(ExamineFleet(options).grade, Grade::kProblem);
+  EXPECT_THAT(ExamineFleet(options).remedy, HasSubstr("--max-memory"));
+  options.plan.max_memory.clear();
+  options.devices = "bogus";
+  EXPECT_EQ(ExamineFleet(options).grade, Grade::kProblem);
+  options.devices = "8xH100-80GB";
+  fleet = ExamineFleet(options);
+  EXPECT_EQ(fleet.grade, Grade::kProblem);
+  EXPECT_THAT(fleet.found, HasSubstr("nothing runs on"));
+  // More than any machine of these tests has.
+  options.devices = "simulated:4x100TiB";
+  fleet = ExamineFleet(options);
+  EXPECT_EQ(fleet.grade, Grade::kAdvice);
+  EXPECT_THAT(fleet.remedy, HasSubstr("400 TiB in all"));
+  // Said once: a model is not said not to fit on devices that are not there.
+  for (const Finding& finding : ExamineModel(Options("bogus"))) EXPECT_NE(finding.what, "fit");
 }
 
 TEST_F(DoctorTest, WhatIsOffloadedIsToldWithTheRoomForIt) {
@@ -95,11 +123,16 @@ TEST_F(DoctorTest, WhatIsOffloadedIsToldWithTheRoomForIt) {
 TEST_F(DoctorTest, AnAddressThatCannotBeBoundIsAProblem) {
   v1::ServerConfig config;
   config.set_listen("127.0.0.1:0");
+  config.set_http("127.0.0.1:0");
+  EXPECT_EQ(Worst(ExamineAddresses(config)), Grade::kGood) << "two free ports";
   config.set_http("203.0.113.7:8090");  // of no machine
   const std::vector<Finding> findings = ExamineAddresses(config);
   EXPECT_EQ(Of(findings, "gRPC address").grade, Grade::kGood);
   EXPECT_EQ(Of(findings, "HTTP address").grade, Grade::kProblem);
   EXPECT_THAT(Of(findings, "HTTP address").remedy, HasSubstr("--http"));
+  config.set_listen("127.0.0.1:47123");
+  config.set_http("127.0.0.1:47123");
+  EXPECT_THAT(Of(ExamineAddresses(config), "HTTP address").found, HasSubstr("is the gRPC address, too"));
 }
 
 std::vector<Device> Gpus(int count) {

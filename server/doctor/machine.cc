@@ -100,6 +100,10 @@ std::vector<Finding> ExamineAddresses(const v1::ServerConfig& config) {
     const absl::StatusOr<Address> address = ParseAddress(text);
     const absl::Status status = address.ok() ? TryListening(*address) : address.status();
     const std::string flag = what == "gRPC address" ? "--listen" : "--http";
+    if (address.ok() && address->port != 0 && what == "HTTP address" && text == config.listen()) {
+      findings.push_back({what, Grade::kProblem, absl::StrCat(text, " is the gRPC address, too"), "name another with --http; empty: none"});
+      continue;
+    }
     findings.push_back(status.ok() ? Finding{what, Grade::kGood, absl::StrCat(text, " is free"), ""}
                                    : Finding{what, Grade::kProblem, absl::StrCat(text, ": ", std::string(status.message())),
                                              absl::StrCat("name another with ", flag, ", or stop who listens there (ss -ltnp)")});

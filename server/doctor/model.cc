@@ -11,6 +11,9 @@
 #include "absl/strings/str_join.h"
 #include "engine/base/limits.h"
 #include "engine/checkpoint/file.h"
+#include "engine/plan/budgets.h"
+#include "engine/plan/capacity.h"
+#include "engine/plan/units.h"
 #include "server/doctor/doctor.h"
 
 namespace causeway {
@@ -19,13 +22,24 @@ namespace {
 constexpr int64_t kSampleBytes = int64_t{256} << 20, kPieceBytes = int64_t{4} << 20;
 constexpr double kSlowDisk = 0.5e9;  // bytes a second: 10 GB take 20 s
 
+constexpr double kSlowSeconds = 20;  // which nobody minds at startup
+constexpr size_t kDevicesNamedMax = 4;
+
+// A few, and how many more.
+std::string Few(std::vector<std::string> names) {
+  const size_t count = names.size();
+  if (count > kDevicesNamedMax) names.resize(kDevicesNamedMax);
+  return absl::StrCat(absl::StrJoin(names, ", "), count > kDevicesNamedMax ? absl::StrCat(" and ", count - kDevicesNamedMax, " more") : "");
+}
+
 // The beginning of the largest file, as the disk gives it, as far as the kernel drops it from memory when asked to.
 Finding DiskSpeed(const Checkpoint& checkpoint) {
   Finding finding{"disk", Grade::kGood, "", ""};
   std::string largest;
-  int64_t bytes = 0;
+  int64_t bytes = 0, all = 0;
   for (const std::string& path : checkpoint.files()) {
     const absl::StatusOr<File> file = File::Open(path);
+    if (file.ok()) all += static_cast<int64_t>(file->bytes());
     if (file.ok() && static_cast<int64_t>(file->bytes()) > bytes) bytes = static_cast<int64_t>(file->bytes()), largest = path;
   }
   const absl::StatusOr<File> file = File::Open(largest);
@@ -40,9 +54,9 @@ Finding DiskSpeed(const Checkpoint& checkpoint) {
   }
   const double speed = static_cast<double>(bytes) / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   finding.found = absl::StrFormat("%.2f GB/s over the first %s of %s", speed / 1e9, FormatBytes(bytes), largest);
-  if (speed < kSlowDisk) {
+  if (const double seconds = static_cast<double>(all) / speed; speed < kSlowDisk && seconds > kSlowSeconds) {
     finding.grade = Grade::kAdvice;
-    finding.remedy = "starting takes as long as the disk does: copy the model to a faster one";
+    finding.remedy = absl::StrFormat("a start reads %s, which takes %.0f s at this speed: copy the model to a faster disk", FormatBytes(all), seconds);
   }
   return finding;
 }
@@ -62,26 +76,65 @@ Finding Offload(const Plan& plan, const std::string& folder) {
 
 }  // namespace
 
+Finding ExamineFleet(const EngineOptions& options) {
+  const auto problem = [](std::string found, std::string remedy) { return Finding{"devices", Grade::kProblem, std::move(found), std::move(remedy)}; };
+  const absl::StatusOr<std::vector<Device>> devices = ParseDevices(options.devices, CudaDevices);
+  if (!devices.ok()) return problem(std::string(devices.status().message()), "name others with --devices; cpu is at hand anywhere");
+  if (!devices->front().at_hand) {
+    return problem(absl::StrCat("\"", options.devices, "\" are the catalogue's, which plans can be made for and nothing runs on"),
+                   "name some that are at hand with --devices: cuda, cpu, simulated:1x4GiB");
+  }
+  const absl::StatusOr<Budgets> budgets = MakeBudgets(*devices, options.plan.max_memory);
+  if (!budgets.ok()) return problem(std::string(budgets.status().message()), "give other budgets with --max-memory, or none");
+  std::vector<std::string> names;
+  int64_t simulated = 0;
+  for (size_t i = 0; i < devices->size(); ++i) {
+    const int64_t bytes = budgets->bytes[i];
+    if ((*devices)[i].kind == DeviceKind::kSimulated) simulated += bytes;
+    names.push_back(bytes > 0 ? absl::StrCat((*devices)[i].name, " with a budget of ", FormatBytes(bytes)) : absl::StrCat((*devices)[i].name, ", not used"));
+  }
+  Finding finding{"devices", Grade::kGood, Few(std::move(names)), ""};
+  if (const int64_t free = CpuDevice().available_bytes; simulated > free) {
+    finding.grade = Grade::kAdvice;
+    finding.remedy = absl::StrCat("simulated devices are memory of the CPU, ", FormatBytes(simulated), " in all, and it has ", FormatBytes(free),
+                                  " free: make them smaller, lest the kernel end the daemon when they fill up");
+  }
+  return finding;
+}
+
 std::vector<Finding> ExamineModel(const EngineOptions& options) {
   const absl::StatusOr<PlacedModel> read = ReadModel(options, Purpose::kRunning);
-  if (!read.ok()) return {{"model", Grade::kProblem, std::string(read.status().message()), "see the message"}};
+  if (!read.ok()) {
+    return {{"model", Grade::kProblem, std::string(read.status().message()),
+             "--model takes a folder with config.json and safetensors files, or the org/name of one in the local Hugging Face cache"}};
+  }
   std::vector<Finding> findings = {{"model", Grade::kGood, absl::StrCat(read->spec.title(), " in ", read->folder), ""}};
   for (const std::string& warning : read->spec.warnings) findings.push_back({"model", Grade::kAdvice, warning, ""});
   findings.push_back(DiskSpeed(*read->checkpoint));
+  if (ExamineFleet(options).grade == Grade::kProblem) return findings;  // which says so
   const absl::StatusOr<PlacedModel> placed = PlaceModel(options);
   if (!placed.ok()) {
-    findings.push_back({"fit", Grade::kProblem, std::string(placed.status().message()), "see the message; causewayd plan shows the whole of it"});
+    // What is short, and the sentence of what would help.
+    const std::string message(placed.status().message());
+    const size_t end = std::min(message.find(". Any of these"), message.find(". No single"));
+    findings.push_back({"fit", Grade::kProblem, message.substr(0, end),
+                        end == std::string::npos ? "causewayd plan takes the same flags and tries others at once" : message.substr(end + 2)});
     return findings;
   }
   std::vector<std::string> holds;
   int64_t weights = 0;
   for (const DevicePlan& device : placed->plan.devices) {
     weights += device.weights;
-    if (!device.units.empty()) holds.push_back(device.device.name);
+    const std::string units = UnitNames(static_cast<int>(placed->spec.layers.size()), device.units);
+    if (!device.units.empty()) holds.push_back(absl::StrCat(device.device.name, " (", units, ")"));
   }
-  findings.push_back({"fit", Grade::kGood,
-                      absl::StrCat(FormatBytes(weights), " of weights on ", absl::StrJoin(holds, ", "), ", and room for ",
-                                   placed->plan.kv_blocks * kBlockTokens, " tokens of KV cache"), ""});
+  std::string room;
+  if (placed->plan.kv_blocks > 0) {
+    const SequencesOf longest = CapacityOf(placed->plan).sequences.front();
+    room = absl::StrCat(", and room for ", placed->plan.kv_blocks * kBlockTokens, " tokens of KV cache: ", longest.count,
+                        longest.count == 1 ? " sequence of " : " sequences of ", longest.tokens);
+  }
+  findings.push_back({"fit", Grade::kGood, absl::StrCat(FormatBytes(weights), " of weights on ", Few(std::move(holds)), room), ""});
   if (placed->plan.offloaded_to_cpu + placed->plan.offloaded_to_disk > 0) findings.push_back(Offload(placed->plan, options.executor.offload_folder));
   return findings;
 }
