@@ -6,7 +6,9 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "client/commands.h"
 #include "client/read_file.h"
 
@@ -24,7 +26,10 @@ absl::Status ReadMap(v1::GetPlanRequest& request) {
   if (absl::StartsWith(map, "{") || (!absl::EndsWith(map, ".json") && map.find('/') == std::string::npos)) return absl::OkStatus();
   const absl::StatusOr<std::string> text = ReadFile(map);
   if (!text.ok()) return absl::InvalidArgumentError(absl::StrCat("--device-map: ", std::string(text.status().message())));
-  request.set_device_map(*text);
+  if (!absl::StartsWith(absl::StripLeadingAsciiWhitespace(*text), "{")) {
+    return absl::InvalidArgumentError(absl::StrCat("--device-map: ", map, " has no JSON object of module prefixes to devices, such as {\"model.layers.0\": 0}"));
+  }
+  request.set_device_map(std::string(absl::StripLeadingAsciiWhitespace(*text)));
   return absl::OkStatus();
 }
 

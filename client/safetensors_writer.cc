@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -40,6 +41,10 @@ absl::StatusOr<std::unique_ptr<SafetensorsWriter>> SafetensorsWriter::Create(con
   std::string length(8, '\0');
   for (int i = 0; i < 8; ++i) length[i] = static_cast<char>(text.size() >> (8 * i));
 
+  std::error_code error;
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot write ", path, ": it is a folder or a device; expected a file's name"));
+  }
   std::unique_ptr<SafetensorsWriter> writer(new SafetensorsWriter(path, end));
   writer->file_ << length << text;
   if (!writer->file_.good()) return writer->Failed();

@@ -39,6 +39,16 @@ TEST(SafetensorsWriter, WritesWhatReadersExpect) {
   EXPECT_EQ(file.substr(8 + length), data.substr(0, 48));
 }
 
+// A rename would put a file in their place.
+TEST(SafetensorsWriter, FoldersAndDevicesAreRefused) {
+  for (const std::string path : {std::string("/dev/null"), ::testing::TempDir()}) {
+    const auto writer = SafetensorsWriter::Create(path, kTensors, {});
+    EXPECT_EQ(writer.status().code(), absl::StatusCode::kInvalidArgument) << path;
+    EXPECT_THAT(writer.status().message(), HasSubstr("expected a file's name"));
+    EXPECT_FALSE(std::filesystem::is_regular_file(path));
+  }
+}
+
 TEST(SafetensorsWriter, LeavesNothingUnfinished) {
   const std::string path = ::testing::TempDir() + "writer_unfinished.safetensors";
   {

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -35,6 +36,10 @@ absl::Status WriteFresh(const std::string& path, const std::string& text) {
 }  // namespace
 
 absl::Status ClearPortsFile(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
+    return absl::InvalidArgumentError(absl::StrCat("the ports file ", path, " is a folder or a device; expected a file's name"));
+  }
   CAUSEWAY_RETURN_IF_ERROR(WriteFresh(path, ""));
   std::remove(FreshPath(path).c_str());
   if (unlink(path.c_str()) != 0 && errno != ENOENT) return Failure(path);

@@ -210,6 +210,13 @@ TEST(Startup, AMistakeIsSaidBeforeLoading) {
   EXPECT_EQ(nowhere.Wait(), 1);
   EXPECT_THAT(nowhere.Err(), HasSubstr("cannot write the ports file /nonexistent/ports.json: No such file or directory"));
   EXPECT_THAT(nowhere.Err(), Not(HasSubstr("loaded")));
+  const fs::path pipe = fs::path(::testing::TempDir()) / absl::StrCat("ports-", getpid());
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  DaemonProcess no_file({"--model", kModel, "--ports-file", pipe});
+  EXPECT_EQ(no_file.Wait(), 78);
+  EXPECT_THAT(no_file.Err(), HasSubstr("is a folder or a device; expected a file's name"));
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  fs::remove(pipe);
   DaemonProcess no_cache({"--model", kModel, "--kv-cache", "0"});
   EXPECT_EQ(no_cache.Wait(), 78);
   EXPECT_THAT(no_cache.Err(), HasSubstr("--kv-cache: serving needs a KV cache, got 0 tokens"));
