@@ -1,6 +1,5 @@
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -22,6 +21,7 @@ struct Unit {
   const char* name;
   double bytes;
 };
+constexpr double kBytesMax = 1125899906842624;  // a PiB: of a thousand devices a thousand times as many can be counted
 constexpr Unit kUnits[] = {
     {"B", 1},
     {"KB", 1e3},
@@ -93,7 +93,7 @@ absl::StatusOr<int64_t> ParseBytes(absl::string_view text) {
     double value = 0;
     const bool is_number = absl::SimpleAtod(number, &value);
     const double bytes = std::floor(value * unit.bytes);
-    if (!is_number || !(bytes < static_cast<double>(std::numeric_limits<int64_t>::max()))) return Refuse(text, "it is too large");
+    if (!is_number || !(bytes <= kBytesMax)) return Refuse(text, "it is too large; expected at most 1024TiB");
     return static_cast<int64_t>(bytes);
   }
   return Refuse(text, absl::StrCat("\"", suffix, "\" is no unit; expected B, KB, MB, GB, TB (powers of ten) or KiB, MiB, GiB, TiB ",
@@ -134,7 +134,7 @@ absl::StatusOr<std::map<std::string, int64_t>> ParseMaxMemory(absl::string_view 
           absl::StrCat("\"", item, "\" in max_memory: \"auto\" is for cpu only; a GPU without a budget takes what is free"));
     } else {
       absl::StatusOr<int64_t> parsed = ParseBytes(size);
-      if (!parsed.ok()) return absl::InvalidArgumentError(absl::StrCat("max_memory: ", parsed.status().message()));
+      if (!parsed.ok()) return parsed.status();
       bytes = *parsed;
     }
     if (!budgets.emplace(key, bytes).second) {

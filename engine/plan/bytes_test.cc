@@ -50,6 +50,8 @@ TEST(ParseBytesTest, RefusesWhatIsNoSize) {
   }
   EXPECT_THAT(Error("9223372036854775807KB"), HasSubstr("too large"));
   EXPECT_THAT(Error("9999999999999999999999999999TiB"), HasSubstr("too large"));
+  EXPECT_EQ(*ParseBytes("1024TiB"), int64_t{1} << 50);
+  EXPECT_THAT(Error("1025TiB"), HasSubstr("expected at most 1024TiB"));
   EXPECT_THAT(Error("40PB"), HasSubstr("no unit; expected"));
 }
 

@@ -59,6 +59,8 @@ TEST(ParseDevicesTest, SaysWhatCouldHaveBeenWritten) {
   EXPECT_THAT(error("simulated:4x0B"), HasSubstr("without memory"));
   EXPECT_THAT(error("simulated:2000x1MB"), HasSubstr("1024"));
   EXPECT_THAT(error("simulated:"), HasSubstr("empty"));
+  EXPECT_THAT(error("8xH200"), testing::EndsWith("did you mean H200-141GB or GH200-96GB?"));
+  EXPECT_THAT(error("RTX 4090"), testing::EndsWith("did you mean RTX4090?"));
   EXPECT_EQ(ParseDevices("cuda", NoGpus).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(ParseDevices("cuda:0", BrokenLibrary).status().message(), "devices \"cuda:0\": cannot load the CUDA library");
 }
