@@ -35,7 +35,7 @@ Finding ExamineOffloadFolder(const std::string& folder, int64_t sample_bytes);
 inline constexpr int64_t kOffloadSampleBytes = int64_t{256} << 20;
 // Whether the addresses that the daemon would listen on are free.
 std::vector<Finding> ExamineAddresses(const v1::ServerConfig& config);
-// Whether the model can be read, how fast, and whether it fits.
+// Whether the model can be read, how fast, and whether it fits; of one whose weights are not there yet, whether it will.
 std::vector<Finding> ExamineModel(const EngineOptions& options);
 
 Grade Worst(const std::vector<Finding>& findings);

@@ -74,7 +74,11 @@ TEST_F(DoctorTest, AModelThatFitsAndOneThatDoesNot) {
   EXPECT_THAT(Of(tight, "fit").remedy, HasSubstr("Any of these would make it fit"));
   EngineOptions missing = Options("cpu");
   std::filesystem::remove(missing.model + "/model.safetensors");
-  EXPECT_EQ(Of(ExamineModel(missing), "model").grade, Grade::kProblem);
+  const std::vector<Finding> alone = ExamineModel(missing);
+  EXPECT_EQ(Of(alone, "model").grade, Grade::kProblem);
+  EXPECT_EQ(Of(alone, "fit").grade, Grade::kGood) << "before its weights are there";
+  std::filesystem::remove(missing.model + "/config.json");
+  EXPECT_EQ(ExamineModel(missing).size(), 1u);
 }
 
 TEST_F(DoctorTest, DevicesAreLookedAtWithoutAModel) {

@@ -103,16 +103,20 @@ Finding ExamineFleet(const EngineOptions& options) {
 }
 
 std::vector<Finding> ExamineModel(const EngineOptions& options) {
+  std::vector<Finding> findings;
   const absl::StatusOr<PlacedModel> read = ReadModel(options, Purpose::kRunning);
-  if (!read.ok()) {
-    return {{"model", Grade::kProblem, std::string(read.status().message()),
-             "--model takes a folder with config.json and safetensors files, or the org/name of one in the local Hugging Face cache"}};
+  const Purpose purpose = read.ok() ? Purpose::kRunning : Purpose::kPlanning;
+  if (read.ok()) {
+    findings.push_back({"model", Grade::kGood, absl::StrCat(read->spec.title(), " in ", read->folder), ""});
+    for (const std::string& warning : read->spec.warnings) findings.push_back({"model", Grade::kAdvice, warning, ""});
+    findings.push_back(DiskSpeed(*read->checkpoint));
+  } else {
+    findings.push_back({"model", Grade::kProblem, std::string(read.status().message()),
+                        "--model takes a folder with config.json and safetensors files, or the org/name of one in the local Hugging Face cache"});
+    if (!ReadModel(options, purpose).ok()) return findings;  // its config.json alone says whether it will fit
   }
-  std::vector<Finding> findings = {{"model", Grade::kGood, absl::StrCat(read->spec.title(), " in ", read->folder), ""}};
-  for (const std::string& warning : read->spec.warnings) findings.push_back({"model", Grade::kAdvice, warning, ""});
-  findings.push_back(DiskSpeed(*read->checkpoint));
   if (ExamineFleet(options).grade == Grade::kProblem) return findings;  // which says so
-  const absl::StatusOr<PlacedModel> placed = PlaceModel(options);
+  const absl::StatusOr<PlacedModel> placed = PlaceModel(options, purpose);
   if (!placed.ok()) {
     // What is short, and the sentence of what would help.
     const std::string message(placed.status().message());
