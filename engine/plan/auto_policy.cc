@@ -18,6 +18,7 @@ constexpr double kLastResort = 1e6;
 class Cuts {
  public:
   Cuts(const StageCosts& costs, absl::Span<const StageDevice> devices) : costs_(costs) {
+    for (int i = 0; i < costs.items; ++i) idle_.push_back(!costs.of(i, i).computes);
     for (size_t i = 0; i < devices.size(); ++i) {
       if (devices[i].budget <= 0) continue;
       const auto like = [&](int other) { return devices[other].budget == devices[i].budget && devices[other].reserve == devices[i].reserve; };
@@ -141,7 +142,7 @@ class Cuts {
       if (found.empty()) found.assign(items, -1);
       for (int s = std::min(counted, d + 1); s >= 0; --s) {
         const int before = counted > 0 ? s - 1 : 0, first = before < 0 ? items : ends[before];
-        if (ends[s] < items && !cuts.costs_.of(ends[s], ends[s]).computes) ends[s] = std::max(ends[s], cuts.IdleEnd(d, ends[s], blocks, limit));
+        if (ends[s] < items && cuts.idle_[ends[s]]) ends[s] = std::max(ends[s], cuts.IdleEnd(d, ends[s], blocks, limit));
         if (first == items) continue;
         if (found[first] < 0) found[first] = cuts.RunEnd(d, first, stages, blocks, limit);
         ends[s] = std::max(ends[s], found[first]);
@@ -165,7 +166,7 @@ class Cuts {
     for (int d = devices() - 1; d >= 0; --d) {
       for (int s = 0; s <= counted; ++s) {
         int& begin = least[d][s] = least[d + 1][s];
-        if (begin > 0 && !costs_.of(begin - 1, begin - 1).computes) begin = std::min(begin, RunBegin(d, begin, /*idle=*/true, stages, blocks, limit));
+        if (begin > 0 && idle_[begin - 1]) begin = std::min(begin, RunBegin(d, begin, /*idle=*/true, stages, blocks, limit));
         const int after = counted > 0 ? s + 1 : 0;
         if (after <= counted) begin = std::min(begin, RunBegin(d, least[d + 1][after], /*idle=*/false, stages, blocks, limit));
       }
@@ -212,6 +213,7 @@ class Cuts {
   }
 
   const StageCosts& costs_;
+  std::vector<bool> idle_;  // by item: no step needs it
   std::vector<int> live_, kind_;  // indices of devices with a budget; the first of them that is alike
   std::vector<StageDevice> devices_;
 };
