@@ -92,13 +92,14 @@ TEST(StrategyOffloadTest, APlanKeepsWhatItPromises) {
     const int units = static_cast<int>(work.units.size()), first = static_cast<int>(random() % units), last = first + static_cast<int>(random() % (units - first));
     const bool shared = first == 0 && last == units - 1 && spec.tied_head;
     OffloadableByKind from;
-    std::vector<OffloadPiece> pieces;
+    PieceList pieces;
     for (int unit = first; unit <= last; ++unit) {
       const OffloadableByKind& more = (shared ? work.offloadable_shared : work.offloadable)[unit];
       for (size_t kind = 0; kind < from.size(); ++kind) from[kind].Add(more[kind]);
     }
-    for (OffloadPiece& piece : OffloadPieces(spec, shared)) {
-      if (first <= piece.unit && piece.unit <= last) pieces.push_back(std::move(piece));
+    const std::vector<OffloadPiece> all = OffloadPieces(spec, shared);
+    for (const OffloadPiece& piece : all) {
+      if (first <= piece.unit && piece.unit <= last) pieces.push_back(&piece);
     }
     const FleetDevice device = DeviceWith(int64_t{1} << 40);
     const int64_t most = MostFreed(from, device);
@@ -110,7 +111,7 @@ TEST(StrategyOffloadTest, APlanKeepsWhatItPromises) {
       ASSERT_TRUE(Evict(pieces, wanted, gone));
       EXPECT_LE(StagingBytes(pieces, gone), offloaded->staging);
       int64_t bytes = 0;
-      for (size_t i = 0; i < pieces.size(); ++i) bytes += gone[i] ? pieces[i].bytes : 0;
+      for (size_t i = 0; i < pieces.size(); ++i) bytes += gone[i] ? pieces[i]->bytes : 0;
       EXPECT_LE(bytes, offloaded->bytes);
       EXPECT_GE(bytes - StagingBytes(pieces, gone), wanted);
       ++found;

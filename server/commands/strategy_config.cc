@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
@@ -62,17 +61,20 @@ absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>&
   const std::vector<OffloadPiece> all = OffloadPieces(spec, /*head_shares=*/false);
   for (const StageMemory& stage : stages) {
     const int64_t wanted = stage.offloaded.bytes - stage.offloaded.staging - stage.free();
-    std::vector<OffloadPiece> pieces;
-    std::copy_if(all.begin(), all.end(), std::back_inserter(pieces), [&stage](const OffloadPiece& p) { return stage.first_unit <= p.unit && p.unit <= stage.last_unit; });
+    PieceList pieces;
+    for (const OffloadPiece& piece : all) {
+      if (stage.first_unit <= piece.unit && piece.unit <= stage.last_unit) pieces.push_back(&piece);
+    }
     std::vector<bool> gone(pieces.size(), false);
     if (!Evict(pieces, wanted, gone)) return absl::InternalError(absl::StrCat("stage of unit ", stage.first_unit, ": too little may leave it"));
     for (size_t i = 0; i < pieces.size(); ++i) {
       if (!gone[i]) continue;
-      const int64_t there = std::max(pieces[i].bytes, std::accumulate(pieces[i].streamed.begin(), pieces[i].streamed.end(), int64_t{0}));
+      const OffloadPiece& piece = *pieces[i];
+      const int64_t there = std::max(piece.bytes, std::accumulate(piece.streamed.begin(), piece.streamed.end(), int64_t{0}));
       const bool on_cpu = there <= cpu_bytes;
       if (on_cpu) cpu_bytes -= there;
-      const auto whole = std::find_if(map.begin(), map.end(), [&](const auto& entry) { return entry.first == pieces[i].module; });
-      (whole != map.end() ? *whole : map.emplace_back(pieces[i].module, "")).second = on_cpu ? "cpu" : "disk";
+      const auto whole = std::find_if(map.begin(), map.end(), [&](const auto& entry) { return entry.first == piece.module; });
+      (whole != map.end() ? *whole : map.emplace_back(piece.module, "")).second = on_cpu ? "cpu" : "disk";
     }
   }
   return absl::OkStatus();
