@@ -49,6 +49,9 @@ class Checkpoint {
   // file has become shorter than its header said, or cannot be read. Any number of threads may read at once.
   absl::Status Read(const TensorInfo& tensor, uint64_t offset, absl::Span<char> destination) const;
 
+  // Of a file, open as long as this lives.
+  int descriptor(int file) const { return open_files_[file].descriptor(); }
+
   // Advice that these bytes of file `file` will be read soon; past its end too. Any number of threads.
   void WillRead(int file, uint64_t offset, uint64_t bytes) const;
 

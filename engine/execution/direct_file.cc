@@ -1,6 +1,7 @@
 #include "engine/execution/direct_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -19,22 +20,42 @@ bool ReadsDirectly(int descriptor) {
   return ::pread(descriptor, block, sizeof(block), 0) >= 0;
 }
 
+// Where there are no direct reads (tmpfs), the page cache is in the way and nothing else.
+int OpenDirect(const std::string& path) {
+  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+  if (descriptor >= 0 && !ReadsDirectly(descriptor)) ::close(std::exchange(descriptor, -1));
+  return descriptor >= 0 ? descriptor : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+}
+
 }  // namespace
 
 absl::StatusOr<DirectFile> DirectFile::Open(const std::string& path) {
-  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
-  if (descriptor >= 0 && !ReadsDirectly(descriptor)) ::close(std::exchange(descriptor, -1));
-  // Where there are no direct reads (tmpfs), the page cache is in the way and nothing else.
-  if (descriptor < 0) descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = OpenDirect(path);
   if (descriptor < 0) return absl::ErrnoToStatus(errno, absl::StrCat("offload: cannot read ", path));
   return DirectFile(path, descriptor);
 }
 
-DirectFile::DirectFile(DirectFile&& other) noexcept : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+absl::StatusOr<DirectFile> DirectFile::Reopen(int descriptor, const std::string& path) {
+  const int again = OpenDirect(absl::StrCat("/proc/self/fd/", descriptor));
+  if (again < 0) return absl::ErrnoToStatus(errno, absl::StrCat("offload: cannot read ", path));
+  DirectFile file(path, again);
+  file.written_ = file.Written();
+  return file;
+}
+
+int64_t DirectFile::Written() const {
+  struct stat entry = {};
+  ::fstat(descriptor_, &entry);
+  return entry.st_mtim.tv_sec * 1'000'000'000 + entry.st_mtim.tv_nsec;
+}
+
+DirectFile::DirectFile(DirectFile&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), written_(other.written_) {}
 
 DirectFile& DirectFile::operator=(DirectFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(descriptor_, other.descriptor_);
+  std::swap(written_, other.written_);
   return *this;
 }
 
@@ -51,15 +72,18 @@ absl::StatusOr<const char*> DirectFile::ReadAround(int64_t offset, int64_t bytes
   const int64_t blocks = (wanted + kAlignment - 1) / kAlignment * kAlignment;
   int64_t done = 0;
   while (done < wanted) {
-    const ssize_t got = ::pread(descriptor_, room.data() + done, blocks - done, offset - skipped + done);
+    const int64_t from = done / kAlignment * kAlignment, at = offset - skipped + from;
+    const ssize_t got = ::pread(descriptor_, room.data() + from, blocks - from, at);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      return absl::DataLossError(absl::StrCat("offload: ", path_, ": reading at byte ", offset - skipped + done, " failed: ", std::strerror(errno)));
+    if (got < 0) return absl::DataLossError(absl::StrCat("offload: ", path_, ": reading at byte ", at, " failed: ", std::strerror(errno)));
+    if (from + got <= done) {
+      return absl::DataLossError(absl::StrCat("offload: ", path_, ": the file ends at byte ", offset - skipped + done, ", expected ", wanted - done,
+                                              " more bytes; it has become shorter since it was opened"));
     }
-    done += got;
-    if (done >= wanted || (got > 0 && got % kAlignment == 0)) continue;  // the file may end within its last block
-    return absl::DataLossError(absl::StrCat("offload: ", path_, ": the file ends at byte ", offset - skipped + done, ", expected ", wanted - done,
-                                            " more bytes; it has become shorter since it was opened"));
+    done = from + got;
+  }
+  if (written_ >= 0 && Written() != written_) {
+    return absl::DataLossError(absl::StrCat("offload: ", path_, " has been written to since the model was loaded from it; start again to serve what is in it now"));
   }
   return room.data() + skipped;
 }

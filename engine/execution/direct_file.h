@@ -22,6 +22,8 @@ class DirectFile {
   }
 
   static absl::StatusOr<DirectFile> Open(const std::string& path);
+  // The file that is open as `descriptor`, whatever its path leads to by now. From here on its data must stay as it is.
+  static absl::StatusOr<DirectFile> Reopen(int descriptor, const std::string& path);
   DirectFile(DirectFile&& other) noexcept;
   DirectFile& operator=(DirectFile&& other) noexcept;
   ~DirectFile();
@@ -29,14 +31,16 @@ class DirectFile {
   // DataLoss: the file has become shorter, or the disk failed; the message names it.
   absl::Status Read(int64_t offset, absl::Span<char> to) const;
   // Bytes from anywhere: the blocks around them are read into `room`, which must be 2 kAlignment larger than they are. Where they lie there.
-  // Errors as above.
+  // Errors as above; also DataLoss: the file was reopened and has been written to since.
   absl::StatusOr<const char*> ReadAround(int64_t offset, int64_t bytes, absl::Span<char> room) const;
 
  private:
   DirectFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  int64_t Written() const;  // when it last was, in nanoseconds
 
   std::string path_;
   int descriptor_ = -1;
+  int64_t written_ = -1;  // when it was reopened; -1: it was not
 };
 
 }  // namespace causeway

@@ -1,9 +1,11 @@
 #include "engine/execution/direct_file.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -20,7 +22,8 @@ constexpr int64_t kBlock = DirectFile::kAlignment;
 class DirectFileTest : public ::testing::Test {
  protected:
   DirectFileTest() : path_(absl::StrCat(::testing::TempDir(), "/direct-", getpid())), room_(8 * kBlock) {
-    for (int64_t i = 0; i < 3 * kBlock + 100; ++i) text_.push_back(static_cast<char>(i * 31 >> 4));
+    std::mt19937 random(1);
+    for (int64_t i = 0; i < 3 * kBlock + 100; ++i) text_.push_back(static_cast<char>(random()));
     std::ofstream(path_, std::ios::binary) << text_;
   }
   ~DirectFileTest() override { std::filesystem::remove(path_); }
@@ -59,6 +62,26 @@ TEST_F(DirectFileTest, TheEndIsSaid) {
   EXPECT_TRUE(file->ReadAround(0, kBlock, Room()).ok());
   EXPECT_FALSE(file->ReadAround(kBlock - 1, 2, Room()).ok());
   EXPECT_FALSE(file->Read(kBlock, Room().first(kBlock)).ok());
+}
+
+// The file that was opened, whatever has its name now, as long as nobody writes to it.
+TEST_F(DirectFileTest, AReopenedFileIsTheOldOneUnchanged) {
+  const int descriptor = ::open(path_.c_str(), O_RDONLY);
+  const std::string other = path_ + ".other";
+  std::ofstream(other) << std::string(text_.size(), 'o');
+  std::filesystem::rename(path_, path_ + ".moved");
+  std::filesystem::rename(other, path_);
+  const auto file = DirectFile::Reopen(descriptor, path_);
+  ::close(descriptor);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const auto read = file->ReadAround(kBlock - 5, 100, Room());
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(std::string(*read, 100), text_.substr(kBlock - 5, 100));
+  std::fstream(path_ + ".moved", std::ios::in | std::ios::out | std::ios::binary) << "x";
+  const absl::Status status = file->ReadAround(2 * kBlock, 100, Room()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(status.message(), ::testing::AllOf(::testing::HasSubstr(path_), ::testing::HasSubstr("written to")));
+  std::filesystem::remove(path_ + ".moved");
 }
 
 TEST(DirectFileOpenTest, WhatIsNotThereIsNamed) {

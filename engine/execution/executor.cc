@@ -26,9 +26,11 @@ constexpr size_t kResultsMax = 1024;  // far above steps in flight
 constexpr int kReadersMax = 8;
 
 // Whether its worker needs the processor's cores.
-bool ComputesOnCpu(const DevicePlan& device) {
-  const auto in_memory = [](const OffloadedModule& module) { return module.tier == "cpu"; };
-  return device.device.kind != DeviceKind::kCuda || std::any_of(device.offloaded.begin(), device.offloaded.end(), in_memory);
+bool ComputesOnCpu(const DevicePlan& device, const ModelSpec& spec, std::optional<int64_t> offload_cpu_rows) {
+  if (device.device.kind != DeviceKind::kCuda) return true;
+  return offload_cpu_rows != 0 && std::any_of(device.offloaded.begin(), device.offloaded.end(), [&spec](const OffloadedModule& module) {
+           return module.tier == "cpu" && module.name != spec.embedding_path && module.name != spec.position_embedding_path;
+         });
 }
 
 // Routes steps through the segments. A step's segments queue at the workers of their devices, each of which works off its queue
@@ -58,8 +60,9 @@ class PipelineExecutor final : public Executor {
     CAUSEWAY_RETURN_IF_ERROR(Load(checkpoint, options, [&](int64_t done, int64_t total) {
       if (progress) progress({done, total, std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count()});
     }));
+    // By itself: it may measure.
+    CAUSEWAY_RETURN_IF_ERROR(OnEach([](StageWorker& worker, int) { return worker.stream() == nullptr ? absl::OkStatus() : worker.StartStream(); }));
     CAUSEWAY_RETURN_IF_ERROR(OnEach([this](StageWorker& worker, int device) {
-      if (worker.stream() != nullptr) CAUSEWAY_RETURN_IF_ERROR(worker.StartStream());
       worker.AllocateCache(plan_.devices[device].activations);
       return absl::OkStatus();
     }));
@@ -100,7 +103,7 @@ class PipelineExecutor final : public Executor {
       for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units[segment.device].push_back(unit);
     }
     int on_cpu = 0;
-    for (const auto& [device, held] : units) on_cpu += ComputesOnCpu(plan_.devices[device]);
+    for (const auto& [device, held] : units) on_cpu += ComputesOnCpu(plan_.devices[device], spec_, options.offload_cpu_rows);
     const int threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
     for (auto& [device, held] : units) {

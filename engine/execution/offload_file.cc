@@ -66,11 +66,16 @@ OffloadFile::~OffloadFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
-absl::StatusOr<std::unique_ptr<OffloadFile>> OffloadFile::Open(const std::string& folder, const std::string& contents, int64_t bytes,
-                                                                bool reuse) {
+absl::Status OffloadFile::CheckFolder(const std::string& folder) {
   struct stat entry;
   if (::stat(folder.c_str(), &entry) != 0) return Failed("folder", folder);
   if (!S_ISDIR(entry.st_mode)) return absl::InvalidArgumentError(absl::StrCat("offload: ", folder, " is not a folder"));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<OffloadFile>> OffloadFile::Open(const std::string& folder, const std::string& contents, int64_t bytes,
+                                                                bool reuse) {
+  CAUSEWAY_RETURN_IF_ERROR(CheckFolder(folder));
   const std::string path = absl::StrFormat("%s/%016x.weights", folder, Hash(contents));
   std::unique_ptr<OffloadFile> file(new OffloadFile(path, contents, bytes));
   RemoveAbandoned(path);

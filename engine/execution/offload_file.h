@@ -23,6 +23,8 @@ class OffloadFile {
   // file, unless `reuse` is false: then it is written anew. NotFound, PermissionDenied: no folder that can be written to. ResourceExhausted: the disk has too little space. The message names
   // the folder.
   static absl::StatusOr<std::unique_ptr<OffloadFile>> Open(const std::string& folder, const std::string& contents, int64_t bytes, bool reuse);
+  // NotFound or InvalidArgument where it is no folder; the message names it.
+  static absl::Status CheckFolder(const std::string& folder);
   ~OffloadFile();  // an unfinished file is removed
   OffloadFile(const OffloadFile&) = delete;
   OffloadFile& operator=(const OffloadFile&) = delete;

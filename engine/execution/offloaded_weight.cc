@@ -12,7 +12,7 @@ namespace causeway {
 namespace {
 
 constexpr int64_t kTensorAlignment = 64;
-constexpr int64_t kCpuRowsTried = 512;  // where the CPU is still faster for so many, it is taken to be for all
+constexpr int kRounds = 3;
 
 int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 int64_t Room(const at::Tensor& tensor) { return RoundUp(static_cast<int64_t>(tensor.nbytes()), kTensorAlignment); }
@@ -48,33 +48,35 @@ std::vector<StoredPiece> StoredPieces(const std::vector<std::vector<FileExtent>>
   return pieces;
 }
 
-int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, const CpuTrial& trial) {
+int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, const std::vector<CpuTrial>& trials, char* staging, int64_t room) {
   using Clock = std::chrono::steady_clock;
-  const std::vector<at::Tensor> tensors = trial.weight.Tensors(), on_cpu_tensors = trial.on_cpu.Tensors();
-  const int64_t bytes = PackedBytes(tensors);
+  const int64_t in = trials[0].weight->in_features(), row_bytes = (in + trials[0].weight->out_features()) * static_cast<int64_t>(at::elementSize(dtype));
+  size_t next = 0;
   int64_t faster = 0;
-  for (int64_t rows = 1; faster == rows / 2; rows *= 2) {
-    const at::Tensor x = at::zeros({rows, trial.weight.in_features()}, at::TensorOptions(dtype).device(runtime.device()));
+  for (int64_t rows = 1; faster == rows / 2 && (rows == 1 || rows * row_bytes <= room); rows *= 2) {
+    const at::Tensor x = at::zeros({rows, in}, at::TensorOptions(dtype).device(runtime.device()));
     double brought = std::numeric_limits<double>::max(), on_cpu = brought;
-    for (int round = 0; round < 3; ++round) {
+    for (int round = 0; round < kRounds; ++round) {
+      const CpuTrial& trial = trials[next++ % trials.size()];
+      const std::vector<at::Tensor> tensors = trial.weight->Tensors();
+      const int64_t bytes = PackedBytes(tensors);
       runtime.Synchronize();
       const Clock::time_point begin = Clock::now();
-      runtime.CopyFromHost(trial.staging, trial.host, bytes);
-      PointAt(tensors, trial.staging);
-      ops.Linear(x, trial.weight);
+      ops.Linear(x, *trial.on_cpu);
       runtime.Synchronize();
       const Clock::time_point middle = Clock::now();
-      PointAt(tensors, nullptr);
-      PointAt(on_cpu_tensors, trial.host);
-      ops.Linear(x, trial.on_cpu);
+      runtime.CopyFromHost(staging, trial.host, bytes);
+      PointAt(tensors, staging);
+      ops.Linear(x, *trial.weight);
       runtime.Synchronize();
-      brought = std::min(brought, std::chrono::duration<double>(middle - begin).count());
-      on_cpu = std::min(on_cpu, std::chrono::duration<double>(Clock::now() - middle).count());
+      on_cpu = std::min(on_cpu, std::chrono::duration<double>(middle - begin).count());
+      brought = std::min(brought, std::chrono::duration<double>(Clock::now() - middle).count());
+      PointAt(tensors, trial.on_cpu == trial.weight ? trial.host : nullptr);
     }
     if (on_cpu >= brought) break;
     faster = rows;
     // A device that computes from CPU memory itself saves the same copy at any number of rows.
-    if (rows >= kCpuRowsTried || runtime.device().is_cpu()) return std::numeric_limits<int64_t>::max();
+    if (runtime.device().is_cpu()) return std::numeric_limits<int64_t>::max();
   }
   return faster;
 }

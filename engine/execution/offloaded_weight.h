@@ -22,15 +22,16 @@ struct StoredPiece {
 };
 std::vector<StoredPiece> StoredPieces(const std::vector<std::vector<FileExtent>>& extents, const std::vector<at::Tensor>& tensors);
 
-// Up to how many rows of x it is faster to compute from `host`, by the CPU, than to bring it to `staging` and compute on the device: measured
-// with 1, 2, 4, ... rows. 0: not even one; INT64_MAX: any number. On the device's thread; waits for it.
+// One weight to try.
 struct CpuTrial {
-  const LinearWeight& weight;  // points nowhere, also afterwards, where it is not `on_cpu`
-  const LinearWeight& on_cpu;  // points at host, also afterwards
-  char* host;
-  char* staging;
+  const LinearWeight* weight = nullptr;  // points nowhere afterwards, where it is not `on_cpu`
+  const LinearWeight* on_cpu = nullptr;  // points at host, also afterwards
+  char* host = nullptr;
 };
-int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, const CpuTrial& trial);
+// Up to how many rows of x it is faster to compute from `host`, by the CPU, than to bring that to `staging` and compute on the device: tried
+// with 1, 2, 4, ... rows, as many as x and the result have `room` bytes for, with one weight after the other, so that a cache does not hold
+// them. 0: not even one; INT64_MAX: any number. REQUIRES: weights of one shape, at least one. On the device's thread; waits for it.
+int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, const std::vector<CpuTrial>& trials, char* staging, int64_t room);
 
 }  // namespace causeway
 

@@ -23,6 +23,8 @@ absl::Status WeightStore::Open(const std::vector<Place*>& places, const Checkpoi
                                bool reuse) {
   int64_t packed_bytes = 0;
   std::string all = absl::StrCat(contents, "\ndevice ", runtime_.name(), "\n");
+  const bool on_disk = std::any_of(places.begin(), places.end(), [](const Place* place) { return place->on_disk; });
+  if (on_disk) CAUSEWAY_RETURN_IF_ERROR(OffloadFile::CheckFolder(folder));  // also where nothing is packed: who named it should know
   for (Place* place : places) {
     if (!place->on_disk) {
       place->host = runtime_.AllocateHost(place->bytes);
@@ -32,7 +34,7 @@ absl::Status WeightStore::Open(const std::vector<Place*>& places, const Checkpoi
     }
     for (const StoredPiece& piece : place->stored) {
       if (checkpoint_files_.count(piece.from.file) > 0) continue;
-      CAUSEWAY_ASSIGN_OR_RETURN(DirectFile file, DirectFile::Open(checkpoint.files()[piece.from.file]));
+      CAUSEWAY_ASSIGN_OR_RETURN(DirectFile file, DirectFile::Reopen(checkpoint.descriptor(piece.from.file), checkpoint.files()[piece.from.file]));
       checkpoint_files_.emplace(piece.from.file, std::move(file));
     }
   }

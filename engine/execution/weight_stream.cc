@@ -14,9 +14,14 @@
 #include "engine/plan/module_sizes.h"
 
 namespace causeway {
+namespace {
+
+constexpr size_t kTrialsMax = 8;  // weights that a measurement goes through
+
+}  // namespace
 
 WeightStream::WeightStream(DeviceRuntime& runtime, const DevicePlan& plan)
-    : runtime_(runtime), store_(runtime), staging_bytes_(plan.staging - DirectFile::kAlignment) {
+    : runtime_(runtime), store_(runtime), staging_bytes_(plan.staging - DirectFile::kAlignment), activations_(plan.activations) {
   for (const OffloadedModule& module : plan.offloaded) tier_of_[module.name] = module.tier;
 }
 
@@ -131,8 +136,8 @@ absl::Status WeightStream::Start(Ops& ops, at::ScalarType dtype, std::optional<i
   for (Entry& entry : entries_) {
     if (entry.on_cpu != nullptr) PointAt(entry.on_cpu->Tensors(), static_cast<char*>(entry.place.host.mutable_data_ptr()));
   }
-  const int64_t experts = cpu_rows.value_or(CpuRows(ops, dtype, /*in_order=*/false));
-  const int64_t others = cpu_rows.value_or(CpuRows(ops, dtype, /*in_order=*/true));
+  const int64_t experts = CpuRows(ops, dtype, /*in_order=*/false, cpu_rows);
+  const int64_t others = CpuRows(ops, dtype, /*in_order=*/true, cpu_rows);
   {
     absl::MutexLock lock(&mutex_);
     cpu_rows_[0] = experts;
@@ -143,13 +148,20 @@ absl::Status WeightStream::Start(Ops& ops, at::ScalarType dtype, std::optional<i
   return absl::OkStatus();
 }
 
-int64_t WeightStream::CpuRows(Ops& ops, at::ScalarType dtype, bool in_order) {
+int64_t WeightStream::CpuRows(Ops& ops, at::ScalarType dtype, bool in_order, std::optional<int64_t> given) {
   const Entry* largest = nullptr;
   for (const Entry& entry : entries_) {
     if (entry.on_cpu != nullptr && entry.in_order == in_order && (largest == nullptr || entry.bytes() > largest->bytes())) largest = &entry;
   }
   if (largest == nullptr) return 0;
-  return MeasureCpuRows(runtime_, ops, dtype, {*largest->weight, *largest->on_cpu, static_cast<char*>(largest->place.host.mutable_data_ptr()), staging_});
+  if (given.has_value()) return *given;
+  std::vector<CpuTrial> trials;
+  for (const Entry& entry : entries_) {
+    const bool alike = entry.weight->in_features() == largest->weight->in_features() && entry.weight->out_features() == largest->weight->out_features();
+    if (entry.on_cpu == nullptr || entry.in_order != in_order || !alike || trials.size() == kTrialsMax) continue;
+    trials.push_back({entry.weight.get(), entry.on_cpu.get(), static_cast<char*>(entry.place.host.data_ptr())});
+  }
+  return MeasureCpuRows(runtime_, ops, dtype, trials, staging_, activations_);
 }
 
 bool WeightStream::OnCpu(const Entry& entry) const {

@@ -25,7 +25,7 @@
 
 namespace causeway {
 
-// One device's. Weights lie in CPU memory or in a file of the offload folder, packed as they are computed from. A thread of its own
+// One device's. Weights lie in a WeightStore, as they are computed from. A thread of its own
 // reads them into the staging buffer, in the order of use and as far ahead as there is room. What is not the same in each step
 // (experts) is read once it is known; what follows in order waits until then.
 //
@@ -64,7 +64,7 @@ class WeightStream final : public WeightFetcher {
   void ReleaseAll();
 
   int64_t streamed_bytes() const { return streamed_bytes_; }  // any thread
-  int64_t cpu_rows(bool in_order) const { return cpu_rows_[in_order]; }  // any thread; 0 before Start
+  int64_t cpu_rows(bool in_order) const { return cpu_rows_[in_order]; }  // any thread; 0 before Start, and where none can be
 
  private:
   static constexpr int kBarrier = -1;  // in order_: what follows waits for Expect
@@ -90,7 +90,7 @@ class WeightStream final : public WeightFetcher {
   };
 
   const std::string* TierOf(const std::string& tensor) const;
-  int64_t CpuRows(Ops& ops, at::ScalarType dtype, bool in_order);
+  int64_t CpuRows(Ops& ops, at::ScalarType dtype, bool in_order, std::optional<int64_t> given);
   void ReadLoop();
 
   int Next() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // to be read; -1: nothing
@@ -105,7 +105,7 @@ class WeightStream final : public WeightFetcher {
 
   DeviceRuntime& runtime_;
   WeightStore store_;
-  const int64_t staging_bytes_;
+  const int64_t staging_bytes_, activations_;
   std::map<std::string, std::string> tier_of_;  // module prefix -> "cpu" or "disk"
   std::vector<Entry> entries_;
   std::unordered_map<const LinearWeight*, int> entry_of_;
