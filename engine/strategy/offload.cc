@@ -80,8 +80,10 @@ int64_t MostFreed(const OffloadableByKind& from, const FleetDevice& device) {
 StreamSeconds SecondsToStream(const Offloaded& offloaded, double experts_share, const FleetDevice& device) {
   if (offloaded.bytes == 0) return {};
   const double on_disk = static_cast<double>(offloaded.on_disk) / static_cast<double>(offloaded.bytes);
-  const double each = (1 - on_disk) / device.cpu_bytes_per_second + (on_disk > 0 ? on_disk / device.disk_bytes_per_second : 0);
-  return {.hidden = static_cast<double>(offloaded.linears) * each, .waited_for = experts_share * static_cast<double>(offloaded.experts) * each};
+  const double from_cpu = (1 - on_disk) / device.cpu_bytes_per_second, from_disk = on_disk > 0 ? on_disk / device.disk_bytes_per_second : 0;
+  const double linears = static_cast<double>(offloaded.linears), experts = experts_share * static_cast<double>(offloaded.experts);
+  const bool computes_and_copies = device.device.kind != DeviceKind::kCuda;
+  return {.hidden = linears * (from_disk + (computes_and_copies ? 0 : from_cpu)), .waited_for = experts * (from_cpu + from_disk) + (computes_and_copies ? linears * from_cpu : 0)};
 }
 
 }  // namespace causeway

@@ -26,7 +26,8 @@ std::optional<Offloaded> Offload(const OffloadableByKind& from, int64_t wanted, 
 int64_t MostFreed(const OffloadableByKind& from, const FleetDevice& device);
 
 // In which a step brings its weights over from where they are, by one thread. Linears come ahead of need, while others compute; experts
-// of which a step needs `experts_share` come once the router has spoken, so that nothing hides them.
+// of which a step needs `experts_share` come once the router has spoken, so that nothing hides them. Nor is anything hidden of copies that the
+// processor makes which computes.
 struct StreamSeconds {
   double hidden = 0, waited_for = 0;
 };

@@ -69,6 +69,14 @@ TEST(StrategyOffloadTest, CpuMemoryIsFilledFirstAndTheDiskHasTheRest) {
   const StreamSeconds seconds = SecondsToStream(offloaded, 0.5, device);
   EXPECT_DOUBLE_EQ(seconds.hidden, 0);
   EXPECT_DOUBLE_EQ(seconds.waited_for, 0.5 * (20000 * 2 / 3.0 / 1000 + 20000 / 3.0 / 100));
+  // What streams in order hides behind computing, unless the processor that computes has to copy it.
+  FleetDevice gpu = DeviceWith(30000, 100);
+  gpu.device.kind = DeviceKind::kCuda;
+  const Offloaded linears = {.bytes = 40000, .linears = 10000, .on_disk = 10000};
+  EXPECT_DOUBLE_EQ(SecondsToStream(linears, 0.5, gpu).hidden, 7500.0 / 1000 + 2500.0 / 100);
+  EXPECT_DOUBLE_EQ(SecondsToStream(linears, 0.5, gpu).waited_for, 0);
+  EXPECT_DOUBLE_EQ(SecondsToStream(linears, 0.5, DeviceWith(30000, 100)).hidden, 2500.0 / 100);
+  EXPECT_DOUBLE_EQ(SecondsToStream(linears, 0.5, DeviceWith(30000, 100)).waited_for, 7500.0 / 1000);
   FleetDevice in_place = DeviceWith(1 << 20);
   in_place.cpu_bytes_per_second = std::numeric_limits<double>::infinity();
   EXPECT_DOUBLE_EQ(SecondsToStream(*Offload(large, 25000, in_place), 0.5, in_place).waited_for, 0);

@@ -31,6 +31,7 @@ namespace {
 constexpr int kRounds = 5;
 constexpr absl::Duration kAtLeast = absl::Milliseconds(500), kEnough = absl::Seconds(6);  // of rounds of one case: what else runs comes and goes
 constexpr double kBusy = 0.5;
+constexpr int64_t kDiskBytes = int64_t{256} << 20;
 // Of models that hold next to nothing: what their steps take is what every step and every layer takes.
 constexpr int kFewLayers = 2, kManyLayers = 26, kBatch = 16, kStages = 2;
 
@@ -167,10 +168,11 @@ absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const De
   return speed;
 }
 
-// Of files that are there, from the disk; 0 where that cannot be measured.
-double DiskBandwidth(const Checkpoint& checkpoint) {
-  if (!DropFromPageCache(checkpoint.files()).ok()) return 0;
-  return MeasureFileBandwidth(checkpoint.files(), 1).value_or(0);
+// Of the offload folder's disk, or the one that temporary files are on: 0 where that one cannot be measured.
+absl::StatusOr<double> DiskBandwidth(const std::string& offload_folder) {
+  const absl::StatusOr<FolderBandwidth> measured = MeasureFolderBandwidth(offload_folder.empty() ? std::filesystem::temp_directory_path().string() : offload_folder, kDiskBytes);
+  if (!measured.ok() && !offload_folder.empty()) return measured.status();
+  return measured.ok() && measured->direct ? measured->read : 0;
 }
 
 absl::StatusOr<std::vector<Check>> Checks(const EngineOptions& options, const Fleet& fleet) {
@@ -204,7 +206,7 @@ std::string Table(const std::string& device, const DeviceSpeed& speed, const std
   absl::StrAppend(&text, absl::StrFormat("  from stage to stage %.1f us\n", 1e6 * speed.hand_over_seconds));
   absl::StrAppend(&text, "  norms and such   ", Gigas(speed.row_bytes_per_second), "B/s\n");
   absl::StrAppend(&text, "  copies           ", Gigas(speed.copy_bytes_per_second), "B/s\n");
-  if (disk > 0) absl::StrAppend(&text, "  files            ", Gigas(disk), "B/s, by one thread\n");
+  if (disk > 0) absl::StrAppend(&text, "  disk             ", Gigas(disk), "B/s, by one thread\n");
   absl::StrAppendFormat(&text, "\n%-28s %12s %12s %8s\n", model, "predicted ms", "measured ms", "error");
   double sum = 0;
   for (const Check& check : checks) {
@@ -248,7 +250,7 @@ absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std
   Calibration calibration;
   DeviceSpeed& speed = calibration.devices[model];
   CAUSEWAY_ASSIGN_OR_RETURN(speed, MeasureDevice(options, device, work, (layer.moe.has_value() ? layer.moe->experts.front() : layer.mlp).up.format, read.spec.head.format));
-  calibration.disk_bytes_per_second = DiskBandwidth(*read.checkpoint);
+  CAUSEWAY_ASSIGN_OR_RETURN(calibration.disk_bytes_per_second, DiskBandwidth(options.executor.offload_folder));
   CAUSEWAY_RETURN_IF_ERROR(WriteCalibrationFile(file, calibration));
 
   CAUSEWAY_ASSIGN_OR_RETURN(const Fleet fleet, MakeFleet(devices, {.cpu_model = cpu_model}, calibration));
