@@ -56,6 +56,7 @@ Capacity CapacityOf(const Plan& plan) {
   const std::string sequences = absl::StrCat("sequences of ", Grouped(std::min(options.max_model_len, kUsualTokens)), " tokens");
   capacity.seqs_worth = plan.seqs_fitting;
   const std::optional<int64_t> computing = SeqsThatCompute(plan);
+  capacity.speed_known = computing.has_value();
   if (computing.has_value() && *computing < plan.seqs_fitting) {
     capacity.seqs_worth = *computing;
     capacity.reason = absl::StrCat("with more, computing takes longer than reading the weights; ", Grouped(plan.seqs_fitting), " ", sequences, " have room");
@@ -64,6 +65,7 @@ Capacity CapacityOf(const Plan& plan) {
   } else {
     capacity.reason = absl::StrCat("as many ", sequences, " as have room");
   }
+  if (!capacity.speed_known) capacity.reason += "; whether fewer are faster is not known here";
   return capacity;
 }
 
@@ -82,7 +84,8 @@ std::vector<std::string> CapacityRemarks(const Plan& plan) {
   line += ".";
   if (plan.kv_cache_shares) line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
   if (capacity.seqs_worth == 0) return {line};
-  return {line, absl::StrCat("max_num_seqs ", capacity.seqs_worth, " is worth setting: ", capacity.reason, ".")};
+  return {line, absl::StrCat("max_num_seqs ", capacity.speed_known ? "" : "may be up to ", capacity.seqs_worth, capacity.speed_known ? " is worth setting: " : ": ",
+                             capacity.reason, ".")};
 }
 
 double FlopsPerToken(const ModelSpec& spec) {

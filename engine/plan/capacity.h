@@ -21,6 +21,7 @@ struct Capacity {
   // does, where the catalogue has the devices: beyond, each makes all others slower. A plan with it has room for as many. 0: none does.
   int64_t seqs_worth = 0;
   std::string reason;  // what bounds it
+  bool speed_known = false;  // else it is what has room alone
 };
 inline constexpr int64_t kUsualTokens = 2048;
 

@@ -48,7 +48,8 @@ TEST(CapacityTest, WhatIsWorthSettingFits) {
   Plan plan = MustPlan(spec, TestDevices({64 * kMiB, 64 * kMiB}), options);
   Capacity capacity = CapacityOf(plan);
   EXPECT_EQ(capacity.seqs_worth, 100'000 / 2048) << "the cache that was asked for bounds it";
-  EXPECT_EQ(capacity.reason, "as many sequences of 2,048 tokens as have room");
+  EXPECT_EQ(capacity.reason, "as many sequences of 2,048 tokens as have room; whether fewer are faster is not known here");
+  EXPECT_THAT(PlanTable(plan, false), HasSubstr("max_num_seqs may be up to 48: as many"));
   // Left to the plan, the cache is what 4 sequences take at most, and grows with them.
   options.kv_cache_tokens = -1;
   plan = MustPlan(spec, TestDevices({64 * kMiB, 64 * kMiB}), options);
