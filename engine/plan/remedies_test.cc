@@ -99,15 +99,16 @@ TEST(RemediesTest, SmallerCachesAndFewerSequences) {
   const std::vector<Device> devices = TestDevices({16 * kMiB});
   std::string error = PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kFailedPrecondition);
   ASSERT_TRUE(std::regex_search(error, match, std::regex("kv_cache (\\d+) instead of 1000000"))) << error;
+  const std::string tokens = match[1];  // the match points into the error
   PlanOptions changed = options;
-  changed.kv_cache_tokens = std::stoll(match[1]);
+  changed.kv_cache_tokens = std::stoll(tokens);
   EXPECT_TRUE(MakePlan(spec, devices, changed).ok());
   changed.kv_cache_tokens += kBlockTokens;
   EXPECT_FALSE(MakePlan(spec, devices, changed).ok());
   options.kv_cache_tokens = -1;
   options.kv_cache_bytes = 64 * kMiB;
   error = PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(error, HasSubstr(absl::StrCat("kv_cache ", std::string(match[1]), " instead of ")));
+  EXPECT_THAT(error, HasSubstr(absl::StrCat("kv_cache ", tokens, " instead of ")));
 
   options = TestOptions("auto");
   options.max_num_seqs = options.max_num_batched_tokens = 256;
