@@ -9,6 +9,7 @@
 #include <ATen/ops/empty.h>
 
 #include "engine/execution/device_memory.h"
+#include "engine/ops/cpu/huge_pages.h"
 
 namespace causeway {
 namespace {
@@ -43,7 +44,9 @@ class CpuRuntime final : public DeviceRuntime {
 
   at::Tensor AllocateHost(int64_t bytes) override {
     UncountedScope uncounted;
-    return at::empty({bytes}, at::kByte);
+    at::Tensor memory = at::empty({bytes}, at::kByte);
+    AskForHugePages(memory.mutable_data_ptr(), bytes);  // it may be computed from
+    return memory;
   }
   void CopyFromHost(void* to, const void* from, int64_t bytes) override { std::memcpy(to, from, bytes); }
   void CopyToHost(void* to, const void* from, int64_t bytes) override { std::memcpy(to, from, bytes); }
