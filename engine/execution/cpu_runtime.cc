@@ -10,6 +10,7 @@
 
 #include "engine/execution/device_memory.h"
 #include "engine/ops/cpu/huge_pages.h"
+#include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
@@ -25,10 +26,12 @@ class CpuRuntime final : public DeviceRuntime {
   at::Device device() const override { return at::kCPU; }
   std::unique_ptr<Ops> MakeOps() override { return reference_ops_ ? MakeReferenceOps() : MakeCpuOps(); }
   void EnterThread(int threads) override {
-    // The first question sets a new thread to what torch thinks right; only after it is our number this thread's own. OpenMP is asked
-    // and not torch, which makes a pool of threads anew that nobody uses whenever the number changes: 20 ms.
+    // What is left to ATen is small: it stays on the calling thread. The first question sets a new thread to what torch thinks right;
+    // only after it is our number this thread's own. OpenMP is asked and not torch, which makes a pool of threads anew that nobody uses
+    // whenever the number changes: 20 ms.
     at::get_num_threads();
-    omp_set_num_threads(threads);
+    omp_set_num_threads(1);
+    SetTeam(threads, TakeOver::kAllowed);  // MemoryAccount waits for late helpers before it unmaps anything
   }
 
   void PushOwner(MemoryOwner owner) override { PushMemoryTag(account_.get(), owner); }

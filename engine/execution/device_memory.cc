@@ -13,6 +13,7 @@
 
 #include "engine/execution/regions.h"
 #include "engine/plan/device.h"
+#include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
@@ -175,6 +176,7 @@ void MemoryAccount::Free(void* block) {
     absl::MutexLock lock(&account->arena_mutex_);
     account->arena_->Free(header, bytes + sizeof(Header));
   } else {
+    WaitForLateHelpers();  // they may still read what is unmapped here
     account->held_ -= bytes;
     header->region != nullptr ? WeightRegions().Free(header->region) : std::free(header);
   }

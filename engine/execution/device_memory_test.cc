@@ -10,6 +10,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "engine/execution/cpu_runtime.h"
+#include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
@@ -122,18 +123,20 @@ TEST(DeviceMemoryTest, ThreadsCountExactly) {
 TEST(CpuRuntimeTest, EachThreadKeepsItsOwnNumberOfThreads) {
   auto runtime = MakeCpuRuntime("cpu", 0, false);
   absl::Notification entered, disturbed;
-  int seen = 0;
+  int seen = 0, seen_by_torch = 0;
   std::thread worker([&] {
     runtime->EnterThread(3);
     entered.Notify();
     disturbed.WaitForNotification();
-    seen = at::get_num_threads();  // the thread's first use
+    seen = TeamThreads();
+    seen_by_torch = at::get_num_threads();  // the thread's first use
   });
   entered.WaitForNotification();
   std::thread([&] { runtime->EnterThread(1); }).join();
   disturbed.Notify();
   worker.join();
   EXPECT_EQ(seen, 3);
+  EXPECT_EQ(seen_by_torch, 1) << "what ATen does is small and stays on the thread";
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ struct Case {
 
 void Attention(benchmark::State& state, const Case& c, bool int8) {
   c10::InferenceMode guard;
+  testing::SetTeamFromEnvironment();
   const std::unique_ptr<Ops> ops = MakeCpuOps();
   testing::Random random(1);
   AttentionBatch batch;

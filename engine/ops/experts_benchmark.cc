@@ -1,7 +1,7 @@
 // One layer's experts at the row counts of decoding and prefill, tokens spread evenly by a random router. bytes_per_second counts
 // the weights of the experts that got a token, once; FLOPS the multiply-adds; busy the experts that got one.
 // Weights lie on what pages malloc gives them; the daemon's lie on huge ones (engine/execution/regions.h) and are read faster.
-//   experts_benchmark --benchmark_filter=64x ; OMP_NUM_THREADS sets the threads
+//   experts_benchmark --benchmark_filter=64x ; CAUSEWAY_CPU_THREADS sets the threads
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -84,6 +84,7 @@ Layer& Held(const Shape& shape) {
   static std::unique_ptr<Layer> layer;
   if (layer == nullptr || layer->shape().experts != shape.experts) {
     layer.reset();
+    testing::SetTeamFromEnvironment();
     layer = std::make_unique<Layer>(shape);
   }
   return *layer;

@@ -14,11 +14,11 @@
 #include <c10/core/InferenceMode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <omp.h>
 
 #include "engine/ops/cpu/cpu_ops.h"
 #include "engine/ops/ops_testing.h"
 #include "engine/ops/reference.h"
+#include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
@@ -280,14 +280,13 @@ TEST_P(FusedExpertsTest, ATokenDoesNotDependOnTheTokensBesideItOrTheThreads) {
   const at::Tensor x = random_.Tensor({520, 130}, dtype());
   const Routing routing = RandomRouting(520, 4, 0, 16);
   const at::Tensor all = ops_->Experts(x, routing, mixture.experts, Activation::kSilu, nullptr);
-  const int threads = omp_get_max_threads();
   for (int64_t rows : {1, 2, 7, 16, 300}) {
-    omp_set_num_threads(static_cast<int>(1 + rows % 4));
+    SetTeam(static_cast<int>(1 + rows % 4));
     const Routing part{routing.experts.narrow(0, 11, rows).contiguous(), routing.weights.narrow(0, 11, rows).contiguous()};
     EXPECT_TRUE(at::equal(ops_->Experts(x.narrow(0, 11, rows), part, mixture.experts, Activation::kSilu, nullptr), all.narrow(0, 11, rows)))
         << rows << " rows";
   }
-  omp_set_num_threads(threads);
+  SetTeam(2);
 }
 
 // Weights that no grouped kernel knows are computed one by one.

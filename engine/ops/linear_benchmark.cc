@@ -1,7 +1,7 @@
 // Linears of llama-1b's and gpt2-xl's shapes at the row counts of decoding and prefill, weights in floats and quantized, taken
 // from memory: they rotate through copies of 256 MB in all. bytes_per_second counts the weights read once; FLOPS the
 // multiply-adds.
-//   linear_benchmark --benchmark_filter='int8.*5632' ; OMP_NUM_THREADS sets the threads, CAUSEWAY_ISA the kernels (avx2, ...)
+//   linear_benchmark --benchmark_filter='int8.*5632' ; CAUSEWAY_CPU_THREADS sets the threads, CAUSEWAY_ISA the kernels (avx2, ...)
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -31,7 +31,10 @@ cpu::Isa ChosenIsa() {
 }
 
 Ops& BenchmarkedOps() {
-  static const std::unique_ptr<Ops> ops = MakeCpuOps(ChosenIsa());
+  static const std::unique_ptr<Ops> ops = [] {
+    testing::SetTeamFromEnvironment();
+    return MakeCpuOps(ChosenIsa());
+  }();
   return *ops;
 }
 

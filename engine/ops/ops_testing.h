@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <numeric>
 #include <random>
 #include <utility>
@@ -13,8 +14,15 @@
 #include <ATen/ops/tensor.h>
 
 #include "engine/ops/ops.h"
+#include "engine/threads/team.h"
 
 namespace causeway::testing {
+
+// A benchmark's threads: CAUSEWAY_CPU_THREADS, or one.
+inline void SetTeamFromEnvironment() {
+  const char* threads = std::getenv("CAUSEWAY_CPU_THREADS");
+  SetTeam(threads == nullptr ? 1 : std::max(1, std::atoi(threads)), TakeOver::kAllowed);
+}
 
 class Random {
  public:

@@ -36,7 +36,7 @@ class ReferenceOps : public Ops {
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;
 };
 
-// The rows of CPU logits by SampleOne, shared out over the OpenMP threads.
+// The rows of CPU logits by SampleOne, shared out over the calling thread's team.
 std::vector<SampleOutput> SampleOnHost(const at::Tensor& logits, const std::vector<SampleRow>& rows);
 // The same choices computed on the device of `logits`, with one copy back at the end.
 std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::vector<SampleRow>& rows);

@@ -5,8 +5,6 @@
 #include <limits>
 #include <utility>
 
-#include <omp.h>
-
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/argmax.h>
@@ -28,6 +26,7 @@
 #include <c10/util/Half.h>
 
 #include "engine/ops/reference.h"
+#include "engine/threads/for_each.h"
 
 namespace causeway {
 namespace {
@@ -184,14 +183,13 @@ std::vector<SampleOutput> SampleOnHost(const at::Tensor& logits, const std::vect
   const at::Tensor dense = logits.contiguous();
   const int64_t vocab = dense.size(1);
   std::vector<SampleOutput> outputs(rows.size());
-#pragma omp parallel for schedule(dynamic, 1) if (rows.size() > 1)
-  for (size_t i = 0; i < rows.size(); ++i) {
+  ForEach(static_cast<int64_t>(rows.size()), [&](int64_t i) {
     thread_local std::vector<float> row;
     thread_local SampleScratch scratch;
     row.resize(vocab);
     WidenRow(dense, i, row.data());
     outputs[i] = SampleOne(absl::MakeSpan(row), rows[i], scratch);
-  }
+  });
   return outputs;
 }
 

@@ -16,9 +16,10 @@ import sys
 # executor are not to know each other, nor the cache sequences: read this table before adding to it.
 MAY_USE = {
     "engine/base": [],
+    "engine/threads": ["engine/base"],
     "engine/checkpoint": ["engine/base"],
     "engine/architecture": ["engine/checkpoint"],
-    "engine/plan": ["engine/architecture"],
+    "engine/plan": ["engine/architecture", "engine/threads"],
     "engine/graph": ["engine/plan"],
     "engine/strategy": ["engine/graph"],
     "engine/sampling": ["engine/base"],
@@ -26,7 +27,7 @@ MAY_USE = {
     "engine/cache": ["engine/base"],
     "engine/schedule": ["engine/batch", "engine/cache"],
     "engine/text": ["engine/base"],
-    "engine/ops": ["engine/sampling"],
+    "engine/ops": ["engine/sampling", "engine/threads"],
     "engine/model": ["engine/architecture", "engine/ops"],
     "engine/execution": ["engine/model", "engine/plan", "engine/batch"],
     "engine/cuda": ["engine/execution"],

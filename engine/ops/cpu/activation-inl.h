@@ -1,7 +1,5 @@
 // Activations, and their product with the other half of a gated layer.
 
-#include <omp.h>
-
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 enum Activation { kSilu, kGelu, kGeluTanh, kRelu };  // the order of Activation
@@ -22,8 +20,7 @@ static void ActivateKind(const ActivateArgs& a) {
   // Rows are cut in pieces so that a single wide row is shared as well.
   constexpr int64_t kPiece = 2048;
   const int64_t pieces = (a.width + kPiece - 1) / kPiece;
-#pragma omp parallel for schedule(static) if (a.rows * a.width > 8192)
-  for (int64_t t = 0; t < a.rows * pieces; ++t) {
+  ForEachOf(a.rows * a.width > 8192, a.rows * pieces, [&](int64_t t) {
     const int64_t row = t / pieces, begin = t % pieces * kPiece;
     const int64_t end = begin + kPiece < a.width ? begin + kPiece : a.width;
     const T* x = static_cast<const T*>(a.x) + row * stride;
@@ -34,7 +31,7 @@ static void ActivateKind(const ActivateArgs& a) {
       if (a.gated) v *= LoadSome(x + a.width + i, n);
       StoreSome(y + i, v, n);
     });
-  }
+  });
 }
 
 template <class T>

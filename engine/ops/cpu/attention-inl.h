@@ -2,8 +2,6 @@
 // a range of keys, taken kStep at a time: keys and values are packed into panels once for all queries of the tile, scores
 // and outputs are then two small matrix products by the linears' tile, and the softmax is computed online in fp32.
 
-#include <omp.h>
-
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 CAUSEWAY_INLINE int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -226,19 +224,29 @@ struct AttentionWork {
   }
 };
 
+// Neighbours in the list are neighbours in memory: a thread fetches ahead from one to the next.
+template <class Kind, class Stored>
+static void AttentionTasksOf(const void* context, int64_t, RegionTasks& tasks) {
+  const AttentionArgs& a = *static_cast<const AttentionArgs*>(context);
+  AttentionWork<Kind, Stored> work(a);
+  while (tasks.Next()) {
+    if (tasks.Own()) work.Run(a.tasks[tasks.task], a.tasks[tasks.following >= 0 ? tasks.following : tasks.task]);
+  }
+}
+
+template <class Kind, class Stored>
+static void AttentionMergesOf(const void* context, int64_t, RegionTasks& tasks) {
+  const AttentionArgs& a = *static_cast<const AttentionArgs*>(context);
+  AttentionWork<Kind, Stored> work(a);
+  while (tasks.Next()) {
+    if (tasks.Own()) work.Merge(a.merges[tasks.task]);
+  }
+}
+
 template <class Kind, class Stored>
 static void AttentionOf(const AttentionArgs& a) {
-#pragma omp parallel if (a.task_count > 1 && a.parallel)
-  {
-    AttentionWork<Kind, Stored> work(a);
-    // Neighbours in the list are neighbours in memory; a thread takes a few at a time, and fetches ahead from one to the next.
-    int64_t chunk = a.task_count / (16 * omp_get_num_threads());
-    chunk = chunk < 1 ? 1 : chunk > 16 ? 16 : chunk;
-#pragma omp for schedule(dynamic, chunk)
-    for (int64_t i = 0; i < a.task_count; ++i) work.Run(a.tasks[i], a.tasks[i + 1 < a.task_count ? i + 1 : i]);
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < a.merge_count; ++i) work.Merge(a.merges[i]);
-  }
+  RunRegionIf(a.parallel, AttentionTasksOf<Kind, Stored>, &a, sizeof(a), a.task_count);
+  if (a.merge_count > 0) RunRegionIf(a.parallel, AttentionMergesOf<Kind, Stored>, &a, sizeof(a), a.merge_count);
 }
 
 static void Attention(const AttentionArgs& a) {

@@ -10,9 +10,9 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
-#include <omp.h>
 
 #include "engine/ops/cpu/cpu_ops_testing.h"
+#include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
@@ -176,7 +176,6 @@ TEST_P(CpuAttentionTest, AttentionOfARowDoesNotDependOnTheBatchOrTheThreads) {
   const int64_t blocks = testing::MakeBatch({{rows, context}}, random_, batch);
   const KvLayer caches[] = {MakeCache(batch, blocks, h, dtype(), random_), MakeInt8Cache(batch, blocks, h, random_)};
   const at::Tensor qkv = random_.Tensor({rows, (h.heads + 2 * h.kv_heads) * h.head_dim}, dtype());
-  const int threads = omp_get_max_threads();
   for (const auto& [cache, window] : {std::pair(caches[0], 0), {caches[0], 600}, {caches[1], 0}, {caches[1], 600}}) {
     const auto run = [&, &cache = cache](const AttentionBatch& b, const at::Tensor& x, int64_t window) {
       return ops_->PagedAttention(x, h.heads, h.kv_heads, h.head_dim, 0.2, window, b, cache);
@@ -187,10 +186,10 @@ TEST_P(CpuAttentionTest, AttentionOfARowDoesNotDependOnTheBatchOrTheThreads) {
       one.query_start_host = {0, 1};
       one.context_lens_host = {context - rows + row + 1};
       for (int count : {1, 2, 3}) {
-        omp_set_num_threads(count);
+        SetTeam(count);
         EXPECT_TRUE(at::equal(run(one, qkv.narrow(0, row, 1), window), all.narrow(0, row, 1))) << "row " << row << ", " << count << " threads";
       }
-      omp_set_num_threads(threads);
+      SetTeam(2);
     }
   }
 }

@@ -5,8 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include <omp.h>
-
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
@@ -17,6 +15,8 @@
 #include "engine/ops/cpu/quantized_weight.h"
 #include "engine/ops/quantize.h"
 #include "engine/ops/reference.h"
+#include "engine/threads/for_each.h"
+#include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
@@ -33,6 +33,15 @@ const void* Data(const at::Tensor& t, const char* name, at::ScalarType dtype) {
   return t.const_data_ptr();
 }
 void* MutableData(const at::Tensor& t, const char* name, at::ScalarType dtype) { return const_cast<void*>(Data(t, name, dtype)); }
+
+// copy(r) for each of `rows` rows, on all threads where they are more bytes than `bytes_alone`.
+template <class Copy>
+void ForRows(int64_t rows, int64_t row_bytes, int64_t bytes_alone, const Copy& copy) {
+  const int64_t pieces = rows * row_bytes <= bytes_alone ? 1 : std::min<int64_t>(rows, 8 * TeamThreads());
+  ForEach(pieces, [&](int64_t piece) {
+    for (int64_t r = rows * piece / pieces; r < rows * (piece + 1) / pieces; ++r) copy(r);
+  });
+}
 
 class CpuOps : public Ops {
  public:
@@ -143,7 +152,7 @@ class CpuOps : public Ops {
     if (!Fused(qkv.scalar_type())) return reference_.PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, batch, cache);
     CheckShapes(qkv, heads, kv_heads, head_dim, cache);
     thread_local cpu::AttentionTasks tasks;  // kept for its memory
-    cpu::MakeAttentionTasks(batch.query_start_host, batch.context_lens_host, {heads, kv_heads, window}, omp_get_max_threads(), tasks);
+    cpu::MakeAttentionTasks(batch.query_start_host, batch.context_lens_host, {heads, kv_heads, window}, TeamThreads(), tasks);
     at::Tensor out = at::empty({qkv.size(0), heads * head_dim}, qkv.options());
     if (tasks.tasks.empty()) return out;
     at::Tensor partials;
@@ -232,8 +241,7 @@ class CpuOps : public Ops {
     const auto gathered = [&](int64_t first, int64_t count) {  // rows by expert
       at::Tensor in = at::empty({count, width}, x.options());
       char* to = static_cast<char*>(in.mutable_data_ptr());
-#pragma omp parallel for schedule(static) if (count > 1 && count * row_bytes > 131072)
-      for (int64_t r = 0; r < count; ++r) std::memcpy(to + r * row_bytes, from + token_of[first + r] * row_bytes, row_bytes);
+      ForRows(count, row_bytes, 131072, [&](int64_t r) { std::memcpy(to + r * row_bytes, from + token_of[first + r] * row_bytes, row_bytes); });
       return in;
     };
     at::Tensor down;
@@ -306,8 +314,7 @@ class CpuOps : public Ops {
     at::Tensor y = at::empty({n, weight.in_features()}, ids.options().dtype(weight.dtype()));
     char* to = static_cast<char*>(y.mutable_data_ptr());
     const int64_t row_bytes = y.size(1) * y.element_size();
-#pragma omp parallel for schedule(static) if (n > 1 && n * row_bytes > 32768)
-    for (int64_t i = 0; i < n; ++i) weight.CopyRow(rows[i], to + i * row_bytes);
+    ForRows(n, row_bytes, 32768, [&](int64_t i) { weight.CopyRow(rows[i], to + i * row_bytes); });
     return y;
   }
 

@@ -1,7 +1,7 @@
 // Ops by the fused CPU kernels. bf16 and fp32 tensors; other dtypes go to ReferenceOps. The result of a row, in every
 // operation and both dtypes, doesn't depend on the other rows of the batch nor on the number of threads.
 //
-// Threads: OpenMP's, as many as omp_set_num_threads of the calling thread says; small work stays on the caller.
+// Threads: the calling thread's team (engine/threads/team.h); small work stays on the caller.
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_H_
 

@@ -14,9 +14,9 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
-#include <omp.h>
 
 #include "engine/ops/cpu/cpu_ops_testing.h"
+#include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
@@ -46,12 +46,11 @@ TEST_P(CpuOpsTest, LinearOfARowDoesNotDependOnTheBatchOrTheThreads) {
   const Pair weights = MakeWeights(out, in, true);
   const at::Tensor x = random_.Tensor({300, in}, dtype());
   const at::Tensor all = ops_->Linear(x, *weights.fused);
-  const int threads = omp_get_max_threads();
   for (int64_t rows : {1, 2, 5, 6, 7, 16, 33}) {
-    omp_set_num_threads(static_cast<int>(1 + rows % 3));
+    SetTeam(static_cast<int>(1 + rows % 3));
     EXPECT_TRUE(at::equal(ops_->Linear(x.narrow(0, 17, rows), *weights.fused), all.narrow(0, 17, rows))) << rows << " rows";
   }
-  omp_set_num_threads(threads);
+  SetTeam(2);
 }
 
 TEST_P(CpuOpsTest, WeightsSetInPiecesByThreads) {

@@ -15,11 +15,15 @@
 #include "engine/ops/cpu/cpu_ops.h"
 #include "engine/ops/ops_testing.h"
 #include "engine/ops/reference.h"
+#include "engine/threads/team.h"
 
 namespace causeway::testing {
 
 class CpuOpsTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::ScalarType>> {
  protected:
+  CpuOpsTest() { SetTeam(2); }
+  ~CpuOpsTest() override { SetTeam(1); }
+
   cpu::Isa isa() const { return std::get<0>(GetParam()); }
   at::ScalarType dtype() const { return std::get<1>(GetParam()); }
   // Of results of about unit size: a few roundings to the dtype.

@@ -1,7 +1,5 @@
 // Around the linears of experts: which experts a token goes to, and the sum of what they made of it.
 
-#include <omp.h>
-
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 // The scores of one token's logits.
@@ -31,8 +29,7 @@ CAUSEWAY_INLINE void Choose(const float* scores, int64_t experts, int64_t count,
 
 template <class T>
 static void RouteOf(const RouteArgs& a) {
-#pragma omp parallel for schedule(static) if (a.tokens > 1 && a.tokens * a.experts > 8192)
-  for (int64_t t = 0; t < a.tokens; ++t) {
+  ForEachOf(a.tokens > 1 && a.tokens * a.experts > 8192, a.tokens, [&](int64_t t) {
     float* scores = static_cast<float*>(Scratch(2 * a.experts * sizeof(float)));
     ScoreRow(static_cast<const T*>(a.logits) + t * a.experts, a.experts, a.sigmoid, scores);
     const float* compared = scores;
@@ -47,13 +44,12 @@ static void RouteOf(const RouteArgs& a) {
     float sum = 0;
     for (int64_t j = 0; j < a.count; ++j) sum += scores[chosen[j]];
     for (int64_t j = 0; j < a.count; ++j) weights[j] = a.normalize ? scores[chosen[j]] / sum : scores[chosen[j]];
-  }
+  });
 }
 
 template <class T>
 static void CombineOf(const CombineArgs& a) {
-#pragma omp parallel for schedule(static) if (a.tokens > 1 && a.tokens * a.terms * a.width > 32768)
-  for (int64_t t = 0; t < a.tokens; ++t) {
+  ForEachOf(a.tokens > 1 && a.tokens * a.terms * a.width > 32768, a.tokens, [&](int64_t t) {
     const T* x = static_cast<const T*>(a.x);
     const int32_t* rows = a.rows + t * a.terms;
     const float* weights = a.weights + t * a.terms;
@@ -62,7 +58,7 @@ static void CombineOf(const CombineArgs& a) {
       for (int64_t j = 0; j < a.terms; ++j) sum += LoadSome(x + rows[j] * a.width + i, n) * weights[j];
       StoreSome(static_cast<T*>(a.y) + t * a.width + i, sum, n);
     });
-  }
+  });
 }
 
 static void Route(const RouteArgs& a) { a.element == Element::kFp32 ? RouteOf<float>(a) : RouteOf<Bf16>(a); }

@@ -4,6 +4,7 @@
 
 // The order matters: each file uses those before it.
 #include "engine/ops/cpu/vector-inl.h"
+#include "engine/ops/cpu/region-inl.h"
 #include "engine/ops/cpu/tile-inl.h"
 #include "engine/ops/cpu/linear-inl.h"
 #include "engine/ops/cpu/norm-inl.h"

@@ -1,8 +1,6 @@
 // RMSNorm and LayerNorm, with the residual added on the way: one pass over memory for a row that stays in L1; and the norms of
 // columns in place. All sums fp32.
 
-#include <omp.h>
-
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 constexpr int64_t kParallelElements = 32768;  // work below which waking threads costs more than it gives
@@ -65,15 +63,13 @@ CAUSEWAY_INLINE void NormRow(const NormArgs& a, int64_t row) {
 
 template <class T, bool kRms>
 static void NormOf(const NormArgs& a) {
-#pragma omp parallel for schedule(static) if (a.rows > 1 && a.rows * a.width > kParallelElements)
-  for (int64_t row = 0; row < a.rows; ++row) NormRow<T, kRms>(a, row);
+  ForEachOf(a.rows > 1 && a.rows * a.width > kParallelElements, a.rows, [&](int64_t row) { NormRow<T, kRms>(a, row); });
 }
 
 template <class T>
 static void NormColumnsOf(const NormColumnsArgs& a) {
   const T* weight = static_cast<const T*>(a.weight);
-#pragma omp parallel for schedule(static) if (a.rows > 1 && a.rows * a.groups * a.width > kParallelElements)
-  for (int64_t row = 0; row < a.rows; ++row) {
+  ForEachOf(a.rows > 1 && a.rows * a.groups * a.width > kParallelElements, a.rows, [&](int64_t row) {
     for (int64_t group = 0; group < a.groups; ++group) {
       T* x = static_cast<T*>(a.x) + row * a.stride + group * a.width;
       const float scale = 1.0f / __builtin_sqrtf(Squares(x, a.width, 0) / static_cast<float>(a.width) + a.eps);
@@ -81,7 +77,7 @@ static void NormColumnsOf(const NormColumnsArgs& a) {
         StoreSome(x + i, Rounded(x, LoadSome(x + i, n) * scale) * LoadSome(weight + i, n), n);
       });
     }
-  }
+  });
 }
 
 static void NormColumns(const NormColumnsArgs& a) {

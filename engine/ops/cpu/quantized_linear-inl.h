@@ -1,11 +1,10 @@
 // Linears over quantized panels, several at once: the tasks of all parts, a pair of panels and a block of rows each, are
-// shared evenly over the threads. Rows go over slabs of weights as in linear-inl.h.
-
-#include <omp.h>
+// shared out over the threads, and written once they are owned. Rows go over slabs of weights as in linear-inl.h.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 constexpr int64_t kSlabBlocks = 16;  // of two panels: 32 KB of bytes, 16 KB of int4; whole chunks
+constexpr int64_t kSerialInputs = 16384;  // of x, below which sharing out their packing costs more than it gives
 
 template <class Kind, int kPanels>
 CAUSEWAY_INLINE void QuantizedTileOfPanels(int64_t rows, const QuantizedTileArgs& a) {
@@ -33,9 +32,6 @@ CAUSEWAY_INLINE void QuantizedTile(int64_t rows, int64_t panels, const Quantized
 CAUSEWAY_INLINE int64_t ChunksOf(const QuantizedLinearArgs& a) { return (a.layout.blocks + a.layout.chunk_blocks - 1) / a.layout.chunk_blocks; }
 CAUSEWAY_INLINE int64_t GroupsOf(const QuantizedLinearArgs& a) { return (PanelsOf(a.out) + kTilePanels - 1) / kTilePanels; }
 CAUSEWAY_INLINE int64_t RowBlocksOf(const QuantizedLinearArgs& a) { return (a.rows + kRowBlock - 1) / kRowBlock; }
-CAUSEWAY_INLINE int64_t TaskWork(const QuantizedLinearArgs& a) {
-  return a.layout.blocks * (a.rows < kStreamedRows ? kStreamedRows : a.rows / RowBlocksOf(a));
-}
 
 // A part's scratch: [chunk][row] ChunkOfX, then x.
 template <class Kind>
@@ -64,13 +60,11 @@ CAUSEWAY_INLINE void StoreQuantizedRows(const QuantizedLinearArgs& a, float* c, 
   }
 }
 
-// A task of a part. `after`: the panels that this thread goes on with, or null.
-template <class Kind, class T>
-static void QuantizedTask(const QuantizedLinearArgs& a, int64_t task, const uint8_t* after, float* c, uint8_t* decoded) {
+// The products of a task, in c. `after`: the panels that this thread goes on with, or null.
+template <class Kind>
+static void QuantizedMultiply(const QuantizedLinearArgs& a, int64_t panel, int64_t count, int64_t row0, int64_t rows, const uint8_t* after,
+                              float* c, uint8_t* decoded) {
   const QuantizedLayout& l = a.layout;
-  const int64_t panels = PanelsOf(a.out), groups = GroupsOf(a), row_blocks = RowBlocksOf(a), block = task / groups;
-  const int64_t row0 = a.rows * block / row_blocks, rows = a.rows * (block + 1) / row_blocks - row0;
-  const int64_t panel = task % groups * kTilePanels, count = panels - panel < kTilePanels ? panels - panel : kTilePanels;
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
   const ChunkOfX* chunks = static_cast<const ChunkOfX*>(a.scratch);
   const uint8_t* packed = static_cast<const uint8_t*>(a.scratch) + ChunkBytes<Kind>(a);
@@ -102,36 +96,46 @@ static void QuantizedTask(const QuantizedLinearArgs& a, int64_t task, const uint
       QuantizedTile<Kind>(last - first, count, tile);
     }
   }
-  StoreQuantizedRows<Kind, T>(a, c, kWide, row0, rows, panel, count);
+}
+
+CAUSEWAY_INLINE int64_t LinearTasks(const QuantizedLinearArgs& a) { return RowBlocksOf(a) * GroupsOf(a); }
+
+template <class Kind, class T>
+static void QuantizedTasksOf(const void* context, int64_t context_bytes, RegionTasks& tasks) {
+  const QuantizedLinearArgs* parts = static_cast<const QuantizedLinearArgs*>(context);
+  const int64_t part_count = context_bytes / static_cast<int64_t>(sizeof(QuantizedLinearArgs));
+  // A decoded slab in bf16, where there is one, then c.
+  constexpr int64_t kDecodedBytes = Kind::kDecodes ? kSlabBlocks * kQuantizedBlock * kWide * 2 : 0;
+  uint8_t* decoded = static_cast<uint8_t*>(Scratch(kDecodedBytes + kRowBlock * kWide * sizeof(float)));
+  float* c = reinterpret_cast<float*>(decoded + kDecodedBytes);
+  PartCursor at;
+  while (tasks.Next()) {
+    MoveTo(at, tasks.task, [&](int64_t p) { return LinearTasks(parts[p]); });
+    const QuantizedLinearArgs& a = parts[at.part];
+    const TaskPlace place = PlaceOf(a.rows, RowBlocksOf(a), a.out, tasks, at);
+    const uint8_t* after = nullptr;
+    if (place.after_panel >= 0) after = a.panels + place.after_panel * a.layout.panel_bytes;
+    else if (place.after_part && at.part + 1 < part_count) after = parts[at.part + 1].panels;
+    QuantizedMultiply<Kind>(a, place.panel, place.panels, place.row0, place.rows, after, c, decoded);
+    if (tasks.Own()) StoreQuantizedRows<Kind, T>(a, c, kWide, place.row0, place.rows, place.panel, place.panels);
+  }
 }
 
 template <class Kind, class T>
 static void QuantizedLinearOf(const QuantizedLinearArgs* parts, int64_t count) {
-  int64_t work = 0, taken = 0;
-  for (int64_t p = 0; p < count; ++p) work += parts[p].layout.blocks * kQuantizedBlock * PanelsOf(parts[p].out) * kPanel * parts[p].rows;
-#pragma omp parallel if (work > 4 * kSerialWords)
-  {
-    const auto packs_of = [&](int64_t p) { return ChunksOf(parts[p]) * parts[p].rows; };
-    ForShare(count, packs_of, [&](int64_t p, int64_t begin, int64_t end) {
-      const QuantizedLinearArgs& a = parts[p];
-      uint8_t* packed = static_cast<uint8_t*>(a.scratch) + ChunkBytes<Kind>(a);
-      for (int64_t i = begin; i < end; ++i) PackChunk<Kind, T>(a, i / a.rows, i % a.rows, static_cast<ChunkOfX*>(a.scratch), packed);
-    });
-#pragma omp barrier
-    // A decoded slab in bf16, where there is one, then c.
-    constexpr int64_t kDecodedBytes = Kind::kDecodes ? kSlabBlocks * kQuantizedBlock * kWide * 2 : 0;
-    uint8_t* decoded = static_cast<uint8_t*>(Scratch(kDecodedBytes + kRowBlock * kWide * sizeof(float)));
-    float* c = reinterpret_cast<float*>(decoded + kDecodedBytes);
-    const auto tasks_of = [&](int64_t p) { return RowBlocksOf(parts[p]) * GroupsOf(parts[p]); };
-    ForTaken(&taken, count, tasks_of, [&](int64_t p) { return TaskWork(parts[p]); }, [&](int64_t p, int64_t begin, int64_t end) {
-      const QuantizedLinearArgs& a = parts[p];
-      const uint8_t* following = end == tasks_of(p) && p + 1 < count ? parts[p + 1].panels : nullptr;
-      for (int64_t task = begin; task < end; ++task) {
-        const uint8_t* after = task + 1 < end ? a.panels + (task + 1) % GroupsOf(a) * kTilePanels * a.layout.panel_bytes : following;
-        QuantizedTask<Kind, T>(a, task, after, c, decoded);
-      }
-    });
+  int64_t work = 0, tasks = 0, inputs = 0;
+  for (int64_t p = 0; p < count; ++p) {
+    work += parts[p].layout.blocks * kQuantizedBlock * PanelsOf(parts[p].out) * kPanel * parts[p].rows;
+    tasks += LinearTasks(parts[p]);
+    inputs += parts[p].rows * parts[p].in;
   }
+  const auto packs_of = [&](int64_t p) { return ChunksOf(parts[p]) * parts[p].rows; };
+  ForItems(inputs > kSerialInputs, count, packs_of, [&](int64_t p, int64_t begin, int64_t end) {
+    const QuantizedLinearArgs& a = parts[p];
+    uint8_t* packed = static_cast<uint8_t*>(a.scratch) + ChunkBytes<Kind>(a);
+    for (int64_t i = begin; i < end; ++i) PackChunk<Kind, T>(a, i / a.rows, i % a.rows, static_cast<ChunkOfX*>(a.scratch), packed);
+  });
+  RunRegionIf(work > 4 * kSerialWords, QuantizedTasksOf<Kind, T>, parts, count * static_cast<int64_t>(sizeof(QuantizedLinearArgs)), tasks);
 }
 
 // run(Kind, T) with the arithmetic for a part.

@@ -16,12 +16,12 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Float8_e4m3fn.h>
 #include <gtest/gtest.h>
-#include <omp.h>
 
 #include "engine/ops/cpu/cpu_ops.h"
 #include "engine/ops/cpu/quantized_weight.h"
 #include "engine/ops/ops_testing.h"
 #include "engine/ops/quantize.h"
+#include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
@@ -199,17 +199,16 @@ TEST_P(QuantizedTest, QuantizingXCostsLittle) {
 
 TEST_P(QuantizedTest, ARowDoesNotDependOnTheBatchOrTheThreads) {
   const int64_t out = 200, in = 1500;
-  const int threads = omp_get_max_threads();
   for (const WeightFormat& format : Formats()) {
     const QuantizedRows rows = RandomRows(out, in, format, random_);
     const auto weight = Make(rows, format);
     const at::Tensor x = random_.Tensor({300, in}, dtype());
     const at::Tensor all = ops_->Linear(x, *weight);
     for (int64_t n : {1, 2, 5, 6, 7, 16, 33}) {
-      omp_set_num_threads(static_cast<int>(1 + n % 3));
+      SetTeam(static_cast<int>(1 + n % 3));
       EXPECT_TRUE(at::equal(ops_->Linear(x.narrow(0, 17, n), *weight), all.narrow(0, 17, n))) << NameOf(format) << ", " << n << " rows";
     }
-    omp_set_num_threads(threads);
+    SetTeam(2);
   }
 }
 

@@ -1,7 +1,5 @@
 // Rotation of queries and keys, and the writing of keys and values to the cache.
 
-#include <omp.h>
-
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 // Rotates the pairs (i, i + half), i < half; `to` may be `from`.
@@ -28,8 +26,7 @@ template <class T>
 static void RotaryAndCacheOf(const RotaryArgs& a) {
   const int64_t half = a.cos == nullptr ? 0 : a.rotary_dim / 2;
   const int64_t stride = (a.heads + 2 * a.kv_heads) * a.head_dim;
-#pragma omp parallel for schedule(static) if (a.rows > 1 && a.rows * stride > kParallelElements)
-  for (int64_t row = 0; row < a.rows; ++row) {
+  ForEachOf(a.rows > 1 && a.rows * stride > kParallelElements, a.rows, [&](int64_t row) {
     T* q = static_cast<T*>(a.qkv) + row * stride;
     T* k = q + a.heads * a.head_dim;
     const T* v = k + a.kv_heads * a.head_dim;
@@ -52,7 +49,7 @@ static void RotaryAndCacheOf(const RotaryArgs& a) {
       memcpy(key + 2 * half, k + h * a.head_dim + 2 * half, (a.head_dim - 2 * half) * sizeof(T));
       memcpy(static_cast<T*>(a.values) + at, v + h * a.head_dim, a.head_dim * sizeof(T));
     }
-  }
+  });
 }
 
 static void RotaryAndCache(const RotaryArgs& a) {
