@@ -1,5 +1,7 @@
 #include "engine/threads/team.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -15,7 +17,7 @@ namespace {
 
 // A helper without work spins for so long: regions of a step follow one another within a few microseconds, and steps within some hundred.
 // Waking a sleeping thread takes tens of microseconds.
-constexpr uint64_t kHelperSpin = 200'000;  // ns
+constexpr uint64_t kHelperSpin = 50'000;  // ns
 // The owner, with all tasks begun, spins for so long before it sleeps, and takes over a begun task once it has waited for as many times
 // as long as its own tasks took, at least this.
 constexpr uint64_t kOwnerSpin = 100'000;
@@ -82,6 +84,8 @@ std::atomic<int> late_slots = 0;  // that were closed with a helper inside, as f
 class Team {
  public:
   Team(int threads, TakeOver take_over) : slots_(threads) {
+    CPU_ZERO(&allowed_);
+    sched_getaffinity(0, sizeof(allowed_), &allowed_);
     for (TeamSlot& slot : slots_) {
       slot.threads = threads;
       slot.take_over = take_over == TakeOver::kAllowed;
@@ -107,6 +111,7 @@ class Team {
     running_ = true;
     TeamSlot& slot = FreeSlot();
     slot.Fill(work, context, context_bytes, tasks);
+    if (const int cpu = sched_getcpu(); cpu != owner_cpu_) owner_cpu_ = cpu;
     open_ = &slot;
     Ring();
     RegionTasks mine{.slot = &slot, .tasks = tasks, .stolen = tasks, .began = Now(), .owner = true};
@@ -150,6 +155,7 @@ class Team {
   void Help() {
     for (uint32_t heard = 0; !stop_;) {
       heard = AwaitBell(heard);
+      KeepOffOwner();
       TeamSlot* slot = open_;
       if (slot == nullptr) continue;
       ++slot->inside;
@@ -163,12 +169,23 @@ class Team {
     }
   }
 
+  // The system likes to wake a thread where the one that woke it runs. There a helper would take the owner's time: it goes elsewhere.
+  void KeepOffOwner() {
+    const int cpu = owner_cpu_;
+    if (sched_getcpu() != cpu) return;
+    cpu_set_t others = allowed_;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof(others), &others);
+  }
+
   uint32_t AwaitBell(uint32_t heard) {
     const uint64_t began = Now();
     for (int i = 1;; ++i) {
       if (const uint32_t now = bell_; now != heard) return now;
       Pause();
-      if (i % 32 == 0 && Now() - began > kHelperSpin) break;
+      if (i % 32 != 0) continue;
+      KeepOffOwner();
+      if (Now() - began > kHelperSpin) break;
     }
     ++sleepers_;
     bell_.wait(heard);
@@ -176,11 +193,13 @@ class Team {
   }
 
   std::vector<TeamSlot> slots_;
+  cpu_set_t allowed_;      // what the owner may run on
   bool running_ = false;  // of the owner
   std::atomic<bool> stop_ = false;
   alignas(64) std::atomic<TeamSlot*> open_ = nullptr;
   alignas(64) std::atomic<uint32_t> bell_ = 0;  // rung for each region
   alignas(64) std::atomic<uint32_t> sleepers_ = 0;  // since it was last rung for them
+  alignas(64) std::atomic<int> owner_cpu_ = -1;     // where the owner opened the last region
   std::vector<std::thread> helpers_;
 
   static inline std::mutex teams_mutex;

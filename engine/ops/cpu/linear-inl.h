@@ -10,7 +10,8 @@
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr int64_t kRowBlock = 256;     // rows at most that share a pass over the weights; their sums (64 KB) stay in L2
+constexpr int64_t kRowBlock = 64;  // rows at most of a task: their sums (16 KB) stay in L1, and little is lost when a task is done twice
+constexpr int64_t kBlocksTogether = 4;  // blocks of rows that pass over a group of panels one after the other, while it is in L2
 constexpr int64_t kSerialWords = 4096;  // weights times rows below which waking threads costs more than it gives
 constexpr int64_t kSerialPacks = 64;    // slabs of rows, 512 bytes each, below which sharing them out costs more than it gives
 
@@ -44,8 +45,18 @@ CAUSEWAY_INLINE void StoreRows(const LinearArgs& a, const float* c, int64_t ldc,
 
 // How a part is cut: groups of panels, blocks of rows, slabs of inputs. A task is a block against a group.
 constexpr int64_t kWide = kTilePanels * kPanel;
-CAUSEWAY_INLINE int64_t GroupsOf(const LinearArgs& a) { return (PanelsOf(a.out) + kTilePanels - 1) / kTilePanels; }
-CAUSEWAY_INLINE int64_t RowBlocksOf(const LinearArgs& a) { return (a.rows + kRowBlock - 1) / kRowBlock; }
+struct RowCut {
+  int64_t passes, blocks;  // over all weights, and of each pass
+};
+CAUSEWAY_INLINE RowCut CutRows(int64_t rows) {
+  constexpr int64_t kPassRows = kRowBlock * kBlocksTogether;
+  const int64_t passes = (rows + kPassRows - 1) / kPassRows, pass_rows = (rows + passes - 1) / passes;
+  return {passes, (pass_rows + kRowBlock - 1) / kRowBlock};
+}
+CAUSEWAY_INLINE int64_t LinearTasks(int64_t rows, int64_t out) {
+  const RowCut cut = CutRows(rows);
+  return cut.passes * cut.blocks * ((PanelsOf(out) + kTilePanels - 1) / kTilePanels);
+}
 CAUSEWAY_INLINE int64_t SlabsOf(const LinearArgs& a) { return (UnitsOf(a.element, a.in) + kSlab - 1) / kSlab; }
 
 // Items of several parts, numbered through: items(p) of part p.
@@ -120,24 +131,24 @@ static void Multiply(const LinearArgs& a, int64_t panel, int64_t count, int64_t 
   }
 }
 
-CAUSEWAY_INLINE int64_t LinearTasks(const LinearArgs& a) { return RowBlocksOf(a) * GroupsOf(a); }
-
 // What a task computes: a block of rows against a group of panels; and what its thread most likely goes on with.
 struct TaskPlace {
   int64_t row0, rows, panel, panels;
   int64_t after_panel;  // of the same part, or -1
   bool after_part;      // the next part's first panel
 };
-CAUSEWAY_INLINE TaskPlace PlaceOf(int64_t all_rows, int64_t row_blocks, int64_t out, const RegionTasks& tasks, const PartCursor& at) {
+CAUSEWAY_INLINE TaskPlace PlaceOf(int64_t all_rows, int64_t out, const RegionTasks& tasks, const PartCursor& at) {
+  const RowCut cut = CutRows(all_rows);
   const int64_t panels = PanelsOf(out), groups = (panels + kTilePanels - 1) / kTilePanels;
-  const int64_t task = tasks.task - at.first, block = task / groups, following = tasks.following - at.first;
+  const int64_t task = tasks.task - at.first, following = tasks.following - at.first;
+  const int64_t block = task / (groups * cut.blocks) * cut.blocks + task % cut.blocks, blocks = cut.passes * cut.blocks;
   TaskPlace place{};
-  place.row0 = all_rows * block / row_blocks;
-  place.rows = all_rows * (block + 1) / row_blocks - place.row0;
-  place.panel = task % groups * kTilePanels;
+  place.row0 = all_rows * block / blocks;
+  place.rows = all_rows * (block + 1) / blocks - place.row0;
+  place.panel = task / cut.blocks % groups * kTilePanels;
   place.panels = panels - place.panel < kTilePanels ? panels - place.panel : kTilePanels;
-  place.after_part = following >= groups * row_blocks;
-  place.after_panel = following >= 0 && !place.after_part ? following % groups * kTilePanels : -1;
+  place.after_part = following >= groups * blocks;
+  place.after_panel = following >= 0 && !place.after_part ? following / cut.blocks % groups * kTilePanels : -1;
   return place;
 }
 
@@ -148,9 +159,9 @@ static void LinearTasksOf(const void* context, int64_t context_bytes, RegionTask
   float* c = static_cast<float*>(Scratch(kRowBlock * kWide * sizeof(float)));
   PartCursor at;
   while (tasks.Next()) {
-    MoveTo(at, tasks.task, [&](int64_t p) { return LinearTasks(parts[p]); });
+    MoveTo(at, tasks.task, [&](int64_t p) { return LinearTasks(parts[p].rows, parts[p].out); });
     const LinearArgs& a = parts[at.part];
-    const TaskPlace place = PlaceOf(a.rows, RowBlocksOf(a), a.out, tasks, at);
+    const TaskPlace place = PlaceOf(a.rows, a.out, tasks, at);
     const Word* after = nullptr;
     if (place.after_panel >= 0) after = a.panels + place.after_panel * UnitsOf(a.element, a.in) * kPanel;
     else if (place.after_part && at.part + 1 < part_count) after = parts[at.part + 1].panels;
@@ -166,7 +177,7 @@ static void LinearOf(const LinearArgs* parts, int64_t part_count) {
   int64_t tasks = 0, words = 0;
   for (int64_t p = 0; p < part_count; ++p) {
     const LinearArgs& a = parts[p];
-    tasks += LinearTasks(a);
+    tasks += LinearTasks(a.rows, a.out);
     words += PanelsOf(a.out) * UnitsOf(a.element, a.in) * kPanel * a.rows;
   }
   ForItems(ItemsOf(part_count, packs) > kSerialPacks, part_count, packs, [&](int64_t p, int64_t begin, int64_t end) {

@@ -30,8 +30,6 @@ CAUSEWAY_INLINE void QuantizedTile(int64_t rows, int64_t panels, const Quantized
 }
 
 CAUSEWAY_INLINE int64_t ChunksOf(const QuantizedLinearArgs& a) { return (a.layout.blocks + a.layout.chunk_blocks - 1) / a.layout.chunk_blocks; }
-CAUSEWAY_INLINE int64_t GroupsOf(const QuantizedLinearArgs& a) { return (PanelsOf(a.out) + kTilePanels - 1) / kTilePanels; }
-CAUSEWAY_INLINE int64_t RowBlocksOf(const QuantizedLinearArgs& a) { return (a.rows + kRowBlock - 1) / kRowBlock; }
 
 // A part's scratch: [chunk][row] ChunkOfX, then x.
 template <class Kind>
@@ -98,8 +96,6 @@ static void QuantizedMultiply(const QuantizedLinearArgs& a, int64_t panel, int64
   }
 }
 
-CAUSEWAY_INLINE int64_t LinearTasks(const QuantizedLinearArgs& a) { return RowBlocksOf(a) * GroupsOf(a); }
-
 template <class Kind, class T>
 static void QuantizedTasksOf(const void* context, int64_t context_bytes, RegionTasks& tasks) {
   const QuantizedLinearArgs* parts = static_cast<const QuantizedLinearArgs*>(context);
@@ -110,9 +106,9 @@ static void QuantizedTasksOf(const void* context, int64_t context_bytes, RegionT
   float* c = reinterpret_cast<float*>(decoded + kDecodedBytes);
   PartCursor at;
   while (tasks.Next()) {
-    MoveTo(at, tasks.task, [&](int64_t p) { return LinearTasks(parts[p]); });
+    MoveTo(at, tasks.task, [&](int64_t p) { return LinearTasks(parts[p].rows, parts[p].out); });
     const QuantizedLinearArgs& a = parts[at.part];
-    const TaskPlace place = PlaceOf(a.rows, RowBlocksOf(a), a.out, tasks, at);
+    const TaskPlace place = PlaceOf(a.rows, a.out, tasks, at);
     const uint8_t* after = nullptr;
     if (place.after_panel >= 0) after = a.panels + place.after_panel * a.layout.panel_bytes;
     else if (place.after_part && at.part + 1 < part_count) after = parts[at.part + 1].panels;
@@ -126,7 +122,7 @@ static void QuantizedLinearOf(const QuantizedLinearArgs* parts, int64_t count) {
   int64_t work = 0, tasks = 0, inputs = 0;
   for (int64_t p = 0; p < count; ++p) {
     work += parts[p].layout.blocks * kQuantizedBlock * PanelsOf(parts[p].out) * kPanel * parts[p].rows;
-    tasks += LinearTasks(parts[p]);
+    tasks += LinearTasks(parts[p].rows, parts[p].out);
     inputs += parts[p].rows * parts[p].in;
   }
   const auto packs_of = [&](int64_t p) { return ChunksOf(parts[p]) * parts[p].rows; };
