@@ -72,6 +72,8 @@ class MachineTest : public testing::Test {
     std::filesystem::remove_all(root_);
     Write("/proc/meminfo", "MemTotal:        8000 kB\nMemFree:          100 kB\nMemAvailable:    6000 kB\n");
     Write("/proc/cpuinfo", "processor\t: 0\nmodel name\t: Test CPU 9000\nprocessor\t: 1\nmodel name\t: Test CPU 9000\n");
+    Write("/proc/self/mountinfo", "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+                                  "30 29 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
   }
   void TearDown() override { std::filesystem::remove_all(root_); }
   void Write(const std::string& path, const std::string& text) {
@@ -121,6 +123,13 @@ TEST_F(MachineTest, GroupOfVersion1) {
   const Device cpu = ReadCpuDevice(root_);
   EXPECT_EQ(cpu.memory_bytes, 2 << 20);
   EXPECT_EQ(cpu.available_bytes, 1 << 20);
+}
+
+TEST_F(MachineTest, AContainerSeesItsGroupAtTheMountPoint) {
+  Write("/proc/self/mountinfo", "30 29 0:27 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");
+  Write("/proc/self/cgroup", "4:memory:/docker/abc\n");
+  Write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "2097152\n");
+  EXPECT_EQ(ReadCpuDevice(root_).memory_bytes, 2 << 20);
 }
 
 TEST_F(MachineTest, FullGroupLeavesNothing) {

@@ -2,26 +2,17 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <fstream>
 #include <optional>
-#include <sstream>
-#include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "engine/base/control_group.h"
+#include "engine/base/kernel_file.h"
 
 namespace causeway {
 namespace {
-
-std::string ReadText(const std::string& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 // The value behind `name` in lines of "name value" or "name: value".
 std::optional<std::string> Field(const std::string& text, absl::string_view name) {
@@ -48,26 +39,19 @@ std::optional<int64_t> KilobyteField(const std::string& text, absl::string_view 
   return *kilobytes * 1024;
 }
 
-struct GroupFiles {
-  std::string limit, used, cache_field;
-};
-
-// Lowers the device's memory to the limits of the group `path` and of those around it, below the mount point `base`.
-void ApplyGroupLimits(const std::string& base, std::string path, const GroupFiles& files, Device& device) {
-  while (true) {
-    const std::string folder = absl::StrCat(base, path == "/" ? "" : path, "/");
-    // A group around a small one may be nearly full, however high its own limit is.
-    if (const std::optional<int64_t> limit = Number(ReadText(folder + files.limit))) {
-      const std::string stat = ReadText(folder + "memory.stat");
-      const std::optional<std::string> cache_text = Field(stat, files.cache_field);
-      const int64_t cache = cache_text ? Number(*cache_text).value_or(0) : 0;
-      const int64_t used = std::max<int64_t>(0, Number(ReadText(folder + files.used)).value_or(0) - cache);
-      device.memory_bytes = std::min(device.memory_bytes, *limit);
-      device.available_bytes = std::min(device.available_bytes, std::max<int64_t>(0, *limit - used));
-    }
-    if (path.empty() || path == "/") return;
-    path.resize(path.rfind('/'));
-  }
+// Lowers the device's memory to the group's limit.
+void ApplyGroupLimit(const ControlGroup& group, Device& device) {
+  const bool first = group.version == 1;
+  const auto read = [&group](absl::string_view name) { return ReadKernelFile(absl::StrCat(group.folder, "/", name)); };
+  const std::optional<int64_t> limit = Number(read(first ? "memory.limit_in_bytes" : "memory.max"));
+  if (!limit) return;
+  const int64_t all = Number(read(first ? "memory.usage_in_bytes" : "memory.current")).value_or(0);
+  const std::optional<std::string> cache_text =
+      Field(read("memory.stat"), first ? "total_inactive_file" : "inactive_file");
+  const int64_t cache = cache_text ? Number(*cache_text).value_or(0) : 0;
+  const int64_t used = std::max<int64_t>(0, all - cache);
+  device.memory_bytes = std::min(device.memory_bytes, *limit);
+  device.available_bytes = std::min(device.available_bytes, std::max<int64_t>(0, *limit - used));
 }
 
 }  // namespace
@@ -76,24 +60,13 @@ Device ReadCpuDevice(const std::string& root) {
   Device device;
   device.kind = DeviceKind::kCpu;
   device.name = "cpu";
-  device.model = Field(ReadText(root + "/proc/cpuinfo"), "model name").value_or("CPU");
-  const std::string meminfo = ReadText(root + "/proc/meminfo");
+  device.model = Field(ReadKernelFile(root + "/proc/cpuinfo"), "model name").value_or("CPU");
+  const std::string meminfo = ReadKernelFile(root + "/proc/meminfo");
   device.memory_bytes = KilobyteField(meminfo, "MemTotal").value_or(0);
   device.available_bytes = KilobyteField(meminfo, "MemAvailable").value_or(device.memory_bytes);
 
-  // Lines of "hierarchy:controllers:path"; version 2 has hierarchy 0 and names no controllers.
-  for (absl::string_view line : absl::StrSplit(ReadText(root + "/proc/self/cgroup"), '\n')) {
-    const std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
-    if (parts.size() != 3 || !absl::StartsWith(parts[2], "/")) continue;
-    if (parts[0] == "0" && parts[1].empty()) {
-      ApplyGroupLimits(root + "/sys/fs/cgroup", parts[2], {"memory.max", "memory.current", "inactive_file"}, device);
-    }
-    const std::vector<absl::string_view> controllers = absl::StrSplit(parts[1], ',');
-    if (std::find(controllers.begin(), controllers.end(), "memory") != controllers.end()) {
-      ApplyGroupLimits(root + "/sys/fs/cgroup/memory", parts[2],
-                       {"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"}, device);
-    }
-  }
+  // A group around a small one may be nearly full, however high its own limit is.
+  for (const ControlGroup& group : ControlGroups(root, "memory")) ApplyGroupLimit(group, device);
   return device;
 }
 
