@@ -17,6 +17,7 @@
 #include "engine/layer_outputs_budget.h"
 #include "engine/request.h"
 #include "engine/schedule/scheduler.h"
+#include "engine/threads/processors.h"
 
 namespace causeway {
 namespace {
@@ -43,7 +44,7 @@ SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOpti
 }
 
 // Masks take a fraction of a step's time, and the devices need the processor too.
-int MaskThreads() { return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 4, 1, 8); }
+int MaskThreads() { return std::clamp(ProcessorsAtHand() / 4, 1, 8); }
 
 // RPC threads leave submissions and cancellations; one thread owns the scheduler, the executor's Run and Wait, and every active request.
 class EngineImpl : public Engine {

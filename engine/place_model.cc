@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/execution/device_runtime.h"
 #include "engine/ops/cpu/cpu_ops.h"
+#include "engine/threads/processors.h"
 
 namespace causeway {
 namespace {
@@ -55,12 +56,16 @@ absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& optio
   PlanOptions plan_options = options.plan;
   plan_options.dtype = dtype;
   plan_options.reference_ops = options.executor.reference_ops;
-  plan_options.cpu_threads = options.executor.cpu_threads;
+  plan_options.cpu_threads = ThreadsFor(options.executor.cpu_threads);
   const auto narrower = [&](DType narrow, const std::string& quantize) -> absl::StatusOr<ModelSpec> {
     CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec, MakeSpec(*placed.checkpoint, narrow, quantize.empty() ? options.quantize : quantize));
     count_held(narrow, spec);
     return spec;
   };
+  if (devices.front().at_hand) {
+    std::string warning = ThreadsWarning(options.executor.cpu_threads, ThisMachine());
+    if (!warning.empty()) placed.spec.warnings.push_back(std::move(warning));
+  }
   CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options, narrower));
   return placed;
 }

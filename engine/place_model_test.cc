@@ -8,6 +8,7 @@
 
 #include "engine/checkpoint/testing.h"
 #include "engine/engine.h"
+#include "engine/threads/processors.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace causeway {
@@ -35,6 +36,23 @@ TEST_F(PlaceModelTest, AutoAsksTheWeightsWhereTheConfigNamesNoDType) {
   ASSERT_TRUE(placed.ok()) << placed.status();
   EXPECT_EQ(placed->plan.options.dtype, DType::kBF16);
   EXPECT_EQ(Place(folder_ / "m", "fp32")->plan.options.dtype, DType::kF32);
+}
+
+TEST_F(PlaceModelTest, PlansKnowTheThreadsThatWillCompute) {
+  WriteTinyCheckpoint(folder_ / "m", TinyLlama());
+  EngineOptions options;
+  options.model = folder_ / "m";
+  options.devices = "simulated:1x64MiB";
+  options.plan.max_num_batched_tokens = 64;
+  const auto automatic = PlaceModel(options);
+  ASSERT_TRUE(automatic.ok()) << automatic.status();
+  EXPECT_EQ(automatic->plan.options.cpu_threads, ProcessorsAtHand());
+  EXPECT_TRUE(automatic->spec.warnings.empty());
+  options.executor.cpu_threads = ProcessorsAtHand() + 1;
+  const auto more = PlaceModel(options);
+  ASSERT_TRUE(more.ok()) << more.status();
+  EXPECT_EQ(more->plan.options.cpu_threads, ProcessorsAtHand() + 1);
+  EXPECT_THAT(more->spec.warnings, ::testing::Contains(::testing::HasSubstr("more than the processors at hand")));
 }
 
 TEST_F(PlaceModelTest, TheNameIsTheFoldersAsGiven) {

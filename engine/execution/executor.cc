@@ -18,6 +18,7 @@
 #include "engine/execution/stage_worker.h"
 #include "engine/execution/warm_up.h"
 #include "engine/model/loader.h"
+#include "engine/threads/processors.h"
 
 namespace causeway {
 namespace {
@@ -104,7 +105,7 @@ class PipelineExecutor final : public Executor {
     }
     int on_cpu = 0;
     for (const auto& [device, held] : units) on_cpu += ComputesOnCpu(plan_.devices[device], spec_, options.offload_cpu_rows);
-    const int threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
+    const int threads = ThreadsFor(options.cpu_threads);
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
     for (auto& [device, held] : units) {
       std::sort(held.begin(), held.end());
@@ -314,8 +315,7 @@ absl::Status Check(const Plan& plan, const ModelSpec& spec) {
 }  // namespace
 
 int LoadThreads(const ExecutorOptions& options) {
-  const int threads = options.cpu_threads > 0 ? options.cpu_threads : static_cast<int>(std::thread::hardware_concurrency());
-  return std::clamp(threads, 1, kReadersMax);
+  return std::min(ThreadsFor(options.cpu_threads), kReadersMax);
 }
 
 absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,

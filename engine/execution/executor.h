@@ -20,7 +20,7 @@
 namespace causeway {
 
 struct ExecutorOptions {
-  int cpu_threads = 0;  // divided among the stages that run at once; 0: as many as the processor has
+  int cpu_threads = 0;  // divided among the stages that run at once; 0: as many as there are processors at hand
   bool reference_ops = false;  // the ATen reference instead of fused kernels
   std::string offload_folder;  // where weights lie that the plan has on disk
   // Weights in CPU memory are computed from by the CPU for up to so many rows of a step, and brought to the device for more. Without a

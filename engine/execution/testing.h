@@ -20,6 +20,7 @@ namespace causeway::testing {
 inline Plan PlanFor(const ModelSpec& spec, const std::string& devices, PlanOptions options = {}) {
   const absl::StatusOr<std::vector<Device>> parsed = ParseDevices(devices, [] { return std::vector<Device>(); });
   options.dtype = DType::kF32;
+  options.cpu_threads = 2;  // as Start has
   options.max_num_seqs = 4;
   options.max_num_batched_tokens = 64;
   options.max_model_len = 96;

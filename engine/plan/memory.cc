@@ -1,7 +1,6 @@
 #include "engine/plan/memory.h"
 
 #include <algorithm>
-#include <thread>
 
 namespace causeway {
 namespace {
@@ -69,7 +68,7 @@ int64_t AttentionScratch(const ModelSpec& spec, const Step& step, const PlanOpti
   const int64_t partial = (spec.heads / std::max<int64_t>(1, spec.kv_heads)) * (spec.head_dim + 2) * kFloat;
   if (!HoldsScores(spec, step.ops)) {
     if (step.ops == OpsKind::kCuda) return kCudaPartialRows * partial;
-    const int64_t threads = options.cpu_threads > 0 ? options.cpu_threads : std::max(1u, std::thread::hardware_concurrency());
+    const int64_t threads = options.cpu_threads;
     const int64_t tasks = threads > 1 ? std::min(step.sampled * spec.kv_heads, kAttentionTasksPerThread * threads) : 0;
     return tasks * (step.context / kAttentionSplit + 1) * partial;
   }

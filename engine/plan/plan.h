@@ -30,9 +30,9 @@ struct PlanOptions {
   int64_t kv_cache_bytes = -1;
   // Weights that no device holds may be on disk. In CPU memory they may be where max_memory gives the CPU a budget beside devices.
   bool offload_to_disk = false;
-  // What activations are reckoned for: the ATen reference instead of fused kernels, and threads (0: all of the processor's).
+  // What activations are reckoned for: the ATen reference in place of fused kernels, and the executor's CPU threads.
   bool reference_ops = false;
-  int cpu_threads = 0;
+  int cpu_threads = 1;
 };
 
 // What the KV cache holds.

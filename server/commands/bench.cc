@@ -3,7 +3,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
-#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -13,6 +12,7 @@
 #include "engine/base/status.h"
 #include "engine/engine.h"
 #include "engine/execution/bandwidth.h"
+#include "engine/threads/processors.h"
 #include "server/commands/bench_load.h"
 #include "server/commands/bench_run.h"
 #include "server/commands/commands.h"
@@ -97,8 +97,8 @@ void PrintLoad(const LoadTimes& times, const PlacedModel& placed, bool json) {
 
 class Report {
  public:
-  Report(bool json, const PlacedModel& placed, std::optional<double> bandwidth)
-      : json_(json), bandwidth_(bandwidth), dtype_(DTypeName(placed.plan.options.dtype)) {
+  Report(bool json, const PlacedModel& placed, int threads, std::optional<double> bandwidth)
+      : json_(json), threads_(threads), bandwidth_(bandwidth), dtype_(DTypeName(placed.plan.options.dtype)) {
     const Plan& plan = placed.plan;
     std::vector<std::string> names;
     for (const DevicePlan& device : plan.devices) {
@@ -108,7 +108,8 @@ class Report {
     devices_ = absl::StrJoin(names, ",");
     step_bytes_ = BenchStepBytes(placed.spec, plan);
     if (json_) return;
-    std::printf("%s, %s of weights, %s, %s", plan.model.c_str(), FormatBytes(weight_bytes_).c_str(), dtype_.c_str(), devices_.c_str());
+    std::printf("%s, %s of weights, %s, %s, %d %s", plan.model.c_str(), FormatBytes(weight_bytes_).c_str(), dtype_.c_str(),
+                devices_.c_str(), threads_, threads_ == 1 ? "thread" : "threads");
     if (bandwidth_.has_value()) std::printf(" read at %.1f GB/s", *bandwidth_ / 1e9);
     std::printf("\n\n%6s %8s %10s %16s %16s%s\n", "batch", "prompt", "generated", "prefill tok/s", "decode tok/s",
                 bandwidth_.has_value() ? "   of bandwidth" : "");
@@ -127,7 +128,8 @@ class Report {
                                     {"weight_bytes", weight_bytes_},
                                     {"bandwidth_bytes_per_second", bandwidth_.has_value() ? nlohmann::ordered_json(*bandwidth_) : nlohmann::ordered_json()},
                                     {"dtype", dtype_},
-                                    {"devices", devices_}};
+                                    {"devices", devices_},
+                                    {"threads", threads_}};
       std::printf("%s\n", row.dump().c_str());
     } else {
       std::printf("%6lld %8lld %10lld %16.1f %16.1f", static_cast<long long>(bench.batch), static_cast<long long>(bench.prompt_tokens),
@@ -141,6 +143,7 @@ class Report {
 
  private:
   const bool json_;
+  const int threads_;
   const std::optional<double> bandwidth_;
   const std::string dtype_;
   std::string devices_;
@@ -157,6 +160,7 @@ absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cas
                                                    " tokens in all: ", std::string(made.status().message())));
   }
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel placed, std::move(made));
+  for (const std::string& warning : placed.spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   LoadMeter meter(LoadDisplayFor(loaded.config.log().format()));
   const auto progress = [&meter](const LoadProgress& now) { meter.Update(now); };
   if (!load.empty()) {
@@ -169,8 +173,8 @@ absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cas
   absl::StatusOr<std::unique_ptr<Executor>> made_executor = MakeExecutor(placed.spec, *placed.checkpoint, placed.plan, options.executor, progress);
   meter.Finish();
   CAUSEWAY_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor, std::move(made_executor));
-  const int threads = options.executor.cpu_threads > 0 ? options.executor.cpu_threads : static_cast<int>(std::thread::hardware_concurrency());
-  const Report report(json, placed, Bandwidth(placed.plan, std::max(threads, 1)));
+  const int threads = ThreadsFor(options.executor.cpu_threads);
+  const Report report(json, placed, threads, Bandwidth(placed.plan, threads));
   std::set<int64_t> warm;
   for (const BenchCase& bench : cases) {
     // Kernels are chosen, pages touched and buffers made when a shape is first seen.

@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
@@ -21,6 +20,7 @@
 #include "engine/execution/file_bandwidth.h"
 #include "engine/execution/operation_speed.h"
 #include "engine/strategy/cost.h"
+#include "engine/threads/processors.h"
 #include "server/commands/bench_run.h"
 #include "server/commands/calibration_file.h"
 #include "server/startup/engine_options.h"
@@ -133,7 +133,7 @@ absl::StatusOr<double> HandOverSeconds(const EngineOptions& options, DType dtype
 
 // `format` and `head` are what the model's layers and its head are held in.
 absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const Device& device, const ModelWork& work, const WeightFormat& format, const WeightFormat& head) {
-  const int threads = options.executor.cpu_threads > 0 ? options.executor.cpu_threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int threads = ThreadsFor(options.executor.cpu_threads);
   CAUSEWAY_ASSIGN_OR_RETURN(const OperationTimes times, MeasureOperations(device, work.dtype, format, threads, options.executor.reference_ops));
   DeviceSpeed speed;
   speed.linears[work.format] = FitWorkSpeed(times.linears);
@@ -238,6 +238,9 @@ absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std
   const std::string cpu_model = CpuDevice().model, model = entry != nullptr ? entry->name : device.kind == DeviceKind::kCuda ? device.model : cpu_model;
   if (double load = 0; getloadavg(&load, 1) == 1 && load > kBusy) {
     std::fprintf(stderr, "warning: others use the processor (%.1f threads of it in the last minute): what is measured now is not what it reaches by itself\n", load);
+  }
+  if (const std::string warning = ThreadsWarning(options.executor.cpu_threads, ThisMachine()); !warning.empty()) {
+    std::fprintf(stderr, "warning: %s\n", warning.c_str());
   }
   // A file that is no calibration is not written over, which is better known before all is measured.
   if (const absl::Status before = ReadCalibrationFile(file).status(); absl::IsInvalidArgument(before)) return before;

@@ -30,7 +30,7 @@ int DoctorCommand(const std::vector<std::string>& arguments) {
   }
   const absl::StatusOr<EngineOptions> options = MakeEngineOptions(start.loaded);
   if (!options.ok()) return Fail(options.status());
-  std::vector<Finding> findings = ExamineMachine("");
+  std::vector<Finding> findings = ExamineMachine("", options->executor.cpu_threads);
   const auto add = [&findings](std::vector<Finding> more) { std::move(more.begin(), more.end(), std::back_inserter(findings)); };
   add(ExamineDevices());
   add({ExamineFleet(*options)});

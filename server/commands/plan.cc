@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
 #include "engine/engine.h"
+#include "engine/threads/processors.h"
 #include "server/commands/calibrate.h"
 #include "server/commands/commands.h"
 #include "server/commands/search.h"
@@ -33,7 +34,11 @@ absl::StatusOr<std::string> PlanText(const LoadedConfig& loaded, const std::stri
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel placed, PlaceModel(options, Purpose::kPlanning));
   for (const std::string& warning : placed.spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   if (format == "json") return PlanJson(placed.plan) + "\n";
-  return (format == "markdown" ? PlanMarkdown(placed.plan) : PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1)) + "\n";
+  if (format == "markdown") return PlanMarkdown(placed.plan) + "\n";
+  // A fleet that is not there has other processors than this machine.
+  const bool at_hand = placed.plan.devices.front().device.at_hand;
+  const std::string processors = at_hand ? absl::StrCat("Processors: ", ThisMachine().text(), ".\n") : "";
+  return absl::StrCat(PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1), processors, "\n");
 }
 
 }  // namespace

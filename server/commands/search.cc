@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "engine/base/status.h"
 #include "engine/execution/device_runtime.h"
+#include "engine/threads/processors.h"
 #include "server/commands/calibration_file.h"
 #include "server/startup/engine_options.h"
 #include "server/startup/fields.h"
@@ -163,7 +164,7 @@ absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFl
   PlanOptions plan_options = options.plan;
   plan_options.dtype = model.plan.options.dtype;
   plan_options.reference_ops = options.executor.reference_ops;
-  plan_options.cpu_threads = options.executor.cpu_threads;
+  plan_options.cpu_threads = ThreadsFor(options.executor.cpu_threads);
   CAUSEWAY_ASSIGN_OR_RETURN(const Search search, SearchStrategies(model.spec, fleet, plan_options, workload));
   WarnOfIgnored(loaded);
   for (const std::string& warning : model.spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());

@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "engine/base/status.h"
 #include "engine/engine.h"
+#include "engine/threads/processors.h"
 #include "server/daemon/load_meter.h"
 #include "server/daemon/ports_file.h"
 #include "server/daemon/signals.h"
@@ -55,8 +56,13 @@ class DaemonImpl final : public Daemon {
     }
     CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, PlaceModel(options_));
     for (const std::string& warning : placed.spec.warnings) Log(LogLevel::kWarning, "model", {{"message", warning}});
-    std::printf("%s\n", PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1).c_str());
+    const Processors& processors = ThisMachine();
+    const std::string table = PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1);
+    std::printf("%sProcessors: %s.\n\n", table.c_str(), processors.text().c_str());
     std::fflush(stdout);
+    Log(LogLevel::kInfo, "processors",
+        {{"at_hand", processors.count}, {"of", processors.machine}, {"bound_by", processors.bound_text()},
+         {"cpu_threads", ThreadsFor(options_.executor.cpu_threads)}});
     plan_ = placed.plan;
     if (!plan_.quantization.empty()) {
       Log(LogLevel::kInfo, "weights", {{"quantization", plan_.quantization}, {"unquantized", absl::StrJoin(plan_.unquantized, ", ")}});

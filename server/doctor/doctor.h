@@ -22,7 +22,8 @@ struct Finding {
 };
 
 // Processor, memory and limits as the kernel tells them, read below `root`: "" is this machine, a test puts a folder there.
-std::vector<Finding> ExamineMachine(const std::string& root);
+// `cpu_threads` is what is configured.
+std::vector<Finding> ExamineMachine(const std::string& root, int cpu_threads);
 // GPUs and the library that runs them; the speed of memory.
 std::vector<Finding> ExamineDevices();
 // What the CUDA library says: versions, each GPU, the links between them, memory for copies to them.

@@ -32,6 +32,9 @@ class DoctorTest : public ::testing::Test {
     folder_.Write("proc/cpuinfo", "model name\t: Test CPU 9000\n");
     folder_.Write("proc/meminfo", "MemTotal:        8192 kB\nMemAvailable:    4096 kB\n");
     folder_.Write("sys/kernel/mm/transparent_hugepage/enabled", huge_pages);
+    folder_.Write("sys/devices/system/cpu/online", "0-63\n");
+    folder_.Write("proc/self/mountinfo", "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+    folder_.Write("proc/self/cgroup", "0::/\n");
     folder_.Write("sys/fs/cgroup/cpu.max", cpu_max);
   }
   EngineOptions Options(const std::string& devices) {
@@ -47,7 +50,7 @@ class DoctorTest : public ::testing::Test {
 
 TEST_F(DoctorTest, AWellKeptMachineIsGood) {
   Kernel("always [madvise] never\n", "max 100000\n");
-  const std::vector<Finding> findings = ExamineMachine(folder_ / "");
+  const std::vector<Finding> findings = ExamineMachine(folder_ / "", 0);
   EXPECT_EQ(Of(findings, "huge pages").grade, Grade::kGood);
   EXPECT_EQ(Of(findings, "memory").found, "4 MiB of 8 MiB free");
   EXPECT_THAT(Of(findings, "processor").found, AllOf(HasSubstr("Test CPU 9000"), HasSubstr("kernels")));
@@ -55,12 +58,20 @@ TEST_F(DoctorTest, AWellKeptMachineIsGood) {
 
 TEST_F(DoctorTest, WhatSlowsItIsAdvice) {
   Kernel("always madvise [never]\n", "50000 100000\n");
-  const std::vector<Finding> findings = ExamineMachine(folder_ / "");
+  const std::vector<Finding> findings = ExamineMachine(folder_ / "", 0);
   EXPECT_EQ(Of(findings, "huge pages").grade, Grade::kAdvice);
   EXPECT_THAT(Of(findings, "huge pages").remedy, HasSubstr("echo madvise"));
-  EXPECT_EQ(Of(findings, "processor").grade, Grade::kAdvice);
-  EXPECT_THAT(Of(findings, "processor").remedy, HasSubstr("--cpu-threads 1"));
   EXPECT_EQ(Worst(findings), Grade::kAdvice);
+}
+
+TEST_F(DoctorTest, ThreadsBeyondAQuotaAreAdvice) {
+  Kernel("madvise\n", "50000 100000\n");
+  const Finding automatic = Of(ExamineMachine(folder_ / "", 0), "processor");
+  EXPECT_THAT(automatic.found, HasSubstr("Test CPU 9000, processors at hand: 1 of 64 ("));
+  EXPECT_EQ(automatic.remedy, "") << "threads are as many as are at hand by themselves";
+  const Finding two = Of(ExamineMachine(folder_ / "", 2), "processor");
+  EXPECT_EQ(two.grade, Grade::kAdvice);
+  EXPECT_THAT(two.remedy, HasSubstr("cpu_threads is 2, more than the processors at hand, 1 of 64"));
 }
 
 TEST_F(DoctorTest, AModelThatFitsAndOneThatDoesNot) {

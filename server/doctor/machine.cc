@@ -1,21 +1,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <cmath>
-#include <fstream>
-#include <sstream>
-#include <thread>
-
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_split.h"
+#include "engine/base/kernel_file.h"
 #include "engine/execution/bandwidth.h"
 #include "engine/execution/device_runtime.h"
 #include "engine/ops/cpu/isa.h"
 #include "engine/plan/catalogue.h"
 #include "engine/plan/machine.h"
+#include "engine/threads/processors.h"
 #include "server/doctor/doctor.h"
 #include "server/startup/address.h"
 
@@ -24,34 +18,24 @@ namespace {
 
 constexpr rlim_t kFilesLeast = 4096;  // a file a shard, a socket a client
 
-std::string ReadText(const std::string& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-Finding Processor(const std::string& root, const Device& cpu) {
-  const unsigned processors = std::thread::hardware_concurrency();
+Finding Processor(const std::string& root, const Device& cpu, int cpu_threads) {
+  const Processors processors = ReadProcessors(root);
   const cpu::Isa isa = cpu::SupportedIsas().front();
-  Finding finding{"processor", Grade::kGood, absl::StrCat(cpu.model, ", ", processors, " at hand, ", cpu::IsaName(isa), " kernels"), ""};
+  Finding finding{"processor", Grade::kGood, "", ""};
+  finding.found = absl::StrCat(cpu.model, ", processors at hand: ", processors.text(), ", ", cpu::IsaName(isa), " kernels");
   if (isa == cpu::Isa::kPortable) {
     finding.grade = Grade::kAdvice;
     finding.remedy = "the portable kernels are slow: a processor with AVX2 or AVX-512 runs faster ones";
   }
-  // "200000 100000": microseconds of a period.
-  const std::vector<std::string> quota = absl::StrSplit(ReadText(root + "/sys/fs/cgroup/cpu.max"), absl::ByAnyChar(" \n"));
-  double most = 0, period = 0;
-  if (quota.size() >= 2 && absl::SimpleAtod(quota[0], &most) && absl::SimpleAtod(quota[1], &period) && period > 0 && most / period < processors) {
+  if (const std::string warning = ThreadsWarning(cpu_threads, processors); !warning.empty()) {
     finding.grade = Grade::kAdvice;
-    absl::StrAppend(&finding.found, "; the control group allows ", absl::StrFormat("%.1f", most / period));
-    finding.remedy = absl::StrCat("start with --cpu-threads ", std::max(1, static_cast<int>(std::ceil(most / period))), ", or threads will be stopped while others wait for them");
+    finding.remedy = warning;
   }
   return finding;
 }
 
 Finding HugePages(const std::string& root) {
-  const std::string text = ReadText(root + "/sys/kernel/mm/transparent_hugepage/enabled");
+  const std::string text = ReadKernelFile(root + "/sys/kernel/mm/transparent_hugepage/enabled");
   const size_t from = text.find('['), to = text.find(']');
   const std::string mode = from != std::string::npos && to != std::string::npos ? text.substr(from + 1, to - from - 1) : "unknown";
   if (mode == "always" || mode == "madvise") return {"huge pages", Grade::kGood, mode, ""};
@@ -68,9 +52,9 @@ Finding OpenFiles() {
 
 }  // namespace
 
-std::vector<Finding> ExamineMachine(const std::string& root) {
+std::vector<Finding> ExamineMachine(const std::string& root, int cpu_threads) {
   const Device cpu = ReadCpuDevice(root);
-  std::vector<Finding> findings = {Processor(root, cpu)};
+  std::vector<Finding> findings = {Processor(root, cpu, cpu_threads)};
   findings.push_back({"memory", Grade::kGood, absl::StrCat(FormatBytes(cpu.available_bytes), " of ", FormatBytes(cpu.memory_bytes), " free"), ""});
   findings.push_back(HugePages(root));
   findings.push_back(OpenFiles());
@@ -88,7 +72,7 @@ std::vector<Finding> ExamineDevices() {
     findings.push_back({"GPUs", Grade::kProblem, std::string(cuda.status().message()),
                         "a driver is there that Causeway cannot use: see the message; --devices cpu runs without"});
   }
-  const double bandwidth = MeasureReadBandwidth(static_cast<int>(std::thread::hardware_concurrency()));
+  const double bandwidth = MeasureReadBandwidth(ProcessorsAtHand());
   findings.push_back({"memory speed", Grade::kGood, absl::StrFormat("%.1f GB/s read by all processors, which bounds decoding on the CPU", bandwidth / 1e9), ""});
   return findings;
 }

@@ -42,6 +42,12 @@ BAD = {
         ({"server/rpc/a.h": "#include <c10/core/Device.h>\n"}, "server/rpc is free of torch"),
         ({"engine/execution/a.h": "#include <cuda_runtime.h>\n"}, "only engine/cuda includes CUDA"),
     ],
+    "check_processors": [
+        ({"engine/engine.cc": "int n = std::thread::hardware_concurrency();\n"}, "hardware_concurrency: ask engine/threads"),
+        ({"server/doctor/a.cc": "int n = sysconf(_SC_NPROCESSORS_ONLN);\n"}, "_SC_NPROCESSORS_ONLN: ask"),
+        ({"client/a.cc": "int n = get_nprocs();\n"}, "get_nprocs: ask"),
+        ({"engine/text/rust/src/a.rs": "std::thread::available_parallelism()\n"}, "available_parallelism: ask"),
+    ],
     "check_kernels": [
         ({"engine/cuda/a.cu": "#include <ATen/core/Tensor.h>\n"}, "reaches the kernels of engine/cuda/a.cu"),
         ({"engine/ops/cpu/kernels_x.cc": '#include "engine/ops/cpu/a.h"\n', "engine/ops/cpu/a.h": '#include "engine/ops/ops.h"\n',
@@ -108,6 +114,8 @@ GOOD = {
         {"cmake/Causeway.cmake": "target_link_libraries(${name} PUBLIC ${A_DEPS})\n", "cmake/Dependencies.cmake": "target_link_libraries(causeway_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so)\n"}],
     "check_foreign_headers": [
         {"engine/model/a.h": "#include <ATen/core/Tensor.h>\n", "server/rpc/a.h": "#include <grpcpp/grpcpp.h>\n", "engine/cuda/a.cc": "#include <c10/cuda/X.h>\n"}],
+    "check_processors": [{"engine/threads/a.cc": "sched_getaffinity(0, bytes, mask);\n", "engine/a.cc": "ProcessorsAtHand()",
+                          "docs/a.md": "not hardware_concurrency"}],
     "check_kernels": [{"engine/cuda/a.cu": '#include "engine/cuda/a.h"\n', "engine/cuda/a.h": "#include <cstdint>\n", "engine/cuda/b.cc": "#include <ATen/X.h>\n"}],
     "check_lengths": [{"engine/base/a.cc": "\n" * 400, "engine/base/a_test.cc": "\n" * 450, "data.json": "\n" * 9000}],
     "check_guards": [{"engine/base/a.h": "// What.\n" + guarded("CAUSEWAY_ENGINE_BASE_A_H_"), "engine/ops/cpu/a-inl.h": "int x;\n"}],

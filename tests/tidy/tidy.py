@@ -166,6 +166,17 @@ def check_foreign_headers(tree):
             yield path, line, f"only engine/cuda includes CUDA ({name})"
 
 
+def check_processors(tree):
+    """engine/threads alone asks how many processors there are: others would miss what a control group allows."""
+    asks = re.compile(r"\b(hardware_concurrency|get_nprocs(?:_conf)?|_SC_NPROCESSORS_\w+|omp_get_num_procs|"
+                      r"sched_getaffinity|available_parallelism)\b")
+    for path, text in tree.items():
+        if path.startswith("engine/threads/") or not path.endswith(CXX + (".rs",)):
+            continue
+        for match in asks.finditer(text):
+            yield path, line_of(text, match.start()), f"{match.group(1)}: ask engine/threads/processors.h"
+
+
 def check_kernels(tree):
     """Kernel files see no torch header, not even through another: .cu compile fast, and those for one instruction set must not
     instantiate inline functions that the linker could share."""
@@ -327,8 +338,9 @@ def check_metrics(tree):
             yield "docs/metrics.md", line, f"no code exports {name}"
 
 
-RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_kernels, check_lengths, check_guards, check_machine_paths,
-         check_promises, check_built, check_readmes, check_doc_paths, check_doc_names, check_metrics]
+RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_processors, check_kernels, check_lengths,
+         check_guards, check_machine_paths, check_promises, check_built, check_readmes, check_doc_paths, check_doc_names,
+         check_metrics]
 
 
 def read_tree(root):
