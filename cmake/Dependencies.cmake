@@ -24,7 +24,7 @@ target_link_libraries(causeway_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so 
 target_link_options(causeway_torch INTERFACE
   -Wl,-rpath,${torch_dir}/lib -Wl,-rpath,${cuda_lib_dir} -Wl,-rpath,${CAUSEWAY_DEPS}/nvidia/cuda_cupti/lib -Wl,--allow-shlib-undefined)
 
-# Kernels share one pool of threads with ATen: the wheel's own libgomp, not the system's.
+# To keep ATen's own work on the calling thread: the wheel's own libgomp, not the system's.
 add_library(causeway_openmp INTERFACE)
 add_library(causeway::openmp ALIAS causeway_openmp)
 target_compile_options(causeway_openmp INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)

@@ -31,7 +31,8 @@ class CpuRuntime final : public DeviceRuntime {
     // whenever the number changes: 20 ms.
     at::get_num_threads();
     omp_set_num_threads(1);
-    SetTeam(threads, TakeOver::kAllowed);  // MemoryAccount waits for late helpers before it unmaps anything
+    // What operations read is counted, and MemoryAccount waits for late helpers before it unmaps what is counted.
+    SetTeam(threads, TakeOver::kAllowed);
   }
 
   void PushOwner(MemoryOwner owner) override { PushMemoryTag(account_.get(), owner); }

@@ -206,6 +206,7 @@ absl::StatusOr<OperationTimes> MeasureOperations(const Device& device, DType dty
     status = CatchTorch(device.name, [&] {
       c10::InferenceMode guard;
       runtime->EnterThread(threads);
+      MemoryScope scope(*runtime, MemoryOwner::kActivations);
       times = Measurer(*runtime, dtype, format).Run();
       return absl::OkStatus();
     });
