@@ -290,7 +290,7 @@ bool RegionTasks::Own() {
   return owned;
 }
 
-void RunRegion(RegionWork work, const void* context, int64_t context_bytes, int64_t tasks) {
+void RunRegion(RegionWork work, const void* context, int64_t context_bytes, int64_t tasks) noexcept {
   if (tasks > 1 && team != nullptr && team->Run(work, context, context_bytes, tasks)) return;
   RunAlone(work, context, context_bytes, tasks);
 }

@@ -48,8 +48,8 @@ struct RegionTasks {
 using RegionWork = void (*)(const void* context, int64_t context_bytes, RegionTasks& tasks);
 
 // Does `tasks` tasks with the calling thread's team, and alone where it has none, is inside a region already, or there is one task.
-// Which thread does a task is left to chance, so that no result may depend on it.
-void RunRegion(RegionWork work, const void* context, int64_t context_bytes, int64_t tasks);
+// Which thread does a task is left to chance, so that no result may depend on it. What a task throws ends the process.
+void RunRegion(RegionWork work, const void* context, int64_t context_bytes, int64_t tasks) noexcept;
 // On the calling thread, whatever its team.
 void RunAlone(RegionWork work, const void* context, int64_t context_bytes, int64_t tasks);
 
