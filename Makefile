@@ -1,7 +1,8 @@
-# make serve     install what is missing, build, start the daemon on the bundled model and show a first completion
-# make test      install what is missing, build, run every test
+# make serve     install what is missing, build the two programs, start the daemon on the bundled model, show a first completion
+# make test      install what is missing, build everything, run every test
 # make test-all  also what takes long: sanitizers, fuzzing (installs clang), soak; all of it, whatever fails on the way
-# make build     only build
+# make programs  only install and build what serving takes
+# make build     only install and build everything
 # CAUSEWAY_CUDA=ON|OFF|AUTO (AUTO: on where a driver is present)   BUILD=folder   JOBS=n
 SHELL := /bin/bash
 BUILD ?= build
@@ -9,18 +10,23 @@ JOBS ?= $(shell nproc)
 CAUSEWAY_CUDA ?= AUTO
 export CAUSEWAY_CUDA
 env = eval $$(scripts/setup.sh --print) && export CCACHE_DIR CCACHE_BASEDIR CCACHE_NOHASHDIR CARGO_TARGET_DIR
+cmake = cmake -G Ninja -S . -B $(BUILD) -DCAUSEWAY_DEPS=$$CAUSEWAY_DEPS -DCAUSEWAY_CUDA=$$CAUSEWAY_CUDA --log-level=WARNING
+ninja = ninja -C $(BUILD) -j $(JOBS)
 
-.PHONY: serve test test-all build setup configure clean
-setup:
+.PHONY: serve test test-all programs build configure clean
+# A folder that was configured with tests stays so: CMake keeps the option, and ninja builds only what it is asked for.
+programs:
 	@scripts/setup.sh
+	@$(env) && $(cmake) >/dev/null && $(ninja) programs
 
-configure: setup
-	@$(env) && cmake -G Ninja -S . -B $(BUILD) -DCAUSEWAY_DEPS=$$CAUSEWAY_DEPS -DCAUSEWAY_CUDA=$$CAUSEWAY_CUDA --log-level=WARNING >/dev/null
+configure:
+	@scripts/setup.sh --tests
+	@$(env) && $(cmake) -DCAUSEWAY_TESTS=ON >/dev/null
 
 build: configure
-	@$(env) && ninja -C $(BUILD) -j $(JOBS)
+	@$(env) && $(ninja)
 
-serve: build
+serve: programs
 	@scripts/serve.sh $(BUILD)
 
 test: build

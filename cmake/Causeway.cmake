@@ -1,6 +1,7 @@
 # causeway_library(NAME SOURCES a.cc b.cc DEPS other)   one target for one folder; headers are included from the top.
 # causeway_test(NAME SOURCES a_test.cc DEPS other [LABEL unit|integration|golden|gpu] [TIMEOUT seconds])
 # causeway_benchmark(NAME SOURCES a_benchmark.cc DEPS other)   built by the target `benchmarks`, run by hand.
+# Without CAUSEWAY_TESTS the last two do nothing.
 
 function(causeway_library name)
   cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
@@ -16,6 +17,9 @@ function(causeway_library name)
 endfunction()
 
 function(causeway_test name)
+  if(NOT CAUSEWAY_TESTS)
+    return()
+  endif()
   cmake_parse_arguments(A "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
   if(NOT A_LABEL)
     set(A_LABEL unit)
@@ -35,6 +39,9 @@ endfunction()
 
 add_custom_target(benchmarks)
 function(causeway_benchmark name)
+  if(NOT CAUSEWAY_TESTS)
+    return()
+  endif()
   cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} EXCLUDE_FROM_ALL ${A_SOURCES})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})

@@ -4,8 +4,10 @@ find_package(Threads REQUIRED)
 find_package(absl REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
-find_package(GTest REQUIRED)
-find_package(benchmark REQUIRED)
+if(CAUSEWAY_TESTS)
+  find_package(GTest REQUIRED)
+  find_package(benchmark REQUIRED)
+endif()
 
 # The wheel's own TorchConfig.cmake is not used: it defines a dummy protobuf target that shadows the real one, probes for
 # GPUs and drags every CUDA library in. Its include folders come last (-idirafter), since it ships headers of an old

@@ -2,7 +2,8 @@
 # Installs what building Causeway needs and is not there yet: Debian packages, LibTorch (the PyPI wheel), CUDA's compiler
 # (wheels too, where CUDA is on) and Rust. Safe to run again: each step first looks whether it is already done.
 #
-#   scripts/setup.sh            install what is missing, say what was done
+#   scripts/setup.sh            install what the two programs need, say what was done
+#   scripts/setup.sh --tests    what the tests need, too
 #   scripts/setup.sh --print    only print the folders, as NAME=VALUE lines for make
 #
 # CAUSEWAY_CACHE  where downloads and the compiler cache live      default ~/.cache/causeway
@@ -33,8 +34,8 @@ root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 packages=(cmake ninja-build g++ make ccache mold pkg-config git ca-certificates python3 python3-pip
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev libre2-dev libssl-dev libc-ares-dev zlib1g-dev
-  prometheus-cpp-dev libspdlog-dev libgtest-dev libgmock-dev libyaml-cpp-dev nlohmann-json3-dev libbenchmark-dev
-  libcpp-httplib-dev libcli11-dev prometheus bible-kjv-text)
+  prometheus-cpp-dev libspdlog-dev libyaml-cpp-dev nlohmann-json3-dev libcpp-httplib-dev libcli11-dev)
+if [ "${1:-}" = --tests ]; then packages+=(libgtest-dev libgmock-dev libbenchmark-dev prometheus bible-kjv-text); fi
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)" = installed ] || missing+=("$p")

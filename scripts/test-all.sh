@@ -24,7 +24,7 @@ part() {  # part WHAT COMMAND...
 
 sanitized() {
   local folder=$build-${1%%,*}
-  cmake -G Ninja -S . -B "$folder" -DCAUSEWAY_DEPS="$CAUSEWAY_DEPS" -DCAUSEWAY_SANITIZE="$1" --log-level=WARNING >/dev/null
+  cmake -G Ninja -S . -B "$folder" -DCAUSEWAY_DEPS="$CAUSEWAY_DEPS" -DCAUSEWAY_SANITIZE="$1" -DCAUSEWAY_TESTS=ON --log-level=WARNING >/dev/null
   ninja -C "$folder"
   cd "$folder"
   UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 ctest --output-on-failure -j "$(nproc)" --timeout 1800
