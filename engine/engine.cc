@@ -17,6 +17,7 @@
 #include "engine/layer_outputs_budget.h"
 #include "engine/request.h"
 #include "engine/schedule/scheduler.h"
+#include "engine/text_files.h"
 #include "engine/threads/processors.h"
 
 namespace causeway {
@@ -49,17 +50,18 @@ int MaskThreads() { return std::clamp(ProcessorsAtHand() / 4, 1, 8); }
 // RPC threads leave submissions and cancellations; one thread owns the scheduler, the executor's Run and Wait, and every active request.
 class EngineImpl : public Engine {
  public:
-  EngineImpl(PlacedModel model, const EngineOptions& options, EngineObserver* observer, std::unique_ptr<Tokenizer> tokenizer,
-             std::unique_ptr<ChatTemplate> chat_template, std::unique_ptr<Executor> executor, double load_seconds)
+  EngineImpl(PlacedModel model, const EngineOptions& options, EngineObserver* observer, TextFiles::Read text, std::unique_ptr<Executor> executor,
+             double load_seconds)
       : model_(std::move(model)),
         queue_max_(options.queue_max),
         layer_outputs_(options.layer_outputs_bytes_max),
         observer_(observer),
-        tokenizer_(std::move(tokenizer)),
-        chat_template_(std::move(chat_template)),
+        tokenizer_(std::move(text.tokenizer)),
+        chat_template_(std::move(text.chat_template)),
         mask_workers_(MaskThreads(), [this] { Wake(); }),
         executor_(std::move(executor)),
         load_seconds_(load_seconds),
+        text_seconds_(text.seconds),
         scheduler_(MakeSchedulerOptions(model_, options, *executor_), clock_),
         thread_([this] { Loop(); }) {}
 
@@ -141,6 +143,7 @@ class EngineImpl : public Engine {
       stats.requests_running = static_cast<int64_t>(ids_.size()) - waiting_;
     }
     stats.load_seconds = load_seconds_;
+    stats.text_seconds = text_seconds_;
     const MaskWorkers::Stats masks = mask_workers_.stats();
     stats.masks = masks.masks;
     stats.mask_seconds = masks.seconds;
@@ -355,7 +358,7 @@ class EngineImpl : public Engine {
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   MaskWorkers mask_workers_;
   const std::unique_ptr<Executor> executor_;
-  const double load_seconds_;
+  const double load_seconds_, text_seconds_;
   const Clock* const clock_ = Clock::Real();
 
   absl::Mutex grammar_mutex_;
@@ -375,19 +378,15 @@ class EngineImpl : public Engine {
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const EngineOptions& options, EngineObserver* observer,
                                                        const std::function<void(const LoadProgress&)>& progress) {
   const absl::Time start = Clock::Real()->Now();
-  // A folder without a tokenizer serves token ids; a broken tokenizer is an error.
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(model.folder);
-  if (!tokenizer.ok() && !absl::IsNotFound(tokenizer.status())) return tokenizer.status();
-  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = ChatTemplate::Load(model.folder);
-  if (!chat_template.ok() && !absl::IsNotFound(chat_template.status())) return chat_template.status();
   if (model.plan.kv_blocks == 0) return absl::FailedPreconditionError("the plan holds no KV cache; serving needs one");
-  CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
-                            MakeExecutor(model.spec, *model.checkpoint, model.plan, options.executor, progress));
+  TextFiles text_files(model.folder);
+  CAUSEWAY_ASSIGN_OR_RETURN(
+      std::unique_ptr<Executor> executor,
+      MakeExecutor(model.spec, *model.checkpoint, model.plan, options.executor, progress, [&text_files] { return text_files.Check(); }));
   CAUSEWAY_RETURN_IF_ERROR(Validate(MakeSchedulerOptions(model, options, *executor)));
+  CAUSEWAY_ASSIGN_OR_RETURN(TextFiles::Read text, text_files.Take());
   const double load_seconds = absl::ToDoubleSeconds(Clock::Real()->Now() - start);
-  return std::make_unique<EngineImpl>(std::move(model), options, observer, tokenizer.ok() ? *std::move(tokenizer) : nullptr,
-                                      chat_template.ok() ? *std::move(chat_template) : nullptr, std::move(executor),
-                                      load_seconds);
+  return std::make_unique<EngineImpl>(std::move(model), options, observer, std::move(text), std::move(executor), load_seconds);
 }
 
 }  // namespace causeway

@@ -124,6 +124,7 @@ struct EngineStats {
   int64_t preemptions = 0, prefix_query_tokens = 0, prefix_hit_tokens = 0;
   absl::Time last_step;
   double load_seconds = 0;
+  double text_seconds = 0;  // reading tokenizer and chat template, beside the rest of that
   int64_t constrained_requests = 0;  // submitted with a grammar
   int64_t masks = 0;                 // of allowed tokens, computed for them
   double mask_seconds = 0;           // spent on those, beside the steps

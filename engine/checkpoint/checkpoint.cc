@@ -208,12 +208,13 @@ absl::Status Checkpoint::Read(const TensorInfo& tensor, uint64_t offset, absl::S
                      absl::StrCat(files_[tensor.file], ": tensor ", tensor.name));
 }
 
-void Checkpoint::WillRead(int file, uint64_t offset, uint64_t bytes) const {
+bool Checkpoint::WillRead(int file, uint64_t offset, uint64_t bytes) const {
   // What is in memory is so as a whole, most often, and advice about it looks at every page.
   char first;
   const iovec probe{&first, 1};
-  if (::preadv2(open_files_[file].descriptor(), &probe, 1, static_cast<off_t>(offset), RWF_NOWAIT) >= 0) return;
+  if (::preadv2(open_files_[file].descriptor(), &probe, 1, static_cast<off_t>(offset), RWF_NOWAIT) >= 0) return false;
   ::posix_fadvise(open_files_[file].descriptor(), static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+  return true;
 }
 
 }  // namespace causeway

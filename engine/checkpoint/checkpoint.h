@@ -52,8 +52,9 @@ class Checkpoint {
   // Of a file, open as long as this lives.
   int descriptor(int file) const { return open_files_[file].descriptor(); }
 
-  // Advice that these bytes of file `file` will be read soon; past its end too. Any number of threads.
-  void WillRead(int file, uint64_t offset, uint64_t bytes) const;
+  // Advice that these bytes of file `file` will be read soon; past its end too. False where they are in memory, as far as a look at the
+  // first tells. Any number of threads.
+  bool WillRead(int file, uint64_t offset, uint64_t bytes) const;
 
  private:
   Checkpoint() = default;

@@ -9,6 +9,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -80,6 +81,10 @@ class CudaRuntime final : public DeviceRuntime {
     return memory;
   }
   void ResetActivationsPeak() override { c10::cuda::CUDACachingAllocator::resetPeakStats(index_); }
+  at::Tensor CacheZeros(at::IntArrayRef sizes, const at::TensorOptions& options) override {
+    const MemoryScope scope(*this, MemoryOwner::kKvCache);
+    return at::zeros(sizes, options);
+  }
   void ReserveActivations(int64_t bytes) override {
     // Freed at once, and kept by the caching allocator, which cuts steps' tensors from it.
     at::empty({bytes}, at::TensorOptions(at::kByte).device(device()));

@@ -2,10 +2,8 @@
 
 #include <sys/mman.h>
 
-#include <cstring>
 #include <iterator>
 #include <new>
-
 
 namespace causeway {
 namespace {
@@ -19,7 +17,6 @@ Arena::Arena(size_t bytes) : capacity_(RoundUp(bytes)) {
   if (base == MAP_FAILED) throw std::bad_alloc();
   base_ = static_cast<char*>(base);
   madvise(base_, capacity_, MADV_HUGEPAGE);  // only advice: fewer TLB misses where the kernel agrees
-  std::memset(base_, 0, capacity_);
   holes_[0] = capacity_;
 }
 

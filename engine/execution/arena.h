@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <map>
 
+#include "absl/types/span.h"
+
 namespace causeway {
 
 // Best fit; neighbouring holes are merged, so that steps of ever different shapes don't wear it out. Not thread-safe.
@@ -13,7 +15,7 @@ class Arena {
  public:
   static constexpr size_t kAlignment = 64;
 
-  // Every page is touched. Throws std::bad_alloc when the system refuses.
+  // The pages are there once somebody has touched them (memory()). Throws std::bad_alloc when the system refuses.
   explicit Arena(size_t bytes);
   ~Arena();
   Arena(const Arena&) = delete;
@@ -24,6 +26,7 @@ class Arena {
   // `bytes` as given to Allocate.
   void Free(void* block, size_t bytes);
 
+  absl::Span<char> memory() const { return absl::MakeSpan(base_, capacity_); }
   size_t capacity() const { return capacity_; }
   size_t holes() const { return holes_.size(); }
 

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include <omp.h>
 
@@ -39,7 +40,14 @@ class CpuRuntime final : public DeviceRuntime {
   void PopOwner() override { PopMemoryTag(); }
   DeviceMemory memory() const override { return account_->memory(); }
   void ResetActivationsPeak() override { account_->ResetActivationsPeak(); }
-  void ReserveActivations(int64_t bytes) override { account_->ReserveActivations(bytes); }
+  at::Tensor CacheZeros(at::IntArrayRef sizes, const at::TensorOptions& options) override {
+    const MemoryScope scope(*this, MemoryOwner::kKvCache);
+    at::Tensor zeros = at::empty(sizes, options);  // kept memory is zeroed
+    untouched_.push_back(absl::MakeSpan(static_cast<char*>(zeros.mutable_data_ptr()), zeros.nbytes()));
+    return zeros;
+  }
+  void ReserveActivations(int64_t bytes) override { untouched_.push_back(account_->ReserveActivations(bytes)); }
+  std::vector<absl::Span<char>> TakeUntouched() override { return std::exchange(untouched_, {}); }
 
   // All of them share the host's memory, and work started on a thread is done when the call returns.
   at::Tensor Upload(const at::Tensor& host) override { return host; }
@@ -60,6 +68,7 @@ class CpuRuntime final : public DeviceRuntime {
   const std::string name_;
   const bool reference_ops_;
   const MemoryAccount::Ptr account_;
+  std::vector<absl::Span<char>> untouched_;
 };
 
 }  // namespace

@@ -26,8 +26,7 @@ struct MemoryTag {
 };
 thread_local std::vector<MemoryTag> tags;
 
-// From the system, with room for the header. Large blocks start on a huge page: the cache is streamed through, and small pages
-// would cost TLB misses.
+// From the system, with room for the header. Large blocks start on a huge page: small pages would cost TLB misses.
 void* SystemAllocate(size_t bytes) {
   const bool large = bytes >= 2 * kHugePage;
   void* base = nullptr;
@@ -36,8 +35,8 @@ void* SystemAllocate(size_t bytes) {
   return base;
 }
 
-// Where weights lie, of all devices.
-Regions& WeightRegions() {
+// Where weights and caches lie, of all devices.
+Regions& KeptRegions() {
   static Regions* const regions = new Regions;  // outlives tensors that static objects hold
   return *regions;
 }
@@ -45,12 +44,15 @@ Regions& WeightRegions() {
 class CountingAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
-    void* block = nullptr;
-    if (bytes > 0) {
-      block = tags.empty() ? MemoryAccount::Allocate(nullptr, MemoryOwner::kWorkspace, bytes)
-                           : MemoryAccount::Allocate(tags.back().account, tags.back().owner, bytes);
+    const c10::Device cpu(c10::DeviceType::CPU);
+    if (bytes == 0) return {nullptr, nullptr, &MemoryAccount::Free, cpu};
+    const MemoryTag tag = tags.empty() ? MemoryTag{nullptr, MemoryOwner::kWorkspace} : tags.back();
+    if (tag.account != nullptr && (tag.owner == MemoryOwner::kWeights || tag.owner == MemoryOwner::kKvCache)) {
+      const MemoryAccount::KeptBlock block = MemoryAccount::AllocateKept(tag.account, tag.owner, bytes);
+      return {block.data, block.kept, &MemoryAccount::FreeKept, cpu};
     }
-    return {block, block, &MemoryAccount::Free, c10::Device(c10::DeviceType::CPU)};
+    void* block = MemoryAccount::Allocate(tag.account, tag.owner, bytes);
+    return {block, block, &MemoryAccount::Free, cpu};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &MemoryAccount::Free; }
   void copy_data(void* destination, const void* source, size_t count) const override {
@@ -76,13 +78,21 @@ void InstallCountingAllocator() {
   (void)installed;
 }
 
-// Stands before each block.
+// Stands before each block that is not kept.
 struct alignas(Arena::kAlignment) MemoryAccount::Header {
   MemoryAccount* account;
   size_t bytes;  // as asked for
   MemoryOwner owner;
   bool in_arena;
-  Regions::Region* region;  // null: in none
+};
+
+// Of a kept block. Beside the heap's other small things and not before the block: writing it would take the block's first page, which
+// may be a huge one, on the thread that allocates.
+struct MemoryAccount::Kept {
+  MemoryAccount* account;
+  int64_t bytes;
+  MemoryOwner owner;
+  Regions::Region* region;
 };
 
 MemoryAccount::Ptr MemoryAccount::Make(std::string name, int64_t budget_bytes) {
@@ -111,17 +121,23 @@ void MemoryAccount::Count(MemoryOwner owner, int64_t bytes) {
   }
 }
 
-void MemoryAccount::ReserveActivations(int64_t bytes) {
+void MemoryAccount::Refuse(MemoryAccount* account, MemoryOwner owner, size_t bytes) {
+  if (account != nullptr) account->held_ -= bytes;
+  TORCH_CHECK_WITH(OutOfMemoryError, false, "device ", account == nullptr ? "cpu" : account->name_, ": the system has no ", bytes,
+                   " bytes for ", MemoryOwnerName(owner));
+}
+
+absl::Span<char> MemoryAccount::ReserveActivations(int64_t bytes) {
   absl::MutexLock lock(&arena_mutex_);
   TORCH_CHECK(arena_ == nullptr, "device ", name_, ": activations are reserved already");
-  if (bytes <= 0) return;
+  if (bytes <= 0) return {};
   Charge(MemoryOwner::kActivations, bytes);
   try {
     arena_ = std::make_unique<Arena>(bytes);
   } catch (const std::bad_alloc&) {
-    held_ -= bytes;
-    TORCH_CHECK_WITH(OutOfMemoryError, false, "device ", name_, ": the system has no ", bytes, " bytes for activations");
+    Refuse(this, MemoryOwner::kActivations, bytes);
   }
+  return arena_->memory();
 }
 
 void* MemoryAccount::FromArena(size_t bytes) {
@@ -132,29 +148,15 @@ void* MemoryAccount::FromArena(size_t bytes) {
 void* MemoryAccount::Allocate(MemoryAccount* account, MemoryOwner owner, size_t bytes) {
   const size_t total = bytes + sizeof(Header);
   void* base = nullptr;
-  bool in_arena = false;
-  Regions::Region* region = nullptr;
-  if (account != nullptr && owner == MemoryOwner::kActivations) {
-    base = account->FromArena(total);
-    in_arena = base != nullptr;
-  }
+  if (account != nullptr && owner == MemoryOwner::kActivations) base = account->FromArena(total);
+  const bool in_arena = base != nullptr;
   if (!in_arena) {
     // Activations that find no hole go outside the arena as long as the device's budget allows.
     if (account != nullptr) account->Charge(owner, bytes);
-    if (account != nullptr && owner == MemoryOwner::kWeights) {
-      const Regions::Block block = WeightRegions().Allocate(total);
-      base = block.data;
-      region = block.region;
-    } else {
-      base = SystemAllocate(total);
-    }
-    if (base == nullptr) {
-      if (account != nullptr) account->held_ -= bytes;
-      TORCH_CHECK_WITH(OutOfMemoryError, false, "device ", account == nullptr ? "cpu" : account->name_,
-                       ": the system has no ", bytes, " bytes for ", MemoryOwnerName(owner));
-    }
+    base = SystemAllocate(total);
+    if (base == nullptr) Refuse(account, owner, bytes);
   }
-  Header* header = new (base) Header{account, bytes, owner, in_arena, region};
+  Header* header = new (base) Header{account, bytes, owner, in_arena};
   if (account != nullptr) {
     account->references_++;
     account->Count(owner, bytes);
@@ -178,9 +180,27 @@ void MemoryAccount::Free(void* block) {
   } else {
     WaitForLateHelpers();  // they may still read what is unmapped here
     account->held_ -= bytes;
-    header->region != nullptr ? WeightRegions().Free(header->region) : std::free(header);
+    std::free(header);
   }
   account->Drop();
+}
+
+MemoryAccount::KeptBlock MemoryAccount::AllocateKept(MemoryAccount* account, MemoryOwner owner, size_t bytes) {
+  account->Charge(owner, static_cast<int64_t>(bytes));
+  const Regions::Block block = KeptRegions().Allocate(bytes);
+  if (block.data == nullptr) Refuse(account, owner, bytes);
+  account->references_++;
+  account->Count(owner, static_cast<int64_t>(bytes));
+  return {block.data, new Kept{account, static_cast<int64_t>(bytes), owner, block.region}};
+}
+
+void MemoryAccount::FreeKept(void* kept) {
+  const std::unique_ptr<Kept> block(static_cast<Kept*>(kept));
+  WaitForLateHelpers();  // they may still read what is unmapped here
+  block->account->used_[static_cast<int>(block->owner)] -= block->bytes;
+  block->account->held_ -= block->bytes;
+  KeptRegions().Free(block->region);
+  block->account->Drop();
 }
 
 DeviceMemory MemoryAccount::memory() const {

@@ -10,6 +10,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
 #include "engine/execution/arena.h"
 #include "engine/execution/device_runtime.h"
 
@@ -28,8 +29,8 @@ class MemoryAccount {
   static Ptr Make(std::string name, int64_t budget_bytes);
 
   // From here on activations come from an arena of this size, counted against the budget as a whole. Once at most. Throws
-  // c10::OutOfMemoryError over the budget.
-  void ReserveActivations(int64_t bytes);
+  // c10::OutOfMemoryError over the budget. Returns the arena's memory, whose pages nobody has touched yet.
+  absl::Span<char> ReserveActivations(int64_t bytes);
 
   DeviceMemory memory() const;
   void ResetActivationsPeak();
@@ -39,6 +40,16 @@ class MemoryAccount {
   static void* Allocate(MemoryAccount* account, MemoryOwner owner, size_t bytes);
   static void Free(void* block);  // any thread
 
+  // The same for what is kept as long as the model: weights and the KV cache. Blocks lie side by side (Regions), zeroed, and no page of
+  // them is touched here, so that the threads that fill them share the work of taking pages.
+  struct Kept;
+  struct KeptBlock {
+    void* data;
+    Kept* kept;  // what FreeKept wants
+  };
+  static KeptBlock AllocateKept(MemoryAccount* account, MemoryOwner owner, size_t bytes);
+  static void FreeKept(void* kept);  // any thread
+
  private:
   struct Header;
 
@@ -46,6 +57,7 @@ class MemoryAccount {
   ~MemoryAccount() = default;
   void Drop();
   void Charge(MemoryOwner owner, int64_t bytes);  // against the budget; throws
+  [[noreturn]] static void Refuse(MemoryAccount* account, MemoryOwner owner, size_t bytes);  // the system did; takes the charge back
   void* FromArena(size_t bytes);
   void Count(MemoryOwner owner, int64_t bytes);
 

@@ -1,6 +1,11 @@
 #include "engine/execution/device_memory.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <thread>
+#include <vector>
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -10,6 +15,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "engine/execution/cpu_runtime.h"
+#include "engine/execution/page_toucher.h"
 #include "engine/threads/team.h"
 
 namespace causeway {
@@ -36,6 +42,53 @@ TEST(DeviceMemoryTest, TensorsCountForTheirDeviceAndOwner) {
   EXPECT_EQ(second->memory().kv_cache, 500);
   EXPECT_EQ(second->memory().weights, 0);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(weights.data_ptr()) % 64, 0u);
+}
+
+// Pages of the tensor's that are there.
+int64_t Resident(const at::Tensor& tensor) {
+  const uintptr_t page = sysconf(_SC_PAGESIZE), begin = reinterpret_cast<uintptr_t>(tensor.data_ptr()) / page * page;
+  const size_t bytes = reinterpret_cast<uintptr_t>(tensor.data_ptr()) + tensor.nbytes() - begin;
+  std::vector<unsigned char> there((bytes + page - 1) / page);
+  EXPECT_EQ(mincore(reinterpret_cast<void*>(begin), bytes, there.data()), 0);
+  return std::count_if(there.begin(), there.end(), [](unsigned char page) { return (page & 1) != 0; });
+}
+
+TEST(DeviceMemoryTest, AllocatingWeightsTakesNoPages) {
+  auto runtime = MakeCpuRuntime("cpu", 0, false);
+  MemoryScope scope(*runtime, MemoryOwner::kWeights);
+  const at::Tensor first = Bytes(100), large = Bytes(64 << 20), last = Bytes(100);
+  EXPECT_EQ(Resident(large), 0);
+  EXPECT_EQ(runtime->memory().weights, (64 << 20) + 200);
+}
+
+TEST(DeviceMemoryTest, ACacheIsZeroedAndItsPagesAreThereOnceTouched) {
+  auto runtime = MakeCpuRuntime("cpu", 100 << 20, false);
+  // Of memory that was used and given back there is nothing to be seen.
+  for (int i = 0; i < 3; ++i) {
+    MemoryScope scope(*runtime, MemoryOwner::kWeights);
+    Bytes(20 << 20).fill_(7);
+  }
+  const at::Tensor keys = runtime->CacheZeros({8, 1 << 20}, at::kFloat), values = runtime->CacheZeros({1000}, at::kChar);
+  EXPECT_EQ(runtime->memory().kv_cache, (32 << 20) + 1000);
+  runtime->ReserveActivations(16 << 20);
+  const std::vector<absl::Span<char>> untouched = runtime->TakeUntouched();
+  EXPECT_TRUE(runtime->TakeUntouched().empty());
+  PageToucher pages;
+  size_t bytes = 0;
+  for (const absl::Span<char> memory : untouched) {
+    pages.Add(memory);
+    bytes += memory.size();
+  }
+  EXPECT_EQ(bytes, (32 << 20) + 1000 + (16 << 20));
+  pages.Finish(2);
+  EXPECT_GE(Resident(keys), 32 << 8);
+  {
+    MemoryScope scope(*runtime, MemoryOwner::kActivations);
+    EXPECT_GE(Resident(Bytes((16 << 20) - 64)), 16 << 8);
+  }
+  EXPECT_TRUE(keys.eq(0).all().item<bool>());
+  EXPECT_TRUE(values.eq(0).all().item<bool>());
+  EXPECT_THROW(runtime->CacheZeros({100 << 20}, at::kByte), c10::OutOfMemoryError);
 }
 
 TEST(DeviceMemoryTest, FreedOnAnotherThreadIsCreditedToWhereItWasAllocated) {

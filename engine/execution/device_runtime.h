@@ -11,6 +11,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "engine/execution/executor.h"
 #include "engine/ops/ops.h"
 #include "engine/plan/plan.h"
@@ -43,8 +44,13 @@ class DeviceRuntime {
   virtual void PopOwner() = 0;
   virtual DeviceMemory memory() const = 0;  // any thread
   virtual void ResetActivationsPeak() = 0;  // the peak starts again from what is in use; any thread
-  // Sets aside what a step's activations will come from, really held from then on. Called once, before the warm-up.
+  // A new tensor of zeros, counted for the KV cache.
+  virtual at::Tensor CacheZeros(at::IntArrayRef sizes, const at::TensorOptions& options) = 0;
+  // Sets aside what a step's activations will come from. Called once, before the warm-up.
   virtual void ReserveActivations(int64_t bytes) = 0;
+  // What the two calls above have reserved and not touched, once each: really held when every page has been (PageToucher). Any thread,
+  // while neither of them runs.
+  virtual std::vector<absl::Span<char>> TakeUntouched() { return {}; }
 
   // A small host tensor on the device, for work started later on this thread. `host` may be reused or freed at once.
   virtual at::Tensor Upload(const at::Tensor& host) = 0;

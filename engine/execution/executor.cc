@@ -15,6 +15,7 @@
 #include "engine/base/bounded_queue.h"
 #include "engine/base/status.h"
 #include "engine/execution/packed_contents.h"
+#include "engine/execution/page_toucher.h"
 #include "engine/execution/stage_worker.h"
 #include "engine/execution/warm_up.h"
 #include "engine/model/loader.h"
@@ -25,6 +26,14 @@ namespace {
 
 constexpr size_t kResultsMax = 1024;  // far above steps in flight
 constexpr int kReadersMax = 8;
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count(); }
+
+ private:
+  const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+};
 
 // Whether its worker needs the processor's cores.
 bool ComputesOnCpu(const DevicePlan& device, const ModelSpec& spec, std::optional<int64_t> offload_cpu_rows) {
@@ -50,24 +59,44 @@ class PipelineExecutor final : public Executor {
     while (in_flight_ > 0) Wait();
   }
 
-  absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(const LoadProgress&)>& progress) {
+  absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(const LoadProgress&)>& progress,
+                     const std::function<absl::Status()>& proceed) {
     CAUSEWAY_RETURN_IF_ERROR(MakeWorkers(options));
-    const auto begun = std::chrono::steady_clock::now();
+    const Stopwatch begun;
     CAUSEWAY_RETURN_IF_ERROR(OnEach([](StageWorker& worker, int) {
       worker.BuildModel();
       return absl::OkStatus();
     }));
     CAUSEWAY_RETURN_IF_ERROR(AllocateOffloaded(checkpoint, options));
-    CAUSEWAY_RETURN_IF_ERROR(Load(checkpoint, options, [&](int64_t done, int64_t total) {
-      if (progress) progress({done, total, std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count()});
-    }));
-    // By itself: it may measure.
+    // On the CPU the caches' pages are taken beside the loading, where it leaves processors idle. A stream first measures, by itself.
+    const auto early = [](StageWorker& worker) { return worker.runtime().device().is_cpu() && worker.stream() == nullptr; };
+    CAUSEWAY_RETURN_IF_ERROR(AllocateCaches(early));
+    PageToucher pages;
+    AddUntouched(pages);
+    const int threads = LoadThreads(options);
+    pages.Start(std::min(ThreadsFor(options.cpu_threads) - threads, threads));
+    LoadOptions load;
+    load.readers = threads;
+    load.progress = [&](int64_t done, int64_t total) {
+      if (progress) progress({done, total, begun.seconds()});
+    };
+    load.proceed = proceed;
+    load.from_disk = [&] { pages.Start(threads); };
+    CAUSEWAY_RETURN_IF_ERROR(Load(checkpoint, std::move(load)));
+    const Stopwatch loaded;
+    pages.Finish(threads);
     CAUSEWAY_RETURN_IF_ERROR(OnEach([](StageWorker& worker, int) { return worker.stream() == nullptr ? absl::OkStatus() : worker.StartStream(); }));
+    CAUSEWAY_RETURN_IF_ERROR(AllocateCaches([&early](StageWorker& worker) { return !early(worker); }));
     CAUSEWAY_RETURN_IF_ERROR(OnEach([this](StageWorker& worker, int device) {
-      worker.AllocateCache(plan_.devices[device].activations);
+      worker.ReserveActivations(plan_.devices[device].activations);
       return absl::OkStatus();
     }));
-    return WarmUp();
+    AddUntouched(pages);
+    pages.Finish(threads);
+    start_.memory = loaded.seconds();
+    CAUSEWAY_RETURN_IF_ERROR(WarmUp());
+    start_.warm_up = loaded.seconds() - start_.memory;
+    return absl::OkStatus();
   }
 
   void Run(StepPlan plan) override {
@@ -85,6 +114,7 @@ class PipelineExecutor final : public Executor {
 
   ExecutorStats Stats() const override {
     ExecutorStats stats;
+    stats.start = start_;
     stats.devices.resize(plan_.devices.size());
     for (const auto& [device, worker] : workers_) {
       stats.devices[device] = worker->stats();
@@ -138,6 +168,19 @@ class PipelineExecutor final : public Executor {
     return absl::OkStatus();
   }
 
+  absl::Status AllocateCaches(const std::function<bool(StageWorker&)>& whether) {
+    return OnEach([&whether](StageWorker& worker, int) {
+      if (whether(worker)) worker.AllocateCache();
+      return absl::OkStatus();
+    });
+  }
+
+  void AddUntouched(PageToucher& pages) {
+    for (const auto& [device, worker] : workers_) {
+      for (const absl::Span<char> memory : worker->runtime().TakeUntouched()) pages.Add(memory);
+    }
+  }
+
   absl::Status AllocateOffloaded(const Checkpoint& checkpoint, const ExecutorOptions& options) {
     std::map<std::string, TensorInfo> tensors;
     if (plan_.offloaded_to_cpu + plan_.offloaded_to_disk > 0) {
@@ -160,7 +203,7 @@ class PipelineExecutor final : public Executor {
     });
   }
 
-  absl::Status Load(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(int64_t, int64_t)>& progress) {
+  absl::Status Load(const Checkpoint& checkpoint, LoadOptions load) {
     LoadTargets targets;
     for (const auto& [device, worker] : workers_) {
       LoadTargets more = worker->targets();
@@ -168,10 +211,7 @@ class PipelineExecutor final : public Executor {
       std::move(more.vectors.begin(), more.vectors.end(), std::back_inserter(targets.vectors));
       std::move(more.elsewhere.begin(), more.elsewhere.end(), std::back_inserter(targets.elsewhere));
     }
-    LoadOptions load;
-    load.readers = LoadThreads(options);
     load.enter_thread = [this] { workers_.begin()->second->runtime().EnterThread(1); };
-    load.progress = progress;
     const auto on_streams = [this](absl::Status (WeightStream::*act)(int)) {
       return [this, act](int batch) {
         for (const auto& [device, worker] : workers_) {
@@ -277,6 +317,7 @@ class PipelineExecutor final : public Executor {
   const Plan plan_;
   const BatchLimits limits_;
   SamplerState sampler_;
+  StartSeconds start_;  // not written any more once Start has returned
 
   // Of the thread that calls Run and Wait.
   int in_flight_ = 0;
@@ -320,10 +361,11 @@ int LoadThreads(const ExecutorOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,
                                                        const ExecutorOptions& options,
-                                                       const std::function<void(const LoadProgress&)>& progress) {
+                                                       const std::function<void(const LoadProgress&)>& progress,
+                                                       const std::function<absl::Status()>& proceed) {
   CAUSEWAY_RETURN_IF_ERROR(Check(plan, spec));
   auto executor = std::make_unique<PipelineExecutor>(spec, plan);
-  CAUSEWAY_RETURN_IF_ERROR(executor->Start(checkpoint, options, progress));
+  CAUSEWAY_RETURN_IF_ERROR(executor->Start(checkpoint, options, progress, proceed));
   return executor;
 }
 

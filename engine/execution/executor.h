@@ -51,9 +51,15 @@ struct TransferStats {
   std::string from, to;  // device names
   int64_t bytes = 0;
 };
+// How long the parts of starting took behind the weights.
+struct StartSeconds {
+  double memory = 0;  // taking what was not there yet of the cache's and the activations'
+  double warm_up = 0;
+};
 struct ExecutorStats {
   std::vector<DeviceStats> devices;  // as Plan::devices
   std::vector<TransferStats> transfers;
+  StartSeconds start;
   std::map<int, ExpertLoad> experts;  // by layer, of those with experts, whatever device they are on
 };
 
@@ -71,10 +77,11 @@ class Executor {
 };
 
 // Loads the weights (stages in parallel), allocates the KV cache, warms up with the worst-case step and checks it against the
-// plan's budgets. `progress` is called from loader threads, one at a time.
+// plan's budgets. `progress` is called from loader threads, one at a time, as is `proceed`, whose first error ends the loading.
 absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,
                                                        const ExecutorOptions& options,
-                                                       const std::function<void(const LoadProgress&)>& progress);
+                                                       const std::function<void(const LoadProgress&)>& progress,
+                                                       const std::function<absl::Status()>& proceed = nullptr);
 
 }  // namespace causeway
 

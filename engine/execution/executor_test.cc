@@ -7,7 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "engine/architecture/quantization.h"
 #include "engine/execution/testing.h"
+#include "engine/execution/warm_up.h"
 
 namespace causeway {
 namespace {
@@ -240,6 +242,27 @@ TEST(ExecutorStatsTest, TheWarmUpHoldsWhatALongContextTakes) {
   const StepResult result = executor->Wait();
   EXPECT_TRUE(result.status.ok()) << result.status;
   EXPECT_LE(executor->Stats().devices[0].memory.activations_peak, warm_up + warm_up / 50);
+}
+
+// The warm-up computes a fraction, and takes all the memory.
+TEST(WarmUpTest, AWarmUpHoldsWhatTheSameStepHoldsWhenItIsComputed) {
+  for (const Json& config : {TinyLlama(), TinyQwen3Moe()}) {
+    const TinyCheckpoint tiny(config);
+    for (const char* quantize : {"", "int8"}) {
+      SCOPED_TRACE(quantize);
+      ModelSpec spec = tiny.spec();
+      const absl::StatusOr<WeightFormat> format = ParseQuantize(quantize);
+      ASSERT_TRUE(format.ok() && QuantizeOnLoad(*format, spec).ok());
+      const Plan plan = PlanFor(spec, "simulated:1x64MiB", OneDevice());
+      const auto executor = MakeExecutor(spec, tiny.checkpoint(), plan, {.cpu_threads = 2}, nullptr);
+      ASSERT_TRUE(executor.ok()) << executor.status();
+      const int64_t warm_up = (*executor)->Stats().devices[0].memory.activations_peak;
+      EXPECT_GT(warm_up, 64 * spec.hidden_size * 4);
+      (*executor)->Run(WorstStep(spec, plan));
+      EXPECT_TRUE((*executor)->Wait().status.ok());
+      EXPECT_EQ((*executor)->Stats().devices[0].memory.activations_peak, warm_up);
+    }
+  }
 }
 
 TEST(ExecutorFailureTest, AFileThatHasBecomeShorterIsDataLoss) {

@@ -1,6 +1,7 @@
 #include "engine/execution/stage_worker.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <c10/core/InferenceMode.h>
@@ -10,6 +11,7 @@
 #include "absl/synchronization/notification.h"
 #include "engine/base/status.h"
 #include "engine/execution/layer_capture.h"
+#include "engine/ops/rehearsal.h"
 
 namespace causeway {
 namespace {
@@ -81,20 +83,20 @@ void StageWorker::BuildModel() {
   model_ = std::make_unique<StageModel>(context, options_.units);
 }
 
-void StageWorker::AllocateCache(int64_t activations_bytes) {
+void StageWorker::AllocateCache() {
   const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup()};
-  const std::vector<int> layers = model_->layers();
-  {
-    MemoryScope scope(*runtime_, MemoryOwner::kKvCache);
-    cache_ = std::make_unique<KvCache>(context, layers, options_.kv_blocks, options_.int8_kv);
-  }
-  if (!layers.empty()) {
+  cache_ = std::make_unique<KvCache>(context, model_->layers(), options_.kv_blocks, options_.int8_kv,
+                                     [this](at::IntArrayRef sizes, const at::TensorOptions& options) { return runtime_->CacheZeros(sizes, options); });
+}
+
+void StageWorker::ReserveActivations(int64_t bytes) {
+  if (!model_->layers().empty()) {
     MemoryScope scope(*runtime_, MemoryOwner::kWorkspace);
     rotary_ = MakeRotaryTables(spec_.rope, options_.positions, runtime_->device());
   }
   runtime_->Synchronize();
   // The plan counts the tables among what a step needs.
-  runtime_->ReserveActivations(std::max<int64_t>(0, activations_bytes - runtime_->memory().workspace));
+  runtime_->ReserveActivations(std::max<int64_t>(0, bytes - runtime_->memory().workspace));
 }
 
 LoadTargets StageWorker::targets() {
@@ -128,6 +130,8 @@ absl::Status StageWorker::RunSegment(Step& step) {
   if (WantsLayerOutputs(step.plan)) {
     input.behind_unit = [&](int unit, const Hidden& hidden) { CaptureUnit(step, unit, layers, hidden); };
   }
+  std::optional<Rehearsal> rehearsal;
+  if (step.warm_up) rehearsal.emplace();
   at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
   if (step.warm_up) model_->ClearExpertLoads();
   if (segment.first_unit <= layers + 1 && segment.last_unit >= layers + 1) CaptureFinalNorm(step, layers, *model_, *runtime_);

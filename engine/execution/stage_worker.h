@@ -59,12 +59,14 @@ class StageWorker {
   // Runs `work` on the worker's thread, behind what is queued, and waits for it. Torch's exceptions come back as statuses.
   absl::Status Call(const std::function<absl::Status()>& work);
 
-  // On the worker's thread, by Call, in this order; between them the loader fills targets().
+  // On the worker's thread, by Call. Behind BuildModel the loader may fill targets(). AllocateCache and then ReserveActivations make the
+  // worker ready for steps; what both leave untouched is the runtime's to tell.
   void BuildModel();
-  void AllocateCache(int64_t activations_bytes);
+  void AllocateCache();
+  void ReserveActivations(int64_t bytes);
   LoadTargets targets();
   // Null where the device holds all its weights. Between BuildModel and the loading it is given its folder; StartStream is called
-  // behind the loading.
+  // behind the loading, and before AllocateCache.
   WeightStream* stream() { return stream_.get(); }
   absl::Status StartStream();
 

@@ -3,6 +3,7 @@
 #define CAUSEWAY_ENGINE_MODEL_KV_CACHE_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <vector>
 
@@ -14,8 +15,10 @@ namespace causeway {
 // (KvLayer). Block ids are the same in every layer and on every device; which sequence has which is for others to know.
 class KvCache {
  public:
-  // Zeroed, which also makes sure that every page is really there. `int8`: quantized.
-  KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks, bool int8 = false);
+  // A new tensor of zeros.
+  using Zeros = std::function<at::Tensor(at::IntArrayRef sizes, const at::TensorOptions& options)>;
+  // Zeroed. `int8`: quantized. `zeros` makes the tensors; null: at::zeros does.
+  KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks, bool int8 = false, const Zeros& zeros = nullptr);
 
   KvLayer& layer(int index) { return layers_.at(index); }
 

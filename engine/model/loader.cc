@@ -1,7 +1,6 @@
 #include "engine/model/loader.h"
 
 #include <algorithm>
-#include <atomic>
 #include <map>
 #include <memory>
 #include <thread>
@@ -12,9 +11,11 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
 #include "engine/architecture/registry.h"
 #include "engine/base/status.h"
 #include "engine/model/stored_rows.h"
@@ -26,16 +27,55 @@ using InputOrders = std::map<const LinearTarget*, at::Tensor>;  // of those that
 
 constexpr int64_t kRowStep = 64;  // SetRows may run at once on rows that are multiples of this apart
 constexpr int64_t kElementMax = 4;  // bytes of the widest dtype of weights
-// Of one read of a linear: packed out of the cache that it was read into, and large enough that starting it costs nothing.
-constexpr int64_t kReadBytes = int64_t{512} << 10;
+constexpr int64_t kTaskBytes = int64_t{512} << 10;
+// Read and packed at once: from one part of the processor's cache into another, which the kernel has just cleared. More would drive that out.
+constexpr int64_t kPieceBytes = int64_t{128} << 10;
+constexpr int64_t kPieceRows = 16;  // what kernels pack fast is a multiple of it
+// What a reader takes on at once. Neighbouring rows lie in one huge page: two readers that first touch it at the same time both clear it,
+// and one of them for nothing.
+constexpr int64_t kRunBytes = int64_t{16} << 20;
+constexpr int64_t kRunsLeft = 2;  // of each reader, at least, while there is more than that to do: they end at about the same time
 
-// One read: rows [first, first + count) of a linear as held, or (linear null) a vector.
+// What one reader does without a look around: rows [first, first + count) of a linear as held, or (linear null) a vector.
 struct Task {
   const LinearTarget* linear = nullptr;
   const VectorTarget* vector = nullptr;
   int batch = 0;
   int64_t first = 0, count = 0;
   std::pair<int, uint64_t> place;  // file and offset: read in this order
+  int64_t bytes = 0;               // as held, about
+
+  bool operator<(const Task& other) const { return std::tie(batch, place) < std::tie(other.batch, other.place); }
+};
+
+// Deals a batch of tasks out to `readers` readers, in runs of neighbours. Thread-safe.
+class Runs {
+ public:
+  Runs(absl::Span<const Task> tasks, int readers) : readers_(readers), tasks_(tasks) {
+    for (const Task& task : tasks) left_ += task.bytes;
+  }
+
+  // Empty: there are no more.
+  absl::Span<const Task> Next() {
+    absl::MutexLock lock(&mutex_);
+    const int64_t goal = std::min(kRunBytes, left_ / (kRunsLeft * readers_));
+    size_t count = 0;
+    for (int64_t bytes = 0; count < tasks_.size() && (count == 0 || bytes + tasks_[count].bytes <= goal); ++count) bytes += tasks_[count].bytes;
+    const absl::Span<const Task> run = tasks_.first(count);
+    for (const Task& task : run) left_ -= task.bytes;
+    tasks_.remove_prefix(count);
+    return run;
+  }
+  void Drop() {
+    absl::MutexLock lock(&mutex_);
+    tasks_ = {};
+  }
+
+ private:
+  const int64_t readers_;
+  absl::Mutex mutex_;
+  absl::Span<const Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  int64_t left_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes of those
 };
 
 // Asks for the files' next bytes while those before them are packed: what is not in memory yet then comes as fast as the disk reads.
@@ -44,11 +84,14 @@ class ReadAhead {
  public:
   explicit ReadAhead(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
-  void Reached(std::pair<int, uint64_t> place) {
+  // Whether some of what was asked for now comes from the disk.
+  bool Reached(std::pair<int, uint64_t> place) {
     if (place.first != file_) file_ = place.first, asked_ = place.second;
-    if (asked_ > place.second + kAhead / 2) return;
+    if (asked_ > place.second + kAhead / 2) return false;
+    bool from_disk = false;
     // The kernel answers one request with so much and no more.
-    for (; asked_ < place.second + kAhead; asked_ += kStep) checkpoint_.WillRead(file_, asked_, kStep);
+    for (; asked_ < place.second + kAhead; asked_ += kStep) from_disk |= checkpoint_.WillRead(file_, asked_, kStep);
+    return from_disk;
   }
 
  private:
@@ -62,7 +105,7 @@ class ReadAhead {
 int64_t StepBytes(const LinearTarget& linear, int64_t staging_bytes) {
   const WeightEncoding::Kind kind = linear.spec.encoding.kind;
   const bool by_columns = linear.spec.transposed || kind == WeightEncoding::Kind::kGptq || kind == WeightEncoding::Kind::kAwq;
-  const int64_t wished = by_columns ? staging_bytes : std::min(staging_bytes, kReadBytes);
+  const int64_t wished = by_columns ? staging_bytes : std::min(staging_bytes, kTaskBytes);
   return std::max(wished, kRowStep * linear.shard.in_count * kElementMax);
 }
 
@@ -125,14 +168,19 @@ class Reader {
     const TensorInfo& tensor = tensors_.at(part.weight);
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
     const LinearShard& shard = target.shard;
-    Rectangle rectangle{first, count, shard.in_first, shard.in_count};
-    if (target.spec.transposed) rectangle = {shard.in_first, shard.in_count, first, count};
-    CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint_, tensor, rectangle, staging_.get()));
-    const at::Tensor read = at::from_blob(staging_.get(), {rectangle.rows, rectangle.columns}, dtype);
-    try {
-      target.ops->SetRows(*target.weight, held, target.spec.transposed ? read.t().contiguous() : read);
-    } catch (const c10::ValueError& error) {  // weights that cannot be quantized
-      return absl::InvalidArgumentError(absl::StrCat(part.weight, ": ", error.what_without_backtrace()));
+    const int64_t row_bytes = shard.in_count * DTypeBytes(tensor.dtype);
+    const int64_t piece = target.spec.transposed ? count : std::max(kPieceRows, kPieceBytes / row_bytes / kPieceRows * kPieceRows);
+    for (int64_t done = 0; done < count; done += piece) {
+      const int64_t rows = std::min(piece, count - done);
+      Rectangle rectangle{first + done, rows, shard.in_first, shard.in_count};
+      if (target.spec.transposed) rectangle = {shard.in_first, shard.in_count, first, count};
+      CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint_, tensor, rectangle, staging_.get()));
+      const at::Tensor read = at::from_blob(staging_.get(), {rectangle.rows, rectangle.columns}, dtype);
+      try {
+        target.ops->SetRows(*target.weight, held + done, target.spec.transposed ? read.t().contiguous() : read);
+      } catch (const c10::ValueError& error) {  // weights that cannot be quantized
+        return absl::InvalidArgumentError(absl::StrCat(part.weight, ": ", error.what_without_backtrace()));
+      }
     }
     return absl::OkStatus();
   }
@@ -203,11 +251,12 @@ std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, 
     const LinearSpec::Part& part = linear.spec.parts.front();
     const std::string tensor = StoredTensors(linear.spec, part).front();
     for (int64_t first = 0; first < rows; first += step) {
-      tasks.push_back({&linear, nullptr, linear.batch, first, std::min(step, rows - first), place(tensor, WeightBytesUpTo(tensors, linear, part, first))});
+      const int64_t count = std::min(step, rows - first);
+      tasks.push_back({&linear, nullptr, linear.batch, first, count, place(tensor, WeightBytesUpTo(tensors, linear, part, first)), linear.weight->bytes() * count / rows});
     }
   }
-  for (const VectorTarget& vector : targets.vectors) tasks.push_back({nullptr, &vector, 0, 0, 0, place(vector.tensor, 0)});
-  std::sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return std::tie(a.batch, a.place) < std::tie(b.batch, b.place); });
+  for (const VectorTarget& vector : targets.vectors) tasks.push_back({nullptr, &vector, 0, 0, 0, place(vector.tensor, 0), static_cast<int64_t>(vector.values.nbytes())});
+  std::sort(tasks.begin(), tasks.end());
   return tasks;
 }
 
@@ -270,27 +319,28 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
   absl::Mutex mutex;
   absl::Status status;  // the first error; guarded by mutex, as is bytes_done
   int64_t bytes_done = 0;
-  ReadAhead ahead(checkpoint);  // guarded by mutex
-  std::atomic<size_t> next = 0;
-  auto read = [&](size_t end) {  // tasks from `next` on
+  ReadAhead ahead(checkpoint);  // guarded by mutex, as is the next
+  bool waits_for_disk = false;
+  auto read = [&](Runs& runs) {
     c10::InferenceMode inference;
     if (options.enter_thread) options.enter_thread();
     Reader reader(checkpoint, tensors, orders, staging_bytes);
-    for (size_t i = next++; i < end; i = next++) {
-      {
+    for (absl::Span<const Task> run = runs.Next(); !run.empty(); run = runs.Next()) {
+      for (const Task& task : run) {
+        {
+          absl::MutexLock lock(&mutex);
+          if (options.proceed) status.Update(options.proceed());
+          if (!status.ok()) return runs.Drop();
+          if (ahead.Reached(task.place) && std::exchange(waits_for_disk, true) == false && options.from_disk) options.from_disk();
+        }
+        int64_t bytes = 0;
+        const absl::Status result = WithoutExceptions([&] { return reader.Run(task, bytes); });
         absl::MutexLock lock(&mutex);
-        ahead.Reached(tasks[i].place);
+        status.Update(result);
+        if (!status.ok()) return runs.Drop();
+        bytes_done += bytes;
+        if (options.progress) options.progress(bytes_done, bytes_total);
       }
-      int64_t bytes = 0;
-      const absl::Status result = WithoutExceptions([&] { return reader.Run(tasks[i], bytes); });
-      absl::MutexLock lock(&mutex);
-      if (!result.ok()) {
-        if (status.ok()) status = result;
-        next = end;
-        return;
-      }
-      bytes_done += bytes;
-      if (options.progress) options.progress(bytes_done, bytes_total);
     }
   };
   for (size_t first = 0; first < tasks.size();) {
@@ -300,10 +350,10 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
     if (batch != 0 && options.begin_batch) CAUSEWAY_RETURN_IF_ERROR(options.begin_batch(batch));
     orders.clear();
     CAUSEWAY_RETURN_IF_ERROR(WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, batch, orders); }));
-    next = first;
-    std::vector<std::thread> readers;
     const int count = std::clamp<int>(options.readers, 1, static_cast<int>(end - first));
-    for (int i = 0; i < count; ++i) readers.emplace_back(read, end);
+    Runs runs(absl::MakeConstSpan(tasks).subspan(first, end - first), count);
+    std::vector<std::thread> readers;
+    for (int i = 0; i < count; ++i) readers.emplace_back([&] { read(runs); });
     for (std::thread& reader : readers) reader.join();
     CAUSEWAY_RETURN_IF_ERROR(status);
     if (batch != 0 && options.end_batch) CAUSEWAY_RETURN_IF_ERROR(options.end_batch(batch));

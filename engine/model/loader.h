@@ -38,6 +38,11 @@ struct LoadOptions {
   int64_t staging_bytes = int64_t{16} << 20;
   std::function<void()> enter_thread;         // called first on each reader; may be null
   std::function<void(int64_t bytes_done, int64_t bytes_total)> progress;  // one call at a time; may be null
+  // Asked by readers before each read, one call at a time: an error ends the loading, whose status it is. May be null.
+  std::function<absl::Status()> proceed;
+  // Called once at most, by a reader, when the files turn out not to be in memory: readers wait for the disk, and processors have time for
+  // other work. May be null.
+  std::function<void()> from_disk;
   // Around each batch but 0, by the calling thread: make room for its targets, and put away what they were filled with. May be null.
   std::function<absl::Status(int batch)> begin_batch, end_batch;
 };

@@ -148,5 +148,28 @@ TEST_F(LoaderTest, AFileThatHasBecomeShorterIsDataLoss) {
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
 }
 
+TEST_F(LoaderTest, LoadingEndsWhenItIsNotToProceed) {
+  const TinyCheckpoint tiny(TinyLlama());
+  StageModel model(Context(tiny.spec(), *ops_), AllUnits(tiny.spec()));
+  int asked = 0;
+  int64_t loaded = 0;
+  LoadOptions options;
+  options.progress = [&loaded](int64_t done, int64_t) { loaded = done; };
+  options.proceed = [&asked] { return ++asked < 5 ? absl::OkStatus() : absl::NotFoundError("something else is missing"); };
+  const absl::Status status = LoadWeights(tiny.spec(), tiny.checkpoint(), model.Targets(), options);
+  EXPECT_EQ(status, absl::NotFoundError("something else is missing"));
+  EXPECT_LT(asked, 5 + options.readers);
+  EXPECT_GT(loaded, 0);
+}
+
+TEST_F(LoaderTest, FilesInMemoryAreNotSaidToComeFromTheDisk) {
+  const TinyCheckpoint tiny(TinyLlama());
+  int calls = 0;
+  LoadOptions options;
+  options.from_disk = [&calls] { ++calls; };
+  Loaded(tiny.spec(), tiny.checkpoint(), *ops_, {}, options);
+  EXPECT_EQ(calls, 0) << "they have just been written";
+}
+
 }  // namespace
 }  // namespace causeway

@@ -1,5 +1,8 @@
 #include "engine/ops/quantize.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/isfinite.h>
@@ -34,7 +37,7 @@ QuantizedRows Quantize(const at::Tensor& rows, const WeightFormat& format) {
                                .in = in,
                                .group = format.group > 0 ? format.group : in};
   (int8 ? kernels.quantize_int8 : kernels.quantize_int4)(args);
-  TORCH_CHECK_VALUE(at::isfinite(quantized.scales).all().item<bool>(), "expected ",
+  TORCH_CHECK_VALUE(std::all_of(args.scales, args.scales + quantized.scales.numel(), [](float scale) { return std::isfinite(scale); }), "expected ",
                     at::isfinite(source).all().item<bool>() ? "weights with scales that fp16 holds, found larger ones" : "finite weights, found others");
   return quantized;
 }

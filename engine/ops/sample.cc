@@ -26,6 +26,7 @@
 #include <c10/util/Half.h>
 
 #include "engine/ops/reference.h"
+#include "engine/ops/rehearsal.h"
 #include "engine/threads/for_each.h"
 
 namespace causeway {
@@ -183,7 +184,7 @@ std::vector<SampleOutput> SampleOnHost(const at::Tensor& logits, const std::vect
   const at::Tensor dense = logits.contiguous();
   const int64_t vocab = dense.size(1);
   std::vector<SampleOutput> outputs(rows.size());
-  ForEach(static_cast<int64_t>(rows.size()), [&](int64_t i) {
+  ForEach(Rehearsal::Rows(static_cast<int64_t>(rows.size())), [&](int64_t i) {
     thread_local std::vector<float> row;
     thread_local SampleScratch scratch;
     row.resize(vocab);

@@ -47,6 +47,7 @@ class DaemonImpl final : public Daemon {
   }
 
   absl::Status Start() {
+    Log(LogLevel::kInfo, "starting", {{"version", kVersion}, {"model", config_.model().path()}});
     // Mistakes in the configuration come before the model is looked at.
     CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.listen", config_.server().listen()).status());
     if (!config_.server().http().empty()) CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.http", config_.server().http()).status());
@@ -131,9 +132,12 @@ class DaemonImpl final : public Daemon {
     meter.Finish();
     CAUSEWAY_RETURN_IF_ERROR(engine.status());
     engine_ = *std::move(engine);
+    const EngineStats stats = engine_->Stats();
+    const StartSeconds& start = stats.executor.start;
     Log(LogLevel::kInfo, "loaded",
         {{"model", serving_.name}, {"bytes", meter.last().bytes_done}, {"weights_seconds", meter.last().seconds},
-         {"gb_per_second", LoadMeter::BytesPerSecond(meter.last()) / 1e9}, {"seconds", engine_->Stats().load_seconds}});
+         {"gb_per_second", LoadMeter::BytesPerSecond(meter.last()) / 1e9}, {"memory_seconds", start.memory},
+         {"warm_up_seconds", start.warm_up}, {"text_seconds", stats.text_seconds}, {"seconds", stats.load_seconds}});
     if (engine_->tokenizer() == nullptr) {
       Log(LogLevel::kWarning, "the model has no tokenizer: requests must send token ids and get token ids");
     }

@@ -61,5 +61,23 @@ TEST(LoadMemoryTest, PeaksAboveTheWeightsByTheReadersBuffersAlone) {
   RecordProperty("bytes_above_weights", std::to_string(peak - before - weights));
 }
 
+TEST(LoadMemoryTest, WhatIsServedFromIsAllThere) {
+  EngineOptions options;
+  options.model = kModel;
+  options.devices = "cpu";
+  options.executor.cpu_threads = 2;
+  options.plan.max_num_seqs = 8;
+  options.plan.max_num_batched_tokens = 1024;
+  options.plan.kv_cache_tokens = 65536;
+  const auto placed = PlaceModel(options);
+  ASSERT_TRUE(placed.ok()) << placed.status();
+  Load(*placed, options, nullptr);
+  const int64_t before = StatusBytes("VmRSS");
+  const auto executor = Load(*placed, options, nullptr);
+  const DevicePlan& device = placed->plan.devices[0];
+  EXPECT_GT(device.kv_cache, 100 << 20);
+  EXPECT_GE(StatusBytes("VmRSS") - before, device.weights + device.kv_cache + device.activations - (int64_t{2} << 20));
+}
+
 }  // namespace
 }  // namespace causeway

@@ -15,6 +15,7 @@
 #include "engine/ops/cpu/quantized_weight.h"
 #include "engine/ops/quantize.h"
 #include "engine/ops/reference.h"
+#include "engine/ops/rehearsal.h"
 #include "engine/threads/for_each.h"
 #include "engine/threads/team.h"
 
@@ -184,6 +185,11 @@ class CpuOps : public Ops {
     if (tasks.partial_count > 0) {
       partials = at::empty({tasks.partial_count, cpu::PartialFloats(heads / kv_heads, head_dim)}, qkv.options().dtype(at::kFloat));
       args.partials = static_cast<float*>(partials.mutable_data_ptr());
+    }
+    if (Rehearsal::Now()) {  // tasks are of a few rows or of a range of context
+      out.zero_();
+      args.task_count = Rehearsal::Rows(args.task_count);
+      args.merge_count = 0;
     }
     kernels_.attention(args);
     return out;

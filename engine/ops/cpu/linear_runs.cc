@@ -1,9 +1,13 @@
 #include "engine/ops/cpu/linear_runs.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include <ATen/ops/empty.h>
 
 #include "engine/ops/cpu/packed_weight.h"
 #include "engine/ops/cpu/quantized_weight.h"
+#include "engine/ops/rehearsal.h"
 
 namespace causeway::cpu {
 namespace {
@@ -16,6 +20,21 @@ void Describe(const QuantizedWeight& weight, QuantizedLinearArgs& args) {
 }
 bool Alike(const PackedWeight&, const PackedWeight&) { return true; }
 bool Alike(const QuantizedWeight& a, const QuantizedWeight& b) { return a.format() == b.format(); }
+
+// Leaves as many rows to compute as are rehearsed, of all parts together; y's others are zeros.
+template <class Args>
+void CutForRehearsal(std::vector<Args>& parts, int64_t element) {
+  int64_t all = 0;
+  for (const Args& args : parts) all += args.rows;
+  int64_t left = Rehearsal::Rows(all);
+  for (Args& args : parts) {
+    const int64_t rows = std::min(args.rows, left), row_bytes = args.out * element;
+    std::memset(static_cast<char*>(args.y) + rows * row_bytes, 0, (args.rows - rows) * row_bytes);
+    args.rows = rows;
+    left -= rows;
+  }
+  parts.erase(std::remove_if(parts.begin(), parts.end(), [](const Args& args) { return args.rows == 0; }), parts.end());
+}
 
 // False, and nothing is done, unless all are a `Weight` of x's dtype and of one format.
 template <class Weight, class Args>
@@ -51,6 +70,7 @@ bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& ru
     args.scratch = next;
     next += scratch_bytes_of(args);
   }
+  if (Rehearsal::Now()) CutForRehearsal(parts, element);
   kernel(parts.data(), static_cast<int64_t>(parts.size()));
   return true;
 }

@@ -3,8 +3,7 @@
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 #if defined(__AVX512F__)
-// to[i][j] = from[j][i], 16 x 16 words; strides in words. kStream: past the caches, `to` on 64 bytes.
-template <bool kStream = false>
+// to[i][j] = from[j][i], 16 x 16 words; strides in words.
 CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to, int64_t to_stride) {
   __m512i a[16], b[16];
 #pragma GCC unroll 16
@@ -21,10 +20,7 @@ CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to
     a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
     a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
   }
-  const auto store = [&](int row, __m512i v) {
-    if constexpr (kStream) _mm512_stream_si512(reinterpret_cast<__m512i*>(to + row * to_stride), v);
-    else _mm512_storeu_si512(to + row * to_stride, v);
-  };
+  const auto store = [&](int row, __m512i v) { _mm512_storeu_si512(to + row * to_stride, v); };
 #pragma GCC unroll 4
   for (int k = 0; k < 4; ++k) {
     const __m512i p = _mm512_shuffle_i32x4(a[k], a[4 + k], 0x88), q = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0x88);
@@ -47,7 +43,8 @@ static void PackRun(const PackArgs& a, int64_t first, int64_t last, Word* panel)
     const Word* words = reinterpret_cast<const Word*>(from);
     for (; (done + 16) * 4 <= a.row_bytes; done += 16) {
       for (int64_t r = 0; r < count; r += 16) {
-        Transpose16<true>(words + r * a.row_bytes / 4 + done, a.row_bytes / 4, panel + done * kPanel + lane + r, kPanel);
+        // Into the caches: a page that the kernel has just cleared is in them, and writing past them would first put that to memory.
+        Transpose16(words + r * a.row_bytes / 4 + done, a.row_bytes / 4, panel + done * kPanel + lane + r, kPanel);
       }
     }
   }
@@ -71,9 +68,6 @@ static void PackRows(const PackArgs& a) {
     PackRun(a, row, panel_end, reinterpret_cast<Word*>(a.panels) + panel * a.units * kPanel);
     row = panel_end;
   }
-#if defined(__AVX512F__)
-  _mm_sfence();  // what went past the caches is there for whoever is told that the rows are
-#endif
 }
 
 }  // namespace causeway::cpu::CAUSEWAY_ISA

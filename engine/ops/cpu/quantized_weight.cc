@@ -90,7 +90,8 @@ QuantizedWeight::QuantizedWeight(int64_t out, int64_t in, bool bias, at::ScalarT
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "quantized weights are computed with in bf16 or fp32, not ", dtype);
   panels_ = at::empty({cpu::PanelsOf(out), layout_.panel_bytes}, at::kByte);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
-  panels_.zero_();
+  // Only what no row fills, as in PackedWeight.
+  if (out % kPanel != 0) panels_.select(0, panels_.size(0) - 1).zero_();
   if (format.reordered) order_ = at::empty({in}, at::kInt);
   if (bias) bias_ = at::zeros({out}, at::kFloat);
 }

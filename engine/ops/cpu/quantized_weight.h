@@ -13,7 +13,7 @@ namespace causeway {
 class QuantizedWeight : public LinearWeight {
  public:
   // Computed with in bf16 or fp32. kInt4 and kFp8 take groups of a multiple of 32 inputs, or of all of them (0). Memory comes
-  // from ATen's CPU allocator, zeroed, in huge pages where there are some.
+  // from ATen's CPU allocator, in huge pages where there are some; rows hold anything until they are set.
   QuantizedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, const WeightFormat& format);
 
   int64_t out_features() const override { return out_; }
