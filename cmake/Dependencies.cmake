@@ -22,13 +22,15 @@ add_library(causeway::torch ALIAS causeway_torch)
 target_compile_options(causeway_torch INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${torch_dir}/include>"
   "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${torch_dir}/include/torch/csrc/api/include>")
+target_include_directories(causeway_torch SYSTEM INTERFACE ${CMAKE_SOURCE_DIR}/cmake/aten)  # see the header there
+# ATen's headers include those of the operators that they use, and not all operators.
+target_compile_definitions(causeway_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:AT_PER_OPERATOR_HEADERS>)
 target_link_libraries(causeway_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so ${torch_dir}/lib/libc10.so)
 target_link_options(causeway_torch INTERFACE
   -Wl,-rpath,${torch_dir}/lib -Wl,-rpath,${cuda_lib_dir} -Wl,-rpath,${CAUSEWAY_DEPS}/nvidia/cuda_cupti/lib -Wl,--allow-shlib-undefined)
 
-# To keep ATen's own work on the calling thread: the wheel's own libgomp, not the system's.
+# To keep ATen's own work on the calling thread: the wheel's own libgomp, not the system's. Calling omp.h's functions takes no -fopenmp.
 add_library(causeway_openmp INTERFACE)
 add_library(causeway::openmp ALIAS causeway_openmp)
-target_compile_options(causeway_openmp INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
 target_link_libraries(causeway_openmp INTERFACE ${torch_dir}/lib/libgomp.so.1)
 target_link_options(causeway_openmp INTERFACE -Wl,-rpath,${torch_dir}/lib)

@@ -10,7 +10,7 @@
 #include "engine/base/status.h"
 #include "engine/checkpoint/hub.h"
 #include "engine/engine.h"
-#include "engine/execution/device_runtime.h"
+#include "engine/execution/cuda_library.h"
 #include "engine/ops/cpu/cpu_ops.h"
 #include "engine/threads/processors.h"
 

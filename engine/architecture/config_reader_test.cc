@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/architecture/config_reader.h"
 
 #include <string>

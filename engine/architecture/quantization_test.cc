@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/architecture/quantization.h"
 
 #include <map>

@@ -9,6 +9,8 @@
 #include <system_error>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -128,6 +130,9 @@ absl::Status CheckIndex(const std::string& path, const std::map<std::string, std
 
 }  // namespace
 
+Checkpoint::Checkpoint() = default;
+Checkpoint::~Checkpoint() = default;
+
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& folder, Weights weights) {
   std::error_code error;
   if (!fs::is_directory(folder, error)) return absl::NotFoundError(absl::StrCat("no folder at ", folder));
@@ -138,11 +143,13 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   };
   if (!IsThere(in_folder("config.json")))
     return absl::NotFoundError(absl::StrCat(folder, " has no config.json; is it a model's folder?"));
-  CAUSEWAY_ASSIGN_OR_RETURN(checkpoint->config_, ReadObject(in_folder("config.json")));
-  checkpoint->generation_config_ = Json::object();
+  CAUSEWAY_ASSIGN_OR_RETURN(Json config, ReadObject(in_folder("config.json")));
+  Json generation_config = Json::object();
   if (IsThere(in_folder("generation_config.json"))) {
-    CAUSEWAY_ASSIGN_OR_RETURN(checkpoint->generation_config_, ReadObject(in_folder("generation_config.json")));
+    CAUSEWAY_ASSIGN_OR_RETURN(generation_config, ReadObject(in_folder("generation_config.json")));
   }
+  checkpoint->config_ = std::make_unique<const Json>(std::move(config));
+  checkpoint->generation_config_ = std::make_unique<const Json>(std::move(generation_config));
 
   // As elsewhere in the field, a single file goes before an index that stayed behind.
   if (IsThere(in_folder(kSingleFile))) {

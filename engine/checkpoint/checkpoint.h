@@ -36,11 +36,12 @@ class Checkpoint {
   // kOptional: a folder whose weights are not there, or not all, has no files and no tensors.
   enum class Weights : uint8_t { kRequired, kOptional };
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder, Weights weights = Weights::kRequired);
+  ~Checkpoint();
 
   const std::string& folder() const { return folder_; }
-  const Json& config() const { return config_; }
+  const Json& config() const { return *config_; }
   // generation_config.json, or an empty object.
-  const Json& generation_config() const { return generation_config_; }
+  const Json& generation_config() const { return *generation_config_; }
   // Paths of the safetensors files.
   const std::vector<std::string>& files() const { return files_; }
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
@@ -57,12 +58,12 @@ class Checkpoint {
   bool WillRead(int file, uint64_t offset, uint64_t bytes) const;
 
  private:
-  Checkpoint() = default;
+  Checkpoint();
   // Opens one file, checks its header and takes its tensors in.
   absl::Status AddFile(const std::string& name);
 
   std::string folder_;
-  Json config_, generation_config_;
+  std::unique_ptr<const Json> config_, generation_config_;  // not members: their type is only declared here
   std::vector<std::string> files_;
   std::vector<File> open_files_;  // beside files_
   std::map<std::string, TensorInfo> tensors_;

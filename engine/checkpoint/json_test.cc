@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/checkpoint/json.h"
 
 #include <string>

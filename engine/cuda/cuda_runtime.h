@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/execution/cuda_library.h"
 #include "engine/execution/device_runtime.h"
 
 namespace causeway {

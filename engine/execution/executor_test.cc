@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/execution/executor.h"
 
 #include <cmath>

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "engine/architecture/held_bytes.h"
 #include "engine/execution/offload_file.h"
 #include "engine/execution/testing.h"

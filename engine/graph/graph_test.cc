@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/graph/graph.h"
 
 #include <gtest/gtest.h>

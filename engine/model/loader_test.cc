@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/model/loader.h"
 
 #include <atomic>

@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/model/model.h"
 
 #include <ATen/ops/allclose.h>

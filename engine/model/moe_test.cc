@@ -1,5 +1,6 @@
 #include "engine/model/moe.h"
 
+#include <ATen/core/IListRef.h>
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/randn.h>

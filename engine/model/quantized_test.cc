@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 
+#include <ATen/core/IListRef.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/eye.h>
@@ -15,6 +16,7 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/architecture/quantization.h"
 #include "engine/architecture/registry.h"

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/IListRef.h>
+#include <ATen/core/List.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/IListRef.h>
+#include <ATen/core/List.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
@@ -14,6 +16,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/log_softmax.h>
+#include <ATen/ops/minimum.h>
 #include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/scatter.h>

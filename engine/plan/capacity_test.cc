@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/plan/capacity.h"
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/plan/custom_map.h"
 
 #include <gmock/gmock.h>

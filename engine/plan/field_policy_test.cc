@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/plan/field_policy.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "engine/strategy/offload.h"
 
 #include <limits>

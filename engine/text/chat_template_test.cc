@@ -262,7 +262,7 @@ TEST(ChatTemplateTest, DeepNestingDoesNotOverflowTheStack) {
 TEST(ChatTemplateTest, LongChatsRender) {
   std::vector<ChatMessage> messages;
   for (int i = 0; i < 2000; ++i) {
-    messages.push_back({i % 2 == 0 ? "user" : "assistant", std::string(500, 'x') + " </think> y"});
+    messages.push_back({i % 2 == 0 ? "user" : "assistant", std::string(500, 'x').append(" </think> y")});
   }
   messages.push_back({"user", std::string(1 << 20, 'z')});
   for (const char* name : {"llama2", "llama3", "chatml", "mistral", "zephyr", "gemma", "reasoner", "qwen"}) {

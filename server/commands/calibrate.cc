@@ -16,7 +16,7 @@
 #include "engine/architecture/registry.h"
 #include "engine/base/status.h"
 #include "engine/engine.h"
-#include "engine/execution/device_runtime.h"
+#include "engine/execution/cuda_library.h"
 #include "engine/execution/file_bandwidth.h"
 #include "engine/execution/operation_speed.h"
 #include "engine/strategy/cost.h"

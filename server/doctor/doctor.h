@@ -7,7 +7,7 @@
 
 #include "causeway/v1/config.pb.h"
 #include "engine/engine.h"
-#include "engine/execution/device_runtime.h"
+#include "engine/execution/cuda_library.h"
 
 namespace causeway {
 

@@ -5,7 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/base/kernel_file.h"
 #include "engine/execution/bandwidth.h"
-#include "engine/execution/device_runtime.h"
+#include "engine/execution/cuda_library.h"
 #include "engine/ops/cpu/isa.h"
 #include "engine/plan/catalogue.h"
 #include "engine/plan/machine.h"

@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "server/rpc/prepare_request.h"
 
 #include <gmock/gmock.h>

@@ -14,6 +14,7 @@
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
+#include "engine/execution/cuda_library.h"
 #include "engine/execution/device_runtime.h"
 
 namespace causeway {

@@ -3,6 +3,8 @@
 #include <regex>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/str_cat.h"
 
 namespace causeway {

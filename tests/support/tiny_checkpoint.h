@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include "engine/architecture/spec.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/json.h"

@@ -50,7 +50,7 @@ BUILT_IN = {"server/version.h": "server/daemon", "server/version.cc": "server/da
 TEST_ONLY = "tests/support"  # tests beside the code may use it wherever they stand
 # Folders without torch: they build in seconds and run under sanitizers.
 TORCH = re.compile(r"^(ATen|torch|c10|caffe2)/")
-TORCH_FOLDERS = ("engine/ops", "engine/model", "engine/execution", "engine/cuda", "tests/")
+TORCH_FOLDERS = ("engine/ops", "engine/model", "engine/execution", "engine/cuda", "tests/", "cmake/aten/")
 # What the engine knows nothing of.
 SERVER_ONLY = re.compile(r"^(grpc|grpcpp|google|prometheus|causeway/v1|yaml-cpp|httplib)\b")
 CUDA = re.compile(r"^(c10/cuda|ATen/cuda|cuda)")
@@ -134,7 +134,8 @@ def links(tree):
 def check_link_graph(tree):
     """CMake's targets link no other folders than their files may include, and torch and gRPC only where those are included."""
     targets = {f"causeway_{folder.split('/')[-1]}": folder for folder in MAY_USE if folder != "engine"}
-    targets.update(causeway_engine="engine", causeway_commands="client", causeway_bench="server/commands", causeway_text_rust="engine/text",
+    targets.update(causeway_engine="engine", causeway_commands="client", causeway_bench="server/commands",
+                   causeway_daemon_commands="server/commands", causeway_text_rust="engine/text",
                    causeway_test_engine=TEST_ONLY, causeway_test_checkpoint=TEST_ONLY, causeway_test_daemon=TEST_ONLY)
     for path, line, command, target, words in links(tree):
         if target in IMPORTED:

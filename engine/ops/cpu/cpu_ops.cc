@@ -359,7 +359,7 @@ class CpuOps : public Ops {
                 qkv.sizes(), ", expected (", heads, " + 2 * ", kv_heads, ") * ", head_dim, " columns");
     const std::vector<int64_t> expected = {cache.keys.size(0), kv_heads, kBlockTokens, head_dim};
     TORCH_CHECK(cache.keys.sizes() == expected && cache.values.sizes() == expected, "the cache's keys have shape ",
-                cache.keys.sizes(), " and its values ", cache.values.sizes(), ", expected ", expected);
+                cache.keys.sizes(), " and its values ", cache.values.sizes(), ", expected ", at::IntArrayRef(expected));
     if (!cache.quantized()) return;
     const at::IntArrayRef cells(expected.data(), 3);
     TORCH_CHECK(cache.key_scales.sizes() == cells && cache.value_scales.sizes() == cells, "the cache's key scales have shape ",

@@ -162,7 +162,7 @@ void QuantizedWeight::SetHeads(int64_t first, const QuantizedRows& rows) {
   const int64_t n = rows.values.size(0), groups = format_.groups(in_);
   const std::vector<int64_t> expected = {n, groups};
   TORCH_CHECK(rows.scales.sizes() == expected && rows.scales.scalar_type() == at::kFloat, "scales are ", rows.scales.toString(), " of shape ",
-              rows.scales.sizes(), ", expected fp32 of shape ", expected);
+              rows.scales.sizes(), ", expected fp32 of shape ", at::IntArrayRef(expected));
   TORCH_CHECK(rows.zeros.defined() == format_.zero_points, "zero points were ", rows.zeros.defined() ? "" : "not ", "given to a weight that has ",
               format_.zero_points ? "them" : "none");
   const bool half = format_.kind == WeightKind::kInt4;
@@ -174,7 +174,7 @@ void QuantizedWeight::SetHeads(int64_t first, const QuantizedRows& rows) {
   }
   if (!format_.zero_points) return;
   TORCH_CHECK(rows.zeros.sizes() == expected && rows.zeros.scalar_type() == at::kByte, "zero points are ", rows.zeros.toString(), " of shape ",
-              rows.zeros.sizes(), ", expected uint8 of shape ", expected);
+              rows.zeros.sizes(), ", expected uint8 of shape ", at::IntArrayRef(expected));
   const at::Tensor zeros = rows.zeros.contiguous();
   const uint8_t* zero = static_cast<const uint8_t*>(zeros.const_data_ptr());
   for (int64_t r = 0; r < n; ++r) {
