@@ -1,0 +1,46 @@
+# Headers of others that most files of a family include, compiled once for the family: `common` for what knows neither torch nor gRPC, `torch`
+# and `grpc`. They only save time: each file still includes what it uses, and -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON builds without them.
+# A header here costs every file of the family what its inline functions instantiate, used or not (up to half a second), so that what few
+# include has no place here: nlohmann/json.hpp stands only with the tests.
+set(causeway_common_headers
+  <algorithm> <array> <atomic> <charconv> <chrono> <cmath> <condition_variable> <cstdint> <cstdio> <cstdlib> <cstring> <deque> <filesystem>
+  <functional> <limits> <map> <memory> <mutex> <numeric> <optional> <set> <string> <string_view> <system_error> <thread> <tuple>
+  <unordered_map> <utility> <variant> <vector>
+  <absl/container/flat_hash_map.h> <absl/container/flat_hash_set.h> <absl/status/status.h> <absl/status/statusor.h> <absl/strings/ascii.h>
+  <absl/strings/match.h> <absl/strings/numbers.h> <absl/strings/str_cat.h> <absl/strings/str_format.h> <absl/strings/str_join.h>
+  <absl/strings/str_split.h> <absl/strings/string_view.h> <absl/strings/strip.h> <absl/synchronization/mutex.h> <absl/time/time.h>
+  <absl/types/span.h>)
+set(causeway_torch_headers ${causeway_common_headers}
+  <ATen/TensorOperators.h> <ATen/core/Tensor.h> <ATen/ops/empty.h> <ATen/ops/from_blob.h> <ATen/ops/zeros.h> <c10/core/InferenceMode.h>
+  <c10/util/Exception.h>)
+set(causeway_grpc_headers ${causeway_common_headers}
+  <google/protobuf/generated_message_reflection.h> <google/protobuf/map.h> <google/protobuf/message.h> <google/protobuf/util/json_util.h>
+  <grpcpp/client_context.h> <grpcpp/impl/codegen/proto_utils.h> <grpcpp/server_context.h> <grpcpp/support/byte_buffer.h>
+  <grpcpp/support/client_callback.h> <grpcpp/support/server_callback.h> <grpcpp/support/sync_stream.h>)
+set(causeway_test_headers <gmock/gmock.h> <gtest/gtest.h> <nlohmann/json.hpp>)
+
+# What FAMILY is for this folder and those below it, and which target compiles its headers: the family's lowest library, for the tests one that
+# is made here. DEPS: where the headers are found.
+macro(causeway_family family owner)
+  set(causeway_family ${family})
+  set(causeway_precompiled_owner ${owner})
+  set(causeway_precompiled_test_owner causeway_${family}_test_headers)
+  if(CAUSEWAY_TESTS AND NOT TARGET ${causeway_precompiled_test_owner})
+    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/headers_only.cc CONTENT "")  # a target needs a source
+    add_library(${causeway_precompiled_test_owner} OBJECT ${CMAKE_BINARY_DIR}/headers_only.cc)
+    target_link_libraries(${causeway_precompiled_test_owner} PRIVATE GTest::gmock ${ARGN})
+    target_precompile_headers(${causeway_precompiled_test_owner} PRIVATE ${causeway_${family}_headers} ${causeway_test_headers})
+  endif()
+endmacro()
+
+# The compiler takes what is precompiled only for the flags that it was made with.
+function(causeway_precompiled target)
+  if(target STREQUAL causeway_precompiled_owner)
+    target_precompile_headers(${target} PRIVATE ${causeway_${causeway_family}_headers})
+  else()
+    target_precompile_headers(${target} REUSE_FROM ${causeway_precompiled_owner})
+  endif()
+endfunction()
+function(causeway_precompiled_test target)
+  target_precompile_headers(${target} REUSE_FROM ${causeway_precompiled_test_owner})
+endfunction()
