@@ -3,6 +3,7 @@
 # make test-all  also what takes long: sanitizers, fuzzing (installs clang), soak; all of it, whatever fails on the way
 # make programs  only install and build what serving takes
 # make build     only install and build everything
+# make format    lay out the C++ code as .clang-format says
 # CAUSEWAY_CUDA=ON|OFF|AUTO (AUTO: on where a driver is present)   BUILD=folder   JOBS=n
 SHELL := /bin/bash
 BUILD ?= build
@@ -13,7 +14,7 @@ env = eval $$(scripts/setup.sh --print) && export CCACHE_DIR CCACHE_BASEDIR CCAC
 cmake = cmake -G Ninja -S . -B $(BUILD) -DCAUSEWAY_DEPS=$$CAUSEWAY_DEPS -DCAUSEWAY_CUDA=$$CAUSEWAY_CUDA --log-level=WARNING
 ninja = ninja -C $(BUILD) -j $(JOBS)
 
-.PHONY: serve test test-all programs build configure clean
+.PHONY: serve test test-all programs build configure format clean
 # A folder that was configured with tests stays so: CMake keeps the option, and ninja builds only what it is asked for.
 programs:
 	@scripts/setup.sh
@@ -34,6 +35,10 @@ test: build
 
 test-all: build
 	@scripts/test-all.sh $(BUILD)
+
+format:
+	@scripts/setup.sh --tests
+	@scripts/format.sh
 
 clean:
 	@rm -rf $(BUILD)

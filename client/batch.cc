@@ -50,8 +50,10 @@ absl::StatusOr<v1::GenerateResponse> Answer(Client& client, const Prompt& prompt
 }
 
 // A full queue is no answer: asks again when the daemon said to, while the prompt's own time lasts.
-absl::StatusOr<v1::GenerateResponse> AnswerOnceAdmitted(Client& client, const Prompt& prompt, const SamplingFlags& sampling) {
-  const absl::Time give_up = sampling.timeout_seconds > 0 ? absl::Now() + absl::Seconds(sampling.timeout_seconds) : absl::InfiniteFuture();
+absl::StatusOr<v1::GenerateResponse> AnswerOnceAdmitted(Client& client, const Prompt& prompt,
+                                                        const SamplingFlags& sampling) {
+  const absl::Time give_up =
+      sampling.timeout_seconds > 0 ? absl::Now() + absl::Seconds(sampling.timeout_seconds) : absl::InfiniteFuture();
   std::minstd_rand random(prompt.line);
   for (;;) {
     const absl::StatusOr<v1::GenerateResponse> response = Answer(client, prompt, sampling);
@@ -100,7 +102,8 @@ int RunBatch(Client& client, const BatchFlags& flags, const SamplingFlags& sampl
   std::FILE* output = std::fopen(flags.output.c_str(), "ab");
   if (output == nullptr) return Fail(absl::InvalidArgumentError(absl::StrCat("cannot write ", flags.output)));
   if (!done->empty()) {
-    std::cerr << flags.output << " answers " << done->size() << " of " << prompts->size() << " prompts; going on with the rest\n";
+    std::cerr << flags.output << " answers " << done->size() << " of " << prompts->size()
+              << " prompts; going on with the rest\n";
   }
 
   Progress progress("prompts", prompts->size(), done->size());

@@ -34,7 +34,8 @@ class BusyDaemon : public v1::Generation::Service {
   }
   ~BusyDaemon() override { server_->Shutdown(); }
 
-  grpc::Status Generate(grpc::ServerContext*, const v1::GenerateRequest* request, v1::GenerateResponse* response) override {
+  grpc::Status Generate(grpc::ServerContext*, const v1::GenerateRequest* request,
+                        v1::GenerateResponse* response) override {
     if (request->prompt() == "large") return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too large");
     if (refused_++ < refusals_) {
       google::rpc::RetryInfo retry;
@@ -86,7 +87,8 @@ TEST_F(BatchTest, WaitsWhileTheQueueIsFull) {
   daemon_.RefuseNext(7);
   EXPECT_EQ(RunBatch(client_, flags_, {}), 0);
   ASSERT_EQ(Results().size(), 3u);
-  for (const nlohmann::json& result : Results()) EXPECT_EQ(result["text"], "and then " + result["prompt"].get<std::string>());
+  for (const nlohmann::json& result : Results())
+    EXPECT_EQ(result["text"], "and then " + result["prompt"].get<std::string>());
 
   // A prompt's own time bounds the wait.
   Prompts({"four"});

@@ -96,13 +96,14 @@ int RunBench(Client& client, BenchFlags flags) {
   const absl::StatusOr<v1::GetModelResponse> model = client.GetModel({.timeout = absl::Seconds(10)});
   if (!model.ok()) return Fail(model.status());
   if (int64_t{flags.prompt_tokens} + flags.max_tokens > model->max_model_len()) {
-    return Fail(absl::InvalidArgumentError(absl::StrCat("--prompt-tokens ", flags.prompt_tokens, " and --max-tokens ", flags.max_tokens,
-                                                        " are more than the ", model->max_model_len(), " tokens the daemon serves")));
+    return Fail(absl::InvalidArgumentError(absl::StrCat("--prompt-tokens ", flags.prompt_tokens, " and --max-tokens ",
+                                                        flags.max_tokens, " are more than the ", model->max_model_len(),
+                                                        " tokens the daemon serves")));
   }
   const std::vector<v1::GenerateRequest> requests = MakeRequests(flags, model->vocab_size());
   const bool poisson = flags.rate > 0;
-  std::cerr << absl::StrFormat("%s at %s: %d requests of %d + %d tokens, %s\n", model->name(), client.address(), flags.requests,
-                               flags.prompt_tokens, flags.max_tokens,
+  std::cerr << absl::StrFormat("%s at %s: %d requests of %d + %d tokens, %s\n", model->name(), client.address(),
+                               flags.requests, flags.prompt_tokens, flags.max_tokens,
                                poisson ? absl::StrFormat("%.2f requests/s (Poisson)", flags.rate)
                                        : absl::StrFormat("%d at once", flags.concurrency));
 
@@ -113,7 +114,8 @@ int RunBench(Client& client, BenchFlags flags) {
     progress.Add(1);
   };
   const absl::Time start = absl::Now();
-  const absl::Status sent = poisson ? SendAtArrivals(Arrivals(flags), kThreadsMax, send) : SendAtOnce(flags.requests, flags.concurrency, send);
+  const absl::Status sent = poisson ? SendAtArrivals(Arrivals(flags), kThreadsMax, send)
+                                    : SendAtOnce(flags.requests, flags.concurrency, send);
   const double duration = absl::ToDoubleSeconds(absl::Now() - start);
   progress.Finish();
   if (!sent.ok()) return Fail(sent);
@@ -135,7 +137,9 @@ int RunBench(Client& client, BenchFlags flags) {
     if (!file.flush()) return Fail(absl::DataLossError(absl::StrCat("cannot write ", flags.output)));
   }
   for (const BenchSample& sample : samples) {
-    if (!sample.ok) return Fail(absl::InternalError(absl::StrCat(report["failed"].dump(), " requests failed; the first: ", sample.error)));
+    if (!sample.ok)
+      return Fail(
+          absl::InternalError(absl::StrCat(report["failed"].dump(), " requests failed; the first: ", sample.error)));
   }
   return 0;
 }
@@ -145,13 +149,24 @@ int RunBench(Client& client, BenchFlags flags) {
 void AddBench(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand("bench", "Measures throughput and latencies under load");
   auto flags = std::make_shared<BenchFlags>();
-  command->add_option("--requests,--num-prompts", flags->requests, "How many")->check(CLI::Range(1, 1000000))->capture_default_str();
-  command->add_option("--prompt-tokens", flags->prompt_tokens, "Random tokens of each prompt")->check(CLI::Range(1, kTokensMax))->capture_default_str();
-  command->add_option("--max-tokens", flags->max_tokens, "Tokens each generates")->check(CLI::Range(1, kTokensMax))->capture_default_str();
-  command->add_option("--shared-prefix", flags->shared_prefix, "Of the prompt, tokens that all share")->check(CLI::Range(0, kTokensMax));
-  CLI::Option* rate = command->add_option("--rate", flags->rate, "Requests a second, Poisson arrivals")->check(NumberBetween(0.001, 100000));
-  command->add_option("--concurrency", flags->concurrency, "Requests at once (default 8 without --rate)")->check(CLI::Range(1, kThreadsMax))->excludes(rate);
-  command->add_option("--seed", flags->seed, "Of prompts and arrivals; the same prompts again come from the prefix cache");
+  command->add_option("--requests,--num-prompts", flags->requests, "How many")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  command->add_option("--prompt-tokens", flags->prompt_tokens, "Random tokens of each prompt")
+      ->check(CLI::Range(1, kTokensMax))
+      ->capture_default_str();
+  command->add_option("--max-tokens", flags->max_tokens, "Tokens each generates")
+      ->check(CLI::Range(1, kTokensMax))
+      ->capture_default_str();
+  command->add_option("--shared-prefix", flags->shared_prefix, "Of the prompt, tokens that all share")
+      ->check(CLI::Range(0, kTokensMax));
+  CLI::Option* rate = command->add_option("--rate", flags->rate, "Requests a second, Poisson arrivals")
+                          ->check(NumberBetween(0.001, 100000));
+  command->add_option("--concurrency", flags->concurrency, "Requests at once (default 8 without --rate)")
+      ->check(CLI::Range(1, kThreadsMax))
+      ->excludes(rate);
+  command->add_option("--seed", flags->seed,
+                      "Of prompts and arrivals; the same prompts again come from the prefix cache");
   command->add_option("--output", flags->output, "Writes the figures as JSON");
   command->callback([flags, &globals] {
     if (flags->rate == 0 && flags->concurrency == 0) flags->concurrency = 8;

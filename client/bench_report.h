@@ -24,8 +24,8 @@ struct BenchSample {
 double Percentile(std::vector<double> values, double percent);
 
 // completed, failed, duration, total_input_tokens, total_cached_tokens (of the input), total_output_tokens,
-// request_throughput, output_throughput, total_token_throughput, and mean_, median_, p99_ of ttft_ms, tpot_ms (of requests
-// with at least two tokens), itl_ms, e2el_ms.
+// request_throughput, output_throughput, total_token_throughput, and mean_, median_, p99_ of ttft_ms, tpot_ms (of
+// requests with at least two tokens), itl_ms, e2el_ms.
 nlohmann::json BenchReport(const std::vector<BenchSample>& samples, double duration_seconds);
 std::string BenchTable(const nlohmann::json& report);
 

@@ -14,7 +14,13 @@ TEST(BenchReportTest, PercentilesInterpolate) {
 }
 
 TEST(BenchReportTest, FiguresByHand) {
-  BenchSample a{.ok = true, .error = "", .prompt_tokens = 10, .cached_tokens = 3, .output_tokens = 5, .first_token_seconds = 0.1, .end_seconds = 0.5,
+  BenchSample a{.ok = true,
+                .error = "",
+                .prompt_tokens = 10,
+                .cached_tokens = 3,
+                .output_tokens = 5,
+                .first_token_seconds = 0.1,
+                .end_seconds = 0.5,
                 .gaps_seconds = {0.1, 0.1, 0.1, 0.1}};
   BenchSample b = a;
   b.first_token_seconds = 0.3;

@@ -81,7 +81,8 @@ void AddChat(CLI::App& app, Globals& globals) {
   command->add_option("--system", flags->system, "A system message to begin with");
   flags->sampling.AddTo(*command);
   command->callback([flags, &globals] {
-    if (flags->sampling.n.value_or(1) > 1) throw CLI::ValidationError("--n", "a conversation goes on from one answer, expected 1");
+    if (flags->sampling.n.value_or(1) > 1)
+      throw CLI::ValidationError("--n", "a conversation goes on from one answer, expected 1");
     globals.run = [flags, &globals] {
       Client client(globals.server);
       return RunChat(client, *flags);

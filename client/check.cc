@@ -52,8 +52,10 @@ absl::Status CheckAddress(const std::string& address) {
   const bool named = !host.empty() && host.find_first_of(":/[] ") == absl::string_view::npos;
   int number = 0;
   const bool digits = std::all_of(port.begin(), port.end(), absl::ascii_isdigit);
-  if ((bracketed || named) && digits && absl::SimpleAtoi(port, &number) && number >= 1 && number <= 65535) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("\"", address, "\": expected HOST:PORT with a port from 1 to 65535, as in 127.0.0.1:50051"));
+  if ((bracketed || named) && digits && absl::SimpleAtoi(port, &number) && number >= 1 && number <= 65535)
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", address, "\": expected HOST:PORT with a port from 1 to 65535, as in 127.0.0.1:50051"));
 }
 
 bool IsLoopback(const std::string& address) {

@@ -9,7 +9,8 @@
 
 namespace causeway {
 
-// InvalidArgument unless HOST:PORT with a port in [1, 65535]. gRPC itself takes a port modulo 65536, and more spellings.
+// InvalidArgument unless HOST:PORT with a port in [1, 65535]. gRPC itself takes a port modulo 65536, and more
+// spellings.
 absl::Status CheckAddress(const std::string& address);
 // For an address as CheckAddress wants it.
 bool IsLoopback(const std::string& address);

@@ -12,8 +12,8 @@ TEST(CheckTest, AnAddressIsHostAndPort) {
   for (const char* good : {"127.0.0.1:50051", "localhost:1", "gpu-3.example.org:65535", "[::1]:50051"}) {
     EXPECT_TRUE(CheckAddress(good).ok()) << good;
   }
-  for (const char* bad : {"", "localhost", "localhost:", ":50051", "localhost:0", "localhost:99999", "localhost:+1", "localhost:5x",
-                          "http://localhost:50051", "::1:50051", "[]:50051", "a b:1"}) {
+  for (const char* bad : {"", "localhost", "localhost:", ":50051", "localhost:0", "localhost:99999", "localhost:+1",
+                          "localhost:5x", "http://localhost:50051", "::1:50051", "[]:50051", "a b:1"}) {
     const absl::Status status = CheckAddress(bad);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad;
     EXPECT_THAT(std::string(status.message()), HasSubstr("expected HOST:PORT"));
@@ -21,7 +21,8 @@ TEST(CheckTest, AnAddressIsHostAndPort) {
 }
 
 TEST(CheckTest, KnowsTheLoopbackInterface) {
-  for (const char* near : {"127.0.0.1:1", "127.1.2.3:1", "localhost:1", "[::1]:1"}) EXPECT_TRUE(IsLoopback(near)) << near;
+  for (const char* near : {"127.0.0.1:1", "127.1.2.3:1", "localhost:1", "[::1]:1"})
+    EXPECT_TRUE(IsLoopback(near)) << near;
   for (const char* far : {"10.0.0.1:1", "localhost.example.org:1", "[::2]:1"}) EXPECT_FALSE(IsLoopback(far)) << far;
 }
 
@@ -31,10 +32,12 @@ TEST(CheckTest, NamesTheTextThatIsNoUtf8) {
     request.set_prompt(prompt);
     return std::string(CheckText(request).message());
   };
-  for (const char* good : {"", "plain", "\u00e9\u0800\ud7ff\ue000\uffff", "\U00010000\U0010ffff"}) EXPECT_EQ(error(good), "") << good;
+  for (const char* good : {"", "plain", "\u00e9\u0800\ud7ff\ue000\uffff", "\U00010000\U0010ffff"})
+    EXPECT_EQ(error(good), "") << good;
   EXPECT_EQ(error("ab\xff"), "the prompt is not valid UTF-8 (at byte 2)");
   // Cut off, overlong, surrogate, above U+10FFFF, a continuation alone.
-  for (const char* bad : {"\xe2\x82", "\xc0\xaf", "\xe0\x80\xaf", "\xf0\x80\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80", "\xc3z"}) {
+  for (const char* bad : {"\xe2\x82", "\xc0\xaf", "\xe0\x80\xaf", "\xf0\x80\x80\xaf", "\xed\xa0\x80",
+                          "\xf4\x90\x80\x80", "\x80", "\xc3z"}) {
     EXPECT_THAT(error(bad), HasSubstr("at byte 0"));
   }
   v1::GenerateRequest request;

@@ -57,7 +57,8 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
   const std::string& message = status.error_message();
   // gRPC's own words for a connection that failed, as against the daemon's for loading and draining.
   if (code == absl::StatusCode::kUnavailable &&
-      (absl::StrContains(message, "connect") || absl::StrContains(message, "resolution") || absl::StrContains(message, "Socket"))) {
+      (absl::StrContains(message, "connect") || absl::StrContains(message, "resolution") ||
+       absl::StrContains(message, "Socket"))) {
     return absl::UnavailableError(absl::StrCat("no daemon answers at ", address_, " (", message,
                                                "). Start one with `causewayd serve --model DIR --listen ", address_,
                                                "`, or name another with --server HOST:PORT"));
@@ -84,7 +85,8 @@ absl::Status Client::GenerateStream(const v1::GenerateRequest& request,
   return FromGrpc(reader->Finish());
 }
 
-absl::Status Client::WatchStatus(double interval_seconds, const std::function<bool(const v1::GetStatusResponse&)>& on_status) {
+absl::Status Client::WatchStatus(double interval_seconds,
+                                 const std::function<bool(const v1::GetStatusResponse&)>& on_status) {
   grpc::ClientContext context;
   v1::WatchStatusRequest request;
   request.set_interval_seconds(interval_seconds);
@@ -109,10 +111,10 @@ absl::Status Client::ExtractLayerOutputs(const v1::ExtractLayerOutputsRequest& r
   return FromGrpc(reader->Finish());
 }
 
-#define CAUSEWAY_UNARY(stub, method, request)                                 \
-  grpc::ClientContext context;                                                \
-  Prepare(context, options);                                                  \
-  v1::method##Response response;                                              \
+#define CAUSEWAY_UNARY(stub, method, request)                                       \
+  grpc::ClientContext context;                                                      \
+  Prepare(context, options);                                                        \
+  v1::method##Response response;                                                    \
   const absl::Status status = FromGrpc(stub->method(&context, request, &response)); \
   if (!status.ok()) return status
 
@@ -127,7 +129,8 @@ absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest&
   return response;
 }
 
-absl::StatusOr<v1::DetokenizeResponse> Client::Detokenize(const v1::DetokenizeRequest& request, const CallOptions& options) {
+absl::StatusOr<v1::DetokenizeResponse> Client::Detokenize(const v1::DetokenizeRequest& request,
+                                                          const CallOptions& options) {
   CAUSEWAY_UNARY(generation_, Detokenize, request);
   return response;
 }

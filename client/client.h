@@ -22,20 +22,22 @@ struct CallOptions {
 // When the daemon wants to be asked again (google.rpc.RetryInfo); nullopt where asking again would not help.
 std::optional<absl::Duration> RetryDelay(const absl::Status& status);
 
-// Thread-safe: any number of calls at once over one connection. Errors have the daemon's code, message and details; Unavailable
-// also says whether nobody answers at the address.
+// Thread-safe: any number of calls at once over one connection. Errors have the daemon's code, message and details;
+// Unavailable also says whether nobody answers at the address.
 class Client {
  public:
   // "host:port". Connects at the first call. A proxy named by http_proxy is used except to the loopback interface.
   explicit Client(const std::string& address);
 
-  // Calls `on_event` for each event, on the calling thread; false from it cancels the request, and the result is Cancelled.
+  // Calls `on_event` for each event, on the calling thread; false from it cancels the request, and the result is
+  // Cancelled.
   absl::Status GenerateStream(const v1::GenerateRequest& request,
                               const std::function<bool(const v1::GenerateStreamResponse&)>& on_event,
                               const CallOptions& options = {});
   absl::StatusOr<v1::GenerateResponse> Generate(const v1::GenerateRequest& request, const CallOptions& options = {});
   absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request, const CallOptions& options = {});
-  absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request, const CallOptions& options = {});
+  absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request,
+                                                    const CallOptions& options = {});
   absl::StatusOr<v1::GetModelResponse> GetModel(const CallOptions& options = {});
   absl::StatusOr<v1::GetPlanResponse> GetPlan(const CallOptions& options = {});
   absl::StatusOr<v1::GetPlanResponse> GetPlan(const v1::GetPlanRequest& request, const CallOptions& options = {});

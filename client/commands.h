@@ -1,4 +1,5 @@
-// The commands of `causeway`, each added to the command line by one function. A command's exit status is its callback's result.
+// The commands of `causeway`, each added to the command line by one function. A command's exit status is its callback's
+// result.
 #ifndef CAUSEWAY_CLIENT_COMMANDS_H_
 #define CAUSEWAY_CLIENT_COMMANDS_H_
 
@@ -27,8 +28,8 @@ void AddPlan(CLI::App& app, Globals& globals);
 void AddLayers(CLI::App& app, Globals& globals);
 void AddBench(CLI::App& app, Globals& globals);
 
-// Prints "causeway: MESSAGE" and returns the exit status: 69 (unavailable) when no daemon answers, 64 (usage) for what the
-// daemon refused as invalid, else 1.
+// Prints "causeway: MESSAGE" and returns the exit status: 69 (unavailable) when no daemon answers, 64 (usage) for what
+// the daemon refused as invalid, else 1.
 int Fail(const absl::Status& status);
 
 }  // namespace causeway

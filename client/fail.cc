@@ -7,12 +7,9 @@ namespace causeway {
 int Fail(const absl::Status& status) {
   std::cerr << "causeway: " << status.message() << "\n";
   switch (status.code()) {
-    case absl::StatusCode::kUnavailable:
-      return 69;
-    case absl::StatusCode::kInvalidArgument:
-      return 64;
-    default:
-      return 1;
+    case absl::StatusCode::kUnavailable: return 69;
+    case absl::StatusCode::kInvalidArgument: return 64;
+    default: return 1;
   }
 }
 

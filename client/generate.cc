@@ -35,11 +35,12 @@ std::string FinishName(v1::FinishReason reason) { return absl::AsciiStrToLower(v
 void Summary(const v1::Finished& finished) {
   const double seconds = finished.timing().decode_seconds();
   const int64_t generated = finished.usage().generated_tokens();
-  std::string line = absl::StrFormat("%d prompt tokens (%d cached), %d generated in %.2f s", finished.usage().prompt_tokens(),
-                                     finished.usage().cached_tokens(), generated,
+  std::string line = absl::StrFormat("%d prompt tokens (%d cached), %d generated in %.2f s",
+                                     finished.usage().prompt_tokens(), finished.usage().cached_tokens(), generated,
                                      finished.timing().queue_seconds() + finished.timing().prefill_seconds() + seconds);
   if (generated > 1 && seconds > 0) absl::StrAppendFormat(&line, ", %.1f tokens/s", (generated - 1) / seconds);
-  if (finished.choices_size() > 0) absl::StrAppendFormat(&line, ", %s", FinishName(finished.choices(0).finish_reason()));
+  if (finished.choices_size() > 0)
+    absl::StrAppendFormat(&line, ", %s", FinishName(finished.choices(0).finish_reason()));
   std::cerr << "\033[2m" << line << "\033[0m\n";
 }
 
@@ -53,7 +54,8 @@ int RunOne(Client& client, const GenerateFlags& flags) {
   } else {
     std::string prompt = flags.prompt;
     if (prompt.empty() || prompt == "-") {
-      if (prompt.empty() && isatty(STDIN_FILENO)) return Fail(absl::InvalidArgumentError("no prompt; give one, or pipe it in"));
+      if (prompt.empty() && isatty(STDIN_FILENO))
+        return Fail(absl::InvalidArgumentError("no prompt; give one, or pipe it in"));
       prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
     }
     request.set_prompt(prompt);
@@ -120,18 +122,29 @@ int RunOne(Client& client, const GenerateFlags& flags) {
 void AddGenerate(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand("generate", "Continues a text, and streams what comes");
   auto flags = std::make_shared<GenerateFlags>();
-  CLI::Option* prompt = command->add_option("prompt", flags->prompt, "The text; left out or -, it is read from standard input");
+  CLI::Option* prompt =
+      command->add_option("prompt", flags->prompt, "The text; left out or -, it is read from standard input");
   CLI::Option* tokens = command->add_option_function<std::string>(
-      "--tokens", [&flags = *flags](const std::string& ids) { flags.tokens = ids; }, "Token ids instead of a text: 12,7,99");
-  CLI::Option* format = command->add_option("--format", flags->format, "text, or json for the whole answer at once")->check(CLI::IsMember({"text", "json"}));
+      "--tokens", [&flags = *flags](const std::string& ids) { flags.tokens = ids; },
+      "Token ids instead of a text: 12,7,99");
+  CLI::Option* format = command->add_option("--format", flags->format, "text, or json for the whole answer at once")
+                            ->check(CLI::IsMember({"text", "json"}));
   CLI::Option* echo = command->add_flag("--echo", flags->echo, "Begins with the prompt");
-  CLI::Option* logprobs = command->add_option("--logprobs", flags->top_logprobs, "With --format json: log probabilities, and of so many likeliest tokens");
-  CLI::Option* prompt_logprobs = command->add_flag("--prompt-logprobs", flags->prompt_logprobs, "With --format json: log probabilities of the prompt's tokens");
+  CLI::Option* logprobs = command->add_option("--logprobs", flags->top_logprobs,
+                                              "With --format json: log probabilities, and of so many likeliest tokens");
+  CLI::Option* prompt_logprobs = command->add_flag("--prompt-logprobs", flags->prompt_logprobs,
+                                                   "With --format json: log probabilities of the prompt's tokens");
   command->add_flag("-q,--quiet", flags->quiet, "No summary line");
   const char files[] = "Many prompts from a file";
-  CLI::Option* input = command->add_option("--input", flags->batch.input, "JSON lines: {\"prompt\": \"...\", \"max_length\": 64}")->group(files);
-  CLI::Option* output = command->add_option("--output", flags->batch.output, "JSON lines of results; an interrupted run goes on")->group(files);
-  CLI::Option* concurrency = command->add_option("--concurrency", flags->batch.concurrency, "Requests at once")->check(CLI::Range(1, 1024))->group(files);
+  CLI::Option* input =
+      command->add_option("--input", flags->batch.input, "JSON lines: {\"prompt\": \"...\", \"max_length\": 64}")
+          ->group(files);
+  CLI::Option* output =
+      command->add_option("--output", flags->batch.output, "JSON lines of results; an interrupted run goes on")
+          ->group(files);
+  CLI::Option* concurrency = command->add_option("--concurrency", flags->batch.concurrency, "Requests at once")
+                                 ->check(CLI::Range(1, 1024))
+                                 ->group(files);
   input->needs(output);
   output->needs(input);
   concurrency->needs(input);
@@ -139,8 +152,10 @@ void AddGenerate(CLI::App& app, Globals& globals) {
   for (CLI::Option* option : {prompt, tokens, format, echo, logprobs, prompt_logprobs}) input->excludes(option);
   flags->sampling.AddTo(*command);
   command->callback([flags, input, &globals] {
-    if (flags->top_logprobs >= 0 && flags->format != "json") throw CLI::ValidationError("--logprobs", "needs --format json");
-    if (flags->prompt_logprobs && flags->format != "json") throw CLI::ValidationError("--prompt-logprobs", "needs --format json");
+    if (flags->top_logprobs >= 0 && flags->format != "json")
+      throw CLI::ValidationError("--logprobs", "needs --format json");
+    if (flags->prompt_logprobs && flags->format != "json")
+      throw CLI::ValidationError("--prompt-logprobs", "needs --format json");
     globals.run = [flags, input, &globals] {
       Client client(globals.server);
       return input->count() == 0 ? RunOne(client, *flags) : RunBatch(client, flags->batch, flags->sampling);

@@ -23,7 +23,7 @@
 namespace causeway {
 namespace {
 
-constexpr double kTimeoutSecondsMax = 604800;          // a week
+constexpr double kTimeoutSecondsMax = 604800;             // a week
 constexpr int64_t kProgressBytesMin = int64_t{16} << 20;  // what is less is there before a bar could be read
 
 struct LayersFlags {
@@ -63,11 +63,13 @@ class Receiver {
     const v1::LayerRows& rows = event.rows();
     Summary& summary = summaries_[rows.layer()];
     if (rows.first_row() * accepted_.hidden_size() != summary.count || rows.layer() != accepted_.layers(layer_)) {
-      return absl::InternalError(absl::StrCat("rows of layer ", rows.layer(), " from ", rows.first_row(), " on came out of their order"));
+      return absl::InternalError(
+          absl::StrCat("rows of layer ", rows.layer(), " from ", rows.first_row(), " on came out of their order"));
     }
     summary.Add(rows.values());
     if (summary.count == accepted_.rows() * accepted_.hidden_size()) ++layer_;
-    if (progress_ != nullptr) progress_->Add(static_cast<int64_t>(rows.values().size()) / sizeof(float) / accepted_.hidden_size());
+    if (progress_ != nullptr)
+      progress_->Add(static_cast<int64_t>(rows.values().size()) / sizeof(float) / accepted_.hidden_size());
     return file_ == nullptr ? absl::OkStatus() : file_->Append(rows.values());
   }
 
@@ -81,7 +83,8 @@ class Receiver {
   std::string Table() const {
     std::string out = absl::StrFormat("%5s %8s %12s %12s %12s\n", "layer", "rows", "mean", "std", "max |x|");
     for (const auto& [layer, summary] : summaries_) {
-      absl::StrAppendFormat(&out, "%5d %8d %12.6g %12.6g %12.6g\n", layer, accepted_.rows(), summary.mean(), summary.deviation(), summary.largest);
+      absl::StrAppendFormat(&out, "%5d %8d %12.6g %12.6g %12.6g\n", layer, accepted_.rows(), summary.mean(),
+                            summary.deviation(), summary.largest);
     }
     return out;
   }
@@ -98,7 +101,8 @@ class Receiver {
     for (const int32_t layer : accepted.layers()) {
       tensors.push_back({absl::StrCat("hidden_states.", layer), "F32", {accepted.rows(), accepted.hidden_size()}});
     }
-    auto file = SafetensorsWriter::Create(flags_.output, tensors, {{"format", "pt"}, {"before_final_norm", flags_.before_final_norm ? "true" : "false"}});
+    auto file = SafetensorsWriter::Create(
+        flags_.output, tensors, {{"format", "pt"}, {"before_final_norm", flags_.before_final_norm ? "true" : "false"}});
     if (!file.ok()) return file.status();
     file_ = *std::move(file);
     const std::vector<int64_t> ids(ids_.begin(), ids_.end());
@@ -162,20 +166,28 @@ int RunLayers(Client& client, const LayersFlags& flags) {
 }  // namespace
 
 void AddLayers(CLI::App& app, Globals& globals) {
-  CLI::App* command = app.add_subcommand("layers", "Saves what the model's layers put out for a text, its hidden states");
+  CLI::App* command =
+      app.add_subcommand("layers", "Saves what the model's layers put out for a text, its hidden states");
   auto flags = std::make_shared<LayersFlags>();
   // Given as "", a text was given.
-  CLI::Option* prompt = command->add_option_function<std::string>("--prompt", [&flags = *flags](const std::string& text) { flags.prompt = text; }, "The text");
+  CLI::Option* prompt = command->add_option_function<std::string>(
+      "--prompt", [&flags = *flags](const std::string& text) { flags.prompt = text; }, "The text");
   CLI::Option* tokens = command->add_option_function<std::string>(
-      "--tokens", [&flags = *flags](const std::string& ids) { flags.tokens = ids; }, "Token ids instead of a text: 12,7,99");
+      "--tokens", [&flags = *flags](const std::string& ids) { flags.tokens = ids; },
+      "Token ids instead of a text: 12,7,99");
   prompt->excludes(tokens);
-  command->add_option("--layers", flags->layers, "0 is the embeddings, 5 the fifth layer, -1 the last, behind the final norm: 0,5,-1, or all")
+  command
+      ->add_option("--layers", flags->layers,
+                   "0 is the embeddings, 5 the fifth layer, -1 the last, behind the final norm: 0,5,-1, or all")
       ->capture_default_str();
-  command->add_flag("--before-final-norm", flags->before_final_norm, "The last is what the last layer puts out, before the final norm");
-  command->add_option("--output", flags->output, "A safetensors file with hidden_states.LAYER [tokens, hidden size] in fp32, and token_ids");
+  command->add_flag("--before-final-norm", flags->before_final_norm,
+                    "The last is what the last layer puts out, before the final norm");
+  command->add_option("--output", flags->output,
+                      "A safetensors file with hidden_states.LAYER [tokens, hidden size] in fp32, and token_ids");
   command->add_option("--model", flags->model, "Name of the model; must be the one served");
   command->add_option("--priority", flags->priority, "Higher goes first");
-  command->add_option("--timeout", flags->timeout_seconds, "Gives up after this many seconds; 0 never does")->check(NumberBetween(0, kTimeoutSecondsMax));
+  command->add_option("--timeout", flags->timeout_seconds, "Gives up after this many seconds; 0 never does")
+      ->check(NumberBetween(0, kTimeoutSecondsMax));
   command->add_flag("-q,--quiet", flags->quiet, "The table alone");
   command->callback([flags, &globals] {
     if (!flags->prompt && !flags->tokens) throw CLI::ValidationError("layers", "needs --prompt or --tokens");

@@ -28,7 +28,8 @@ class Senders {
       threads_.emplace_back([this] { Work(); });
       return absl::OkStatus();
     } catch (const std::system_error& error) {
-      return absl::ResourceExhaustedError(absl::StrCat("cannot start thread ", threads_.size() + 1, " (", error.what(), ")"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("cannot start thread ", threads_.size() + 1, " (", error.what(), ")"));
     }
   }
   // After what has arrived, or, `now`, after what was begun.
@@ -69,18 +70,21 @@ class Senders {
 
 }  // namespace
 
-absl::Status SendAtArrivals(const std::vector<double>& arrivals_seconds, int threads_max, const std::function<void(int)>& send) {
+absl::Status SendAtArrivals(const std::vector<double>& arrivals_seconds, int threads_max,
+                            const std::function<void(int)>& send) {
   Senders senders(send);
   absl::Status status;
   const absl::Time start = absl::Now();
   for (size_t i = 0; i < arrivals_seconds.size() && status.ok(); ++i) {
     absl::SleepFor(start + absl::Seconds(arrivals_seconds[i]) - absl::Now());
     if (senders.Arrive(1) <= 0) continue;
-    status = senders.threads() < threads_max ? senders.AddThread()
-                                             : absl::ResourceExhaustedError(absl::StrCat(threads_max, " requests are under way"));
+    status = senders.threads() < threads_max
+                 ? senders.AddThread()
+                 : absl::ResourceExhaustedError(absl::StrCat(threads_max, " requests are under way"));
     if (!status.ok()) {
-      status = absl::ResourceExhaustedError(absl::StrCat(status.message(), " when request ", i + 1, " of ", arrivals_seconds.size(),
-                                                         " arrived: the answers fall behind; choose a lower rate or fewer requests"));
+      status = absl::ResourceExhaustedError(
+          absl::StrCat(status.message(), " when request ", i + 1, " of ", arrivals_seconds.size(),
+                       " arrived: the answers fall behind; choose a lower rate or fewer requests"));
     }
   }
   senders.Finish(/*now=*/!status.ok());

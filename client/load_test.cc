@@ -53,7 +53,8 @@ TEST(LoadTest, MoreThanThreadsMaxUnderWayIsAnError) {
     never.WaitForNotificationWithTimeout(absl::Milliseconds(300));
   });
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("2 requests are under way when request 3 of 4 arrived"));
+  EXPECT_THAT(std::string(status.message()),
+              testing::HasSubstr("2 requests are under way when request 3 of 4 arrived"));
   EXPECT_LE(sent, 2);
 }
 

@@ -30,7 +30,8 @@ int main(int argc, char** argv) {
     // CLI11 says only that a command is missing.
     const std::vector<std::string> unknown = app.remaining();
     if (!app.get_subcommands().empty() || unknown.empty()) return app.exit(error) == 0 ? 0 : 64;
-    std::cerr << "causeway: unknown command \"" << unknown.front() << "\"; expected generate, chat, status, plan, layers or bench\n";
+    std::cerr << "causeway: unknown command \"" << unknown.front()
+              << "\"; expected generate, chat, status, plan, layers or bench\n";
     return 64;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 64;

@@ -37,25 +37,37 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--temperature", temperature, "0 is greedy; up to 2")->group(group);
   app.add_option("--top-k", top_k, "Only the K likeliest tokens; 0 is all")->group(group);
   app.add_option("--top-p", top_p, "Only the likeliest tokens of this total probability, (0, 1]")->group(group);
-  app.add_option("--typical-p", typical_p, "Only tokens of the most typical surprise that are this likely together, (0, 1]")->group(group);
+  app.add_option("--typical-p", typical_p,
+                 "Only tokens of the most typical surprise that are this likely together, (0, 1]")
+      ->group(group);
   app.add_option("--min-p", min_p, "Only tokens at least this likely beside the likeliest, [0, 1]")->group(group);
   app.add_option("--repetition-penalty", repetition_penalty, "Above 1: less of what was there")->group(group);
   app.add_option("--presence-penalty", presence_penalty, "[-2, 2], for tokens already generated")->group(group);
-  app.add_option("--frequency-penalty", frequency_penalty, "[-2, 2], for each time a token was generated")->group(group);
+  app.add_option("--frequency-penalty", frequency_penalty, "[-2, 2], for each time a token was generated")
+      ->group(group);
   // One value a use: by itself CLI11 gives a vector every word that follows, the prompt too.
-  app.add_option("--logit-bias", logit_bias, "ID:BIAS, within +-100; may be given again")->allow_extra_args(false)->group(group);
+  app.add_option("--logit-bias", logit_bias, "ID:BIAS, within +-100; may be given again")
+      ->allow_extra_args(false)
+      ->group(group);
   app.add_option("--seed", seed, "Equal seeds give equal text")->group(group);
   app.add_option("--n", n, "Choices, 1 to 16")->group(group);
   app.add_option("--stop", stop, "Ends at this text; may be given again")->allow_extra_args(false)->group(group);
-  app.add_option("--stop-id", stop_ids, "Ends at this token id; may be given again")->allow_extra_args(false)->group(group);
+  app.add_option("--stop-id", stop_ids, "Ends at this token id; may be given again")
+      ->allow_extra_args(false)
+      ->group(group);
   app.add_flag("--ignore-eos", ignore_eos, "Goes on past the model's end-of-sequence tokens")->group(group);
   app.add_flag("--include-stop", include_stop, "Leaves the stop text in the output")->group(group);
   const char grammars[] = "A grammar that the output follows";
-  CLI::Option* schema = app.add_option_function("--json-schema", Into(json_schema_file), "File of a JSON schema")->group(grammars);
+  CLI::Option* schema =
+      app.add_option_function("--json-schema", Into(json_schema_file), "File of a JSON schema")->group(grammars);
   CLI::Option* object = app.add_flag("--json-object", json_object, "Any JSON object")->group(grammars);
-  CLI::Option* pattern = app.add_option_function("--regex", Into(regex), "Regular expression for the whole output")->group(grammars);
-  CLI::Option* choice = app.add_option("--choice", choices, "One of these texts; give it again for each")->allow_extra_args(false)->group(grammars);
-  CLI::Option* lark = app.add_option_function("--grammar", Into(grammar_file), "File of a grammar in llguidance's Lark")->group(grammars);
+  CLI::Option* pattern =
+      app.add_option_function("--regex", Into(regex), "Regular expression for the whole output")->group(grammars);
+  CLI::Option* choice = app.add_option("--choice", choices, "One of these texts; give it again for each")
+                            ->allow_extra_args(false)
+                            ->group(grammars);
+  CLI::Option* lark = app.add_option_function("--grammar", Into(grammar_file), "File of a grammar in llguidance's Lark")
+                          ->group(grammars);
   const std::vector<CLI::Option*> kinds = {schema, object, pattern, choice, lark};
   for (size_t i = 0; i < kinds.size(); ++i) {
     for (size_t j = i + 1; j < kinds.size(); ++j) kinds[i]->excludes(kinds[j]);
@@ -63,11 +75,13 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--model", model, "Name of the model; must be the one served");
   app.add_option("--cache-salt", cache_salt, "Shares cached prefixes only with requests of the same salt");
   app.add_option("--priority", priority, "Higher goes first");
-  app.add_option("--timeout", timeout_seconds, "Gives up after this many seconds; 0 never does")->check(NumberBetween(0, kTimeoutSecondsMax));
+  app.add_option("--timeout", timeout_seconds, "Gives up after this many seconds; 0 never does")
+      ->check(NumberBetween(0, kTimeoutSecondsMax));
 }
 
 absl::Status SamplingFlags::FillGrammar(v1::GenerateRequest& request) const {
-  if (json_schema_file) return ReadOption("--json-schema", *json_schema_file, request.mutable_grammar()->mutable_json_schema());
+  if (json_schema_file)
+    return ReadOption("--json-schema", *json_schema_file, request.mutable_grammar()->mutable_json_schema());
   if (grammar_file) return ReadOption("--grammar", *grammar_file, request.mutable_grammar()->mutable_lark());
   if (json_object) request.mutable_grammar()->set_json_object(true);
   if (regex) request.mutable_grammar()->set_regex(*regex);
@@ -92,7 +106,8 @@ absl::Status SamplingFlags::Fill(v1::GenerateRequest& request) const {
     int32_t id;
     float bias;
     if (!absl::SimpleAtoi(parts.first, &id) || !absl::SimpleAtof(parts.second, &bias)) {
-      return absl::InvalidArgumentError(absl::StrCat("--logit-bias \"", entry, "\": expected ID:BIAS, for example 42:-100"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("--logit-bias \"", entry, "\": expected ID:BIAS, for example 42:-100"));
     }
     (*sampling.mutable_logit_bias())[id] = bias;
   }
@@ -136,7 +151,8 @@ absl::StatusOr<std::vector<int32_t>> ParseLayers(const std::string& text) {
   for (absl::string_view part : absl::StrSplit(text, ',')) {
     int32_t layer;
     if (!absl::SimpleAtoi(part, &layer)) {
-      return absl::InvalidArgumentError(absl::StrCat("\"", part, "\" is no layer; expected layers as in 0,5,-1, or all"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", part, "\" is no layer; expected layers as in 0,5,-1, or all"));
     }
     layers.push_back(layer);
   }

@@ -34,7 +34,8 @@ struct SamplingFlags {
   double timeout_seconds = 0;  // 0: none
   // `app` is parsed into this object.
   void AddTo(CLI::App& app);
-  // Only what was given: the rest is the model's default. InvalidArgument for a malformed bias or a file that cannot be read.
+  // Only what was given: the rest is the model's default. InvalidArgument for a malformed bias or a file that cannot be
+  // read.
   absl::Status Fill(v1::GenerateRequest& request) const;
 
  private:

@@ -57,7 +57,8 @@ TEST(OptionsTest, WhatIsGivenAsNothingIsGiven) {
 TEST(OptionsTest, NumbersHaveARange) {
   const auto check = NumberBetween(0.5, 100);
   for (const char* good : {"0.5", "100", "1e1"}) EXPECT_EQ(check(good), "") << good;
-  for (const char* bad : {"0", "101", "-1", "nan", "inf", "-inf", "", "1s"}) EXPECT_THAT(check(bad), HasSubstr("is not a number in [0.5, 100]")) << bad;
+  for (const char* bad : {"0", "101", "-1", "nan", "inf", "-inf", "", "1s"})
+    EXPECT_THAT(check(bad), HasSubstr("is not a number in [0.5, 100]")) << bad;
 }
 
 TEST(OptionsTest, NamesWhatIsMalformed) {

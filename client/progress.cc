@@ -43,7 +43,12 @@ std::string Duration(double seconds) {
 }
 
 Progress::Progress(std::string what, int64_t total, int64_t done)
-    : what_(std::move(what)), total_(total), done_before_(done), terminal_(isatty(STDERR_FILENO)), start_(absl::Now()), done_(done) {}
+    : what_(std::move(what)),
+      total_(total),
+      done_before_(done),
+      terminal_(isatty(STDERR_FILENO)),
+      start_(absl::Now()),
+      done_(done) {}
 
 void Progress::Add(int64_t done, const std::string& note) {
   absl::MutexLock lock(&mutex_);
@@ -65,7 +70,8 @@ void Progress::Draw(absl::Time now) {
   const double elapsed = absl::ToDoubleSeconds(now - start_);
   const int64_t here = done_ - done_before_;
   std::string line = absl::StrFormat("%d/%d %s  %s", done_, total_, what_, Duration(elapsed));
-  if (here > 0 && done_ < total_) absl::StrAppend(&line, ", about ", Duration(elapsed / here * (total_ - done_)), " left");
+  if (here > 0 && done_ < total_)
+    absl::StrAppend(&line, ", about ", Duration(elapsed / here * (total_ - done_)), " left");
   if (!note_.empty()) absl::StrAppend(&line, "  ", note_);
   if (terminal_) {
     const double fraction = total_ > 0 ? static_cast<double>(done_) / total_ : 1;

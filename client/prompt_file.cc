@@ -58,7 +58,8 @@ absl::Status Replace(const std::string& path, const std::string& text) {
   const std::filesystem::path target = std::filesystem::canonical(path, error);  // not the link to it
   const std::string part = target.string() + ".part";
   std::FILE* file = std::fopen(part.c_str(), "wbx");  // never over what is there
-  if (file == nullptr) return absl::InvalidArgumentError(absl::StrCat("cannot create ", part, ": ", std::strerror(errno)));
+  if (file == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat("cannot create ", part, ": ", std::strerror(errno)));
   const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
   if (std::fclose(file) == 0 && written) {
     std::filesystem::permissions(part, std::filesystem::status(target, error).permissions(), error);
@@ -106,7 +107,8 @@ absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const s
   if (!read.ok()) return read.status();
   const std::string& text = *read;
   const auto foreign = [&] {
-    return absl::InvalidArgumentError(absl::StrCat(path, " exists and is no file of results; give another --output or remove it"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " exists and is no file of results; give another --output or remove it"));
   };
   std::string kept;
   for (size_t begin = 0, end; begin < text.size(); begin = end + 1) {
@@ -121,8 +123,8 @@ absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const s
     if (!json.is_object() || !json.contains("line") || !json["line"].is_number_integer()) return foreign();
     const auto found = by_line.find(json["line"].get<int64_t>());
     if (found == by_line.end() || json.value("prompt", Json()) != Json(found->second->text)) {
-      return absl::InvalidArgumentError(absl::StrCat(path, " exists and answers other prompts (its line ", json["line"].dump(),
-                                                     "); give another --output or remove it"));
+      return absl::InvalidArgumentError(absl::StrCat(path, " exists and answers other prompts (its line ",
+                                                     json["line"].dump(), "); give another --output or remove it"));
     }
     if (!json.contains("error") && done.insert(found->first).second) absl::StrAppend(&kept, line, "\n");
   }

@@ -29,7 +29,8 @@ class PromptFileTest : public testing::Test {
 };
 
 TEST_F(PromptFileTest, ReadsPromptsAndKeepsLineNumbers) {
-  const auto prompts = ReadPrompts(Write("good", "{\"prompt\": \"a\", \"max_length\": 9}\n\n{\"prompt\": \"b\", \"max_tokens\": 3}\n{\"prompt\":\"c\"}"));
+  const auto prompts = ReadPrompts(Write(
+      "good", "{\"prompt\": \"a\", \"max_length\": 9}\n\n{\"prompt\": \"b\", \"max_tokens\": 3}\n{\"prompt\":\"c\"}"));
   ASSERT_TRUE(prompts.ok()) << prompts.status();
   ASSERT_EQ(prompts->size(), 3u);
   EXPECT_EQ((*prompts)[0].max_length, 9);
@@ -39,8 +40,10 @@ TEST_F(PromptFileTest, ReadsPromptsAndKeepsLineNumbers) {
 }
 
 TEST_F(PromptFileTest, NamesEveryBadLine) {
-  const auto prompts = ReadPrompts(Write("bad", "{\"prompt\": 3}\n{\"promt\": \"x\"}\nnope\n{\"prompt\":\"x\",\"max_length\":0}\n"
-                                                "{\"prompt\":\"x\",\"max_length\":2,\"max_tokens\":2}\n[]\n{\"prompt\":\"\"}\n{\"prompt\":\"fine\"}\n"));
+  const auto prompts = ReadPrompts(
+      Write("bad",
+            "{\"prompt\": 3}\n{\"promt\": \"x\"}\nnope\n{\"prompt\":\"x\",\"max_length\":0}\n"
+            "{\"prompt\":\"x\",\"max_length\":2,\"max_tokens\":2}\n[]\n{\"prompt\":\"\"}\n{\"prompt\":\"fine\"}\n"));
   ASSERT_FALSE(prompts.ok());
   const std::string message(prompts.status().message());
   EXPECT_THAT(message, HasSubstr("7 bad lines"));
@@ -59,7 +62,8 @@ TEST_F(PromptFileTest, RefusesAFileWithoutPrompts) {
 
 TEST_F(PromptFileTest, ResumesAfterACutLineAndRetriesErrors) {
   const auto prompts = ReadPrompts(Write("resume", "{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\n{\"prompt\":\"c\"}\n"));
-  const std::string first = "{\"line\":1,\"prompt\":\"a\",\"text\":\"x\"}\n", failed = "{\"error\":\"y\",\"line\":2,\"prompt\":\"b\"}\n";
+  const std::string first = "{\"line\":1,\"prompt\":\"a\",\"text\":\"x\"}\n",
+                    failed = "{\"error\":\"y\",\"line\":2,\"prompt\":\"b\"}\n";
   const std::string third = "{\"line\":3,\"prompt\":\"c\",\"text\":\"z\"}\n";
   const std::string path = Write("results", first + failed + "{\"line\":3,\"pro");
   std::filesystem::permissions(path, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
@@ -67,9 +71,11 @@ TEST_F(PromptFileTest, ResumesAfterACutLineAndRetriesErrors) {
   ASSERT_TRUE(done.ok()) << done.status();
   EXPECT_THAT(*done, ElementsAre(1));
   EXPECT_EQ(Read(path), first);
-  EXPECT_EQ(std::filesystem::status(path).permissions(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+  EXPECT_EQ(std::filesystem::status(path).permissions(),
+            std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
 
-  // Also where nothing but the newline is missing, where an error came before the answer, and where the answer came twice.
+  // Also where nothing but the newline is missing, where an error came before the answer, and where the answer came
+  // twice.
   const std::string again = Write("results", failed + third + first + third.substr(0, third.size() - 1));
   EXPECT_THAT(*ResumeResults(again, *prompts), ElementsAre(1, 3));
   EXPECT_EQ(Read(again), third + first);
@@ -81,8 +87,8 @@ TEST_F(PromptFileTest, ResumesAfterACutLineAndRetriesErrors) {
 
 TEST_F(PromptFileTest, LeavesForeignFilesAsTheyAre) {
   const auto prompts = ReadPrompts(Write("other", "{\"prompt\":\"a\"}\n"));
-  for (const std::string foreign : {"hello", "hello\n", "{\"name\": \"mine\"}", "{\"error\":\"mine\"}", "{\"name\": [", "{\"prompt\":\"a\"}\n", "\n",
-                                    "{\"line\":1,\"prompt\":\"z\",\"text\":\"x\"}\n"}) {
+  for (const std::string foreign : {"hello", "hello\n", "{\"name\": \"mine\"}", "{\"error\":\"mine\"}", "{\"name\": [",
+                                    "{\"prompt\":\"a\"}\n", "\n", "{\"line\":1,\"prompt\":\"z\",\"text\":\"x\"}\n"}) {
     const std::string path = Write("foreign", foreign);
     EXPECT_EQ(ResumeResults(path, *prompts).status().code(), absl::StatusCode::kInvalidArgument) << foreign;
     EXPECT_EQ(Read(path), foreign);

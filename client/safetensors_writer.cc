@@ -13,7 +13,10 @@
 namespace causeway {
 
 SafetensorsWriter::SafetensorsWriter(std::string path, int64_t bytes)
-    : path_(std::move(path)), partial_(path_ + ".partial"), left_(bytes), file_(partial_, std::ios::binary | std::ios::trunc) {}
+    : path_(std::move(path)),
+      partial_(path_ + ".partial"),
+      left_(bytes),
+      file_(partial_, std::ios::binary | std::ios::trunc) {}
 
 SafetensorsWriter::~SafetensorsWriter() {
   if (!file_.is_open()) return;
@@ -25,8 +28,8 @@ absl::Status SafetensorsWriter::Failed() const {
   return absl::InvalidArgumentError(absl::StrCat("cannot write ", partial_, ": ", std::strerror(errno)));
 }
 
-absl::StatusOr<std::unique_ptr<SafetensorsWriter>> SafetensorsWriter::Create(const std::string& path, const std::vector<Tensor>& tensors,
-                                                                             const std::map<std::string, std::string>& metadata) {
+absl::StatusOr<std::unique_ptr<SafetensorsWriter>> SafetensorsWriter::Create(
+    const std::string& path, const std::vector<Tensor>& tensors, const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = {{"__metadata__", metadata}};
   int64_t end = 0;
   for (const Tensor& tensor : tensors) {
@@ -43,7 +46,8 @@ absl::StatusOr<std::unique_ptr<SafetensorsWriter>> SafetensorsWriter::Create(con
 
   std::error_code error;
   if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot write ", path, ": it is a folder or a device; expected a file's name"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot write ", path, ": it is a folder or a device; expected a file's name"));
   }
   std::unique_ptr<SafetensorsWriter> writer(new SafetensorsWriter(path, end));
   writer->file_ << length << text;
@@ -53,13 +57,15 @@ absl::StatusOr<std::unique_ptr<SafetensorsWriter>> SafetensorsWriter::Create(con
 
 absl::Status SafetensorsWriter::Append(absl::string_view bytes) {
   left_ -= static_cast<int64_t>(bytes.size());
-  if (left_ < 0) return absl::FailedPreconditionError(absl::StrCat(path_, ": ", -left_, " bytes more than its tensors have"));
+  if (left_ < 0)
+    return absl::FailedPreconditionError(absl::StrCat(path_, ": ", -left_, " bytes more than its tensors have"));
   file_.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   return file_.good() ? absl::OkStatus() : Failed();
 }
 
 absl::Status SafetensorsWriter::Finish() {
-  if (left_ > 0) return absl::FailedPreconditionError(absl::StrCat(path_, ": ", left_, " bytes of its tensors are missing"));
+  if (left_ > 0)
+    return absl::FailedPreconditionError(absl::StrCat(path_, ": ", left_, " bytes of its tensors are missing"));
   file_.flush();
   if (!file_.good() || std::rename(partial_.c_str(), path_.c_str()) != 0) return Failed();
   file_.close();

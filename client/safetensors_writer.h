@@ -21,7 +21,8 @@ class SafetensorsWriter {
     std::vector<int64_t> shape;
   };
   // The file gets its name with Finish; until then it is PATH.partial. InvalidArgument: it cannot be written, and why.
-  static absl::StatusOr<std::unique_ptr<SafetensorsWriter>> Create(const std::string& path, const std::vector<Tensor>& tensors,
+  static absl::StatusOr<std::unique_ptr<SafetensorsWriter>> Create(const std::string& path,
+                                                                   const std::vector<Tensor>& tensors,
                                                                    const std::map<std::string, std::string>& metadata);
   ~SafetensorsWriter();  // removes what was not finished
   SafetensorsWriter(const SafetensorsWriter&) = delete;

@@ -18,8 +18,9 @@ namespace causeway {
 namespace {
 
 std::string ModelText(const v1::GetModelResponse& model) {
-  return absl::StrFormat("%s: %d layers, hidden %d, vocabulary %d, %.1f M parameters, %s, up to %d tokens\n", model.architecture(),
-                         model.layers(), model.hidden_size(), model.vocab_size(), model.parameters() / 1e6, model.dtype(), model.max_model_len());
+  return absl::StrFormat("%s: %d layers, hidden %d, vocabulary %d, %.1f M parameters, %s, up to %d tokens\n",
+                         model.architecture(), model.layers(), model.hidden_size(), model.vocab_size(),
+                         model.parameters() / 1e6, model.dtype(), model.max_model_len());
 }
 
 struct StatusFlags {
@@ -45,7 +46,9 @@ int RunStatus(Client& client, const StatusFlags& flags) {
       if (flags.format == "json") {
         std::cout << json(now, false) << "\n" << std::flush;
       } else {
-        std::cout << (color ? Redraw(StatusText(now, color), std::exchange(first, false)) : StatusText(now, color) + "\n") << std::flush;
+        std::cout << (color ? Redraw(StatusText(now, color), std::exchange(first, false))
+                            : StatusText(now, color) + "\n")
+                  << std::flush;
       }
       return std::cout.good();
     });
@@ -69,7 +72,8 @@ void AddStatus(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand("status", "Shows the model, the plan, memory by device, and the queue");
   auto flags = std::make_shared<StatusFlags>();
   command->add_flag("-w,--watch", flags->watch, "Shows it again and again");
-  command->add_option("--interval", flags->interval, "Seconds between two, with --watch")->check(NumberBetween(0.1, 60));
+  command->add_option("--interval", flags->interval, "Seconds between two, with --watch")
+      ->check(NumberBetween(0.1, 60));
   command->add_option("--format", flags->format, "text or json")->check(CLI::IsMember({"text", "json"}));
   command->callback([flags, &globals] {
     globals.run = [flags, &globals] {

@@ -29,7 +29,8 @@ using Shares = std::vector<int64_t>;
 
 Shares Used(const v1::DeviceStatus& device) {
   const v1::DeviceMemory& memory = device.memory();
-  return {memory.weights(), memory.kv_cache(), memory.activations_peak(), memory.workspace(), device.planned().reserve(), device.free_bytes()};
+  return {memory.weights(),   memory.kv_cache(),          memory.activations_peak(),
+          memory.workspace(), device.planned().reserve(), device.free_bytes()};
 }
 
 Shares Planned(const v1::DeviceStatus& device) {
@@ -49,7 +50,9 @@ std::string MemoryBar(const Shares& shares, int64_t budget, bool color) {
   for (size_t i = 0; i < kOwnerCount; ++i) {
     sum += shares[i];
     const bool last = i + 1 == kOwnerCount;
-    const int end = last ? kMemoryCells : std::min(kMemoryCells, static_cast<int>(std::lround(static_cast<double>(sum) / budget * kMemoryCells)));
+    const int end =
+        last ? kMemoryCells
+             : std::min(kMemoryCells, static_cast<int>(std::lround(static_cast<double>(sum) / budget * kMemoryCells)));
     std::string run;
     for (; drawn < end; ++drawn) run += kOwners[i].fill;
     if (!run.empty()) bar += Colored(run, kOwners[i].color, color);
@@ -67,19 +70,22 @@ std::string Devices(const v1::GetStatusResponse& status, bool color) {
   std::string header = absl::StrFormat("%-12s %-7s", "device", ""), out;
   for (const Owner& owner : kOwners) {
     // Colours have no width.
-    absl::StrAppend(&header, std::string(12 - std::string(owner.name).size(), ' '), Colored(owner.name, owner.color, color));
+    absl::StrAppend(&header, std::string(12 - std::string(owner.name).size(), ' '),
+                    Colored(owner.name, owner.color, color));
   }
   absl::StrAppendFormat(&out, "%s %11s\n", header, "budget");
   for (const v1::DeviceStatus& device : status.devices()) {
     if (device.budget_bytes() > 0 && device.holds().empty()) {
-      absl::StrAppendFormat(&out, "%-12s holds no part of the model, %s\n", device.name(), Bytes(device.budget_bytes()));
+      absl::StrAppendFormat(&out, "%-12s holds no part of the model, %s\n", device.name(),
+                            Bytes(device.budget_bytes()));
     } else if (device.budget_bytes() > 0) {
       out += Row(device.name(), "used", Used(device), device.budget_bytes(), color);
       out += Row("", "planned", Planned(device), device.budget_bytes(), color);
       absl::StrAppendFormat(&out, "%-12s %s (%s)\n", "", device.holds(), device.model());
     }
     if (device.memory().other() > 0) {
-      absl::StrAppendFormat(&out, "%-12s %s beside these: programs, libraries, tokenizer\n", "process", Bytes(device.memory().other()));
+      absl::StrAppendFormat(&out, "%-12s %s beside these: programs, libraries, tokenizer\n", "process",
+                            Bytes(device.memory().other()));
     }
   }
   return out;
@@ -111,15 +117,18 @@ std::string StatusText(const v1::GetStatusResponse& status, bool color) {
   absl::StrAppend(&out, "\n", Devices(status, color));
   const v1::KvCacheStatus& kv = status.kv_cache();
   const double blocks = std::max<int64_t>(kv.total(), 1);
-  absl::StrAppendFormat(&out, "\n%-12s %s %d of %d tokens in use, %d cached\n", "KV cache", Bar(kv.used() / blocks, kCells),
-                        kv.used() * kv.block_tokens(), kv.total() * kv.block_tokens(), kv.cached() * kv.block_tokens());
-  absl::StrAppendFormat(&out, "%-12s %s %d waiting of %d, %d running\n", "queue",
-                        Bar(static_cast<double>(status.requests_waiting()) / std::max<int64_t>(status.queue_limit(), 1), kCells),
-                        status.requests_waiting(), status.queue_limit(), status.requests_running());
+  absl::StrAppendFormat(&out, "\n%-12s %s %d of %d tokens in use, %d cached\n", "KV cache",
+                        Bar(kv.used() / blocks, kCells), kv.used() * kv.block_tokens(), kv.total() * kv.block_tokens(),
+                        kv.cached() * kv.block_tokens());
+  absl::StrAppendFormat(
+      &out, "%-12s %s %d waiting of %d, %d running\n", "queue",
+      Bar(static_cast<double>(status.requests_waiting()) / std::max<int64_t>(status.queue_limit(), 1), kCells),
+      status.requests_waiting(), status.queue_limit(), status.requests_running());
   absl::StrAppendFormat(&out, "%-12s %d prompt, %d generated, %d preemptions", "tokens", status.prompt_tokens(),
                         status.generated_tokens(), status.preemptions());
   if (status.prefix_query_tokens() > 0) {
-    absl::StrAppendFormat(&out, ", %.0f%% of prompts cached", 100.0 * status.prefix_hit_tokens() / status.prefix_query_tokens());
+    absl::StrAppendFormat(&out, ", %.0f%% of prompts cached",
+                          100.0 * status.prefix_hit_tokens() / status.prefix_query_tokens());
   }
   absl::StrAppendFormat(&out, "\n%-12s %s\n", "ended", Ended(status));
   return out;

@@ -40,10 +40,16 @@ v1::GetStatusResponse Status() {
 
 TEST(StatusText, ShowsUsedAbovePlanned) {
   const std::string text = StatusText(Status(), /*color=*/false);
-  EXPECT_THAT(text, HasSubstr("simulated:0  used       12.0 MiB    12.0 MiB     4.0 MiB     2.0 MiB           -    18.0 MiB    48.0 MiB  "
-                              "██████▓▓▓▓▓▓▒▒▒·········\n"));
-  EXPECT_THAT(text, HasSubstr("             planned    12.0 MiB    12.0 MiB    12.0 MiB           -           -    12.0 MiB    48.0 MiB  "
-                              "██████▓▓▓▓▓▓▒▒▒▒▒▒······\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "simulated:0  used       12.0 MiB    12.0 MiB     4.0 MiB     2.0 MiB           -    18.0 MiB    48.0 MiB  "
+          "██████▓▓▓▓▓▓▒▒▒·········\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "             planned    12.0 MiB    12.0 MiB    12.0 MiB           -           -    12.0 MiB    48.0 MiB  "
+          "██████▓▓▓▓▓▓▒▒▒▒▒▒······\n"));
   EXPECT_THAT(text, HasSubstr("embeddings, layers 0-2 (simulated on the CPU)\n"));
   EXPECT_THAT(text, HasSubstr("simulated:1  holds no part of the model, 1.0 MiB\n"));
   EXPECT_THAT(text, HasSubstr("process      100.0 MiB beside these"));

@@ -9,8 +9,8 @@ if(CAUSEWAY_TESTS)
   find_package(benchmark REQUIRED)
 endif()
 
-# The wheel's own TorchConfig.cmake is not used: it defines a dummy protobuf target that shadows the real one, probes for
-# GPUs and drags every CUDA library in. Its include folders come last (-idirafter), since it ships headers of an old
+# The wheel's own TorchConfig.cmake is not used: it defines a dummy protobuf target that shadows the real one, probes
+# for GPUs and drags every CUDA library in. Its include folders come last (-idirafter), since it ships headers of an old
 # protobuf and of fmt; SHELL: keeps CMake from dropping the second -idirafter.
 set(torch_dir ${CAUSEWAY_DEPS}/torch)
 set(cuda_lib_dir ${CAUSEWAY_DEPS}/nvidia/cu13/lib)
@@ -29,7 +29,8 @@ target_link_libraries(causeway_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so 
 target_link_options(causeway_torch INTERFACE
   -Wl,-rpath,${torch_dir}/lib -Wl,-rpath,${cuda_lib_dir} -Wl,-rpath,${CAUSEWAY_DEPS}/nvidia/cuda_cupti/lib -Wl,--allow-shlib-undefined)
 
-# To keep ATen's own work on the calling thread: the wheel's own libgomp, not the system's. Calling omp.h's functions takes no -fopenmp.
+# To keep ATen's own work on the calling thread: the wheel's own libgomp, not the system's. Calling omp.h's functions
+# takes no -fopenmp.
 add_library(causeway_openmp INTERFACE)
 add_library(causeway::openmp ALIAS causeway_openmp)
 target_link_libraries(causeway_openmp INTERFACE ${torch_dir}/lib/libgomp.so.1)

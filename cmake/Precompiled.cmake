@@ -1,7 +1,8 @@
-# Headers of others that most files of a family include, compiled once for the family: `common` for what knows neither torch nor gRPC, `torch`
-# and `grpc`. They only save time: each file still includes what it uses, and -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON builds without them.
-# A header here costs every file of the family what its inline functions instantiate, used or not (up to half a second), so that what few
-# include has no place here: nlohmann/json.hpp stands only with the tests.
+# Headers of others that most files of a family include, compiled once for the family: `common` for what knows neither
+# torch nor gRPC, `torch` and `grpc`. They only save time: each file still includes what it uses, and
+# -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON builds without them. A header here costs every file of the family what its
+# inline functions instantiate, used or not (up to half a second), so that what few include has no place here:
+# nlohmann/json.hpp stands only with the tests.
 set(causeway_common_headers
   <algorithm> <array> <atomic> <charconv> <chrono> <cmath> <condition_variable> <cstdint> <cstdio> <cstdlib> <cstring> <deque> <filesystem>
   <functional> <limits> <map> <memory> <mutex> <numeric> <optional> <set> <string> <string_view> <system_error> <thread> <tuple>
@@ -19,8 +20,8 @@ set(causeway_grpc_headers ${causeway_common_headers}
   <grpcpp/support/client_callback.h> <grpcpp/support/server_callback.h> <grpcpp/support/sync_stream.h>)
 set(causeway_test_headers <gmock/gmock.h> <gtest/gtest.h> <nlohmann/json.hpp>)
 
-# What FAMILY is for this folder and those below it, and which target compiles its headers: the family's lowest library, for the tests one that
-# is made here. DEPS: where the headers are found.
+# What FAMILY is for this folder and those below it, and which target compiles its headers: the family's lowest library,
+# for the tests one that is made here. DEPS: where the headers are found.
 macro(causeway_family family owner)
   set(causeway_family ${family})
   set(causeway_precompiled_owner ${owner})

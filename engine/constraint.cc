@@ -17,8 +17,8 @@ constexpr size_t kJobsMax = 1 << 20;  // far above the sequences that run: each 
 
 }  // namespace
 
-GrammarConstraint::GrammarConstraint(std::unique_ptr<GrammarMatcher> matcher, int64_t vocab_size, std::vector<int32_t> ends,
-                                     MaskWorkers& workers)
+GrammarConstraint::GrammarConstraint(std::unique_ptr<GrammarMatcher> matcher, int64_t vocab_size,
+                                     std::vector<int32_t> ends, MaskWorkers& workers)
     : ends_(std::move(ends)), workers_(workers), matcher_(std::move(matcher)), words_((vocab_size + 31) / 32) {}
 
 void GrammarConstraint::Begin() { workers_.Push(shared_from_this(), std::nullopt); }
@@ -33,7 +33,9 @@ TokenMask GrammarConstraint::Await(int64_t index) {
   const auto settled = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return progress_ != Progress::kBusy; };
   mutex_.Await(absl::Condition(&settled));
   if (progress_ == Progress::kReady && index_ != index) {
-    Settle(TokenMask::State::kFailed, absl::InternalError(absl::StrCat("grammar: the mask of token ", index, " was asked for and that of token ", index_, " is next")));
+    Settle(TokenMask::State::kFailed,
+           absl::InternalError(absl::StrCat("grammar: the mask of token ", index, " was asked for and that of token ",
+                                            index_, " is next")));
   }
   return {state_, words_, status_};
 }
@@ -41,7 +43,8 @@ TokenMask GrammarConstraint::Await(int64_t index) {
 void GrammarConstraint::Chosen(int64_t index, int32_t token) {
   {
     absl::MutexLock lock(&mutex_);
-    if (progress_ != Progress::kReady || index_ != index) return;  // ended, and this is a row planned before that was known
+    if (progress_ != Progress::kReady || index_ != index)
+      return;  // ended, and this is a row planned before that was known
     if (std::find(ends_here_.begin(), ends_here_.end(), token) != ends_here_.end()) {
       Settle(TokenMask::State::kComplete, absl::OkStatus());
       return;

@@ -1,4 +1,5 @@
-// Grammars at work: masks of allowed tokens, computed on threads of their own while the devices compute the step they are for.
+// Grammars at work: masks of allowed tokens, computed on threads of their own while the devices compute the step they
+// are for.
 #ifndef CAUSEWAY_ENGINE_CONSTRAINT_H_
 #define CAUSEWAY_ENGINE_CONSTRAINT_H_
 
@@ -23,8 +24,10 @@ class MaskWorkers;
 // One sequence's grammar. The engine makes it; the sampler asks it and tells it.
 class GrammarConstraint final : public TokenConstraint, public std::enable_shared_from_this<GrammarConstraint> {
  public:
-  // `ends` may be chosen wherever the grammar may end; where it takes one of them as text, that is what it is. `workers` outlives every call.
-  GrammarConstraint(std::unique_ptr<GrammarMatcher> matcher, int64_t vocab_size, std::vector<int32_t> ends, MaskWorkers& workers);
+  // `ends` may be chosen wherever the grammar may end; where it takes one of them as text, that is what it is.
+  // `workers` outlives every call.
+  GrammarConstraint(std::unique_ptr<GrammarMatcher> matcher, int64_t vocab_size, std::vector<int32_t> ends,
+                    MaskWorkers& workers);
 
   // Begins the first mask. Call once.
   void Begin();

@@ -32,7 +32,8 @@ struct Submission {
   std::shared_ptr<LayerOutputs> layer_outputs;
 };
 
-SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOptions& options, const Executor& executor) {
+SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOptions& options,
+                                      const Executor& executor) {
   SchedulerOptions scheduler;
   scheduler.num_blocks = model.plan.kv_blocks;
   scheduler.max_num_seqs = model.plan.options.max_num_seqs;
@@ -47,11 +48,12 @@ SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOpti
 // Masks take a fraction of a step's time, and the devices need the processor too.
 int MaskThreads() { return std::clamp(ProcessorsAtHand() / 4, 1, 8); }
 
-// RPC threads leave submissions and cancellations; one thread owns the scheduler, the executor's Run and Wait, and every active request.
+// RPC threads leave submissions and cancellations; one thread owns the scheduler, the executor's Run and Wait, and
+// every active request.
 class EngineImpl : public Engine {
  public:
-  EngineImpl(PlacedModel model, const EngineOptions& options, EngineObserver* observer, TextFiles::Read text, std::unique_ptr<Executor> executor,
-             double load_seconds)
+  EngineImpl(PlacedModel model, const EngineOptions& options, EngineObserver* observer, TextFiles::Read text,
+             std::unique_ptr<Executor> executor, double load_seconds)
       : model_(std::move(model)),
         queue_max_(options.queue_max),
         layer_outputs_(options.layer_outputs_bytes_max),
@@ -76,8 +78,9 @@ class EngineImpl : public Engine {
   absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
     CAUSEWAY_RETURN_IF_ERROR(Check(request));
     CAUSEWAY_ASSIGN_OR_RETURN(std::vector<std::shared_ptr<GrammarConstraint>> constraints, Constraints(request));
-    CAUSEWAY_ASSIGN_OR_RETURN(std::shared_ptr<LayerOutputs> layer_outputs,
-                              layer_outputs_.Take(request.layer_units, static_cast<int64_t>(request.prompt.size()), model_.spec.hidden_size));
+    CAUSEWAY_ASSIGN_OR_RETURN(
+        std::shared_ptr<LayerOutputs> layer_outputs,
+        layer_outputs_.Take(request.layer_units, static_cast<int64_t>(request.prompt.size()), model_.spec.hidden_size));
     absl::MutexLock lock(&mutex_);
     if (draining_) return absl::UnavailableError("the daemon is draining and takes no new requests");
     if (waiting_ >= queue_max_) {
@@ -90,12 +93,14 @@ class EngineImpl : public Engine {
     }
     next_sequence_ += request.n;
     ++waiting_;
-    submissions_.push_back({handle, std::move(request), std::move(sink), clock_->Now(), std::move(constraints), std::move(layer_outputs)});
+    submissions_.push_back(
+        {handle, std::move(request), std::move(sink), clock_->Now(), std::move(constraints), std::move(layer_outputs)});
     return handle;
   }
 
   absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource& source) override {
-    if (tokenizer_ == nullptr) return absl::InvalidArgumentError("the model has no tokenizer, and grammars are about text");
+    if (tokenizer_ == nullptr)
+      return absl::InvalidArgumentError("the model has no tokenizer, and grammars are about text");
     const GrammarCompiler* compiler;
     {
       // Made when first asked for: it takes a while, and most daemons never are.
@@ -157,7 +162,9 @@ class EngineImpl : public Engine {
 
  private:
   absl::Status Check(const GenerationRequest& request) const {
-    CAUSEWAY_CHECK(request.layer_units.empty() || request.layer_units.back() <= static_cast<int>(model_.spec.layers.size()) + 1, "layer_units");
+    CAUSEWAY_CHECK(
+        request.layer_units.empty() || request.layer_units.back() <= static_cast<int>(model_.spec.layers.size()) + 1,
+        "layer_units");
     if (request.prompt.empty()) return absl::InvalidArgumentError("the prompt is empty; at least one token is needed");
     for (size_t i = 0; i < request.prompt.size(); ++i) {
       if (request.prompt[i] < 0 || request.prompt[i] >= model_.spec.vocab_size) {
@@ -185,7 +192,8 @@ class EngineImpl : public Engine {
     std::vector<std::shared_ptr<GrammarConstraint>> constraints;
     for (int32_t i = 0; request.grammar != nullptr && i < request.n; ++i) {
       CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<GrammarMatcher> matcher, request.grammar->Clone());
-      constraints.push_back(std::make_shared<GrammarConstraint>(std::move(matcher), model_.spec.vocab_size, request.stop.token_ids, mask_workers_));
+      constraints.push_back(std::make_shared<GrammarConstraint>(std::move(matcher), model_.spec.vocab_size,
+                                                                request.stop.token_ids, mask_workers_));
     }
     return constraints;
   }
@@ -263,8 +271,9 @@ class EngineImpl : public Engine {
     const RequestHandle first = submission.handle;
     const int32_t n = submission.request.n;
     for (const auto& constraint : submission.constraints) constraint->Begin();
-    auto request = std::make_unique<ActiveRequest>(std::move(submission.request), std::move(submission.sink), tokenizer_.get(), first,
-                                                   submission.submitted, std::move(submission.constraints), std::move(submission.layer_outputs));
+    auto request = std::make_unique<ActiveRequest>(
+        std::move(submission.request), std::move(submission.sink), tokenizer_.get(), first, submission.submitted,
+        std::move(submission.constraints), std::move(submission.layer_outputs));
     ActiveRequest* active = request.get();
     requests_.emplace(first, std::move(request));
     for (int32_t i = 0; i < n; ++i) {
@@ -277,7 +286,8 @@ class EngineImpl : public Engine {
   void CancelRequest(RequestHandle handle) {
     const auto found = requests_.find(handle);
     if (found == requests_.end()) return;  // ended meanwhile
-    for (const uint64_t sequence : found->second->Live()) Deliver({*scheduler_.Finish(sequence, FinishReason::kCancelled)});
+    for (const uint64_t sequence : found->second->Live())
+      Deliver({*scheduler_.Finish(sequence, FinishReason::kCancelled)});
   }
 
   // The requests of the sequences that the step starts leave the queue.
@@ -345,14 +355,14 @@ class EngineImpl : public Engine {
   const std::unique_ptr<Tokenizer> tokenizer_;
   const std::unique_ptr<ChatTemplate> chat_template_;
 
-  // Destroyed in this order: the executor, whose steps in flight tell the workers their tokens; the workers, who wake the engine by
-  // what the mutex guards.
+  // Destroyed in this order: the executor, whose steps in flight tell the workers their tokens; the workers, who wake
+  // the engine by what the mutex guards.
   mutable absl::Mutex mutex_;
   std::vector<Submission> submissions_ ABSL_GUARDED_BY(mutex_);
   std::vector<RequestHandle> cancellations_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, RequestHandle> ids_ ABSL_GUARDED_BY(mutex_);  // of requests submitted and not ended
   uint64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
-  int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;                   // of those, not yet admitted
+  int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;  // of those, not yet admitted
   bool draining_ ABSL_GUARDED_BY(mutex_) = false, stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool mask_ready_ ABSL_GUARDED_BY(mutex_) = false;
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
@@ -375,18 +385,20 @@ class EngineImpl : public Engine {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const EngineOptions& options, EngineObserver* observer,
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const EngineOptions& options,
+                                                       EngineObserver* observer,
                                                        const std::function<void(const LoadProgress&)>& progress) {
   const absl::Time start = Clock::Real()->Now();
   if (model.plan.kv_blocks == 0) return absl::FailedPreconditionError("the plan holds no KV cache; serving needs one");
   TextFiles text_files(model.folder);
-  CAUSEWAY_ASSIGN_OR_RETURN(
-      std::unique_ptr<Executor> executor,
-      MakeExecutor(model.spec, *model.checkpoint, model.plan, options.executor, progress, [&text_files] { return text_files.Check(); }));
+  CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
+                            MakeExecutor(model.spec, *model.checkpoint, model.plan, options.executor, progress,
+                                         [&text_files] { return text_files.Check(); }));
   CAUSEWAY_RETURN_IF_ERROR(Validate(MakeSchedulerOptions(model, options, *executor)));
   CAUSEWAY_ASSIGN_OR_RETURN(TextFiles::Read text, text_files.Take());
   const double load_seconds = absl::ToDoubleSeconds(Clock::Real()->Now() - start);
-  return std::make_unique<EngineImpl>(std::move(model), options, observer, std::move(text), std::move(executor), load_seconds);
+  return std::make_unique<EngineImpl>(std::move(model), options, observer, std::move(text), std::move(executor),
+                                      load_seconds);
 }
 
 }  // namespace causeway

@@ -26,11 +26,11 @@
 namespace causeway {
 
 struct EngineOptions {
-  std::string model;         // a folder, or org/name in the local Hugging Face cache
-  std::string devices;       // ParseDevices; empty: cuda where there is one, else cpu
+  std::string model;    // a folder, or org/name in the local Hugging Face cache
+  std::string devices;  // ParseDevices; empty: cuda where there is one, else cpu
   std::string dtype = "auto";
-  std::string quantize;      // ParseQuantize: what weights are made while they are loaded; empty: none
-  PlanOptions plan;          // plan.dtype is taken from `dtype`
+  std::string quantize;  // ParseQuantize: what weights are made while they are loaded; empty: none
+  PlanOptions plan;      // plan.dtype is taken from `dtype`
   ExecutorOptions executor;
   int64_t queue_max = 1024;  // requests waiting to be admitted
   bool prefix_cache = true;
@@ -59,23 +59,23 @@ struct GenerationRequest {
   SamplingParams sampling;      // choice i draws with seed + i
   StopParams stop;              // token_ids already hold the end-of-sequence ids, unless ignored
   int32_t n = 1;
-  int32_t priority = 0;         // higher first
-  absl::Time deadline = absl::InfiniteFuture();  // by Clock::Real(), not the wall clock
-  std::string cache_salt;       // prefixes are shared only between requests of equal salt
+  int32_t priority = 0;                           // higher first
+  absl::Time deadline = absl::InfiniteFuture();   // by Clock::Real(), not the wall clock
+  std::string cache_salt;                         // prefixes are shared only between requests of equal salt
   std::shared_ptr<const GrammarMatcher> grammar;  // what each choice follows, from CompileGrammar; null: anything
-  // Whose outputs for the prompt are gathered, ascending: 0 the embeddings, 1..L the layers (the sum that the next one reads), L + 1
-  // the final norm. The prompt is then computed in whole, whatever the cache has of it.
+  // Whose outputs for the prompt are gathered, ascending: 0 the embeddings, 1..L the layers (the sum that the next one
+  // reads), L + 1 the final norm. The prompt is then computed in whole, whatever the cache has of it.
   std::vector<int> layer_units;
 };
 
-// A piece of one choice. Text may lag behind the tokens: an unfinished character or the possible start of a stop string is
-// held back. Without a tokenizer there is no text.
+// A piece of one choice. Text may lag behind the tokens: an unfinished character or the possible start of a stop string
+// is held back. Without a tokenizer there is no text.
 struct GenerationDelta {
   int32_t index = 0;
   std::string text;
   std::vector<SampledToken> tokens;
-  // The next of the prompt's tokens with their logprobs, where sampling.prompt_logprobs asks for them: of the first choice only,
-  // all tokens but the first, before any that is generated.
+  // The next of the prompt's tokens with their logprobs, where sampling.prompt_logprobs asks for them: of the first
+  // choice only, all tokens but the first, before any that is generated.
   std::vector<SampledToken> prompt;
 };
 
@@ -90,8 +90,8 @@ struct GenerationEnd {
   std::vector<ChoiceEnd> choices;
   int64_t prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
-  // Of layer_units, complete; null where none are asked for, and unless every choice has ended by itself. Its memory counts as held
-  // for as long as anybody has it.
+  // Of layer_units, complete; null where none are asked for, and unless every choice has ended by itself. Its memory
+  // counts as held for as long as anybody has it.
   std::shared_ptr<const LayerOutputs> layer_outputs;
 };
 
@@ -124,7 +124,7 @@ struct EngineStats {
   int64_t preemptions = 0, prefix_query_tokens = 0, prefix_hit_tokens = 0;
   absl::Time last_step;
   double load_seconds = 0;
-  double text_seconds = 0;  // reading tokenizer and chat template, beside the rest of that
+  double text_seconds = 0;           // reading tokenizer and chat template, beside the rest of that
   int64_t constrained_requests = 0;  // submitted with a grammar
   int64_t masks = 0;                 // of allowed tokens, computed for them
   double mask_seconds = 0;           // spent on those, beside the steps
@@ -138,16 +138,18 @@ using RequestHandle = uint64_t;
 class Engine {
  public:
   // Loads what PlaceModel placed; minutes for a large model. `observer` may be null and must outlive the engine.
-  static absl::StatusOr<std::unique_ptr<Engine>> Create(PlacedModel model, const EngineOptions& options, EngineObserver* observer,
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(PlacedModel model, const EngineOptions& options,
+                                                        EngineObserver* observer,
                                                         const std::function<void(const LoadProgress&)>& progress);
   virtual ~Engine() = default;  // cancels what runs
 
-  // ResourceExhausted: the queue is full, or layers' outputs are held already that leave no room for these. InvalidArgument: the
-  // prompt is empty, has an id outside the vocabulary, or leaves no room for a token in the context; or its layers' outputs alone are
-  // above layer_outputs_bytes_max. Unavailable: draining. AlreadyExists: the request_id is in use. The sink is called only
-  // when the result is OK.
+  // ResourceExhausted: the queue is full, or layers' outputs are held already that leave no room for these.
+  // InvalidArgument: the prompt is empty, has an id outside the vocabulary, or leaves no room for a token in the
+  // context; or its layers' outputs alone are above layer_outputs_bytes_max. Unavailable: draining. AlreadyExists: the
+  // request_id is in use. The sink is called only when the result is OK.
   virtual absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
-  // A grammar for any number of requests; takes as long as GrammarCompiler says. InvalidArgument: there is no tokenizer, or what is wrong with it.
+  // A grammar for any number of requests; takes as long as GrammarCompiler says. InvalidArgument: there is no
+  // tokenizer, or what is wrong with it.
   virtual absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource& source) = 0;
   // Ends the request within a step; nothing happens when it has ended.
   virtual void Cancel(RequestHandle request) = 0;

@@ -12,25 +12,32 @@
 
 namespace causeway {
 
-absl::StatusOr<std::shared_ptr<LayerOutputs>> LayerOutputsBudget::Take(std::vector<int> units, int64_t rows, int64_t width) {
+absl::StatusOr<std::shared_ptr<LayerOutputs>> LayerOutputsBudget::Take(std::vector<int> units, int64_t rows,
+                                                                       int64_t width) {
   if (units.empty()) return nullptr;
-  CAUSEWAY_CHECK(std::adjacent_find(units.begin(), units.end(), std::greater_equal<int>()) == units.end() && units.front() >= 0, "units of layers' outputs");
+  CAUSEWAY_CHECK(
+      std::adjacent_find(units.begin(), units.end(), std::greater_equal<int>()) == units.end() && units.front() >= 0,
+      "units of layers' outputs");
   const int64_t bytes = LayerOutputs::Bytes(units.size(), rows, width);
-  const std::string what = absl::StrCat("the outputs of ", units.size(), " layers for ", rows, " tokens take ", FormatBytes(bytes));
+  const std::string what =
+      absl::StrCat("the outputs of ", units.size(), " layers for ", rows, " tokens take ", FormatBytes(bytes));
   if (bytes > bytes_max_) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ", and at most ", FormatBytes(bytes_max_),
-                                                   " are held (layer_outputs_bytes_max); ask for fewer layers or tokens at a time"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ", and at most ", FormatBytes(bytes_max_),
+                     " are held (layer_outputs_bytes_max); ask for fewer layers or tokens at a time"));
   }
   const int64_t before = held_->fetch_add(bytes);
   // Credited here also when something below fails.
   const std::shared_ptr<void> credit(nullptr, [held = held_, bytes](void*) { *held -= bytes; });
   if (before + bytes > bytes_max_) {
-    return absl::ResourceExhaustedError(absl::StrCat(what, ", and ", FormatBytes(before), " of ", FormatBytes(bytes_max_),
+    return absl::ResourceExhaustedError(absl::StrCat(what, ", and ", FormatBytes(before), " of ",
+                                                     FormatBytes(bytes_max_),
                                                      " (layer_outputs_bytes_max) are held for other requests"));
   }
   auto outputs = std::make_unique<LayerOutputs>();
   outputs->values.reset(new (std::nothrow) float[bytes / sizeof(float)]);
-  if (outputs->values == nullptr) return absl::ResourceExhaustedError(absl::StrCat(what, ", which the system does not have"));
+  if (outputs->values == nullptr)
+    return absl::ResourceExhaustedError(absl::StrCat(what, ", which the system does not have"));
   outputs->units = std::move(units);
   outputs->rows = rows;
   outputs->width = width;

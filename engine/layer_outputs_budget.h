@@ -15,10 +15,11 @@ namespace causeway {
 // Thread-safe. What it gave may outlive it.
 class LayerOutputsBudget {
  public:
-  explicit LayerOutputsBudget(int64_t bytes_max) : bytes_max_(bytes_max), held_(std::make_shared<std::atomic<int64_t>>(0)) {}
+  explicit LayerOutputsBudget(int64_t bytes_max)
+      : bytes_max_(bytes_max), held_(std::make_shared<std::atomic<int64_t>>(0)) {}
 
-  // `units` ascending; null for none. Values are left as the memory came. Counted until the last owner lets go. InvalidArgument: above the bound by itself.
-  // ResourceExhausted: above what is left of it.
+  // `units` ascending; null for none. Values are left as the memory came. Counted until the last owner lets go.
+  // InvalidArgument: above the bound by itself. ResourceExhausted: above what is left of it.
   absl::StatusOr<std::shared_ptr<LayerOutputs>> Take(std::vector<int> units, int64_t rows, int64_t width);
 
   int64_t held_bytes() const { return *held_; }

@@ -27,14 +27,17 @@ std::string ModelName(const std::string& model) {
   return path.filename().string();
 }
 
-// The fused kernels pad weights; where ATen computes (on GPUs, in fp16, when asked to) they are held as they are stored.
+// The fused kernels pad weights; where ATen computes (on GPUs, in fp16, when asked to) they are held as they are
+// stored.
 bool HasFusedWeights(const std::vector<Device>& devices, DType dtype, bool reference_ops) {
-  const bool on_cpu = std::any_of(devices.begin(), devices.end(), [](const Device& device) { return device.kind != DeviceKind::kCuda; });
+  const bool on_cpu = std::any_of(devices.begin(), devices.end(),
+                                  [](const Device& device) { return device.kind != DeviceKind::kCuda; });
   return on_cpu && !reference_ops && dtype != DType::kF16;
 }
 
 int64_t FusedLinearBytes(const LinearSpec& linear, DType dtype) {
-  const bool bias = std::any_of(linear.parts.begin(), linear.parts.end(), [](const LinearSpec::Part& part) { return !part.bias.empty(); });
+  const bool bias = std::any_of(linear.parts.begin(), linear.parts.end(),
+                                [](const LinearSpec::Part& part) { return !part.bias.empty(); });
   return CpuWeightBytes(linear.out_features(), linear.in_features, bias, DTypeBytes(dtype), linear.format);
 }
 
@@ -46,7 +49,8 @@ absl::StatusOr<ModelSpec> MakeSpec(const Checkpoint& checkpoint, DType dtype, ab
   return spec;
 }
 
-absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& options, const std::vector<Device>& devices) {
+absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& options,
+                                  const std::vector<Device>& devices) {
   const DType dtype = placed.plan.options.dtype;
   const auto count_held = [&](DType held, ModelSpec& spec) {
     if (!HasFusedWeights(devices, held, options.executor.reference_ops)) return;
@@ -58,7 +62,8 @@ absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& optio
   plan_options.reference_ops = options.executor.reference_ops;
   plan_options.cpu_threads = ThreadsFor(options.executor.cpu_threads);
   const auto narrower = [&](DType narrow, const std::string& quantize) -> absl::StatusOr<ModelSpec> {
-    CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec, MakeSpec(*placed.checkpoint, narrow, quantize.empty() ? options.quantize : quantize));
+    CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec,
+                              MakeSpec(*placed.checkpoint, narrow, quantize.empty() ? options.quantize : quantize));
     count_held(narrow, spec);
     return spec;
   };
@@ -77,11 +82,14 @@ absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purp
   PlacedModel placed;
   placed.name = ModelName(options.model);
   CAUSEWAY_ASSIGN_OR_RETURN(placed.folder, ResolveModel(options.model));
-  CAUSEWAY_ASSIGN_OR_RETURN(placed.checkpoint, Checkpoint::Open(placed.folder, planning ? Checkpoint::Weights::kOptional : Checkpoint::Weights::kRequired));
+  CAUSEWAY_ASSIGN_OR_RETURN(
+      placed.checkpoint,
+      Checkpoint::Open(placed.folder, planning ? Checkpoint::Weights::kOptional : Checkpoint::Weights::kRequired));
   CAUSEWAY_ASSIGN_OR_RETURN(const DType dtype, ComputeDType(options.dtype, *placed.checkpoint));
   CAUSEWAY_ASSIGN_OR_RETURN(placed.spec, MakeSpec(*placed.checkpoint, dtype, options.quantize));
   if (placed.checkpoint->files().empty()) {
-    placed.spec.warnings.push_back(absl::StrCat(placed.folder, " does not have the weights; their sizes are what its config.json asks for"));
+    placed.spec.warnings.push_back(
+        absl::StrCat(placed.folder, " does not have the weights; their sizes are what its config.json asks for"));
   } else {
     // Refuses a checkpoint with wrong tensors before a device is looked at.
     CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint).status());
@@ -100,11 +108,13 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose pur
   };
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, cuda_devices));
   if (purpose == Purpose::kRunning && !devices.front().at_hand) {
-    return absl::InvalidArgumentError(absl::StrCat("devices \"", options.devices, "\" are the catalogue's, which plans can be made for; to run, ",
-                                                   "name some that are at hand: \"cuda\", \"cpu\", \"simulated:1x4GiB\""));
+    return absl::InvalidArgumentError(
+        absl::StrCat("devices \"", options.devices, "\" are the catalogue's, which plans can be made for; to run, ",
+                     "name some that are at hand: \"cuda\", \"cpu\", \"simulated:1x4GiB\""));
   }
   // Without a driver there is nothing to warn of.
-  if (!cuda.ok() && !absl::IsNotFound(cuda)) placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
+  if (!cuda.ok() && !absl::IsNotFound(cuda))
+    placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
   return Place(std::move(placed), options, devices);
 }
 

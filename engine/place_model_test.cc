@@ -1,13 +1,12 @@
 #include <filesystem>
 #include <fstream>
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include "engine/checkpoint/testing.h"
 #include "engine/engine.h"
 #include "engine/threads/processors.h"
@@ -72,7 +71,8 @@ TEST_F(PlaceModelTest, TheNameIsTheFoldersAsGiven) {
 TEST_F(PlaceModelTest, ReadsHeadersAlone) {
   WriteTinyCheckpoint(folder_ / "m", TinyLlama());
   folder_.Write("m/config.json", TinyLlama({{"tie_word_embeddings", true}}).dump());
-  EXPECT_TRUE(Place(folder_ / "m").ok()) << "both of the tied tensors are stored, and whether they are equal is for the loader";
+  EXPECT_TRUE(Place(folder_ / "m").ok())
+      << "both of the tied tensors are stored, and whether they are equal is for the loader";
 }
 
 TEST_F(PlaceModelTest, PlansNeedTheConfigAlone) {
@@ -104,7 +104,8 @@ TEST_F(PlaceModelTest, NothingRunsOnTheCatalogue) {
 
 // Weights are counted as the kernels hold them also where another dtype or format is only tried.
 TEST_F(PlaceModelTest, ProposesNarrowerWeightsThatFit) {
-  WriteTinyCheckpoint(folder_ / "m", TinyLlama({{"hidden_size", 256}, {"intermediate_size", 1024}, {"vocab_size", 2048}}));
+  WriteTinyCheckpoint(folder_ / "m",
+                      TinyLlama({{"hidden_size", 256}, {"intermediate_size", 1024}, {"vocab_size", 2048}}));
   EngineOptions options;
   options.model = folder_ / "m";
   options.plan.max_num_batched_tokens = 16;
@@ -113,7 +114,8 @@ TEST_F(PlaceModelTest, ProposesNarrowerWeightsThatFit) {
     const char* devices;
     bool bf16, int8;
   };
-  for (const Case& c : {Case{"simulated:1x15MiB", true, true}, {"simulated:1x9MiB", false, true}, {"simulated:1x4MiB", false, false}}) {
+  for (const Case& c :
+       {Case{"simulated:1x15MiB", true, true}, {"simulated:1x9MiB", false, true}, {"simulated:1x4MiB", false, false}}) {
     options.devices = c.devices;
     const absl::Status status = PlaceModel(options).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
@@ -135,8 +137,9 @@ TEST_F(PlaceModelTest, CountsWeightsAsTheKernelsHoldThem) {
     return more;
   };
   int i = 0;
-  for (const Json& config : {TinyLlama(with({{"tie_word_embeddings", true}})), TinyLlama(with({{"attention_bias", true}, {"mlp_bias", true}})),
-                             TinyGpt2(), TinyQwen3Moe()}) {
+  for (const Json& config :
+       {TinyLlama(with({{"tie_word_embeddings", true}})),
+        TinyLlama(with({{"attention_bias", true}, {"mlp_bias", true}})), TinyGpt2(), TinyQwen3Moe()}) {
     const std::string model = folder_ / absl::StrCat(i++);
     WriteTinyCheckpoint(model, config);
     for (const char* dtype : {"fp32", "bf16"}) {
@@ -151,11 +154,13 @@ TEST_F(PlaceModelTest, CountsWeightsAsTheKernelsHoldThem) {
         ASSERT_TRUE(placed.ok()) << placed.status();
         int64_t planned = placed->plan.devices[0].weights;
         VisitParameters(placed->spec.modules, [&planned](const std::string&, const Parameter& parameter) {
-          if (!parameter.stored()) planned -= parameter.bytes();  // rotary frequencies: the field counts them, here tables replace them
+          if (!parameter.stored())
+            planned -= parameter.bytes();  // rotary frequencies: the field counts them, here tables replace them
         });
         const auto engine = Engine::Create(std::move(*placed), options, nullptr, nullptr);
         ASSERT_TRUE(engine.ok()) << engine.status();
-        EXPECT_EQ((*engine)->Stats().executor.devices[0].memory.weights, planned) << config["model_type"] << " " << dtype << " " << quantize;
+        EXPECT_EQ((*engine)->Stats().executor.devices[0].memory.weights, planned)
+            << config["model_type"] << " " << dtype << " " << quantize;
       }
     }
   }

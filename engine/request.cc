@@ -14,7 +14,8 @@ double Seconds(absl::Duration duration) { return std::max(0.0, absl::ToDoubleSec
 }  // namespace
 
 ActiveRequest::ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer,
-                             RequestHandle handle, absl::Time submitted, std::vector<std::shared_ptr<GrammarConstraint>> constraints,
+                             RequestHandle handle, absl::Time submitted,
+                             std::vector<std::shared_ptr<GrammarConstraint>> constraints,
                              std::shared_ptr<LayerOutputs> layer_outputs)
     : request_(std::move(request)),
       sink_(std::move(sink)),
@@ -42,7 +43,8 @@ SequenceRequest ActiveRequest::Sequence(int32_t index, int64_t context_max) cons
   sequence.prompt = request_.prompt;
   sequence.sampling = request_.sampling;
   sequence.sampling.seed += index;
-  sequence.sampling.prompt_logprobs = request_.sampling.prompt_logprobs && index == 0;  // the others have the same prompt
+  sequence.sampling.prompt_logprobs =
+      request_.sampling.prompt_logprobs && index == 0;  // the others have the same prompt
   sequence.constraint = choices_[index].constraint;
   if (index == 0) sequence.layer_outputs = layer_outputs_;
   sequence.stop = request_.stop;
@@ -100,7 +102,8 @@ bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObser
     stop_token = tokenizer_->Decode({*event.stop_token}, /*skip_special_tokens=*/true).value_or("");
   }
   // A text that the last token completed is no cut one.
-  const bool complete = event.finished == FinishReason::kLength && choice.constraint != nullptr && choice.constraint->Complete();
+  const bool complete =
+      event.finished == FinishReason::kLength && choice.constraint != nullptr && choice.constraint->Complete();
   End(index, complete ? FinishReason::kStop : *event.finished, stop_token);
   return true;
 }
@@ -165,7 +168,9 @@ void ActiveRequest::Close(absl::Time now, EngineObserver* observer) {
   end_.prefill_seconds = admitted() ? Seconds(first_token_at - admitted_at) : 0;
   end_.decode_seconds = Seconds(now - first_token_at);
   // A choice that ended by itself has had its prompt computed.
-  const auto by_itself = [](const ChoiceEnd& choice) { return choice.reason == FinishReason::kStop || choice.reason == FinishReason::kLength; };
+  const auto by_itself = [](const ChoiceEnd& choice) {
+    return choice.reason == FinishReason::kStop || choice.reason == FinishReason::kLength;
+  };
   if (std::all_of(end_.choices.begin(), end_.choices.end(), by_itself)) end_.layer_outputs = std::move(layer_outputs_);
   if (observer != nullptr) observer->OnEnd(end_, Seconds(now - submitted_));
   sink_->OnEnd(std::move(end_));

@@ -20,10 +20,12 @@ namespace causeway {
 // Owned and used by the engine's thread.
 class ActiveRequest {
  public:
-  // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences handle, handle + 1, ... Each has its
-  // own of `constraints`, unless there are none. The first one's prompt fills `layer_outputs`, unless that is null.
-  ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer, RequestHandle handle,
-                absl::Time submitted, std::vector<std::shared_ptr<GrammarConstraint>> constraints = {},
+  // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences handle, handle + 1, ...
+  // Each has its own of `constraints`, unless there are none. The first one's prompt fills `layer_outputs`, unless that
+  // is null.
+  ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer,
+                RequestHandle handle, absl::Time submitted,
+                std::vector<std::shared_ptr<GrammarConstraint>> constraints = {},
                 std::shared_ptr<LayerOutputs> layer_outputs = nullptr);
 
   // What the scheduler is to run for choice `index`. The prompt is computed once and shared by the later choices.
@@ -31,8 +33,8 @@ class ActiveRequest {
 
   // A first sequence of it is in a step. Call once.
   void Admit(absl::Time now, EngineObserver* observer);
-  // Takes one event of one of this request's sequences, tells the sink and the observer (which may be null). True when the
-  // sequence has ended; where the event does not say so itself, a stop string or an error of the text has ended it.
+  // Takes one event of one of this request's sequences, tells the sink and the observer (which may be null). True when
+  // the sequence has ended; where the event does not say so itself, a stop string or an error of the text has ended it.
   bool Take(const SequenceEvent& event, absl::Time now, EngineObserver* observer);
   // The sequences that have not ended.
   std::vector<uint64_t> Live() const;
@@ -48,8 +50,8 @@ class ActiveRequest {
  private:
   struct Choice {
     bool ended = false;
-    std::unique_ptr<Detokenizer> detokenizer;  // null without a tokenizer
-    std::optional<StopMatcher> stops;          // unset without stop strings
+    std::unique_ptr<Detokenizer> detokenizer;       // null without a tokenizer
+    std::optional<StopMatcher> stops;               // unset without stop strings
     std::shared_ptr<GrammarConstraint> constraint;  // null without a grammar
     absl::Time last_token = absl::InfinitePast();
   };

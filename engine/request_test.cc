@@ -41,7 +41,9 @@ class RequestTest : public testing::Test {
     request.prompt = Encode("In the beginning");
     active_ = std::make_unique<ActiveRequest>(std::move(request), sink_, tokenizer_.get(), kHandle, start_);
   }
-  std::vector<int32_t> Encode(const std::string& text) { return *tokenizer_->Encode(text, /*add_special_tokens=*/false); }
+  std::vector<int32_t> Encode(const std::string& text) {
+    return *tokenizer_->Encode(text, /*add_special_tokens=*/false);
+  }
   static SequenceEvent Token(int32_t id, int index = 0) {
     SequenceEvent event;
     event.sequence = kHandle + index;
@@ -55,7 +57,9 @@ class RequestTest : public testing::Test {
     event.finished = reason;
     return event;
   }
-  bool Take(const SequenceEvent& event, double seconds = 1) { return active_->Take(event, start_ + absl::Seconds(seconds), &observer_); }
+  bool Take(const SequenceEvent& event, double seconds = 1) {
+    return active_->Take(event, start_ + absl::Seconds(seconds), &observer_);
+  }
   const GenerationEnd& Close(double seconds = 9) {
     EXPECT_TRUE(active_->ended());
     active_->Close(start_ + absl::Seconds(seconds), &observer_);

@@ -28,9 +28,9 @@ class TextFiles {
   absl::Status Check() const;
 
   struct Read {
-    std::unique_ptr<Tokenizer> tokenizer;          // null: the folder has none
+    std::unique_ptr<Tokenizer> tokenizer;         // null: the folder has none
     std::unique_ptr<ChatTemplate> chat_template;  // null: the folder has none
-    double seconds = 0;                            // that reading took
+    double seconds = 0;                           // that reading took
   };
   // Waits for the end. Once.
   absl::StatusOr<Read> Take();

@@ -13,7 +13,8 @@ using ::testing::HasSubstr;
 
 class TextFilesTest : public ::testing::Test {
  protected:
-  TextFilesTest() : folder_(fs::path(::testing::TempDir()) / ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
+  TextFilesTest()
+      : folder_(fs::path(::testing::TempDir()) / ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Starts the daemon on the bundled model (or CAUSEWAY_MODEL), streams a first completion through the client, and stays in the
-# foreground until Ctrl-C. CAUSEWAY_LISTEN and CAUSEWAY_HTTP choose the addresses; CAUSEWAY_LOG_LEVEL=info also shows each request.
+# Starts the daemon on the bundled model (or CAUSEWAY_MODEL), streams a first completion through the client, and stays
+# in the foreground until Ctrl-C. CAUSEWAY_LISTEN and CAUSEWAY_HTTP choose the addresses; CAUSEWAY_LOG_LEVEL=info also
+# shows each request.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build}

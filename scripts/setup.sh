@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building Causeway needs and is not there yet: Debian packages, LibTorch (the PyPI wheel), CUDA's compiler
-# (wheels too, where CUDA is on) and Rust. Safe to run again: each step first looks whether it is already done.
+# Installs what building Causeway needs and is not there yet: Debian packages, LibTorch (the PyPI wheel), CUDA's
+# compiler (wheels too, where CUDA is on) and Rust. Safe to run again: each step first looks whether it is already done.
 #
 #   scripts/setup.sh            install what the two programs need, say what was done
 #   scripts/setup.sh --tests    what the tests need, too
@@ -24,7 +24,8 @@ case "$cuda" in
 esac
 # The first of several clones that asks does the work, the others wait for it.
 if [ "${1:-}" = --print ]; then
-  # Paths inside the clone are left out of the compiler cache's keys, so that a second clone finds what the first compiled.
+  # Paths inside the clone are left out of the compiler cache's keys, so that a second clone finds what the first
+  # compiled.
   printf '%s\n' "CAUSEWAY_DEPS=$deps" "CAUSEWAY_CUDA=$cuda" "CCACHE_DIR=$cache/ccache" "CCACHE_BASEDIR=$(dirname "$here")" \
     CCACHE_NOHASHDIR=1 "CARGO_TARGET_DIR=$cache/cargo-target"
   exit 0
@@ -75,11 +76,12 @@ wheels() {  # wheels STAMP WHAT REQUIREMENT...
   touch "$stamp"
 }
 mkdir -p "$deps" "$cache/ccache"
-# Sloppiness is what ccache asks for before it caches what uses precompiled headers. In depend mode it learns from the compiler which headers
-# a file includes, and does not preprocess every file once more.
+# Sloppiness is what ccache asks for before it caches what uses precompiled headers. In depend mode it learns from the
+# compiler which headers a file includes, and does not preprocess every file once more.
 printf '%s\n' 'sloppiness = pch_defines,time_macros' 'depend_mode = true' 'inode_cache = true' >"$cache/ccache/ccache.conf"
 exec 9>"$cache/lock"; flock 9
 wheels torch "LibTorch $TORCH" --no-deps "torch==$TORCH" "nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI"
+if [ "${1:-}" = --tests ]; then wheels format "clang-format $CLANG_FORMAT" --no-deps "clang-format==$CLANG_FORMAT"; fi
 if [ $cuda = ON ]; then
   # shellcheck disable=SC2086
   wheels nvcc "CUDA compiler" $CUDA_TOOLKIT

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything: the tests of `make test`, the torch-free part under sanitizers, the fuzz target, and the tests labelled long. All of
-# it runs, whatever fails on the way; a table at the end says what did.
+# Everything: the tests of `make test`, the torch-free part under sanitizers, the fuzz target, and the tests labelled
+# long. All of it runs, whatever fails on the way; a table at the end says what did.
 #   scripts/test-all.sh BUILD     FUZZ_SECONDS (default 600) is how long the fuzz target runs
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -20,7 +20,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 // Whole files as published, with all that they hold beyond the computation, but for the sizes of the experts.
-constexpr char kMistral[] = R"({"architectures": ["MistralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
+constexpr char kMistral[] =
+    R"({"architectures": ["MistralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
   "head_dim": 128, "hidden_act": "silu", "hidden_size": 5120, "initializer_range": 0.02, "intermediate_size": 14336,
   "max_position_embeddings": 131072, "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 40,
   "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "sliding_window": null, "tie_word_embeddings": false,
@@ -37,13 +38,15 @@ constexpr char kQwen3[] = R"({"architectures": ["Qwen3ForCausalLM"], "attention_
   "model_type": "qwen3", "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8, "rms_norm_eps": 1e-06,
   "rope_scaling": null, "rope_theta": 1000000, "sliding_window": null, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
   "transformers_version": "4.51.0", "use_cache": true, "use_sliding_window": false, "vocab_size": 151936})";
-constexpr char kMixtral[] = R"({"architectures": ["MixtralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
+constexpr char kMixtral[] =
+    R"({"architectures": ["MixtralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
   "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 32768,
   "model_type": "mixtral", "num_attention_heads": 32, "num_experts_per_tok": 2, "num_hidden_layers": 32, "num_key_value_heads": 8,
   "num_local_experts": 8, "output_router_logits": false, "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "router_aux_loss_coef": 0.02,
   "sliding_window": null, "tie_word_embeddings": false, "torch_dtype": "bfloat16", "transformers_version": "4.36.0.dev0",
   "use_cache": true, "vocab_size": 32000})";
-constexpr char kQwen3Moe[] = R"({"architectures": ["Qwen3MoeForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+constexpr char kQwen3Moe[] =
+    R"({"architectures": ["Qwen3MoeForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
   "bos_token_id": 151643, "decoder_sparse_step": 1, "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2048,
   "initializer_range": 0.02, "intermediate_size": 6144, "max_position_embeddings": 40960, "max_window_layers": 48,
   "mlp_only_layers": [], "model_type": "qwen3_moe", "moe_intermediate_size": 768, "norm_topk_prob": true, "num_attention_heads": 32,
@@ -77,7 +80,8 @@ ModelSpec Make(const std::string& config, const std::string& changes = "{}") {
   EXPECT_TRUE(spec.ok()) << spec.status();
   return spec.ok() ? *spec : ModelSpec();
 }
-std::string Error(const std::string& config, const std::string& changes, absl::StatusCode code = absl::StatusCode::kUnimplemented) {
+std::string Error(const std::string& config, const std::string& changes,
+                  absl::StatusCode code = absl::StatusCode::kUnimplemented) {
   const absl::Status status = Read(config, changes).status();
   EXPECT_EQ(status.code(), code) << status;
   return std::string(status.message());
@@ -95,8 +99,8 @@ std::vector<int64_t> WindowsOf(const ModelSpec& spec) {
 }
 
 TEST(ArchitecturesTest, PublishedConfigsGiveNoWarningAndTheirCounts) {
-  const std::pair<std::string, int64_t> published[] = {{kMistral, 12'247'782'400},   {kQwen2, 494'032'768},
-                                                       {kQwen3, 596'049'920},        {kMixtral, 46'702'792'704},
+  const std::pair<std::string, int64_t> published[] = {{kMistral, 12'247'782'400},  {kQwen2, 494'032'768},
+                                                       {kQwen3, 596'049'920},       {kMixtral, 46'702'792'704},
                                                        {kQwen3Moe, 30'532'122'624}, {MiniMaxM2(), 228'689'748'992}};
   for (const auto& [config, count] : published) {
     const ModelSpec spec = Make(config);
@@ -129,11 +133,14 @@ TEST(ArchitecturesTest, Mistral) {
   Json without = Json::parse(small);
   without.erase("sliding_window");
   EXPECT_THAT(WindowsOf(Make(without.dump())), ElementsAre(4096, 4096)) << "the class's default";
-  EXPECT_THAT(WindowsOf(Make(small, R"({"sliding_window": 9, "layer_types": ["sliding_attention", "sliding_attention"]})")),
-              ElementsAre(9, 9));
+  EXPECT_THAT(
+      WindowsOf(Make(small, R"({"sliding_window": 9, "layer_types": ["sliding_attention", "sliding_attention"]})")),
+      ElementsAre(9, 9));
   EXPECT_THAT(Error(small, R"({"sliding_window": 9, "layer_types": ["sliding_attention", "full_attention"]})"),
-              HasSubstr("layer_types: layer 1 is \"full_attention\", which is not supported here: every layer has the sliding window"));
-  EXPECT_THAT(Error(small, R"({"sliding_window": 0})", absl::StatusCode::kInvalidArgument), HasSubstr("sliding_window: expected"));
+              HasSubstr("layer_types: layer 1 is \"full_attention\", which is not supported here: every layer has the "
+                        "sliding window"));
+  EXPECT_THAT(Error(small, R"({"sliding_window": 0})", absl::StatusCode::kInvalidArgument),
+              HasSubstr("sliding_window: expected"));
   EXPECT_THAT(Error(small, R"({"attention_bias": true})"), HasSubstr("attention_bias = true changes the computation"));
 }
 
@@ -155,9 +162,12 @@ TEST(ArchitecturesTest, Qwen2) {
     EXPECT_THAT(WindowsOf(Make(small, R"({"sliding_window": 50})")), ElementsAre(0, 0, 0, 0)) << "switched off";
     EXPECT_THAT(WindowsOf(Make(small, R"({"use_sliding_window": true, "sliding_window": 50, "max_window_layers": 3})")),
                 ElementsAre(0, 0, 0, 50));
-    EXPECT_THAT(WindowsOf(Make(small, R"({"use_sliding_window": true, "sliding_window": null})")), ElementsAre(0, 0, 0, 0));
-    const std::string mixed = R"("layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]})";
-    EXPECT_THAT(WindowsOf(Make(small, R"({"use_sliding_window": true, "sliding_window": 50, )" + mixed)), ElementsAre(50, 0, 50, 0));
+    EXPECT_THAT(WindowsOf(Make(small, R"({"use_sliding_window": true, "sliding_window": null})")),
+                ElementsAre(0, 0, 0, 0));
+    const std::string mixed =
+        R"("layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]})";
+    EXPECT_THAT(WindowsOf(Make(small, R"({"use_sliding_window": true, "sliding_window": 50, )" + mixed)),
+                ElementsAre(50, 0, 50, 0));
     EXPECT_THAT(Error(small, R"({"sliding_window": 50, )" + mixed, absl::StatusCode::kInvalidArgument),
                 HasSubstr("layer_types: layer 0 is \"sliding_attention\", but there is no sliding window"));
   }
@@ -171,7 +181,8 @@ TEST(ArchitecturesTest, Qwen3) {
   EXPECT_EQ(norms->query.weight, "model.layers.5.self_attn.q_norm.weight");
   EXPECT_EQ(norms->key.weight, "model.layers.5.self_attn.k_norm.weight");
   EXPECT_EQ(norms->key.eps, 1e-6);
-  EXPECT_EQ(Make(kQwen3, R"({"attention_bias": true})").layers[0].attention.output.parts[0].bias, "model.layers.0.self_attn.o_proj.bias");
+  EXPECT_EQ(Make(kQwen3, R"({"attention_bias": true})").layers[0].attention.output.parts[0].bias,
+            "model.layers.0.self_attn.o_proj.bias");
 }
 
 TEST(ArchitecturesTest, Mixtral) {
@@ -192,8 +203,9 @@ TEST(ArchitecturesTest, Mixtral) {
   EXPECT_THAT(Error(kMixtral, R"({"num_experts_per_tok": 9})", absl::StatusCode::kInvalidArgument),
               HasSubstr("num_experts_per_tok: expected at most the number of experts (8), found 9"));
   EXPECT_THAT(Error(kMixtral, R"({"scoring_func": "sigmoid"})"), HasSubstr("scoring_func = \"sigmoid\""));
-  EXPECT_THAT(Error(kMixtral, R"({"num_hidden_layers": 8192, "num_local_experts": 4096})", absl::StatusCode::kInvalidArgument),
-              HasSubstr("num_hidden_layers: expected at most 262144 experts in all layers together, found 8192 * 4096"));
+  EXPECT_THAT(
+      Error(kMixtral, R"({"num_hidden_layers": 8192, "num_local_experts": 4096})", absl::StatusCode::kInvalidArgument),
+      HasSubstr("num_hidden_layers: expected at most 262144 experts in all layers together, found 8192 * 4096"));
 }
 
 TEST(ArchitecturesTest, Qwen3Moe) {
@@ -248,15 +260,20 @@ TEST(ArchitecturesTest, MiniMaxM2) {
   EXPECT_EQ(with(R"({"rotary_dim": null})").rope.dim, 128);
   const RopeSpec proportional = with(R"({"rope_parameters": {"rope_type": "proportional"}})").rope;
   EXPECT_EQ(proportional.dim, 128);
-  EXPECT_EQ(std::count(proportional.inv_freq.begin(), proportional.inv_freq.end(), 0), 32) << "rotary_dim is the other half";
+  EXPECT_EQ(std::count(proportional.inv_freq.begin(), proportional.inv_freq.end(), 0), 32)
+      << "rotary_dim is the other half";
   EXPECT_EQ(with(R"({"use_routing_bias": false})").layers[0].moe->correction_bias, "");
-  EXPECT_THAT(Error(small, R"({"scoring_func": "softmax"})"), HasSubstr("scoring_func \"softmax\" is not supported; expected \"sigmoid\""));
+  EXPECT_THAT(Error(small, R"({"scoring_func": "softmax"})"),
+              HasSubstr("scoring_func \"softmax\" is not supported; expected \"sigmoid\""));
   EXPECT_THAT(Error(small, R"({"qk_norm_type": "per_head"})"), HasSubstr("qk_norm_type \"per_head\" is not supported"));
   EXPECT_THAT(Error(small, R"({"use_qk_norm": false})"), HasSubstr("use_qk_norm = false is not supported"));
   EXPECT_THAT(Error(small, R"({"attn_type_list": [0]})"), HasSubstr("attn_type_list: 0 is not supported"));
-  EXPECT_THAT(Error(small, R"({"shared_intermediate_size": 8})"), HasSubstr("shared_intermediate_size = 8 changes the computation"));
-  EXPECT_THAT(Error(small, R"({"layernorm_mlp_beta": 2})"), HasSubstr("layernorm_mlp_beta = 2 changes the computation"));
-  EXPECT_THAT(Error(small, R"({"rotary_dim": 200})", absl::StatusCode::kInvalidArgument), HasSubstr("partial_rotary_factor: expected"));
+  EXPECT_THAT(Error(small, R"({"shared_intermediate_size": 8})"),
+              HasSubstr("shared_intermediate_size = 8 changes the computation"));
+  EXPECT_THAT(Error(small, R"({"layernorm_mlp_beta": 2})"),
+              HasSubstr("layernorm_mlp_beta = 2 changes the computation"));
+  EXPECT_THAT(Error(small, R"({"rotary_dim": 200})", absl::StatusCode::kInvalidArgument),
+              HasSubstr("partial_rotary_factor: expected"));
 }
 
 }  // namespace

@@ -203,15 +203,13 @@ void ConfigReader::Skip(absl::string_view key) { read_.emplace(key); }
 
 void ConfigReader::Expected(absl::string_view key, absl::string_view expected, const Json* found) {
   const absl::string_view name = key.substr(0, key.find('|'));
-  Invalid(
-      absl::StrCat(name, ": expected ", expected, ", found ", found == nullptr ? "nothing" : JsonExcerpt(*found)));
+  Invalid(absl::StrCat(name, ": expected ", expected, ", found ", found == nullptr ? "nothing" : JsonExcerpt(*found)));
 }
 
 std::optional<int64_t> ConfigReader::OptionalInt(absl::string_view key, int64_t min, int64_t max) {
   const Json* value = Find(key);
   if (value == nullptr) return std::nullopt;
-  const bool fits =
-      value->is_number_integer() && (!value->is_number_unsigned() || value->get<uint64_t>() <= INT64_MAX);
+  const bool fits = value->is_number_integer() && (!value->is_number_unsigned() || value->get<uint64_t>() <= INT64_MAX);
   if (fits && value->get<int64_t>() >= min && value->get<int64_t>() <= max) return value->get<int64_t>();
   Expected(key, absl::StrCat("a whole number from ", min, " to ", max), value);
   return min;
@@ -313,7 +311,8 @@ void ConfigReader::Merge(const ConfigReader& inner) {
 void ConfigReader::Invalid(absl::string_view message) {
   std::string complaint = absl::StrCat(what_, ": ", message);
   // A key that is read twice is wrong once.
-  if (std::find(invalid_.begin(), invalid_.end(), complaint) == invalid_.end()) invalid_.push_back(std::move(complaint));
+  if (std::find(invalid_.begin(), invalid_.end(), complaint) == invalid_.end())
+    invalid_.push_back(std::move(complaint));
 }
 void ConfigReader::Unsupported(absl::string_view message) {
   unsupported_.push_back(absl::StrCat(what_, ": ", message));

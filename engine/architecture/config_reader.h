@@ -14,9 +14,9 @@
 
 namespace causeway {
 
-// A getter that fails notes an error and returns a harmless value (the smallest whole number allowed, 1, nothing, or the
-// default), so that one run reports all that is wrong; check ok() before building on what was read. A key may list spellings:
-// "n_embd|hidden_size"; the first that is present counts. null counts as absent, as everywhere in the field.
+// A getter that fails notes an error and returns a harmless value (the smallest whole number allowed, 1, nothing, or
+// the default), so that one run reports all that is wrong; check ok() before building on what was read. A key may list
+// spellings: "n_embd|hidden_size"; the first that is present counts. null counts as absent, as everywhere in the field.
 class ConfigReader {
  public:
   // `config` must outlive the reader. `what` begins every message: "config.json".

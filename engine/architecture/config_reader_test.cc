@@ -1,11 +1,10 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/architecture/config_reader.h"
 
 #include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 namespace causeway {
 namespace {

@@ -48,12 +48,12 @@ Sizes ReadSizes(ConfigReader& config, const DecoderTraits& traits, ModelSpec& sp
                                 "), found ", spec.heads));
   }
   if (config.ok() && spec.heads > kWidthMax / spec.head_dim) {
-    config.Invalid(absl::StrCat("num_attention_heads * head_dim: expected at most ", kWidthMax, ", found ",
-                                spec.heads, " * ", spec.head_dim));
+    config.Invalid(absl::StrCat("num_attention_heads * head_dim: expected at most ", kWidthMax, ", found ", spec.heads,
+                                " * ", spec.head_dim));
   }
   if (traits.experts && layers > kAllExpertsMax / traits.experts->count) {
-    config.Invalid(absl::StrCat("num_hidden_layers: expected at most ", kAllExpertsMax, " experts in all layers together, found ", layers,
-                                " * ", traits.experts->count));
+    config.Invalid(absl::StrCat("num_hidden_layers: expected at most ", kAllExpertsMax,
+                                " experts in all layers together, found ", layers, " * ", traits.experts->count));
   }
   if (!config.ok()) return sizes;
   spec.rope = ReadRope(config, {.head_dim = spec.head_dim,
@@ -65,7 +65,8 @@ Sizes ReadSizes(ConfigReader& config, const DecoderTraits& traits, ModelSpec& sp
   return sizes;
 }
 
-AttentionSpec MakeAttention(const ModelSpec& spec, const DecoderTraits& traits, const Sizes& sizes, const std::string& path) {
+AttentionSpec MakeAttention(const ModelSpec& spec, const DecoderTraits& traits, const Sizes& sizes,
+                            const std::string& path) {
   const int64_t queries = spec.heads * spec.head_dim, keys = spec.kv_heads * spec.head_dim;
   AttentionSpec attention;
   attention.qkv = {.parts = {LinearPart(path + ".q_proj", queries, traits.qkv_bias),

@@ -24,7 +24,8 @@ struct DecoderTraits {
   double eps = 1e-6;
   int64_t context_max = 2048;
   double theta = 10000;
-  // The part of each head that is rotated where the config does not say; unset: the architecture always rotates all of it.
+  // The part of each head that is rotated where the config does not say; unset: the architecture always rotates all of
+  // it.
   std::optional<double> partial_rotary;
   Windows windows;
   std::optional<ExpertTraits> experts;

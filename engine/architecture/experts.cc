@@ -10,7 +10,8 @@ namespace causeway {
 int64_t ReadExpertsPerToken(ConfigReader& config, int64_t count, int64_t otherwise) {
   const int64_t chosen = config.Int("num_experts_per_tok", 1, kExpertsMax, otherwise);
   if (config.ok() && chosen > count)
-    config.Invalid(absl::StrCat("num_experts_per_tok: expected at most the number of experts (", count, "), found ", chosen));
+    config.Invalid(
+        absl::StrCat("num_experts_per_tok: expected at most the number of experts (", count, "), found ", chosen));
   return chosen;
 }
 
@@ -36,7 +37,8 @@ MoeSpec MakeMoe(const ExpertTraits& traits, int64_t hidden, Activation activatio
   return moe;
 }
 
-Module MoeModule(const ExpertTraits& traits, int64_t hidden, const std::string& kind, const std::string& activation_kind, DType dtype) {
+Module MoeModule(const ExpertTraits& traits, int64_t hidden, const std::string& kind,
+                 const std::string& activation_kind, DType dtype) {
   Module experts = Leaf("experts", kind + "Experts");
   experts.children.resize(traits.count + 1);
   for (int64_t e = 0; e < traits.count; ++e) {
@@ -51,18 +53,24 @@ Module MoeModule(const ExpertTraits& traits, int64_t hidden, const std::string& 
   experts.children.back() = Leaf("act_fn", activation_kind);  // one for all
   Module block = Leaf(traits.block, kind + "SparseMoeBlock");
   if (traits.correction) {
-    block.parameters.push_back({.name = "e_score_correction_bias", .dtype = dtype, .shape = {traits.count}, .buffer = true,
+    block.parameters.push_back({.name = "e_score_correction_bias",
+                                .dtype = dtype,
+                                .shape = {traits.count},
+                                .buffer = true,
                                 .persistent = true});
   }
   block.children.reserve(2);
-  block.children.push_back(Leaf("gate", kind + "TopKRouter", {{.name = "weight", .dtype = dtype, .shape = {traits.count, hidden}}}));
+  block.children.push_back(
+      Leaf("gate", kind + "TopKRouter", {{.name = "weight", .dtype = dtype, .shape = {traits.count, hidden}}}));
   block.children.push_back(std::move(experts));
   return block;
 }
 
 void AddStackedSpellings(const ExpertTraits& traits, ModelSpec& spec) {
   const std::string stacked = "model.layers.#.mlp.", path = absl::StrCat("model.layers.#.", traits.block, ".");
-  const auto of_experts = [&path](const std::string& name) { return absl::StrCat(path, "experts.*.", name, ".weight"); };
+  const auto of_experts = [&path](const std::string& name) {
+    return absl::StrCat(path, "experts.*.", name, ".weight");
+  };
   spec.spellings.push_back({stacked + "experts.gate_up_proj", {of_experts(traits.gate), of_experts(traits.up)}});
   spec.spellings.push_back({stacked + "experts.down_proj", {of_experts(traits.down)}});
   if (path == stacked) return;

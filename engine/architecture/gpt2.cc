@@ -30,8 +30,7 @@ Sizes ReadSizes(ConfigReader& config, ModelSpec& spec) {
   // The same sums, the products of queries and keys in float32: attention accumulates in float32 here anyway.
   config.Bool("reorder_and_upcast_attn", false);
   if (config.ok() && spec.hidden_size % spec.heads != 0) {
-    config.Invalid(
-        absl::StrCat("n_embd: expected a multiple of n_head (", spec.heads, "), found ", spec.hidden_size));
+    config.Invalid(absl::StrCat("n_embd: expected a multiple of n_head (", spec.heads, "), found ", spec.hidden_size));
   }
   spec.head_dim = spec.hidden_size / spec.heads;
   return sizes;

@@ -19,7 +19,9 @@ void CountHeldBytes(const LinearBytes& bytes, ModelSpec& spec) {
   const auto count_table = [&](const std::string& weight, const WeightFormat& format) {
     if (weight.empty()) return;
     const Parameter& table = modules.at(ModulePath(weight))->parameters.front();
-    count({.parts = {{.weight = weight, .bias = "", .out_features = table.shape[0]}}, .in_features = table.shape[1], .format = format});
+    count({.parts = {{.weight = weight, .bias = "", .out_features = table.shape[0]}},
+           .in_features = table.shape[1],
+           .format = format});
   };
   for (const LayerSpec& layer : spec.layers) {
     count(layer.attention.qkv);

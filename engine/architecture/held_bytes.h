@@ -12,8 +12,8 @@ namespace causeway {
 // Bytes of all that one linear holds: weights, scales, zeros, the order of inputs, biases.
 using LinearBytes = std::function<int64_t(const LinearSpec& linear)>;
 
-// Has the module tree count `bytes` for each linear and table, tied ones once. What they take beyond their tensors' own bytes (parts
-// of a linear are padded together) is added to the first one's.
+// Has the module tree count `bytes` for each linear and table, tied ones once. What they take beyond their tensors' own
+// bytes (parts of a linear are padded together) is added to the first one's.
 void CountHeldBytes(const LinearBytes& bytes, ModelSpec& spec);
 
 }  // namespace causeway

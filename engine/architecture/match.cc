@@ -18,9 +18,7 @@ namespace {
 
 constexpr size_t kListedMax = 20;
 
-std::string ShapeText(const std::vector<int64_t>& shape) {
-  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
-}
+std::string ShapeText(const std::vector<int64_t>& shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
 
 // Lines "missing: x", the first few of them, for one kind of complaint.
 void Append(absl::string_view kind, const std::vector<std::string>& names, std::string* message) {
@@ -43,7 +41,8 @@ void Identify(const std::string& name, const TensorInfo& tensor, Match& match) {
   if (parameter == match.expected.end()) return match.extra.push_back(Printable(tensor.name));
   const auto [place, is_new] = match.stored.try_emplace(name, tensor);
   if (!is_new) {
-    return match.wrong.push_back(absl::StrCat(name, " is stored twice, as ", place->second.name, " and as ", tensor.name));
+    return match.wrong.push_back(
+        absl::StrCat(name, " is stored twice, as ", place->second.name, " and as ", tensor.name));
   }
   if (tensor.shape != parameter->second->shape) {
     match.wrong.push_back(absl::StrCat(name, " has the shape ", ShapeText(tensor.shape), ", expected ",
@@ -96,8 +95,9 @@ absl::StatusOr<bool> AreEqual(const Checkpoint& checkpoint, const TensorInfo& a,
 // A checkpoint may hold either of two tied tensors, or both; if both differ then the config is wrong about the tie, and
 // tying would compute another model.
 std::string Differ(const std::string& name, const Parameter& parameter) {
-  return absl::StrCat(name, " differs from ", parameter.tied_to,
-                      " although config.json ties them; expected equal ones, or tie_word_embeddings: false in config.json");
+  return absl::StrCat(
+      name, " differs from ", parameter.tied_to,
+      " although config.json ties them; expected equal ones, or tie_word_embeddings: false in config.json");
 }
 
 // Leaves one stored tensor for parameters that share their memory, under the name of the source.
@@ -112,7 +112,8 @@ void JoinTied(Match& match) {
 }
 
 // Compares what is stored as whole numbers. Of floats zeros alone can be known; the sign of these does not matter.
-absl::Status CheckKnown(const std::string& name, const KnownContents& known, const Checkpoint& checkpoint, const TensorInfo& tensor) {
+absl::Status CheckKnown(const std::string& name, const KnownContents& known, const Checkpoint& checkpoint,
+                        const TensorInfo& tensor) {
   const bool whole = tensor.dtype == DType::kI32;
   const size_t width = DTypeBytes(tensor.dtype);
   std::string bytes(tensor.bytes, '\0');
@@ -122,8 +123,9 @@ absl::Status CheckKnown(const std::string& name, const KnownContents& known, con
     std::memcpy(&found, bytes.data() + i * width, width);
     if (!whole) found &= ~(1u << (8 * width - 1));
     if (found == i / known.run) continue;
-    return absl::InvalidArgumentError(absl::StrCat(name, ": expected ", i / known.run, " at ", i, ", as ", known.because, "; found ",
-                                                   whole ? absl::StrCat(static_cast<int32_t>(found)) : "another value"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": expected ", i / known.run, " at ", i, ", as ", known.because, "; found ",
+                     whole ? absl::StrCat(static_cast<int32_t>(found)) : "another value"));
   }
   return absl::OkStatus();
 }
@@ -144,7 +146,8 @@ absl::Status CheckContents(const ModelSpec& spec, const Checkpoint& checkpoint) 
   for (const auto& [name, parameter] : match.expected) {
     const auto stored = match.stored.find(name);
     if (stored == match.stored.end()) continue;
-    if (parameter->known.has_value()) CAUSEWAY_RETURN_IF_ERROR(CheckKnown(name, *parameter->known, checkpoint, stored->second));
+    if (parameter->known.has_value())
+      CAUSEWAY_RETURN_IF_ERROR(CheckKnown(name, *parameter->known, checkpoint, stored->second));
     const auto source = match.stored.find(parameter->tied_to);
     if (parameter->tied_to.empty() || source == match.stored.end()) continue;
     CAUSEWAY_ASSIGN_OR_RETURN(const bool equal, AreEqual(checkpoint, source->second, stored->second));

@@ -1,3 +1,5 @@
+#include "absl/strings/match.h"
+
 #include <functional>
 #include <map>
 #include <memory>
@@ -8,7 +10,6 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/architecture/registry.h"
@@ -135,8 +136,7 @@ TEST_F(MatchTest, OfTiedTensorsEitherOneWillDo) {
   EXPECT_EQ(matched->at("transformer.wte.weight").name, "lm_head.weight");
   EXPECT_EQ(matched->size(), tensors_.size());
   tensors_[0].name = "other.weight";
-  EXPECT_THAT(Error(),
-              AllOf(HasSubstr("missing: transformer.wte.weight"), Not(HasSubstr("missing: lm_head.weight"))));
+  EXPECT_THAT(Error(), AllOf(HasSubstr("missing: transformer.wte.weight"), Not(HasSubstr("missing: lm_head.weight"))));
 }
 
 TEST_F(MatchTest, TiedTensorsThatDifferAreRefused) {
@@ -163,7 +163,8 @@ TEST_F(MatchTest, StackedExpertsAreSlices) {
   for (const bool published : {true, false}) {
     Use(published ? kMixtral : kQwen3Moe);
     const std::string block = published ? "model.layers.1.block_sparse_moe." : "model.layers.1.mlp.";
-    const std::string gate = published ? "w1" : "gate_proj", up = published ? "w3" : "up_proj", down = published ? "w2" : "down_proj";
+    const std::string gate = published ? "w1" : "gate_proj", up = published ? "w3" : "up_proj",
+                      down = published ? "w2" : "down_proj";
     Stack();
     const auto matched = Match();
     ASSERT_TRUE(matched.ok()) << matched.status();
@@ -189,7 +190,8 @@ TEST_F(MatchTest, StacksOfAModelSavedWithoutItsHead) {
   Rename([](const std::string& name) { return WithoutPrefix(name, "model."); });
   const auto matched = Match();
   ASSERT_TRUE(matched.ok()) << matched.status();
-  EXPECT_EQ(matched->at("model.layers.1.block_sparse_moe.experts.2.w2.weight").name, "layers.1.mlp.experts.down_proj[2]");
+  EXPECT_EQ(matched->at("model.layers.1.block_sparse_moe.experts.2.w2.weight").name,
+            "layers.1.mlp.experts.down_proj[2]");
   EXPECT_EQ(matched->size(), spec_tensors_);
 }
 
@@ -200,15 +202,17 @@ TEST_F(MatchTest, StacksThatDoNotFitAreNamed) {
   ASSERT_EQ(both.name, "model.layers.1.mlp.experts.gate_up_proj");
   const TestTensor right = both;
   both = Tensor(right.name, {3, 5, 4});
-  EXPECT_THAT(Error(), AllOf(HasSubstr(right.name + " has the shape [3, 5, 4], expected a stack [experts, 2 * rows, ...]"),
-                             HasSubstr("missing: model.layers.1.block_sparse_moe.experts.0.w1.weight [3, 4]")));
+  EXPECT_THAT(Error(),
+              AllOf(HasSubstr(right.name + " has the shape [3, 5, 4], expected a stack [experts, 2 * rows, ...]"),
+                    HasSubstr("missing: model.layers.1.block_sparse_moe.experts.0.w1.weight [3, 4]")));
   both = Tensor(right.name, {4, 6, 4});
   EXPECT_THAT(Error(), HasSubstr("0 missing, 2 unexpected, 0 wrong"));
   EXPECT_THAT(Error(), HasSubstr("unexpected: model.layers.1.mlp.experts.gate_up_proj[3]"));
   both = Tensor(right.name, {3, 8, 4});
   EXPECT_THAT(Error(), HasSubstr("experts.2.w3.weight has the shape [4, 4], expected [3, 4]"));
   // No bytes at all, and as many experts as there is no memory for.
-  for (const std::vector<int64_t>& shape : std::vector<std::vector<int64_t>>{{int64_t{1} << 40, 0, 4}, {3, 6, 0}, {0, 6, 4}, {4097, 2, 1}, {3}}) {
+  for (const std::vector<int64_t>& shape :
+       std::vector<std::vector<int64_t>>{{int64_t{1} << 40, 0, 4}, {3, 6, 0}, {0, 6, 4}, {4097, 2, 1}, {3}}) {
     both = Tensor(right.name, shape);
     EXPECT_THAT(Error(), HasSubstr(absl::StrCat(right.name, " has the shape [", absl::StrJoin(shape, ", "),
                                                 "], expected a stack [experts, 2 * rows, ...] of up to 4096 experts")));

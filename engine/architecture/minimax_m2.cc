@@ -8,7 +8,8 @@
 namespace causeway {
 namespace {
 
-// Keys of the published configs that the field's class does not read: it computes what these values say, whatever they are.
+// Keys of the published configs that the field's class does not read: it computes what these values say, whatever they
+// are.
 void RefuseOtherVariants(ConfigReader& config) {
   const auto only = [&config](const char* key, const std::string& known) {
     if (const std::string value = config.String(key, known); value != known)
@@ -21,7 +22,8 @@ void RefuseOtherVariants(ConfigReader& config) {
   }
   for (const int64_t type : config.Ids("attn_type_list", "a kind of attention")) {
     if (type == 1) continue;
-    config.Unsupported(absl::StrCat("attn_type_list: ", type, " is not supported; expected 1 (full attention) for every layer"));
+    config.Unsupported(
+        absl::StrCat("attn_type_list: ", type, " is not supported; expected 1 (full attention) for every layer"));
     break;
   }
 }

@@ -1,5 +1,5 @@
-// The tree of modules of a model as the field names them, with the tensors each holds. Placement counts bytes on it, device
-// maps name its paths, and the loader checks a checkpoint against it.
+// The tree of modules of a model as the field names them, with the tensors each holds. Placement counts bytes on it,
+// device maps name its paths, and the loader checks a checkpoint against it.
 #ifndef CAUSEWAY_ENGINE_ARCHITECTURE_MODULE_H_
 #define CAUSEWAY_ENGINE_ARCHITECTURE_MODULE_H_
 
@@ -24,13 +24,15 @@ struct Parameter {
   std::string name;  // local: "weight"
   DType dtype;
   std::vector<int64_t> shape;
-  // Not counted among the parameters: computed at load and absent from checkpoints (a rotary module's inv_freq), or, when
-  // persistent, stored beside the weights.
+  // Not counted among the parameters: computed at load and absent from checkpoints (a rotary module's inv_freq), or,
+  // when persistent, stored beside the weights.
   bool buffer = false, persistent = false;
-  // Full path of the parameter whose memory this one shares (a tied head), else empty. Tied bytes count once, at the source.
+  // Full path of the parameter whose memory this one shares (a tied head), else empty. Tied bytes count once, at the
+  // source.
   std::string tied_to = {};
-  // `dtype` and `shape` are those of the tensor in the checkpoint (where dtype is bf16, fp16 or fp32, stored as any of these). For
-  // quantized weights two things do not follow from them: the bytes held in memory, and how many of the model's parameters it stands for.
+  // `dtype` and `shape` are those of the tensor in the checkpoint (where dtype is bf16, fp16 or fp32, stored as any of
+  // these). For quantized weights two things do not follow from them: the bytes held in memory, and how many of the
+  // model's parameters it stands for.
   int64_t held_bytes = -1;  // -1: an element of dtype for each of the shape
   int64_t stands_for = -1;  // -1: one for each element
 
@@ -49,8 +51,8 @@ struct Parameter {
 };
 
 struct Module {
-  std::string name;  // local: "0", "self_attn"; the root's is ""
-  std::string kind;  // "LlamaDecoderLayer"
+  std::string name;    // local: "0", "self_attn"; the root's is ""
+  std::string kind;    // "LlamaDecoderLayer"
   bool block = false;  // never split over devices
   std::vector<Parameter> parameters;
   std::vector<Module> children;
@@ -67,7 +69,8 @@ using ModulesByPath = std::unordered_map<std::string, Module*>;
 ModulesByPath CollectModules(Module& root);
 
 // Calls for every parameter and buffer with its full path, a module's own before its children's.
-void VisitParameters(const Module& root, const std::function<void(const std::string& path, const Parameter& parameter)>& visit);
+void VisitParameters(const Module& root,
+                     const std::function<void(const std::string& path, const Parameter& parameter)>& visit);
 
 }  // namespace causeway
 

@@ -67,8 +67,7 @@ LinearSpec::Part LinearPart(const std::string& path, int64_t out, bool bias) {
 }
 
 NormSpec Norm(NormKind kind, const std::string& path, double eps) {
-  return {
-      .kind = kind, .eps = eps, .weight = path + ".weight", .bias = kind == NormKind::kLayer ? path + ".bias" : ""};
+  return {.kind = kind, .eps = eps, .weight = path + ".weight", .bias = kind == NormKind::kLayer ? path + ".bias" : ""};
 }
 
 void AddHead(ModelSpec& spec, const std::string& path, bool tied, DType dtype) {

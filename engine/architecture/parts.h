@@ -16,7 +16,7 @@ namespace causeway {
 inline constexpr int64_t kVocabularyMax = int64_t{1} << 24;
 inline constexpr int64_t kWidthMax = int64_t{1} << 22;  // hidden, intermediate, heads * head_dim
 inline constexpr int64_t kLayersMax = 10'000;
-inline constexpr int64_t kExpertsMax = 4096;  // of a layer
+inline constexpr int64_t kExpertsMax = 4096;                 // of a layer
 inline constexpr int64_t kAllExpertsMax = int64_t{1} << 18;  // of all layers: each is held in memory as names and sizes
 inline constexpr int64_t kContextMax = int64_t{1} << 40;
 

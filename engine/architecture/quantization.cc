@@ -45,7 +45,8 @@ absl::Status CheckSizes(const Quantization& q, const std::string& path, int64_t 
   const int64_t group = q.format.group > 0 ? q.format.group : in;
   if (out % 8 == 0 && in % 8 == 0 && in % group == 0) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("config.json: quantization_config: ", path, " is ", out, " x ", in,
-                                                 "; expected outputs and inputs in multiples of 8 and whole groups of ", group, " inputs"));
+                                                 "; expected outputs and inputs in multiples of 8 and whole groups of ",
+                                                 group, " inputs"));
 }
 
 // The parameters of a quantized part, in the place of its weight.
@@ -75,12 +76,20 @@ std::vector<Parameter> StoredParameters(const LinearSpec& linear, const LinearSp
        .stands_for = 0}};
   if (!by_inputs) return parameters;
   // Stored whether or not they say something: each input's group, and a bias, which is zeros where the model has none.
-  Parameter& order = parameters.emplace_back(Parameter{.name = "g_idx", .dtype = DType::kI32, .shape = {in}, .held_bytes = 0, .stands_for = 0});
-  if (linear.format.reordered) order.held_bytes = in * 4;
-  else if (linear.format.group == 0) order.known = {.run = in, .because = "all inputs are one group"};
-  else order.known = {.run = linear.format.group, .because = "config.json says desc_act false"};
+  Parameter& order = parameters.emplace_back(
+      Parameter{.name = "g_idx", .dtype = DType::kI32, .shape = {in}, .held_bytes = 0, .stands_for = 0});
+  if (linear.format.reordered)
+    order.held_bytes = in * 4;
+  else if (linear.format.group == 0)
+    order.known = {.run = in, .because = "all inputs are one group"};
+  else
+    order.known = {.run = linear.format.group, .because = "config.json says desc_act false"};
   if (part.bias.empty()) {
-    parameters.push_back({.name = "bias", .dtype = dtype, .shape = {out}, .held_bytes = 0, .stands_for = 0,
+    parameters.push_back({.name = "bias",
+                          .dtype = dtype,
+                          .shape = {out},
+                          .held_bytes = 0,
+                          .stands_for = 0,
                           .known = {{.run = out, .because = "the model has no bias there"}}});
   }
   return parameters;
@@ -139,9 +148,11 @@ std::vector<std::string> Names(ConfigReader& config, const std::string& key) {
   return names;
 }
 
-void Expect(ConfigReader& config, const std::string& key, const std::string& found, const std::vector<std::string>& supported) {
+void Expect(ConfigReader& config, const std::string& key, const std::string& found,
+            const std::vector<std::string>& supported) {
   if (std::find(supported.begin(), supported.end(), found) != supported.end()) return;
-  config.Unsupported(absl::StrCat(key, " \"", Printable(found), "\" is not supported; expected ", absl::StrJoin(supported, " or ")));
+  config.Unsupported(
+      absl::StrCat(key, " \"", Printable(found), "\" is not supported; expected ", absl::StrJoin(supported, " or ")));
 }
 
 void ReadFp8(ConfigReader& config, Quantization& q) {
@@ -153,7 +164,8 @@ void ReadFp8(ConfigReader& config, Quantization& q) {
     const Json found = config.Has("weight_block_size") ? config.json()["weight_block_size"] : Json();
     config.Unsupported(absl::StrCat("weight_block_size ", JsonExcerpt(found), " is not supported; expected [128,128]"));
   }
-  for (const char* key : {"weight_block_size", "scale_fmt"}) config.Skip(key);  // scale_fmt is of activations, which stay as they are
+  for (const char* key : {"weight_block_size", "scale_fmt"})
+    config.Skip(key);  // scale_fmt is of activations, which stay as they are
 }
 
 void ReadBits(ConfigReader& config, bool zero_points, Quantization& q) {
@@ -175,10 +187,31 @@ void ReadGptq(ConfigReader& config, Quantization& q) {
   if (config.Has("dynamic") && !config.json()["dynamic"].empty())
     config.Unsupported("dynamic: other options for some modules are not supported");
   // How it was made, and what is as in every such checkpoint.
-  for (const char* key : {"dynamic", "damp_percent", "damp_auto_increment", "static_groups", "true_sequential", "model_name_or_path",
-                          "model_file_base_name", "quant_method", "is_marlin_format", "tokenizer", "dataset", "batch_size", "meta", "pack_dtype",
-                          "use_cuda_fp16", "use_exllama", "exllama_config", "max_input_length", "model_seqlen", "module_name_preceding_first_block",
-                          "block_name_to_quantize", "pad_token_id", "disable_exllama", "cache_block_outputs", "backend"})
+  for (const char* key : {"dynamic",
+                          "damp_percent",
+                          "damp_auto_increment",
+                          "static_groups",
+                          "true_sequential",
+                          "model_name_or_path",
+                          "model_file_base_name",
+                          "quant_method",
+                          "is_marlin_format",
+                          "tokenizer",
+                          "dataset",
+                          "batch_size",
+                          "meta",
+                          "pack_dtype",
+                          "use_cuda_fp16",
+                          "use_exllama",
+                          "exllama_config",
+                          "max_input_length",
+                          "model_seqlen",
+                          "module_name_preceding_first_block",
+                          "block_name_to_quantize",
+                          "pad_token_id",
+                          "disable_exllama",
+                          "cache_block_outputs",
+                          "backend"})
     config.Skip(key);
 }
 
@@ -187,7 +220,8 @@ void ReadAwq(ConfigReader& config, Quantization& q) {
   ReadBits(config, /*zero_points=*/true, q);
   Expect(config, "version", absl::AsciiStrToLower(config.String("version", "gemm")), {"gemm"});
   if (!config.Bool("zero_point", true)) config.Unsupported("zero_point false is not supported with awq; expected true");
-  for (const char* key : {"backend", "do_fuse", "fuse_max_seq_len", "modules_to_fuse", "exllama_config"}) config.Skip(key);
+  for (const char* key : {"backend", "do_fuse", "fuse_max_seq_len", "modules_to_fuse", "exllama_config"})
+    config.Skip(key);
 }
 
 }  // namespace
@@ -211,9 +245,11 @@ std::optional<Quantization> ReadQuantization(ConfigReader& config) {
     ReadAwq(inner, q);
   } else {
     // Nothing else in it is looked at.
-    const std::string found = q.method.empty() ? "is missing" : absl::StrCat("\"", Printable(q.method), "\" is not supported");
+    const std::string found =
+        q.method.empty() ? "is missing" : absl::StrCat("\"", Printable(q.method), "\" is not supported");
     config.Unsupported(absl::StrCat("quantization_config: quant_method ", found,
-                                    "; expected fp8 (blocks of 128 x 128), gptq or awq (4 bits), or plain weights, which --quantize makes int8 or int4"));
+                                    "; expected fp8 (blocks of 128 x 128), gptq or awq (4 bits), or plain weights, "
+                                    "which --quantize makes int8 or int4"));
     return std::nullopt;
   }
   inner.JudgeUnreadKeys();
@@ -226,18 +262,21 @@ absl::Status ApplyQuantization(const Quantization& quantization, ModelSpec& spec
   const ModulesByPath modules = CollectModules(spec.modules);
   std::set<std::string> quantized;
   for (LinearSpec* linear : LayerLinears(spec)) {
-    const auto is_quantized = [&](const LinearSpec::Part& part) { return IsQuantized(quantization, ModulePath(part.weight)); };
+    const auto is_quantized = [&](const LinearSpec::Part& part) {
+      return IsQuantized(quantization, ModulePath(part.weight));
+    };
     const auto count = std::count_if(linear->parts.begin(), linear->parts.end(), is_quantized);
     if (count == 0) continue;
     if (count < static_cast<int64_t>(linear->parts.size())) {
-      return absl::UnimplementedError(absl::StrCat("config.json: quantization_config quantizes some and not all of ",
-                                                   absl::StrJoin(linear->parts, ", ", [](std::string* out, const LinearSpec::Part& part) {
-                                                     out->append(ModulePath(part.weight));
-                                                   }), ", which are computed as one"));
+      return absl::UnimplementedError(absl::StrCat(
+          "config.json: quantization_config quantizes some and not all of ",
+          absl::StrJoin(linear->parts, ", ",
+                        [](std::string* out, const LinearSpec::Part& part) { out->append(ModulePath(part.weight)); }),
+          ", which are computed as one"));
     }
     if (linear->transposed && quantization.encoding.kind == WeightEncoding::Kind::kFp8) {
-      return absl::UnimplementedError(absl::StrCat("config.json: quantization_config fp8 is not supported for ", spec.architecture,
-                                                   ", whose weights are stored transposed"));
+      return absl::UnimplementedError(absl::StrCat("config.json: quantization_config fp8 is not supported for ",
+                                                   spec.architecture, ", whose weights are stored transposed"));
     }
     linear->encoding = quantization.encoding;
     linear->format = quantization.format;
@@ -248,7 +287,8 @@ absl::Status ApplyQuantization(const Quantization& quantization, ModelSpec& spec
       Module& module = *modules.at(path);
       Parameter* weight = Weight(module);
       const std::vector<Parameter> stored = StoredParameters(*linear, part, weight->dtype);
-      module.parameters.insert(module.parameters.erase(module.parameters.begin() + (weight - module.parameters.data())), stored.begin(), stored.end());
+      module.parameters.insert(module.parameters.erase(module.parameters.begin() + (weight - module.parameters.data())),
+                               stored.begin(), stored.end());
       quantized.insert(path);
     }
   }
@@ -264,14 +304,15 @@ absl::StatusOr<WeightFormat> ParseQuantize(absl::string_view text) {
   if (text == "int8") return WeightFormat{.kind = WeightKind::kInt8};
   if (text == "int4" || text == "int4:32") return WeightFormat{.kind = WeightKind::kInt4, .group = 32};
   if (text == "int4:64") return WeightFormat{.kind = WeightKind::kInt4, .group = 64};
-  return absl::InvalidArgumentError(absl::StrCat("quantize \"", text, "\" is not supported; expected none, int8, int4, int4:32 or int4:64"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("quantize \"", text, "\" is not supported; expected none, int8, int4, int4:32 or int4:64"));
 }
 
 absl::Status QuantizeOnLoad(const WeightFormat& format, ModelSpec& spec) {
   if (format.kind == WeightKind::kFloat) return absl::OkStatus();
   if (!spec.quantization.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat("quantize: the checkpoint's weights are quantized already (", spec.quantization,
-                                                      "); expected none"));
+    return absl::FailedPreconditionError(absl::StrCat("quantize: the checkpoint's weights are quantized already (",
+                                                      spec.quantization, "); expected none"));
   }
   const ModulesByPath modules = CollectModules(spec.modules);
   std::set<std::string> quantized;

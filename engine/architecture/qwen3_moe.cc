@@ -14,7 +14,8 @@ Windows ReadWindows(ConfigReader& config) {
   Windows windows = ReadWindow(config, 4096);
   if (!on) windows.width = 0;
   if (config.Int("max_window_layers", 0, kLayersMax, 0) > 0 && windows.width > 0)
-    config.Unsupported("max_window_layers: a sliding window on some of the layers is not supported in this architecture");
+    config.Unsupported(
+        "max_window_layers: a sliding window on some of the layers is not supported in this architecture");
   return windows;
 }
 

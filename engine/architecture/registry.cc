@@ -26,14 +26,9 @@ struct Architecture {
 
 // The factory table: a new architecture is one row here and one function in a file of its own. Sorted.
 constexpr Architecture kArchitectures[] = {
-    {"gpt2", MakeGpt2, 50256},
-    {"llama", MakeLlama, 2},
-    {"minimax_m2", MakeMiniMaxM2, 200020},
-    {"mistral", MakeMistral, 2},
-    {"mixtral", MakeMixtral, 2},
-    {"qwen2", MakeQwen2, -1},
-    {"qwen3", MakeQwen3, -1},
-    {"qwen3_moe", MakeQwen3Moe, -1},
+    {"gpt2", MakeGpt2, 50256},   {"llama", MakeLlama, 2},         {"minimax_m2", MakeMiniMaxM2, 200020},
+    {"mistral", MakeMistral, 2}, {"mixtral", MakeMixtral, 2},     {"qwen2", MakeQwen2, -1},
+    {"qwen3", MakeQwen3, -1},    {"qwen3_moe", MakeQwen3Moe, -1},
 };
 
 constexpr size_t kEndsMax = 64;  // end-of-sequence ids: far above any model's
@@ -116,8 +111,7 @@ absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generati
   CAUSEWAY_RETURN_IF_ERROR(reader.status());
   const std::string supported = absl::StrJoin(SupportedArchitectures(), ", ");
   if (model_type.empty())
-    return absl::InvalidArgumentError(
-        absl::StrCat("config.json: model_type is missing; expected one of ", supported));
+    return absl::InvalidArgumentError(absl::StrCat("config.json: model_type is missing; expected one of ", supported));
   const Architecture* row = std::find_if(std::begin(kArchitectures), std::end(kArchitectures),
                                          [&model_type](const Architecture& a) { return model_type == a.model_type; });
   if (row == std::end(kArchitectures)) {

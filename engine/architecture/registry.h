@@ -18,21 +18,22 @@ namespace causeway {
 // InvalidArgument: a missing, ill-typed or contradictory value.
 absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generation_config, DType dtype);
 
-// "auto", bf16, fp16, fp32. "auto" is config.json's dtype, or where it names none what most of the weights' bytes are stored
-// in; fp16 becomes fp32.
+// "auto", bf16, fp16, fp32. "auto" is config.json's dtype, or where it names none what most of the weights' bytes are
+// stored in; fp16 becomes fp32.
 absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Checkpoint& checkpoint);
 
 // Model types of the factory table, sorted.
 std::vector<std::string> SupportedArchitectures();
 
-// Matches the checkpoint's tensors with the spec's: canonical name -> where the checkpoint holds it, which may be a slice of one of
-// its tensors. Resolves the other spellings (gpt2 without "transformer.", stacked experts), leaves out listed inert buffers and tensors of
-// known contents, checks dtypes (bf16, fp16, fp32) and shapes. Of tied tensors the result holds the source, wherever it is stored. Goes by
-// the headers alone. InvalidArgument lists every missing, extra and mismatched tensor at once.
+// Matches the checkpoint's tensors with the spec's: canonical name -> where the checkpoint holds it, which may be a
+// slice of one of its tensors. Resolves the other spellings (gpt2 without "transformer.", stacked experts), leaves out
+// listed inert buffers and tensors of known contents, checks dtypes (bf16, fp16, fp32) and shapes. Of tied tensors the
+// result holds the source, wherever it is stored. Goes by the headers alone. InvalidArgument lists every missing, extra
+// and mismatched tensor at once.
 absl::StatusOr<std::map<std::string, TensorInfo>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint);
 
-// Reads what MatchTensors cannot know: tied tensors that are both stored have to be equal, and tensors of known contents to have
-// these. REQUIRES: it found no fault. InvalidArgument names the first that is otherwise.
+// Reads what MatchTensors cannot know: tied tensors that are both stored have to be equal, and tensors of known
+// contents to have these. REQUIRES: it found no fault. InvalidArgument names the first that is otherwise.
 absl::Status CheckContents(const ModelSpec& spec, const Checkpoint& checkpoint);
 
 }  // namespace causeway

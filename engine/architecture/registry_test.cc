@@ -1,11 +1,10 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/architecture/registry.h"
 
 #include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/checkpoint/testing.h"
 
@@ -37,14 +36,14 @@ absl::StatusOr<ModelSpec> Make(const Json& config, const Json& generation = Json
   return MakeModelSpec(config, generation, DType::kF32);
 }
 
-TEST(RegistryTest, ListsItsRowsSorted) { 
+TEST(RegistryTest, ListsItsRowsSorted) {
   EXPECT_THAT(SupportedArchitectures(),
               ElementsAre("gpt2", "llama", "minimax_m2", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"));
- }
+}
 
 TEST(RegistryTest, ReadsLlama) {
-  const auto spec = Make(With(
-      Llama(), R"({"torch_dtype": "bfloat16", "head_dim": 12, "eos_token_id": [3, 4], "attention_bias": true})"));
+  const auto spec = Make(
+      With(Llama(), R"({"torch_dtype": "bfloat16", "head_dim": 12, "eos_token_id": [3, 4], "attention_bias": true})"));
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->architecture, "llama");
   EXPECT_EQ(spec->head_dim, 12);
@@ -70,9 +69,11 @@ TEST(RegistryTest, ScaledRopesStretchTheContext) {
   EXPECT_EQ(context(R"({"type": "dynamic", "factor": 1e30})"), int64_t{1} << 40);
   EXPECT_EQ(context(R"({"type": "linear", "factor": 2.5})"), 320);
   EXPECT_EQ(context(R"({"type": "linear", "factor": 0.5})"), 128);
-  EXPECT_EQ(context(R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 128})"), 512) << "Qwen's recipe";
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 128})"), 512)
+      << "Qwen's recipe";
   EXPECT_EQ(context(R"({"type": "yarn", "factor": 4})"), 512);
-  EXPECT_EQ(context(R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 32})"), 128) << "stretched already";
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 32})"), 128)
+      << "stretched already";
   EXPECT_EQ(context(R"({"type": "yarn", "factor": 40, "original_max_position_embeddings": 32})"), 128);
   EXPECT_EQ(context(R"({"type": "yarn", "factor": null, "original_max_position_embeddings": 32})"), 128);
   EXPECT_EQ(context(R"({"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4})"), 128);
@@ -197,7 +198,8 @@ TEST(RegistryTest, NamesWhatIsMissingOrWrong) {
       {With(Llama(), R"({"dtype": "int8"})"), "dtype \"int8\" is not supported"},
       {With(Llama(), R"({"torch_dtype": 3})"), "torch_dtype: expected a string, found 3"},
       {With(Llama(), R"({"layer_types": 3})"), "layer_types: expected a list of 2, one for each layer, found 3"},
-      {With(Llama(), R"({"layer_types": ["full_attention"]})"), "layer_types: expected a list of 2, one for each layer, found one of 1"},
+      {With(Llama(), R"({"layer_types": ["full_attention"]})"),
+       "layer_types: expected a list of 2, one for each layer, found one of 1"},
       {With(Gpt2(), R"({"n_head": 5})"), "n_embd: expected a multiple of n_head (5), found 32"},
       {With(Gpt2(), R"({"n_embd": null})"), "n_embd: expected a whole number from 1 to 4194304, found nothing"},
       {With(Gpt2(), R"({"scale_attn_weights": 1})"), "scale_attn_weights: expected true or false, found 1"},
@@ -209,8 +211,7 @@ TEST(RegistryTest, NamesWhatIsMissingOrWrong) {
   }
   // All at once.
   EXPECT_THAT(
-      std::string(
-          Make(Json::parse(R"({"model_type": "llama", "vocab_size": 0, "clip_qkv": 2})")).status().message()),
+      std::string(Make(Json::parse(R"({"model_type": "llama", "vocab_size": 0, "clip_qkv": 2})")).status().message()),
       ::testing::AllOf(HasSubstr("vocab_size"), HasSubstr("hidden_size"), HasSubstr("num_attention_heads"),
                        HasSubstr("clip_qkv")));
 }

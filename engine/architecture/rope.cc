@@ -21,8 +21,7 @@ float Power(float base, float exponent) { return static_cast<float>(std::pow(dou
 // theta^(2i / dim), i < dim / 2
 std::vector<float> Wavelengths(float theta, int64_t dim) {
   std::vector<float> powers;
-  for (int64_t i = 0; i < dim; i += 2)
-    powers.push_back(Power(theta, static_cast<float>(i) / static_cast<float>(dim)));
+  for (int64_t i = 0; i < dim; i += 2) powers.push_back(Power(theta, static_cast<float>(i) / static_cast<float>(dim)));
   return powers;
 }
 
@@ -50,8 +49,7 @@ void ScaleLlama3(ConfigReader& rope, double original, RopeSpec& spec) {
   const double factor = rope.Positive("factor");
   const double low = rope.Positive("low_freq_factor"), high = rope.Positive("high_freq_factor");
   if (rope.ok() && high <= low) {
-    return rope.Invalid(
-        absl::StrCat("high_freq_factor: expected more than low_freq_factor (", low, "), found ", high));
+    return rope.Invalid(absl::StrCat("high_freq_factor: expected more than low_freq_factor (", low, "), found ", high));
   }
   const float wavelength_long = static_cast<float>(original / low),
               wavelength_short = static_cast<float>(original / high);
@@ -87,9 +85,7 @@ void ScaleYarn(ConfigReader& rope, double original, double max_positions, RopeSp
   if (rope.ok() && spec.theta <= 1)
     return rope.Invalid(absl::StrCat("rope_theta: yarn needs more than 1, found ", spec.theta));
 
-  const auto temperature = [factor](double scale) {
-    return factor <= 1 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0;
-  };
+  const auto temperature = [factor](double scale) { return factor <= 1 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0; };
   if (attention_factor) {
     spec.attention_factor = *attention_factor;
   } else {
@@ -120,13 +116,15 @@ void ScaleYarn(ConfigReader& rope, double original, double max_positions, RopeSp
   }
 }
 
-// LongRoPE: each wavelength stretched by a factor of its own, one list for texts up to the original length and one beyond.
+// LongRoPE: each wavelength stretched by a factor of its own, one list for texts up to the original length and one
+// beyond.
 void ScaleLongrope(ConfigReader& rope, int64_t original, double max_positions, RopeSpec& spec) {
   const std::vector<double> short_factors = rope.Numbers("short_factor"), long_factors = rope.Numbers("long_factor");
   const double lengths = static_cast<double>(original);
   const double factor = rope.Positive("factor", max_positions / lengths);
   const std::optional<double> attention_factor = rope.OptionalNumber("attention_factor");
-  for (const auto& [name, factors] : {std::pair("short_factor", &short_factors), std::pair("long_factor", &long_factors)}) {
+  for (const auto& [name, factors] :
+       {std::pair("short_factor", &short_factors), std::pair("long_factor", &long_factors)}) {
     if (rope.ok() && factors->size() != spec.inv_freq.size())
       rope.Invalid(absl::StrCat(name, ": expected ", spec.inv_freq.size(), " numbers, found ", factors->size()));
   }
@@ -207,8 +205,9 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
   } else if (type == "proportional") {
     ScaleProportional(rope, config, defaults, spec);
   } else if (type != "default") {
-    rope.Unsupported(absl::StrCat("rope_type \"", Printable(type),
-                                  "\" is not supported; expected default, linear, dynamic, llama3, yarn, longrope or proportional"));
+    rope.Unsupported(
+        absl::StrCat("rope_type \"", Printable(type),
+                     "\" is not supported; expected default, linear, dynamic, llama3, yarn, longrope or proportional"));
   }
   rope.JudgeUnreadKeys();
   config.Merge(rope);
@@ -218,8 +217,9 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
 std::vector<double> InvFreqAt(const RopeSpec& spec, int64_t length) {
   if (length <= spec.original) return spec.inv_freq;
   if (!spec.long_inv_freq.empty()) return spec.long_inv_freq;
-  const float stretch = static_cast<float>(spec.dynamic_factor) * static_cast<float>(length) / static_cast<float>(spec.original) -
-                        static_cast<float>(spec.dynamic_factor - 1);
+  const float stretch =
+      static_cast<float>(spec.dynamic_factor) * static_cast<float>(length) / static_cast<float>(spec.original) -
+      static_cast<float>(spec.dynamic_factor - 1);
   const float exponent = static_cast<float>(static_cast<double>(spec.dim) / static_cast<double>(spec.dim - 2));
   const float theta = static_cast<float>(spec.theta) * Power(stretch, exponent);
   return Inverse(Wavelengths(theta, spec.dim));

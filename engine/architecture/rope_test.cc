@@ -1,5 +1,3 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/architecture/rope.h"
 
 #include <cmath>
@@ -10,6 +8,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 namespace causeway {
 namespace {
@@ -85,10 +84,9 @@ TEST(RopeTest, PartialRotaryShortensTheTableWhereTheArchitectureKnowsIt) {
   EXPECT_EQ(spec.dim, 16);
   EXPECT_EQ(spec.inv_freq.size(), 8u);
   EXPECT_NEAR(spec.inv_freq[1], std::pow(10000.0, -2.0 / 16), 1e-7);
-  const RopeSpec inside =
-      Read(Json::parse(
-               R"({"hidden_size": 64, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})"),
-           &status, 1);
+  const RopeSpec inside = Read(
+      Json::parse(R"({"hidden_size": 64, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})"),
+      &status, 1);
   EXPECT_EQ(inside.dim, 32);
 }
 
@@ -143,7 +141,8 @@ TEST(RopeTest, NamesWhatIsWrong) {
   }
   const Refusal unsupported[] = {
       {R"({"rope_scaling": {"type": "axial", "factor": 2}})",
-       "rope_type \"axial\" is not supported; expected default, linear, dynamic, llama3, yarn, longrope or proportional"},
+       "rope_type \"axial\" is not supported; expected default, linear, dynamic, llama3, yarn, longrope or "
+       "proportional"},
       {R"({"rope_scaling": {"type": "default", "mrope_section": [16, 24, 24]}})",
        "mrope_section = [16,24,24] changes the computation"},
       {R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})",

@@ -13,7 +13,9 @@
 namespace causeway {
 namespace {
 
-bool IsNumber(const std::string& part) { return !part.empty() && std::all_of(part.begin(), part.end(), absl::ascii_isdigit); }
+bool IsNumber(const std::string& part) {
+  return !part.empty() && std::all_of(part.begin(), part.end(), absl::ascii_isdigit);
+}
 
 // The numbers of `name` in the places of # in `pattern`.
 std::string WithNumbersOf(const std::string& name, const std::string& pattern) {
@@ -39,7 +41,8 @@ std::string WithoutNumbers(const std::string& name) {
 }
 
 absl::StatusOr<std::vector<std::pair<std::string, TensorInfo>>> Resolve(const std::vector<TensorSpelling>& spellings,
-                                                                        const std::string& name, const TensorInfo& tensor) {
+                                                                        const std::string& name,
+                                                                        const TensorInfo& tensor) {
   std::vector<std::pair<std::string, TensorInfo>> found;
   const std::string pattern = WithoutNumbers(name);
   const auto spelling = std::find_if(spellings.begin(), spellings.end(),
@@ -55,8 +58,9 @@ absl::StatusOr<std::vector<std::pair<std::string, TensorInfo>>> Resolve(const st
   const std::vector<int64_t>& shape = tensor.shape;
   const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
   if (shape.size() < 2 || empty || shape[0] > kExpertsMax || shape[1] % parts != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(tensor.name, " has the shape [", absl::StrJoin(shape, ", "), "], expected a stack [experts, ",
-                                                   parts == 1 ? "" : absl::StrCat(parts, " * "), "rows, ...] of up to ", kExpertsMax, " experts"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(tensor.name, " has the shape [", absl::StrJoin(shape, ", "), "], expected a stack [experts, ",
+                     parts == 1 ? "" : absl::StrCat(parts, " * "), "rows, ...] of up to ", kExpertsMax, " experts"));
   }
   TensorInfo slice = tensor;
   slice.shape.erase(slice.shape.begin());

@@ -1,4 +1,5 @@
-// The other names that checkpoints have for a model's tensors: renamed ones, and stacks of several (ModelSpec::spellings).
+// The other names that checkpoints have for a model's tensors: renamed ones, and stacks of several
+// (ModelSpec::spellings).
 #ifndef CAUSEWAY_ENGINE_ARCHITECTURE_SPELLING_H_
 #define CAUSEWAY_ENGINE_ARCHITECTURE_SPELLING_H_
 
@@ -15,10 +16,11 @@ namespace causeway {
 // "model.layers.3.mlp.gate.weight" -> "model.layers.#.mlp.gate.weight"
 std::string WithoutNumbers(const std::string& name);
 
-// What a tensor stored under `name` holds by one of the spellings: canonical names, each with its part of the tensor. Empty when none
-// is meant. InvalidArgument: a stack of a shape that cannot be cut.
+// What a tensor stored under `name` holds by one of the spellings: canonical names, each with its part of the tensor.
+// Empty when none is meant. InvalidArgument: a stack of a shape that cannot be cut.
 absl::StatusOr<std::vector<std::pair<std::string, TensorInfo>>> Resolve(const std::vector<TensorSpelling>& spellings,
-                                                                        const std::string& name, const TensorInfo& tensor);
+                                                                        const std::string& name,
+                                                                        const TensorInfo& tensor);
 
 }  // namespace causeway
 

@@ -44,12 +44,14 @@ std::vector<int64_t> WindowsOfLayers(ConfigReader& config, const Windows& window
     }
     if (sliding == (widths[i] > 0)) continue;
     if (!windows.by_layer) {
-      config.Unsupported(absl::StrCat("layer_types: layer ", i, " is ", JsonExcerpt(types[i]), ", which is not supported here: ",
-                                      sliding ? "no layer has a sliding window" : "every layer has the sliding window"));
+      config.Unsupported(
+          absl::StrCat("layer_types: layer ", i, " is ", JsonExcerpt(types[i]), ", which is not supported here: ",
+                       sliding ? "no layer has a sliding window" : "every layer has the sliding window"));
       break;
     }
     if (sliding && windows.width == 0) {
-      config.Invalid(absl::StrCat("layer_types: layer ", i, " is \"sliding_attention\", but there is no sliding window"));
+      config.Invalid(
+          absl::StrCat("layer_types: layer ", i, " is \"sliding_attention\", but there is no sliding window"));
       break;
     }
     widths[i] = sliding ? windows.width : 0;

@@ -1,4 +1,5 @@
-// Which layers attend to a sliding window only: from the keys for it that relatives of Llama have, and from layer_types.
+// Which layers attend to a sliding window only: from the keys for it that relatives of Llama have, and from
+// layer_types.
 #ifndef CAUSEWAY_ENGINE_ARCHITECTURE_WINDOWS_H_
 #define CAUSEWAY_ENGINE_ARCHITECTURE_WINDOWS_H_
 
@@ -18,7 +19,8 @@ struct Windows {
 
 // sliding_window on every layer; `otherwise` where the key is absent, none where it is null.
 Windows ReadWindow(ConfigReader& config, int64_t otherwise);
-// sliding_window (4096) where use_sliding_window is on, and there from layer max_window_layers (28) on, or as layer_types says.
+// sliding_window (4096) where use_sliding_window is on, and there from layer max_window_layers (28) on, or as
+// layer_types says.
 Windows ReadSwitchedWindow(ConfigReader& config);
 
 // The window of each layer, 0: none, after a look at layer_types. Errors go to `config`.

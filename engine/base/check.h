@@ -1,4 +1,5 @@
-// CAUSEWAY_CHECK for a programmer's error: says what and where, and aborts. Input and environment give a Status instead.
+// CAUSEWAY_CHECK for a programmer's error: says what and where, and aborts. Input and environment give a Status
+// instead.
 #ifndef CAUSEWAY_ENGINE_BASE_CHECK_H_
 #define CAUSEWAY_ENGINE_BASE_CHECK_H_
 
@@ -18,11 +19,11 @@ namespace causeway {
 }  // namespace causeway
 
 // CAUSEWAY_CHECK(slot >= 0, "slot ", slot); what follows the condition is only evaluated when it fails.
-#define CAUSEWAY_CHECK(condition, ...)                                                                  \
-  do {                                                                                                  \
-    if (__builtin_expect(!(condition), 0)) {                                                            \
-      ::causeway::CheckFailed(__FILE__, __LINE__, #condition, absl::StrCat(__VA_ARGS__));               \
-    }                                                                                                   \
+#define CAUSEWAY_CHECK(condition, ...)                                                    \
+  do {                                                                                    \
+    if (__builtin_expect(!(condition), 0)) {                                              \
+      ::causeway::CheckFailed(__FILE__, __LINE__, #condition, absl::StrCat(__VA_ARGS__)); \
+    }                                                                                     \
   } while (false)
 
 #endif  // CAUSEWAY_ENGINE_BASE_CHECK_H_

@@ -7,9 +7,7 @@ namespace {
 
 class MonotonicClock : public Clock {
  public:
-  absl::Time Now() const override {
-    return anchor_ + absl::FromChrono(std::chrono::steady_clock::now() - start_);
-  }
+  absl::Time Now() const override { return anchor_ + absl::FromChrono(std::chrono::steady_clock::now() - start_); }
 
  private:
   const absl::Time anchor_ = absl::Now();

@@ -13,10 +13,12 @@ struct Row {
   const char* safetensors;
 };
 constexpr Row kRows[] = {
-    {DType::kF64, 8, "fp64", "F64"},        {DType::kF32, 4, "fp32", "F32"},         {DType::kF16, 2, "fp16", "F16"},
-    {DType::kBF16, 2, "bf16", "BF16"},      {DType::kF8E4M3, 1, "fp8", "F8_E4M3"},   {DType::kF8E5M2, 1, "fp8_e5m2", "F8_E5M2"},
-    {DType::kI64, 8, "int64", "I64"},       {DType::kI32, 4, "int32", "I32"},        {DType::kI16, 2, "int16", "I16"},
-    {DType::kI8, 1, "int8", "I8"},          {DType::kU8, 1, "uint8", "U8"},          {DType::kBool, 1, "bool", "BOOL"},
+    {DType::kF64, 8, "fp64", "F64"},       {DType::kF32, 4, "fp32", "F32"},
+    {DType::kF16, 2, "fp16", "F16"},       {DType::kBF16, 2, "bf16", "BF16"},
+    {DType::kF8E4M3, 1, "fp8", "F8_E4M3"}, {DType::kF8E5M2, 1, "fp8_e5m2", "F8_E5M2"},
+    {DType::kI64, 8, "int64", "I64"},      {DType::kI32, 4, "int32", "I32"},
+    {DType::kI16, 2, "int16", "I16"},      {DType::kI8, 1, "int8", "I8"},
+    {DType::kU8, 1, "uint8", "U8"},        {DType::kBool, 1, "bool", "BOOL"},
 };
 
 }  // namespace
@@ -35,8 +37,8 @@ absl::StatusOr<DType> DTypeFromName(absl::string_view name) {
   if (name == "bf16" || name == "bfloat16") return DType::kBF16;
   if (name == "fp16" || name == "float16" || name == "half") return DType::kF16;
   if (name == "fp32" || name == "float32" || name == "float") return DType::kF32;
-  return absl::InvalidArgumentError(
-      absl::StrCat("dtype \"", name, "\" is not supported; expected bf16, fp16 or fp32 (or bfloat16, float16, float32)"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "dtype \"", name, "\" is not supported; expected bf16, fp16 or fp32 (or bfloat16, float16, float32)"));
 }
 
 }  // namespace causeway

@@ -11,9 +11,9 @@ namespace causeway {
 
 // Sums over the steps counted. A token counts once for each expert that it went to.
 struct ExpertLoad {
-  int64_t steps = 0;    // in which the layer computed any token
-  int64_t busy = 0;     // experts that got a token, added up over the steps: those that were read
-  int64_t busiest = 0;  // tokens of each step's busiest expert
+  int64_t steps = 0;            // in which the layer computed any token
+  int64_t busy = 0;             // experts that got a token, added up over the steps: those that were read
+  int64_t busiest = 0;          // tokens of each step's busiest expert
   std::vector<int64_t> tokens;  // by expert
   int64_t expert_bytes = 0;     // of one expert's weights as held, on average
 };

@@ -7,8 +7,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define CAUSEWAY_RETURN_IF_ERROR(expr)                 \
-  do {                                                 \
+#define CAUSEWAY_RETURN_IF_ERROR(expr)                                                        \
+  do {                                                                                        \
     if (absl::Status causeway_status = (expr); !causeway_status.ok()) return causeway_status; \
   } while (false)
 

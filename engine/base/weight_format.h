@@ -9,8 +9,8 @@ namespace causeway {
 // A quantized weight is (value - zero) * scale:
 //   kFloat  the computation's dtype, no scales
 //   kInt8   whole numbers -127..127, a scale (fp32) per output, no zero
-//   kInt4   0..15, a scale (fp16) for each output and `group` inputs; zero is 8, or with zero_points one (0..15) beside each scale
-//   kFp8    e4m3fn, a scale (fp32) for each output and `group` inputs; no zero
+//   kInt4   0..15, a scale (fp16) for each output and `group` inputs; zero is 8, or with zero_points one (0..15) beside
+//   each scale kFp8    e4m3fn, a scale (fp32) for each output and `group` inputs; no zero
 enum class WeightKind : uint8_t { kFloat, kInt8, kInt4, kFp8 };
 
 struct WeightFormat {
@@ -20,7 +20,8 @@ struct WeightFormat {
   bool reordered = false;    // inputs stand in an order of their own, kept beside (int32 each); not with kFloat
 
   bool operator==(const WeightFormat& other) const {
-    return kind == other.kind && group == other.group && zero_points == other.zero_points && reordered == other.reordered;
+    return kind == other.kind && group == other.group && zero_points == other.zero_points &&
+           reordered == other.reordered;
   }
   // Scales of one output; the last group may be short.
   int64_t groups(int64_t in) const {
@@ -29,7 +30,8 @@ struct WeightFormat {
   }
 };
 
-// Memory of a weight of out x in: values (int4 two a byte), scales, zeros and order. Elements of the computation's dtype take element_bytes.
+// Memory of a weight of out x in: values (int4 two a byte), scales, zeros and order. Elements of the computation's
+// dtype take element_bytes.
 inline int64_t WeightBytes(const WeightFormat& format, int64_t element_bytes, int64_t out, int64_t in) {
   const int64_t scales = out * format.groups(in), order = format.reordered ? in * 4 : 0;
   switch (format.kind) {

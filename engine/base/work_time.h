@@ -4,7 +4,8 @@
 
 namespace causeway {
 
-// What an operation reads (weights, or keys and values), what it computes (two for each multiply-add), and how long it takes.
+// What an operation reads (weights, or keys and values), what it computes (two for each multiply-add), and how long it
+// takes.
 struct WorkTime {
   double bytes = 0, flop = 0, seconds = 0;
 };

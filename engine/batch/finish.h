@@ -9,7 +9,7 @@ enum class FinishReason {
   kLength,     // max_tokens or the context
   kCancelled,  // by the client
   kDeadline,
-  kError,      // the step failed
+  kError,  // the step failed
 };
 
 }  // namespace causeway

@@ -10,15 +10,17 @@
 
 namespace causeway {
 
-// A unit's rows are written by the stage that computes it, and no other. Read once the sequence has ended with its whole prompt
-// computed. Rows that are computed again, after a preemption, are written again.
+// A unit's rows are written by the stage that computes it, and no other. Read once the sequence has ended with its
+// whole prompt computed. Rows that are computed again, after a preemption, are written again.
 struct LayerOutputs {
-  std::vector<int> units;  // ascending: 0 the embeddings, 1..L the layers, L + 1 the final norm
-  int64_t rows = 0;        // one for each token of the prompt
-  int64_t width = 0;       // the hidden size
+  std::vector<int> units;           // ascending: 0 the embeddings, 1..L the layers, L + 1 the final norm
+  int64_t rows = 0;                 // one for each token of the prompt
+  int64_t width = 0;                // the hidden size
   std::unique_ptr<float[]> values;  // [units, rows, width]
 
-  static int64_t Bytes(size_t units, int64_t rows, int64_t width) { return static_cast<int64_t>(units) * rows * width * sizeof(float); }
+  static int64_t Bytes(size_t units, int64_t rows, int64_t width) {
+    return static_cast<int64_t>(units) * rows * width * sizeof(float);
+  }
   int64_t bytes() const { return Bytes(units.size(), rows, width); }
 
   // [rows, width] of a unit; null where it is not wanted.

@@ -27,9 +27,9 @@ struct TokenLogprob {
 struct SequenceStart {
   SamplingParams sampling;
   int64_t min_tokens = 0;
-  std::vector<int32_t> stop_token_ids;  // masked while fewer than min_tokens are generated
-  std::vector<int32_t> tokens;          // prompt and everything generated so far, for penalties
-  int64_t prompt_tokens = 0;            // of `tokens`, how many are the prompt
+  std::vector<int32_t> stop_token_ids;          // masked while fewer than min_tokens are generated
+  std::vector<int32_t> tokens;                  // prompt and everything generated so far, for penalties
+  int64_t prompt_tokens = 0;                    // of `tokens`, how many are the prompt
   std::shared_ptr<TokenConstraint> constraint;  // null: any token; the same for all the sequence's life
 };
 
@@ -44,8 +44,8 @@ struct StepSequence {
   // Where the prompt's logprobs are asked for: the tokens behind the last rows, not counting the one that samples.
   std::vector<int32_t> targets;
   std::shared_ptr<LayerOutputs> layer_outputs;  // takes those of the prompt's rows; null: not asked for
-  bool all_logits = false;           // the result carries the logits of every row: evaluation and tests only
-  int64_t generated = 0;             // index of the token to be sampled among the generated ones: the random counter
+  bool all_logits = false;                      // the result carries the logits of every row: evaluation and tests only
+  int64_t generated = 0;  // index of the token to be sampled among the generated ones: the random counter
   std::shared_ptr<const SequenceStart> start;  // set on the sequence's first step in its slot, else null
 };
 
@@ -66,18 +66,18 @@ struct SampledToken {
   Outcome outcome = Outcome::kToken;
   absl::Status status;
   int32_t token = 0;
-  float logprob = 0;                        // of the raw distribution; set when asked for
-  std::vector<TokenLogprob> top_logprobs;   // most likely first
+  float logprob = 0;                       // of the raw distribution; set when asked for
+  std::vector<TokenLogprob> top_logprobs;  // most likely first
 };
 
 struct StepResult {
   uint64_t step = 0;
   int64_t rows = 0, prefill_rows = 0, sequences = 0;  // the plan's tokens, prefill_tokens and number of sequences
-  absl::Status status;  // an error ends every sequence of the step
-  std::vector<SampledToken> tokens;  // one for each sequence with `sample`, in the plan's order
+  absl::Status status;                                // an error ends every sequence of the step
+  std::vector<SampledToken> tokens;                   // one for each sequence with `sample`, in the plan's order
   std::vector<SampledToken> prompt;  // one for each of the sequences' targets, in the plan's order, with its logprob
   std::vector<std::vector<float>> logits;  // [rows * vocab] for each sequence with all_logits, in the plan's order
-  double seconds = 0;                // of the step on its devices, first stage's start to last stage's end
+  double seconds = 0;                      // of the step on its devices, first stage's start to last stage's end
 };
 
 }  // namespace causeway

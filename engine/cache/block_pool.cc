@@ -75,7 +75,8 @@ void BlockPool::Take(absl::Span<const int32_t> found, PrefixCursor& cursor) {
 }
 
 int32_t BlockPool::Register(PrefixCursor& cursor, absl::Span<const int32_t> tokens, int32_t block) {
-  CAUSEWAY_CHECK(static_cast<int64_t>(tokens.size()) == kBlockTokens, tokens.size(), " tokens, expected ", kBlockTokens);
+  CAUSEWAY_CHECK(static_cast<int64_t>(tokens.size()) == kBlockTokens, tokens.size(), " tokens, expected ",
+                 kBlockTokens);
   if (!prefix_cache_) return block;
   Block& b = blocks_[block];
   CAUSEWAY_CHECK(b.references > 0 && b.identity == 0, "block ", block, " has ", b.references, " references and is ",
@@ -136,7 +137,8 @@ BlockPool::Key BlockPool::KeyOf(int32_t block) const {
 
 size_t BlockPool::Hash::operator()(const Key& key) const {
   const absl::string_view tokens(reinterpret_cast<const char*>(key.tokens), kBlockTokens * sizeof(int32_t));
-  const size_t hash = key.parent != 0 ? absl::HashOf(key.parent, tokens) : absl::HashOf(absl::string_view(*key.salt), tokens);
+  const size_t hash =
+      key.parent != 0 ? absl::HashOf(key.parent, tokens) : absl::HashOf(absl::string_view(*key.salt), tokens);
   return hash & pool->hash_mask_;
 }
 

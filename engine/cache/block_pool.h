@@ -22,19 +22,19 @@ struct PrefixCursor {
   int64_t blocks = 0;                       // in the chain
 };
 
-// Not thread-safe. Every operation takes constant time (per block handed in), and only salts and the first growth of the
-// index allocate memory.
+// Not thread-safe. Every operation takes constant time (per block handed in), and only salts and the first growth of
+// the index allocate memory.
 //
-// A block is free, used (referenced), or cached: registered as a known prefix and used by no one, given up to Allocate when
-// no block is free, least recently used first. Whoever holds a block holds the blocks before it in its chain, and Release(table)
-// goes from the tail; so a chain is given up from its tail, and never has a hole.
+// A block is free, used (referenced), or cached: registered as a known prefix and used by no one, given up to Allocate
+// when no block is free, least recently used first. Whoever holds a block holds the blocks before it in its chain, and
+// Release(table) goes from the tail; so a chain is given up from its tail, and never has a hole.
 //
-// The index is exact. A registered block is known by the identity of the block before it (never used twice), or the salt at
-// the root, and its own sixteen tokens, all of them compared: equal hashes alone make no hit.
+// The index is exact. A registered block is known by the identity of the block before it (never used twice), or the
+// salt at the root, and its own sixteen tokens, all of them compared: equal hashes alone make no hit.
 //
-// A block may be registered as soon as the step that fills it has been issued: every stage runs steps in order, so it is
-// filled before any step planned later reads it. The same order lets a released block be handed out at once, although steps
-// in flight may still write to it: what its new owner writes comes after.
+// A block may be registered as soon as the step that fills it has been issued: every stage runs steps in order, so it
+// is filled before any step planned later reads it. The same order lets a released block be handed out at once,
+// although steps in flight may still write to it: what its new owner writes comes after.
 class BlockPool {
  public:
   // `hash_mask` is for tests: 0 makes all hashes collide.
@@ -55,15 +55,16 @@ class BlockPool {
   // Differs each time Allocate hands the block out: tells whether a block still is what it was.
   uint64_t allocation(int32_t block) const { return blocks_[block].allocation; }
 
-  // Looks up whole blocks of `tokens` from `cursor` on, replaces `found` by those known, at most `blocks_max`, and takes no
-  // reference. Returns how many of them are cached, so that taking them makes that many fewer available.
-  int64_t Find(const PrefixCursor& cursor, absl::Span<const int32_t> tokens, int64_t blocks_max, std::vector<int32_t>& found) const;
+  // Looks up whole blocks of `tokens` from `cursor` on, replaces `found` by those known, at most `blocks_max`, and
+  // takes no reference. Returns how many of them are cached, so that taking them makes that many fewer available.
+  int64_t Find(const PrefixCursor& cursor, absl::Span<const int32_t> tokens, int64_t blocks_max,
+               std::vector<int32_t>& found) const;
   // References what Find found, before any other call, and moves the cursor behind it.
   void Take(absl::Span<const int32_t> found, PrefixCursor& cursor);
 
-  // Makes `block`, which the caller holds and whose kBlockTokens tokens these are, known at the cursor, and moves the cursor behind
-  // it. Where the same prefix is known already, that block is referenced and returned in the place of `block`, which is
-  // released: equal prefixes computed at the same time end up shared.
+  // Makes `block`, which the caller holds and whose kBlockTokens tokens these are, known at the cursor, and moves the
+  // cursor behind it. Where the same prefix is known already, that block is referenced and returned in the place of
+  // `block`, which is released: equal prefixes computed at the same time end up shared.
   int32_t Register(PrefixCursor& cursor, absl::Span<const int32_t> tokens, int32_t block);
   // What the block holds is not to be trusted: it is found no more, nor what is registered behind it.
   void Forget(int32_t block);
@@ -99,7 +100,7 @@ class BlockPool {
   Key KeyOf(int32_t block) const;
   void Reference(int32_t block);
   void Unregister(int32_t block);
-  void Link(int32_t block);    // into the list of cached blocks, as the newest
+  void Link(int32_t block);  // into the list of cached blocks, as the newest
   void Unlink(int32_t block);
 
   const bool prefix_cache_;

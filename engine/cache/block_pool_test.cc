@@ -39,7 +39,8 @@ std::vector<int32_t> Compute(BlockPool& pool, const Tokens& tokens, const std::s
   return table;
 }
 
-std::vector<int32_t> Find(const BlockPool& pool, const Tokens& tokens, const std::string& salt = "", int64_t max = 1000) {
+std::vector<int32_t> Find(const BlockPool& pool, const Tokens& tokens, const std::string& salt = "",
+                          int64_t max = 1000) {
   std::vector<int32_t> found;
   pool.Find(Root(salt), tokens, max, found);
   return found;
@@ -245,7 +246,8 @@ TEST(BlockPool, RandomUseAgainstTheTruth) {
         while (holder.table.size() < blocks && pool.available() > 0) {
           const size_t i = holder.table.size();
           const int32_t mine = pool.Allocate();
-          const int32_t block = pool.Register(cursor, absl::MakeSpan(holder.tokens).subspan(i * kBlockTokens, kBlockTokens), mine);
+          const int32_t block =
+              pool.Register(cursor, absl::MakeSpan(holder.tokens).subspan(i * kBlockTokens, kBlockTokens), mine);
           const Tokens prefix(holder.tokens.begin(), holder.tokens.begin() + (i + 1) * kBlockTokens);
           ASSERT_EQ(block, mine) << "found blocks end where nothing more is known";
           content[block] = {holder.salt, prefix};

@@ -50,8 +50,7 @@ absl::Status NoWeights(const std::string& folder) {
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
     const std::string extension = entry.path().extension().string();
-    if (extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt" ||
-        extension == ".pkl")
+    if (extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt" || extension == ".pkl")
       pickles.push_back(name);
     if (extension == ".safetensors" || extension == ".gguf") others.push_back(name);
   }
@@ -138,9 +137,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   if (!fs::is_directory(folder, error)) return absl::NotFoundError(absl::StrCat("no folder at ", folder));
   auto checkpoint = std::unique_ptr<Checkpoint>(new Checkpoint);  // the constructor is private
   checkpoint->folder_ = folder;
-  const auto in_folder = [&folder](absl::string_view name) {
-    return (fs::path(folder) / std::string(name)).string();
-  };
+  const auto in_folder = [&folder](absl::string_view name) { return (fs::path(folder) / std::string(name)).string(); };
   if (!IsThere(in_folder("config.json")))
     return absl::NotFoundError(absl::StrCat(folder, " has no config.json; is it a model's folder?"));
   CAUSEWAY_ASSIGN_OR_RETURN(Json config, ReadObject(in_folder("config.json")));
@@ -220,7 +217,8 @@ bool Checkpoint::WillRead(int file, uint64_t offset, uint64_t bytes) const {
   char first;
   const iovec probe{&first, 1};
   if (::preadv2(open_files_[file].descriptor(), &probe, 1, static_cast<off_t>(offset), RWF_NOWAIT) >= 0) return false;
-  ::posix_fadvise(open_files_[file].descriptor(), static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+  ::posix_fadvise(open_files_[file].descriptor(), static_cast<off_t>(offset), static_cast<off_t>(bytes),
+                  POSIX_FADV_WILLNEED);
   return true;
 }
 

@@ -35,7 +35,8 @@ class Checkpoint {
   // file breaks the format, or index and shards disagree; the message names file and tensor.
   // kOptional: a folder whose weights are not there, or not all, has no files and no tensors.
   enum class Weights : uint8_t { kRequired, kOptional };
-  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder, Weights weights = Weights::kRequired);
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder,
+                                                          Weights weights = Weights::kRequired);
   ~Checkpoint();
 
   const std::string& folder() const { return folder_; }
@@ -53,8 +54,8 @@ class Checkpoint {
   // Of a file, open as long as this lives.
   int descriptor(int file) const { return open_files_[file].descriptor(); }
 
-  // Advice that these bytes of file `file` will be read soon; past its end too. False where they are in memory, as far as a look at the
-  // first tells. Any number of threads.
+  // Advice that these bytes of file `file` will be read soon; past its end too. False where they are in memory, as far
+  // as a look at the first tells. Any number of threads.
   bool WillRead(int file, uint64_t offset, uint64_t bytes) const;
 
  private:

@@ -121,8 +121,8 @@ TEST_F(CheckpointTest, ATensorInTwoShardsIsRefused) {
 }
 
 TEST_F(CheckpointTest, NoShardLeavesTheFolder) {
-  for (const std::string name : {"../x.safetensors", "/etc/x.safetensors", "a/x.safetensors", "..", "",
-                                 ".safetensors", "a\\\\x.safetensors", "x\\u0000.safetensors", "pytorch_model.bin"}) {
+  for (const std::string name : {"../x.safetensors", "/etc/x.safetensors", "a/x.safetensors", "..", "", ".safetensors",
+                                 "a\\\\x.safetensors", "x\\u0000.safetensors", "pytorch_model.bin"}) {
     WriteSharded(R"({"a": ")" + name + R"("})");
     EXPECT_THAT(Message(Error()), HasSubstr("expected a .safetensors file in the same folder")) << name;
   }

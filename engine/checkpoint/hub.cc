@@ -29,8 +29,7 @@ std::string Environment(const char* name) {
   const char* value = std::getenv(name);
   if (value == nullptr) return "";
   const char* home = std::getenv("HOME");
-  if (value[0] == '~' && (value[1] == '/' || value[1] == '\0') && home != nullptr)
-    return absl::StrCat(home, value + 1);
+  if (value[0] == '~' && (value[1] == '/' || value[1] == '\0') && home != nullptr) return absl::StrCat(home, value + 1);
   return value;
 }
 
@@ -57,14 +56,12 @@ std::string HubCacheFolder() {
     if (std::string folder = Environment(name); !folder.empty()) return folder;
   }
   if (std::string home = Environment("HF_HOME"); !home.empty()) return absl::StrCat(home, "/hub");
-  if (std::string cache = Environment("XDG_CACHE_HOME"); !cache.empty())
-    return absl::StrCat(cache, "/huggingface/hub");
+  if (std::string cache = Environment("XDG_CACHE_HOME"); !cache.empty()) return absl::StrCat(cache, "/huggingface/hub");
   return absl::StrCat(Environment("HOME"), "/.cache/huggingface/hub");
 }
 
 absl::StatusOr<std::string> ResolveModel(const std::string& model) {
-  if (model.empty())
-    return absl::InvalidArgumentError("no model given; expected a folder, or a name such as org/name");
+  if (model.empty()) return absl::InvalidArgumentError("no model given; expected a folder, or a name such as org/name");
   if (IsFolder(model)) return model;
 
   const std::vector<std::string> name_and_revision = absl::StrSplit(model, absl::MaxSplits('@', 1));

@@ -128,8 +128,7 @@ absl::string_view JsonKind(const Json& value) {
 
 std::string JsonExcerpt(const Json& value) {
   // A string or a small value is short to print; a large container would be printed whole only to be cut.
-  if (value.is_structured() && value.size() > 20)
-    return absl::StrCat(JsonKind(value), " of ", value.size(), " values");
+  if (value.is_structured() && value.size() > 20) return absl::StrCat(JsonKind(value), " of ", value.size(), " values");
   return Printable(value.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace), 60);
 }
 

@@ -124,8 +124,7 @@ absl::Status CheckCoverage(const std::vector<TensorInfo>& tensors, uint64_t data
 
 }  // namespace
 
-absl::StatusOr<uint64_t> SafetensorsHeaderBytes(absl::string_view first, uint64_t file_bytes,
-                                                absl::string_view what) {
+absl::StatusOr<uint64_t> SafetensorsHeaderBytes(absl::string_view first, uint64_t file_bytes, absl::string_view what) {
   if (file_bytes < kSafetensorsLengthBytes || first.size() < kSafetensorsLengthBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat(what, ": not a safetensors file: it has ", std::min<uint64_t>(file_bytes, first.size()),
@@ -173,8 +172,7 @@ absl::StatusOr<std::vector<TensorInfo>> ParseSafetensorsHeader(absl::string_view
     if (absl::Status status = CheckName(name); !status.ok()) return located(status);
     absl::StatusOr<TensorInfo> tensor = ParseEntry(name, entry, data_bytes);
     if (!tensor.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(what, ": tensor ", Quoted(name), ": ", tensor.status().message()));
+      return absl::InvalidArgumentError(absl::StrCat(what, ": tensor ", Quoted(name), ": ", tensor.status().message()));
     }
     tensors.push_back(*std::move(tensor));
   }

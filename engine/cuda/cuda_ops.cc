@@ -19,8 +19,8 @@ int Multiprocessors(int device) {
 
 }  // namespace
 
-at::Tensor CudaOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
-                                   int64_t window, const AttentionBatch& batch, const KvLayer& cache) {
+at::Tensor CudaOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                                   double scale, int64_t window, const AttentionBatch& batch, const KvLayer& cache) {
   const at::ScalarType type = qkv.scalar_type();
   const bool known = type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
   if (!known || head_dim > kCudaHeadDimMax || cache.keys.scalar_type() != (cache.quantized() ? at::kChar : type)) {
@@ -52,7 +52,8 @@ at::Tensor CudaOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t
   a.splits = PagedAttentionSplits(a.rows, a.kv_heads, batch.context_max, Multiprocessors(qkv.get_device()));
   at::Tensor partial;
   if (a.splits > 1) {
-    partial = at::empty({PagedAttentionPartialFloats(a.rows, a.heads, a.head_dim, a.splits)}, qkv.options().dtype(at::kFloat));
+    partial = at::empty({PagedAttentionPartialFloats(a.rows, a.heads, a.head_dim, a.splits)},
+                        qkv.options().dtype(at::kFloat));
     a.partial = partial.data_ptr<float>();
   }
   // The allocator hands `partial` to nothing on another stream, so it may go out of scope while the kernel runs.

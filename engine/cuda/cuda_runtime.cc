@@ -32,7 +32,9 @@ constexpr int64_t kLibraryBytes = int64_t{64} << 20;
 class CudaRuntime final : public DeviceRuntime {
  public:
   CudaRuntime(int index, std::string name, bool reference_ops)
-      : index_(static_cast<c10::DeviceIndex>(index)), name_(std::move(name)), reference_ops_(reference_ops),
+      : index_(static_cast<c10::DeviceIndex>(index)),
+        name_(std::move(name)),
+        reference_ops_(reference_ops),
         copies_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, index_)) {}
 
   const std::string& name() const override { return name_; }
@@ -53,8 +55,8 @@ class CudaRuntime final : public DeviceRuntime {
     c10::cuda::set_device(index_);
   }
 
-  // The caching allocator does not know owners, but weights, cache and steps come one after the other: what is allocated
-  // between the first scope of an owner and its last is that owner's.
+  // The caching allocator does not know owners, but weights, cache and steps come one after the other: what is
+  // allocated between the first scope of an owner and its last is that owner's.
   void PushOwner(MemoryOwner owner) override {
     absl::MutexLock lock(&mutex_);
     Phase& phase = phases_[static_cast<int>(owner)];
@@ -91,8 +93,8 @@ class CudaRuntime final : public DeviceRuntime {
   }
 
   at::Tensor Upload(const at::Tensor& host) override {
-    // From pageable memory: the driver has copied `host` into a staging buffer when this returns. What is larger than that buffer
-    // (block tables of many long contexts) may wait for the GPU.
+    // From pageable memory: the driver has copied `host` into a staging buffer when this returns. What is larger than
+    // that buffer (block tables of many long contexts) may wait for the GPU.
     at::Tensor result = at::empty(host.sizes(), host.options().device(device()));
     result.copy_(host, /*non_blocking=*/true);
     return result;
@@ -109,7 +111,9 @@ class CudaRuntime final : public DeviceRuntime {
     C10_CUDA_CHECK(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable));
     return at::from_blob(memory, {bytes}, [](void* block) { cudaFreeHost(block); }, at::TensorOptions(at::kByte));
   }
-  void CopyFromHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyHostToDevice); }
+  void CopyFromHost(void* to, const void* from, int64_t bytes) override {
+    Copy(to, from, bytes, cudaMemcpyHostToDevice);
+  }
   void CopyToHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyDeviceToHost); }
   std::function<void()> Mark() override {
     // Not ATen's event, whose header wants libraries that this one does without.
@@ -126,7 +130,8 @@ class CudaRuntime final : public DeviceRuntime {
     int64_t before = 0, bytes = 0;
   };
 
-  // On a stream of its own, so that it runs beside the kernels; what was started before on the default stream is not waited for.
+  // On a stream of its own, so that it runs beside the kernels; what was started before on the default stream is not
+  // waited for.
   void Copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
     const c10::cuda::CUDAGuard guard(index_);
     C10_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, copies_.stream()));
@@ -177,15 +182,19 @@ std::vector<Device> ListCudaDevices() {
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan& plan, bool reference_ops) {
   const int index = plan.device.id;
   if (index < 0 || index >= c10::cuda::device_count()) {
-    return absl::NotFoundError(absl::StrCat(plan.device.name, ": this machine has ", c10::cuda::device_count(), " CUDA devices"));
+    return absl::NotFoundError(
+        absl::StrCat(plan.device.name, ": this machine has ", c10::cuda::device_count(), " CUDA devices"));
   }
   try {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index));
     c10::cuda::CUDACachingAllocator::init(c10::cuda::device_count());
-    // A budget below the device's memory is enforced by the allocator. The reserve is what lies outside it, but for cuBLAS.
+    // A budget below the device's memory is enforced by the allocator. The reserve is what lies outside it, but for
+    // cuBLAS.
     const int64_t allocated_max = plan.budget - plan.reserve + std::min(plan.reserve, kLibraryBytes);
-    const double share = static_cast<double>(allocated_max) / static_cast<double>(std::max<int64_t>(plan.device.memory_bytes, 1));
-    c10::cuda::CUDACachingAllocator::setMemoryFraction(std::clamp(share, 0.0, 1.0), static_cast<c10::DeviceIndex>(index));
+    const double share =
+        static_cast<double>(allocated_max) / static_cast<double>(std::max<int64_t>(plan.device.memory_bytes, 1));
+    c10::cuda::CUDACachingAllocator::setMemoryFraction(std::clamp(share, 0.0, 1.0),
+                                                       static_cast<c10::DeviceIndex>(index));
   } catch (const c10::Error& error) {
     return absl::FailedPreconditionError(absl::StrCat(plan.device.name, ": ", error.what_without_backtrace()));
   }
@@ -204,7 +213,8 @@ CudaSystem DescribeCudaSystem() {
   };
   for (int from = 0; from < devices; ++from) {
     for (int to = from + 1; to < devices; ++to) {
-      system.links.push_back({from, to, has(cudaDevP2PAttrAccessSupported, from, to), has(cudaDevP2PAttrNativeAtomicSupported, from, to)});
+      system.links.push_back(
+          {from, to, has(cudaDevP2PAttrAccessSupported, from, to), has(cudaDevP2PAttrNativeAtomicSupported, from, to)});
     }
   }
   void* pinned = nullptr;

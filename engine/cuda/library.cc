@@ -2,6 +2,7 @@
 #include "engine/cuda/cuda_runtime.h"
 
 extern "C" __attribute__((visibility("default"))) const causeway::CudaLibrary* causeway_cuda_library() {
-  static const causeway::CudaLibrary library{causeway::ListCudaDevices, causeway::MakeCudaRuntime, causeway::DescribeCudaSystem};
+  static const causeway::CudaLibrary library{causeway::ListCudaDevices, causeway::MakeCudaRuntime,
+                                             causeway::DescribeCudaSystem};
   return &library;
 }

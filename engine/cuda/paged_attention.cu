@@ -1,6 +1,7 @@
-// One thread block computes one row's attention for one key/value head, that is for the group of query heads that share it,
-// over one part of the context. Its warps take every fourth token; a lane holds its share of the head's dimensions, so that
-// a warp reads one key or value row as one coalesced stretch. Softmax is online (a running maximum and sum), in fp32.
+// One thread block computes one row's attention for one key/value head, that is for the group of query heads that share
+// it, over one part of the context. Its warps take every fourth token; a lane holds its share of the head's dimensions,
+// so that a warp reads one key or value row as one coalesced stretch. Softmax is online (a running maximum and sum), in
+// fp32.
 #include <algorithm>
 #include <cfloat>
 
@@ -24,11 +25,17 @@ __device__ inline float ToFloat(__half x) { return __half2float(x); }
 template <typename T>
 __device__ inline T FromFloat(float x);
 template <>
-__device__ inline float FromFloat<float>(float x) { return x; }
+__device__ inline float FromFloat<float>(float x) {
+  return x;
+}
 template <>
-__device__ inline __nv_bfloat16 FromFloat<__nv_bfloat16>(float x) { return __float2bfloat16(x); }
+__device__ inline __nv_bfloat16 FromFloat<__nv_bfloat16>(float x) {
+  return __float2bfloat16(x);
+}
 template <>
-__device__ inline __half FromFloat<__half>(float x) { return __float2half(x); }
+__device__ inline __half FromFloat<__half>(float x) {
+  return __float2half(x);
+}
 
 __device__ inline float WarpSum(float x) {
 #pragma unroll
@@ -50,10 +57,10 @@ __device__ inline int SequenceOf(const int32_t* query_start, int sequences, int 
   return low;
 }
 
-// Grid: x rows, y kv_heads * groups, z splits. kDims: dimensions a lane holds, head_dim <= 32 * kDims. Stored is what the cache
-// holds: T, or int8_t with scales, which go into scores and weights.
+// Grid: x rows, y kv_heads * groups, z splits. kDims: dimensions a lane holds, head_dim <= 32 * kDims. Stored is what
+// the cache holds: T, or int8_t with scales, which go into scores and weights.
 template <typename T, typename Stored, int kDims>
-__global__ void __launch_bounds__(kWarps * kLanes) Attend(const PagedAttentionArguments a) {
+__global__ void __launch_bounds__(kWarps* kLanes) Attend(const PagedAttentionArguments a) {
   const int row = blockIdx.x, split = blockIdx.z;
   const int group_size = a.heads / a.kv_heads;
   const int groups = (group_size + kGroup - 1) / kGroup;
@@ -66,7 +73,8 @@ __global__ void __launch_bounds__(kWarps * kLanes) Attend(const PagedAttentionAr
   const int first = a.window > 0 ? max(0, last + 1 - a.window) : 0;
   const int part = (last + 1 - first + a.splits - 1) / a.splits;
   const int begin = first + split * part, end = min(begin + part, last + 1);
-  const int32_t* table = a.block_tables + static_cast<int64_t>(SequenceOf(a.query_start, a.sequences, row)) * a.block_table_stride;
+  const int32_t* table =
+      a.block_tables + static_cast<int64_t>(SequenceOf(a.query_start, a.sequences, row)) * a.block_table_stride;
 
   const T* queries = static_cast<const T*>(a.queries) + row * a.query_stride;
   constexpr bool kScaled = sizeof(Stored) == 1;
@@ -81,13 +89,15 @@ __global__ void __launch_bounds__(kWarps * kLanes) Attend(const PagedAttentionAr
 #pragma unroll
     for (int d = 0; d < kDims; ++d) {
       const int dim = d * kLanes + lane;
-      query[g][d] = g < heads && dim < a.head_dim ? ToFloat(queries[(head_first + g) * a.head_dim + dim]) * a.scale : 0.f;
+      query[g][d] =
+          g < heads && dim < a.head_dim ? ToFloat(queries[(head_first + g) * a.head_dim + dim]) * a.scale : 0.f;
       sum[g][d] = 0;
     }
   }
 
   for (int token = begin + warp; token < end; token += kWarps) {
-    const int64_t place = (static_cast<int64_t>(table[token / kBlockTokens]) * a.kv_heads + kv_head) * kBlockTokens + token % kBlockTokens;
+    const int64_t place = (static_cast<int64_t>(table[token / kBlockTokens]) * a.kv_heads + kv_head) * kBlockTokens +
+                          token % kBlockTokens;
     const int64_t cell = place * a.head_dim;
     const float key_scale = kScaled ? a.key_scales[place] : 1.f, value_scale = kScaled ? a.value_scales[place] : 1.f;
     float key[kDims], value[kDims];
@@ -137,7 +147,8 @@ __global__ void __launch_bounds__(kWarps * kLanes) Attend(const PagedAttentionAr
       float x = 0;
       for (int w = 0; w < kWarps; ++w) x += shared_sum[w][g][dim] * __expf(shared_highest[w][g] - top);
       if (a.splits == 1) {
-        static_cast<T*>(a.output)[(static_cast<int64_t>(row) * a.heads + head) * a.head_dim + dim] = FromFloat<T>(x / total);
+        static_cast<T*>(a.output)[(static_cast<int64_t>(row) * a.heads + head) * a.head_dim + dim] =
+            FromFloat<T>(x / total);
       } else {
         partial[2 + dim] = x;
       }
@@ -206,12 +217,9 @@ cudaError_t LaunchPagedAttention(const PagedAttentionArguments& arguments, cudaS
   if (arguments.rows == 0) return cudaSuccess;
   if (arguments.head_dim > 256 || arguments.heads % arguments.kv_heads != 0) return cudaErrorInvalidValue;
   switch (arguments.dtype) {
-    case CudaDType::kF32:
-      return Launch<float>(arguments, stream);
-    case CudaDType::kBF16:
-      return Launch<__nv_bfloat16>(arguments, stream);
-    case CudaDType::kF16:
-      return Launch<__half>(arguments, stream);
+    case CudaDType::kF32: return Launch<float>(arguments, stream);
+    case CudaDType::kBF16: return Launch<__nv_bfloat16>(arguments, stream);
+    case CudaDType::kF16: return Launch<__half>(arguments, stream);
   }
   return cudaErrorInvalidValue;
 }

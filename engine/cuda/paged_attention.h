@@ -11,23 +11,23 @@ namespace causeway {
 enum class CudaDType { kF32, kBF16, kF16 };
 
 struct PagedAttentionArguments {
-  CudaDType dtype;             // of queries and output, and of keys and values where they have no scales
-  const void* queries;         // [rows, query_stride]; heads * head_dim of each row are read
-  int64_t query_stride;        // elements
-  const void* keys;            // [blocks, kv_heads, 16, head_dim]; int8 where there are scales
-  const void* values;          // the same
-  const float* key_scales;     // [blocks, kv_heads, 16], or null
+  CudaDType dtype;          // of queries and output, and of keys and values where they have no scales
+  const void* queries;      // [rows, query_stride]; heads * head_dim of each row are read
+  int64_t query_stride;     // elements
+  const void* keys;         // [blocks, kv_heads, 16, head_dim]; int8 where there are scales
+  const void* values;       // the same
+  const float* key_scales;  // [blocks, kv_heads, 16], or null
   const float* value_scales;
-  void* output;                // [rows, heads * head_dim]
-  const int64_t* positions;    // [rows]: row r attends to positions [0, positions[r]]
-  const int32_t* block_tables; // [sequences, block_table_stride]
-  const int32_t* query_start;  // [sequences + 1]
+  void* output;                 // [rows, heads * head_dim]
+  const int64_t* positions;     // [rows]: row r attends to positions [0, positions[r]]
+  const int32_t* block_tables;  // [sequences, block_table_stride]
+  const int32_t* query_start;   // [sequences + 1]
   int rows, sequences, block_table_stride;
   int heads, kv_heads, head_dim;  // heads % kv_heads == 0; head_dim <= 256
   int window;                     // 0: none; else a row attends to itself and the window - 1 before it
   float scale;
-  // Long contexts are cut into `splits` parts that run at once and are merged after. With more than one, `partial` holds
-  // PagedAttentionPartialFloats(...) floats.
+  // Long contexts are cut into `splits` parts that run at once and are merged after. With more than one, `partial`
+  // holds PagedAttentionPartialFloats(...) floats.
   int splits;
   float* partial;
 };

@@ -49,7 +49,8 @@ double MeasureReadBandwidth(int threads) {
   for (int pass = 0; pass < kPasses; ++pass) {
     const auto start = std::chrono::steady_clock::now();
     OnThreads(threads, [&](int t) {
-      sums[t] = ReadAll(reinterpret_cast<const uint64_t*>(static_cast<char*>(buffer) + share * t), share / sizeof(uint64_t));
+      sums[t] =
+          ReadAll(reinterpret_cast<const uint64_t*>(static_cast<char*>(buffer) + share * t), share / sizeof(uint64_t));
     });
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     best = std::max(best, static_cast<double>(share) * threads / seconds);

@@ -4,8 +4,8 @@
 
 namespace causeway {
 
-// Bytes per second read from a buffer much larger than the caches by `threads` threads: the best of a few passes, a few hundred
-// milliseconds in all. 0 when there is no memory for the buffer.
+// Bytes per second read from a buffer much larger than the caches by `threads` threads: the best of a few passes, a few
+// hundred milliseconds in all. 0 when there is no memory for the buffer.
 double MeasureReadBandwidth(int threads);
 
 }  // namespace causeway

@@ -4,10 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include <omp.h>
-
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <omp.h>
 
 #include "engine/execution/device_memory.h"
 #include "engine/ops/cpu/huge_pages.h"
@@ -27,9 +26,9 @@ class CpuRuntime final : public DeviceRuntime {
   at::Device device() const override { return at::kCPU; }
   std::unique_ptr<Ops> MakeOps() override { return reference_ops_ ? MakeReferenceOps() : MakeCpuOps(); }
   void EnterThread(int threads) override {
-    // What is left to ATen is small: it stays on the calling thread. The first question sets a new thread to what torch thinks right;
-    // only after it is our number this thread's own. OpenMP is asked and not torch, which makes a pool of threads anew that nobody uses
-    // whenever the number changes: 20 ms.
+    // What is left to ATen is small: it stays on the calling thread. The first question sets a new thread to what torch
+    // thinks right; only after it is our number this thread's own. OpenMP is asked and not torch, which makes a pool of
+    // threads anew that nobody uses whenever the number changes: 20 ms.
     at::get_num_threads();
     omp_set_num_threads(1);
     // What operations read is counted, and MemoryAccount waits for late helpers before it unmaps what is counted.

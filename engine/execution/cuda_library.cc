@@ -27,13 +27,14 @@ absl::StatusOr<const CudaLibrary*> Load() {
       continue;
     }
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed: its allocators outlive every tensor
-    if (library == nullptr) return absl::FailedPreconditionError(absl::StrCat("cannot load the CUDA library: ", dlerror()));
+    if (library == nullptr)
+      return absl::FailedPreconditionError(absl::StrCat("cannot load the CUDA library: ", dlerror()));
     auto entry = reinterpret_cast<const CudaLibrary* (*)()>(dlsym(library, "causeway_cuda_library"));
     if (entry == nullptr) return absl::FailedPreconditionError(absl::StrCat(path, ": no causeway_cuda_library in it"));
     return entry();
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("there is a CUDA driver, but this build has no CUDA library (CAUSEWAY_CUDA=ON makes it); looked for ", tried));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "there is a CUDA driver, but this build has no CUDA library (CAUSEWAY_CUDA=ON makes it); looked for ", tried));
 }
 
 }  // namespace

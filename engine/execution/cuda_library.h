@@ -1,5 +1,5 @@
-// Everything that links CUDA, as a library that is loaded where there is a driver. No torch here: whoever only asks about GPUs compiles
-// without it.
+// Everything that links CUDA, as a library that is loaded where there is a driver. No torch here: whoever only asks
+// about GPUs compiles without it.
 #ifndef CAUSEWAY_ENGINE_EXECUTION_CUDA_LIBRARY_H_
 #define CAUSEWAY_ENGINE_EXECUTION_CUDA_LIBRARY_H_
 
@@ -24,16 +24,16 @@ struct CudaLink {
 
 // What CUDA is here. Versions as it counts them: 13020 is 13.2; 0: not known.
 struct CudaSystem {
-  int driver_version = 0;   // the latest CUDA that the driver serves
-  int runtime_version = 0;  // of the runtime library that was loaded
-  int built_version = 0;    // of the one that this program was compiled with
+  int driver_version = 0;       // the latest CUDA that the driver serves
+  int runtime_version = 0;      // of the runtime library that was loaded
+  int built_version = 0;        // of the one that this program was compiled with
   std::vector<CudaLink> links;  // every pair of devices
   bool pins_memory = false;     // kPinnedTrialBytes of the CPU's memory could be locked for copies
 };
 inline constexpr int64_t kPinnedTrialBytes = int64_t{256} << 20;
 
-// What the CUDA library offers. It exports `extern "C" const causeway::CudaLibrary* causeway_cuda_library()`; the result lives
-// as long as the process.
+// What the CUDA library offers. It exports `extern "C" const causeway::CudaLibrary* causeway_cuda_library()`; the
+// result lives as long as the process.
 struct CudaLibrary {
   std::vector<Device> (*devices)();  // those at hand, id ascending
   absl::StatusOr<std::unique_ptr<DeviceRuntime>> (*make_runtime)(const DevicePlan& plan, bool reference_ops);

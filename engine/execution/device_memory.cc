@@ -86,8 +86,8 @@ struct alignas(Arena::kAlignment) MemoryAccount::Header {
   bool in_arena;
 };
 
-// Of a kept block. Beside the heap's other small things and not before the block: writing it would take the block's first page, which
-// may be a huge one, on the thread that allocates.
+// Of a kept block. Beside the heap's other small things and not before the block: writing it would take the block's
+// first page, which may be a huge one, on the thread that allocates.
 struct MemoryAccount::Kept {
   MemoryAccount* account;
   int64_t bytes;
@@ -109,8 +109,9 @@ void MemoryAccount::Charge(MemoryOwner owner, int64_t bytes) {
   held_ -= bytes;
   const DeviceMemory now = memory();
   TORCH_CHECK_WITH(OutOfMemoryError, false, "device ", name_, ": ", bytes, " bytes for ", MemoryOwnerName(owner),
-                   " do not fit: the budget is ", budget_, " (", FormatBytes(budget_), "), of which ", held, " are held (weights ",
-                   now.weights, ", kv_cache ", now.kv_cache, ", activations ", now.activations, ", workspace ", now.workspace, ")");
+                   " do not fit: the budget is ", budget_, " (", FormatBytes(budget_), "), of which ", held,
+                   " are held (weights ", now.weights, ", kv_cache ", now.kv_cache, ", activations ", now.activations,
+                   ", workspace ", now.workspace, ")");
 }
 
 void MemoryAccount::Count(MemoryOwner owner, int64_t bytes) {
@@ -123,8 +124,8 @@ void MemoryAccount::Count(MemoryOwner owner, int64_t bytes) {
 
 void MemoryAccount::Refuse(MemoryAccount* account, MemoryOwner owner, size_t bytes) {
   if (account != nullptr) account->held_ -= bytes;
-  TORCH_CHECK_WITH(OutOfMemoryError, false, "device ", account == nullptr ? "cpu" : account->name_, ": the system has no ", bytes,
-                   " bytes for ", MemoryOwnerName(owner));
+  TORCH_CHECK_WITH(OutOfMemoryError, false, "device ", account == nullptr ? "cpu" : account->name_,
+                   ": the system has no ", bytes, " bytes for ", MemoryOwnerName(owner));
 }
 
 absl::Span<char> MemoryAccount::ReserveActivations(int64_t bytes) {
@@ -213,6 +214,8 @@ DeviceMemory MemoryAccount::memory() const {
   return memory;
 }
 
-void MemoryAccount::ResetActivationsPeak() { activations_peak_ = used_[static_cast<int>(MemoryOwner::kActivations)].load(); }
+void MemoryAccount::ResetActivationsPeak() {
+  activations_peak_ = used_[static_cast<int>(MemoryOwner::kActivations)].load();
+}
 
 }  // namespace causeway

@@ -68,7 +68,8 @@ TEST(DeviceMemoryTest, ACacheIsZeroedAndItsPagesAreThereOnceTouched) {
     MemoryScope scope(*runtime, MemoryOwner::kWeights);
     Bytes(20 << 20).fill_(7);
   }
-  const at::Tensor keys = runtime->CacheZeros({8, 1 << 20}, at::kFloat), values = runtime->CacheZeros({1000}, at::kChar);
+  const at::Tensor keys = runtime->CacheZeros({8, 1 << 20}, at::kFloat),
+                   values = runtime->CacheZeros({1000}, at::kChar);
   EXPECT_EQ(runtime->memory().kv_cache, (32 << 20) + 1000);
   runtime->ReserveActivations(16 << 20);
   const std::vector<absl::Span<char>> untouched = runtime->TakeUntouched();
@@ -116,7 +117,8 @@ TEST(DeviceMemoryTest, OverBudgetIsAnErrorThatNamesEverything) {
     Bytes(4001);
     FAIL() << "no error";
   } catch (const c10::OutOfMemoryError& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("device simulated:2: 4001 bytes for weights do not fit: the budget is 10000"));
+    EXPECT_THAT(error.what(),
+                ::testing::HasSubstr("device simulated:2: 4001 bytes for weights do not fit: the budget is 10000"));
     EXPECT_THAT(error.what(), ::testing::HasSubstr("of which 6000 are held (weights 6000"));
   }
   EXPECT_EQ(runtime->memory().weights, 6000);  // a refused allocation leaves no trace

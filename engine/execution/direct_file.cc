@@ -75,15 +75,20 @@ absl::StatusOr<const char*> DirectFile::ReadAround(int64_t offset, int64_t bytes
     const int64_t from = done / kAlignment * kAlignment, at = offset - skipped + from;
     const ssize_t got = ::pread(descriptor_, room.data() + from, blocks - from, at);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return absl::DataLossError(absl::StrCat("offload: ", path_, ": reading at byte ", at, " failed: ", std::strerror(errno)));
+    if (got < 0)
+      return absl::DataLossError(
+          absl::StrCat("offload: ", path_, ": reading at byte ", at, " failed: ", std::strerror(errno)));
     if (from + got <= done) {
-      return absl::DataLossError(absl::StrCat("offload: ", path_, ": the file ends at byte ", offset - skipped + done, ", expected ", wanted - done,
+      return absl::DataLossError(absl::StrCat("offload: ", path_, ": the file ends at byte ", offset - skipped + done,
+                                              ", expected ", wanted - done,
                                               " more bytes; it has become shorter since it was opened"));
     }
     done = from + got;
   }
   if (written_ >= 0 && Written() != written_) {
-    return absl::DataLossError(absl::StrCat("offload: ", path_, " has been written to since the model was loaded from it; start again to serve what is in it now"));
+    return absl::DataLossError(absl::StrCat(
+        "offload: ", path_,
+        " has been written to since the model was loaded from it; start again to serve what is in it now"));
   }
   return room.data() + skipped;
 }

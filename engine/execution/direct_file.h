@@ -30,8 +30,8 @@ class DirectFile {
 
   // DataLoss: the file has become shorter, or the disk failed; the message names it.
   absl::Status Read(int64_t offset, absl::Span<char> to) const;
-  // Bytes from anywhere: the blocks around them are read into `room`, which must be 2 kAlignment larger than they are. Where they lie there.
-  // Errors as above; also DataLoss: the file was reopened and has been written to since.
+  // Bytes from anywhere: the blocks around them are read into `room`, which must be 2 kAlignment larger than they are.
+  // Where they lie there. Errors as above; also DataLoss: the file was reopened and has been written to since.
   absl::StatusOr<const char*> ReadAround(int64_t offset, int64_t bytes, absl::Span<char> room) const;
 
  private:

@@ -38,13 +38,15 @@ class Stopwatch {
 // Whether its worker needs the processor's cores.
 bool ComputesOnCpu(const DevicePlan& device, const ModelSpec& spec, std::optional<int64_t> offload_cpu_rows) {
   if (device.device.kind != DeviceKind::kCuda) return true;
-  return offload_cpu_rows != 0 && std::any_of(device.offloaded.begin(), device.offloaded.end(), [&spec](const OffloadedModule& module) {
-           return module.tier == "cpu" && module.name != spec.embedding_path && module.name != spec.position_embedding_path;
+  return offload_cpu_rows != 0 &&
+         std::any_of(device.offloaded.begin(), device.offloaded.end(), [&spec](const OffloadedModule& module) {
+           return module.tier == "cpu" && module.name != spec.embedding_path &&
+                  module.name != spec.position_embedding_path;
          });
 }
 
-// Routes steps through the segments. A step's segments queue at the workers of their devices, each of which works off its queue
-// in order, so steps stay in order within every segment.
+// Routes steps through the segments. A step's segments queue at the workers of their devices, each of which works off
+// its queue in order, so steps stay in order within every segment.
 class PipelineExecutor final : public Executor {
  public:
   PipelineExecutor(ModelSpec spec, Plan plan)
@@ -59,7 +61,8 @@ class PipelineExecutor final : public Executor {
     while (in_flight_ > 0) Wait();
   }
 
-  absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options, const std::function<void(const LoadProgress&)>& progress,
+  absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options,
+                     const std::function<void(const LoadProgress&)>& progress,
                      const std::function<absl::Status()>& proceed) {
     CAUSEWAY_RETURN_IF_ERROR(MakeWorkers(options));
     const Stopwatch begun;
@@ -68,8 +71,11 @@ class PipelineExecutor final : public Executor {
       return absl::OkStatus();
     }));
     CAUSEWAY_RETURN_IF_ERROR(AllocateOffloaded(checkpoint, options));
-    // On the CPU the caches' pages are taken beside the loading, where it leaves processors idle. A stream first measures, by itself.
-    const auto early = [](StageWorker& worker) { return worker.runtime().device().is_cpu() && worker.stream() == nullptr; };
+    // On the CPU the caches' pages are taken beside the loading, where it leaves processors idle. A stream first
+    // measures, by itself.
+    const auto early = [](StageWorker& worker) {
+      return worker.runtime().device().is_cpu() && worker.stream() == nullptr;
+    };
     CAUSEWAY_RETURN_IF_ERROR(AllocateCaches(early));
     PageToucher pages;
     AddUntouched(pages);
@@ -85,7 +91,8 @@ class PipelineExecutor final : public Executor {
     CAUSEWAY_RETURN_IF_ERROR(Load(checkpoint, std::move(load)));
     const Stopwatch loaded;
     pages.Finish(threads);
-    CAUSEWAY_RETURN_IF_ERROR(OnEach([](StageWorker& worker, int) { return worker.stream() == nullptr ? absl::OkStatus() : worker.StartStream(); }));
+    CAUSEWAY_RETURN_IF_ERROR(OnEach(
+        [](StageWorker& worker, int) { return worker.stream() == nullptr ? absl::OkStatus() : worker.StartStream(); }));
     CAUSEWAY_RETURN_IF_ERROR(AllocateCaches([&early](StageWorker& worker) { return !early(worker); }));
     CAUSEWAY_RETURN_IF_ERROR(OnEach([this](StageWorker& worker, int device) {
       worker.ReserveActivations(plan_.devices[device].activations);
@@ -122,7 +129,8 @@ class PipelineExecutor final : public Executor {
     }
     absl::MutexLock lock(&mutex_);
     for (const auto& [route, bytes] : transfers_) {
-      stats.transfers.push_back({plan_.devices[route.first].device.name, plan_.devices[route.second].device.name, bytes});
+      stats.transfers.push_back(
+          {plan_.devices[route.first].device.name, plan_.devices[route.second].device.name, bytes});
     }
     return stats;
   }
@@ -134,21 +142,29 @@ class PipelineExecutor final : public Executor {
       for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units[segment.device].push_back(unit);
     }
     int on_cpu = 0;
-    for (const auto& [device, held] : units) on_cpu += ComputesOnCpu(plan_.devices[device], spec_, options.offload_cpu_rows);
+    for (const auto& [device, held] : units)
+      on_cpu += ComputesOnCpu(plan_.devices[device], spec_, options.offload_cpu_rows);
     const int threads = ThreadsFor(options.cpu_threads);
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
     for (auto& [device, held] : units) {
       std::sort(held.begin(), held.end());
-      CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime, MakeDeviceRuntime(plan_.devices[device], options.reference_ops));
-      WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)), .dtype = dtype, .int8_kv = KvDType(plan_.options) == DType::kI8, .units = held,
-                           .kv_blocks = plan_.kv_blocks, .positions = plan_.options.max_model_len, .plan = plan_.devices[device],
+      CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime,
+                                MakeDeviceRuntime(plan_.devices[device], options.reference_ops));
+      WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)),
+                           .dtype = dtype,
+                           .int8_kv = KvDType(plan_.options) == DType::kI8,
+                           .units = held,
+                           .kv_blocks = plan_.kv_blocks,
+                           .positions = plan_.options.max_model_len,
+                           .plan = plan_.devices[device],
                            .offload_cpu_rows = options.offload_cpu_rows};
       for (OffloadedModule& module : worker.plan.offloaded) {
         // The weight that a tied head has a copy of goes by the embeddings' name.
         if (spec_.tied_head && module.name == spec_.head_path) module.name = ModulePath(spec_.embedding_weight);
       }
-      workers_[device] = std::make_unique<StageWorker>(spec_, plan_.segments, std::move(runtime), std::move(worker), sampler_,
-                                                       [this](std::unique_ptr<Step> step) { Advance(std::move(step)); });
+      workers_[device] =
+          std::make_unique<StageWorker>(spec_, plan_.segments, std::move(runtime), std::move(worker), sampler_,
+                                        [this](std::unique_ptr<Step> step) { Advance(std::move(step)); });
     }
     return absl::OkStatus();
   }
@@ -191,10 +207,12 @@ class PipelineExecutor final : public Executor {
     return OnEach([&](StageWorker& worker, int device) -> absl::Status {
       WeightStream* stream = worker.stream();
       if (stream == nullptr) return absl::OkStatus();
-      CAUSEWAY_RETURN_IF_ERROR(stream->Allocate(worker.targets(), tensors, checkpoint, options.offload_folder, contents.text, contents.reusable));
+      CAUSEWAY_RETURN_IF_ERROR(stream->Allocate(worker.targets(), tensors, checkpoint, options.offload_folder,
+                                                contents.text, contents.reusable));
       if (plan_.devices[device].units.front() != 0) return absl::OkStatus();
       const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
-      for (const auto& [table, held_as] : {std::pair(spec_.embedding_weight, format), std::pair(spec_.position_weight, WeightFormat{})}) {
+      for (const auto& [table, held_as] :
+           {std::pair(spec_.embedding_weight, format), std::pair(spec_.position_weight, WeightFormat{})}) {
         if (table.empty() || !stream->Offloads(table)) continue;
         const bool shared = spec_.tied_head && table == spec_.embedding_weight;
         CAUSEWAY_RETURN_IF_ERROR(stream->OpenTable(table, checkpoint, tensors.at(table), dtype, held_as, shared));
@@ -216,7 +234,8 @@ class PipelineExecutor final : public Executor {
       return [this, act](int batch) {
         for (const auto& [device, worker] : workers_) {
           if (worker->stream() == nullptr) continue;
-          CAUSEWAY_RETURN_IF_ERROR(CatchTorch(worker->runtime().name(), [&] { return (worker->stream()->*act)(batch); }));
+          CAUSEWAY_RETURN_IF_ERROR(
+              CatchTorch(worker->runtime().name(), [&] { return (worker->stream()->*act)(batch); }));
         }
         return absl::OkStatus();
       };
@@ -238,12 +257,13 @@ class PipelineExecutor final : public Executor {
     for (const auto& [device, worker] : workers_) {
       const DeviceMemory memory = worker->runtime().memory();
       // The reserve is for what libraries take: none on the CPU.
-      const int64_t planned = plan_.devices[device].activations + plan_.devices[device].reserve, measured = memory.activations_peak + memory.workspace;
+      const int64_t planned = plan_.devices[device].activations + plan_.devices[device].reserve,
+                    measured = memory.activations_peak + memory.workspace;
       if (measured <= planned) continue;
       return absl::FailedPreconditionError(
           absl::StrCat("device ", worker->runtime().name(), ": a worst-case step (max_num_batched_tokens ",
-                       plan_.options.max_num_batched_tokens, ", max_num_seqs ", plan_.options.max_num_seqs, ") took ", measured,
-                       " bytes of activations and workspace, and the plan allows ", planned));
+                       plan_.options.max_num_batched_tokens, ", max_num_seqs ", plan_.options.max_num_seqs, ") took ",
+                       measured, " bytes of activations and workspace, and the plan allows ", planned));
     }
     return absl::OkStatus();
   }
@@ -266,7 +286,8 @@ class PipelineExecutor final : public Executor {
     for (const StepBatch::Placeholder& placeholder : step->batch.placeholders) {
       needs = std::max(needs, sampled_in_[placeholder.slot]);
       if (sampled_in_[placeholder.slot] == 0) {
-        step->result.status = absl::InternalError(absl::StrCat("step plan: a placeholder in slot ", placeholder.slot, ", which no step samples for"));
+        step->result.status = absl::InternalError(
+            absl::StrCat("step plan: a placeholder in slot ", placeholder.slot, ", which no step samples for"));
       }
     }
     if (step->result.status.ok()) {
@@ -334,7 +355,8 @@ class PipelineExecutor final : public Executor {
   std::map<std::pair<int, int>, int64_t> transfers_ ABSL_GUARDED_BY(mutex_);  // (from, to) -> bytes
 
   BoundedQueue<StepResult> results_;
-  std::map<int, std::unique_ptr<StageWorker>> workers_;  // by device; last, so that their threads end before the rest goes
+  std::map<int, std::unique_ptr<StageWorker>>
+      workers_;  // by device; last, so that their threads end before the rest goes
 };
 
 absl::Status Check(const Plan& plan, const ModelSpec& spec) {
@@ -342,25 +364,25 @@ absl::Status Check(const Plan& plan, const ModelSpec& spec) {
   int next = 0;
   for (const Segment& segment : plan.segments) {
     if (segment.first_unit != next || segment.last_unit < segment.first_unit) {
-      return absl::InternalError(absl::StrCat("plan: a segment of units ", segment.first_unit, " to ", segment.last_unit, " where unit ", next, " is next"));
+      return absl::InternalError(absl::StrCat("plan: a segment of units ", segment.first_unit, " to ",
+                                              segment.last_unit, " where unit ", next, " is next"));
     }
     next = segment.last_unit + 1;
   }
   if (next != units) return absl::InternalError(absl::StrCat("plan: segments end before unit ", next, " of ", units));
   if (plan.kv_blocks <= 0) {
-    return absl::FailedPreconditionError("the plan has no KV cache; it shows where weights go, but nothing can run on it");
+    return absl::FailedPreconditionError(
+        "the plan has no KV cache; it shows where weights go, but nothing can run on it");
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-int LoadThreads(const ExecutorOptions& options) {
-  return std::min(ThreadsFor(options.cpu_threads), kReadersMax);
-}
+int LoadThreads(const ExecutorOptions& options) { return std::min(ThreadsFor(options.cpu_threads), kReadersMax); }
 
-absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,
-                                                       const ExecutorOptions& options,
+absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint,
+                                                       const Plan& plan, const ExecutorOptions& options,
                                                        const std::function<void(const LoadProgress&)>& progress,
                                                        const std::function<absl::Status()>& proceed) {
   CAUSEWAY_RETURN_IF_ERROR(Check(plan, spec));

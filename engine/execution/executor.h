@@ -20,11 +20,11 @@
 namespace causeway {
 
 struct ExecutorOptions {
-  int cpu_threads = 0;  // divided among the stages that run at once; 0: as many as there are processors at hand
+  int cpu_threads = 0;         // divided among the stages that run at once; 0: as many as there are processors at hand
   bool reference_ops = false;  // the ATen reference instead of fused kernels
   std::string offload_folder;  // where weights lie that the plan has on disk
-  // Weights in CPU memory are computed from by the CPU for up to so many rows of a step, and brought to the device for more. Without a
-  // number: up to as many as a measurement at startup finds faster so.
+  // Weights in CPU memory are computed from by the CPU for up to so many rows of a step, and brought to the device for
+  // more. Without a number: up to as many as a measurement at startup finds faster so.
   std::optional<int64_t> offload_cpu_rows;
 };
 
@@ -45,7 +45,7 @@ struct DeviceStats {
   double busy_seconds = 0;
   int64_t prefill_tokens = 0, decode_tokens = 0;  // rows computed here
   int64_t streamed_bytes = 0;                     // of offloaded weights brought here
-  int64_t cpu_rows = 0, expert_cpu_rows = 0;      // up to which weights in CPU memory are computed there (ExecutorOptions)
+  int64_t cpu_rows = 0, expert_cpu_rows = 0;  // up to which weights in CPU memory are computed there (ExecutorOptions)
 };
 struct TransferStats {
   std::string from, to;  // device names
@@ -76,10 +76,11 @@ class Executor {
   virtual ExecutorStats Stats() const = 0;  // any thread
 };
 
-// Loads the weights (stages in parallel), allocates the KV cache, warms up with the worst-case step and checks it against the
-// plan's budgets. `progress` is called from loader threads, one at a time, as is `proceed`, whose first error ends the loading.
-absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,
-                                                       const ExecutorOptions& options,
+// Loads the weights (stages in parallel), allocates the KV cache, warms up with the worst-case step and checks it
+// against the plan's budgets. `progress` is called from loader threads, one at a time, as is `proceed`, whose first
+// error ends the loading.
+absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint,
+                                                       const Plan& plan, const ExecutorOptions& options,
                                                        const std::function<void(const LoadProgress&)>& progress,
                                                        const std::function<absl::Status()>& proceed = nullptr);
 

@@ -1,5 +1,3 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/execution/executor.h"
 
 #include <cmath>
@@ -8,6 +6,8 @@
 #include <numeric>
 #include <utility>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "engine/architecture/quantization.h"
 #include "engine/execution/testing.h"
@@ -22,7 +22,10 @@ using testing::PlanFor;
 using testing::Start;
 
 const std::vector<std::vector<int32_t>> kPrompts = {
-    {5}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70}, {9, 8, 7}};
+    {5},
+    {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+    {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70},
+    {9, 8, 7}};
 
 PlanOptions OneDevice() {
   PlanOptions options;
@@ -34,8 +37,9 @@ PlanOptions OneDevice() {
 PlanOptions ThereAndBack() {
   PlanOptions options;
   options.device_map = "custom";
-  options.custom_map = {{"model.embed_tokens", "0"}, {"model.layers.0", "0"}, {"model.layers.1", "1"}, {"model.layers.2", "1"},
-                        {"model.layers.3", "1"},     {"model.norm", "0"},     {"model.rotary_emb", "0"}, {"lm_head", "0"}};
+  options.custom_map = {{"model.embed_tokens", "0"}, {"model.layers.0", "0"}, {"model.layers.1", "1"},
+                        {"model.layers.2", "1"},     {"model.layers.3", "1"}, {"model.norm", "0"},
+                        {"model.rotary_emb", "0"},   {"lm_head", "0"}};
   return options;
 }
 
@@ -87,19 +91,23 @@ TEST_P(ExecutorTest, SamplingDependsNeitherOnTheSplitNorOnTheBatch) {
 TEST_P(ExecutorTest, LogitsOfEveryRowAreTheSameHoweverSplitAndChunked) {
   auto whole = Start(tiny_, PlanFor(tiny_.spec(), "simulated:1x64MiB", OneDevice()));
   auto split = Start(tiny_, PlanFor(tiny_.spec(), "simulated:4x64MiB"));
-  Driver first(*whole, kPrompts, {.tokens = 5, .all_logits = true}), second(*split, kPrompts, {.tokens = 5, .chunk = 6, .all_logits = true});
+  Driver first(*whole, kPrompts, {.tokens = 5, .all_logits = true}),
+      second(*split, kPrompts, {.tokens = 5, .chunk = 6, .all_logits = true});
   EXPECT_EQ(first.Run(), second.Run());
   for (size_t i = 0; i < kPrompts.size(); ++i) {
     ASSERT_EQ(first.logits(i).size(), (kPrompts[i].size() + 4) * tiny_.spec().vocab_size);
     ASSERT_EQ(first.logits(i).size(), second.logits(i).size());
     float worst = 0;
-    for (size_t j = 0; j < first.logits(i).size(); ++j) worst = std::max(worst, std::abs(first.logits(i)[j] - second.logits(i)[j]));
+    for (size_t j = 0; j < first.logits(i).size(); ++j)
+      worst = std::max(worst, std::abs(first.logits(i)[j] - second.logits(i)[j]));
     EXPECT_LT(worst, 1e-4) << "prompt " << i;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ExecutorTest,
-                         ::testing::Values(TinyLlama(), TinyLlama({{"tie_word_embeddings", true}, {"attention_bias", true}}), TinyGpt2(), TinyQwen3Moe()));
+                         ::testing::Values(TinyLlama(),
+                                           TinyLlama({{"tie_word_embeddings", true}, {"attention_bias", true}}),
+                                           TinyGpt2(), TinyQwen3Moe()));
 
 TEST(ExecutorSplitTest, ADeviceMayBeVisitedTwice) {
   const TinyCheckpoint tiny(TinyLlama({{"tie_word_embeddings", true}}));
@@ -136,8 +144,10 @@ TEST(ExecutorStatsTest, TransfersAreTheRowsThatCross) {
 TEST(ExecutorStatsTest, MeasuredMemoryIsThePlans) {
   for (const Json& config : {TinyLlama({{"tie_word_embeddings", true}}), TinyLlama(), TinyGpt2(), TinyQwen3Moe()}) {
     const TinyCheckpoint tiny(config);
-    for (const auto& [devices, kv_dtype] : {std::pair("simulated:1x64MiB", std::optional<DType>()), {"simulated:3x64MiB", std::nullopt},
-                                            {"simulated:1x64MiB", DType::kI8}, {"simulated:3x64MiB", DType::kI8}}) {
+    for (const auto& [devices, kv_dtype] : {std::pair("simulated:1x64MiB", std::optional<DType>()),
+                                            {"simulated:3x64MiB", std::nullopt},
+                                            {"simulated:1x64MiB", DType::kI8},
+                                            {"simulated:3x64MiB", DType::kI8}}) {
       PlanOptions options;
       options.kv_dtype = kv_dtype;
       const Plan plan = PlanFor(tiny.spec(), devices, options);
@@ -149,13 +159,16 @@ TEST(ExecutorStatsTest, MeasuredMemoryIsThePlans) {
         // The field's rotary module counts two tables of frequencies that nothing here needs.
         int64_t frequencies = 0;
         for (const ModulePlacement& module : plan.modules) {
-          if (module.name == "model.rotary_emb" && module.device == plan.devices[i].device.key()) frequencies = module.bytes;
+          if (module.name == "model.rotary_emb" && module.device == plan.devices[i].device.key())
+            frequencies = module.bytes;
         }
         EXPECT_EQ(stats.devices[i].memory.weights, plan.devices[i].weights - frequencies) << i;
         EXPECT_EQ(stats.devices[i].memory.kv_cache, plan.devices[i].kv_cache) << i;
         EXPECT_EQ(stats.devices[i].memory.activations, 0) << i;  // all of them came back
         EXPECT_GT(stats.devices[i].memory.activations_peak, 0) << i;
-        EXPECT_LE(stats.devices[i].memory.activations_peak + stats.devices[i].memory.workspace, plan.devices[i].activations) << i;
+        EXPECT_LE(stats.devices[i].memory.activations_peak + stats.devices[i].memory.workspace,
+                  plan.devices[i].activations)
+            << i;
       }
     }
   }
@@ -193,16 +206,25 @@ TEST(ExecutorStatsTest, StepsOfEveryDTypeStayWithinThePlan) {
   // Wide experts behind a narrow MLP, wide rows through narrow experts, and many experts.
   const Json wide = TinyQwen3Moe({{"moe_intermediate_size", 512}, {"num_hidden_layers", 2}});
   const Json narrow = TinyQwen3Moe({{"hidden_size", 512}, {"moe_intermediate_size", 8}, {"num_hidden_layers", 2}});
-  const Json many = TinyQwen3Moe({{"num_experts", 256}, {"num_experts_per_tok", 1}, {"moe_intermediate_size", 8}, {"num_hidden_layers", 2}});
+  const Json many = TinyQwen3Moe(
+      {{"num_experts", 256}, {"num_experts_per_tok", 1}, {"moe_intermediate_size", 8}, {"num_hidden_layers", 2}});
   struct Case {
     DType dtype;
     Json config;
     std::optional<DType> kv_dtype = std::nullopt;
   };
-  for (const auto& [dtype, config, kv_dtype] :
-       std::vector<Case>{{DType::kF32, dense}, {DType::kBF16, dense}, {DType::kF16, dense}, {DType::kBF16, dense, DType::kI8}, {DType::kF16, dense, DType::kI8},
-                         {DType::kF32, wide}, {DType::kBF16, wide}, {DType::kF16, wide}, {DType::kBF16, narrow}, {DType::kF16, narrow},
-                         {DType::kBF16, many}, {DType::kF16, many}}) {
+  for (const auto& [dtype, config, kv_dtype] : std::vector<Case>{{DType::kF32, dense},
+                                                                 {DType::kBF16, dense},
+                                                                 {DType::kF16, dense},
+                                                                 {DType::kBF16, dense, DType::kI8},
+                                                                 {DType::kF16, dense, DType::kI8},
+                                                                 {DType::kF32, wide},
+                                                                 {DType::kBF16, wide},
+                                                                 {DType::kF16, wide},
+                                                                 {DType::kBF16, narrow},
+                                                                 {DType::kF16, narrow},
+                                                                 {DType::kBF16, many},
+                                                                 {DType::kF16, many}}) {
     const TinyCheckpoint tiny(config, 1, dtype);
     PlanOptions options;
     options.dtype = dtype;
@@ -238,7 +260,12 @@ TEST(ExecutorStatsTest, TheWarmUpHoldsWhatALongContextTakes) {
   step.step = 1;
   step.tokens = step.prefill_tokens = 256;
   auto start = std::make_shared<SequenceStart>();
-  step.sequences.push_back({.sequence = 1, .slot = 0, .tokens = std::vector<int32_t>(256, 7), .context = 4096 - 256, .sample = true, .start = start});
+  step.sequences.push_back({.sequence = 1,
+                            .slot = 0,
+                            .tokens = std::vector<int32_t>(256, 7),
+                            .context = 4096 - 256,
+                            .sample = true,
+                            .start = start});
   for (int i = 0; i < 4096 / kBlockTokens; ++i) step.sequences[0].block_table.push_back(i);
   executor->Run(step);
   const StepResult result = executor->Wait();
@@ -291,14 +318,18 @@ TEST(ExecutorFailureTest, AWarmUpAboveThePlanIsRefused) {
   plan.devices[0].activations = 30'000;
   const absl::Status status = MakeExecutor(tiny.spec(), tiny.checkpoint(), plan, {}, nullptr).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
-  EXPECT_THAT(std::string(status.message()), ::testing::ContainsRegex("device simulated:0: a worst-case step .* took [0-9]+ bytes .* the plan allows 30000"));
+  EXPECT_THAT(
+      std::string(status.message()),
+      ::testing::ContainsRegex("device simulated:0: a worst-case step .* took [0-9]+ bytes .* the plan allows 30000"));
 }
 
 TEST(ExecutorFailureTest, APlanWithoutKvCacheRunsNothing) {
   const TinyCheckpoint tiny(TinyLlama());
   PlanOptions options;
   options.kv_cache_tokens = 0;
-  const absl::Status status = MakeExecutor(tiny.spec(), tiny.checkpoint(), PlanFor(tiny.spec(), "simulated:1x64MiB", options), {}, nullptr).status();
+  const absl::Status status =
+      MakeExecutor(tiny.spec(), tiny.checkpoint(), PlanFor(tiny.spec(), "simulated:1x64MiB", options), {}, nullptr)
+          .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
 }
 
@@ -312,7 +343,8 @@ TEST(ExecutorFailureTest, AFailedStepEndsAlone) {
     good.tokens = good.prefill_tokens = 2;
     auto start = std::make_shared<SequenceStart>();
     start->sampling.temperature = 0;
-    good.sequences.push_back({.sequence = 1, .slot = 0, .tokens = {3, 4}, .block_table = {0}, .sample = true, .start = start});
+    good.sequences.push_back(
+        {.sequence = 1, .slot = 0, .tokens = {3, 4}, .block_table = {0}, .sample = true, .start = start});
     bad = good;
     bad.step = 2;
     bad.sequences[0].slot = 1;
@@ -342,7 +374,12 @@ TEST(ExecutorFailureTest, AStepThatNeedsMoreThanTheBudgetFailsAndTheNextRuns) {
   step.tokens = step.prefill_tokens = 60;
   auto start = std::make_shared<SequenceStart>();
   start->sampling.temperature = 0;
-  step.sequences.push_back({.sequence = 1, .slot = 0, .tokens = std::vector<int32_t>(60, 7), .block_table = {0, 1, 2, 3}, .sample = true, .start = start});
+  step.sequences.push_back({.sequence = 1,
+                            .slot = 0,
+                            .tokens = std::vector<int32_t>(60, 7),
+                            .block_table = {0, 1, 2, 3},
+                            .sample = true,
+                            .start = start});
   StepPlan large = step;
   large.sequences[0].all_logits = true;  // 60 rows of logits, where the plan allows for those of four sequences
   executor->Run(large);
@@ -369,7 +406,8 @@ class EndedGrammar : public TokenConstraint {
 
 // The plan has room for one copy of the logits, whichever of the rows are sampled from.
 TEST(ExecutorTightTest, SequencesWhoseGrammarEndsLeaveTheOthersTheirStep) {
-  const TinyCheckpoint tiny(TinyLlama({{"vocab_size", 200'000}, {"hidden_size", 16}, {"num_hidden_layers", 1}, {"tie_word_embeddings", true}}));
+  const TinyCheckpoint tiny(TinyLlama(
+      {{"vocab_size", 200'000}, {"hidden_size", 16}, {"num_hidden_layers", 1}, {"tie_word_embeddings", true}}));
   Plan plan = PlanFor(tiny.spec(), "simulated:1x64MiB", OneDevice());
   DevicePlan& device = plan.devices[0];
   device.budget = device.weights + device.kv_cache + device.activations;
@@ -380,7 +418,12 @@ TEST(ExecutorTightTest, SequencesWhoseGrammarEndsLeaveTheOthersTheirStep) {
       auto start = std::make_shared<SequenceStart>();
       start->sampling.temperature = 0;
       start->constraint = grammars[i];
-      step.sequences.push_back({.sequence = static_cast<uint64_t>(i), .slot = i, .tokens = {7 + i}, .block_table = {i}, .sample = true, .start = start});
+      step.sequences.push_back({.sequence = static_cast<uint64_t>(i),
+                                .slot = i,
+                                .tokens = {7 + i},
+                                .block_table = {i},
+                                .sample = true,
+                                .start = start});
     }
     step.tokens = step.prefill_tokens = 4;
     executor->Run(step);
@@ -391,15 +434,21 @@ TEST(ExecutorTightTest, SequencesWhoseGrammarEndsLeaveTheOthersTheirStep) {
     return result.tokens;
   };
   const auto complete = std::make_shared<EndedGrammar>(TokenMask{.state = TokenMask::State::kComplete});
-  const auto failed = std::make_shared<EndedGrammar>(TokenMask{.state = TokenMask::State::kFailed, .status = absl::InternalError("no such rule")});
+  const auto failed = std::make_shared<EndedGrammar>(
+      TokenMask{.state = TokenMask::State::kFailed, .status = absl::InternalError("no such rule")});
   using Outcome = SampledToken::Outcome;
   const std::vector<SampledToken> plain = tokens({nullptr, nullptr, nullptr, nullptr});
-  for (const auto& grammars : std::vector<std::vector<std::shared_ptr<TokenConstraint>>>{
-           {nullptr, complete, nullptr, nullptr}, {failed, nullptr, nullptr, complete}, {complete, complete, complete, failed}}) {
+  for (const auto& grammars :
+       std::vector<std::vector<std::shared_ptr<TokenConstraint>>>{{nullptr, complete, nullptr, nullptr},
+                                                                  {failed, nullptr, nullptr, complete},
+                                                                  {complete, complete, complete, failed}}) {
     const std::vector<SampledToken> mixed = tokens(grammars);
     for (size_t i = 0; i < 4; ++i) {
       EXPECT_EQ(mixed[i].sequence, i);
-      EXPECT_EQ(mixed[i].outcome, grammars[i] == failed ? Outcome::kFailed : grammars[i] == complete ? Outcome::kComplete : Outcome::kToken) << i;
+      EXPECT_EQ(mixed[i].outcome, grammars[i] == failed     ? Outcome::kFailed
+                                  : grammars[i] == complete ? Outcome::kComplete
+                                                            : Outcome::kToken)
+          << i;
       EXPECT_EQ(mixed[i].status.message(), grammars[i] == failed ? "no such rule" : "") << i;
       EXPECT_EQ(mixed[i].token, grammars[i] == nullptr ? plain[i].token : 0) << i;
     }
@@ -411,7 +460,8 @@ TEST(ExecutorFailureTest, ClosingFinishesWhatIsInFlight) {
   auto executor = Start(tiny, PlanFor(tiny.spec(), "simulated:4x64MiB"));
   auto start = std::make_shared<SequenceStart>();
   StepPlan step;
-  step.sequences.push_back({.sequence = 1, .slot = 0, .tokens = {3, 4}, .block_table = {0}, .sample = true, .start = start});
+  step.sequences.push_back(
+      {.sequence = 1, .slot = 0, .tokens = {3, 4}, .block_table = {0}, .sample = true, .start = start});
   for (int i = 0; i < executor->steps_in_flight(); ++i) executor->Run(step);
   executor.reset();
 }

@@ -49,7 +49,8 @@ absl::StatusOr<double> MeasureFileBandwidth(const std::vector<std::string>& file
     }
     open.push_back(std::move(opened));
   }
-  const std::unique_ptr<char, void (*)(void*)> memory(static_cast<char*>(std::aligned_alloc(kHugePage, (total / kHugePage + 1) * kHugePage)), &std::free);
+  const std::unique_ptr<char, void (*)(void*)> memory(
+      static_cast<char*>(std::aligned_alloc(kHugePage, (total / kHugePage + 1) * kHugePage)), &std::free);
   if (memory == nullptr) return absl::ResourceExhaustedError(absl::StrCat("no memory for ", total, " bytes of files"));
   madvise(memory.get(), total, MADV_HUGEPAGE);
   absl::Mutex mutex;
@@ -61,8 +62,8 @@ absl::StatusOr<double> MeasureFileBandwidth(const std::vector<std::string>& file
     readers.emplace_back([&] {
       for (size_t i = next++; i < pieces.size(); i = next++) {
         const Piece& piece = pieces[i];
-        const absl::Status read =
-            ReadExactly(open[piece.file].descriptor(), piece.offset, absl::MakeSpan(memory.get() + piece.to, piece.bytes), files[piece.file]);
+        const absl::Status read = ReadExactly(open[piece.file].descriptor(), piece.offset,
+                                              absl::MakeSpan(memory.get() + piece.to, piece.bytes), files[piece.file]);
         if (read.ok()) continue;
         absl::MutexLock lock(&mutex);
         status.Update(read);
@@ -84,7 +85,8 @@ absl::StatusOr<FolderBandwidth> MeasureFolderBandwidth(const std::string& folder
   const absl::Cleanup close = [descriptor] { ::close(descriptor); };
 
   // Direct reads want aligned memory. Random bytes, since some disks are quick with zeros.
-  const std::unique_ptr<char, void (*)(void*)> piece(static_cast<char*>(std::aligned_alloc(kHugePage, kReadBytes)), &std::free);
+  const std::unique_ptr<char, void (*)(void*)> piece(static_cast<char*>(std::aligned_alloc(kHugePage, kReadBytes)),
+                                                     &std::free);
   if (piece == nullptr) return absl::ResourceExhaustedError(absl::StrCat("no memory for ", kReadBytes, " bytes"));
   std::mt19937_64 random(1);
   for (uint64_t i = 0; i < kReadBytes; i += sizeof(uint64_t)) {

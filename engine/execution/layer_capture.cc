@@ -26,7 +26,8 @@ at::Tensor Target(const StepSequence& sequence, float* values, int64_t first, in
 }  // namespace
 
 bool WantsLayerOutputs(const StepPlan& plan) {
-  return std::any_of(plan.sequences.begin(), plan.sequences.end(), [](const StepSequence& s) { return s.layer_outputs != nullptr; });
+  return std::any_of(plan.sequences.begin(), plan.sequences.end(),
+                     [](const StepSequence& s) { return s.layer_outputs != nullptr; });
 }
 
 void CaptureUnit(Step& step, int unit, int layers, const Hidden& hidden) {

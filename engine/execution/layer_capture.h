@@ -6,13 +6,13 @@
 
 namespace causeway {
 
-// On the thread of the worker whose segment of the step runs. Copies lie in host memory that counts for no device: the plan's
-// activations have no part in them. Throw c10::Error.
+// On the thread of the worker whose segment of the step runs. Copies lie in host memory that counts for no device: the
+// plan's activations have no part in them. Throw c10::Error.
 
 bool WantsLayerOutputs(const StepPlan& plan);
 
-// Behind unit 0 (the embeddings) or a layer, 1..layers, of which `hidden` has all rows of the step. Rows to be normed are kept in the
-// step as the last layer leaves them: the norm may be on another device.
+// Behind unit 0 (the embeddings) or a layer, 1..layers, of which `hidden` has all rows of the step. Rows to be normed
+// are kept in the step as the last layer leaves them: the norm may be on another device.
 void CaptureUnit(Step& step, int unit, int layers, const Hidden& hidden);
 
 // Behind the last layer, where `model` holds the final norm.

@@ -25,7 +25,9 @@ namespace {
 
 constexpr int64_t kWriteBytes = int64_t{8} << 20;
 
-int64_t RoundUp(int64_t n) { return (n + OffloadFile::kAlignment - 1) / OffloadFile::kAlignment * OffloadFile::kAlignment; }
+int64_t RoundUp(int64_t n) {
+  return (n + OffloadFile::kAlignment - 1) / OffloadFile::kAlignment * OffloadFile::kAlignment;
+}
 
 // FNV-1a: a name. That the contents are the same is checked by the whole text.
 uint64_t Hash(const std::string& text) {
@@ -34,7 +36,9 @@ uint64_t Hash(const std::string& text) {
   return hash;
 }
 
-absl::Status Failed(absl::string_view what, const std::string& path) { return absl::ErrnoToStatus(errno, absl::StrCat("offload: ", what, " ", path)); }
+absl::Status Failed(absl::string_view what, const std::string& path) {
+  return absl::ErrnoToStatus(errno, absl::StrCat("offload: ", what, " ", path));
+}
 
 // What starts that were killed have left of a file: its writer holds a lock as long as it lives.
 void RemoveAbandoned(const std::string& path) {
@@ -73,8 +77,8 @@ absl::Status OffloadFile::CheckFolder(const std::string& folder) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<OffloadFile>> OffloadFile::Open(const std::string& folder, const std::string& contents, int64_t bytes,
-                                                                bool reuse) {
+absl::StatusOr<std::unique_ptr<OffloadFile>> OffloadFile::Open(const std::string& folder, const std::string& contents,
+                                                               int64_t bytes, bool reuse) {
   CAUSEWAY_RETURN_IF_ERROR(CheckFolder(folder));
   const std::string path = absl::StrFormat("%s/%016x.weights", folder, Hash(contents));
   std::unique_ptr<OffloadFile> file(new OffloadFile(path, contents, bytes));
@@ -91,8 +95,9 @@ absl::Status OffloadFile::OpenComplete() {
   if (descriptor < 0) return absl::OkStatus();
   struct stat entry;
   std::string header(header_.size(), '\0');
-  const bool same = ::fstat(descriptor, &entry) == 0 && entry.st_size == static_cast<int64_t>(header_.size()) + bytes_ &&
-                    ReadExactly(descriptor, 0, absl::MakeSpan(header.data(), header.size()), path_).ok() && header == header_;
+  const bool same =
+      ::fstat(descriptor, &entry) == 0 && entry.st_size == static_cast<int64_t>(header_.size()) + bytes_ &&
+      ReadExactly(descriptor, 0, absl::MakeSpan(header.data(), header.size()), path_).ok() && header == header_;
   ::close(descriptor);
   if (!same) return absl::OkStatus();
   CAUSEWAY_ASSIGN_OR_RETURN(complete_, DirectFile::Open(path_));
@@ -105,8 +110,9 @@ absl::Status OffloadFile::Begin(const std::string& folder) {
   if (::statvfs(folder.c_str(), &space) == 0) {
     const int64_t available = static_cast<int64_t>(space.f_bavail) * static_cast<int64_t>(space.f_frsize);
     if (available < total) {
-      return absl::ResourceExhaustedError(absl::StrCat("offload: ", folder, " has ", FormatBytes(available), " free, and the weights need ",
-                                                       FormatBytes(total), "; free some, or set offload_folder to a larger disk"));
+      return absl::ResourceExhaustedError(absl::StrCat("offload: ", folder, " has ", FormatBytes(available),
+                                                       " free, and the weights need ", FormatBytes(total),
+                                                       "; free some, or set offload_folder to a larger disk"));
     }
   }
   std::string temporary = absl::StrCat(path_, ".XXXXXX");
@@ -115,7 +121,8 @@ absl::Status OffloadFile::Begin(const std::string& folder) {
   temporary_ = temporary;
   ::flock(descriptor_, LOCK_EX | LOCK_NB);  // nobody else's yet
   // All of its space now, rather than an error when half is written.
-  if (const int error = ::posix_fallocate(descriptor_, 0, total); error != 0 && error != EOPNOTSUPP && error != EINVAL) {
+  if (const int error = ::posix_fallocate(descriptor_, 0, total);
+      error != 0 && error != EOPNOTSUPP && error != EINVAL) {
     errno = error;
     return Failed(absl::StrCat("no ", FormatBytes(total), " for"), temporary_);
   }

@@ -19,10 +19,11 @@ class OffloadFile {
   // Offsets, sizes and memory addresses are multiples of this.
   static constexpr int64_t kAlignment = DirectFile::kAlignment;
 
-  // A file of `bytes` in `folder`, named after `contents`, which says all that decides what is in it: runs that say the same share the
-  // file, unless `reuse` is false: then it is written anew. NotFound, PermissionDenied: no folder that can be written to. ResourceExhausted: the disk has too little space. The message names
-  // the folder.
-  static absl::StatusOr<std::unique_ptr<OffloadFile>> Open(const std::string& folder, const std::string& contents, int64_t bytes, bool reuse);
+  // A file of `bytes` in `folder`, named after `contents`, which says all that decides what is in it: runs that say the
+  // same share the file, unless `reuse` is false: then it is written anew. NotFound, PermissionDenied: no folder that
+  // can be written to. ResourceExhausted: the disk has too little space. The message names the folder.
+  static absl::StatusOr<std::unique_ptr<OffloadFile>> Open(const std::string& folder, const std::string& contents,
+                                                           int64_t bytes, bool reuse);
   // NotFound or InvalidArgument where it is no folder; the message names it.
   static absl::Status CheckFolder(const std::string& folder);
   ~OffloadFile();  // an unfinished file is removed

@@ -23,18 +23,22 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::AnyOf;
-using ::testing::HasSubstr;
 using testing::DriveOptions;
 using testing::Driver;
+using ::testing::HasSubstr;
 
 const std::vector<std::vector<int32_t>> kPrompts = {
-    {5}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70}, {9, 8, 7}};
+    {5},
+    {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+    {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70},
+    {9, 8, 7}};
 
 constexpr int64_t kAlways = std::numeric_limits<int64_t>::max();
 
 class Folder {
  public:
-  explicit Folder(const std::string& name) : path_((fs::path(::testing::TempDir()) / absl::StrCat(name, "-", getpid())).string()) {
+  explicit Folder(const std::string& name)
+      : path_((fs::path(::testing::TempDir()) / absl::StrCat(name, "-", getpid())).string()) {
     fs::remove_all(path_);
     fs::create_directory(path_);
   }
@@ -68,10 +72,13 @@ PlanOptions AllIn(const std::string& tier) {
   return options;
 }
 
-absl::StatusOr<std::unique_ptr<Executor>> TryStart(const TinyCheckpoint& tiny, const Plan& plan, const std::string& folder,
-                                                   std::optional<int64_t> cpu_rows = std::nullopt, bool reference = false) {
-  return MakeExecutor(tiny.spec(), tiny.checkpoint(), plan,
-                      {.cpu_threads = 2, .reference_ops = reference, .offload_folder = folder, .offload_cpu_rows = cpu_rows}, nullptr);
+absl::StatusOr<std::unique_ptr<Executor>> TryStart(const TinyCheckpoint& tiny, const Plan& plan,
+                                                   const std::string& folder,
+                                                   std::optional<int64_t> cpu_rows = std::nullopt,
+                                                   bool reference = false) {
+  return MakeExecutor(
+      tiny.spec(), tiny.checkpoint(), plan,
+      {.cpu_threads = 2, .reference_ops = reference, .offload_folder = folder, .offload_cpu_rows = cpu_rows}, nullptr);
 }
 
 int64_t Streamed(const Executor& executor) {
@@ -105,7 +112,8 @@ class OffloadTest : public ::testing::TestWithParam<Json> {
   }
 
   // Most of the file is gone for a while; `afterwards` is what steps say then.
-  void ExpectFailsWithout(const std::unique_ptr<Executor>& executor, const fs::path& file, const std::string& afterwards) {
+  void ExpectFailsWithout(const std::unique_ptr<Executor>& executor, const fs::path& file,
+                          const std::string& afterwards) {
     const uintmax_t size = fs::file_size(file);
     fs::copy_file(file, file.string() + ".copy");
     fs::resize_file(file, 8192);
@@ -129,9 +137,11 @@ class OffloadTest : public ::testing::TestWithParam<Json> {
       executor->Run(std::move(again));
       failed = executor->Wait().status;
     }
-    EXPECT_THAT(failed.message(), AllOf(HasSubstr(file.string()), AnyOf(HasSubstr("shorter"), HasSubstr("written to"))));
+    EXPECT_THAT(failed.message(),
+                AllOf(HasSubstr(file.string()), AnyOf(HasSubstr("shorter"), HasSubstr("written to"))));
 
-    std::ofstream(file, std::ios::binary | std::ios::in) << std::ifstream(file.string() + ".copy", std::ios::binary).rdbuf();
+    std::ofstream(file, std::ios::binary | std::ios::in)
+        << std::ifstream(file.string() + ".copy", std::ios::binary).rdbuf();
     ASSERT_EQ(fs::file_size(file), size);
     step.step = 9;
     executor->Run(std::move(step));
@@ -162,11 +172,14 @@ TEST_P(OffloadTest, AllInCpuMemoryGivesTheSameTokens) {
   const Plan plan = PlanFor(tiny_.spec(), "simulated:1x64MiB", AllIn("cpu"));
   EXPECT_GT(plan.offloaded_to_cpu, 0);
   EXPECT_EQ(plan.offloaded_to_disk, 0);
-  for (const std::optional<int64_t> cpu_rows : {std::optional<int64_t>(), std::optional<int64_t>(0), std::optional<int64_t>(kAlways)}) ExpectSame(plan, cpu_rows);
+  for (const std::optional<int64_t> cpu_rows :
+       {std::optional<int64_t>(), std::optional<int64_t>(0), std::optional<int64_t>(kAlways)})
+    ExpectSame(plan, cpu_rows);
   ExpectSame(plan, kAlways, /*reference=*/true);
 }
 
-// Small steps are computed from CPU memory, large ones from the staging buffer, in turn; some weights are on disk always.
+// Small steps are computed from CPU memory, large ones from the staging buffer, in turn; some weights are on disk
+// always.
 TEST_P(OffloadTest, WhereItIsComputedChangesFromStepToStep) {
   PlanOptions options = AllIn("cpu");
   const Plan in_memory = PlanFor(tiny_.spec(), "simulated:1x64MiB", options);
@@ -181,7 +194,8 @@ TEST_P(OffloadTest, WhereItIsComputedChangesFromStepToStep) {
     auto executor = TryStart(tiny_, in_memory, folder_.path(), cpu_rows);
     ASSERT_TRUE(executor.ok()) << executor.status();
     EXPECT_EQ((*executor)->Stats().devices[0].cpu_rows, cpu_rows);
-    EXPECT_EQ((*executor)->Stats().devices[0].expert_cpu_rows, tiny_.spec().layers.back().moe.has_value() ? cpu_rows : 0);
+    EXPECT_EQ((*executor)->Stats().devices[0].expert_cpu_rows,
+              tiny_.spec().layers.back().moe.has_value() ? cpu_rows : 0);
     Driver(**executor, {{5}}, {}).Run();  // a row at a time; also over what was read ahead
     const int64_t before = Streamed(**executor);
     Driver(**executor, {std::vector<int32_t>(cpu_rows, 7)}, {}).Run();
@@ -287,13 +301,16 @@ TEST_P(OffloadTest, ACheckpointThatIsWrittenToFailsSteps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, OffloadTest,
-                         ::testing::Values(TinyLlama(), TinyLlama(Json{{"tie_word_embeddings", true}}), TinyGpt2(), TinyQwen3Moe()));
+                         ::testing::Values(TinyLlama(), TinyLlama(Json{{"tie_word_embeddings", true}}), TinyGpt2(),
+                                           TinyQwen3Moe()));
 
 TEST(OffloadFileTest, AFolderThatIsNoneIsNamed) {
-  EXPECT_THAT(OffloadFile::Open("/nowhere/weights", "a", 4096, true).status().ToString(), AllOf(HasSubstr("NOT_FOUND"), HasSubstr("/nowhere/weights")));
+  EXPECT_THAT(OffloadFile::Open("/nowhere/weights", "a", 4096, true).status().ToString(),
+              AllOf(HasSubstr("NOT_FOUND"), HasSubstr("/nowhere/weights")));
   const Folder folder("file");
   std::ofstream(folder.path() + "/plain") << "text";
-  EXPECT_THAT(OffloadFile::Open(folder.path() + "/plain", "a", 4096, true).status().message(), HasSubstr("plain is not a folder"));
+  EXPECT_THAT(OffloadFile::Open(folder.path() + "/plain", "a", 4096, true).status().message(),
+              HasSubstr("plain is not a folder"));
   EXPECT_THAT(OffloadFile::Open("/proc", "a", 4096, true).status().message(), HasSubstr("/proc"));
 }
 

@@ -34,7 +34,8 @@ void PointAt(const std::vector<at::Tensor>& tensors, char* memory) {
   }
 }
 
-std::vector<StoredPiece> StoredPieces(const std::vector<std::vector<FileExtent>>& extents, const std::vector<at::Tensor>& tensors) {
+std::vector<StoredPiece> StoredPieces(const std::vector<std::vector<FileExtent>>& extents,
+                                      const std::vector<at::Tensor>& tensors) {
   std::vector<StoredPiece> pieces;
   int64_t begin = 0;
   for (size_t i = 0; i < extents.size(); ++i) {
@@ -48,9 +49,11 @@ std::vector<StoredPiece> StoredPieces(const std::vector<std::vector<FileExtent>>
   return pieces;
 }
 
-int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, const std::vector<CpuTrial>& trials, char* staging, int64_t room) {
+int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, const std::vector<CpuTrial>& trials,
+                       char* staging, int64_t room) {
   using Clock = std::chrono::steady_clock;
-  const int64_t in = trials[0].weight->in_features(), row_bytes = (in + trials[0].weight->out_features()) * static_cast<int64_t>(at::elementSize(dtype));
+  const int64_t in = trials[0].weight->in_features(),
+                row_bytes = (in + trials[0].weight->out_features()) * static_cast<int64_t>(at::elementSize(dtype));
   size_t next = 0;
   int64_t faster = 0;
   for (int64_t rows = 1; faster == rows / 2 && (rows == 1 || rows * row_bytes <= room); rows *= 2) {

@@ -41,7 +41,8 @@ constexpr int64_t kRows[] = {1, 2, 4, 8, 16, 32, 64, 128, 512};
 struct AttentionShape {
   int64_t sequences, rows, context;
 };
-constexpr AttentionShape kAttention[] = {{1, 1, 512}, {1, 1, 4096}, {8, 1, 512}, {16, 1, 2048}, {1, 128, 128}, {8, 128, 128}, {1, 512, 512}, {1, 512, 2048}};
+constexpr AttentionShape kAttention[] = {{1, 1, 512},   {1, 1, 4096},  {8, 1, 512},   {16, 1, 2048},
+                                         {1, 128, 128}, {8, 128, 128}, {1, 512, 512}, {1, 512, 2048}};
 
 // What the largest cache has that the first processor shares with others, by the kernel; 0: it does not say.
 int64_t CacheBytes() {
@@ -56,8 +57,12 @@ int64_t CacheBytes() {
 class Measurer {
  public:
   Measurer(DeviceRuntime& runtime, DType dtype, const WeightFormat& format)
-      : runtime_(runtime), ops_(runtime.MakeOps()), format_(format),
-        dtype_(dtype == DType::kF32 ? at::kFloat : dtype == DType::kF16 ? at::kHalf : at::kBFloat16) {}
+      : runtime_(runtime),
+        ops_(runtime.MakeOps()),
+        format_(format),
+        dtype_(dtype == DType::kF32   ? at::kFloat
+               : dtype == DType::kF16 ? at::kHalf
+                                      : at::kBFloat16) {}
 
   OperationTimes Run() {
     OperationTimes times;
@@ -100,7 +105,8 @@ class Measurer {
 
   Weights MakeWeights(const Shape& shape, int64_t bytes) {
     MemoryScope scope(runtime_, MemoryOwner::kWeights);
-    const at::Tensor rows = at::randn({shape.out, shape.in}, at::kFloat).mul_(1 / std::sqrt(static_cast<double>(shape.in)));
+    const at::Tensor rows =
+        at::randn({shape.out, shape.in}, at::kFloat).mul_(1 / std::sqrt(static_cast<double>(shape.in)));
     Weights weights;
     for (int64_t made = 0; made < bytes; made += weights.back()->bytes()) {
       weights.push_back(ops_->NewLinear(shape.out, shape.in, false, dtype_, runtime_.device(), format_));
@@ -145,8 +151,10 @@ class Measurer {
     AttentionBatch batch;
     batch.positions = at::tensor(positions, at::kLong).to(runtime_.device());
     batch.slots = at::tensor(slots, at::kLong).to(runtime_.device());
-    batch.block_tables = at::arange(shape.sequences * blocks, at::kInt).reshape({shape.sequences, blocks}).to(runtime_.device());
-    for (int64_t s = 0; s <= shape.sequences; ++s) batch.query_start_host.push_back(static_cast<int32_t>(s * shape.rows));
+    batch.block_tables =
+        at::arange(shape.sequences * blocks, at::kInt).reshape({shape.sequences, blocks}).to(runtime_.device());
+    for (int64_t s = 0; s <= shape.sequences; ++s)
+      batch.query_start_host.push_back(static_cast<int32_t>(s * shape.rows));
     batch.context_lens_host.assign(static_cast<size_t>(shape.sequences), static_cast<int32_t>(shape.context));
     batch.context_max = shape.context;
     batch.query_start = at::tensor(batch.query_start_host, at::kInt).to(runtime_.device());
@@ -158,7 +166,8 @@ class Measurer {
     MemoryScope scope(runtime_, MemoryOwner::kKvCache);
     const AttentionBatch batch = MakeBatch(shape);
     const int64_t blocks = shape.sequences * batch.block_tables.size(1);
-    const double layer_bytes = static_cast<double>(2 * blocks * kBlockTokens * kKvHeads * kHeadDim * c10::elementSize(dtype_));
+    const double layer_bytes =
+        static_cast<double>(2 * blocks * kBlockTokens * kKvHeads * kHeadDim * c10::elementSize(dtype_));
     std::vector<KvLayer> layers(static_cast<size_t>(std::clamp(64e6 / layer_bytes, 1.0, 64.0)));
     for (KvLayer& layer : layers) {
       layer.keys = Random({blocks, kKvHeads, kBlockTokens, kHeadDim});
@@ -167,7 +176,8 @@ class Measurer {
     const at::Tensor qkv = Random({shape.sequences * shape.rows, (kHeads + 2 * kKvHeads) * kHeadDim});
     size_t next = 0;
     const double seconds = MedianSeconds([&] {
-      ops_->PagedAttention(qkv, kHeads, kKvHeads, kHeadDim, 1 / std::sqrt(static_cast<double>(kHeadDim)), 0, batch, layers[next]);
+      ops_->PagedAttention(qkv, kHeads, kKvHeads, kHeadDim, 1 / std::sqrt(static_cast<double>(kHeadDim)), 0, batch,
+                           layers[next]);
       next = (next + 1) % layers.size();
     });
     // Pairs of a query and a key that the causal mask leaves.
@@ -178,7 +188,8 @@ class Measurer {
 
   // Reads a row and its residual, writes both.
   WorkTime TimeNorm() {
-    const at::Tensor x = Random({kElementRows, kElementWidth}), residual = Random({kElementRows, kElementWidth}), weight = Random({kElementWidth});
+    const at::Tensor x = Random({kElementRows, kElementWidth}), residual = Random({kElementRows, kElementWidth}),
+                     weight = Random({kElementWidth});
     const double seconds = MedianSeconds([&] { ops_->RmsNorm(x, residual, weight, 1e-5); });
     return {4.0 * static_cast<double>(x.nbytes()), 0, seconds};
   }
@@ -197,7 +208,8 @@ class Measurer {
 
 }  // namespace
 
-absl::StatusOr<OperationTimes> MeasureOperations(const Device& device, DType dtype, const WeightFormat& format, int threads, bool reference_ops) {
+absl::StatusOr<OperationTimes> MeasureOperations(const Device& device, DType dtype, const WeightFormat& format,
+                                                 int threads, bool reference_ops) {
   CAUSEWAY_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceRuntime> runtime,
                             MakeDeviceRuntime({.device = device, .budget = device.available_bytes}, reference_ops));
   OperationTimes times;
@@ -210,7 +222,8 @@ absl::StatusOr<OperationTimes> MeasureOperations(const Device& device, DType dty
       times = Measurer(*runtime, dtype, format).Run();
       return absl::OkStatus();
     });
-  }).join();
+  })
+      .join();
   CAUSEWAY_RETURN_IF_ERROR(status);
   return times;
 }
@@ -225,7 +238,8 @@ double MeasureCopyBandwidth() {
   for (int round = 0; round < 5; ++round) {
     const auto start = std::chrono::steady_clock::now();
     std::memcpy(to.get(), from.get(), kCopyBytes);
-    best = std::max(best, static_cast<double>(kCopyBytes) / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::max(best, static_cast<double>(kCopyBytes) /
+                              std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     sink = sink + to[static_cast<size_t>(round)];
   }
   return best;

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "engine/architecture/spec.h"
-#include "engine/checkpoint/checkpoint.h"
 #include "engine/base/dtype.h"
+#include "engine/checkpoint/checkpoint.h"
 
 namespace causeway {
 

@@ -14,11 +14,13 @@ constexpr uintptr_t kNear = 64;  // blocks of one mapping lie no farther apart (
 
 uintptr_t Down(uintptr_t at, uintptr_t to) { return at / to * to; }
 
-// By faults and not by madvise, which holds up whoever maps memory meanwhile. The write changes nothing, whoever else writes there.
+// By faults and not by madvise, which holds up whoever maps memory meanwhile. The write changes nothing, whoever else
+// writes there.
 void Touch(absl::Span<char> piece) {
   static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const uintptr_t begin = reinterpret_cast<uintptr_t>(piece.data()), end = begin + piece.size();
-  for (uintptr_t at = begin; at < end; at = Down(at, page) + page) __atomic_fetch_or(reinterpret_cast<char*>(at), 0, __ATOMIC_RELAXED);
+  for (uintptr_t at = begin; at < end; at = Down(at, page) + page)
+    __atomic_fetch_or(reinterpret_cast<char*>(at), 0, __ATOMIC_RELAXED);
 }
 
 }  // namespace
@@ -31,7 +33,8 @@ void PageToucher::Add(absl::Span<char> memory) {
     const uintptr_t window = Down(reinterpret_cast<uintptr_t>(at), kHugePage);
     char* const next = std::min(end, reinterpret_cast<char*>(window + kHugePage));
     char* const last = pieces_.empty() ? nullptr : pieces_.back().data() + pieces_.back().size();
-    if (last != nullptr && last <= at && at - last < static_cast<ptrdiff_t>(kNear) && Down(reinterpret_cast<uintptr_t>(last) - 1, kHugePage) == window) {
+    if (last != nullptr && last <= at && at - last < static_cast<ptrdiff_t>(kNear) &&
+        Down(reinterpret_cast<uintptr_t>(last) - 1, kHugePage) == window) {
       pieces_.back() = absl::MakeSpan(pieces_.back().data(), next);
     } else {
       pieces_.push_back(absl::MakeSpan(at, next));

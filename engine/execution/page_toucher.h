@@ -10,8 +10,8 @@
 
 namespace causeway {
 
-// Most of a large cache's start is the kernel clearing its pages: work for all processors, and for those that other work leaves idle.
-// What the memory holds stays as it is. One call at a time.
+// Most of a large cache's start is the kernel clearing its pages: work for all processors, and for those that other
+// work leaves idle. What the memory holds stays as it is. One call at a time.
 class PageToucher {
  public:
   PageToucher() = default;
@@ -30,7 +30,8 @@ class PageToucher {
   bool TouchNext();  // false: none is left
   void Join();
 
-  std::vector<absl::Span<char>> pieces_;  // none has a huge page in common with another, as far as what was added allows
+  std::vector<absl::Span<char>>
+      pieces_;  // none has a huge page in common with another, as far as what was added allows
   std::atomic<size_t> next_ = 0;
   std::vector<std::thread> threads_;
 };

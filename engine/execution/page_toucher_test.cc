@@ -18,7 +18,9 @@ constexpr size_t kMiB = 1 << 20;
 class Mapping {
  public:
   explicit Mapping(size_t bytes, int advice = MADV_NOHUGEPAGE)
-      : bytes_(bytes), data_(static_cast<char*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {
+      : bytes_(bytes),
+        data_(static_cast<char*>(
+            mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {
     madvise(data_, bytes, advice);
   }
   ~Mapping() { munmap(data_, bytes_); }
@@ -54,7 +56,8 @@ TEST(PageToucherTest, EveryPageIsThereAndHoldsWhatItHeld) {
 TEST(PageToucherTest, BlocksThatShareAPageAndPartsOfPagesAreTaken) {
   const Mapping mapping(6 * kMiB);
   PageToucher pages;
-  for (size_t at = 0; at < 6 * kMiB; at += 100'032) pages.Add(absl::MakeSpan(mapping.data() + at, std::min<size_t>(100'000, 6 * kMiB - at)));
+  for (size_t at = 0; at < 6 * kMiB; at += 100'032)
+    pages.Add(absl::MakeSpan(mapping.data() + at, std::min<size_t>(100'000, 6 * kMiB - at)));
   pages.Start(2);
   pages.Finish(2);
   EXPECT_EQ(mapping.Resident(), mapping.Pages());

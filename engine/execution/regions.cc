@@ -34,7 +34,8 @@ Regions::Block Regions::Allocate(size_t bytes) {
   if (open_ == nullptr || static_cast<size_t>(open_->end - open_->next) < bytes) {
     auto region = std::make_unique<Region>();
     const size_t usable = RoundedUp(std::max(bytes, kRegionBytes), kHugePage);
-    void* mapping = mmap(nullptr, usable + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* mapping =
+        mmap(nullptr, usable + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED) return {};
     region->mapping = mapping;
     region->mapped_bytes = usable + kHugePage;

@@ -10,9 +10,10 @@
 
 namespace causeway {
 
-// Blocks lie side by side in large regions of huge pages. A page may hold the end of one block and the beginning of the next: the
-// thousands of experts of a model, a few megabytes each, would otherwise lie on small pages for a good part, and reading those is
-// slower by up to a half. Nothing here touches a page: who writes to a block first is who pays for its pages. Thread-safe.
+// Blocks lie side by side in large regions of huge pages. A page may hold the end of one block and the beginning of the
+// next: the thousands of experts of a model, a few megabytes each, would otherwise lie on small pages for a good part,
+// and reading those is slower by up to a half. Nothing here touches a page: who writes to a block first is who pays for
+// its pages. Thread-safe.
 class Regions {
  public:
   static constexpr size_t kAlignment = 64, kRegionBytes = size_t{256} << 20;
@@ -22,7 +23,8 @@ class Regions {
     void* data = nullptr;  // null: the system refused
     Region* region = nullptr;
   };
-  // Aligned to 64 bytes; `bytes` > 0. Zeroed: a region comes fresh from the system, and no part of it is handed out twice.
+  // Aligned to 64 bytes; `bytes` > 0. Zeroed: a region comes fresh from the system, and no part of it is handed out
+  // twice.
   Block Allocate(size_t bytes);
   // A region goes back to the system with its last block.
   void Free(Region* region);

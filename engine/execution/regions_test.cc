@@ -25,7 +25,8 @@ TEST(RegionsTest, BlocksLieSideBySideAndKeepWhatIsWrittenToThem) {
     EXPECT_EQ(data[0], static_cast<char>(i + 1));
     EXPECT_EQ(data[blocks[i].second - 1], static_cast<char>(i + 1));
     if (i == 0) continue;
-    EXPECT_LE(data - static_cast<const char*>(blocks[i - 1].first.data), static_cast<int64_t>(blocks[i - 1].second + Regions::kAlignment - 1));
+    EXPECT_LE(data - static_cast<const char*>(blocks[i - 1].first.data),
+              static_cast<int64_t>(blocks[i - 1].second + Regions::kAlignment - 1));
   }
   for (const auto& [block, bytes] : blocks) regions.Free(block.region);
   EXPECT_EQ(regions.count(), 0);
@@ -34,7 +35,8 @@ TEST(RegionsTest, BlocksLieSideBySideAndKeepWhatIsWrittenToThem) {
 TEST(RegionsTest, RegionsGoWithTheirLastBlock) {
   Regions regions;
   // The last finds room behind the one that got a region of its own size.
-  const Regions::Block small = regions.Allocate(10), large = regions.Allocate(Regions::kRegionBytes + 1), last = regions.Allocate(10);
+  const Regions::Block small = regions.Allocate(10), large = regions.Allocate(Regions::kRegionBytes + 1),
+                       last = regions.Allocate(10);
   EXPECT_EQ(regions.count(), 2);
   regions.Free(small.region);
   EXPECT_EQ(regions.count(), 1);

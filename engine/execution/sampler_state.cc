@@ -38,7 +38,8 @@ absl::Status SamplerState::Begin(const StepSequence& sequence) {
     }
   }
   if ((sequence.sample || !sequence.targets.empty()) && slot.start == nullptr) {
-    return absl::InternalError(absl::StrCat("step plan, sequence ", sequence.sequence, ": slot ", sequence.slot, " has no sampling parameters"));
+    return absl::InternalError(absl::StrCat("step plan, sequence ", sequence.sequence, ": slot ", sequence.slot,
+                                            " has no sampling parameters"));
   }
   return absl::OkStatus();
 }

@@ -12,17 +12,17 @@
 
 namespace causeway {
 
-// By slot. Used by the head's thread, step after step in order; last_tokens is read by the first stage's thread, for slots whose
-// step is done.
+// By slot. Used by the head's thread, step after step in order; last_tokens is read by the first stage's thread, for
+// slots whose step is done.
 class SamplerState {
  public:
   SamplerState(int64_t slots, int64_t vocab) : vocab_(vocab), slots_(slots), last_tokens_(slots, 0) {}
 
-  // Before anything else for each sequence of a step: takes over its start, if it brings one. Internal: it samples, and its slot
-  // has never seen a start.
+  // Before anything else for each sequence of a step: takes over its start, if it brings one. Internal: it samples, and
+  // its slot has never seen a start.
   absl::Status Begin(const StepSequence& sequence);
-  // How to sample for it, or why there is nothing to sample: Await of its constraint says so, and waits. The row borrows from
-  // this object until the next Begin or Sampled.
+  // How to sample for it, or why there is nothing to sample: Await of its constraint says so, and waits. The row
+  // borrows from this object until the next Begin or Sampled.
   SampleRow Row(const StepSequence& sequence, TokenMask* mask) const;
   // How to score the token behind a row of its prompt. Borrows as Row does.
   SampleRow TargetRow(const StepSequence& sequence, int32_t target) const;

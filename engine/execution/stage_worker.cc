@@ -20,8 +20,9 @@ constexpr size_t kQueueMax = 1024;  // far above steps in flight times segments
 
 }  // namespace
 
-StageWorker::StageWorker(const ModelSpec& spec, const std::vector<Segment>& segments, std::unique_ptr<DeviceRuntime> runtime,
-                         WorkerOptions options, SamplerState& sampler, std::function<void(std::unique_ptr<Step>)> done)
+StageWorker::StageWorker(const ModelSpec& spec, const std::vector<Segment>& segments,
+                         std::unique_ptr<DeviceRuntime> runtime, WorkerOptions options, SamplerState& sampler,
+                         std::function<void(std::unique_ptr<Step>)> done)
     : spec_(spec),
       segments_(segments),
       runtime_(std::move(runtime)),
@@ -62,7 +63,8 @@ void StageWorker::Loop() {
     if (step->segment == 0) step->start = start;
     // A step that has failed still passes through, so that results come in order.
     if (step->result.status.ok()) {
-      step->result.status = CatchTorch(absl::StrCat("step ", step->plan.step, " on ", runtime_->name()), [&] { return RunSegment(*step); });
+      step->result.status = CatchTorch(absl::StrCat("step ", step->plan.step, " on ", runtime_->name()),
+                                       [&] { return RunSegment(*step); });
     }
     if (!step->result.status.ok()) {
       step->hidden = at::Tensor();
@@ -85,8 +87,9 @@ void StageWorker::BuildModel() {
 
 void StageWorker::AllocateCache() {
   const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup()};
-  cache_ = std::make_unique<KvCache>(context, model_->layers(), options_.kv_blocks, options_.int8_kv,
-                                     [this](at::IntArrayRef sizes, const at::TensorOptions& options) { return runtime_->CacheZeros(sizes, options); });
+  cache_ = std::make_unique<KvCache>(
+      context, model_->layers(), options_.kv_blocks, options_.int8_kv,
+      [this](at::IntArrayRef sizes, const at::TensorOptions& options) { return runtime_->CacheZeros(sizes, options); });
 }
 
 void StageWorker::ReserveActivations(int64_t bytes) {
@@ -134,15 +137,17 @@ absl::Status StageWorker::RunSegment(Step& step) {
   if (step.warm_up) rehearsal.emplace();
   at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
   if (step.warm_up) model_->ClearExpertLoads();
-  if (segment.first_unit <= layers + 1 && segment.last_unit >= layers + 1) CaptureFinalNorm(step, layers, *model_, *runtime_);
+  if (segment.first_unit <= layers + 1 && segment.last_unit >= layers + 1)
+    CaptureFinalNorm(step, layers, *model_, *runtime_);
   if (step.segment + 1 == segments_.size()) return Finish(step, output);
   step.hidden = std::move(output);
   return absl::OkStatus();
 }
 
-absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected
-  // A row that nothing is to be sampled from (its grammar has ended) stays in the call as a given token, which costs nothing: to
-  // leave it out would take a copy of all the others, for which the plan has no room.
+absl::Status StageWorker::Finish(Step& step,
+                                 const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected
+  // A row that nothing is to be sampled from (its grammar has ended) stays in the call as a given token, which costs
+  // nothing: to leave it out would take a copy of all the others, for which the plan has no room.
   SamplingParams greedy;
   greedy.temperature = 0;
   SampleRow unused;
@@ -199,7 +204,8 @@ absl::Status StageWorker::Finish(Step& step, const at::Tensor& logits) {  // [se
       sampler_.Sampled(*output.sequence, token->token);
     } else {
       token->outcome = SampledToken::Outcome::kFailed;
-      token->status = absl::InternalError("the model gives no number above -infinity to any token that the grammar allows");
+      token->status =
+          absl::InternalError("the model gives no number above -infinity to any token that the grammar allows");
     }
     ++token;
   }

@@ -29,10 +29,11 @@ struct Step {
   uint64_t number = 0;  // the executor's own count, from 1
   StepPlan plan;
   StepBatch batch;
-  size_t segment = 0;  // the next to run
+  size_t segment = 0;    // the next to run
   bool warm_up = false;  // one layer of each shape in each segment, and no statistics
-  at::Tensor hidden;  // from the segment before; else undefined
-  std::vector<at::Tensor> before_norm;  // on the host, by sequence: rows whose final norm its LayerOutputs take; else undefined
+  at::Tensor hidden;     // from the segment before; else undefined
+  std::vector<at::Tensor>
+      before_norm;  // on the host, by sequence: rows whose final norm its LayerOutputs take; else undefined
   Clock::time_point start;
   StepResult result;
 };
@@ -40,33 +41,34 @@ struct Step {
 struct WorkerOptions {
   int threads = 1;
   at::ScalarType dtype = at::kFloat;
-  bool int8_kv = false;  // the KV cache; else of dtype
+  bool int8_kv = false;    // the KV cache; else of dtype
   std::vector<int> units;  // held here, ascending
   int64_t kv_blocks = 0;
-  int64_t positions = 0;   // the longest sequence
-  DevicePlan plan;         // of the device: what of it is offloaded
+  int64_t positions = 0;                    // the longest sequence
+  DevicePlan plan;                          // of the device: what of it is offloaded
   std::optional<int64_t> offload_cpu_rows;  // as in ExecutorOptions
 };
 
 class StageWorker {
  public:
-  // `sampler` is shared by the workers: the head's writes it, the first stage's reads last tokens. `done` is called on this
-  // worker's thread with each step whose segment has run. All references must outlive the worker.
+  // `sampler` is shared by the workers: the head's writes it, the first stage's reads last tokens. `done` is called on
+  // this worker's thread with each step whose segment has run. All references must outlive the worker.
   StageWorker(const ModelSpec& spec, const std::vector<Segment>& segments, std::unique_ptr<DeviceRuntime> runtime,
               WorkerOptions options, SamplerState& sampler, std::function<void(std::unique_ptr<Step>)> done);
   ~StageWorker();  // after the work that is queued
 
-  // Runs `work` on the worker's thread, behind what is queued, and waits for it. Torch's exceptions come back as statuses.
+  // Runs `work` on the worker's thread, behind what is queued, and waits for it. Torch's exceptions come back as
+  // statuses.
   absl::Status Call(const std::function<absl::Status()>& work);
 
-  // On the worker's thread, by Call. Behind BuildModel the loader may fill targets(). AllocateCache and then ReserveActivations make the
-  // worker ready for steps; what both leave untouched is the runtime's to tell.
+  // On the worker's thread, by Call. Behind BuildModel the loader may fill targets(). AllocateCache and then
+  // ReserveActivations make the worker ready for steps; what both leave untouched is the runtime's to tell.
   void BuildModel();
   void AllocateCache();
   void ReserveActivations(int64_t bytes);
   LoadTargets targets();
-  // Null where the device holds all its weights. Between BuildModel and the loading it is given its folder; StartStream is called
-  // behind the loading, and before AllocateCache.
+  // Null where the device holds all its weights. Between BuildModel and the loading it is given its folder; StartStream
+  // is called behind the loading, and before AllocateCache.
   WeightStream* stream() { return stream_.get(); }
   absl::Status StartStream();
 
@@ -75,7 +77,9 @@ class StageWorker {
 
   DeviceRuntime& runtime() { return *runtime_; }
   DeviceStats stats() const;  // any thread
-  std::map<int, ExpertLoad> ExpertLoads() const { return model_->ExpertLoads(); }  // any thread, once the model is built
+  std::map<int, ExpertLoad> ExpertLoads() const {
+    return model_->ExpertLoads();
+  }  // any thread, once the model is built
 
  private:
   struct Command {

@@ -19,14 +19,16 @@ absl::Status Check(const StepSequence& sequence, const BatchLimits& limits) {
   const int64_t rows = sequence.tokens.size(), end = sequence.context + rows;
   if (rows == 0) return error("no tokens");
   if (sequence.slot < 0 || sequence.slot >= limits.slots) return error("slot ", sequence.slot, " of ", limits.slots);
-  if (sequence.context < 0 || end > limits.positions) return error("positions up to ", end, ", the longest is ", limits.positions);
+  if (sequence.context < 0 || end > limits.positions)
+    return error("positions up to ", end, ", the longest is ", limits.positions);
   if (static_cast<int64_t>(sequence.block_table.size()) * kBlockTokens < end) {
     return error(sequence.block_table.size(), " blocks for ", end, " tokens");
   }
   for (int32_t block : sequence.block_table) {
     if (block < 0 || block >= limits.blocks) return error("block ", block, " of ", limits.blocks);
   }
-  if (static_cast<int64_t>(sequence.targets.size()) + sequence.sample > rows) return error(sequence.targets.size(), " targets for ", rows, " rows");
+  if (static_cast<int64_t>(sequence.targets.size()) + sequence.sample > rows)
+    return error(sequence.targets.size(), " targets for ", rows, " rows");
   for (const int32_t target : sequence.targets) {
     if (target < 0 || target >= limits.vocab) return error("target ", target, " of a vocabulary of ", limits.vocab);
   }
@@ -85,12 +87,15 @@ absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits&
     attention.query_start_host.push_back(row);
     attention.context_lens_host.push_back(end);
     attention.context_max = std::max(attention.context_max, end);
-    const int64_t selected = sequence.all_logits ? count : static_cast<int64_t>(sequence.targets.size()) + sequence.sample;
+    const int64_t selected =
+        sequence.all_logits ? count : static_cast<int64_t>(sequence.targets.size()) + sequence.sample;
     batch.selected.push_back({static_cast<int64_t>(rows.size()), selected});
     for (int64_t i = row - selected; i < row; ++i) rows.push_back(i);
   }
-  std::copy(attention.query_start_host.begin(), attention.query_start_host.end(), attention.query_start.data_ptr<int32_t>());
-  std::copy(attention.context_lens_host.begin(), attention.context_lens_host.end(), attention.context_lens.data_ptr<int32_t>());
+  std::copy(attention.query_start_host.begin(), attention.query_start_host.end(),
+            attention.query_start.data_ptr<int32_t>());
+  std::copy(attention.context_lens_host.begin(), attention.context_lens_host.end(),
+            attention.context_lens.data_ptr<int32_t>());
   batch.selected_rows = rows.size();
   if (batch.selected_rows != batch.tokens) {
     batch.rows = at::empty({batch.selected_rows}, at::kLong);

@@ -22,9 +22,20 @@ StepPlan MixedPlan() {
   // A prompt chunk that crosses a block's end, and makes no token.
   plan.sequences.push_back({.sequence = 7, .slot = 0, .tokens = {11, 12, 13}, .context = 15, .block_table = {4, 2}});
   // A decoding row whose token is still being sampled.
-  plan.sequences.push_back({.sequence = 8, .slot = 3, .tokens = {kPlaceholderToken}, .context = 32, .block_table = {9, 1, 5}, .sample = true});
+  plan.sequences.push_back({.sequence = 8,
+                            .slot = 3,
+                            .tokens = {kPlaceholderToken},
+                            .context = 32,
+                            .block_table = {9, 1, 5},
+                            .sample = true});
   // All logits of a chunk that also samples.
-  plan.sequences.push_back({.sequence = 9, .slot = 1, .tokens = {21, 22}, .context = 0, .block_table = {7}, .sample = true, .all_logits = true});
+  plan.sequences.push_back({.sequence = 9,
+                            .slot = 1,
+                            .tokens = {21, 22},
+                            .context = 0,
+                            .block_table = {7},
+                            .sample = true,
+                            .all_logits = true});
   return plan;
 }
 
@@ -72,13 +83,17 @@ TEST(StepBatchTest, PlansThatReachOutsideAreErrorsThatNameTheSequence) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
     return std::string(status.message());
   };
-  EXPECT_EQ(message([](StepSequence& s) { s.tokens[1] = 100; }), "step plan, sequence 7: token 100 of a vocabulary of 100");
-  EXPECT_EQ(message([](StepSequence& s) { s.tokens[1] = kPlaceholderToken; }), "step plan, sequence 7: token -1 of a vocabulary of 100");
+  EXPECT_EQ(message([](StepSequence& s) { s.tokens[1] = 100; }),
+            "step plan, sequence 7: token 100 of a vocabulary of 100");
+  EXPECT_EQ(message([](StepSequence& s) { s.tokens[1] = kPlaceholderToken; }),
+            "step plan, sequence 7: token -1 of a vocabulary of 100");
   EXPECT_EQ(message([](StepSequence& s) { s.tokens.clear(); }), "step plan, sequence 7: no tokens");
   EXPECT_EQ(message([](StepSequence& s) { s.slot = 4; }), "step plan, sequence 7: slot 4 of 4");
   EXPECT_EQ(message([](StepSequence& s) { s.block_table[1] = 10; }), "step plan, sequence 7: block 10 of 10");
-  EXPECT_EQ(message([](StepSequence& s) { s.block_table.pop_back(); }), "step plan, sequence 7: 1 blocks for 18 tokens");
-  EXPECT_EQ(message([](StepSequence& s) { s.context = 62; }), "step plan, sequence 7: positions up to 65, the longest is 64");
+  EXPECT_EQ(message([](StepSequence& s) { s.block_table.pop_back(); }),
+            "step plan, sequence 7: 1 blocks for 18 tokens");
+  EXPECT_EQ(message([](StepSequence& s) { s.context = 62; }),
+            "step plan, sequence 7: positions up to 65, the longest is 64");
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// For tests of this folder: plans over simulated devices, and a driver that generates through an Executor as a scheduler would.
+// For tests of this folder: plans over simulated devices, and a driver that generates through an Executor as a
+// scheduler would.
 #ifndef CAUSEWAY_ENGINE_EXECUTION_TESTING_H_
 #define CAUSEWAY_ENGINE_EXECUTION_TESTING_H_
 
@@ -31,8 +32,8 @@ inline Plan PlanFor(const ModelSpec& spec, const std::string& devices, PlanOptio
 }
 
 struct DriveOptions {
-  int64_t tokens = 24;     // to generate for each prompt
-  int64_t chunk = 64;      // rows of a prompt in a step
+  int64_t tokens = 24;      // to generate for each prompt
+  int64_t chunk = 64;       // rows of a prompt in a step
   bool one_by_one = false;  // a prompt at a time, instead of all in each step
   bool ahead = false;       // as many steps in flight as the executor takes, over placeholders
   bool all_logits = false;
@@ -100,11 +101,16 @@ class Driver {
       if (sequence.planned == options_.tokens) continue;
       const int64_t prompt = sequence.prompt.size(), length = prompt + sequence.planned;
       const int64_t end = std::min(length, sequence.computed + options_.chunk);
-      StepSequence step{.sequence = i + 1, .slot = static_cast<int32_t>(i), .context = sequence.computed, .all_logits = options_.all_logits,
+      StepSequence step{.sequence = i + 1,
+                        .slot = static_cast<int32_t>(i),
+                        .context = sequence.computed,
+                        .all_logits = options_.all_logits,
                         .generated = sequence.planned};
       for (int64_t at = sequence.computed; at < end; ++at) {
         const int64_t known = sequence.generated.size();
-        step.tokens.push_back(at < prompt ? sequence.prompt[at] : at - prompt < known ? sequence.generated[at - prompt] : kPlaceholderToken);
+        step.tokens.push_back(at < prompt           ? sequence.prompt[at]
+                              : at - prompt < known ? sequence.generated[at - prompt]
+                                                    : kPlaceholderToken);
       }
       // Blocks of different sequences alternate, so that no two in a row are neighbours.
       for (int64_t b = 0; b * kBlockTokens < end; ++b) step.block_table.push_back(b * sequences_.size() + i);

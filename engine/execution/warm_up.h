@@ -7,11 +7,11 @@
 
 namespace causeway {
 
-// max_num_batched_tokens rows, max_num_seqs sequences that all sample: long prompt chunks, and one row each for the rest, one of
-// them at the end of the longest context. Prompt chunks have little context behind them: what attention computes for them grows
-// with it, what it holds does not, and a start must not take minutes. Where it does hold what it computes, as the reference's
-// scores, the first chunk ends the longest context. Blocks are whichever come, some several times: what is in the cache afterwards
-// means nothing.
+// max_num_batched_tokens rows, max_num_seqs sequences that all sample: long prompt chunks, and one row each for the
+// rest, one of them at the end of the longest context. Prompt chunks have little context behind them: what attention
+// computes for them grows with it, what it holds does not, and a start must not take minutes. Where it does hold what
+// it computes, as the reference's scores, the first chunk ends the longest context. Blocks are whichever come, some
+// several times: what is in the cache afterwards means nothing.
 StepPlan WorstStep(const ModelSpec& spec, const Plan& plan);
 
 }  // namespace causeway

@@ -13,18 +13,21 @@ namespace {
 constexpr int64_t kPieceBytes = int64_t{8} << 20;
 
 absl::Status InPieces(int64_t bytes, absl::FunctionRef<absl::Status(int64_t done, int64_t bytes)> copy) {
-  for (int64_t done = 0; done < bytes; done += kPieceBytes) CAUSEWAY_RETURN_IF_ERROR(copy(done, std::min(kPieceBytes, bytes - done)));
+  for (int64_t done = 0; done < bytes; done += kPieceBytes)
+    CAUSEWAY_RETURN_IF_ERROR(copy(done, std::min(kPieceBytes, bytes - done)));
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::Status WeightStore::Open(const std::vector<Place*>& places, const Checkpoint& checkpoint, const std::string& folder, const std::string& contents,
-                               bool reuse) {
+absl::Status WeightStore::Open(const std::vector<Place*>& places, const Checkpoint& checkpoint,
+                               const std::string& folder, const std::string& contents, bool reuse) {
   int64_t packed_bytes = 0;
   std::string all = absl::StrCat(contents, "\ndevice ", runtime_.name(), "\n");
   const bool on_disk = std::any_of(places.begin(), places.end(), [](const Place* place) { return place->on_disk; });
-  if (on_disk) CAUSEWAY_RETURN_IF_ERROR(OffloadFile::CheckFolder(folder));  // also where nothing is packed: who named it should know
+  if (on_disk)
+    CAUSEWAY_RETURN_IF_ERROR(
+        OffloadFile::CheckFolder(folder));  // also where nothing is packed: who named it should know
   for (Place* place : places) {
     if (!place->on_disk) {
       place->host = runtime_.AllocateHost(place->bytes);
@@ -34,7 +37,8 @@ absl::Status WeightStore::Open(const std::vector<Place*>& places, const Checkpoi
     }
     for (const StoredPiece& piece : place->stored) {
       if (checkpoint_files_.count(piece.from.file) > 0) continue;
-      CAUSEWAY_ASSIGN_OR_RETURN(DirectFile file, DirectFile::Reopen(checkpoint.descriptor(piece.from.file), checkpoint.files()[piece.from.file]));
+      CAUSEWAY_ASSIGN_OR_RETURN(DirectFile file, DirectFile::Reopen(checkpoint.descriptor(piece.from.file),
+                                                                    checkpoint.files()[piece.from.file]));
       checkpoint_files_.emplace(piece.from.file, std::move(file));
     }
   }
@@ -63,16 +67,15 @@ absl::Status WeightStore::Put(const Place& place, const char* from) {
   });
 }
 
-absl::Status WeightStore::Finish() {
-  return std::exchange(writing_, false) ? packed_->Finish() : absl::OkStatus();
-}
+absl::Status WeightStore::Finish() { return std::exchange(writing_, false) ? packed_->Finish() : absl::OkStatus(); }
 
 absl::Status WeightStore::Get(const Place& place, char* to) {
   if (!place.on_disk) {
     runtime_.CopyFromHost(to, place.host.const_data_ptr(), place.bytes);
     return absl::OkStatus();
   }
-  if (place.stored.empty() && runtime_.device().is_cpu()) return packed_->Read(place.offset, absl::MakeSpan(to, place.bytes));
+  if (place.stored.empty() && runtime_.device().is_cpu())
+    return packed_->Read(place.offset, absl::MakeSpan(to, place.bytes));
   if (place.stored.empty()) {
     return InPieces(place.bytes, [&](int64_t done, int64_t bytes) -> absl::Status {
       CAUSEWAY_RETURN_IF_ERROR(packed_->Read(place.offset + done, absl::MakeSpan(piece_, bytes)));

@@ -30,9 +30,10 @@ class WeightStore {
     std::vector<StoredPiece> stored;  // what it is in the checkpoint's files
     at::Tensor host;                  // in CPU memory
   };
-  // Makes room for them. `contents` says what else than names and sizes decides how they are packed; without `reuse` a file that an earlier
-  // run wrote is of no use. Errors are OffloadFile::Open's.
-  absl::Status Open(const std::vector<Place*>& places, const Checkpoint& checkpoint, const std::string& folder, const std::string& contents, bool reuse);
+  // Makes room for them. `contents` says what else than names and sizes decides how they are packed; without `reuse` a
+  // file that an earlier run wrote is of no use. Errors are OffloadFile::Open's.
+  absl::Status Open(const std::vector<Place*>& places, const Checkpoint& checkpoint, const std::string& folder,
+                    const std::string& contents, bool reuse);
 
   // Whether its bytes are there without being put.
   bool Filled(const Place& place) const { return place.on_disk && (!place.stored.empty() || !writing_); }

@@ -21,7 +21,10 @@ constexpr size_t kTrialsMax = 8;  // weights that a measurement goes through
 }  // namespace
 
 WeightStream::WeightStream(DeviceRuntime& runtime, const DevicePlan& plan)
-    : runtime_(runtime), store_(runtime), staging_bytes_(plan.staging - DirectFile::kAlignment), activations_(plan.activations) {
+    : runtime_(runtime),
+      store_(runtime),
+      staging_bytes_(plan.staging - DirectFile::kAlignment),
+      activations_(plan.activations) {
   for (const OffloadedModule& module : plan.offloaded) tier_of_[module.name] = module.tier;
 }
 
@@ -52,7 +55,8 @@ std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, boo
   const int index = static_cast<int>(entries_.size());
   // One barrier for each layer with experts: their names begin alike.
   const std::string layer = tensor.substr(0, tensor.find(".experts."));
-  if (in_order || order_.empty() || order_.back() != kBarrier || layer != last_experts_) order_.push_back(in_order ? index : kBarrier);
+  if (in_order || order_.empty() || order_.back() != kBarrier || layer != last_experts_)
+    order_.push_back(in_order ? index : kBarrier);
   if (!in_order) last_experts_ = layer;
   entry.position = order_.size() - 1;
   entry_of_[entry.weight.get()] = index;
@@ -60,8 +64,8 @@ std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, boo
   return entries_.back().weight;
 }
 
-absl::Status WeightStream::Allocate(const LoadTargets& targets, const Tensors& tensors, const Checkpoint& checkpoint, const std::string& folder,
-                                    const std::string& contents, bool reuse) {
+absl::Status WeightStream::Allocate(const LoadTargets& targets, const Tensors& tensors, const Checkpoint& checkpoint,
+                                    const std::string& folder, const std::string& contents, bool reuse) {
   for (const LinearTarget& target : targets.linears) {
     const auto found = entry_of_.find(target.weight);
     if (found == entry_of_.end() || !entries_[found->second].place.on_disk) continue;
@@ -72,8 +76,8 @@ absl::Status WeightStream::Allocate(const LoadTargets& targets, const Tensors& t
   for (Entry& entry : entries_) {
     places.push_back(&entry.place);
     if (entry.bytes() <= staging_bytes_) continue;
-    return absl::InternalError(absl::StrCat(runtime_.name(), ": the plan's staging buffer of ", staging_bytes_, " bytes is too small for ",
-                                            entry.place.name, ", ", entry.bytes()));
+    return absl::InternalError(absl::StrCat(runtime_.name(), ": the plan's staging buffer of ", staging_bytes_,
+                                            " bytes is too small for ", entry.place.name, ", ", entry.bytes()));
   }
   CAUSEWAY_RETURN_IF_ERROR(store_.Open(places, checkpoint, folder, contents, reuse));
   if (entries_.empty()) return absl::OkStatus();
@@ -85,13 +89,14 @@ absl::Status WeightStream::Allocate(const LoadTargets& targets, const Tensors& t
     in_batch += entry.bytes();
   }
   MemoryScope scope(runtime_, MemoryOwner::kWeights);
-  buffer_ = at::empty({staging_bytes_ + DirectFile::kAlignment}, at::TensorOptions(at::kByte).device(runtime_.device()));
+  buffer_ =
+      at::empty({staging_bytes_ + DirectFile::kAlignment}, at::TensorOptions(at::kByte).device(runtime_.device()));
   staging_ = DirectFile::Aligned(static_cast<char*>(buffer_.mutable_data_ptr()));
   return absl::OkStatus();
 }
 
-absl::Status WeightStream::OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype,
-                                     const WeightFormat& format, bool shared) {
+absl::Status WeightStream::OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor,
+                                     at::ScalarType dtype, const WeightFormat& format, bool shared) {
   UncountedScope uncounted;
   const bool in_memory = *TierOf(name) == "cpu" && !shared;
   CAUSEWAY_ASSIGN_OR_RETURN(StoredTable table, StoredTable::Open(checkpoint, tensor, dtype, format, in_memory));
@@ -134,7 +139,8 @@ absl::Status WeightStream::EndBatch(int batch) {
 absl::Status WeightStream::Start(Ops& ops, at::ScalarType dtype, std::optional<int64_t> cpu_rows) {
   CAUSEWAY_RETURN_IF_ERROR(store_.Finish());
   for (Entry& entry : entries_) {
-    if (entry.on_cpu != nullptr) PointAt(entry.on_cpu->Tensors(), static_cast<char*>(entry.place.host.mutable_data_ptr()));
+    if (entry.on_cpu != nullptr)
+      PointAt(entry.on_cpu->Tensors(), static_cast<char*>(entry.place.host.mutable_data_ptr()));
   }
   const int64_t experts = CpuRows(ops, dtype, /*in_order=*/false, cpu_rows);
   const int64_t others = CpuRows(ops, dtype, /*in_order=*/true, cpu_rows);
@@ -151,13 +157,16 @@ absl::Status WeightStream::Start(Ops& ops, at::ScalarType dtype, std::optional<i
 int64_t WeightStream::CpuRows(Ops& ops, at::ScalarType dtype, bool in_order, std::optional<int64_t> given) {
   const Entry* largest = nullptr;
   for (const Entry& entry : entries_) {
-    if (entry.on_cpu != nullptr && entry.in_order == in_order && (largest == nullptr || entry.bytes() > largest->bytes())) largest = &entry;
+    if (entry.on_cpu != nullptr && entry.in_order == in_order &&
+        (largest == nullptr || entry.bytes() > largest->bytes()))
+      largest = &entry;
   }
   if (largest == nullptr) return 0;
   if (given.has_value()) return *given;
   std::vector<CpuTrial> trials;
   for (const Entry& entry : entries_) {
-    const bool alike = entry.weight->in_features() == largest->weight->in_features() && entry.weight->out_features() == largest->weight->out_features();
+    const bool alike = entry.weight->in_features() == largest->weight->in_features() &&
+                       entry.weight->out_features() == largest->weight->out_features();
     if (entry.on_cpu == nullptr || entry.in_order != in_order || !alike || trials.size() == kTrialsMax) continue;
     trials.push_back({entry.weight.get(), entry.on_cpu.get(), static_cast<char*>(entry.place.host.data_ptr())});
   }

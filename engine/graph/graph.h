@@ -23,8 +23,8 @@ struct GraphNode {
   int64_t bytes = 0;       // of these, and of buffers
   // Of a weight that is the embeddings' too (a tied head): a stage that holds this node and not them needs a copy.
   int64_t shared_bytes = 0;
-  // Two for each multiply-add of linears and attention; those that a causal mask hides count, those outside a sliding window and
-  // those of experts that a token does not go to do not.
+  // Two for each multiply-add of linears and attention; those that a causal mask hides count, those outside a sliding
+  // window and those of experts that a token does not go to do not.
   double flops = 0;
 };
 

@@ -1,8 +1,7 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/graph/graph.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/graph/test_graphs.h"
 
@@ -33,9 +32,17 @@ TEST(GraphTest, ATiedHeadHoldsNothingOfItsOwn) {
 }
 
 TEST(GraphTest, TokensCostTheExpertsAndTheWindowTheyUse) {
-  const Json config = {{"model_type", "mixtral"}, {"vocab_size", 64}, {"hidden_size", 32}, {"intermediate_size", 48}, {"num_hidden_layers", 1},
-                       {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"num_local_experts", 8}, {"num_experts_per_tok", 2},
-                       {"sliding_window", 16}, {"max_position_embeddings", 128}};
+  const Json config = {{"model_type", "mixtral"},
+                       {"vocab_size", 64},
+                       {"hidden_size", 32},
+                       {"intermediate_size", 48},
+                       {"num_hidden_layers", 1},
+                       {"num_attention_heads", 4},
+                       {"num_key_value_heads", 2},
+                       {"num_local_experts", 8},
+                       {"num_experts_per_tok", 2},
+                       {"sliding_window", 16},
+                       {"max_position_embeddings", 128}};
   const LayerGraph graph = MakeLayerGraph(TestSpec(config, DType::kBF16), {.tokens = 64});
   const double attention = 2.0 * 64 * 32 * (32 + 2 * 16) + 2.0 * 64 * 32 * 32 + 4.0 * 64 * 16 * 32;
   EXPECT_EQ(graph.nodes[1].flops, attention + 2.0 * 64 * 32 * 8 + 2 * 64 * (2.0 * 3 * 32 * 48));

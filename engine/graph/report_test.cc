@@ -13,7 +13,8 @@ using ::testing::HasSubstr;
 
 GraphReport Report() {
   GraphReport report{.graph = MakeLayerGraph(TestLlama({.layers = 4, .tied = true}), {.tokens = 8})};
-  report.cuts = {*CutIntoStages(report.graph, 2, Objective::kBytes), *CutIntoStages(report.graph, 4, Objective::kUniform)};
+  report.cuts = {*CutIntoStages(report.graph, 2, Objective::kBytes),
+                 *CutIntoStages(report.graph, 4, Objective::kUniform)};
   report.advice = AdviseStages(report.graph, 4, 0);
   return report;
 }

@@ -50,8 +50,8 @@ std::vector<int> UniformStarts(const LayerGraph& graph, int stages) {
 std::vector<int> BestStarts(const LayerGraph& graph, int stages, Objective objective) {
   const int nodes = static_cast<int>(graph.nodes.size());
   const double unit = objective == Objective::kFlops ? kFlopsUnit / graph.total.flops : kUnit;
-  // Of the nodes before each, and what a stage that does not begin with the first adds. One more for each node, so that no stage is
-  // better off empty.
+  // Of the nodes before each, and what a stage that does not begin with the first adds. One more for each node, so that
+  // no stage is better off empty.
   std::vector<int64_t> loads = {0}, shared = {0};
   for (int i = 0; i < nodes; ++i) {
     Stage alone{.first = 0};
@@ -63,7 +63,8 @@ std::vector<int> BestStarts(const LayerGraph& graph, int stages, Objective objec
   StageCosts costs;
   costs.items = nodes;
   costs.of = [&](int first, int last) {
-    return StageCost{.fixed_bytes = loads[last + 1] - loads[first] + (first > 0 ? shared[last + 1] - shared[first] : 0)};
+    return StageCost{.fixed_bytes =
+                         loads[last + 1] - loads[first] + (first > 0 ? shared[last + 1] - shared[first] : 0)};
   };
   const std::vector<StageDevice> equal(stages, {.budget = costs.of(0, nodes - 1).fixed_bytes});
   const Partition best = BestPartition(costs, equal, 0);
@@ -89,9 +90,11 @@ absl::string_view ObjectiveName(Objective objective) {
 absl::StatusOr<StageCut> CutIntoStages(const LayerGraph& graph, int stages, Objective objective) {
   const int nodes = static_cast<int>(graph.nodes.size()), most = objective == Objective::kUniform ? nodes - 3 : nodes;
   if (stages < 1 || stages > most) {
-    return absl::InvalidArgumentError(absl::StrCat("expected 1 to ", most, " stages with objective ", ObjectiveName(objective), ", got ", stages));
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected 1 to ", most, " stages with objective ", ObjectiveName(objective), ", got ", stages));
   }
-  const std::vector<int> starts = objective == Objective::kUniform ? UniformStarts(graph, stages) : BestStarts(graph, stages, objective);
+  const std::vector<int> starts =
+      objective == Objective::kUniform ? UniformStarts(graph, stages) : BestStarts(graph, stages, objective);
   StageCut cut;
   cut.objective = objective;
   for (size_t s = 0; s < starts.size(); ++s) {
@@ -108,7 +111,8 @@ absl::StatusOr<StageCut> CutIntoStages(const LayerGraph& graph, int stages, Obje
     if (s > 0) cut.communication_bytes += graph.edges[stage.first - 1].bytes;
   }
   const double count = static_cast<double>(cut.stages.size()), mean = bytes / count;
-  for (const Stage& stage : cut.stages) squares += (static_cast<double>(stage.bytes) - mean) * (static_cast<double>(stage.bytes) - mean);
+  for (const Stage& stage : cut.stages)
+    squares += (static_cast<double>(stage.bytes) - mean) * (static_cast<double>(stage.bytes) - mean);
   cut.variation = mean > 0 ? std::sqrt(squares / count) / mean : 0;
   const double fullest = Load(cut.stages[cut.bottleneck], objective);
   cut.evenness = fullest > 0 ? load / count / fullest : 1;
@@ -129,16 +133,20 @@ StageAdvice AdviseStages(const LayerGraph& graph, int stages_max, int64_t memory
     const StageCut cut = *CutIntoStages(graph, stages, Objective::kBytes);
     fullest = cut.fullest_bytes;
     if (advice.node_binds == 0 && stages > 1 && cut.fullest_bytes == largest) advice.node_binds = stages;
-    const bool good = memory_bytes > 0 ? cut.fullest_bytes <= memory_bytes && advice.stages == 0 : cut.evenness >= kEven;
+    const bool good =
+        memory_bytes > 0 ? cut.fullest_bytes <= memory_bytes && advice.stages == 0 : cut.evenness >= kEven;
     if (good) advice.stages = stages, evenness = cut.evenness;
   }
   if (memory_bytes > 0 && advice.stages == 0) {
-    advice.reason = absl::StrCat("The fullest of ", most, " stages takes ", FormatBytes(fullest), " for weights, more than ", FormatBytes(memory_bytes), ".");
+    advice.reason = absl::StrCat("The fullest of ", most, " stages takes ", FormatBytes(fullest),
+                                 " for weights, more than ", FormatBytes(memory_bytes), ".");
   } else if (memory_bytes > 0) {
-    advice.reason = absl::StrCat(advice.stages, advice.stages == 1 ? " stage is" : " stages are", " the fewest whose weights fit in ",
-                                 FormatBytes(memory_bytes), " each.");
+    advice.reason = absl::StrCat(advice.stages, advice.stages == 1 ? " stage is" : " stages are",
+                                 " the fewest whose weights fit in ", FormatBytes(memory_bytes), " each.");
   } else {
-    advice.reason = absl::StrFormat("%d stages are the most of %d whose weights are even: the mean is %.0f%% of the fullest.", advice.stages, most, 100 * evenness);
+    advice.reason =
+        absl::StrFormat("%d stages are the most of %d whose weights are even: the mean is %.0f%% of the fullest.",
+                        advice.stages, most, 100 * evenness);
   }
   return advice;
 }

@@ -12,8 +12,8 @@
 
 namespace causeway {
 
-// What the fullest stage has least of. kUniform cuts the layers alone, into equal numbers: embeddings go with the first, the final
-// norm and the head with the last.
+// What the fullest stage has least of. kUniform cuts the layers alone, into equal numbers: embeddings go with the
+// first, the final norm and the head with the last.
 enum class Objective { kUniform, kParameters, kBytes, kFlops };
 
 absl::string_view ObjectiveName(Objective objective);
@@ -28,29 +28,30 @@ struct Stage {
 struct StageCut {
   Objective objective = Objective::kBytes;
   std::vector<Stage> stages;
-  int bottleneck = 0;             // the stage with most of what the objective counts: bytes for kUniform
-  int64_t fullest_bytes = 0;      // of any stage
+  int bottleneck = 0;         // the stage with most of what the objective counts: bytes for kUniform
+  int64_t fullest_bytes = 0;  // of any stage
   double fullest_flops = 0;
-  double variation = 0;           // of the stages' bytes: population standard deviation over mean
-  double evenness = 0;            // mean over fullest, of what the objective counts: 1 when all are equal
+  double variation = 0;             // of the stages' bytes: population standard deviation over mean
+  double evenness = 0;              // mean over fullest, of what the objective counts: 1 when all are equal
   int64_t communication_bytes = 0;  // over the edges that are cut, in one pass
 };
 
-// Exact: the least possible fullest stage, and of those cuts the most even. InvalidArgument: fewer than one stage, or more than
-// there are nodes (kUniform: layers).
+// Exact: the least possible fullest stage, and of those cuts the most even. InvalidArgument: fewer than one stage, or
+// more than there are nodes (kUniform: layers).
 absl::StatusOr<StageCut> CutIntoStages(const LayerGraph& graph, int stages, Objective objective);
 
 // What a choice of stages rests on.
 struct StageAdvice {
-  int stages = 0;       // recommended; 0: none of those looked at fits
-  std::string reason;   // a sentence
-  // A node that no cut divides: from `node_binds` stages on the fullest stage is this node, and only tensor parallelism makes it
-  // smaller. 0: at no number of stages below that of the nodes.
+  int stages = 0;      // recommended; 0: none of those looked at fits
+  std::string reason;  // a sentence
+  // A node that no cut divides: from `node_binds` stages on the fullest stage is this node, and only tensor parallelism
+  // makes it smaller. 0: at no number of stages below that of the nodes.
   int node = 0;
   int node_binds = 0;
 };
 
-// With `memory_bytes` (above 0) the fewest stages of at most `stages_max` whose fullest fits; else the most that are even to 90%.
+// With `memory_bytes` (above 0) the fewest stages of at most `stages_max` whose fullest fits; else the most that are
+// even to 90%.
 StageAdvice AdviseStages(const LayerGraph& graph, int stages_max, int64_t memory_bytes);
 
 }  // namespace causeway

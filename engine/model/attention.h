@@ -14,8 +14,10 @@ class Attention {
  public:
   Attention(const ModelContext& context, const AttentionSpec& spec);
 
-  // x [tokens, hidden] (given away: its memory is free for what follows) -> [tokens, hidden]; writes this step's keys and values to `cache`.
-  at::Tensor Forward(Ops& ops, at::Tensor x, const RotaryTables& rotary, const AttentionBatch& batch, KvLayer& cache) const;
+  // x [tokens, hidden] (given away: its memory is free for what follows) -> [tokens, hidden]; writes this step's keys
+  // and values to `cache`.
+  at::Tensor Forward(Ops& ops, at::Tensor x, const RotaryTables& rotary, const AttentionBatch& batch,
+                     KvLayer& cache) const;
 
   const Linear& qkv() const { return qkv_; }
   const Linear& output() const { return output_; }

@@ -12,8 +12,8 @@
 
 namespace causeway {
 
-// The devices that hold one layer's linears together, each a shard. Of size one today: nothing sums the partial outputs of
-// larger groups yet, but shards are cut, loaded and tested as if it did.
+// The devices that hold one layer's linears together, each a shard. Of size one today: nothing sums the partial outputs
+// of larger groups yet, but shards are cut, loaded and tested as if it did.
 struct ParallelGroup {
   int rank = 0;
   int size = 1;

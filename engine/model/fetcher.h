@@ -21,8 +21,8 @@ class WeightFetcher {
   virtual bool Offloads(const std::string& tensor) const = 0;
   // An unfilled weight on a device: the model's or, to be computed from there, the CPU; null: it cannot be there.
   using MakeWeight = std::function<std::unique_ptr<LinearWeight>(at::Device)>;
-  // Takes charge of what `make` makes, which has no memory from then on. in_order: used in every step, after the one adopted before it;
-  // else only when it is expected.
+  // Takes charge of what `make` makes, which has no memory from then on. in_order: used in every step, after the one
+  // adopted before it; else only when it is expected.
   virtual std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, bool in_order, const MakeWeight& make) = 0;
 
   // While it runs: adopted weights that are about to be acquired, in this order, for so many rows.
@@ -31,7 +31,8 @@ class WeightFetcher {
     int64_t rows = 0;
   };
   virtual void Expect(const std::vector<Use>& uses) = 0;
-  // What to compute from in work started before Release on this thread: the weight, which is there now, or the same in CPU memory.
+  // What to compute from in work started before Release on this thread: the weight, which is there now, or the same in
+  // CPU memory.
   virtual const LinearWeight& Acquire(const LinearWeight& weight) = 0;
   virtual void Release(const LinearWeight& weight) = 0;
   // Rows of an offloaded table: ids int64 [n] -> [n, columns] of the computation's dtype, on the device.

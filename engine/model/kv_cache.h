@@ -11,14 +11,16 @@
 
 namespace causeway {
 
-// Keys and values of some layers, [blocks, kv_heads of this rank, kBlockTokens, head_dim] each, with scales where they are int8
-// (KvLayer). Block ids are the same in every layer and on every device; which sequence has which is for others to know.
+// Keys and values of some layers, [blocks, kv_heads of this rank, kBlockTokens, head_dim] each, with scales where they
+// are int8 (KvLayer). Block ids are the same in every layer and on every device; which sequence has which is for others
+// to know.
 class KvCache {
  public:
   // A new tensor of zeros.
   using Zeros = std::function<at::Tensor(at::IntArrayRef sizes, const at::TensorOptions& options)>;
   // Zeroed. `int8`: quantized. `zeros` makes the tensors; null: at::zeros does.
-  KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks, bool int8 = false, const Zeros& zeros = nullptr);
+  KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks, bool int8 = false,
+          const Zeros& zeros = nullptr);
 
   KvLayer& layer(int index) { return layers_.at(index); }
 

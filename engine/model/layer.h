@@ -11,8 +11,8 @@
 
 namespace causeway {
 
-// Hidden states between layers: `residual` plus, where defined, `update`. The sum is left to the next norm, which reads both
-// anyway. Both [tokens, hidden].
+// Hidden states between layers: `residual` plus, where defined, `update`. The sum is left to the next norm, which reads
+// both anyway. Both [tokens, hidden].
 struct Hidden {
   at::Tensor residual, update;
 };

@@ -9,11 +9,13 @@ namespace causeway {
 namespace {
 
 bool HasBias(const LinearSpec& spec) {
-  return std::any_of(spec.parts.begin(), spec.parts.end(), [](const LinearSpec::Part& part) { return !part.bias.empty(); });
+  return std::any_of(spec.parts.begin(), spec.parts.end(),
+                     [](const LinearSpec::Part& part) { return !part.bias.empty(); });
 }
 
 int64_t Share(int64_t whole, ParallelGroup group, const LinearSpec& spec) {
-  TORCH_CHECK(whole % group.size == 0, spec.parts.front().weight, ": ", whole, " features cannot be cut into ", group.size, " equal shares");
+  TORCH_CHECK(whole % group.size == 0, spec.parts.front().weight, ": ", whole, " features cannot be cut into ",
+              group.size, " equal shares");
   return whole / group.size;
 }
 
@@ -33,20 +35,26 @@ LinearShard ColumnShard(const LinearSpec& spec, const std::vector<int64_t>& grou
     shard.outputs.push_back({first + share * group.rank, share});
     first += outputs;
   }
-  TORCH_CHECK(first == spec.out_features(), spec.parts.front().weight, ": groups of ", first, " outputs, but the linear has ", spec.out_features());
+  TORCH_CHECK(first == spec.out_features(), spec.parts.front().weight, ": groups of ", first,
+              " outputs, but the linear has ", spec.out_features());
   return shard;
 }
 
 LinearShard RowShard(const LinearSpec& spec, ParallelGroup group) {
   const int64_t share = Share(spec.in_features, group, spec);
   const std::string& name = spec.parts.front().weight;
-  TORCH_CHECK(group.size == 1 || !spec.format.reordered, name, ": inputs ordered by activation cannot be cut into shares");
-  TORCH_CHECK(group.size == 1 || spec.format.group == 0 || share % spec.format.group == 0, name, ": shares of ", share, " inputs would cut groups of ",
-              spec.format.group);
-  return {.outputs = {{0, spec.out_features()}}, .in_first = share * group.rank, .in_count = share, .bias = HasBias(spec) && group.rank == 0};
+  TORCH_CHECK(group.size == 1 || !spec.format.reordered, name,
+              ": inputs ordered by activation cannot be cut into shares");
+  TORCH_CHECK(group.size == 1 || spec.format.group == 0 || share % spec.format.group == 0, name, ": shares of ", share,
+              " inputs would cut groups of ", spec.format.group);
+  return {.outputs = {{0, spec.out_features()}},
+          .in_first = share * group.rank,
+          .in_count = share,
+          .bias = HasBias(spec) && group.rank == 0};
 }
 
-Linear::Linear(const ModelContext& context, const LinearSpec& spec, LinearShard shard) : spec_(spec), shard_(std::move(shard)) {
+Linear::Linear(const ModelContext& context, const LinearSpec& spec, LinearShard shard)
+    : spec_(spec), shard_(std::move(shard)) {
   const auto make = [&](at::Device device) -> std::unique_ptr<LinearWeight> {
     // An order of inputs is set where the weight is loaded, on the device alone.
     if (device != context.device && spec.format.reordered) return nullptr;

@@ -24,8 +24,8 @@ struct LinearShard {
   int64_t out_count() const;
 };
 
-// Cuts outputs: of each of `groups` (sizes that add up to the spec's outputs: q, k, v; or gate, up) rank r has the r-th of
-// `size` equal shares. Outputs stay apart between ranks; no sum is needed.
+// Cuts outputs: of each of `groups` (sizes that add up to the spec's outputs: q, k, v; or gate, up) rank r has the r-th
+// of `size` equal shares. Outputs stay apart between ranks; no sum is needed.
 LinearShard ColumnShard(const LinearSpec& spec, const std::vector<int64_t>& groups, ParallelGroup group);
 // Cuts inputs: the ranks' outputs add up to the whole, the bias being added by rank 0 alone.
 LinearShard RowShard(const LinearSpec& spec, ParallelGroup group);
@@ -56,7 +56,8 @@ class Linear {
   std::shared_ptr<LinearWeight> weight_;
 };
 
-inline Linear ColumnParallelLinear(const ModelContext& context, const LinearSpec& spec, const std::vector<int64_t>& groups) {
+inline Linear ColumnParallelLinear(const ModelContext& context, const LinearSpec& spec,
+                                   const std::vector<int64_t>& groups) {
   return Linear(context, spec, ColumnShard(spec, groups, context.group));
 }
 inline Linear RowParallelLinear(const ModelContext& context, const LinearSpec& spec) {

@@ -1,11 +1,10 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/model/linear.h"
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/randn.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/model/testing.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -47,7 +46,8 @@ TEST(ShardTest, UnequalSharesAreRefusedByName) {
     RowShard(spec, {.rank = 0, .size = 2});
     FAIL() << "no error";
   } catch (const c10::Error& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("layers.0.o_proj.weight: 7 features cannot be cut into 2 equal shares"));
+    EXPECT_THAT(error.what(),
+                ::testing::HasSubstr("layers.0.o_proj.weight: 7 features cannot be cut into 2 equal shares"));
   }
 }
 
@@ -56,16 +56,19 @@ TEST(ShardTest, NormsOfWholeProjectionsAreNotCut) {
   const std::unique_ptr<Ops> ops = MakeReferenceOps();
   AttentionSpec spec = tiny.spec().layers[0].attention;
   spec.norms->per_head = false;
-  EXPECT_EQ(Attention(Context(tiny.spec(), *ops), spec).norms()[1].weight().numel(), tiny.spec().kv_heads * tiny.spec().head_dim);
+  EXPECT_EQ(Attention(Context(tiny.spec(), *ops), spec).norms()[1].weight().numel(),
+            tiny.spec().kv_heads * tiny.spec().head_dim);
   EXPECT_THROW(Attention(Context(tiny.spec(), *ops, {.rank = 0, .size = 2}), spec), c10::Error);
 }
 
-// Loads both ranks of a group of two and a whole model; shards must add up to the whole, linear by linear and layer by layer.
+// Loads both ranks of a group of two and a whole model; shards must add up to the whole, linear by linear and layer by
+// layer.
 class ShardedModelTest : public ::testing::TestWithParam<Json> {
  protected:
   ShardedModelTest() : tiny_(GetParam(), /*seed=*/3), ops_(MakeReferenceOps()) {
     whole_ = Loaded(tiny_.spec(), tiny_.checkpoint(), *ops_);
-    for (int rank : {0, 1}) ranks_.push_back(Loaded(tiny_.spec(), tiny_.checkpoint(), *ops_, {.rank = rank, .size = 2}));
+    for (int rank : {0, 1})
+      ranks_.push_back(Loaded(tiny_.spec(), tiny_.checkpoint(), *ops_, {.rank = rank, .size = 2}));
   }
 
   c10::InferenceMode inference_;
@@ -109,8 +112,8 @@ TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
 
 INSTANTIATE_TEST_SUITE_P(Models, ShardedModelTest,
                          ::testing::Values(TinyLlama(), TinyLlama({{"attention_bias", true}, {"mlp_bias", true}}),
-                                           TinyLlama({{"model_type", "qwen3"}}),
-                                           TinyGpt2({{"n_head", 4}}), TinyGpt2({{"n_head", 2}, {"tie_word_embeddings", false}})));
+                                           TinyLlama({{"model_type", "qwen3"}}), TinyGpt2({{"n_head", 4}}),
+                                           TinyGpt2({{"n_head", 2}, {"tie_word_embeddings", false}})));
 
 }  // namespace
 }  // namespace causeway

@@ -25,18 +25,21 @@ namespace {
 
 using InputOrders = std::map<const LinearTarget*, at::Tensor>;  // of those that have one
 
-constexpr int64_t kRowStep = 64;  // SetRows may run at once on rows that are multiples of this apart
+constexpr int64_t kRowStep = 64;    // SetRows may run at once on rows that are multiples of this apart
 constexpr int64_t kElementMax = 4;  // bytes of the widest dtype of weights
 constexpr int64_t kTaskBytes = int64_t{512} << 10;
-// Read and packed at once: from one part of the processor's cache into another, which the kernel has just cleared. More would drive that out.
+// Read and packed at once: from one part of the processor's cache into another, which the kernel has just cleared. More
+// would drive that out.
 constexpr int64_t kPieceBytes = int64_t{128} << 10;
 constexpr int64_t kPieceRows = 16;  // what kernels pack fast is a multiple of it
-// What a reader takes on at once. Neighbouring rows lie in one huge page: two readers that first touch it at the same time both clear it,
-// and one of them for nothing.
+// What a reader takes on at once. Neighbouring rows lie in one huge page: two readers that first touch it at the same
+// time both clear it, and one of them for nothing.
 constexpr int64_t kRunBytes = int64_t{16} << 20;
-constexpr int64_t kRunsLeft = 2;  // of each reader, at least, while there is more than that to do: they end at about the same time
+constexpr int64_t kRunsLeft =
+    2;  // of each reader, at least, while there is more than that to do: they end at about the same time
 
-// What one reader does without a look around: rows [first, first + count) of a linear as held, or (linear null) a vector.
+// What one reader does without a look around: rows [first, first + count) of a linear as held, or (linear null) a
+// vector.
 struct Task {
   const LinearTarget* linear = nullptr;
   const VectorTarget* vector = nullptr;
@@ -60,7 +63,8 @@ class Runs {
     absl::MutexLock lock(&mutex_);
     const int64_t goal = std::min(kRunBytes, left_ / (kRunsLeft * readers_));
     size_t count = 0;
-    for (int64_t bytes = 0; count < tasks_.size() && (count == 0 || bytes + tasks_[count].bytes <= goal); ++count) bytes += tasks_[count].bytes;
+    for (int64_t bytes = 0; count < tasks_.size() && (count == 0 || bytes + tasks_[count].bytes <= goal); ++count)
+      bytes += tasks_[count].bytes;
     const absl::Span<const Task> run = tasks_.first(count);
     for (const Task& task : run) left_ -= task.bytes;
     tasks_.remove_prefix(count);
@@ -78,8 +82,8 @@ class Runs {
   int64_t left_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes of those
 };
 
-// Asks for the files' next bytes while those before them are packed: what is not in memory yet then comes as fast as the disk reads.
-// One thread at a time.
+// Asks for the files' next bytes while those before them are packed: what is not in memory yet then comes as fast as
+// the disk reads. One thread at a time.
 class ReadAhead {
  public:
   explicit ReadAhead(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
@@ -101,30 +105,40 @@ class ReadAhead {
   uint64_t asked_ = 0;  // up to here, of file_
 };
 
-// Bytes of a step that a linear is read by. Where outputs are columns, few of them are short pieces that lie apart: slow to read.
+// Bytes of a step that a linear is read by. Where outputs are columns, few of them are short pieces that lie apart:
+// slow to read.
 int64_t StepBytes(const LinearTarget& linear, int64_t staging_bytes) {
   const WeightEncoding::Kind kind = linear.spec.encoding.kind;
-  const bool by_columns = linear.spec.transposed || kind == WeightEncoding::Kind::kGptq || kind == WeightEncoding::Kind::kAwq;
+  const bool by_columns =
+      linear.spec.transposed || kind == WeightEncoding::Kind::kGptq || kind == WeightEncoding::Kind::kAwq;
   const int64_t wished = by_columns ? staging_bytes : std::min(staging_bytes, kTaskBytes);
   return std::max(wished, kRowStep * linear.shard.in_count * kElementMax);
 }
 
-// Bytes that the first `outputs` outputs of a part take in the checkpoint, of the inputs that the shard holds; biases aside.
-int64_t WeightBytesUpTo(const Tensors& tensors, const LinearTarget& target, const LinearSpec::Part& part, int64_t outputs) {
+// Bytes that the first `outputs` outputs of a part take in the checkpoint, of the inputs that the shard holds; biases
+// aside.
+int64_t WeightBytesUpTo(const Tensors& tensors, const LinearTarget& target, const LinearSpec::Part& part,
+                        int64_t outputs) {
   double bytes = 0;
   for (const std::string& name : StoredTensors(target.spec, part)) bytes += static_cast<double>(tensors.at(name).bytes);
-  const double share = static_cast<double>(outputs) * target.shard.in_count / (static_cast<double>(part.out_features) * target.spec.in_features);
+  const double share = static_cast<double>(outputs) * target.shard.in_count /
+                       (static_cast<double>(part.out_features) * target.spec.in_features);
   return static_cast<int64_t>(bytes * share);
 }
 
 class Reader {
  public:
   Reader(const Checkpoint& checkpoint, const Tensors& tensors, const InputOrders& orders, int64_t staging_bytes)
-      : checkpoint_(checkpoint), tensors_(tensors), orders_(orders), staging_(new char[staging_bytes]), staging_bytes_(staging_bytes) {}
+      : checkpoint_(checkpoint),
+        tensors_(tensors),
+        orders_(orders),
+        staging_(new char[staging_bytes]),
+        staging_bytes_(staging_bytes) {}
 
   // Adds the bytes read to `bytes`.
   absl::Status Run(const Task& task, int64_t& bytes) {
-    return task.linear != nullptr ? ReadLinear(*task.linear, task.first, task.count, bytes) : ReadVector(*task.vector, bytes);
+    return task.linear != nullptr ? ReadLinear(*task.linear, task.first, task.count, bytes)
+                                  : ReadVector(*task.vector, bytes);
   }
 
  private:
@@ -136,8 +150,10 @@ class Reader {
       const int64_t shift = run.first - held;  // from rows as held to concatenated outputs
       int64_t part_first = 0;
       for (const LinearSpec::Part& part : target.spec.parts) {
-        const int64_t from = std::max(begin + shift, part_first), to = std::min(end + shift, part_first + part.out_features);
-        if (from < to) CAUSEWAY_RETURN_IF_ERROR(ReadPart(target, part, from - part_first, to - from, from - shift, bytes));
+        const int64_t from = std::max(begin + shift, part_first),
+                      to = std::min(end + shift, part_first + part.out_features);
+        if (from < to)
+          CAUSEWAY_RETURN_IF_ERROR(ReadPart(target, part, from - part_first, to - from, from - shift, bytes));
         part_first += part.out_features;
       }
       held += run.count;
@@ -146,15 +162,17 @@ class Reader {
   }
 
   // Outputs [first, first + count) of a part become rows from `held`.
-  absl::Status ReadPart(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count, int64_t held, int64_t& bytes) {
+  absl::Status ReadPart(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count,
+                        int64_t held, int64_t& bytes) {
     const LinearShard& shard = target.shard;
     if (target.spec.encoding.kind == WeightEncoding::Kind::kFloat) {
       CAUSEWAY_RETURN_IF_ERROR(ReadPlain(target, part, first, count, held));
     } else {
       const auto order = orders_.find(&target);
-      CAUSEWAY_ASSIGN_OR_RETURN(const QuantizedRows rows,
-                                ReadQuantizedRows(checkpoint_, tensors_, target.spec, part, {first, count, shard.in_first, shard.in_count},
-                                                  order == orders_.end() ? at::Tensor() : order->second));
+      CAUSEWAY_ASSIGN_OR_RETURN(
+          const QuantizedRows rows,
+          ReadQuantizedRows(checkpoint_, tensors_, target.spec, part, {first, count, shard.in_first, shard.in_count},
+                            order == orders_.end() ? at::Tensor() : order->second));
       target.ops->SetQuantizedRows(*target.weight, held, rows);
     }
     bytes += WeightBytesUpTo(tensors_, target, part, first + count) - WeightBytesUpTo(tensors_, target, part, first);
@@ -164,12 +182,14 @@ class Reader {
     return absl::OkStatus();
   }
 
-  absl::Status ReadPlain(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count, int64_t held) {
+  absl::Status ReadPlain(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count,
+                         int64_t held) {
     const TensorInfo& tensor = tensors_.at(part.weight);
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
     const LinearShard& shard = target.shard;
     const int64_t row_bytes = shard.in_count * DTypeBytes(tensor.dtype);
-    const int64_t piece = target.spec.transposed ? count : std::max(kPieceRows, kPieceBytes / row_bytes / kPieceRows * kPieceRows);
+    const int64_t piece =
+        target.spec.transposed ? count : std::max(kPieceRows, kPieceBytes / row_bytes / kPieceRows * kPieceRows);
     for (int64_t done = 0; done < count; done += piece) {
       const int64_t rows = std::min(piece, count - done);
       Rectangle rectangle{first + done, rows, shard.in_first, shard.in_count};
@@ -197,9 +217,11 @@ class Reader {
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
     const int64_t element = DTypeBytes(tensor.dtype);
     if (count * element > staging_bytes_) {
-      return absl::InternalError(absl::StrCat("tensor ", name, " of ", count * element, " bytes exceeds the staging buffer of ", staging_bytes_));
+      return absl::InternalError(absl::StrCat("tensor ", name, " of ", count * element,
+                                              " bytes exceeds the staging buffer of ", staging_bytes_));
     }
-    CAUSEWAY_RETURN_IF_ERROR(checkpoint_.Read(tensor, first * element, absl::MakeSpan(staging_.get(), count * element)));
+    CAUSEWAY_RETURN_IF_ERROR(
+        checkpoint_.Read(tensor, first * element, absl::MakeSpan(staging_.get(), count * element)));
     bytes += count * element;
     return at::from_blob(staging_.get(), {count}, dtype);
   }
@@ -232,7 +254,8 @@ absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const Load
     if (tensors.count(name) == 0) wrong.push_back(absl::StrCat(name, " is not in the checkpoint"));
   }
   if (wrong.empty()) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("the model's parts and the checkpoint's tensors don't match: ", absl::StrJoin(wrong, "; ")));
+  return absl::InternalError(
+      absl::StrCat("the model's parts and the checkpoint's tensors don't match: ", absl::StrJoin(wrong, "; ")));
 }
 
 std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, int64_t staging_bytes) {  // wished
@@ -246,16 +269,20 @@ std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, 
     const int64_t rows = linear.shard.out_count();
     // Stored quantized, rows are unpacked to a byte a weight.
     const int64_t element = linear.spec.encoding.kind == WeightEncoding::Kind::kFloat ? kElementMax : 1;
-    const int64_t step = std::max(kRowStep, StepBytes(linear, staging_bytes) / (linear.shard.in_count * element) / kRowStep * kRowStep);
+    const int64_t step =
+        std::max(kRowStep, StepBytes(linear, staging_bytes) / (linear.shard.in_count * element) / kRowStep * kRowStep);
     // Its parts lie in order, one after the other or apart: good enough for the order of reading.
     const LinearSpec::Part& part = linear.spec.parts.front();
     const std::string tensor = StoredTensors(linear.spec, part).front();
     for (int64_t first = 0; first < rows; first += step) {
       const int64_t count = std::min(step, rows - first);
-      tasks.push_back({&linear, nullptr, linear.batch, first, count, place(tensor, WeightBytesUpTo(tensors, linear, part, first)), linear.weight->bytes() * count / rows});
+      tasks.push_back({&linear, nullptr, linear.batch, first, count,
+                       place(tensor, WeightBytesUpTo(tensors, linear, part, first)),
+                       linear.weight->bytes() * count / rows});
     }
   }
-  for (const VectorTarget& vector : targets.vectors) tasks.push_back({nullptr, &vector, 0, 0, 0, place(vector.tensor, 0), static_cast<int64_t>(vector.values.nbytes())});
+  for (const VectorTarget& vector : targets.vectors)
+    tasks.push_back({nullptr, &vector, 0, 0, 0, place(vector.tensor, 0), static_cast<int64_t>(vector.values.nbytes())});
   std::sort(tasks.begin(), tasks.end());
   return tasks;
 }
@@ -276,7 +303,8 @@ int64_t BytesToRead(const Tensors& tensors, const LoadTargets& targets) {
       // A shard's share, exact where parts are cut evenly.
       const double share = static_cast<double>(linear.shard.out_count()) / spec.out_features();
       total += static_cast<int64_t>(WeightBytesUpTo(tensors, linear, part, part.out_features) * share);
-      if (!part.bias.empty() && linear.shard.bias) total += tensors.at(part.bias).bytes * linear.shard.out_count() / spec.out_features();
+      if (!part.bias.empty() && linear.shard.bias)
+        total += tensors.at(part.bias).bytes * linear.shard.out_count() / spec.out_features();
     }
   }
   for (const VectorTarget& vector : targets.vectors) total += tensors.at(vector.tensor).bytes;
@@ -294,7 +322,8 @@ absl::Status WithoutExceptions(const std::function<absl::Status()>& load) {
 }
 
 // Reads the orders of inputs, and tells the weights of a batch: before their rows, which are put in that order.
-absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensors, const LoadTargets& targets, int batch, InputOrders& orders) {
+absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensors, const LoadTargets& targets,
+                             int batch, InputOrders& orders) {
   for (const LinearTarget& linear : targets.linears) {
     if (linear.batch != batch) continue;
     CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor order, ReadInputOrder(checkpoint, tensors, linear.spec));
@@ -307,7 +336,8 @@ absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensor
 
 }  // namespace
 
-absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets, const LoadOptions& options) {
+absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets,
+                         const LoadOptions& options) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Tensors tensors, MatchTensors(spec, checkpoint));
   CAUSEWAY_RETURN_IF_ERROR(CheckUses(spec, tensors, targets));
   CAUSEWAY_RETURN_IF_ERROR(CheckContents(spec, checkpoint));
@@ -331,7 +361,8 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
           absl::MutexLock lock(&mutex);
           if (options.proceed) status.Update(options.proceed());
           if (!status.ok()) return runs.Drop();
-          if (ahead.Reached(task.place) && std::exchange(waits_for_disk, true) == false && options.from_disk) options.from_disk();
+          if (ahead.Reached(task.place) && std::exchange(waits_for_disk, true) == false && options.from_disk)
+            options.from_disk();
         }
         int64_t bytes = 0;
         const absl::Status result = WithoutExceptions([&] { return reader.Run(task, bytes); });
@@ -349,7 +380,8 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
     while (end < tasks.size() && tasks[end].batch == batch) ++end;
     if (batch != 0 && options.begin_batch) CAUSEWAY_RETURN_IF_ERROR(options.begin_batch(batch));
     orders.clear();
-    CAUSEWAY_RETURN_IF_ERROR(WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, batch, orders); }));
+    CAUSEWAY_RETURN_IF_ERROR(
+        WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, batch, orders); }));
     const int count = std::clamp<int>(options.readers, 1, static_cast<int>(end - first));
     Runs runs(absl::MakeConstSpan(tasks).subspan(first, end - first), count);
     std::vector<std::thread> readers;

@@ -1,5 +1,3 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/model/loader.h"
 
 #include <atomic>
@@ -11,6 +9,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/architecture/registry.h"
 #include "engine/model/testing.h"
@@ -21,8 +20,8 @@ namespace {
 
 using testing::AllUnits;
 using testing::Context;
-using testing::Loaded;
 using ::testing::HasSubstr;
+using testing::Loaded;
 
 class LoaderTest : public ::testing::Test {
  protected:
@@ -68,8 +67,10 @@ TEST_F(LoaderTest, TransposedWeightsAreTurned) {
     LoadOptions options;
     options.staging_bytes = staging;
     const auto model = Loaded(tiny.spec(), tiny.checkpoint(), *ops_, {}, options);
-    EXPECT_TRUE(Matrix(*model->layer(1).attention().qkv().weight()).allclose(Raw(tiny, "transformer.h.1.attn.c_attn.weight").t(), 0, 1e-6));
-    EXPECT_TRUE(Matrix(*model->layer(1).mlp()->down().weight()).allclose(Raw(tiny, "transformer.h.1.mlp.c_proj.weight").t(), 0, 1e-6));
+    EXPECT_TRUE(Matrix(*model->layer(1).attention().qkv().weight())
+                    .allclose(Raw(tiny, "transformer.h.1.attn.c_attn.weight").t(), 0, 1e-6));
+    EXPECT_TRUE(Matrix(*model->layer(1).mlp()->down().weight())
+                    .allclose(Raw(tiny, "transformer.h.1.mlp.c_proj.weight").t(), 0, 1e-6));
   }
 }
 
@@ -133,7 +134,8 @@ TEST_F(LoaderTest, ATiedHeadMayBeCopied) {
 
 TEST_F(LoaderTest, TiedTensorsThatAreBothStoredHaveToBeEqual) {
   const TinyCheckpoint untied(TinyLlama());
-  const absl::StatusOr<ModelSpec> tied = MakeModelSpec(TinyLlama({{"tie_word_embeddings", true}}), Json::object(), DType::kF32);
+  const absl::StatusOr<ModelSpec> tied =
+      MakeModelSpec(TinyLlama({{"tie_word_embeddings", true}}), Json::object(), DType::kF32);
   ASSERT_TRUE(tied.ok()) << tied.status();
   StageModel model(Context(*tied, *ops_), AllUnits(*tied));
   const absl::Status status = LoadWeights(*tied, untied.checkpoint(), model.Targets(), {});
@@ -157,7 +159,9 @@ TEST_F(LoaderTest, LoadingEndsWhenItIsNotToProceed) {
   int64_t loaded = 0;
   LoadOptions options;
   options.progress = [&loaded](int64_t done, int64_t) { loaded = done; };
-  options.proceed = [&asked] { return ++asked < 5 ? absl::OkStatus() : absl::NotFoundError("something else is missing"); };
+  options.proceed = [&asked] {
+    return ++asked < 5 ? absl::OkStatus() : absl::NotFoundError("something else is missing");
+  };
   const absl::Status status = LoadWeights(tiny.spec(), tiny.checkpoint(), model.Targets(), options);
   EXPECT_EQ(status, absl::NotFoundError("something else is missing"));
   EXPECT_LT(asked, 5 + options.readers);

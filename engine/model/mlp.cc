@@ -21,7 +21,7 @@ Mlp::Mlp(const ModelContext& context, const MlpSpec& spec)
       down_(RowParallelLinear(context, spec.down)) {}
 
 at::Tensor Mlp::Forward(Ops& ops, at::Tensor x) const {
-  at::Tensor up = up_.Forward(ops, x);                           // [tokens, intermediate], twice that when gated
+  at::Tensor up = up_.Forward(ops, x);  // [tokens, intermediate], twice that when gated
   x.reset();
   at::Tensor activated = ops.Activate(up, activation_, gated_);  // [tokens, intermediate]
   up.reset();

@@ -46,7 +46,8 @@ int64_t PositionRows(const Module& module, const std::string& prefix, const std:
 
 }  // namespace
 
-StageModel::StageModel(const ModelContext& context, const std::vector<int>& units) : spec_(context.spec), ops_(context.ops) {
+StageModel::StageModel(const ModelContext& context, const std::vector<int>& units)
+    : spec_(context.spec), ops_(context.ops) {
   const int layers = spec_.layers.size();
   for (int unit : units) {
     if (unit == 0) {
@@ -54,7 +55,8 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
       // A tied head is held as the head is, and embeddings are looked up in that.
       const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
       if (!Fetched(spec_.embedding_weight)) {
-        embedding_ = ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device, format);
+        embedding_ =
+            ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device, format);
       }
       if (!spec_.position_weight.empty() && !Fetched(spec_.position_weight)) {
         const int64_t rows = PositionRows(spec_.modules, "", spec_.position_weight);
@@ -75,7 +77,8 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
 
 LoadTargets StageModel::Targets() {
   LoadTargets targets;
-  for (const auto& [weight, tensor] : {std::pair(embedding_, spec_.embedding_weight), std::pair(position_, spec_.position_weight)}) {
+  for (const auto& [weight, tensor] :
+       {std::pair(embedding_, spec_.embedding_weight), std::pair(position_, spec_.position_weight)}) {
     if (Fetched(tensor)) targets.elsewhere.push_back(tensor);
     if (weight == nullptr) continue;
     const LinearSpec table = TableSpec(tensor, weight->out_features(), weight->in_features());
@@ -116,7 +119,8 @@ void StageModel::ClearExpertLoads() {
 }
 
 at::Tensor StageModel::Embed(const at::Tensor& ids, const AttentionBatch& batch) const {
-  const auto look_up = [this](const at::Tensor& rows, const std::shared_ptr<LinearWeight>& table, const std::string& tensor) {
+  const auto look_up = [this](const at::Tensor& rows, const std::shared_ptr<LinearWeight>& table,
+                              const std::string& tensor) {
     return table != nullptr ? ops_.Embedding(rows, *table) : fetcher_->Rows(tensor, rows);
   };
   at::Tensor hidden = look_up(ids, embedding_, spec_.embedding_weight);  // [tokens, hidden]
@@ -124,7 +128,8 @@ at::Tensor StageModel::Embed(const at::Tensor& ids, const AttentionBatch& batch)
   return hidden;
 }
 
-at::Tensor StageModel::Forward(int first_unit, int last_unit, StageInput input, const RotaryTables& rotary, KvCache& cache) const {
+at::Tensor StageModel::Forward(int first_unit, int last_unit, StageInput input, const RotaryTables& rotary,
+                               KvCache& cache) const {
   const int layers = spec_.layers.size();
   Hidden hidden;
   hidden.residual = first_unit == 0 ? Embed(input.ids, *input.batch) : std::move(input.hidden);

@@ -19,24 +19,27 @@ namespace causeway {
 struct StageInput {
   at::Tensor ids;     // int64 [tokens]; read by unit 0 alone
   at::Tensor hidden;  // [tokens, hidden] from the segment before; undefined for the first; written over
-  at::Tensor rows;    // int64 [selected]: rows that go on behind the last layer, to norm and head; undefined: all of them
+  at::Tensor rows;  // int64 [selected]: rows that go on behind the last layer, to norm and head; undefined: all of them
   const AttentionBatch* batch = nullptr;
-  std::function<void(int unit, const Hidden& hidden)> behind_unit;  // where set, called behind the embeddings and each layer
-  bool one_of_each = false;  // of the segment's layers, the first with an MLP and the first with experts alone (the warm-up, where only shapes matter)
+  std::function<void(int unit, const Hidden& hidden)>
+      behind_unit;           // where set, called behind the embeddings and each layer
+  bool one_of_each = false;  // of the segment's layers, the first with an MLP and the first with experts alone (the
+                             // warm-up, where only shapes matter)
 };
 
-// Executes any ModelSpec. Units are the plan's: 0 the embeddings, 1..L the layers, L + 1 the final norm, L + 2 the head.
-// One thread at a time.
+// Executes any ModelSpec. Units are the plan's: 0 the embeddings, 1..L the layers, L + 1 the final norm, L + 2 the
+// head. One thread at a time.
 class StageModel {
  public:
-  // Unfilled weights for `units` (ascending), allocated on context.device. Of the context, spec and ops must outlive the model.
+  // Unfilled weights for `units` (ascending), allocated on context.device. Of the context, spec and ops must outlive
+  // the model.
   StageModel(const ModelContext& context, const std::vector<int>& units);
 
   // What a loader must fill.
   LoadTargets Targets();
 
-  // Runs the units first..last, all of them held here. -> [tokens, hidden], or [selected, hidden] once the last layer is among
-  // or before them, or logits [selected, vocab] when last is the head.
+  // Runs the units first..last, all of them held here. -> [tokens, hidden], or [selected, hidden] once the last layer
+  // is among or before them, or logits [selected, vocab] when last is the head.
   at::Tensor Forward(int first_unit, int last_unit, StageInput input, const RotaryTables& rotary, KvCache& cache) const;
 
   // [rows, hidden] from behind the last layer. Unit L + 1 must be held here.
@@ -51,7 +54,9 @@ class StageModel {
 
  private:
   // Whether a table of unit 0, held here, is the fetcher's.
-  bool Fetched(const std::string& table) const { return fetcher_ != nullptr && !table.empty() && fetcher_->Offloads(table); }
+  bool Fetched(const std::string& table) const {
+    return fetcher_ != nullptr && !table.empty() && fetcher_->Offloads(table);
+  }
   at::Tensor Embed(const at::Tensor& ids, const AttentionBatch& batch) const;
 
   const ModelSpec& spec_;

@@ -1,10 +1,9 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/model/model.h"
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/tensor.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/model/testing.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -60,7 +59,8 @@ TEST_P(StageModelTest, OnlySelectedRowsReachTheHead) {
     KvCache other = NewCache();
     at::Tensor some = model_->Forward(0, end, {.ids = ids_, .rows = rows, .batch = &batch}, rotary_, other);
     EXPECT_EQ(some.size(0), 2);
-    if (end < head_) some = model_->Forward(end + 1, head_, {.hidden = some, .rows = rows, .batch = &batch}, rotary_, other);
+    if (end < head_)
+      some = model_->Forward(end + 1, head_, {.hidden = some, .rows = rows, .batch = &batch}, rotary_, other);
     EXPECT_TRUE(at::allclose(some, whole.index_select(0, rows), 1e-5, 1e-5));
   }
 }
@@ -80,7 +80,8 @@ TEST_P(StageModelTest, ChunksEqualTheWhole) {
   for (int64_t first : {0, 13, 14, 32}) {
     const int64_t end = first == 0 ? 13 : first == 13 ? 14 : first == 14 ? 32 : 40;
     const AttentionBatch batch = OneSequence(first, end - first);
-    const at::Tensor chunk = model_->Forward(0, head_, {.ids = ids_.narrow(0, first, end - first), .batch = &batch}, rotary_, other);
+    const at::Tensor chunk =
+        model_->Forward(0, head_, {.ids = ids_.narrow(0, first, end - first), .batch = &batch}, rotary_, other);
     EXPECT_TRUE(at::allclose(chunk, whole.narrow(0, first, end - first), 1e-4, 1e-4)) << first;
   }
 }
@@ -96,7 +97,8 @@ TEST_P(StageModelTest, AWarmUpRunsOneLayerOfEachShape) {
 TEST_P(StageModelTest, ATiedHeadSharesTheEmbeddingsMemory) {
   const LoadTargets targets = model_->Targets();
   int uses = 0;
-  for (const LinearTarget& linear : targets.linears) uses += linear.spec.parts.front().weight == tiny_.spec().embedding_weight;
+  for (const LinearTarget& linear : targets.linears)
+    uses += linear.spec.parts.front().weight == tiny_.spec().embedding_weight;
   EXPECT_EQ(uses, 1);
   const size_t tables = tiny_.spec().position_weight.empty() ? 1 : 2, head = tiny_.spec().tied_head ? 0 : 1;
   EXPECT_EQ(targets.linears.size(), tables + 4 * tiny_.spec().layers.size() + head);
@@ -106,8 +108,11 @@ INSTANTIATE_TEST_SUITE_P(Models, StageModelTest,
                          ::testing::Values(TinyLlama(), TinyLlama({{"tie_word_embeddings", true}}),
                                            TinyLlama({{"attention_bias", true}, {"mlp_bias", true}, {"head_dim", 24}}),
                                            // Norms of queries and keys, and a window on all layers but the first.
-                                           TinyLlama({{"model_type", "qwen3"}, {"head_dim", 24}, {"use_sliding_window", true},
-                                                      {"sliding_window", 9}, {"max_window_layers", 1}}),
+                                           TinyLlama({{"model_type", "qwen3"},
+                                                      {"head_dim", 24},
+                                                      {"use_sliding_window", true},
+                                                      {"sliding_window", 9},
+                                                      {"max_window_layers", 1}}),
                                            TinyGpt2()));
 
 TEST(MixedLayersTest, AWarmUpRunsAnMlpAndAMixture) {
@@ -119,7 +124,8 @@ TEST(MixedLayersTest, AWarmUpRunsAnMlpAndAMixture) {
   const AttentionBatch batch = OneSequence(0, 40);
   const RotaryTables rotary = MakeRotaryTables(tiny.spec().rope, 128, at::kCPU);
   model->Forward(0, 6, {.ids = at::arange(40, at::kLong), .batch = &batch, .one_of_each = true}, rotary, cache);
-  for (int layer = 0; layer < 4; ++layer) EXPECT_EQ(cache.layer(layer).keys.abs().max().item<float>() > 0, layer < 2) << layer;
+  for (int layer = 0; layer < 4; ++layer)
+    EXPECT_EQ(cache.layer(layer).keys.abs().max().item<float>() > 0, layer < 2) << layer;
   EXPECT_EQ(model->ExpertLoads().at(1).steps, 1);
   EXPECT_EQ(model->ExpertLoads().at(2).steps, 0);
   model->ClearExpertLoads();

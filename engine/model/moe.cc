@@ -10,8 +10,8 @@ Moe::Moe(const ModelContext& context, const MoeSpec& spec)
       activation_(spec.experts.at(0).activation),
       correction_tensor_(spec.correction_bias),
       router_(context, spec.router, RowShard(spec.router, ParallelGroup())) {
-  TORCH_CHECK(spec.router.out_features() == static_cast<int64_t>(spec.experts.size()), spec.router.parts.front().weight, " has ",
-              spec.router.out_features(), " outputs for ", spec.experts.size(), " experts");
+  TORCH_CHECK(spec.router.out_features() == static_cast<int64_t>(spec.experts.size()), spec.router.parts.front().weight,
+              " has ", spec.router.out_features(), " outputs for ", spec.experts.size(), " experts");
   if (!correction_tensor_.empty()) {
     correction_ = at::zeros({spec.router.out_features()}, at::TensorOptions(at::kFloat).device(context.device));
   }
@@ -63,7 +63,7 @@ class Moe::Fetcher final : public ExpertFetcher {
 
 at::Tensor Moe::Forward(Ops& ops, at::Tensor x) const {
   const Routing routing = ops.Route(router_.Forward(ops, x), correction_, rule_);  // [tokens, experts_per_token]
-  thread_local std::vector<int32_t> counts;  // kept for its memory
+  thread_local std::vector<int32_t> counts;                                        // kept for its memory
   Fetcher fetcher(*this);
   at::Tensor y = ops.Experts(x, routing, weights_, activation_, &counts, fetcher_ != nullptr ? &fetcher : nullptr);
   counter_->Add(counts);

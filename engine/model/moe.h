@@ -11,9 +11,9 @@
 
 namespace causeway {
 
-// Over a parallel group every expert is cut as an MLP is, and each rank routes every token: ranks do equal work whatever the
-// router chooses, and their outputs add up as an MLP's do. Whole experts for each rank would make a step as slow as the rank
-// with the most popular ones.
+// Over a parallel group every expert is cut as an MLP is, and each rank routes every token: ranks do equal work
+// whatever the router chooses, and their outputs add up as an MLP's do. Whole experts for each rank would make a step
+// as slow as the rank with the most popular ones.
 class Moe {
  public:
   Moe(const ModelContext& context, const MoeSpec& spec);

@@ -22,9 +22,10 @@ MoeSpec Spec(bool correction) {
   spec.rule = {.experts_per_token = 2, .normalize = true};
   for (int64_t e = 0; e < kExperts; ++e) {
     const std::string path = absl::StrCat("experts.", e, ".");
-    spec.experts.push_back({.gated = true,
-                            .up = {.parts = {{path + "w1", "", kInner}, {path + "w3", "", kInner}}, .in_features = kHidden},
-                            .down = {.parts = {{path + "w2", "", kHidden}}, .in_features = kInner}});
+    spec.experts.push_back(
+        {.gated = true,
+         .up = {.parts = {{path + "w1", "", kInner}, {path + "w3", "", kInner}}, .in_features = kHidden},
+         .down = {.parts = {{path + "w2", "", kHidden}}, .in_features = kInner}});
   }
   return spec;
 }
@@ -51,7 +52,8 @@ class MoeTest : public ::testing::Test {
   const ModelSpec model_;
   std::unique_ptr<Ops> ops_ = MakeReferenceOps();
   const at::Tensor router_ = at::randn({kExperts, kHidden});
-  const std::vector<at::Tensor> up_ = at::randn({kExperts, 2 * kInner, kHidden}).unbind(), down_ = at::randn({kExperts, kHidden, kInner}).unbind();
+  const std::vector<at::Tensor> up_ = at::randn({kExperts, 2 * kInner, kHidden}).unbind(),
+                                down_ = at::randn({kExperts, kHidden, kInner}).unbind();
 };
 
 TEST_F(MoeTest, SumsTheMlpsOfTheChosenExperts) {

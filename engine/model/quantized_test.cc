@@ -1,4 +1,5 @@
-// Quantized linears from checkpoints to what the operations compute from, to the last bit; and plain ones quantized while they are loaded.
+// Quantized linears from checkpoints to what the operations compute from, to the last bit; and plain ones quantized
+// while they are loaded.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -8,8 +9,8 @@
 #include <string>
 
 #include <ATen/core/IListRef.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/allclose.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/randn.h>
@@ -31,11 +32,11 @@ namespace {
 
 using testing::AllUnits;
 using testing::Context;
+using ::testing::HasSubstr;
 using testing::Loaded;
 using testing::SafetensorsFile;
 using testing::TestFolder;
 using testing::TestTensor;
-using ::testing::HasSubstr;
 
 std::string Fixture(const std::string& name) { return CAUSEWAY_SOURCE_DIR "/tests/golden/quantized/" + name; }
 
@@ -48,7 +49,8 @@ std::string Bytes(const Checkpoint& checkpoint, const TensorInfo& tensor) {
 // A checkpoint and its spec in fp32.
 struct Opened {
   explicit Opened(const std::string& folder)
-      : checkpoint(*Checkpoint::Open(folder)), spec(*MakeModelSpec(checkpoint->config(), Json::object(), DType::kF32)) {}
+      : checkpoint(*Checkpoint::Open(folder)),
+        spec(*MakeModelSpec(checkpoint->config(), Json::object(), DType::kF32)) {}
   std::unique_ptr<Checkpoint> checkpoint;
   ModelSpec spec;
 };
@@ -78,8 +80,11 @@ class Dequantized {
 };
 
 // What safetensors calls them.
-const std::map<DType, const char*> kStored = {
-    {DType::kI32, "I32"}, {DType::kF32, "F32"}, {DType::kF16, "F16"}, {DType::kBF16, "BF16"}, {DType::kF8E4M3, "F8_E4M3"}};
+const std::map<DType, const char*> kStored = {{DType::kI32, "I32"},
+                                              {DType::kF32, "F32"},
+                                              {DType::kF16, "F16"},
+                                              {DType::kBF16, "BF16"},
+                                              {DType::kF8E4M3, "F8_E4M3"}};
 
 class QuantizedTest : public ::testing::TestWithParam<std::string> {
  protected:
@@ -126,12 +131,15 @@ TEST_P(QuantizedTest, WeightsAreTheReferencesToTheLastBit) {
       };
       const auto model = Loaded(opened.spec, *opened.checkpoint, *ops_, {}, options);
       const Layer& layer = model->layer(0);
-      for (const Linear* linear : {&layer.attention().qkv(), &layer.attention().output(), &layer.mlp()->up(), &layer.mlp()->down()}) {
+      for (const Linear* linear :
+           {&layer.attention().qkv(), &layer.attention().output(), &layer.mlp()->up(), &layer.mlp()->down()}) {
         at::Tensor matrix = ops_->Linear(at::eye(linear->weight()->in_features()), *linear->weight()).t();
-        if (linear->shard().bias) matrix = matrix - ops_->Linear(at::zeros({1, linear->weight()->in_features()}), *linear->weight()).t();
+        if (linear->shard().bias)
+          matrix = matrix - ops_->Linear(at::zeros({1, linear->weight()->in_features()}), *linear->weight()).t();
         const at::Tensor want = wanted.Linear(linear->spec());
         // Taking a bias away again rounds.
-        EXPECT_TRUE(linear->shard().bias ? at::allclose(matrix, want, 0, 1e-6) : matrix.equal(want)) << linear->spec().parts[0].weight;
+        EXPECT_TRUE(linear->shard().bias ? at::allclose(matrix, want, 0, 1e-6) : matrix.equal(want))
+            << linear->spec().parts[0].weight;
       }
       EXPECT_EQ(done, total);
       int64_t stored = 0;
@@ -156,7 +164,8 @@ TEST_P(QuantizedTest, RectanglesAreCutOutOfTheWhole) {
   const int64_t in = linear.in_features, group = linear.format.group > 0 ? linear.format.group : in;
   const at::Tensor whole = wanted.Weight(linear.parts[1].weight);
   // Outputs in the middle of words and across blocks; inputs from the second group on.
-  for (const Rectangle& r : {Rectangle{0, 96, 0, in}, Rectangle{3, 1, 0, in}, Rectangle{61, 35, 0, in}, Rectangle{13, 70, group < in ? group : 0, group < in ? in - group : in}}) {
+  for (const Rectangle& r : {Rectangle{0, 96, 0, in}, Rectangle{3, 1, 0, in}, Rectangle{61, 35, 0, in},
+                             Rectangle{13, 70, group < in ? group : 0, group < in ? in - group : in}}) {
     if (order->defined() && r.columns < in) continue;
     const auto rows = ReadQuantizedRows(*opened.checkpoint, *tensors, linear, linear.parts[1], r, *order);
     ASSERT_TRUE(rows.ok()) << rows.status();
@@ -174,7 +183,8 @@ TEST_P(QuantizedTest, WhatIsHeldIsWhatThePlanCounts) {
   int64_t held = 0, planned = 0;
   for (const LinearTarget& linear : targets.linears) held += linear.weight->bytes();
   for (const VectorTarget& vector : targets.vectors) held += vector.values.nbytes();
-  VisitParameters(opened.spec.modules, [&planned](const std::string&, const Parameter& p) { planned += p.buffer ? 0 : p.bytes(); });
+  VisitParameters(opened.spec.modules,
+                  [&planned](const std::string&, const Parameter& p) { planned += p.buffer ? 0 : p.bytes(); });
   // Linears of one input have one order, which is counted with each.
   EXPECT_NEAR(held, planned, 0.03 * planned);
   if (GetParam() != "gptq-act-order") {
@@ -182,7 +192,8 @@ TEST_P(QuantizedTest, WhatIsHeldIsWhatThePlanCounts) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, QuantizedTest, ::testing::Values("fp8", "gptq-asym", "gptq-sym", "gptq-act-order", "awq"),
+INSTANTIATE_TEST_SUITE_P(Fixtures, QuantizedTest,
+                         ::testing::Values("fp8", "gptq-asym", "gptq-sym", "gptq-act-order", "awq"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -201,7 +212,8 @@ TEST_F(QuantizedFixturesTest, RanksOfAGroupAddUpToTheWhole) {
     const auto shard = Loaded(opened.spec, *opened.checkpoint, *ops_, {.rank = rank, .size = 2});
     const at::Tensor part = shard->layer(1).mlp()->Forward(*ops_, x);
     sum = rank == 0 ? part : sum + part;
-    const at::Tensor mine = Matrix(*shard->layer(1).mlp()->up().weight()), all = Matrix(*whole->layer(1).mlp()->up().weight());
+    const at::Tensor mine = Matrix(*shard->layer(1).mlp()->up().weight()),
+                     all = Matrix(*whole->layer(1).mlp()->up().weight());
     EXPECT_TRUE(mine.equal(at::cat({all.narrow(0, rank * 48, 48), all.narrow(0, 96 + rank * 48, 48)})));
   }
   EXPECT_TRUE(at::allclose(sum, whole->layer(1).mlp()->Forward(*ops_, x), 1e-4, 1e-5));
@@ -218,9 +230,11 @@ TEST_F(QuantizedFixturesTest, CutsThatGroupsDoNotAllowAreRefused) {
   };
   const ModelSpec awq = Opened(Fixture("awq")).spec;
   EXPECT_EQ(refusal(awq.layers[0].attention.output), "no error");
-  EXPECT_THAT(refusal(awq.layers[0].mlp.down), HasSubstr("model.layers.0.mlp.down_proj.weight: shares of 48 inputs would cut groups of 32"));
+  EXPECT_THAT(refusal(awq.layers[0].mlp.down),
+              HasSubstr("model.layers.0.mlp.down_proj.weight: shares of 48 inputs would cut groups of 32"));
   const ModelSpec ordered = Opened(Fixture("gptq-act-order")).spec;
-  EXPECT_THAT(refusal(ordered.layers[0].attention.output), HasSubstr("self_attn.o_proj.weight: inputs ordered by activation cannot be cut into shares"));
+  EXPECT_THAT(refusal(ordered.layers[0].attention.output),
+              HasSubstr("self_attn.o_proj.weight: inputs ordered by activation cannot be cut into shares"));
 }
 
 TEST_F(QuantizedFixturesTest, ContentsThatTheConfigContradictsAreNamed) {
@@ -228,7 +242,8 @@ TEST_F(QuantizedFixturesTest, ContentsThatTheConfigContradictsAreNamed) {
   Change("gptq-asym", folder, [](Json& config) { config["quantization_config"]["sym"] = true; }, nullptr);
   const absl::Status sym = Load(folder);
   EXPECT_EQ(sym.code(), absl::StatusCode::kInvalidArgument) << sym;
-  EXPECT_THAT(std::string(sym.message()), HasSubstr("qzeros: expected the middle for every group, as config.json says sym, found others"));
+  EXPECT_THAT(std::string(sym.message()),
+              HasSubstr("qzeros: expected the middle for every group, as config.json says sym, found others"));
 
   // Scales in fp32 that fp16 does not hold.
   Change("gptq-sym", folder, nullptr, [](TestTensor& tensor) {
@@ -237,7 +252,8 @@ TEST_F(QuantizedFixturesTest, ContentsThatTheConfigContradictsAreNamed) {
     tensor.dtype = "F32";
     tensor.data.assign(reinterpret_cast<const char*>(values.data()), values.size() * 4);
   });
-  EXPECT_THAT(std::string(Load(folder).message()), HasSubstr("model.layers.0.mlp.down_proj.scales: expected scales that fp16 holds"));
+  EXPECT_THAT(std::string(Load(folder).message()),
+              HasSubstr("model.layers.0.mlp.down_proj.scales: expected scales that fp16 holds"));
 }
 
 TEST_F(QuantizedFixturesTest, OrdersAndBiasesThatSayNothingMayBeThereOrNot) {
@@ -253,7 +269,8 @@ TEST_F(QuantizedFixturesTest, OrdersAndBiasesThatSayNothingMayBeThereOrNot) {
   zeros[13] = '\x3c';
   const absl::Status biased = load(zeros, {64});
   EXPECT_EQ(biased.code(), absl::StatusCode::kInvalidArgument) << biased;
-  EXPECT_THAT(std::string(biased.message()), HasSubstr(bias + ": expected 0 at 6, as the model has no bias there; found another value"));
+  EXPECT_THAT(std::string(biased.message()),
+              HasSubstr(bias + ": expected 0 at 6, as the model has no bias there; found another value"));
   EXPECT_THAT(std::string(load(zeros, {1, 64}).message()), HasSubstr(bias + " has the shape [1, 64], expected [64]"));
 
   Change("gptq-asym", folder, nullptr, [&](TestTensor& tensor) {
@@ -261,7 +278,8 @@ TEST_F(QuantizedFixturesTest, OrdersAndBiasesThatSayNothingMayBeThereOrNot) {
   });
   const absl::Status mixed = Load(folder);
   EXPECT_EQ(mixed.code(), absl::StatusCode::kInvalidArgument) << mixed;
-  EXPECT_THAT(std::string(mixed.message()), HasSubstr(order + ": expected 1 at 40, as config.json says desc_act false; found 2"));
+  EXPECT_THAT(std::string(mixed.message()),
+              HasSubstr(order + ": expected 1 at 40, as config.json says desc_act false; found 2"));
   Change("gptq-asym", folder, nullptr, [&](TestTensor& tensor) {
     if (tensor.name == order) tensor = {"model.layers.1.mlp.up_proj.bias", "F32", {96}, std::string(4 * 96, '\0')};
   });
@@ -280,9 +298,11 @@ TEST_F(QuantizedFixturesTest, WhatIsNotFiniteIsNamed) {
   };
   const std::string path = "model.layers.0.mlp.up_proj.", infinity("\0\0\x80\x7f", 4);
   EXPECT_EQ(complaint("fp8", path + "weight", "\xff"), path + "weight: expected finite weights, found others");
-  EXPECT_EQ(complaint("fp8", path + "weight_scale_inv", infinity), path + "weight_scale_inv: expected finite scales, found others");
+  EXPECT_EQ(complaint("fp8", path + "weight_scale_inv", infinity),
+            path + "weight_scale_inv: expected finite scales, found others");
   for (const std::string fixture : {"gptq-sym", "awq"}) {
-    EXPECT_EQ(complaint(fixture, path + "scales", std::string("\0\x7c", 2)), path + "scales: expected finite scales, found others");
+    EXPECT_EQ(complaint(fixture, path + "scales", std::string("\0\x7c", 2)),
+              path + "scales: expected finite scales, found others");
   }
 }
 
@@ -300,14 +320,18 @@ TEST_F(QuantizedFixturesTest, OrdersHaveToBeGroupingsAndThoseOfOneLinearEqual) {
   Change("gptq-act-order", folder, nullptr, swap_first_two("model.layers.1.self_attn.k_proj.g_idx"));
   const absl::Status unequal = Load(folder);
   EXPECT_EQ(unequal.code(), absl::StatusCode::kUnimplemented) << unequal;
-  EXPECT_THAT(std::string(unequal.message()), HasSubstr("model.layers.1.self_attn.k_proj.g_idx differs from model.layers.1.self_attn.q_proj.g_idx"));
+  EXPECT_THAT(std::string(unequal.message()),
+              HasSubstr("model.layers.1.self_attn.k_proj.g_idx differs from model.layers.1.self_attn.q_proj.g_idx"));
 
   Change("gptq-act-order", folder, nullptr, [](TestTensor& tensor) {
     if (tensor.name == "model.layers.0.mlp.down_proj.g_idx") tensor.data.assign(tensor.data.size(), '\0');
   });
   const absl::Status uneven = Load(folder);
   EXPECT_EQ(uneven.code(), absl::StatusCode::kInvalidArgument) << uneven;
-  EXPECT_THAT(std::string(uneven.message()), HasSubstr("down_proj.g_idx: expected 32 inputs in each of the groups 0 to 2, found group 0 for an input of group 1"));
+  EXPECT_THAT(
+      std::string(uneven.message()),
+      HasSubstr(
+          "down_proj.g_idx: expected 32 inputs in each of the groups 0 to 2, found group 0 for an input of group 1"));
 }
 
 TEST_F(QuantizedFixturesTest, MissingAndMistypedTensorsAreNamed) {
@@ -353,7 +377,8 @@ TEST_F(OnLoadTest, LinearsAreWhatQuantizeMakesOfThem) {
       expect(*model->layer(2).mlp()->down().weight(), Raw(llama, "model.layers.2.mlp.down_proj.weight"), held);
       const ModelSpec tied = Quantized(gpt2, format);
       const auto turned = Loaded(tied, gpt2.checkpoint(), *ops_, {}, options);
-      expect(*turned->layer(1).attention().qkv().weight(), Raw(gpt2, "transformer.h.1.attn.c_attn.weight").t().contiguous(), held);
+      expect(*turned->layer(1).attention().qkv().weight(),
+             Raw(gpt2, "transformer.h.1.attn.c_attn.weight").t().contiguous(), held);
     }
   }
 }
@@ -377,14 +402,16 @@ TEST_F(OnLoadTest, WeightsThatCannotBeQuantizedAreNamed) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     return std::string(status.message());
   };
-  for (const std::string format : {"int8", "int4"}) EXPECT_EQ(complaint(NAN, format), name + ": expected finite weights, found others");
+  for (const std::string format : {"int8", "int4"})
+    EXPECT_EQ(complaint(NAN, format), name + ": expected finite weights, found others");
   EXPECT_EQ(complaint(1e6, "int4"), name + ": expected weights with scales that fp16 holds, found larger ones");
 }
 
 TEST_F(OnLoadTest, ATiedTableServesBothEnds) {
   const TinyCheckpoint tiny(TinyLlama({{"tie_word_embeddings", true}}));
   const ModelSpec spec = Quantized(tiny, "int4");
-  StageModel ends(Context(spec, *ops_), AllUnits(spec)), first(Context(spec, *ops_), {0, 1, 2}), last(Context(spec, *ops_), {3, 4, 5, 6});
+  StageModel ends(Context(spec, *ops_), AllUnits(spec)), first(Context(spec, *ops_), {0, 1, 2}),
+      last(Context(spec, *ops_), {3, 4, 5, 6});
   LoadTargets both = first.Targets(), more = last.Targets();
   both.linears.insert(both.linears.end(), more.linears.begin(), more.linears.end());
   both.vectors.insert(both.vectors.end(), more.vectors.begin(), more.vectors.end());
@@ -406,7 +433,8 @@ TEST_F(OnLoadTest, WhatIsHeldIsWhatThePlanCounts) {
     int64_t held = 0, planned = 0;
     for (const LinearTarget& linear : model.Targets().linears) held += linear.weight->bytes();
     for (const VectorTarget& vector : model.Targets().vectors) held += vector.values.nbytes();
-    VisitParameters(spec.modules, [&planned](const std::string&, const Parameter& p) { planned += p.buffer ? 0 : p.bytes(); });
+    VisitParameters(spec.modules,
+                    [&planned](const std::string&, const Parameter& p) { planned += p.buffer ? 0 : p.bytes(); });
     EXPECT_EQ(held, planned) << format;
   }
 }

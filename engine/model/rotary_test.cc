@@ -28,7 +28,9 @@ TEST(RotaryTest, TablesHoldTheAnglesOfEachPosition) {
   }
 }
 
-TEST(RotaryTest, NoRotaryEmbeddingMeansNoTables) { EXPECT_FALSE(MakeRotaryTables(RopeSpec(), 10, at::kCPU).cos.defined()); }
+TEST(RotaryTest, NoRotaryEmbeddingMeansNoTables) {
+  EXPECT_FALSE(MakeRotaryTables(RopeSpec(), 10, at::kCPU).cos.defined());
+}
 
 TEST(RotaryTest, DynamicScalingDependsOnThePositionAlone) {
   RopeSpec rope = Plain();
@@ -50,7 +52,8 @@ TEST(RotaryTest, LongropeTurnsPositionsBeyondTheOriginalContextByTheLongFactors)
   const RotaryTables tables = MakeRotaryTables(rope, 100, at::kCPU);
   for (int p : {0, 31, 32, 33, 99}) {
     for (int i = 0; i < 4; ++i)
-      EXPECT_NEAR(tables.sin[p][i].item<float>(), 1.2 * std::sin(p * rope.inv_freq[i] / (p < 32 ? 1 : 3)), 2e-5) << p << " " << i;
+      EXPECT_NEAR(tables.sin[p][i].item<float>(), 1.2 * std::sin(p * rope.inv_freq[i] / (p < 32 ? 1 : 3)), 2e-5)
+          << p << " " << i;
   }
 }
 

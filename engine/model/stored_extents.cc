@@ -12,7 +12,8 @@ bool Append(const TensorInfo& tensor, at::ScalarType dtype, std::vector<FileExte
   const absl::StatusOr<at::ScalarType> stored = ScalarTypeOf(tensor.dtype);
   if (!stored.ok() || *stored != dtype) return false;
   const int64_t offset = static_cast<int64_t>(tensor.offset), bytes = static_cast<int64_t>(tensor.bytes);
-  if (!extents.empty() && extents.back().file == tensor.file && extents.back().offset + extents.back().bytes == offset) {
+  if (!extents.empty() && extents.back().file == tensor.file &&
+      extents.back().offset + extents.back().bytes == offset) {
     extents.back().bytes += bytes;
   } else {
     extents.push_back({tensor.file, offset, bytes});

@@ -15,8 +15,9 @@ struct FileExtent {
   int64_t offset = 0, bytes = 0;
 };
 
-// For each of the weight's Tensors() where its bytes lie, in order. Empty: the checkpoint has none of it so: it stores another dtype, inputs
-// before outputs, or quantized rows, or the weight is laid out in another way, or is a share of what is stored.
+// For each of the weight's Tensors() where its bytes lie, in order. Empty: the checkpoint has none of it so: it stores
+// another dtype, inputs before outputs, or quantized rows, or the weight is laid out in another way, or is a share of
+// what is stored.
 std::vector<std::vector<FileExtent>> StoredAsHeld(const Tensors& tensors, const LinearTarget& target);
 
 }  // namespace causeway

@@ -35,7 +35,8 @@ inline uint64_t Spread(uint32_t word) {
 }
 
 // The rectangle as a tensor of `dtype`, whose elements are as wide as the stored ones.
-absl::StatusOr<at::Tensor> ReadMatrix(const Checkpoint& checkpoint, const TensorInfo& matrix, const Rectangle& rectangle, at::ScalarType dtype) {
+absl::StatusOr<at::Tensor> ReadMatrix(const Checkpoint& checkpoint, const TensorInfo& matrix,
+                                      const Rectangle& rectangle, at::ScalarType dtype) {
   at::Tensor read = at::empty({rectangle.rows, rectangle.columns}, dtype);
   CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint, matrix, rectangle, static_cast<char*>(read.mutable_data_ptr())));
   return read;
@@ -99,7 +100,9 @@ struct PartReader {
   const int64_t first_group = want.column / group, groups = linear.format.groups(want.columns);
 
   const TensorInfo& Stored(int i) const { return tensors.at(names[i]); }
-  absl::Status Wrong(int i, absl::string_view why) const { return absl::InvalidArgumentError(absl::StrCat(names[i], ": ", why)); }
+  absl::Status Wrong(int i, absl::string_view why) const {
+    return absl::InvalidArgumentError(absl::StrCat(names[i], ": ", why));
+  }
 
   absl::StatusOr<at::Tensor> Scales(const Rectangle& rectangle) const {
     CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(Stored(1).dtype));
@@ -115,7 +118,8 @@ struct PartReader {
     // Blocks are as high as they are wide; their rows become one for each output.
     const int64_t first = want.row / group, count = (want.row + want.rows - 1) / group - first + 1;
     CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor blocks, Scales({first, count, first_group, groups}));
-    const at::Tensor block_of_row = at::arange(want.row, want.row + want.rows, at::kLong).floor_divide(group).sub_(first);
+    const at::Tensor block_of_row =
+        at::arange(want.row, want.row + want.rows, at::kLong).floor_divide(group).sub_(first);
     rows.scales = blocks.index_select(0, block_of_row);
     return rows;
   }
@@ -129,20 +133,26 @@ struct PartReader {
     const auto& interleaved = gptq ? kInOrder : kAwqOrder;
     QuantizedRows rows;
     if (gptq) {
-      CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor packed, ReadMatrix(checkpoint, Stored(0), {want.column / kPack, want.columns / kPack, want.row, want.rows}, at::kInt));
+      CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor packed,
+                                ReadMatrix(checkpoint, Stored(0),
+                                           {want.column / kPack, want.columns / kPack, want.row, want.rows}, at::kInt));
       rows.values = UnpackInputs(packed);
       if (order.defined()) rows.values = rows.values.index_select(1, order);
     } else {
-      CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor packed, ReadMatrix(checkpoint, Stored(0), {want.column, want.columns, first, words}, at::kInt));
+      CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor packed,
+                                ReadMatrix(checkpoint, Stored(0), {want.column, want.columns, first, words}, at::kInt));
       rows.values = cut(UnpackOutputs(packed, interleaved));
     }
     CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor scales, Scales({first_group, groups, want.row, want.rows}));
     rows.scales = scales.t().contiguous();
-    if (!at::equal(rows.scales.to(at::kHalf).to(at::kFloat), rows.scales)) return Wrong(1, "expected scales that fp16 holds, found others");
-    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor zeros, ReadMatrix(checkpoint, Stored(2), {first_group, groups, first, words}, at::kInt));
+    if (!at::equal(rows.scales.to(at::kHalf).to(at::kFloat), rows.scales))
+      return Wrong(1, "expected scales that fp16 holds, found others");
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor zeros,
+                              ReadMatrix(checkpoint, Stored(2), {first_group, groups, first, words}, at::kInt));
     rows.zeros = cut(UnpackOutputs(zeros, interleaved)).add(linear.encoding.zero_offset).bitwise_and_(15);
     if (linear.format.zero_points) return rows;
-    if (!rows.zeros.eq(8).all().item<bool>()) return Wrong(2, "expected the middle for every group, as config.json says sym, found others");
+    if (!rows.zeros.eq(8).all().item<bool>())
+      return Wrong(2, "expected the middle for every group, as config.json says sym, found others");
     rows.zeros.reset();
     return rows;
   }
@@ -150,7 +160,8 @@ struct PartReader {
 
 }  // namespace
 
-absl::Status ReadRectangle(const Checkpoint& checkpoint, const TensorInfo& matrix, const Rectangle& rectangle, char* to) {
+absl::Status ReadRectangle(const Checkpoint& checkpoint, const TensorInfo& matrix, const Rectangle& rectangle,
+                           char* to) {
   const int64_t element = DTypeBytes(matrix.dtype), columns = matrix.shape.back(), run = rectangle.columns * element;
   if (rectangle.columns == columns) {
     return checkpoint.Read(matrix, rectangle.row * columns * element, absl::MakeSpan(to, rectangle.rows * run));
@@ -162,26 +173,29 @@ absl::Status ReadRectangle(const Checkpoint& checkpoint, const TensorInfo& matri
   return absl::OkStatus();
 }
 
-absl::StatusOr<QuantizedRows> ReadQuantizedRows(const Checkpoint& checkpoint, const Tensors& tensors, const LinearSpec& linear,
-                                                const LinearSpec::Part& part, const Rectangle& rectangle, const at::Tensor& order) {
+absl::StatusOr<QuantizedRows> ReadQuantizedRows(const Checkpoint& checkpoint, const Tensors& tensors,
+                                                const LinearSpec& linear, const LinearSpec::Part& part,
+                                                const Rectangle& rectangle, const at::Tensor& order) {
   const PartReader reader{checkpoint, tensors, linear, StoredTensors(linear, part), rectangle};
   return linear.encoding.kind == WeightEncoding::Kind::kFp8 ? reader.Fp8() : reader.Int4(order);
 }
 
-absl::StatusOr<at::Tensor> ReadInputOrder(const Checkpoint& checkpoint, const Tensors& tensors, const LinearSpec& linear) {
+absl::StatusOr<at::Tensor> ReadInputOrder(const Checkpoint& checkpoint, const Tensors& tensors,
+                                          const LinearSpec& linear) {
   if (!linear.format.reordered) return at::Tensor();
   const int64_t in = linear.in_features, group = linear.format.group;
   std::vector<int32_t> groups(in), first;
   std::string first_name;
   for (const LinearSpec::Part& part : linear.parts) {
     const std::string name = StoredTensors(linear, part).back();
-    CAUSEWAY_RETURN_IF_ERROR(checkpoint.Read(tensors.at(name), 0, absl::MakeSpan(reinterpret_cast<char*>(groups.data()), in * sizeof(int32_t))));
+    CAUSEWAY_RETURN_IF_ERROR(checkpoint.Read(
+        tensors.at(name), 0, absl::MakeSpan(reinterpret_cast<char*>(groups.data()), in * sizeof(int32_t))));
     if (first.empty()) {
       first = groups;
       first_name = name;
     } else if (groups != first) {
-      return absl::UnimplementedError(absl::StrCat(name, " differs from ", first_name,
-                                                   "; inputs of linears that are computed as one have to be ordered alike"));
+      return absl::UnimplementedError(absl::StrCat(
+          name, " differs from ", first_name, "; inputs of linears that are computed as one have to be ordered alike"));
     }
   }
   std::vector<int32_t> order(in);
@@ -190,8 +204,9 @@ absl::StatusOr<at::Tensor> ReadInputOrder(const Checkpoint& checkpoint, const Te
   bool plain = true;
   for (int64_t i = 0; i < in; ++i) {
     if (first[order[i]] != i / group) {
-      return absl::InvalidArgumentError(absl::StrCat(first_name, ": expected ", group, " inputs in each of the groups 0 to ", in / group - 1,
-                                                     ", found group ", first[order[i]], " for an input of group ", i / group));
+      return absl::InvalidArgumentError(
+          absl::StrCat(first_name, ": expected ", group, " inputs in each of the groups 0 to ", in / group - 1,
+                       ", found group ", first[order[i]], " for an input of group ", i / group));
     }
     plain = plain && order[i] == i;
   }

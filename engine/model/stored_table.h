@@ -15,15 +15,18 @@ namespace causeway {
 // Thread-safe. The checkpoint must outlive it.
 class StoredTable {
  public:
-  // `tensor` [rows, columns]. Rows come in `dtype`, as if held in `format`. in_memory: read once, now, and kept in CPU memory in that dtype.
-  static absl::StatusOr<StoredTable> Open(const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype, const WeightFormat& format,
-                                          bool in_memory);
+  // `tensor` [rows, columns]. Rows come in `dtype`, as if held in `format`. in_memory: read once, now, and kept in CPU
+  // memory in that dtype.
+  static absl::StatusOr<StoredTable> Open(const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype,
+                                          const WeightFormat& format, bool in_memory);
 
-  // ids int64 [n], CPU -> [n, columns], CPU. OutOfRange: an id outside the table. DataLoss: the file has become shorter.
+  // ids int64 [n], CPU -> [n, columns], CPU. OutOfRange: an id outside the table. DataLoss: the file has become
+  // shorter.
   absl::StatusOr<at::Tensor> Rows(const at::Tensor& ids) const;
 
  private:
-  StoredTable(const Checkpoint& checkpoint, TensorInfo tensor, at::ScalarType stored, at::ScalarType dtype, const WeightFormat& format)
+  StoredTable(const Checkpoint& checkpoint, TensorInfo tensor, at::ScalarType stored, at::ScalarType dtype,
+              const WeightFormat& format)
       : checkpoint_(&checkpoint), tensor_(std::move(tensor)), stored_(stored), dtype_(dtype), format_(format) {}
 
   const Checkpoint* checkpoint_;

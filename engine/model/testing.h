@@ -6,10 +6,10 @@
 #include <numeric>
 #include <vector>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/InferenceMode.h>
-#include <ATen/TensorOperators.h>
 #include <gmock/gmock.h>
 
 #include "engine/model/loader.h"
@@ -27,8 +27,8 @@ inline std::vector<int> AllUnits(const ModelSpec& spec) {
   return units;
 }
 
-inline std::unique_ptr<StageModel> Loaded(const ModelSpec& spec, const Checkpoint& checkpoint, Ops& ops, ParallelGroup group = {},
-                                          const LoadOptions& options = {}) {
+inline std::unique_ptr<StageModel> Loaded(const ModelSpec& spec, const Checkpoint& checkpoint, Ops& ops,
+                                          ParallelGroup group = {}, const LoadOptions& options = {}) {
   auto model = std::make_unique<StageModel>(Context(spec, ops, group), AllUnits(spec));
   const absl::Status status = LoadWeights(spec, checkpoint, model->Targets(), options);
   EXPECT_TRUE(status.ok()) << status;

@@ -1,5 +1,6 @@
 // Paged attention of llama-1b (32 heads, 4 key-value heads) and gpt2-xl (25 heads), decoding and prefill.
-// Each with a cache in bf16 and in int8. bytes_per_second counts keys and values (and their scales) read once; FLOPS the multiply-adds that the causal mask leaves.
+// Each with a cache in bf16 and in int8. bytes_per_second counts keys and values (and their scales) read once; FLOPS
+// the multiply-adds that the causal mask leaves.
 #include <cmath>
 #include <memory>
 #include <string>
@@ -28,12 +29,15 @@ void Attention(benchmark::State& state, const Case& c, bool int8) {
   const std::unique_ptr<Ops> ops = MakeCpuOps();
   testing::Random random(1);
   AttentionBatch batch;
-  const int64_t blocks = testing::MakeBatch(std::vector<testing::Span>(c.sequences, {c.rows, c.context}), random, batch);
+  const int64_t blocks =
+      testing::MakeBatch(std::vector<testing::Span>(c.sequences, {c.rows, c.context}), random, batch);
   // Several layers in turn, so that keys and values come from memory.
   std::vector<KvLayer> layers;
-  const at::Tensor block = random.Tensor({1, c.kv_heads, kBlockTokens, c.head_dim}, at::kFloat, int8 ? 30 : 1).to(int8 ? at::kChar : at::kBFloat16);
+  const at::Tensor block = random.Tensor({1, c.kv_heads, kBlockTokens, c.head_dim}, at::kFloat, int8 ? 30 : 1)
+                               .to(int8 ? at::kChar : at::kBFloat16);
   const at::Tensor block_scales = at::full({1, c.kv_heads, kBlockTokens}, 1.0 / 30, at::kFloat);
-  const int64_t block_bytes = 2 * (block.nbytes() + (int8 ? block_scales.nbytes() : 0)), layer_bytes = blocks * block_bytes;
+  const int64_t block_bytes = 2 * (block.nbytes() + (int8 ? block_scales.nbytes() : 0)),
+                layer_bytes = blocks * block_bytes;
   for (int64_t bytes = 0; bytes < (128 << 20); bytes += layer_bytes) {
     KvLayer& layer = layers.emplace_back();
     const auto fill = [&](at::Tensor& side, const at::Tensor& from) {
@@ -49,7 +53,8 @@ void Attention(benchmark::State& state, const Case& c, bool int8) {
     fill(layer.key_scales, block_scales);
     fill(layer.value_scales, block_scales);
   }
-  const at::Tensor qkv = random.Tensor({batch.positions.size(0), (c.heads + 2 * c.kv_heads) * c.head_dim}, at::kBFloat16);
+  const at::Tensor qkv =
+      random.Tensor({batch.positions.size(0), (c.heads + 2 * c.kv_heads) * c.head_dim}, at::kBFloat16);
   const double scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
   size_t next = 0;
   for (auto _ : state) {
@@ -58,19 +63,28 @@ void Attention(benchmark::State& state, const Case& c, bool int8) {
   }
   state.SetBytesProcessed(state.iterations() * c.sequences * c.context * block_bytes / kBlockTokens);
   const double pairs = c.sequences * (static_cast<double>(c.rows) * (c.context - c.rows) + 0.5 * c.rows * (c.rows + 1));
-  state.counters["FLOPS"] = benchmark::Counter(4.0 * pairs * static_cast<double>(c.heads * c.head_dim * state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["FLOPS"] = benchmark::Counter(
+      4.0 * pairs * static_cast<double>(c.heads * c.head_dim * state.iterations()), benchmark::Counter::kIsRate);
 }
 
 void Register() {
-  for (const Case& c : {Case{"llama/decode_1x160", 32, 4, 64, 1, 1, 160}, {"llama/decode_16x160", 32, 4, 64, 16, 1, 160},
-                        {"llama/decode_1x8000", 32, 4, 64, 1, 1, 8000}, {"llama/decode_16x2000", 32, 4, 64, 16, 1, 2000},
-                        {"llama/prefill_1x128", 32, 4, 64, 1, 128, 128}, {"llama/prefill_16x128", 32, 4, 64, 16, 128, 128},
-                        {"llama/prefill_1x2000", 32, 4, 64, 1, 2000, 2000}, {"llama/chunk_512_of_4096", 32, 4, 64, 1, 512, 4096},
-                        {"gpt2xl/decode_1x160", 25, 25, 64, 1, 1, 160}, {"gpt2xl/decode_16x160", 25, 25, 64, 16, 1, 160},
-                        {"gpt2xl/decode_16x1000", 25, 25, 64, 16, 1, 1000}, {"gpt2xl/prefill_1x1000", 25, 25, 64, 1, 1000, 1000}}) {
+  for (const Case& c : {Case{"llama/decode_1x160", 32, 4, 64, 1, 1, 160},
+                        {"llama/decode_16x160", 32, 4, 64, 16, 1, 160},
+                        {"llama/decode_1x8000", 32, 4, 64, 1, 1, 8000},
+                        {"llama/decode_16x2000", 32, 4, 64, 16, 1, 2000},
+                        {"llama/prefill_1x128", 32, 4, 64, 1, 128, 128},
+                        {"llama/prefill_16x128", 32, 4, 64, 16, 128, 128},
+                        {"llama/prefill_1x2000", 32, 4, 64, 1, 2000, 2000},
+                        {"llama/chunk_512_of_4096", 32, 4, 64, 1, 512, 4096},
+                        {"gpt2xl/decode_1x160", 25, 25, 64, 1, 1, 160},
+                        {"gpt2xl/decode_16x160", 25, 25, 64, 16, 1, 160},
+                        {"gpt2xl/decode_16x1000", 25, 25, 64, 16, 1, 1000},
+                        {"gpt2xl/prefill_1x1000", 25, 25, 64, 1, 1000, 1000}}) {
     for (bool int8 : {false, true}) {
       const std::string name = c.name + std::string(int8 ? "/int8" : "/bf16");
-      benchmark::RegisterBenchmark(name.c_str(), [c, int8](benchmark::State& state) { Attention(state, c, int8); })->UseRealTime()->MinTime(0.2);
+      benchmark::RegisterBenchmark(name.c_str(), [c, int8](benchmark::State& state) { Attention(state, c, int8); })
+          ->UseRealTime()
+          ->MinTime(0.2);
     }
   }
 }

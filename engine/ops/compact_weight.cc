@@ -13,13 +13,16 @@
 
 namespace causeway {
 
-CompactWeight::CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device, const WeightFormat& format)
+CompactWeight::CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
+                             const WeightFormat& format)
     : in_(in), dtype_(dtype), format_(format) {
   const bool int4 = format.kind == WeightKind::kInt4;
-  TORCH_CHECK(format.kind != WeightKind::kFloat && in > 0, "a quantized weight of ", out, " x ", in, " needs a format and inputs");
+  TORCH_CHECK(format.kind != WeightKind::kFloat && in > 0, "a quantized weight of ", out, " x ", in,
+              " needs a format and inputs");
   const auto options = at::TensorOptions().device(device);
   const int64_t groups = format.groups(in);
-  values_ = at::zeros({out, int4 ? (in + 1) / 2 : in}, options.dtype(format.kind == WeightKind::kInt8 ? at::kChar : at::kByte));
+  values_ = at::zeros({out, int4 ? (in + 1) / 2 : in},
+                      options.dtype(format.kind == WeightKind::kInt8 ? at::kChar : at::kByte));
   scales_ = at::zeros({out, groups}, options.dtype(int4 ? at::kHalf : at::kFloat));
   if (int4 && format.zero_points) zeros_ = at::zeros({out, groups}, options.dtype(at::kByte));
   if (format.reordered) order_ = at::empty({in}, options.dtype(at::kInt));
@@ -42,10 +45,12 @@ int64_t CompactWeight::bytes() const {
 
 void CompactWeight::SetRows(int64_t first, const QuantizedRows& rows) {
   const int64_t n = rows.values.size(0), groups = scales_.size(1);
-  TORCH_CHECK(rows.values.dim() == 2 && rows.values.size(1) == in_ && first >= 0 && first + n <= out_features(), "rows ",
-              rows.values.sizes(), " at ", first, " don't fit a weight of ", out_features(), " x ", in_);
-  TORCH_CHECK(rows.scales.sizes() == at::IntArrayRef({n, groups}), "scales of ", rows.scales.sizes(), ", expected [", n, ", ", groups, "]");
-  TORCH_CHECK(rows.zeros.defined() == zeros_.defined(), "zeros ", zeros_.defined() ? "are missing" : "were not expected");
+  TORCH_CHECK(rows.values.dim() == 2 && rows.values.size(1) == in_ && first >= 0 && first + n <= out_features(),
+              "rows ", rows.values.sizes(), " at ", first, " don't fit a weight of ", out_features(), " x ", in_);
+  TORCH_CHECK(rows.scales.sizes() == at::IntArrayRef({n, groups}), "scales of ", rows.scales.sizes(), ", expected [", n,
+              ", ", groups, "]");
+  TORCH_CHECK(rows.zeros.defined() == zeros_.defined(), "zeros ",
+              zeros_.defined() ? "are missing" : "were not expected");
   values_.narrow(0, first, n).copy_(format_.kind == WeightKind::kInt4 ? PackNibbles(rows.values) : rows.values);
   scales_.narrow(0, first, n).copy_(rows.scales);
   if (zeros_.defined()) zeros_.narrow(0, first, n).copy_(rows.zeros);
@@ -53,8 +58,8 @@ void CompactWeight::SetRows(int64_t first, const QuantizedRows& rows) {
 
 void CompactWeight::SetInputOrder(const at::Tensor& order) {
   TORCH_CHECK(order_.defined(), "an input order for a weight made without one");
-  TORCH_CHECK(order.scalar_type() == at::kInt && order.dim() == 1 && order.size(0) == in_, "an input order of ", order.toString(), " ",
-              order.sizes(), ", expected int32 [", in_, "]");
+  TORCH_CHECK(order.scalar_type() == at::kInt && order.dim() == 1 && order.size(0) == in_, "an input order of ",
+              order.toString(), " ", order.sizes(), ", expected int32 [", in_, "]");
   order_.copy_(order);
   ordered_ = true;
 }

@@ -11,7 +11,8 @@ namespace causeway {
 
 class CompactWeight : public LinearWeight {
  public:
-  CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device, const WeightFormat& format);
+  CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
+                const WeightFormat& format);
 
   int64_t out_features() const override { return values_.size(0); }
   int64_t in_features() const override { return in_; }
@@ -41,7 +42,7 @@ class CompactWeight : public LinearWeight {
   at::Tensor zeros_;   // uint8 [out, groups], or undefined
   at::Tensor order_;   // int32 [in], or undefined; of no meaning until ordered_
   bool ordered_ = false;
-  at::Tensor bias_;    // [out], or undefined
+  at::Tensor bias_;  // [out], or undefined
 };
 
 }  // namespace causeway

@@ -1,6 +1,7 @@
-// One layer's experts at the row counts of decoding and prefill, tokens spread evenly by a random router. bytes_per_second counts
-// the weights of the experts that got a token, once; FLOPS the multiply-adds; busy the experts that got one.
-// Weights lie on what pages malloc gives them; the daemon's lie on huge ones (engine/execution/regions.h) and are read faster.
+// One layer's experts at the row counts of decoding and prefill, tokens spread evenly by a random router.
+// bytes_per_second counts the weights of the experts that got a token, once; FLOPS the multiply-adds; busy the experts
+// that got one. Weights lie on what pages malloc gives them; the daemon's lie on huge ones (engine/execution/regions.h)
+// and are read faster.
 //   experts_benchmark --benchmark_filter=64x ; CAUSEWAY_CPU_THREADS sets the threads
 #include <algorithm>
 #include <cmath>
@@ -45,7 +46,8 @@ class Layer {
     std::vector<Routing> routings;
     for (int i = 0; i < kSets; ++i) {
       x.push_back(random.Tensor({tokens, shape_.hidden}, at::kBFloat16));
-      routings.push_back(ops_->Route(random.Tensor({tokens, shape_.experts}, at::kBFloat16), {}, {.experts_per_token = shape_.chosen}));
+      routings.push_back(ops_->Route(random.Tensor({tokens, shape_.experts}, at::kBFloat16), {},
+                                     {.experts_per_token = shape_.chosen}));
     }
     int64_t set = 0, busy = 0, read = 0;
     std::vector<int32_t> counts;
@@ -62,14 +64,16 @@ class Layer {
     state.SetBytesProcessed(read);
     state.counters["busy"] = static_cast<double>(busy) / iterations;
     state.counters["FLOPS"] = benchmark::Counter(
-        6.0 * static_cast<double>(tokens * shape_.chosen * shape_.hidden * shape_.inner) * iterations, benchmark::Counter::kIsRate);
+        6.0 * static_cast<double>(tokens * shape_.chosen * shape_.hidden * shape_.inner) * iterations,
+        benchmark::Counter::kIsRate);
   }
 
  private:
   const LinearWeight* Add(int64_t out, int64_t in, testing::Random& random) {
     held_.push_back(ops_->NewLinear(out, in, false, at::kBFloat16, at::kCPU));
     const at::Tensor rows = random.Tensor({64, in}, at::kBFloat16, 1 / std::sqrt(static_cast<double>(in)));
-    for (int64_t row = 0; row < out; row += 64) ops_->SetRows(*held_.back(), row, rows.narrow(0, 0, std::min<int64_t>(64, out - row)));
+    for (int64_t row = 0; row < out; row += 64)
+      ops_->SetRows(*held_.back(), row, rows.narrow(0, 0, std::min<int64_t>(64, out - row)));
     return held_.back().get();
   }
 
@@ -92,10 +96,10 @@ Layer& Held(const Shape& shape) {
 
 void Register() {
   for (const Shape& s : {Shape{64, 8, 2048, 768}, Shape{8, 2, 2048, 5632}}) {
-    const std::string name = std::to_string(s.experts) + "x" + std::to_string(s.hidden) + "x" + std::to_string(s.inner) + "/" + std::to_string(s.chosen);
-    auto* b = benchmark::RegisterBenchmark(("experts_" + name).c_str(), [s](benchmark::State& state) {
-      Held(s).Run(state);
-    });
+    const std::string name = std::to_string(s.experts) + "x" + std::to_string(s.hidden) + "x" +
+                             std::to_string(s.inner) + "/" + std::to_string(s.chosen);
+    auto* b =
+        benchmark::RegisterBenchmark(("experts_" + name).c_str(), [s](benchmark::State& state) { Held(s).Run(state); });
     b->UseRealTime()->MeasureProcessCPUTime()->MinTime(0.2);
     for (int64_t tokens : {1, 4, 16, 128, 512}) b->Arg(tokens);
   }

@@ -33,7 +33,9 @@ struct Case {
   at::ScalarType dtype;
 };
 
-std::string Suffix(at::ScalarType dtype) { return dtype == at::kFloat ? "_fp32" : dtype == at::kHalf ? "_fp16" : "_bf16"; }
+std::string Suffix(at::ScalarType dtype) {
+  return dtype == at::kFloat ? "_fp32" : dtype == at::kHalf ? "_fp16" : "_bf16";
+}
 std::unique_ptr<Ops> MakeFused(cpu::Isa isa) { return MakeCpuOps(isa); }
 std::unique_ptr<Ops> MakePlain(cpu::Isa) { return MakeReferenceOps(); }
 
@@ -51,7 +53,8 @@ std::vector<Case> FusedCases() {
 
 std::vector<Case> Cases() {
   std::vector<Case> cases = FusedCases();
-  for (at::ScalarType dtype : {at::kFloat, at::kBFloat16}) cases.push_back({"reference" + Suffix(dtype), MakePlain, {}, dtype});
+  for (at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+    cases.push_back({"reference" + Suffix(dtype), MakePlain, {}, dtype});
   cases.push_back({"fused_fp16", MakeFused, cpu::SupportedIsas().front(), at::kHalf});  // goes to the reference
   return cases;
 }
@@ -98,7 +101,8 @@ class ExpertsTest : public ::testing::TestWithParam<Case> {
         const at::Tensor up = mixture.up[e].mv(x[t].to(at::kDouble));
         const int64_t inner = up.size(0) / 2;
         const at::Tensor gate = up.narrow(0, 0, inner);
-        y[t] += routing.weights[t][j].item<float>() * mixture.down[e].mv(gate * gate.sigmoid() * up.narrow(0, inner, inner));
+        y[t] += routing.weights[t][j].item<float>() *
+                mixture.down[e].mv(gate * gate.sigmoid() * up.narrow(0, inner, inner));
       }
     }
     return y;
@@ -117,11 +121,13 @@ class ExpertsTest : public ::testing::TestWithParam<Case> {
   std::unique_ptr<Ops> ops_ = GetParam().make(GetParam().isa);
 };
 
-INSTANTIATE_TEST_SUITE_P(Ops, ExpertsTest, ::testing::ValuesIn(Cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, ExpertsTest, ::testing::ValuesIn(Cases()),
+                         [](const auto& info) { return info.param.name; });
 
 // What ATen does not promise, of the kernels alone.
 class FusedExpertsTest : public ExpertsTest {};
-INSTANTIATE_TEST_SUITE_P(Ops, FusedExpertsTest, ::testing::ValuesIn(FusedCases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, FusedExpertsTest, ::testing::ValuesIn(FusedCases()),
+                         [](const auto& info) { return info.param.name; });
 
 std::vector<int32_t> Chosen(const Routing& routing) {
   const at::Tensor flat = routing.experts.flatten();
@@ -193,10 +199,12 @@ TEST_P(ExpertsTest, LogitsThatAreNotNumbersStillChooseExperts) {
 
 TEST_P(ExpertsTest, MoreExpertsThanThereAreIsAnError) {
   EXPECT_THROW(ops_->Route(random_.Tensor({1, 4}, dtype()), {}, {.experts_per_token = 5}), c10::Error);
-  EXPECT_THROW(ops_->Route(random_.Tensor({1, 4}, dtype()), random_.Tensor({3}, at::kFloat), {.experts_per_token = 2}), c10::Error);
+  EXPECT_THROW(ops_->Route(random_.Tensor({1, 4}, dtype()), random_.Tensor({3}, at::kFloat), {.experts_per_token = 2}),
+               c10::Error);
   const Mixture mixture = Make(2, 8, 4);
   const Routing outside{at::tensor(std::vector<int32_t>{2}).view({1, 1}), at::zeros({1, 1}, at::kFloat)};
-  EXPECT_THROW(ops_->Experts(random_.Tensor({1, 8}, dtype()), outside, mixture.experts, Activation::kSilu, nullptr), c10::Error);
+  EXPECT_THROW(ops_->Experts(random_.Tensor({1, 8}, dtype()), outside, mixture.experts, Activation::kSilu, nullptr),
+               c10::Error);
 }
 
 TEST_P(ExpertsTest, SumsWhatTheChosenExpertsMake) {
@@ -267,7 +275,8 @@ TEST_P(ExpertsTest, FetchedOneByOneTheyMakeTheSame) {
     const at::Tensor all = ops_->Experts(x, routing, mixture.experts, Activation::kSilu, &counts);
     OneAtATime fetcher(mixture.experts);
     const std::vector<ExpertWeights> elsewhere(13);  // computed from what the fetcher says, and from nothing else
-    EXPECT_TRUE(at::equal(ops_->Experts(x, routing, elsewhere, Activation::kSilu, &counts_fetched, &fetcher), all)) << tokens;
+    EXPECT_TRUE(at::equal(ops_->Experts(x, routing, elsewhere, Activation::kSilu, &counts_fetched, &fetcher), all))
+        << tokens;
     EXPECT_EQ(counts_fetched, counts);
     EXPECT_EQ(fetcher.acquired, fetcher.expected);
     counts.erase(std::remove(counts.begin(), counts.end(), 0), counts.end());
@@ -282,8 +291,10 @@ TEST_P(FusedExpertsTest, ATokenDoesNotDependOnTheTokensBesideItOrTheThreads) {
   const at::Tensor all = ops_->Experts(x, routing, mixture.experts, Activation::kSilu, nullptr);
   for (int64_t rows : {1, 2, 7, 16, 300}) {
     SetTeam(static_cast<int>(1 + rows % 4));
-    const Routing part{routing.experts.narrow(0, 11, rows).contiguous(), routing.weights.narrow(0, 11, rows).contiguous()};
-    EXPECT_TRUE(at::equal(ops_->Experts(x.narrow(0, 11, rows), part, mixture.experts, Activation::kSilu, nullptr), all.narrow(0, 11, rows)))
+    const Routing part{routing.experts.narrow(0, 11, rows).contiguous(),
+                       routing.weights.narrow(0, 11, rows).contiguous()};
+    EXPECT_TRUE(at::equal(ops_->Experts(x.narrow(0, 11, rows), part, mixture.experts, Activation::kSilu, nullptr),
+                          all.narrow(0, 11, rows)))
         << rows << " rows";
   }
   SetTeam(2);
@@ -298,7 +309,8 @@ TEST_P(FusedExpertsTest, ExpertsOfSeveralKindsOfWeights) {
   auto other = reference.NewLinear(24, 8, false, dtype(), at::kCPU);
   reference.SetRows(*other, 0, mixture.down[1].to(dtype()));
   mixture.experts[1].down = other.get();
-  ExpectNear(ops_->Experts(x, routing, mixture.experts, Activation::kSilu, nullptr), Expected(x, routing, mixture), "mixed");
+  ExpectNear(ops_->Experts(x, routing, mixture.experts, Activation::kSilu, nullptr), Expected(x, routing, mixture),
+             "mixed");
 }
 
 }  // namespace

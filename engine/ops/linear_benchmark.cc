@@ -1,7 +1,8 @@
-// Linears of llama-1b's and gpt2-xl's shapes at the row counts of decoding and prefill, weights in floats and quantized, taken
-// from memory: they rotate through copies of 256 MB in all. bytes_per_second counts the weights read once; FLOPS the
-// multiply-adds.
-//   linear_benchmark --benchmark_filter='int8.*5632' ; CAUSEWAY_CPU_THREADS sets the threads, CAUSEWAY_ISA the kernels (avx2, ...)
+// Linears of llama-1b's and gpt2-xl's shapes at the row counts of decoding and prefill, weights in floats and
+// quantized, taken from memory: they rotate through copies of 256 MB in all. bytes_per_second counts the weights read
+// once; FLOPS the multiply-adds.
+//   linear_benchmark --benchmark_filter='int8.*5632' ; CAUSEWAY_CPU_THREADS sets the threads, CAUSEWAY_ISA the kernels
+//   (avx2, ...)
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -94,7 +95,8 @@ void Linear(benchmark::State& state, int64_t out, int64_t in, const Held& held) 
   }
   const double iterations = static_cast<double>(state.iterations());
   state.SetBytesProcessed(state.iterations() * weights[0]->bytes());
-  state.counters["FLOPS"] = benchmark::Counter(2.0 * static_cast<double>(out * in * state.range(0)) * iterations, benchmark::Counter::kIsRate);
+  state.counters["FLOPS"] = benchmark::Counter(2.0 * static_cast<double>(out * in * state.range(0)) * iterations,
+                                               benchmark::Counter::kIsRate);
 }
 
 void Register() {
@@ -102,12 +104,20 @@ void Register() {
     const char* name;
     int64_t out, in;
   };
-  for (const Shape& s : {Shape{"llama_qkv", 2560, 2048}, {"llama_o", 2048, 2048}, {"llama_gate_up", 11264, 2048}, {"llama_down", 2048, 5632},
-                         {"llama_head", 32000, 2048}, {"gpt2xl_qkv", 4800, 1600}, {"gpt2xl_o", 1600, 1600}, {"gpt2xl_fc", 6400, 1600},
-                         {"gpt2xl_proj", 1600, 6400}, {"gpt2xl_head", 50257, 1600}}) {
+  for (const Shape& s : {Shape{"llama_qkv", 2560, 2048},
+                         {"llama_o", 2048, 2048},
+                         {"llama_gate_up", 11264, 2048},
+                         {"llama_down", 2048, 5632},
+                         {"llama_head", 32000, 2048},
+                         {"gpt2xl_qkv", 4800, 1600},
+                         {"gpt2xl_o", 1600, 1600},
+                         {"gpt2xl_fc", 6400, 1600},
+                         {"gpt2xl_proj", 1600, 6400},
+                         {"gpt2xl_head", 50257, 1600}}) {
     for (const Held& held : kHeld) {
-      auto* b = benchmark::RegisterBenchmark((std::string(held.name) + "/" + s.name + "_" + std::to_string(s.out) + "x" + std::to_string(s.in)).c_str(),
-                                             [s, &held](benchmark::State& state) { Linear(state, s.out, s.in, held); });
+      auto* b = benchmark::RegisterBenchmark(
+          (std::string(held.name) + "/" + s.name + "_" + std::to_string(s.out) + "x" + std::to_string(s.in)).c_str(),
+          [s, &held](benchmark::State& state) { Linear(state, s.out, s.in, held); });
       b->UseRealTime()->MeasureProcessCPUTime()->MinTime(0.1);
       for (int64_t rows : {1, 4, 8, 16, 32, 128, 512}) b->Arg(rows);
     }

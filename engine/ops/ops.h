@@ -25,11 +25,13 @@ class LinearWeight {
   virtual ~LinearWeight() = default;
   virtual int64_t out_features() const = 0;
   virtual int64_t in_features() const = 0;
-  virtual int64_t bytes() const = 0;  // of the weight and bias as held
+  virtual int64_t bytes() const = 0;                      // of the weight and bias as held
   virtual at::Device device() const { return at::kCPU; }  // where it lies and is computed from
-  // Whether Tensors() are rows [out, in] and, where there is one, the bias [out], as checkpoints store those that are not quantized.
+  // Whether Tensors() are rows [out, in] and, where there is one, the bias [out], as checkpoints store those that are
+  // not quantized.
   virtual bool as_stored() const { return false; }
-  // All that it holds. Offload points their storages at other memory, so whoever computes asks for addresses anew each time.
+  // All that it holds. Offload points their storages at other memory, so whoever computes asks for addresses anew each
+  // time.
   virtual std::vector<at::Tensor> Tensors() const = 0;
 };
 
@@ -67,7 +69,8 @@ class ExpertFetcher {
 // Acquires while it lives.
 class FetchedExpert {
  public:
-  FetchedExpert(ExpertFetcher& fetcher, int expert) : weights(fetcher.Acquire(expert)), fetcher_(fetcher), expert_(expert) {}
+  FetchedExpert(ExpertFetcher& fetcher, int expert)
+      : weights(fetcher.Acquire(expert)), fetcher_(fetcher), expert_(expert) {}
   ~FetchedExpert() { fetcher_.Release(expert_); }
   FetchedExpert(const FetchedExpert&) = delete;
   FetchedExpert& operator=(const FetchedExpert&) = delete;
@@ -79,53 +82,58 @@ class FetchedExpert {
   const int expert_;
 };
 
-// Where the rows of one step's ragged batch belong. Tensors are on the device; the vectors are their copies on the host,
-// which kernels that loop over sequences on the host read.
+// Where the rows of one step's ragged batch belong. Tensors are on the device; the vectors are their copies on the
+// host, which kernels that loop over sequences on the host read.
 struct AttentionBatch {
-  at::Tensor positions;      // int64 [tokens]
-  at::Tensor slots;          // int64 [tokens]: block * kBlockTokens + offset, where a row's key and value are written
-  at::Tensor block_tables;   // int32 [sequences, blocks of the longest]; padded with 0
-  at::Tensor query_start;    // int32 [sequences + 1]: rows of sequence s are [query_start[s], query_start[s + 1])
-  at::Tensor context_lens;   // int32 [sequences]: tokens attended by the last row, this step's included
+  at::Tensor positions;     // int64 [tokens]
+  at::Tensor slots;         // int64 [tokens]: block * kBlockTokens + offset, where a row's key and value are written
+  at::Tensor block_tables;  // int32 [sequences, blocks of the longest]; padded with 0
+  at::Tensor query_start;   // int32 [sequences + 1]: rows of sequence s are [query_start[s], query_start[s + 1])
+  at::Tensor context_lens;  // int32 [sequences]: tokens attended by the last row, this step's included
   std::vector<int32_t> query_start_host, context_lens_host;
   int64_t context_max = 0;
 };
 
-// The KV cache of one layer, keys and values each: [blocks, kv_heads, kBlockTokens, head_dim] of the computation's dtype, or int8
-// with a scale for each token and head: what is cached is the integer times the scale.
+// The KV cache of one layer, keys and values each: [blocks, kv_heads, kBlockTokens, head_dim] of the computation's
+// dtype, or int8 with a scale for each token and head: what is cached is the integer times the scale.
 struct KvLayer {
   at::Tensor keys, values;
-  // fp32 [blocks, kv_heads, kBlockTokens] with int8, else undefined. fp32: a key's largest value may lie anywhere in bf16's range,
-  // where fp16 overflows or loses digits, and two bytes more a head are little beside head_dim of them.
+  // fp32 [blocks, kv_heads, kBlockTokens] with int8, else undefined. fp32: a key's largest value may lie anywhere in
+  // bf16's range, where fp16 overflows or loses digits, and two bytes more a head are little beside head_dim of them.
   at::Tensor key_scales, value_scales;
   bool quantized() const { return key_scales.defined(); }
 };
 
-// Called by one thread at a time per device (its StageWorker), except NewLinear and the setters of a weight (SetRows, SetQuantizedRows,
-// SetInputOrder, SetBias), which loader threads call: at once for different weights, and for one weight as far as its setters say.
-// Shapes: tokens is the number of rows of the step. Tensors are contiguous, on the device, of the computation's dtype
-// (bf16, fp16 or fp32) unless said otherwise. Results are new tensors. Errors are programmer's errors (CHECK) or c10::Error.
+// Called by one thread at a time per device (its StageWorker), except NewLinear and the setters of a weight (SetRows,
+// SetQuantizedRows, SetInputOrder, SetBias), which loader threads call: at once for different weights, and for one
+// weight as far as its setters say. Shapes: tokens is the number of rows of the step. Tensors are contiguous, on the
+// device, of the computation's dtype (bf16, fp16 or fp32) unless said otherwise. Results are new tensors. Errors are
+// programmer's errors (CHECK) or c10::Error.
 class Ops {
  public:
   virtual ~Ops() = default;
 
   // An unfilled weight of out x in on `device`, computed with in `dtype`.
-  virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
-                                                  const WeightFormat& format = {}) = 0;
-  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted, or quantized by Quantize(), whose
-  // errors it has). Calls of this and of SetQuantizedRows for one weight may overlap in time if no run of 64 rows (0 to 63, 64 to 127,
+  virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype,
+                                                  at::Device device, const WeightFormat& format = {}) = 0;
+  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted, or quantized by
+  // Quantize(), whose errors it has). Calls of this and of SetQuantizedRows for one weight may overlap in time if no
+  // run of 64 rows (0 to 63, 64 to 127,
   // ...) has rows of both.
   virtual void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) = 0;
   // The same from rows that a checkpoint stores quantized; values, scales and zeros are kept as they are.
-  virtual void SetQuantizedRows(LinearWeight&, int64_t /*first*/, const QuantizedRows&) { TORCH_CHECK(false, "quantized weights"); }
-  // Input i of a reordered weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order). Before, column i. While this
-  // runs nothing else is called for the weight.
+  virtual void SetQuantizedRows(LinearWeight&, int64_t /*first*/, const QuantizedRows&) {
+    TORCH_CHECK(false, "quantized weights");
+  }
+  // Input i of a reordered weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order). Before,
+  // column i. While this runs nothing else is called for the weight.
   virtual void SetInputOrder(LinearWeight&, const at::Tensor& /*order*/) { TORCH_CHECK(false, "quantized weights"); }
-  // The bias of outputs [first, first + n). Calls for different outputs of one weight may overlap, as may those that set its rows.
+  // The bias of outputs [first, first + n). Calls for different outputs of one weight may overlap, as may those that
+  // set its rows.
   virtual void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) = 0;
 
-  // x [tokens, in] -> [tokens, out]. A weight that lies in CPU memory beside a device with memory of its own is computed on the CPU: the
-  // rows go there and come back, and the call waits for them.
+  // x [tokens, in] -> [tokens, out]. A weight that lies in CPU memory beside a device with memory of its own is
+  // computed on the CPU: the rows go there and come back, and the call waits for them.
   virtual at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) = 0;
   // Rows of the weight as embeddings: ids int64 [tokens] -> [tokens, in]. Lets a tied head and embedding share memory.
   virtual at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) = 0;
@@ -135,29 +143,34 @@ class Ops {
   virtual at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                                const at::Tensor& bias, double eps) = 0;
 
-  // qkv [tokens, (heads + 2 kv_heads) * head_dim]: rotates the first rotary_dim dimensions of each query (in place) and key,
-  // pairs (i, i + rotary_dim / 2),
-  // by the tables cos and sin (fp32 [positions, rotary_dim / 2], undefined: no rotation) at batch.positions, and writes
-  // keys and values to the cache at batch.slots. What is left in qkv's keys and values is not to be read.
-  virtual void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,
-                              int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) = 0;
+  // qkv [tokens, (heads + 2 kv_heads) * head_dim]: rotates the first rotary_dim dimensions of each query (in place) and
+  // key, pairs (i, i + rotary_dim / 2), by the tables cos and sin (fp32 [positions, rotary_dim / 2], undefined: no
+  // rotation) at batch.positions, and writes keys and values to the cache at batch.slots. What is left in qkv's keys
+  // and values is not to be read.
+  virtual void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads,
+                              int64_t kv_heads, int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) = 0;
 
-  // Causal attention of the queries in qkv (its first heads * head_dim columns) over the paged cache, which already holds
-  // this step's rows -> [tokens, heads * head_dim]. window > 0: a row attends to itself and the window - 1 before it.
-  virtual at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
-                                    int64_t window, const AttentionBatch& batch, const KvLayer& cache) = 0;
+  // Causal attention of the queries in qkv (its first heads * head_dim columns) over the paged cache, which already
+  // holds this step's rows -> [tokens, heads * head_dim]. window > 0: a row attends to itself and the window - 1 before
+  // it.
+  virtual at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                                    double scale, int64_t window, const AttentionBatch& batch,
+                                    const KvLayer& cache) = 0;
 
-  // In place: RMS norms of `groups` neighbouring runs of `width` columns of x [tokens, columns], from column `first` on; weight
-  // [width] for each of them. The normed value is rounded to x's type before it meets the weight, as the field's norms do.
-  virtual void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) = 0;
+  // In place: RMS norms of `groups` neighbouring runs of `width` columns of x [tokens, columns], from column `first`
+  // on; weight [width] for each of them. The normed value is rounded to x's type before it meets the weight, as the
+  // field's norms do.
+  virtual void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight,
+                           double eps) = 0;
 
   // logits [tokens, experts]; correction fp32 [experts] or undefined. Of equal scores the lower expert goes first.
   virtual Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) = 0;
-  // The sum of the chosen experts' gated MLPs, weighted: x [tokens, hidden] -> [tokens, hidden]. Experts that no token chose are
-  // not read. `counts`, where not null, becomes the tokens that each expert got. CpuOps: a token's result does not depend on
-  // the tokens beside it. With a fetcher, one expert after the other is asked for and computed from; results are the same.
-  virtual at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
-                             std::vector<int32_t>* counts, ExpertFetcher* fetcher = nullptr) = 0;
+  // The sum of the chosen experts' gated MLPs, weighted: x [tokens, hidden] -> [tokens, hidden]. Experts that no token
+  // chose are not read. `counts`, where not null, becomes the tokens that each expert got. CpuOps: a token's result
+  // does not depend on the tokens beside it. With a fetcher, one expert after the other is asked for and computed from;
+  // results are the same.
+  virtual at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts,
+                             Activation activation, std::vector<int32_t>* counts, ExpertFetcher* fetcher = nullptr) = 0;
 
   // gated: x [tokens, 2n] -> act(x[:, :n]) * x[:, n:]; else act(x).
   virtual at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) = 0;

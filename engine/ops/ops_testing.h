@@ -47,7 +47,8 @@ struct Span {
   int32_t rows, context;
 };
 
-// A batch of these sequences, their blocks scattered over the cache in random order. Returns the number of blocks it needs.
+// A batch of these sequences, their blocks scattered over the cache in random order. Returns the number of blocks it
+// needs.
 inline int64_t MakeBatch(const std::vector<Span>& spans, Random& random, AttentionBatch& batch) {
   const auto blocks_of = [](const Span& s) { return (s.context + kBlockTokens - 1) / kBlockTokens; };
   int64_t total = 1, widest = 1, tokens = 0;  // block 0 stands for padding and stays unused
@@ -73,7 +74,8 @@ inline int64_t MakeBatch(const std::vector<Span>& spans, Random& random, Attenti
     for (int32_t i = 0; i < spans[s].rows; ++i, ++row) {
       const int64_t position = spans[s].context - spans[s].rows + i;
       batch.positions.mutable_data_ptr<int64_t>()[row] = position;
-      batch.slots.mutable_data_ptr<int64_t>()[row] = table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
+      batch.slots.mutable_data_ptr<int64_t>()[row] =
+          table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
     }
     batch.query_start_host.push_back(static_cast<int32_t>(row));
     batch.context_lens_host.push_back(spans[s].context);

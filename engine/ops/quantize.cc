@@ -17,11 +17,12 @@
 namespace causeway {
 
 QuantizedRows Quantize(const at::Tensor& rows, const WeightFormat& format) {
-  TORCH_CHECK(rows.is_cpu() && rows.dim() == 2 && rows.is_floating_point(), "Quantize: expected floating [n, in] on the CPU, got ",
-              rows.toString(), " of shape ", rows.sizes());
+  TORCH_CHECK(rows.is_cpu() && rows.dim() == 2 && rows.is_floating_point(),
+              "Quantize: expected floating [n, in] on the CPU, got ", rows.toString(), " of shape ", rows.sizes());
   const bool int8 = format.kind == WeightKind::kInt8;
   TORCH_CHECK(int8 || (format.kind == WeightKind::kInt4 && !format.zero_points),
-              "Quantize: weights are quantized to int8, or to int4 without zero points; fp8 and int4 with them come from checkpoints alone");
+              "Quantize: weights are quantized to int8, or to int4 without zero points; fp8 and int4 with them come "
+              "from checkpoints alone");
   c10::InferenceMode guard;
   static const cpu::Kernels& kernels = cpu::KernelsOf(cpu::SupportedIsas().front());
   const at::ScalarType dtype = rows.scalar_type() == at::kBFloat16 ? at::kBFloat16 : at::kFloat;
@@ -38,20 +39,26 @@ QuantizedRows Quantize(const at::Tensor& rows, const WeightFormat& format) {
                                .in = in,
                                .group = format.group > 0 ? format.group : in};
   (int8 ? kernels.quantize_int8 : kernels.quantize_int4)(args);
-  TORCH_CHECK_VALUE(std::all_of(args.scales, args.scales + quantized.scales.numel(), [](float scale) { return std::isfinite(scale); }), "expected ",
-                    at::isfinite(source).all().item<bool>() ? "weights with scales that fp16 holds, found larger ones" : "finite weights, found others");
+  TORCH_CHECK_VALUE(std::all_of(args.scales, args.scales + quantized.scales.numel(),
+                                [](float scale) { return std::isfinite(scale); }),
+                    "expected ",
+                    at::isfinite(source).all().item<bool>() ? "weights with scales that fp16 holds, found larger ones"
+                                                            : "finite weights, found others");
   return quantized;
 }
 
 at::Tensor Dequantize(const QuantizedRows& rows, const WeightFormat& format) {
   const int64_t in = rows.values.size(1), groups = format.groups(in), width = groups == 1 ? in : format.group;
-  at::Tensor values = (format.kind == WeightKind::kFp8 ? rows.values.view(at::kFloat8_e4m3fn) : rows.values).to(at::kFloat);
+  at::Tensor values =
+      (format.kind == WeightKind::kFp8 ? rows.values.view(at::kFloat8_e4m3fn) : rows.values).to(at::kFloat);
   // In place, on the groups first .. first + count as a view [n, count, wide].
   const auto dequantize = [&](int64_t first, int64_t count, int64_t wide) {
     if (count == 0) return;
     at::Tensor part = values.narrow(1, first * width, count * wide).unflatten(1, {count, wide});
-    if (rows.zeros.defined()) part.sub_(rows.zeros.narrow(1, first, count).unsqueeze(2));
-    else if (format.kind == WeightKind::kInt4) part.sub_(8);
+    if (rows.zeros.defined())
+      part.sub_(rows.zeros.narrow(1, first, count).unsqueeze(2));
+    else if (format.kind == WeightKind::kInt4)
+      part.sub_(8);
     part.mul_(rows.scales.narrow(1, first, count).unsqueeze(2));
   };
   dequantize(0, in / width, width);
@@ -66,7 +73,9 @@ at::Tensor PackNibbles(const at::Tensor& values) {
 }
 
 at::Tensor UnpackNibbles(const at::Tensor& packed, int64_t in) {
-  return at::stack({packed.bitwise_and(15), packed.bitwise_right_shift(4)}, 2).view({packed.size(0), -1}).narrow(1, 0, in);
+  return at::stack({packed.bitwise_and(15), packed.bitwise_right_shift(4)}, 2)
+      .view({packed.size(0), -1})
+      .narrow(1, 0, in);
 }
 
 }  // namespace causeway

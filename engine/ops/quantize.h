@@ -9,10 +9,10 @@
 
 namespace causeway {
 
-// rows [n, in], a CPU tensor of any floating dtype, to kInt8 or to kInt4 without zero points. kInt8: the largest magnitude of a row
-// becomes 127. kInt4: of a few scales for each group, of either sign, the one of least squared error. Runs on the calling thread,
-// with the processor's best instructions. c10::ValueError: weights that are not finite, or too large for kInt4's scales in fp16.
-// c10::Error: another format.
+// rows [n, in], a CPU tensor of any floating dtype, to kInt8 or to kInt4 without zero points. kInt8: the largest
+// magnitude of a row becomes 127. kInt4: of a few scales for each group, of either sign, the one of least squared
+// error. Runs on the calling thread, with the processor's best instructions. c10::ValueError: weights that are not
+// finite, or too large for kInt4's scales in fp16. c10::Error: another format.
 QuantizedRows Quantize(const at::Tensor& rows, const WeightFormat& format);
 
 // fp32 [n, in] on the rows' device: (value - zero) * scale, one rounding.

@@ -1,11 +1,12 @@
 // Quantizing weights while they are loaded, on one thread; bytes_per_second counts the rows read.
+#include "engine/ops/quantize.h"
+
 #include <cmath>
 
 #include <c10/core/InferenceMode.h>
 
 #include "benchmark/benchmark.h"
 #include "engine/ops/ops_testing.h"
-#include "engine/ops/quantize.h"
 
 namespace causeway {
 namespace {

@@ -53,14 +53,16 @@ TEST_F(QuantizeTest, Int8IsWithinHalfAStepOfEveryWeight) {
       EXPECT_EQ(quantized.values.scalar_type(), at::kChar);
       EXPECT_TRUE(at::allclose(quantized.scales, largest / 127, 1e-6, 0));
       EXPECT_EQ(quantized.values.to(at::kInt).abs().amax().item<int>(), 127);
-      EXPECT_TRUE(((Dequantize(quantized, kInt8) - wanted).abs() <= quantized.scales * 0.5001).all().item<bool>()) << in;
+      EXPECT_TRUE(((Dequantize(quantized, kInt8) - wanted).abs() <= quantized.scales * 0.5001).all().item<bool>())
+          << in;
     }
   }
 }
 
 TEST_F(QuantizeTest, Int4HasTheErrorOfASearchedScale) {
   const at::Tensor rows = random_.Tensor({64, 2048}, at::kBFloat16, 0.02);
-  // Of normal weights, the least possible in this format is about 0.0066 and 0.0081; the plain choice, the largest to -8, 0.0071 and 0.0087.
+  // Of normal weights, the least possible in this format is about 0.0066 and 0.0081; the plain choice, the largest to
+  // -8, 0.0071 and 0.0087.
   EXPECT_LT(SquaredError(rows, kInt4By32), 0.0067);
   EXPECT_LT(SquaredError(rows, {.kind = WeightKind::kInt4, .group = 64}), 0.0082);
   EXPECT_LT(SquaredError(rows, {.kind = WeightKind::kInt4, .group = 0}), 0.03);
@@ -116,10 +118,12 @@ TEST_F(QuantizeTest, WhatCannotBeQuantizedIsRefused) {
   };
   for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     rows[2][40].fill_(bad);
-    for (const WeightFormat& format : {kInt8, kInt4By32}) EXPECT_EQ(complaint(rows, format), "expected finite weights, found others");
+    for (const WeightFormat& format : {kInt8, kInt4By32})
+      EXPECT_EQ(complaint(rows, format), "expected finite weights, found others");
   }
   // A scale of 125000.
-  EXPECT_EQ(complaint(at::full({1, 32}, 1e6), kInt4By32), "expected weights with scales that fp16 holds, found larger ones");
+  EXPECT_EQ(complaint(at::full({1, 32}, 1e6), kInt4By32),
+            "expected weights with scales that fp16 holds, found larger ones");
   EXPECT_EQ(complaint(at::full({1, 32}, 1e6), kInt8), "no error");
   EXPECT_THROW(Quantize(at::zeros({1, 128}), kFp8), c10::Error);
   EXPECT_THROW(Quantize(at::zeros({1, 32}), {.kind = WeightKind::kInt4, .group = 32, .zero_points = true}), c10::Error);
@@ -145,11 +149,13 @@ TEST_F(QuantizeTest, EveryInstructionSetGivesNearlyTheSame) {
 }
 
 TEST_F(QuantizeTest, DequantizeIsValueMinusZeroTimesScale) {
-  QuantizedRows rows{at::tensor(std::vector<int>{0, 1, 15, 8}, at::kByte).view({1, 4}), at::tensor({0.5f, 2.0f}).view({1, 2}),
-                     at::tensor(std::vector<int>{3, 9}, at::kByte).view({1, 2})};
-  EXPECT_TRUE(at::equal(Dequantize(rows, {.kind = WeightKind::kInt4, .group = 3, .zero_points = true}), at::tensor({-1.5f, -1.0f, 6.0f, -2.0f}).view({1, 4})));
+  QuantizedRows rows{at::tensor(std::vector<int>{0, 1, 15, 8}, at::kByte).view({1, 4}),
+                     at::tensor({0.5f, 2.0f}).view({1, 2}), at::tensor(std::vector<int>{3, 9}, at::kByte).view({1, 2})};
+  EXPECT_TRUE(at::equal(Dequantize(rows, {.kind = WeightKind::kInt4, .group = 3, .zero_points = true}),
+                        at::tensor({-1.5f, -1.0f, 6.0f, -2.0f}).view({1, 4})));
   rows.zeros = at::Tensor();
-  EXPECT_TRUE(at::equal(Dequantize(rows, {.kind = WeightKind::kInt4, .group = 3}), at::tensor({-4.0f, -3.5f, 3.5f, 0.0f}).view({1, 4})));
+  EXPECT_TRUE(at::equal(Dequantize(rows, {.kind = WeightKind::kInt4, .group = 3}),
+                        at::tensor({-4.0f, -3.5f, 3.5f, 0.0f}).view({1, 4})));
 }
 
 TEST_F(QuantizeTest, NibblesComeBack) {
@@ -174,7 +180,9 @@ class QuantizedLinearTest : public QuantizeTest, public ::testing::WithParamInte
     QuantizedRows rows;
     switch (format.kind) {
       case WeightKind::kInt8: rows.values = at::randint(-127, 128, {out, in}, at::kChar); break;
-      case WeightKind::kFp8: rows.values = random_.Tensor({out, in}, at::kFloat).to(at::kFloat8_e4m3fn).view(at::kByte); break;
+      case WeightKind::kFp8:
+        rows.values = random_.Tensor({out, in}, at::kFloat).to(at::kFloat8_e4m3fn).view(at::kByte);
+        break;
       default: rows.values = Levels(out, in, 16);
     }
     rows.scales = random_.Tensor({out, format.groups(in)}, at::kFloat, 0.1).to(at::kHalf).to(at::kFloat);
@@ -182,7 +190,8 @@ class QuantizedLinearTest : public QuantizeTest, public ::testing::WithParamInte
     return rows;
   }
   static QuantizedRows Slice(const QuantizedRows& rows, int64_t first, int64_t n) {
-    return {rows.values.narrow(0, first, n), rows.scales.narrow(0, first, n), rows.zeros.defined() ? rows.zeros.narrow(0, first, n) : at::Tensor()};
+    return {rows.values.narrow(0, first, n), rows.scales.narrow(0, first, n),
+            rows.zeros.defined() ? rows.zeros.narrow(0, first, n) : at::Tensor()};
   }
 
   ReferenceOps ops_;
@@ -230,11 +239,12 @@ TEST_P(QuantizedLinearTest, ResultsAreOfTheComputationsDtype) {
   EXPECT_EQ(ops_.Embedding(at::tensor(std::vector<int64_t>{1}), *weight).scalar_type(), at::kBFloat16);
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, QuantizedLinearTest,
-                         ::testing::Values(HeldCase{kInt8, 70, 33}, HeldCase{kInt4By32, 70, 96}, HeldCase{kInt4By32, 9, 100},
-                                           HeldCase{{.kind = WeightKind::kInt4, .group = 64, .zero_points = true}, 70, 128},
-                                           HeldCase{{.kind = WeightKind::kInt4, .group = 0}, 8, 96}, HeldCase{kFp8, 70, 256},
-                                           HeldCase{kFp8, 9, 300}));
+INSTANTIATE_TEST_SUITE_P(
+    Formats, QuantizedLinearTest,
+    ::testing::Values(HeldCase{kInt8, 70, 33}, HeldCase{kInt4By32, 70, 96}, HeldCase{kInt4By32, 9, 100},
+                      HeldCase{{.kind = WeightKind::kInt4, .group = 64, .zero_points = true}, 70, 128},
+                      HeldCase{{.kind = WeightKind::kInt4, .group = 0}, 8, 96}, HeldCase{kFp8, 70, 256},
+                      HeldCase{kFp8, 9, 300}));
 
 TEST_F(QuantizeTest, LinearsAreQuantizedAsTheyAreSet) {
   ReferenceOps ops;
@@ -242,7 +252,8 @@ TEST_F(QuantizeTest, LinearsAreQuantizedAsTheyAreSet) {
   for (const WeightFormat& format : {kInt8, kInt4By32}) {
     auto weight = ops.NewLinear(40, 64, false, at::kFloat, at::kCPU, format);
     ops.SetRows(*weight, 0, rows);
-    EXPECT_TRUE(at::allclose(ops.Linear(x, *weight), at::linear(x, Dequantize(Quantize(rows, format), format)), 1e-5, 1e-5));
+    EXPECT_TRUE(
+        at::allclose(ops.Linear(x, *weight), at::linear(x, Dequantize(Quantize(rows, format), format)), 1e-5, 1e-5));
   }
 }
 
@@ -251,7 +262,8 @@ TEST_F(QuantizeTest, LargeLinearsAreDequantizedInPieces) {
   auto weight = ops.NewLinear(3000, 4096, false, at::kFloat, at::kCPU, kInt8);  // three pieces
   const at::Tensor rows = random_.Tensor({3000, 4096}, at::kFloat), x = random_.Tensor({2, 4096}, at::kFloat);
   ops.SetRows(*weight, 0, rows);
-  EXPECT_TRUE(at::allclose(ops.Linear(x, *weight), at::linear(x, Dequantize(Quantize(rows, kInt8), kInt8)), 1e-4, 1e-4));
+  EXPECT_TRUE(
+      at::allclose(ops.Linear(x, *weight), at::linear(x, Dequantize(Quantize(rows, kInt8), kInt8)), 1e-4, 1e-4));
 }
 
 TEST_F(QuantizeTest, WrongRowsAreRefused) {

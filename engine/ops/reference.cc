@@ -85,7 +85,8 @@ at::Tensor Gather(const at::Tensor& cache, const at::Tensor& scales, const at::T
 }
 
 // rows [tokens, kv_heads, head_dim] to their places: blocks and offsets [tokens].
-void WriteCache(const at::Tensor& cache, const at::Tensor& scales, const at::Tensor& rows, const at::Tensor& blocks, const at::Tensor& offsets) {
+void WriteCache(const at::Tensor& cache, const at::Tensor& scales, const at::Tensor& rows, const at::Tensor& blocks,
+                const at::Tensor& offsets) {
   // Indexing dimensions 0 and 2 around a slice: [tokens, kv_heads, ...].
   if (!scales.defined()) {
     cache.transpose(1, 2).index_put_({blocks, offsets}, rows);
@@ -102,8 +103,8 @@ void WriteCache(const at::Tensor& cache, const at::Tensor& scales, const at::Ten
 
 }  // namespace
 
-std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
-                                                      const WeightFormat& format) {
+std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype,
+                                                      at::Device device, const WeightFormat& format) {
   if (format.kind != WeightKind::kFloat) return std::make_unique<CompactWeight>(out, in, bias, dtype, device, format);
   const auto options = at::TensorOptions().dtype(dtype).device(device);
   return std::make_unique<PlainWeight>(at::zeros({out, in}, options), bias ? at::zeros({out}, options) : at::Tensor());
@@ -112,7 +113,8 @@ std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, b
 void ReferenceOps::SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) {
   // Weights made by several threads and under no guard of the caller's.
   c10::InferenceMode guard;
-  if (auto* compact = dynamic_cast<CompactWeight*>(&weight)) return compact->SetRows(first, Quantize(rows, compact->format()));
+  if (auto* compact = dynamic_cast<CompactWeight*>(&weight))
+    return compact->SetRows(first, Quantize(rows, compact->format()));
   Plain(weight).weight.narrow(0, first, rows.size(0)).copy_(rows);
 }
 
@@ -145,7 +147,8 @@ at::Tensor ReferenceOps::Embedding(const at::Tensor& ids, const LinearWeight& we
   return at::embedding(Plain(weight).weight, ids);
 }
 
-at::Tensor ReferenceOps::RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
+at::Tensor ReferenceOps::RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
+                                 double eps) {
   const at::Tensor sum = Summed(x, residual).to(at::kFloat);
   const at::Tensor scale = at::rsqrt(sum.square().mean(-1, /*keepdim=*/true) + eps);
   return (sum * scale * weight.to(at::kFloat)).to(x.scalar_type());
@@ -154,11 +157,13 @@ at::Tensor ReferenceOps::RmsNorm(const at::Tensor& x, const at::Tensor& residual
 at::Tensor ReferenceOps::LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                                    const at::Tensor& bias, double eps) {
   const at::Tensor sum = Summed(x, residual).to(at::kFloat);
-  const std::optional<at::Tensor> shift = bias.defined() ? std::optional<at::Tensor>(bias.to(at::kFloat)) : std::nullopt;
+  const std::optional<at::Tensor> shift =
+      bias.defined() ? std::optional<at::Tensor>(bias.to(at::kFloat)) : std::nullopt;
   return std::get<0>(at::native_layer_norm(sum, {sum.size(-1)}, weight.to(at::kFloat), shift, eps)).to(x.scalar_type());
 }
 
-void ReferenceOps::NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) {
+void ReferenceOps::NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight,
+                               double eps) {
   at::Tensor runs = x.narrow(1, first, groups * width).view({x.size(0), groups, width});
   const at::Tensor wide = runs.to(at::kFloat);
   const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
@@ -182,13 +187,15 @@ void ReferenceOps::RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const 
   WriteCache(cache.values, cache.value_scales, values, blocks, offsets);
 }
 
-at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
-                                        int64_t window, const AttentionBatch& batch, const KvLayer& cache) {
+at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                                        double scale, int64_t window, const AttentionBatch& batch,
+                                        const KvLayer& cache) {
   const int64_t tokens = qkv.size(0), group = heads / kv_heads;
   const at::Tensor out = at::empty({tokens, heads * head_dim}, qkv.options());
   const at::Tensor queries = qkv.narrow(1, 0, heads * head_dim).view({tokens, kv_heads, group, head_dim});
   for (size_t s = 0; s < batch.context_lens_host.size(); ++s) {
-    const int64_t begin = batch.query_start_host[s], end = batch.query_start_host[s + 1], context = batch.context_lens_host[s];
+    const int64_t begin = batch.query_start_host[s], end = batch.query_start_host[s + 1],
+                  context = batch.context_lens_host[s];
     if (begin == end) continue;
     const at::Tensor blocks = batch.block_tables[s].narrow(0, 0, (context + kBlockTokens - 1) / kBlockTokens);
     const at::Tensor keys = Gather(cache.keys, cache.key_scales, blocks, context);
@@ -196,9 +203,11 @@ at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, in
     const at::Tensor key_positions = at::arange(context, batch.positions.options());
     for (int64_t first = begin; first < end; first += kReferenceQueryChunk) {
       const int64_t n = std::min(kReferenceQueryChunk, end - first);
-      const at::Tensor q = queries.narrow(0, first, n).permute({1, 2, 0, 3}).to(at::kFloat);  // [kv_heads, group, n, head_dim]
+      const at::Tensor q =
+          queries.narrow(0, first, n).permute({1, 2, 0, 3}).to(at::kFloat);  // [kv_heads, group, n, head_dim]
       at::Tensor scores = at::matmul(q.reshape({kv_heads, group * n, head_dim}), keys.transpose(1, 2)).mul_(scale);
-      const at::Tensor positions = at::arange(context - end + first, context - end + first + n, batch.positions.options()).unsqueeze(1);
+      const at::Tensor positions =
+          at::arange(context - end + first, context - end + first + n, batch.positions.options()).unsqueeze(1);
       at::Tensor hidden = key_positions > positions;  // [n, context]
       if (window > 0) hidden = at::logical_or(hidden, key_positions <= positions - window);
       scores = scores.view({kv_heads, group, n, context}).masked_fill_(hidden, -std::numeric_limits<float>::infinity());

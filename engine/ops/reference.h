@@ -1,6 +1,6 @@
-// Ops over ATen, on the CPU and on CUDA alike: what the fused kernels are checked against, and what runs where there are
-// none. Callers hold an at::InferenceMode (or NoGradMode) guard. Nothing here waits for a CUDA device but Sample and
-// Experts, each once.
+// Ops over ATen, on the CPU and on CUDA alike: what the fused kernels are checked against, and what runs where there
+// are none. Callers hold an at::InferenceMode (or NoGradMode) guard. Nothing here waits for a CUDA device but Sample
+// and Experts, each once.
 #ifndef CAUSEWAY_ENGINE_OPS_REFERENCE_H_
 #define CAUSEWAY_ENGINE_OPS_REFERENCE_H_
 
@@ -22,16 +22,17 @@ class ReferenceOps : public Ops {
   at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) override;
   at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) override;
   at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) override;
-  at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, const at::Tensor& bias,
-                       double eps) override;
-  void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) override;
+  at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
+                       const at::Tensor& bias, double eps) override;
+  void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight,
+                   double eps) override;
   void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,
                       int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) override;
   at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
                             int64_t window, const AttentionBatch& batch, const KvLayer& cache) override;
   Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) override;
-  at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
-                     std::vector<int32_t>* counts, ExpertFetcher* fetcher = nullptr) override;
+  at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts,
+                     Activation activation, std::vector<int32_t>* counts, ExpertFetcher* fetcher = nullptr) override;
   at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override;
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;
 };

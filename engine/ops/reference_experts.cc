@@ -18,27 +18,33 @@ namespace causeway {
 Routing ReferenceOps::Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) {
   const int64_t experts = logits.size(1), count = rule.experts_per_token;
   TORCH_CHECK(count >= 1 && count <= experts, "Route: ", count, " of ", experts, " experts were asked for");
-  TORCH_CHECK(!correction.defined() || correction.numel() == experts, "Route: ", correction.numel(), " corrections for ", experts, " experts");
+  TORCH_CHECK(!correction.defined() || correction.numel() == experts, "Route: ", correction.numel(),
+              " corrections for ", experts, " experts");
   const at::Tensor in = logits.to(at::kFloat);
-  const at::Tensor scores = rule.score == RouterScore::kSigmoid ? at::sigmoid(in) : at::softmax(in, -1);  // [tokens, experts]
+  const at::Tensor scores =
+      rule.score == RouterScore::kSigmoid ? at::sigmoid(in) : at::softmax(in, -1);  // [tokens, experts]
   // Stable, so that the lower of equal experts goes first; at::topk promises no order.
-  const at::Tensor order =
-      std::get<1>(at::sort(correction.defined() ? scores + correction : scores, /*stable=*/true, /*dim=*/-1, /*descending=*/true));
+  const at::Tensor order = std::get<1>(
+      at::sort(correction.defined() ? scores + correction : scores, /*stable=*/true, /*dim=*/-1, /*descending=*/true));
   const at::Tensor chosen = order.narrow(1, 0, count);
   at::Tensor weights = scores.gather(1, chosen);
   if (rule.normalize) weights = weights / weights.sum(-1, /*keepdim=*/true);
   return {chosen.to(at::kInt).contiguous(), weights};
 }
 
-at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
-                                 std::vector<int32_t>* counts, ExpertFetcher* fetcher) {
-  const int64_t tokens = x.size(0), width = x.size(1), terms = routing.experts.size(1), count = static_cast<int64_t>(experts.size());
-  const auto [sorted, order] = at::sort(routing.experts.flatten(), /*stable=*/true, /*dim=*/0, /*descending=*/false);  // [tokens * terms]
-  // One wait for the device in each layer, today: how many rows each expert has. Grouped products that read it on the device need
-  // the experts' weights stacked in one tensor, which would end their being placed one by one.
-  const at::Tensor firsts = at::searchsorted(sorted, at::arange(count + 1, sorted.options()), /*out_int32=*/true).to(at::kCPU);
+at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts,
+                                 Activation activation, std::vector<int32_t>* counts, ExpertFetcher* fetcher) {
+  const int64_t tokens = x.size(0), width = x.size(1), terms = routing.experts.size(1),
+                count = static_cast<int64_t>(experts.size());
+  const auto [sorted, order] =
+      at::sort(routing.experts.flatten(), /*stable=*/true, /*dim=*/0, /*descending=*/false);  // [tokens * terms]
+  // One wait for the device in each layer, today: how many rows each expert has. Grouped products that read it on the
+  // device need the experts' weights stacked in one tensor, which would end their being placed one by one.
+  const at::Tensor firsts =
+      at::searchsorted(sorted, at::arange(count + 1, sorted.options()), /*out_int32=*/true).to(at::kCPU);
   const int32_t* first = firsts.const_data_ptr<int32_t>();
-  TORCH_CHECK_INDEX(first[0] == 0 && first[count] == tokens * terms, "Experts: an expert outside [0, ", count, ") was chosen");
+  TORCH_CHECK_INDEX(first[0] == 0 && first[count] == tokens * terms, "Experts: an expert outside [0, ", count,
+                    ") was chosen");
   std::vector<ExpertFetcher::Use> chosen;
   if (counts != nullptr) counts->resize(count);
   for (int64_t e = 0; e < count; ++e) {
@@ -52,7 +58,8 @@ at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, co
     std::optional<FetchedExpert> fetched;
     if (fetcher != nullptr) fetched.emplace(*fetcher, e);
     const ExpertWeights& expert = fetched.has_value() ? fetched->weights : experts[e];
-    at::Tensor up = Linear(in.narrow(0, first[e], rows).to(expert.up->device()), *expert.up);  // [rows, 2 * intermediate]
+    at::Tensor up =
+        Linear(in.narrow(0, first[e], rows).to(expert.up->device()), *expert.up);  // [rows, 2 * intermediate]
     const at::Tensor activated = Activate(up, activation, /*gated=*/true);
     up.reset();
     down.index_copy_(0, order.narrow(0, first[e], rows), Linear(activated, *expert.down).to(x.device()));

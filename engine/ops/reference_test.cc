@@ -27,7 +27,8 @@ class ReferenceOpsTest : public ::testing::Test {
     for (int64_t i = 0; i < d.size(0); ++i) {
       for (int64_t j = 0; j < d.size(1); ++j) {
         const double expected = want(i, j);
-        ASSERT_NEAR(d[i][j].item<double>(), expected, 2e-5 * (1 + std::abs(expected))) << what << " at " << i << ", " << j;
+        ASSERT_NEAR(d[i][j].item<double>(), expected, 2e-5 * (1 + std::abs(expected)))
+            << what << " at " << i << ", " << j;
       }
     }
   }
@@ -49,17 +50,21 @@ TEST_F(ReferenceOpsTest, LinearAndEmbedding) {
   EXPECT_EQ(weight->in_features(), in);
   EXPECT_EQ(weight->bytes(), (out * in + out) * 4);
   const at::Tensor x = random_.Tensor({5, in}, at::kFloat);
-  ExpectEach(ops_.Linear(x, *weight), [&](int64_t i, int64_t j) {
-    double sum = At(bias, 0, j);
-    for (int64_t k = 0; k < in; ++k) sum += At(x, i, k) * At(rows, j, k);
-    return sum;
-  }, "linear");
+  ExpectEach(
+      ops_.Linear(x, *weight),
+      [&](int64_t i, int64_t j) {
+        double sum = At(bias, 0, j);
+        for (int64_t k = 0; k < in; ++k) sum += At(x, i, k) * At(rows, j, k);
+        return sum;
+      },
+      "linear");
   EXPECT_TRUE(at::equal(ops_.Embedding(at::tensor(std::vector<int64_t>{8, 0, 8}), *weight)[2], rows[8]));
 }
 
 TEST_F(ReferenceOpsTest, Norms) {
   const int64_t width = 37;
-  const at::Tensor x = random_.Tensor({4, width}, at::kFloat, 2) + 0.5, residual = random_.Tensor({4, width}, at::kFloat);
+  const at::Tensor x = random_.Tensor({4, width}, at::kFloat, 2) + 0.5,
+                   residual = random_.Tensor({4, width}, at::kFloat);
   const at::Tensor weight = random_.Tensor({1, width}, at::kFloat), bias = random_.Tensor({1, width}, at::kFloat);
   const double eps = 1e-3;
   const auto sum = [&](int64_t i, int64_t j) { return At(x, i, j) + At(residual, i, j); };
@@ -69,14 +74,19 @@ TEST_F(ReferenceOpsTest, Norms) {
     return total / width;
   };
   at::Tensor r = residual.clone();
-  ExpectEach(ops_.RmsNorm(x, r, weight[0], eps),
-             [&](int64_t i, int64_t j) { return sum(i, j) / std::sqrt(moment(i, 0, 2) + eps) * At(weight, 0, j); }, "rms norm");
+  ExpectEach(
+      ops_.RmsNorm(x, r, weight[0], eps),
+      [&](int64_t i, int64_t j) { return sum(i, j) / std::sqrt(moment(i, 0, 2) + eps) * At(weight, 0, j); },
+      "rms norm");
   ExpectEach(r, sum, "residual");
   r = residual.clone();
-  ExpectEach(ops_.LayerNorm(x, r, weight[0], bias[0], eps), [&](int64_t i, int64_t j) {
-    const double mean = moment(i, 0, 1);
-    return (sum(i, j) - mean) / std::sqrt(moment(i, mean, 2) + eps) * At(weight, 0, j) + At(bias, 0, j);
-  }, "layer norm");
+  ExpectEach(
+      ops_.LayerNorm(x, r, weight[0], bias[0], eps),
+      [&](int64_t i, int64_t j) {
+        const double mean = moment(i, 0, 1);
+        return (sum(i, j) - mean) / std::sqrt(moment(i, mean, 2) + eps) * At(weight, 0, j) + At(bias, 0, j);
+      },
+      "layer norm");
   ExpectEach(r, sum, "residual");
 }
 
@@ -88,15 +98,20 @@ TEST_F(ReferenceOpsTest, NormsOfColumns) {
     const at::Tensor given_weight = random_.Tensor({1, width}, dtype), weight = given_weight.to(at::kFloat);
     at::Tensor normed = given.clone();
     ops_.NormColumns(normed, first, groups, width, given_weight[0], eps);
-    const auto rounded = [dtype](double v) { return at::tensor(v, at::kDouble).to(at::kFloat).to(dtype).item<double>(); };
-    ExpectEach(normed.to(at::kFloat), [&](int64_t i, int64_t j) {
-      if (j < first || j >= first + groups * width) return At(x, i, j);
-      double squares = 0;
-      const int64_t run = (j - first) / width * width + first;
-      for (int64_t k = run; k < run + width; ++k) squares += At(x, i, k) * At(x, i, k);
-      // Twice rounded: as a normed value, and times its weight.
-      return rounded(rounded(At(x, i, j) / std::sqrt(squares / width + eps)) * At(weight, 0, j - run));
-    }, "norm of columns");
+    const auto rounded = [dtype](double v) {
+      return at::tensor(v, at::kDouble).to(at::kFloat).to(dtype).item<double>();
+    };
+    ExpectEach(
+        normed.to(at::kFloat),
+        [&](int64_t i, int64_t j) {
+          if (j < first || j >= first + groups * width) return At(x, i, j);
+          double squares = 0;
+          const int64_t run = (j - first) / width * width + first;
+          for (int64_t k = run; k < run + width; ++k) squares += At(x, i, k) * At(x, i, k);
+          // Twice rounded: as a normed value, and times its weight.
+          return rounded(rounded(At(x, i, j) / std::sqrt(squares / width + eps)) * At(weight, 0, j - run));
+        },
+        "norm of columns");
   }
 }
 
@@ -113,20 +128,24 @@ TEST_F(ReferenceOpsTest, Activations) {
   };
   for (Activation kind : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
     ExpectEach(ops_.Activate(x, kind, false), [&](int64_t i, int64_t j) { return apply(kind, At(x, i, j)); }, "plain");
-    ExpectEach(ops_.Activate(x, kind, true), [&](int64_t i, int64_t j) { return apply(kind, At(x, i, j)) * At(x, i, 7 + j); }, "gated");
+    ExpectEach(
+        ops_.Activate(x, kind, true), [&](int64_t i, int64_t j) { return apply(kind, At(x, i, j)) * At(x, i, 7 + j); },
+        "gated");
   }
 }
 
 // Rotation, cache and attention together, against keys and values kept in plain arrays.
 TEST_F(ReferenceOpsTest, RotaryCacheAndAttention) {
-  const int64_t heads = 4, kv_heads = 2, dim = 10, rotary = 6, half = rotary / 2, columns = (heads + 2 * kv_heads) * dim;
+  const int64_t heads = 4, kv_heads = 2, dim = 10, rotary = 6, half = rotary / 2,
+                columns = (heads + 2 * kv_heads) * dim;
   for (int64_t window : {0, 5}) {
     AttentionBatch batch;
     const std::vector<testing::Span> spans = {{37, 37}, {20, 20}};
     const int64_t blocks = testing::MakeBatch(spans, random_, batch);
     const at::Tensor cos = random_.Tensor({40, half}, at::kFloat), sin = random_.Tensor({40, half}, at::kFloat);
     const at::Tensor qkv = random_.Tensor({57, columns}, at::kFloat);
-    KvLayer cache{at::zeros({blocks, kv_heads, kBlockTokens, dim}), at::zeros({blocks, kv_heads, kBlockTokens, dim}), {}, {}};
+    KvLayer cache{
+        at::zeros({blocks, kv_heads, kBlockTokens, dim}), at::zeros({blocks, kv_heads, kBlockTokens, dim}), {}, {}};
     at::Tensor rotated = qkv.clone();
     ops_.RotaryAndCache(rotated, cos, sin, heads, kv_heads, dim, batch, cache);
     const at::Tensor out = ops_.PagedAttention(rotated, heads, kv_heads, dim, 0.3, window, batch, cache);
@@ -146,23 +165,27 @@ TEST_F(ReferenceOpsTest, RotaryCacheAndAttention) {
         double total = 0;
         for (int64_t key = first_row; key <= row; ++key) {
           double score = 0;
-          for (int64_t d = 0; d < dim; ++d) score += element(row, first_row, h, d) * element(key, first_row, heads + kv, d);
+          for (int64_t d = 0; d < dim; ++d)
+            score += element(row, first_row, h, d) * element(key, first_row, heads + kv, d);
           const bool seen = window == 0 || key > row - window;
           weights.push_back(seen ? std::exp(0.3 * score) : 0);
           total += weights.back();
         }
         for (int64_t key = first_row; key <= row; ++key) {
-          for (int64_t d = 0; d < dim; ++d) mixed[d] += weights[key - first_row] / total * At(qkv, key, (heads + kv_heads + kv) * dim + d);
+          for (int64_t d = 0; d < dim; ++d)
+            mixed[d] += weights[key - first_row] / total * At(qkv, key, (heads + kv_heads + kv) * dim + d);
         }
         for (int64_t d = 0; d < dim; ++d) {
-          ASSERT_NEAR(At(out, row, h * dim + d), mixed[d], 5e-5) << "row " << row << " head " << h << " window " << window;
+          ASSERT_NEAR(At(out, row, h * dim + d), mixed[d], 5e-5)
+              << "row " << row << " head " << h << " window " << window;
         }
       }
     }
   }
 }
 
-// What is written in int8 is within half a step of what was to be, and attention is that over the integers times their scales.
+// What is written in int8 is within half a step of what was to be, and attention is that over the integers times their
+// scales.
 TEST_F(ReferenceOpsTest, AnInt8CacheIsItsIntegersTimesTheirScales) {
   const int64_t heads = 4, kv_heads = 2, dim = 10;
   AttentionBatch batch;
@@ -172,7 +195,8 @@ TEST_F(ReferenceOpsTest, AnInt8CacheIsItsIntegersTimesTheirScales) {
   qkv.select(0, 5).zero_();  // a row without a largest value
   const auto side = [&](at::ScalarType type) { return at::zeros({blocks, kv_heads, kBlockTokens, dim}, type); };
   const auto scales = [&] { return at::zeros({blocks, kv_heads, kBlockTokens}, at::kFloat); };
-  KvLayer exact{side(at::kFloat), side(at::kFloat), {}, {}}, small{side(at::kChar), side(at::kChar), scales(), scales()};
+  KvLayer exact{side(at::kFloat), side(at::kFloat), {}, {}},
+      small{side(at::kChar), side(at::kChar), scales(), scales()};
   at::Tensor rotated = qkv.clone(), same = qkv.clone();
   ops_.RotaryAndCache(rotated, cos, sin, heads, kv_heads, dim, batch, exact);
   ops_.RotaryAndCache(same, cos, sin, heads, kv_heads, dim, batch, small);
@@ -212,13 +236,21 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
       if (chance()) masked[i] = {1, 2, static_cast<int32_t>(vocab) + 5};
       prompt[i].resize(vocab);
       output[i].resize(vocab);
-      for (int64_t t = 0; t < vocab; ++t) prompt[i][t] = static_cast<int32_t>(random_.Between(0, 1)), output[i][t] = static_cast<int32_t>(random_.Between(0, 3) / 2);
+      for (int64_t t = 0; t < vocab; ++t)
+        prompt[i][t] = static_cast<int32_t>(random_.Between(0, 1)),
+        output[i][t] = static_cast<int32_t>(random_.Between(0, 3) / 2);
       if (chance()) {
         allowed[i].resize(vocab / 32 + random_.Between(0, 1));  // with and without the last, partial word
-        for (uint32_t& word : allowed[i]) word = chance() ? 0 : chance() ? ~0u : static_cast<uint32_t>(random_.Between(1, 1 << 30));
+        for (uint32_t& word : allowed[i])
+          word = chance() ? 0 : chance() ? ~0u : static_cast<uint32_t>(random_.Between(1, 1 << 30));
       }
-      rows[i] = {&p, &masked[i], p.needs_counts() ? &prompt[i] : nullptr, p.needs_counts() ? &output[i] : nullptr, allowed[i],
-                 chance() ? static_cast<int32_t>(random_.Between(0, vocab - 1)) : -1, static_cast<double>(random_.Between(0, 999'999)) / 1e6};
+      rows[i] = {&p,
+                 &masked[i],
+                 p.needs_counts() ? &prompt[i] : nullptr,
+                 p.needs_counts() ? &output[i] : nullptr,
+                 allowed[i],
+                 chance() ? static_cast<int32_t>(random_.Between(0, vocab - 1)) : -1,
+                 static_cast<double>(random_.Between(0, 999'999)) / 1e6};
     }
     const std::vector<SampleOutput> host = SampleOnHost(logits, rows), device = SampleOnDevice(logits, rows);
     for (int64_t i = 0; i < n; ++i) {

@@ -7,9 +7,10 @@
 
 namespace causeway {
 
-// While it lives, the fused kernels of the CPU that the calling thread runs compute the first rows of products and of attention and make
-// the others zeros, and of the rows to sample from only the first are looked at. All memory is taken as without it: a warm-up finds out
-// what a step needs at a fraction of its time. Other operations, and other devices' Ops, are as always.
+// While it lives, the fused kernels of the CPU that the calling thread runs compute the first rows of products and of
+// attention and make the others zeros, and of the rows to sample from only the first are looked at. All memory is taken
+// as without it: a warm-up finds out what a step needs at a fraction of its time. Other operations, and other devices'
+// Ops, are as always.
 class Rehearsal {
  public:
   Rehearsal() { ++depth_; }

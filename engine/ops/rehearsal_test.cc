@@ -42,9 +42,11 @@ TEST(RehearsalTest, AttentionOfManyRowsIsFinite) {
   testing::Random random(4);
   const std::unique_ptr<Ops> ops = MakeCpuOps();
   AttentionBatch batch;
-  const int64_t blocks = testing::MakeBatch({{3000, 3000}, {1, 2000}, {1, 40}}, random, batch), heads = 4, kv_heads = 2, head_dim = 32;
+  const int64_t blocks = testing::MakeBatch({{3000, 3000}, {1, 2000}, {1, 40}}, random, batch), heads = 4, kv_heads = 2,
+                head_dim = 32;
   KvLayer cache;
-  for (at::Tensor* side : {&cache.keys, &cache.values}) *side = random.Tensor({blocks, kv_heads, kBlockTokens, head_dim}, at::kBFloat16);
+  for (at::Tensor* side : {&cache.keys, &cache.values})
+    *side = random.Tensor({blocks, kv_heads, kBlockTokens, head_dim}, at::kBFloat16);
   const at::Tensor qkv = random.Tensor({3002, (heads + 2 * kv_heads) * head_dim}, at::kBFloat16);
   const Rehearsal rehearsal;
   const at::Tensor out = ops->PagedAttention(qkv, heads, kv_heads, head_dim, 0.2, 0, batch, cache);

@@ -74,12 +74,14 @@ struct Sparse {
   void PutInto(at::Tensor& logits, bool add) const {
     if (rows.empty()) return;
     const auto on_device = [&logits](const at::Tensor& t) { return t.to(logits.device(), /*non_blocking=*/true); };
-    logits.index_put_({on_device(at::tensor(rows)), on_device(at::tensor(tokens))}, on_device(at::tensor(values)), /*accumulate=*/add);
+    logits.index_put_({on_device(at::tensor(rows)), on_device(at::tensor(tokens))}, on_device(at::tensor(values)),
+                      /*accumulate=*/add);
   }
 };
 
 at::Tensor CountsOf(const std::vector<int32_t>& counts, at::Device device) {
-  return at::from_blob(const_cast<int32_t*>(counts.data()), {static_cast<int64_t>(counts.size())}, at::kInt).to(device, at::kFloat, /*non_blocking=*/true);
+  return at::from_blob(const_cast<int32_t*>(counts.data()), {static_cast<int64_t>(counts.size())}, at::kInt)
+      .to(device, at::kFloat, /*non_blocking=*/true);
 }
 
 // The rows' bits as 0 and -infinity, added: [rows, vocab], spread out on the device from an eighth of a byte each.
@@ -120,7 +122,8 @@ void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
     const SamplingParams& p = *rows[i].params;
     if (!p.needs_counts()) continue;
     at::Tensor row = logits[i];
-    const at::Tensor prompt = CountsOf(*rows[i].prompt_counts, row.device()), output = CountsOf(*rows[i].output_counts, row.device());
+    const at::Tensor prompt = CountsOf(*rows[i].prompt_counts, row.device()),
+                     output = CountsOf(*rows[i].output_counts, row.device());
     if (p.repetition_penalty != 1) {
       const float penalty = static_cast<float>(p.repetition_penalty);
       row.copy_(at::where((prompt + output) > 0, at::where(row > 0, row / penalty, row * penalty), row));
@@ -130,54 +133,68 @@ void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
 }
 
 // Which tokens typical_p keeps of those with a weight, [rows, vocab]; sampler.cc's KeepTypical says how.
-at::Tensor Typical(const at::Tensor& logits, const std::vector<SampleRow>& rows, const at::Tensor& max, const at::Tensor& scale,
-                   const at::Tensor& weights) {
+at::Tensor Typical(const at::Tensor& logits, const std::vector<SampleRow>& rows, const at::Tensor& max,
+                   const at::Tensor& scale, const at::Tensor& weights) {
   const at::Device device = logits.device();
   const at::Tensor log_weights = ((logits - max) * scale).to(at::kDouble);
   const at::Tensor none = weights <= 0;
-  const at::Tensor mean = (weights * log_weights.masked_fill(none, 0)).sum(1, /*keepdim=*/true) / weights.sum(1, /*keepdim=*/true);
+  const at::Tensor mean =
+      (weights * log_weights.masked_fill(none, 0)).sum(1, /*keepdim=*/true) / weights.sum(1, /*keepdim=*/true);
   const at::Tensor distance = (log_weights - mean).abs_().masked_fill_(none, -kNever);
   const auto [sorted, order] = at::sort(distance, /*stable=*/true, /*dim=*/1, /*descending=*/false);
   const at::Tensor mass = at::cumsum(weights.gather(1, order), 1);
-  const at::Tensor typical_p = Column(rows, at::kDouble, device, [](const SampleRow& r) { return r.params->typical_p; });
-  const at::Tensor last = (mass < typical_p * mass.narrow(1, mass.size(1) - 1, 1)).sum(1, /*keepdim=*/true).clamp_max_(mass.size(1) - 1);
+  const at::Tensor typical_p =
+      Column(rows, at::kDouble, device, [](const SampleRow& r) { return r.params->typical_p; });
+  const at::Tensor last =
+      (mass < typical_p * mass.narrow(1, mass.size(1) - 1, 1)).sum(1, /*keepdim=*/true).clamp_max_(mass.size(1) - 1);
   return (distance <= sorted.gather(1, last)).logical_or(typical_p >= 1);
 }
 
 // A token for each row [rows, 1].
 at::Tensor Choose(const at::Tensor& logits, const std::vector<SampleRow>& rows) {
-  const auto any = [&rows](auto&& wants) { return std::any_of(rows.begin(), rows.end(), [&](const SampleRow& r) { return wants(*r.params); }); };
+  const auto any = [&rows](auto&& wants) {
+    return std::any_of(rows.begin(), rows.end(), [&](const SampleRow& r) { return wants(*r.params); });
+  };
   const at::Tensor best = at::argmax(logits, -1, /*keepdim=*/true);
   if (!any([](const SamplingParams& p) { return p.temperature != 0; })) return best;
 
   const at::Device device = logits.device();
   const int64_t vocab = logits.size(1);
   const at::Tensor max = logits.gather(1, best);
-  const at::Tensor scale = Column(rows, at::kFloat, device, [](const SampleRow& r) { return std::min(1 / std::max(r.params->temperature, 1e-30), 1e30); });
+  const at::Tensor scale = Column(rows, at::kFloat, device, [](const SampleRow& r) {
+    return std::min(1 / std::max(r.params->temperature, 1e-30), 1e30);
+  });
   at::Tensor weights = at::exp((logits - max) * scale).to(at::kDouble);
   at::Tensor kept = at::ones_like(logits, at::kBool);
   if (any([vocab](const SamplingParams& p) { return p.top_p < 1 || (p.top_k > 0 && p.top_k < vocab); })) {
     const auto [sorted, order] = at::sort(logits, /*stable=*/true, /*dim=*/1, /*descending=*/true);
-    const at::Tensor last = Column(rows, at::kLong, device, [vocab](const SampleRow& r) { return (r.params->top_k > 0 && r.params->top_k < vocab ? r.params->top_k : vocab) - 1; });
+    const at::Tensor last = Column(rows, at::kLong, device, [vocab](const SampleRow& r) {
+      return (r.params->top_k > 0 && r.params->top_k < vocab ? r.params->top_k : vocab) - 1;
+    });
     at::Tensor kept_sorted = sorted >= sorted.gather(1, last);
     const at::Tensor sorted_weights = weights.gather(1, order) * kept_sorted;
     const at::Tensor mass = at::cumsum(sorted_weights, 1);
     const at::Tensor top_p = Column(rows, at::kDouble, device, [](const SampleRow& r) { return r.params->top_p; });
-    kept_sorted = kept_sorted.logical_and((mass - sorted_weights < top_p * mass.narrow(1, vocab - 1, 1)).logical_or(top_p >= 1));
+    kept_sorted =
+        kept_sorted.logical_and((mass - sorted_weights < top_p * mass.narrow(1, vocab - 1, 1)).logical_or(top_p >= 1));
     kept = kept.scatter(1, order, kept_sorted);
   }
   if (any([](const SamplingParams& p) { return p.min_p > 0; })) {
-    const at::Tensor floor = Column(rows, at::kFloat, device, [](const SampleRow& r) { return r.params->min_p > 0 ? std::log(r.params->min_p) : kNever; });
+    const at::Tensor floor = Column(rows, at::kFloat, device, [](const SampleRow& r) {
+      return r.params->min_p > 0 ? std::log(r.params->min_p) : kNever;
+    });
     kept = kept.logical_and(logits >= max + floor / scale);
   }
-  if (any([](const SamplingParams& p) { return p.typical_p < 1; })) kept = kept.logical_and(Typical(logits, rows, max, scale, weights * kept));
+  if (any([](const SamplingParams& p) { return p.typical_p < 1; }))
+    kept = kept.logical_and(Typical(logits, rows, max, scale, weights * kept));
   const at::Tensor mass = at::cumsum(weights * kept, 1);
   const at::Tensor total = mass.narrow(1, vocab - 1, 1);
   const at::Tensor uniform = Column(rows, at::kDouble, device, [](const SampleRow& r) { return r.uniform; });
   const at::Tensor drawn = (mass <= uniform * total).sum(1, /*keepdim=*/true);
   const at::Tensor last_possible = (mass < total).sum(1, /*keepdim=*/true);
   // Without a finite largest logit there are no probabilities to draw by.
-  const at::Tensor greedy = Column(rows, at::kBool, device, [](const SampleRow& r) { return r.params->temperature == 0; });
+  const at::Tensor greedy =
+      Column(rows, at::kBool, device, [](const SampleRow& r) { return r.params->temperature == 0; });
   return at::where(greedy.logical_or(max.isfinite().logical_not()), best, at::minimum(drawn, last_possible));
 }
 

@@ -42,12 +42,15 @@ std::vector<Item> MakeItems(const ModuleIndex& index, const UnitTable& units) {
 class RunCosts {
  public:
   // With `head_returns`, a tied head is no item, but computed on the first item's device.
-  RunCosts(const AutoInput& in, const std::vector<Item>& items, bool head_returns) : in_(in), head_returns_(head_returns) {
-    const bool cuda = std::any_of(in.devices.begin(), in.devices.end(), [](const Device& device) { return device.kind == DeviceKind::kCuda; });
+  RunCosts(const AutoInput& in, const std::vector<Item>& items, bool head_returns)
+      : in_(in), head_returns_(head_returns) {
+    const bool cuda = std::any_of(in.devices.begin(), in.devices.end(),
+                                  [](const Device& device) { return device.kind == DeviceKind::kCuda; });
     const DeviceKind kind = cuda ? DeviceKind::kCuda : DeviceKind::kCpu;
     // Few layers differ in what they need.
     std::vector<int64_t> needs;
-    for (const LayerSpec& layer : in.spec.layers) needs.push_back(in.weights_only ? 0 : LayerActivationBytes(in.spec, layer, in.options, kind));
+    for (const LayerSpec& layer : in.spec.layers)
+      needs.push_back(in.weights_only ? 0 : LayerActivationBytes(in.spec, layer, in.options, kind));
     sizes_ = needs;
     std::sort(sizes_.begin(), sizes_.end());
     sizes_.erase(std::unique(sizes_.begin(), sizes_.end()), sizes_.end());
@@ -66,7 +69,9 @@ class RunCosts {
     if (in.spec.tied_head) head_copy_ = in.index.node(in.index.Find(in.spec.embedding_weight)).bytes;
     for (size_t size = 0; size <= sizes_.size(); ++size) {
       for (int held = 0; held < 8; ++held) {
-        const StageShape shape{.embeddings = (held & kEmbeddings) > 0, .norm = (held & kNorm) > 0, .head = (held & kHead) > 0,
+        const StageShape shape{.embeddings = (held & kEmbeddings) > 0,
+                               .norm = (held & kNorm) > 0,
+                               .head = (held & kHead) > 0,
                                .layer_bytes = size == 0 ? 0 : sizes_[size - 1]};
         activations_.push_back(in.weights_only ? 0 : StageActivationBytes(in.spec, shape, in.options, kind));
       }
@@ -87,7 +92,8 @@ class RunCosts {
       layers += count;
       if (count > 0) hungriest = size + 1;
     }
-    const int held = (first == 0 ? kEmbeddings : 0) | (holds(norm_) ? kNorm : 0) | (holds(head_) || (head_returns_ && first == 0) ? kHead : 0);
+    const int held = (first == 0 ? kEmbeddings : 0) | (holds(norm_) ? kNorm : 0) |
+                     (holds(head_) || (head_returns_ && first == 0) ? kHead : 0);
     cost.fixed_bytes += activations_[hungriest * 8 + held];
     cost.block_bytes = layers * block_bytes_;
     return cost;
@@ -103,13 +109,14 @@ class RunCosts {
   std::vector<int> units_ = {0};
   std::vector<int64_t> sizes_;            // layers' activations, ascending
   std::vector<std::vector<int>> layers_;  // by size: how many
-  std::vector<int64_t> activations_;      // of a stage, by the largest size (from 1 on; 0: no layer) and what else it holds
+  std::vector<int64_t> activations_;  // of a stage, by the largest size (from 1 on; 0: no layer) and what else it holds
   int64_t block_bytes_ = 0;
   int64_t head_copy_ = 0;  // what a tied head needs on a device without the embedding
 };
 
 StageCosts MakeCosts(const AutoInput& in, const std::vector<Item>& items, bool head_returns) {
-  StageCosts costs{.items = static_cast<int>(items.size()), .of = RunCosts(in, items, head_returns), .handoff_bytes = {}};
+  StageCosts costs{
+      .items = static_cast<int>(items.size()), .of = RunCosts(in, items, head_returns), .handoff_bytes = {}};
   for (size_t stages = 0; stages <= in.devices.size(); ++stages) {
     costs.handoff_bytes.push_back(in.weights_only ? 0 : HandoffBytes(in.spec, in.options, static_cast<int>(stages)));
   }
@@ -143,7 +150,8 @@ std::vector<Candidate> Candidates(const AutoInput& in) {
   candidates.push_back(candidates[0]);
   candidates[1].head_returns = true;
   std::vector<Item>& items = candidates[1].items;
-  const auto head = std::find_if(items.begin(), items.end(), [&](const Item& item) { return item.unit == in.units.head(); });
+  const auto head =
+      std::find_if(items.begin(), items.end(), [&](const Item& item) { return item.unit == in.units.head(); });
   items.front().bytes += head->bytes;
   items.front().parts.insert(items.front().parts.end(), head->parts.begin(), head->parts.end());
   items.erase(head);
@@ -186,15 +194,18 @@ PartMap AutoMap(const AutoInput& input) {
   for (size_t i = 0; i < best.items.size(); ++i) {
     const int stage = best.partition.device_of_item[i];
     const std::string key = input.devices[fleet.order[stage]].key();
-    const std::string reason = absl::StrFormat("stage %d of %d; of all cuts into stages this leaves the fullest device least full, at %.1f%%",
-                                               stage_of[stage], stage_count, 100 * best.partition.fullest);
+    const std::string reason =
+        absl::StrFormat("stage %d of %d; of all cuts into stages this leaves the fullest device least full, at %.1f%%",
+                        stage_of[stage], stage_count, 100 * best.partition.fullest);
     for (const int part : best.items[i].parts) {
       const std::string& path = input.index.node(part).path;
       map.device_map[path] = key;
       map.reasons[path] = reason;
       if (path != input.spec.head_path || !input.spec.tied_head || stage_count == 1) continue;
-      map.reasons[path] = best.head_returns ? "back on the embedding's device, whose weight it shares: a copy would make the fullest device fuller"
-                                            : "with a copy of the embedding's weight: it fits beside the last layers and saves a hop";
+      map.reasons[path] =
+          best.head_returns
+              ? "back on the embedding's device, whose weight it shares: a copy would make the fullest device fuller"
+              : "with a copy of the embedding's weight: it fits beside the last layers and saves a hop";
     }
   }
   return map;

@@ -21,21 +21,21 @@ struct AutoInput {
   const ModelSpec& spec;
   const ModuleIndex& index;
   const UnitTable& units;
-  absl::Span<const Device> devices;    // filled by their ids, ascending
-  std::vector<StageDevice> stages;     // their budgets; at least one is above 0
-  const PlanOptions& options;          // defaults filled in
+  absl::Span<const Device> devices;  // filled by their ids, ascending
+  std::vector<StageDevice> stages;   // their budgets; at least one is above 0
+  const PlanOptions& options;        // defaults filled in
   KvDemand kv;
   bool weights_only = false;  // the KV cache, activations and hidden states cost nothing
 };
 
 // Places every part, whether or not it fits: what is fullest is then as little over its budget as can be.
 //
-// A tied head goes to the last stage with a copy of the weight, or comes back to the embedding's device: back only where that
-// lowers the fullest device (or leaves room for more KV cache), since it costs each step another hop.
+// A tied head goes to the last stage with a copy of the weight, or comes back to the embedding's device: back only
+// where that lowers the fullest device (or leaves room for more KV cache), since it costs each step another hop.
 PartMap AutoMap(const AutoInput& input);
 
-// The KV cache's blocks in AutoMap's result, up to kv.blocks_wanted, in a fraction of the time; -1: it does not keep every budget with
-// kv.blocks_least.
+// The KV cache's blocks in AutoMap's result, up to kv.blocks_wanted, in a fraction of the time; -1: it does not keep
+// every budget with kv.blocks_least.
 int64_t AutoBlocks(const AutoInput& input);
 
 }  // namespace causeway

@@ -13,15 +13,18 @@ constexpr double kImpossible = std::numeric_limits<double>::infinity();
 // Added to a spread for a device that holds only what no step needs: nowhere else has it room.
 constexpr double kLastResort = 1e6;
 
-// What `stages` stages hand over lies on each of them, so every number of stages is a search of its own. Given that number and a
-// bound on the fullest device, a search is greedy: of prefixes that so many stages can hold, the longest leaves least to do.
+// What `stages` stages hand over lies on each of them, so every number of stages is a search of its own. Given that
+// number and a bound on the fullest device, a search is greedy: of prefixes that so many stages can hold, the longest
+// leaves least to do.
 class Cuts {
  public:
   Cuts(const StageCosts& costs, absl::Span<const StageDevice> devices) : costs_(costs) {
     for (int i = 0; i < costs.items; ++i) idle_.push_back(!costs.of(i, i).computes);
     for (size_t i = 0; i < devices.size(); ++i) {
       if (devices[i].budget <= 0) continue;
-      const auto like = [&](int other) { return devices[other].budget == devices[i].budget && devices[other].reserve == devices[i].reserve; };
+      const auto like = [&](int other) {
+        return devices[other].budget == devices[i].budget && devices[other].reserve == devices[i].reserve;
+      };
       const int kind = static_cast<int>(std::find_if(live_.begin(), live_.end(), like) - live_.begin());
       live_.push_back(static_cast<int>(i));
       devices_.push_back(devices[i]);
@@ -31,8 +34,9 @@ class Cuts {
 
   int devices() const { return static_cast<int>(devices_.size()); }
 
-  // How many stages to try. Where nothing is handed over, a search for as many as there are devices finds all of fewer; else all, in
-  // an order of no meaning: few are then better than all before them, and only these take more than a look.
+  // How many stages to try. Where nothing is handed over, a search for as many as there are devices finds all of fewer;
+  // else all, in an order of no meaning: few are then better than all before them, and only these take more than a
+  // look.
   std::vector<int> StageCounts() const {
     if (devices() == 0) return {};
     if (costs_.handoff_bytes.empty() || costs_.handoff_bytes[devices()] == costs_.handoff_bytes[1]) return {devices()};
@@ -65,7 +69,8 @@ class Cuts {
   // Of partitions that keep the limit, the one of least spread.
   Partition Even(int stages, int64_t blocks, double limit) const {
     const int items = costs_.items, counted = Counted(stages);
-    // By devices so far and stages among them: the items that they can hold, from as many as leave no more than the others can hold.
+    // By devices so far and stages among them: the items that they can hold, from as many as leave no more than the
+    // others can hold.
     std::vector<std::vector<Window>> windows(devices() + 1, std::vector<Window>(counted + 1));
     Reach reach(*this, stages, blocks, limit);
     std::vector<std::vector<int>> most = {reach.ends}, least = Least(stages, blocks, limit);
@@ -88,11 +93,13 @@ class Cuts {
           if (const Start* empty = windows[d][s].At(n)) best = {empty->spread, n, s};
           for (int first = n - 1; first >= 0; --first) {
             const StageCost cost = costs_.of(first, n - 1);
-            const double fraction = Fraction(cost, d, stages, blocks), square = fraction * fraction + (cost.computes ? 0 : kLastResort);
+            const double fraction = Fraction(cost, d, stages, blocks),
+                         square = fraction * fraction + (cost.computes ? 0 : kLastResort);
             if (fraction > limit || (cost.computes && square >= best.spread)) break;  // longer runs cost no less
             const int before = counted > 0 && cost.computes ? s - 1 : s;
             const Start* start = before < 0 ? nullptr : windows[d][before].At(first);
-            if (start != nullptr && start->spread + square < best.spread) best = {start->spread + square, first, before};
+            if (start != nullptr && start->spread + square < best.spread)
+              best = {start->spread + square, first, before};
           }
         }
       }
@@ -128,13 +135,20 @@ class Cuts {
   struct Window {
     int least = 0;
     std::vector<Start> starts;  // of `least` items, of one more, ...
-    Start* At(int items) { return items < least || items - least >= static_cast<int>(starts.size()) ? nullptr : &starts[items - least]; }
+    Start* At(int items) {
+      return items < least || items - least >= static_cast<int>(starts.size()) ? nullptr : &starts[items - least];
+    }
   };
 
   // How many items the devices so far can hold.
   struct Reach {
     Reach(const Cuts& cuts, int stages, int64_t blocks, double limit)
-        : ends(cuts.Counted(stages) + 1, 0), cuts(cuts), stages(stages), blocks(blocks), limit(limit), known(cuts.devices()) {}
+        : ends(cuts.Counted(stages) + 1, 0),
+          cuts(cuts),
+          stages(stages),
+          blocks(blocks),
+          limit(limit),
+          known(cuts.devices()) {}
 
     void Add(int d) {
       const int items = cuts.costs_.items, counted = static_cast<int>(ends.size()) - 1;
@@ -142,7 +156,8 @@ class Cuts {
       if (found.empty()) found.assign(items, -1);
       for (int s = std::min(counted, d + 1); s >= 0; --s) {
         const int before = counted > 0 ? s - 1 : 0, first = before < 0 ? items : ends[before];
-        if (ends[s] < items && cuts.idle_[ends[s]]) ends[s] = std::max(ends[s], cuts.IdleEnd(d, ends[s], blocks, limit));
+        if (ends[s] < items && cuts.idle_[ends[s]])
+          ends[s] = std::max(ends[s], cuts.IdleEnd(d, ends[s], blocks, limit));
         if (first == items) continue;
         if (found[first] < 0) found[first] = cuts.RunEnd(d, first, stages, blocks, limit);
         ends[s] = std::max(ends[s], found[first]);
@@ -159,22 +174,26 @@ class Cuts {
     std::vector<std::vector<int>> known;  // by kind of device and first item: where the longest run ends
   };
 
-  // By devices so far and stages among them: how many items they must hold, so that the devices left can hold the others.
+  // By devices so far and stages among them: how many items they must hold, so that the devices left can hold the
+  // others.
   std::vector<std::vector<int>> Least(int stages, int64_t blocks, double limit) const {
     const int counted = Counted(stages);
     std::vector<std::vector<int>> least(devices() + 1, std::vector<int>(counted + 1, costs_.items));
     for (int d = devices() - 1; d >= 0; --d) {
       for (int s = 0; s <= counted; ++s) {
         int& begin = least[d][s] = least[d + 1][s];
-        if (begin > 0 && idle_[begin - 1]) begin = std::min(begin, RunBegin(d, begin, /*idle=*/true, stages, blocks, limit));
+        if (begin > 0 && idle_[begin - 1])
+          begin = std::min(begin, RunBegin(d, begin, /*idle=*/true, stages, blocks, limit));
         const int after = counted > 0 ? s + 1 : 0;
-        if (after <= counted) begin = std::min(begin, RunBegin(d, least[d + 1][after], /*idle=*/false, stages, blocks, limit));
+        if (after <= counted)
+          begin = std::min(begin, RunBegin(d, least[d + 1][after], /*idle=*/false, stages, blocks, limit));
       }
     }
     return least;
   }
 
-  // The first item of the longest run before `end` that a device holds within the limit; an idle one has only what no step needs.
+  // The first item of the longest run before `end` that a device holds within the limit; an idle one has only what no
+  // step needs.
   int RunBegin(int d, int end, bool idle, int stages, int64_t blocks, double limit) const {
     int good = end, bad = -1;
     while (good - bad > 1) {
@@ -187,8 +206,11 @@ class Cuts {
 
   // In floating point, where nothing overflows; exact up to petabytes.
   double Fraction(const StageCost& cost, int d, int stages, int64_t blocks) const {
-    double bytes = static_cast<double>(cost.fixed_bytes) + static_cast<double>(blocks) * static_cast<double>(cost.block_bytes);
-    if (cost.computes) bytes += static_cast<double>(devices_[d].reserve + (costs_.handoff_bytes.empty() ? 0 : costs_.handoff_bytes[stages]));
+    double bytes =
+        static_cast<double>(cost.fixed_bytes) + static_cast<double>(blocks) * static_cast<double>(cost.block_bytes);
+    if (cost.computes)
+      bytes +=
+          static_cast<double>(devices_[d].reserve + (costs_.handoff_bytes.empty() ? 0 : costs_.handoff_bytes[stages]));
     return bytes / static_cast<double>(devices_[d].budget);
   }
 
@@ -213,7 +235,7 @@ class Cuts {
   }
 
   const StageCosts& costs_;
-  std::vector<bool> idle_;  // by item: no step needs it
+  std::vector<bool> idle_;        // by item: no step needs it
   std::vector<int> live_, kind_;  // indices of devices with a budget; the first of them that is alike
   std::vector<StageDevice> devices_;
 };
@@ -239,7 +261,8 @@ int64_t MostBlocks(const StageCosts& costs, absl::Span<const StageDevice> device
   // Each block is on some device in full.
   double budgets = 0;
   for (const StageDevice& device : devices) budgets += static_cast<double>(std::max<int64_t>(0, device.budget));
-  if (const int64_t block = costs.of(0, costs.items - 1).block_bytes; block > 0 && budgets / static_cast<double>(block) < static_cast<double>(wanted)) {
+  if (const int64_t block = costs.of(0, costs.items - 1).block_bytes;
+      block > 0 && budgets / static_cast<double>(block) < static_cast<double>(wanted)) {
     wanted = static_cast<int64_t>(budgets / static_cast<double>(block));
   }
   const Cuts cuts(costs, devices);

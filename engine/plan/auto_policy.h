@@ -19,7 +19,8 @@ struct StageDevice {
 struct StageCost {
   int64_t fixed_bytes = 0;  // weights, activations
   int64_t block_bytes = 0;  // of one block of the KV cache
-  bool computes = true;     // false: holds what no step needs, so that the device is no stage: no reserve, nothing handed over
+  bool computes =
+      true;  // false: holds what no step needs, so that the device is no stage: no reserve, nothing handed over
   int64_t bytes(int64_t blocks) const { return fixed_bytes + blocks * block_bytes; }
 };
 
@@ -33,7 +34,7 @@ struct StageCosts {
 struct Partition {
   std::vector<int> device_of_item;  // non-decreasing; empty: no device has a budget
   double fullest = 0;               // the largest (bytes / budget); above 1 it does not fit
-  double spread = 0;                // sum of squares of (bytes / budget): for equal budgets, least where the variance is
+  double spread = 0;  // sum of squares of (bytes / budget): for equal budgets, least where the variance is
 };
 
 // The least `fullest`, and of those the least `spread`, with `blocks` blocks of KV cache. Devices may stay empty.

@@ -23,7 +23,9 @@ StageCosts CostsOf(const std::vector<int64_t>& bytes, const std::vector<int64_t>
   StageCosts costs;
   costs.items = static_cast<int>(bytes.size());
   costs.of = [sums, block_sums, idle](int first, int last) {
-    return StageCost{.fixed_bytes = sums[last + 1] - sums[first], .block_bytes = block_sums[last + 1] - block_sums[first], .computes = first != idle || last != idle};
+    return StageCost{.fixed_bytes = sums[last + 1] - sums[first],
+                     .block_bytes = block_sums[last + 1] - block_sums[first],
+                     .computes = first != idle || last != idle};
   };
   return costs;
 }
@@ -54,7 +56,10 @@ TEST(AutoPolicyTest, CutsOfGpt15B) {
   struct {
     int stages;
     double fullest_mib, cv_least, cv_most;
-  } rows[] = {{2, 3119.54, 0, 0.00005}, {4, 1595.95, 0.02315, 0.02325}, {6, 1054.80, 0.02025, 0.02035}, {8, 820.40, 0.0605, 0.0615}};
+  } rows[] = {{2, 3119.54, 0, 0.00005},
+              {4, 1595.95, 0.02315, 0.02325},
+              {6, 1054.80, 0.02025, 0.02035},
+              {8, 820.40, 0.0605, 0.0615}};
   for (const auto& row : rows) {
     const std::vector<StageDevice> devices(row.stages, {int64_t{8} << 30, 0});
     const Partition cut = BestPartition(costs, devices, 0);
@@ -70,7 +75,8 @@ TEST(AutoPolicyTest, CutsOfGpt15B) {
 }
 
 // All ways to give items in order to devices in order.
-void AllPartitions(int items, int devices, std::vector<int>& chosen, const std::function<void(const std::vector<int>&)>& visit) {
+void AllPartitions(int items, int devices, std::vector<int>& chosen,
+                   const std::function<void(const std::vector<int>&)>& visit) {
   if (static_cast<int>(chosen.size()) == items) return visit(chosen);
   for (int d = chosen.empty() ? 0 : chosen.back(); d < devices; ++d) {
     chosen.push_back(d);
@@ -83,7 +89,8 @@ struct Measured {
   double fullest = 0, spread = 0;
   int64_t blocks = 0;
 };
-Measured Measure(const StageCosts& costs, const std::vector<StageDevice>& devices, const std::vector<int>& chosen, int64_t blocks, int64_t wanted) {
+Measured Measure(const StageCosts& costs, const std::vector<StageDevice>& devices, const std::vector<int>& chosen,
+                 int64_t blocks, int64_t wanted) {
   struct Run {
     StageCost cost;
     StageDevice device;
@@ -100,11 +107,15 @@ Measured Measure(const StageCosts& costs, const std::vector<StageDevice>& device
   measured.blocks = wanted;
   for (const auto& [cost, device] : runs) {
     const int64_t fixed = cost.fixed_bytes + (cost.computes ? device.reserve + costs.handoff_bytes[stages] : 0);
-    const double fraction = device.budget == 0 ? 1e300 : static_cast<double>(fixed + blocks * cost.block_bytes) / static_cast<double>(device.budget);
+    const double fraction = device.budget == 0 ? 1e300
+                                               : static_cast<double>(fixed + blocks * cost.block_bytes) /
+                                                     static_cast<double>(device.budget);
     measured.fullest = std::max(measured.fullest, fraction);
     measured.spread += fraction * fraction + (cost.computes ? 0 : 1e6);  // a last resort
     const int64_t left = device.budget - fixed;
-    measured.blocks = std::min(measured.blocks, left < 0 || device.budget == 0 ? -1 : cost.block_bytes == 0 ? wanted : left / cost.block_bytes);
+    measured.blocks = std::min(measured.blocks, left < 0 || device.budget == 0 ? -1
+                                                : cost.block_bytes == 0        ? wanted
+                                                                               : left / cost.block_bytes);
   }
   return measured;
 }
@@ -128,7 +139,8 @@ TEST(AutoPolicyTest, EqualsBruteForce) {
     for (int stages = 0; stages <= count; ++stages) costs.handoff_bytes.push_back(stages < 2 ? 0 : stages * handoff);
     std::vector<StageDevice> devices;
     const bool same = pick(1) == 0;
-    for (int d = 0; d < count; ++d) devices.push_back(same && d > 0 ? devices[0] : StageDevice{pick(4) == 0 && !same ? 0 : 20 + pick(150), pick(3)});
+    for (int d = 0; d < count; ++d)
+      devices.push_back(same && d > 0 ? devices[0] : StageDevice{pick(4) == 0 && !same ? 0 : 20 + pick(150), pick(3)});
     equal_devices += same;
     const int64_t blocks = pick(8), wanted = pick(20);
 
@@ -153,7 +165,8 @@ TEST(AutoPolicyTest, EqualsBruteForce) {
     ASSERT_EQ(itself.fullest, partition.fullest) << "round " << round;
     fitting += best.fullest <= 1;
     if (handoff > 0) {
-      fewer += std::set<int>(partition.device_of_item.begin(), partition.device_of_item.end()).size() < std::min<size_t>(items, count);
+      fewer += std::set<int>(partition.device_of_item.begin(), partition.device_of_item.end()).size() <
+               std::min<size_t>(items, count);
       continue;
     }
     ASSERT_NEAR(partition.spread, best.spread, 1e-9 * best.spread) << "round " << round;
@@ -183,7 +196,8 @@ TEST(AutoPolicyTest, HundredLayersOn64DevicesInMilliseconds) {
     const auto start = std::chrono::steady_clock::now();
     const int64_t blocks = MostBlocks(costs, devices, 1 << 20);
     const Partition cut = BestPartition(costs, devices, blocks);
-    least = std::min(least, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+    least =
+        std::min(least, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
     EXPECT_LE(cut.fullest, 1);
   }
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

@@ -19,14 +19,15 @@ int64_t DefaultBudget(const Device& device, size_t devices) {
 }
 
 absl::Status CheckBudget(const Device& device, int64_t bytes) {
-  if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat("max_memory gives ", device.name, " a negative budget"));
+  if (bytes < 0)
+    return absl::InvalidArgumentError(absl::StrCat("max_memory gives ", device.name, " a negative budget"));
   if (bytes > device.memory_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("max_memory gives ", device.name, " ", FormatBytes(bytes), ", but it has only ",
-                                                   FormatBytes(device.memory_bytes)));
+    return absl::InvalidArgumentError(absl::StrCat("max_memory gives ", device.name, " ", FormatBytes(bytes),
+                                                   ", but it has only ", FormatBytes(device.memory_bytes)));
   }
   if (device.kind != DeviceKind::kSimulated && bytes > device.available_bytes) {
-    return absl::FailedPreconditionError(absl::StrCat("max_memory gives ", device.name, " ", FormatBytes(bytes), ", but only ",
-                                                      FormatBytes(device.available_bytes), " of its ",
+    return absl::FailedPreconditionError(absl::StrCat("max_memory gives ", device.name, " ", FormatBytes(bytes),
+                                                      ", but only ", FormatBytes(device.available_bytes), " of its ",
                                                       FormatBytes(device.memory_bytes), " are free now"));
   }
   return absl::OkStatus();
@@ -34,22 +35,26 @@ absl::Status CheckBudget(const Device& device, int64_t bytes) {
 
 }  // namespace
 
-absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices, const std::map<std::string, int64_t>& max_memory) {
+absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices,
+                                    const std::map<std::string, int64_t>& max_memory) {
   if (devices.empty()) return absl::InvalidArgumentError("no device to place the model on");
-  auto name = [](std::string* out, const Device& device) { absl::StrAppend(out, device.key(), " (", device.name, ")"); };
+  auto name = [](std::string* out, const Device& device) {
+    absl::StrAppend(out, device.key(), " (", device.name, ")");
+  };
   std::map<std::string, int> index_of;
   bool has_gpu = false;
   for (size_t i = 0; i < devices.size(); ++i) {
     has_gpu |= devices[i].kind != DeviceKind::kCpu;
     if (!index_of.emplace(devices[i].key(), i).second) {
-      return absl::InvalidArgumentError(absl::StrCat("two devices have the key ", devices[i].key(), " in device maps: ",
-                                                     absl::StrJoin(devices, ", ", name)));
+      return absl::InvalidArgumentError(absl::StrCat("two devices have the key ", devices[i].key(),
+                                                     " in device maps: ", absl::StrJoin(devices, ", ", name)));
     }
   }
 
   Budgets budgets;
   budgets.is_given.assign(devices.size(), false);
-  for (const Device& device : devices) budgets.bytes.push_back(max_memory.empty() ? DefaultBudget(device, devices.size()) : 0);
+  for (const Device& device : devices)
+    budgets.bytes.push_back(max_memory.empty() ? DefaultBudget(device, devices.size()) : 0);
   if (auto every = max_memory.find(""); every != max_memory.end()) {
     for (size_t i = 0; i < devices.size(); ++i) {
       if (has_gpu && devices[i].kind == DeviceKind::kCpu) continue;
@@ -66,8 +71,9 @@ absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices, const std:
     } else if (key == "cpu") {
       budgets.cpu_offload_bytes = bytes;
     } else {
-      return absl::InvalidArgumentError(absl::StrCat("max_memory has a budget for device ", key, ", which is not at hand; there ",
-                                                     devices.size() == 1 ? "is " : "are ", absl::StrJoin(devices, ", ", name)));
+      return absl::InvalidArgumentError(
+          absl::StrCat("max_memory has a budget for device ", key, ", which is not at hand; there ",
+                       devices.size() == 1 ? "is " : "are ", absl::StrJoin(devices, ", ", name)));
     }
   }
   for (size_t i = 0; i < devices.size(); ++i) {
@@ -78,9 +84,11 @@ absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices, const std:
     const bool offload = budgets.cpu_offload_bytes > 0;
     const std::string message =
         max_memory.empty() ? "no device has free memory"
-        : offload          ? absl::StrCat("max_memory gives a budget to the CPU alone, but the devices are ",
-                                          absl::StrJoin(devices, ", ", name), "; take the CPU as the device (devices \"cpu\") instead")
-                           : absl::StrCat("max_memory leaves no device with a budget; at hand are ", absl::StrJoin(devices, ", ", name));
+        : offload
+            ? absl::StrCat("max_memory gives a budget to the CPU alone, but the devices are ",
+                           absl::StrJoin(devices, ", ", name), "; take the CPU as the device (devices \"cpu\") instead")
+            : absl::StrCat("max_memory leaves no device with a budget; at hand are ",
+                           absl::StrJoin(devices, ", ", name));
     return absl::InvalidArgumentError(message);
   }
   return budgets;

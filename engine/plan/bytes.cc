@@ -73,21 +73,21 @@ absl::StatusOr<int64_t> ParseBytes(absl::string_view text) {
   const absl::string_view suffix = absl::StripLeadingAsciiWhitespace(trimmed.substr(digits));
 
   if (suffix.empty()) {
-    return Refuse(text, absl::StrCat("it has no unit; write \"", number, "B\" for bytes, or \"", number, "GB\", \"", number,
-                                     "GiB\", ..."));
+    return Refuse(text, absl::StrCat("it has no unit; write \"", number, "B\" for bytes, or \"", number, "GB\", \"",
+                                     number, "GiB\", ..."));
   }
   const std::string upper = absl::AsciiStrToUpper(suffix);
   if (upper.size() == 1 && absl::StrContains("KMGT", upper)) {
-    return Refuse(text, absl::StrCat("\"", suffix, "\" is ambiguous; write \"", number, upper, "B\" (powers of ten) or \"", number,
-                                     upper, "iB\" (powers of two)"));
+    return Refuse(text, absl::StrCat("\"", suffix, "\" is ambiguous; write \"", number, upper,
+                                     "B\" (powers of ten) or \"", number, upper, "iB\" (powers of two)"));
   }
   for (const Unit& unit : kUnits) {
     if (upper != absl::AsciiStrToUpper(unit.name)) continue;
     const bool binary = absl::StrContains(unit.name, "i");
     if (!binary && suffix.back() == 'b') {
       return Refuse(text, absl::StrCat("a lowercase \"b\" means bits; write \"", number, unit.name, "\"",
-                                       upper.size() == 2 ? absl::StrCat(" (powers of ten) or \"", number, upper.substr(0, 1),
-                                                                        "iB\" (powers of two)")
+                                       upper.size() == 2 ? absl::StrCat(" (powers of ten) or \"", number,
+                                                                        upper.substr(0, 1), "iB\" (powers of two)")
                                                          : ""));
     }
     double value = 0;
@@ -96,7 +96,8 @@ absl::StatusOr<int64_t> ParseBytes(absl::string_view text) {
     if (!is_number || !(bytes <= kBytesMax)) return Refuse(text, "it is too large; expected at most 1024TiB");
     return static_cast<int64_t>(bytes);
   }
-  return Refuse(text, absl::StrCat("\"", suffix, "\" is no unit; expected B, KB, MB, GB, TB (powers of ten) or KiB, MiB, GiB, TiB ",
+  return Refuse(text, absl::StrCat("\"", suffix,
+                                   "\" is no unit; expected B, KB, MB, GB, TB (powers of ten) or KiB, MiB, GiB, TiB ",
                                    "(powers of two)"));
 }
 
@@ -130,8 +131,8 @@ absl::StatusOr<std::map<std::string, int64_t>> ParseMaxMemory(absl::string_view 
     if (size == "auto" && key == "cpu") {
       bytes = CpuDevice().available_bytes / 10 * 9;
     } else if (size == "auto") {
-      return absl::InvalidArgumentError(
-          absl::StrCat("\"", item, "\" in max_memory: \"auto\" is for cpu only; a GPU without a budget takes what is free"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "\"", item, "\" in max_memory: \"auto\" is for cpu only; a GPU without a budget takes what is free"));
     } else {
       absl::StatusOr<int64_t> parsed = ParseBytes(size);
       if (!parsed.ok()) return parsed.status();
@@ -139,7 +140,8 @@ absl::StatusOr<std::map<std::string, int64_t>> ParseMaxMemory(absl::string_view 
     }
     if (!budgets.emplace(key, bytes).second) {
       return absl::InvalidArgumentError(absl::StrCat("max_memory \"", text, "\" gives ",
-                                                     key.empty() ? "every GPU" : absl::StrCat("device ", key), " two budgets"));
+                                                     key.empty() ? "every GPU" : absl::StrCat("device ", key),
+                                                     " two budgets"));
     }
   }
   return budgets;

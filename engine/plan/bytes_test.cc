@@ -45,7 +45,8 @@ TEST(ParseBytesTest, RefusesWhatIsAmbiguousAndSaysWhatToWrite) {
 }
 
 TEST(ParseBytesTest, RefusesWhatIsNoSize) {
-  for (const char* text : {"", " ", "GB", "abc", "1e3GB", "1..5GB", "1.GB", ".5GB", "+1GB", "40GBs", "40 G B", "0x10B", "1,5GB", "nanGB", "infGB"}) {
+  for (const char* text : {"", " ", "GB", "abc", "1e3GB", "1..5GB", "1.GB", ".5GB", "+1GB", "40GBs", "40 G B", "0x10B",
+                           "1,5GB", "nanGB", "infGB"}) {
     EXPECT_THAT(Error(text), HasSubstr(text)) << text;
   }
   EXPECT_THAT(Error("9223372036854775807KB"), HasSubstr("too large"));
@@ -74,8 +75,10 @@ TEST(ParseMaxMemoryTest, OneForAllOrOneEach) {
   EXPECT_THAT(*ParseMaxMemory("0:40GB, 1:60GB,cpu:100GB,disk:1TB"),
               UnorderedElementsAre(Pair("0", 40'000'000'000), Pair("1", 60'000'000'000), Pair("cpu", 100'000'000'000),
                                    Pair("disk", 1'000'000'000'000)));
-  EXPECT_THAT(*ParseMaxMemory("cuda:2:1MiB,simulated:03:1KiB"), UnorderedElementsAre(Pair("2", 1 << 20), Pair("3", 1024)));
-  EXPECT_THAT(*ParseMaxMemory("8GB,cpu:1GB"), UnorderedElementsAre(Pair("", 8'000'000'000), Pair("cpu", 1'000'000'000)));
+  EXPECT_THAT(*ParseMaxMemory("cuda:2:1MiB,simulated:03:1KiB"),
+              UnorderedElementsAre(Pair("2", 1 << 20), Pair("3", 1024)));
+  EXPECT_THAT(*ParseMaxMemory("8GB,cpu:1GB"),
+              UnorderedElementsAre(Pair("", 8'000'000'000), Pair("cpu", 1'000'000'000)));
 }
 
 TEST(ParseMaxMemoryTest, CpuAutoIsMostOfWhatIsFree) {

@@ -24,8 +24,9 @@ std::string Grouped(int64_t n) {
   return text;
 }
 
-// The sequences with which a step's products take as long as reading its weights, one device after the other. Nothing where the catalogue
-// lacks a device or does not say how fast it computes in this dtype, and where weights come from elsewhere.
+// The sequences with which a step's products take as long as reading its weights, one device after the other. Nothing
+// where the catalogue lacks a device or does not say how fast it computes in this dtype, and where weights come from
+// elsewhere.
 std::optional<int64_t> SeqsThatCompute(const Plan& plan) {
   if (plan.flops_per_token <= 0 || plan.offloaded_to_cpu + plan.offloaded_to_disk > 0) return std::nullopt;
   double weights = 0, reading = 0, computing = 0;  // bytes; seconds of a step; seconds of a token, times weights
@@ -53,15 +54,18 @@ Capacity CapacityOf(const Plan& plan) {
     if (tokens < options.max_model_len) capacity.sequences.push_back({tokens, plan.kv_blocks / BlocksOf(tokens)});
   }
 
-  const std::string sequences = absl::StrCat("sequences of ", Grouped(std::min(options.max_model_len, kUsualTokens)), " tokens");
+  const std::string sequences =
+      absl::StrCat("sequences of ", Grouped(std::min(options.max_model_len, kUsualTokens)), " tokens");
   capacity.seqs_worth = plan.seqs_fitting;
   const std::optional<int64_t> computing = SeqsThatCompute(plan);
   capacity.speed_known = computing.has_value();
   if (computing.has_value() && *computing < plan.seqs_fitting) {
     capacity.seqs_worth = *computing;
-    capacity.reason = absl::StrCat("with more, computing takes longer than reading the weights; ", Grouped(plan.seqs_fitting), " ", sequences, " have room");
+    capacity.reason = absl::StrCat("with more, computing takes longer than reading the weights; ",
+                                   Grouped(plan.seqs_fitting), " ", sequences, " have room");
   } else if (plan.seqs_fitting == options.max_num_batched_tokens) {
-    capacity.reason = absl::StrCat("a step has no more tokens, max_num_batched_tokens, and as many ", sequences, " have room");
+    capacity.reason =
+        absl::StrCat("a step has no more tokens, max_num_batched_tokens, and as many ", sequences, " have room");
   } else {
     capacity.reason = absl::StrCat("as many ", sequences, " as have room");
   }
@@ -72,24 +76,33 @@ Capacity CapacityOf(const Plan& plan) {
 std::vector<std::string> CapacityRemarks(const Plan& plan) {
   if (plan.kv_blocks == 0) return {"No KV cache in this plan: weights alone, as device maps of the field count."};
   const Capacity capacity = CapacityOf(plan);
-  std::string line = absl::StrCat("KV cache: ", Grouped(plan.kv_blocks * kBlockTokens), " tokens (", Grouped(plan.kv_blocks), " blocks of ", kBlockTokens, ", ",
-                                  DTypeName(KvDType(plan.options)), ", ", FormatBytes(plan.kv_bytes_per_token), " a token): ");
+  std::string line = absl::StrCat(
+      "KV cache: ", Grouped(plan.kv_blocks * kBlockTokens), " tokens (", Grouped(plan.kv_blocks), " blocks of ",
+      kBlockTokens, ", ", DTypeName(KvDType(plan.options)), ", ", FormatBytes(plan.kv_bytes_per_token), " a token): ");
   for (size_t i = 0; i < capacity.sequences.size(); ++i) {
     const auto& [tokens, count] = capacity.sequences[i];
-    absl::StrAppend(&line, i > 0 ? ", " : "", Grouped(count), i > 0 ? "" : count == 1 ? " sequence" : " sequences", " of ", Grouped(tokens), i > 0 ? "" : " tokens");
+    absl::StrAppend(&line, i > 0 ? ", " : "", Grouped(count),
+                    i > 0        ? ""
+                    : count == 1 ? " sequence"
+                                 : " sequences",
+                    " of ", Grouped(tokens), i > 0 ? "" : " tokens");
   }
   const int64_t most = plan.options.max_num_seqs;
   const int64_t tokens_of_most = plan.kv_blocks / most * kBlockTokens;
-  if (most > capacity.sequences[0].count && tokens_of_most > 0) absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(tokens_of_most));
+  if (most > capacity.sequences[0].count && tokens_of_most > 0)
+    absl::StrAppend(&line, ", or ", Grouped(most), " of ", Grouped(tokens_of_most));
   line += ".";
-  if (plan.kv_cache_shares) line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
+  if (plan.kv_cache_shares)
+    line += " It leaves half of the CPU's memory to others and takes 8 GiB at most; max_memory gives it more.";
   if (capacity.seqs_worth == 0) return {line};
-  return {line, absl::StrCat("max_num_seqs ", capacity.speed_known ? "" : "may be up to ", capacity.seqs_worth, capacity.speed_known ? " is worth setting: " : ": ",
-                             capacity.reason, ".")};
+  return {line, absl::StrCat("max_num_seqs ", capacity.speed_known ? "" : "may be up to ", capacity.seqs_worth,
+                             capacity.speed_known ? " is worth setting: " : ": ", capacity.reason, ".")};
 }
 
 double FlopsPerToken(const ModelSpec& spec) {
-  const auto flops = [](const LinearSpec& linear) { return 2.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.out_features()); };
+  const auto flops = [](const LinearSpec& linear) {
+    return 2.0 * static_cast<double>(linear.in_features) * static_cast<double>(linear.out_features());
+  };
   double sum = flops(spec.head);
   for (const LayerSpec& layer : spec.layers) {
     sum += flops(layer.attention.qkv) + flops(layer.attention.output);
@@ -98,7 +111,8 @@ double FlopsPerToken(const ModelSpec& spec) {
       continue;
     }
     const MlpSpec& expert = layer.moe->experts.front();
-    sum += flops(layer.moe->router) + static_cast<double>(layer.moe->rule.experts_per_token) * (flops(expert.up) + flops(expert.down));
+    sum += flops(layer.moe->router) +
+           static_cast<double>(layer.moe->rule.experts_per_token) * (flops(expert.up) + flops(expert.down));
   }
   return sum;
 }

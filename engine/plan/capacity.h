@@ -17,10 +17,11 @@ struct SequencesOf {
 
 struct Capacity {
   std::vector<SequencesOf> sequences;  // of max_model_len, then of common lengths below it
-  // The max_num_seqs worth setting: the plan's seqs_fitting, and no more than with which computing takes as long as reading the weights
-  // does, where the catalogue has the devices: beyond, each makes all others slower. A plan with it has room for as many. 0: none does.
+  // The max_num_seqs worth setting: the plan's seqs_fitting, and no more than with which computing takes as long as
+  // reading the weights does, where the catalogue has the devices: beyond, each makes all others slower. A plan with it
+  // has room for as many. 0: none does.
   int64_t seqs_worth = 0;
-  std::string reason;  // what bounds it
+  std::string reason;        // what bounds it
   bool speed_known = false;  // else it is what has room alone
 };
 inline constexpr int64_t kUsualTokens = 2048;

@@ -49,7 +49,8 @@ const LinkLatencies& CatalogueLatencies() {
   static const LinkLatencies latencies = [] {
     const nlohmann::json json = nlohmann::json::parse(kCatalogueJson).at("latencies");
     const auto seconds = [&json](const char* key) { return json.at(key).get<double>() * 1e-6; };
-    return LinkLatencies{seconds("start_microseconds"), seconds("nvlink_microseconds"), seconds("pcie_microseconds"), seconds("network_microseconds")};
+    return LinkLatencies{seconds("start_microseconds"), seconds("nvlink_microseconds"), seconds("pcie_microseconds"),
+                         seconds("network_microseconds")};
   }();
   return latencies;
 }

@@ -18,7 +18,7 @@ struct CatalogueDevice {
   std::string reported;  // what the driver calls it: "NVIDIA H100 80GB HBM3"
   int64_t memory_bytes = 0;
   double memory_bytes_per_second = 0;
-  std::map<DType, double> flops;  // dense, a second; of the dtypes that it computes natively
+  std::map<DType, double> flops;       // dense, a second; of the dtypes that it computes natively
   double nvlink_bytes_per_second = 0;  // to others of its kind; 0: it has none
   int nvlink_devices = 0;              // so many of its kind are joined by it
   double host_bytes_per_second = 0;

@@ -38,7 +38,8 @@ std::string Suggestion(const ModuleIndex& index, const std::string& path) {
 
 absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(const Json& json) {
   if (!json.is_object() || json.empty()) {
-    return absl::InvalidArgumentError("expected a JSON object of module prefixes to devices, such as {\"model.layers.0\": 0}");
+    return absl::InvalidArgumentError(
+        "expected a JSON object of module prefixes to devices, such as {\"model.layers.0\": 0}");
   }
   std::map<std::string, std::string> custom;
   for (const auto& [prefix, device] : json.items()) {
@@ -47,8 +48,8 @@ absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(const Json& js
     } else if (device.is_number_integer() && device >= 0) {
       custom[prefix] = device.dump();
     } else {
-      return absl::InvalidArgumentError(
-          absl::StrCat("\"", prefix, "\": expected a device (0, \"cuda:0\", \"cpu\", \"disk\"), got ", JsonExcerpt(device)));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "\"", prefix, "\": expected a device (0, \"cuda:0\", \"cpu\", \"disk\"), got ", JsonExcerpt(device)));
     }
   }
   return custom;
@@ -57,14 +58,17 @@ absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(const Json& js
 const Device* FindDevice(absl::Span<const Device> devices, absl::string_view text) {
   const std::string wanted(text);
   for (const Device& device : devices) {
-    if (device.key() == wanted || device.name == wanted || (wanted == "cuda" && device.kind == DeviceKind::kCuda)) return &device;
+    if (device.key() == wanted || device.name == wanted || (wanted == "cuda" && device.kind == DeviceKind::kCuda))
+      return &device;
   }
   return nullptr;
 }
 
-absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIndex& index, absl::Span<const Device> devices,
+absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIndex& index,
+                                                                  absl::Span<const Device> devices,
                                                                   const std::map<std::string, std::string>& custom) {
-  if (custom.empty()) return absl::InvalidArgumentError("device_map is custom, but the map is empty; {\"\": 0} puts all on device 0");
+  if (custom.empty())
+    return absl::InvalidArgumentError("device_map is custom, but the map is empty; {\"\": 0} puts all on device 0");
   std::vector<std::string> faults;
   size_t wrong_entries = 0;
   const auto fault = [&](const std::function<std::string()>& text) {
@@ -74,13 +78,16 @@ absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIn
   for (const auto& entry : custom) {
     const std::string &prefix = entry.first, &text = entry.second;
     if (index.Find(prefix) < 0) {
-      fault([&] { return absl::StrCat("\"", prefix, "\" is no module of this model (", Suggestion(index, prefix), ")"); });
+      fault([&] {
+        return absl::StrCat("\"", prefix, "\" is no module of this model (", Suggestion(index, prefix), ")");
+      });
     }
     const Device* device = FindDevice(devices, text);
     if (device == nullptr && text != "cpu" && text != "disk") {
       const auto name = [](std::string* out, const Device& d) { absl::StrAppend(out, d.name); };
       fault([&] {
-        return absl::StrCat("\"", prefix, "\" is to be on \"", text, "\", which is not among the devices (", absl::StrJoin(devices, ", ", name), ")");
+        return absl::StrCat("\"", prefix, "\" is to be on \"", text, "\", which is not among the devices (",
+                            absl::StrJoin(devices, ", ", name), ")");
       });
     }
     checked[prefix] = device != nullptr ? device->key() : text;
@@ -107,7 +114,8 @@ absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIn
     for (int i = part; i < node.end; ++i) {
       if (index.node(i).tensor == nullptr) continue;
       const std::string* device = LookUp(checked, index.node(i).path);
-      if (device == nullptr && !index.node(i).tensor->buffer) covered = false;  // buffers are computed wherever they are needed
+      if (device == nullptr && !index.node(i).tensor->buffer)
+        covered = false;  // buffers are computed wherever they are needed
       // What is in CPU memory or on disk is computed where the rest of the block is.
       if (device != nullptr && FindDevice(devices, *device) != nullptr) devices_of.emplace(*device, index.node(i).path);
     }
@@ -115,13 +123,15 @@ absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIn
     if (devices_of.size() > 1) {
       auto [first_device, first] = *devices_of.begin();
       auto [last_device, last] = *devices_of.rbegin();
-      divided.push_back(absl::StrCat(node.path, " (", first, " on ", first_device, ", ", last, " on ", last_device, ")"));
+      divided.push_back(
+          absl::StrCat(node.path, " (", first, " on ", first_device, ", ", last, " on ", last_device, ")"));
     }
   }
   if (!uncovered.empty()) {
     faults.push_back(absl::StrCat("no entry covers ", Names(uncovered), "; an entry \"\" stands for all that is left"));
   }
-  if (!divided.empty()) faults.push_back(absl::StrCat("a block stays whole on one device, but the map divides ", Names(divided)));
+  if (!divided.empty())
+    faults.push_back(absl::StrCat("a block stays whole on one device, but the map divides ", Names(divided)));
   if (!faults.empty()) return absl::InvalidArgumentError(absl::StrCat("device_map: ", absl::StrJoin(faults, "; ")));
   return checked;
 }

@@ -14,14 +14,15 @@
 
 namespace causeway {
 
-// {"model.embed_tokens": 0, "model.layers": "1", "": "cpu"} -> prefix -> device as written. InvalidArgument: no such object,
-// or an empty one; a device that is neither text nor a whole number.
+// {"model.embed_tokens": 0, "model.layers": "1", "": "cpu"} -> prefix -> device as written. InvalidArgument: no such
+// object, or an empty one; a device that is neither text nor a whole number.
 absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(const Json& json);
 
-// The same with devices as keys ("0", "cpu", "disk"), checked: each prefix names a module or tensor, each device is at hand
-// (cpu and disk pass, as tiers of offload), no block is divided over devices, every parameter is covered (a tied weight without an
-// entry follows its source). InvalidArgument lists the faults, of many the first.
-absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIndex& index, absl::Span<const Device> devices,
+// The same with devices as keys ("0", "cpu", "disk"), checked: each prefix names a module or tensor, each device is at
+// hand (cpu and disk pass, as tiers of offload), no block is divided over devices, every parameter is covered (a tied
+// weight without an entry follows its source). InvalidArgument lists the faults, of many the first.
+absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIndex& index,
+                                                                  absl::Span<const Device> devices,
                                                                   const std::map<std::string, std::string>& custom);
 
 // The device that a map or flag means by `text`: its key, its name, or "cuda" for the first CUDA device. Null: none.

@@ -1,9 +1,8 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/plan/custom_map.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/plan/test_models.h"
 
@@ -21,7 +20,9 @@ TEST(ParseCustomMapTest, NumbersAndNames) {
 }
 
 TEST(ParseCustomMapTest, RefusesOtherThings) {
-  auto error = [](const std::string& json) { return std::string(ParseCustomMap(Json::parse(json)).status().message()); };
+  auto error = [](const std::string& json) {
+    return std::string(ParseCustomMap(Json::parse(json)).status().message());
+  };
   EXPECT_THAT(error("[0]"), HasSubstr("expected a JSON object"));
   EXPECT_THAT(error("{}"), HasSubstr("expected a JSON object"));
   EXPECT_THAT(error("{\"a\": 1.5}"), AllOf(HasSubstr("\"a\""), HasSubstr("1.5")));
@@ -42,7 +43,8 @@ class CustomMapTest : public testing::Test {
 };
 
 TEST_F(CustomMapTest, TheLongestPrefixWins) {
-  const absl::StatusOr<Map> map = CheckCustomMap(index_, devices_, {{"", "simulated:1"}, {"model.layers", "0"}, {"model.layers.2", "1"}});
+  const absl::StatusOr<Map> map =
+      CheckCustomMap(index_, devices_, {{"", "simulated:1"}, {"model.layers", "0"}, {"model.layers.2", "1"}});
   ASSERT_TRUE(map.ok()) << map.status();
   EXPECT_EQ(*LookUp(*map, "model.layers.1.mlp.up_proj"), "0");
   EXPECT_EQ(*LookUp(*map, "model.layers.2.mlp.up_proj"), "1");
@@ -50,14 +52,19 @@ TEST_F(CustomMapTest, TheLongestPrefixWins) {
 }
 
 TEST_F(CustomMapTest, PartsOfABlockOnOneDeviceAreFine) {
-  Map map = {{"", "0"}, {"model.layers.1.mlp", "1"}, {"model.layers.1.self_attn", "1"}, {"model.layers.1.input_layernorm", "1"}};
-  EXPECT_THAT(Error(map), AllOf(HasSubstr("model.layers.1 ("), HasSubstr("post_attention_layernorm"), HasSubstr("block")));
+  Map map = {{"", "0"},
+             {"model.layers.1.mlp", "1"},
+             {"model.layers.1.self_attn", "1"},
+             {"model.layers.1.input_layernorm", "1"}};
+  EXPECT_THAT(Error(map),
+              AllOf(HasSubstr("model.layers.1 ("), HasSubstr("post_attention_layernorm"), HasSubstr("block")));
   map["model.layers.1.post_attention_layernorm"] = "1";
   EXPECT_TRUE(CheckCustomMap(index_, devices_, map).ok());
 }
 
 TEST_F(CustomMapTest, NamesEveryFaultAtOnce) {
-  const std::string error = Error({{"model.layer", "0"}, {"transformer.norm", "0"}, {"model.layers", "7"}, {"model.embed_tokens", "cuda:0"}});
+  const std::string error =
+      Error({{"model.layer", "0"}, {"transformer.norm", "0"}, {"model.layers", "7"}, {"model.embed_tokens", "cuda:0"}});
   EXPECT_THAT(error, HasSubstr("\"model.layer\" is no module"));
   EXPECT_THAT(error, HasSubstr("did you mean model.norm"));
   EXPECT_THAT(error, HasSubstr("\"7\", which is not among the devices (simulated:0, simulated:1)"));
@@ -75,7 +82,10 @@ TEST_F(CustomMapTest, OfManyFaultsAFewAreNamed) {
 }
 
 TEST_F(CustomMapTest, BuffersNeedNoEntry) {
-  EXPECT_TRUE(CheckCustomMap(index_, devices_, {{"model.embed_tokens", "0"}, {"model.layers", "0"}, {"model.norm", "1"}, {"lm_head", "1"}}).ok());
+  EXPECT_TRUE(
+      CheckCustomMap(index_, devices_,
+                     {{"model.embed_tokens", "0"}, {"model.layers", "0"}, {"model.norm", "1"}, {"lm_head", "1"}})
+          .ok());
 }
 
 TEST_F(CustomMapTest, EmptyMap) { EXPECT_THAT(Error({}), HasSubstr("empty")); }

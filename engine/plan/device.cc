@@ -20,24 +20,27 @@ namespace {
 
 constexpr int kDevicesMax = 1024;
 constexpr absl::string_view kExpected =
-    "expected \"cuda\", \"cuda:0,2\", \"cpu\", \"simulated:4x512MiB\", \"simulated:2x512MiB,1x1GiB\", or, for a plan, \"8xH100-80GB\"";
+    "expected \"cuda\", \"cuda:0,2\", \"cpu\", \"simulated:4x512MiB\", \"simulated:2x512MiB,1x1GiB\", or, for a plan, "
+    "\"8xH100-80GB\"";
 
 // "cuda" or "cuda:0,2" out of those at hand. Ids stay those of the driver.
 absl::StatusOr<std::vector<Device>> CudaDevices(absl::string_view text, const CudaLister& cuda) {
   absl::StatusOr<std::vector<Device>> listed = cuda();
-  if (!listed.ok()) return absl::FailedPreconditionError(absl::StrCat("devices \"", text, "\": ", listed.status().message()));
+  if (!listed.ok())
+    return absl::FailedPreconditionError(absl::StrCat("devices \"", text, "\": ", listed.status().message()));
   std::vector<Device> all = *std::move(listed);
   if (all.empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("devices \"", text, "\": no CUDA device is at hand (is there a GPU, and is its driver loaded?); \"cpu\" or ",
-                     "\"simulated:1x4GiB\" run without one"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "devices \"", text, "\": no CUDA device is at hand (is there a GPU, and is its driver loaded?); \"cpu\" or ",
+        "\"simulated:1x4GiB\" run without one"));
   }
   if (text == "cuda") return all;
   std::vector<Device> chosen;
   for (absl::string_view item : absl::StrSplit(absl::StripPrefix(text, "cuda:"), ',')) {
     int id = -1;
     if (!absl::SimpleAtoi(item, &id)) {
-      return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": \"", item, "\" is not a GPU's number; ", kExpected));
+      return absl::InvalidArgumentError(
+          absl::StrCat("devices \"", text, "\": \"", item, "\" is not a GPU's number; ", kExpected));
     }
     auto same_id = [id](const Device& device) { return device.id == id; };
     auto found = std::find_if(all.begin(), all.end(), same_id);
@@ -56,8 +59,9 @@ absl::StatusOr<std::vector<Device>> CudaDevices(absl::string_view text, const Cu
 }
 
 // "4x512MiB,1x1GiB", `what` in each item being the part behind the count: devices numbered through, made by `make`.
-absl::StatusOr<std::vector<Device>> CountedDevices(absl::string_view text, absl::string_view items,
-                                                   const std::function<absl::StatusOr<Device>(absl::string_view what)>& make) {
+absl::StatusOr<std::vector<Device>> CountedDevices(
+    absl::string_view text, absl::string_view items,
+    const std::function<absl::StatusOr<Device>(absl::string_view what)>& make) {
   std::vector<Device> devices;
   for (absl::string_view item : absl::StrSplit(items, ',')) {
     int count = 1;
@@ -65,13 +69,14 @@ absl::StatusOr<std::vector<Device>> CountedDevices(absl::string_view text, absl:
     const size_t digits = std::min(what.find_first_not_of("-0123456789"), what.size());
     if (digits < what.size() && absl::ascii_tolower(what[digits]) == 'x') {
       if (!absl::SimpleAtoi(what.substr(0, digits), &count) || count < 1) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("devices \"", text, "\": \"", what.substr(0, digits), "\" is not a number of devices; ", kExpected));
+        return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": \"", what.substr(0, digits),
+                                                       "\" is not a number of devices; ", kExpected));
       }
       what = what.substr(digits + 1);
     }
     absl::StatusOr<Device> device = make(what);
-    if (!device.ok()) return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": ", device.status().message()));
+    if (!device.ok())
+      return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": ", device.status().message()));
     if (count > kDevicesMax - static_cast<int>(devices.size())) {
       return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": more than ", kDevicesMax, " devices"));
     }
@@ -115,9 +120,14 @@ std::string CatalogueAdvice(absl::string_view name) {
 
 absl::StatusOr<Device> DeviceOfCatalogue(absl::string_view name) {
   const CatalogueDevice* entry = FindInCatalogue(name);
-  if (entry == nullptr) return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not understood; ", CatalogueAdvice(name)));
-  return Device{.kind = DeviceKind::kCuda, .name = "cuda", .model = entry->name, .memory_bytes = entry->memory_bytes,
-                .available_bytes = entry->memory_bytes, .at_hand = false};
+  if (entry == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not understood; ", CatalogueAdvice(name)));
+  return Device{.kind = DeviceKind::kCuda,
+                .name = "cuda",
+                .model = entry->name,
+                .memory_bytes = entry->memory_bytes,
+                .available_bytes = entry->memory_bytes,
+                .at_hand = false};
 }
 
 }  // namespace
@@ -131,7 +141,8 @@ absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const C
   }
   if (text == "cpu") return std::vector<Device>{CpuDevice()};
   if (text == "cuda" || absl::StartsWith(text, "cuda:")) return CudaDevices(text, cuda);
-  if (absl::StartsWith(text, "simulated:")) return CountedDevices(text, absl::StripPrefix(text, "simulated:"), SimulatedDevice);
+  if (absl::StartsWith(text, "simulated:"))
+    return CountedDevices(text, absl::StripPrefix(text, "simulated:"), SimulatedDevice);
   return CountedDevices(text, text, DeviceOfCatalogue);
 }
 

@@ -18,9 +18,9 @@ enum class DeviceKind { kCuda, kCpu, kSimulated };
 
 struct Device {
   DeviceKind kind = DeviceKind::kCpu;
-  int id = 0;          // 0, 1, ... among GPUs (real or simulated), as device maps name them; 0 for the CPU
-  std::string name;    // "cuda:0", "simulated:1", "cpu"
-  std::string model;   // "NVIDIA H100 80GB HBM3"; what the kernel calls the processor
+  int id = 0;                   // 0, 1, ... among GPUs (real or simulated), as device maps name them; 0 for the CPU
+  std::string name;             // "cuda:0", "simulated:1", "cpu"
+  std::string model;            // "NVIDIA H100 80GB HBM3"; what the kernel calls the processor
   int64_t memory_bytes = 0;     // in all
   int64_t available_bytes = 0;  // free now
   bool at_hand = true;          // false: one of the catalogue, which plans are made for and nothing runs on
@@ -28,9 +28,10 @@ struct Device {
   std::string key() const { return kind == DeviceKind::kCpu ? "cpu" : std::to_string(id); }  // in device maps
 };
 
-// What --devices says: "cuda", "cuda:0,2", "cpu", "simulated:4x512MiB", "simulated:2x512MiB,1x1GiB", or devices of the catalogue,
-// "8xH100-80GB", "2xRTX4090,1xA6000". Empty: cuda where `cuda` finds any, else the CPU. `cuda` lists the CUDA devices at hand, or says what keeps it from looking; it is asked only where the text allows one.
-// InvalidArgument says what could have been written; FailedPrecondition: "cuda" without a CUDA device.
+// What --devices says: "cuda", "cuda:0,2", "cpu", "simulated:4x512MiB", "simulated:2x512MiB,1x1GiB", or devices of the
+// catalogue, "8xH100-80GB", "2xRTX4090,1xA6000". Empty: cuda where `cuda` finds any, else the CPU. `cuda` lists the
+// CUDA devices at hand, or says what keeps it from looking; it is asked only where the text allows one. InvalidArgument
+// says what could have been written; FailedPrecondition: "cuda" without a CUDA device.
 using CudaLister = std::function<absl::StatusOr<std::vector<Device>>()>;
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const CudaLister& cuda);
 

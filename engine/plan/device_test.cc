@@ -15,11 +15,14 @@ using ::testing::HasSubstr;
 
 std::vector<Device> ThreeGpus() {
   std::vector<Device> devices;
-  for (int id = 0; id < 3; ++id) devices.push_back({DeviceKind::kCuda, id, "cuda:" + std::to_string(id), "GPU", 100, 90});
+  for (int id = 0; id < 3; ++id)
+    devices.push_back({DeviceKind::kCuda, id, "cuda:" + std::to_string(id), "GPU", 100, 90});
   return devices;
 }
 std::vector<Device> NoGpus() { return {}; }
-absl::StatusOr<std::vector<Device>> BrokenLibrary() { return absl::FailedPreconditionError("cannot load the CUDA library"); }
+absl::StatusOr<std::vector<Device>> BrokenLibrary() {
+  return absl::FailedPreconditionError("cannot load the CUDA library");
+}
 
 std::vector<std::string> Names(const absl::StatusOr<std::vector<Device>>& devices) {
   EXPECT_TRUE(devices.ok()) << devices.status();
@@ -62,7 +65,8 @@ TEST(ParseDevicesTest, SaysWhatCouldHaveBeenWritten) {
   EXPECT_THAT(error("8xH200"), testing::EndsWith("did you mean H200-141GB or GH200-96GB?"));
   EXPECT_THAT(error("RTX 4090"), testing::EndsWith("did you mean RTX4090?"));
   EXPECT_EQ(ParseDevices("cuda", NoGpus).status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ParseDevices("cuda:0", BrokenLibrary).status().message(), "devices \"cuda:0\": cannot load the CUDA library");
+  EXPECT_EQ(ParseDevices("cuda:0", BrokenLibrary).status().message(),
+            "devices \"cuda:0\": cannot load the CUDA library");
 }
 
 class MachineTest : public testing::Test {
@@ -71,9 +75,11 @@ class MachineTest : public testing::Test {
     root_ = testing::TempDir() + "causeway_machine_" + testing::UnitTest::GetInstance()->current_test_info()->name();
     std::filesystem::remove_all(root_);
     Write("/proc/meminfo", "MemTotal:        8000 kB\nMemFree:          100 kB\nMemAvailable:    6000 kB\n");
-    Write("/proc/cpuinfo", "processor\t: 0\nmodel name\t: Test CPU 9000\nprocessor\t: 1\nmodel name\t: Test CPU 9000\n");
-    Write("/proc/self/mountinfo", "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
-                                  "30 29 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+    Write("/proc/cpuinfo",
+          "processor\t: 0\nmodel name\t: Test CPU 9000\nprocessor\t: 1\nmodel name\t: Test CPU 9000\n");
+    Write("/proc/self/mountinfo",
+          "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+          "30 29 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
   }
   void TearDown() override { std::filesystem::remove_all(root_); }
   void Write(const std::string& path, const std::string& text) {

@@ -50,8 +50,8 @@ class Filler {
     return disk() ? disk_key : devices_[device_].key;
   }
 
-  // The reservation: the size of the largest unit still listed, and every unit of that size. Tensors listed by themselves
-  // count the first time only.
+  // The reservation: the size of the largest unit still listed, and every unit of that size. Tensors listed by
+  // themselves count the first time only.
   void Reserve(bool tensors) {
     reserved_bytes_ = 0;
     reserved_units_.clear();
@@ -150,8 +150,9 @@ class Filler {
     if (reason.empty() && disk()) {
       reason = absl::StrCat("no device has room for it", skipped_);
     } else if (reason.empty()) {
-      reason = absl::StrCat("next in order, ", FormatBytes(node(module).bytes), " of the ", FormatBytes(room), " left",
-                            held_back > 0 ? absl::StrCat(" besides ", FormatBytes(held_back), " held back") : "", skipped_);
+      reason =
+          absl::StrCat("next in order, ", FormatBytes(node(module).bytes), " of the ", FormatBytes(room), " left",
+                       held_back > 0 ? absl::StrCat(" besides ", FormatBytes(held_back), " held back") : "", skipped_);
     }
     map_.reasons[path] = reason;
     skipped_.clear();
@@ -164,9 +165,9 @@ class Filler {
   std::deque<int> list_;    // still to be placed
   int64_t reserved_bytes_ = 0;
   std::set<int> reserved_units_;
-  size_t device_ = 0;  // devices_.size() is the disk
+  size_t device_ = 0;               // devices_.size() is the disk
   int64_t used_ = 0, used_kv_ = 0;  // on it
-  std::string skipped_;  // why the device before was left
+  std::string skipped_;             // why the device before was left
   PartMap map_;
 };
 
@@ -196,7 +197,8 @@ absl::StatusOr<std::vector<int64_t>> FieldCaps(const ModuleIndex& index, const s
         "); use balanced, or give GPU 0 a budget"));
   }
 
-  // Stages cannot be cut anywhere: without slack for the largest piece, the last GPU would take what all others left over.
+  // Stages cannot be cut anywhere: without slack for the largest piece, the last GPU would take what all others left
+  // over.
   int64_t largest = 0;
   for (const ModuleNode& node : index.nodes()) {
     if (node.module == nullptr) continue;
@@ -215,7 +217,8 @@ absl::StatusOr<std::vector<int64_t>> FieldCaps(const ModuleIndex& index, const s
   return caps;
 }
 
-PartMap FieldFill(const ModuleIndex& index, const std::vector<FieldBudget>& devices, const std::vector<int64_t>& kv_bytes) {
+PartMap FieldFill(const ModuleIndex& index, const std::vector<FieldBudget>& devices,
+                  const std::vector<int64_t>& kv_bytes) {
   return Filler(index, devices, kv_bytes).Run();
 }
 

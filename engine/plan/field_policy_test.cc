@@ -1,5 +1,3 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/plan/field_policy.h"
 
 #include <algorithm>
@@ -8,6 +6,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/plan/test_models.h"
 
@@ -20,12 +19,14 @@ using ::testing::UnorderedElementsAre;
 
 using Map = std::map<std::string, std::string>;
 
-absl::StatusOr<Map> FieldPlan(const ModuleIndex& index, FieldStrategy strategy, const std::map<std::string, int64_t>& max_memory) {
+absl::StatusOr<Map> FieldPlan(const ModuleIndex& index, FieldStrategy strategy,
+                              const std::map<std::string, int64_t>& max_memory) {
   std::vector<FieldBudget> devices;
   for (const auto& [key, bytes] : max_memory) {
     if (key != "cpu") devices.push_back({key, bytes});
   }
-  std::sort(devices.begin(), devices.end(), [](const FieldBudget& a, const FieldBudget& b) { return std::stoi(a.key) < std::stoi(b.key); });
+  std::sort(devices.begin(), devices.end(),
+            [](const FieldBudget& a, const FieldBudget& b) { return std::stoi(a.key) < std::stoi(b.key); });
   absl::StatusOr<std::vector<int64_t>> caps = FieldCaps(index, devices, strategy);
   if (!caps.ok()) return caps.status();
   for (size_t i = 0; i < devices.size(); ++i) devices[i].bytes = (*caps)[i];
@@ -62,7 +63,8 @@ TEST(FieldPolicyTest, MapsOfTransformersToTheModule) {
     ASSERT_TRUE(map.ok()) << map.status() << one.dump();
     EXPECT_EQ(*map, one["map"].get<Map>()) << one.dump();
     splits += map->size() > 1;
-    spills += std::any_of(map->begin(), map->end(), [](const auto& entry) { return entry.second == "disk" || entry.second == "cpu"; });
+    spills += std::any_of(map->begin(), map->end(),
+                          [](const auto& entry) { return entry.second == "disk" || entry.second == "cpu"; });
   }
   // The file covers what it is meant to cover.
   EXPECT_GT(cases, 100);
@@ -87,7 +89,9 @@ Module Group(const std::string& name, std::vector<Module> children, bool block =
   module.children = std::move(children);
   return module;
 }
-Module Block(const std::string& name, int64_t bytes) { return Group(name, {Part("a", bytes / 2), Part("b", bytes - bytes / 2)}, true); }
+Module Block(const std::string& name, int64_t bytes) {
+  return Group(name, {Part("a", bytes / 2), Part("b", bytes - bytes / 2)}, true);
+}
 
 TEST(FieldPolicyTest, SequentialHoldsBackTheLargestUnitOnTheFirstGpuOnly) {
   const Module root = Group("", {Group("m", {Block("0", 100), Block("1", 100), Block("2", 100), Block("3", 100)})});
@@ -112,7 +116,8 @@ TEST(FieldPolicyTest, GpuOfBudgetZeroIsMainAndTakesNothing) {
 }
 
 TEST(FieldPolicyTest, TiedWeightsGoTogether) {
-  const Module root = Group("", {Group("m", {Part("embed", 200), Block("0", 100), Block("1", 100)}), Part("head", 200, "m.embed.weight")});
+  const Module root = Group(
+      "", {Group("m", {Part("embed", 200), Block("0", 100), Block("1", 100)}), Part("head", 200, "m.embed.weight")});
   const ModuleIndex index(root);
   EXPECT_EQ(index.node(0).bytes, 400);
   const Map map = *FieldPlan(index, FieldStrategy::kSequential, {{"0", 399}, {"1", 200}});
@@ -120,7 +125,8 @@ TEST(FieldPolicyTest, TiedWeightsGoTogether) {
 }
 
 TEST(FieldPolicyTest, TiedPartnerIsSplitFirst) {
-  // The first module fits alone but not with the whole of "m", which holds a weight tied to it: "m" is split in its place.
+  // The first module fits alone but not with the whole of "m", which holds a weight tied to it: "m" is split in its
+  // place.
   Module m = Group("m", {Part("tied", 50, "first.weight"), Block("0", 100), Block("1", 100)});
   const Module root = Group("", {Part("first", 50), std::move(m)});
   const ModuleIndex index(root);
@@ -133,13 +139,16 @@ TEST(FieldPolicyTest, CapsOfBalanced) {
   const ModuleIndex index(root);
   // 360 / 2 + int(1.25 * 100), the last GPU as it is.
   EXPECT_THAT(*FieldCaps(index, {{"0", 1000}, {"1", 1000}}, FieldStrategy::kBalanced), ElementsAre(305, 1000));
-  EXPECT_THAT(*FieldCaps(index, {{"0", 1000}, {"1", 0}, {"2", 50}, {"3", 1000}}, FieldStrategy::kBalanced), ElementsAre(245, 0, 50, 1000));
+  EXPECT_THAT(*FieldCaps(index, {{"0", 1000}, {"1", 0}, {"2", 50}, {"3", 1000}}, FieldStrategy::kBalanced),
+              ElementsAre(245, 0, 50, 1000));
   EXPECT_THAT(*FieldCaps(index, {{"0", 1000}, {"1", 0}}, FieldStrategy::kBalanced), ElementsAre(1000, 0));
   EXPECT_THAT(*FieldCaps(index, {{"0", 1000}, {"1", 1000}}, FieldStrategy::kSequential), ElementsAre(1000, 1000));
   // 360 / 2 + 125 for the middle one; 0 gets what the others leave.
-  EXPECT_THAT(*FieldCaps(index, {{"0", 1000}, {"1", 1000}, {"2", 40}}, FieldStrategy::kBalancedLow0), ElementsAre(15, 305, 40));
+  EXPECT_THAT(*FieldCaps(index, {{"0", 1000}, {"1", 1000}, {"2", 40}}, FieldStrategy::kBalancedLow0),
+              ElementsAre(15, 305, 40));
   EXPECT_THAT(*FieldCaps(index, {{"0", 1000}, {"1", 1000}}, FieldStrategy::kBalancedLow0), ElementsAre(0, 1000));
-  EXPECT_EQ(FieldCaps(index, {{"1", 1000}, {"2", 1000}}, FieldStrategy::kBalancedLow0).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldCaps(index, {{"1", 1000}, {"2", 1000}}, FieldStrategy::kBalancedLow0).status().code(),
+            absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(*FieldCaps(index, {{"1", 1000}}, FieldStrategy::kBalancedLow0), ElementsAre(1000));
 }
 

@@ -21,7 +21,9 @@ namespace {
 constexpr int64_t kSharedKvBytesMax = int64_t{8} << 30;
 
 // The path of the module around a module; "" around the outermost.
-std::string Around(const std::string& path) { return path.substr(0, path.find('.') == std::string::npos ? 0 : path.rfind('.')); }
+std::string Around(const std::string& path) {
+  return path.substr(0, path.find('.') == std::string::npos ? 0 : path.rfind('.'));
+}
 
 // Whether the map says anything about what is inside `path`.
 bool HasKeyInside(const std::map<std::string, std::string>& device_map, const std::string& path) {
@@ -69,7 +71,8 @@ class Builder {
       if (found == device_of_key_.end()) {
         if (!HasTier(key)) (key == "disk" ? layout_.unplaced : layout_.offloaded).push_back(part);
         in_tiers_.push_back({unit, node.bytes});
-        if (in_.weights_only) (key == "disk" ? layout_.plan.offloaded_to_disk : layout_.plan.offloaded_to_cpu) += node.bytes;
+        if (in_.weights_only)
+          (key == "disk" ? layout_.plan.offloaded_to_disk : layout_.plan.offloaded_to_cpu) += node.bytes;
         continue;
       }
       layout_.plan.devices[found->second].weights += node.bytes;
@@ -88,32 +91,41 @@ class Builder {
     AssignTiers();
     for (int unit = 0; unit < in_.units.count(); ++unit) {
       if (device_of_unit_[unit] >= 0 || !layout_.unplaced.empty() || !layout_.offloaded.empty()) continue;
-      return absl::InternalError(absl::StrCat("the model's module tree has nothing for ", UnitNames(in_.units.layers, {unit})));
+      return absl::InternalError(
+          absl::StrCat("the model's module tree has nothing for ", UnitNames(in_.units.layers, {unit})));
     }
     return absl::OkStatus();
   }
 
-  bool HasTier(const std::string& key) const { return key == "disk" ? in_.options.offload_to_disk : in_.budgets.cpu_offload_bytes > 0; }
+  bool HasTier(const std::string& key) const {
+    return key == "disk" ? in_.options.offload_to_disk : in_.budgets.cpu_offload_bytes > 0;
+  }
 
-  // What lies in a tier is computed on the device of the unit before it (or after it, where there is none before). For now it counts as
-  // held there; Offload takes away what is not.
+  // What lies in a tier is computed on the device of the unit before it (or after it, where there is none before). For
+  // now it counts as held there; Offload takes away what is not.
   void AssignTiers() {
-    const auto live = std::find_if(in_.budgets.bytes.begin(), in_.budgets.bytes.end(), [](int64_t bytes) { return bytes > 0; });
+    const auto live =
+        std::find_if(in_.budgets.bytes.begin(), in_.budgets.bytes.end(), [](int64_t bytes) { return bytes > 0; });
     int device = static_cast<int>(live - in_.budgets.bytes.begin());  // MakeBudgets has seen to one
-    if (auto first = std::find_if(device_of_unit_.begin(), device_of_unit_.end(), [](int d) { return d >= 0; }); first != device_of_unit_.end()) device = *first;
+    if (auto first = std::find_if(device_of_unit_.begin(), device_of_unit_.end(), [](int d) { return d >= 0; });
+        first != device_of_unit_.end())
+      device = *first;
     const int front = device;
     for (int unit = 0; unit < in_.units.count(); ++unit) {
-      const bool here = std::any_of(in_tiers_.begin(), in_tiers_.end(), [unit](const auto& part) { return part.first == unit; });
+      const bool here =
+          std::any_of(in_tiers_.begin(), in_tiers_.end(), [unit](const auto& part) { return part.first == unit; });
       if (device_of_unit_[unit] < 0 && here) device_of_unit_[unit] = device;
       if (device_of_unit_[unit] >= 0) device = device_of_unit_[unit];
     }
     if (in_.weights_only) return;  // the field's view: what is elsewhere takes nothing of a device
-    for (const auto& [unit, bytes] : in_tiers_) layout_.plan.devices[unit >= 0 ? device_of_unit_[unit] : front].weights += bytes;
+    for (const auto& [unit, bytes] : in_tiers_)
+      layout_.plan.devices[unit >= 0 ? device_of_unit_[unit] : front].weights += bytes;
   }
 
   // The device that computes from a tensor.
   int DeviceOf(const PartMap& map, const std::string& tensor) const {
-    if (auto found = device_of_key_.find(*LookUp(map.device_map, tensor)); found != device_of_key_.end()) return found->second;
+    if (auto found = device_of_key_.find(*LookUp(map.device_map, tensor)); found != device_of_key_.end())
+      return found->second;
     for (size_t i = 0; i < in_.units.parts.size(); ++i) {
       const int unit = in_.units.unit_of_part[i];
       if (unit >= 0 && IsPathPrefix(in_.index.node(in_.units.parts[i]).path, tensor)) return device_of_unit_[unit];
@@ -153,11 +165,12 @@ class Builder {
         plan.segments.push_back({device, unit, unit});
       }
     }
-    const auto used = std::count_if(plan.devices.begin(), plan.devices.end(), [](const DevicePlan& d) { return !d.units.empty(); });
+    const auto used =
+        std::count_if(plan.devices.begin(), plan.devices.end(), [](const DevicePlan& d) { return !d.units.empty(); });
     for (DevicePlan& device : plan.devices) {
       if (in_.weights_only || device.units.empty()) continue;
-      device.activations =
-          ActivationBytes(in_.spec, device.units, in_.options, device.device.kind) + HandoffBytes(in_.spec, in_.options, static_cast<int>(used));
+      device.activations = ActivationBytes(in_.spec, device.units, in_.options, device.device.kind) +
+                           HandoffBytes(in_.spec, in_.options, static_cast<int>(used));
       device.reserve = ReserveBytes(device.device);
     }
   }
@@ -176,7 +189,8 @@ class Builder {
     for (const OffloadPiece& piece : pieces) {
       if (piece.unit != looked_up) {
         key = LookUp(map.device_map, piece.module);
-        const bool alike = in_.units.is_layer(piece.unit) && !HasKeyInside(map.device_map, in_.spec.layers[piece.unit - 1].path);
+        const bool alike =
+            in_.units.is_layer(piece.unit) && !HasKeyInside(map.device_map, in_.spec.layers[piece.unit - 1].path);
         looked_up = alike ? piece.unit : -1;
       }
       const bool mapped = !device_of_key_.contains(*key);
@@ -197,23 +211,28 @@ class Builder {
     for (const int part : in_.units.parts) whole.insert(in_.index.node(part).path);
     for (const auto& [path, key] : map.device_map) {
       if (device_of_key_.contains(key) || whole.contains(path)) continue;
-      const auto around = std::find_if(pieces.begin(), pieces.end(), [&path = path](const OffloadPiece& piece) { return IsPathPrefix(piece.module, path); });
+      const auto around = std::find_if(pieces.begin(), pieces.end(), [&path = path](const OffloadPiece& piece) {
+        return IsPathPrefix(piece.module, path);
+      });
       return absl::InvalidArgumentError(absl::StrCat(
           "device_map: \"", path, "\" is to be on ", key, ", where attention, MLPs and experts go as a whole",
-          around == pieces.end() ? ", and norms and routers not at all" : absl::StrCat("; put \"", around->module, "\" there")));
+          around == pieces.end() ? ", and norms and routers not at all"
+                                 : absl::StrCat("; put \"", around->module, "\" there")));
     }
     const std::string* head = LookUp(map.device_map, in_.spec.head_path);
     const std::string* table = LookUp(map.device_map, in_.spec.embedding_path);
     if (head_shares && !device_of_key_.contains(*head) && device_of_key_.contains(*table)) {
-      return absl::InvalidArgumentError(absl::StrCat("device_map: \"", in_.spec.head_path, "\" is to be on ", *head, ", and shares the weight of \"",
-                                                     in_.spec.embedding_path, "\", which is to be on ", *table, "; put both there, or neither"));
+      return absl::InvalidArgumentError(absl::StrCat("device_map: \"", in_.spec.head_path, "\" is to be on ", *head,
+                                                     ", and shares the weight of \"", in_.spec.embedding_path,
+                                                     "\", which is to be on ", *table, "; put both there, or neither"));
     }
     return absl::OkStatus();
   }
 
   // Takes away what the map has in a tier, and where a policy leaves that to us, what a device has no room for.
   absl::Status Offload(const PartMap& map) {
-    const bool custom = in_.options.device_map == "custom", ours = !custom && !FieldStrategyNamed(in_.options.device_map);
+    const bool custom = in_.options.device_map == "custom",
+               ours = !custom && !FieldStrategyNamed(in_.options.device_map);
     Plan& plan = layout_.plan;
     std::vector<int64_t> excess;
     for (const DevicePlan& device : plan.devices) {
@@ -239,7 +258,8 @@ class Builder {
       for (size_t i = 0; i < pieces.size(); ++i) {
         if (!gone[i]) continue;
         const OffloadPiece& piece = *pieces[i];
-        const int64_t there = std::max(piece.bytes, std::accumulate(piece.streamed.begin(), piece.streamed.end(), int64_t{0}));
+        const int64_t there =
+            std::max(piece.bytes, std::accumulate(piece.streamed.begin(), piece.streamed.end(), int64_t{0}));
         const bool on_cpu = tier[i] != nullptr ? *tier[i] == "cpu" : there <= cpu_left;
         if (on_cpu) cpu_left -= there;
         (on_cpu ? plan.offloaded_to_cpu : plan.offloaded_to_disk) += piece.bytes;
@@ -248,7 +268,8 @@ class Builder {
     }
     AddLines();
     if (cpu_left < 0) {
-      return absl::FailedPreconditionError(absl::StrCat("the device map puts ", FormatBytes(plan.offloaded_to_cpu), " in CPU memory, for which max_memory has ",
+      return absl::FailedPreconditionError(absl::StrCat("the device map puts ", FormatBytes(plan.offloaded_to_cpu),
+                                                        " in CPU memory, for which max_memory has ",
                                                         FormatBytes(in_.budgets.cpu_offload_bytes)));
     }
     if (plan.offloaded_to_disk > 0 && !in_.options.offload_to_disk) layout_.tiers_short = plan.offloaded_to_disk;
@@ -284,13 +305,15 @@ class Builder {
     std::vector<ModulePlacement> modules;
     for (size_t i = 0; i < layout_.plan.modules.size(); ++i) {
       modules.push_back(std::move(layout_.plan.modules[i]));
-      if (auto found = lines_.find(i); found != lines_.end()) std::move(found->second.begin(), found->second.end(), std::back_inserter(modules));
+      if (auto found = lines_.find(i); found != lines_.end())
+        std::move(found->second.begin(), found->second.end(), std::back_inserter(modules));
     }
     layout_.plan.modules = std::move(modules);
   }
 
   int64_t BlockBytes(const DevicePlan& device) const {
-    const int64_t layers = std::count_if(device.units.begin(), device.units.end(), [this](int u) { return in_.units.is_layer(u); });
+    const int64_t layers =
+        std::count_if(device.units.begin(), device.units.end(), [this](int u) { return in_.units.is_layer(u); });
     return layers * LayerKvBytesPerBlock(in_.spec, in_.options);
   }
 

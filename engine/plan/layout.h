@@ -35,10 +35,11 @@ struct Misfit {
 
 struct Layout {
   Plan plan;
-  std::vector<Misfit> misfits;      // devices that cannot hold what the map gives them with kv.blocks_least; plan.kv_blocks is then that
-  std::vector<int> unplaced;        // parts that the map leaves to the disk: they fit nowhere
-  std::vector<int> offloaded;       // parts that the map has in CPU memory, which has no budget beside the devices
-  int64_t tiers_short = 0;          // bytes for which the CPU's memory has no room, and there is no disk
+  std::vector<Misfit>
+      misfits;  // devices that cannot hold what the map gives them with kv.blocks_least; plan.kv_blocks is then that
+  std::vector<int> unplaced;   // parts that the map leaves to the disk: they fit nowhere
+  std::vector<int> offloaded;  // parts that the map has in CPU memory, which has no budget beside the devices
+  int64_t tiers_short = 0;     // bytes for which the CPU's memory has no room, and there is no disk
 };
 
 // InvalidArgument/Unimplemented: a map that divides an execution unit over devices.

@@ -19,9 +19,9 @@ OpsKind OpsOf(const PlanOptions& options, DeviceKind device) {
 }
 
 constexpr int64_t kFloat = 4;
-constexpr int64_t kCudaPartialRows = 4096;    // single queries of one head group that CUDA's cuts make, at most
-constexpr int64_t kDequantizedBytes = 9;      // of a weight: unpacked, in fp32 and in the computation's dtype
-constexpr int64_t kDeviceSampleBytes = 64;    // a logit's processed copies, sorted ones, their order and sums in fp64
+constexpr int64_t kCudaPartialRows = 4096;  // single queries of one head group that CUDA's cuts make, at most
+constexpr int64_t kDequantizedBytes = 9;    // of a weight: unpacked, in fp32 and in the computation's dtype
+constexpr int64_t kDeviceSampleBytes = 64;  // a logit's processed copies, sorted ones, their order and sums in fp64
 
 struct Step {
   int64_t rows;     // T
@@ -39,20 +39,22 @@ struct Step {
         hidden(rows * spec.hidden_size * element),
         ops(OpsOf(options, device)) {}
 
-  // Bound of a fused linear's copy of its input, of `copies` rows for each row. Words of one input or two; beside whole numbers, with
-  // inputs in bf16, a byte an input and 8 for a chunk of 32 or more.
+  // Bound of a fused linear's copy of its input, of `copies` rows for each row. Words of one input or two; beside whole
+  // numbers, with inputs in bf16, a byte an input and 8 for a chunk of 32 or more.
   int64_t Packed(const LinearSpec& linear, int64_t copies = 1) const {
     if (ops != OpsKind::kFused) return 0;
     const bool whole = linear.format.kind == WeightKind::kInt8 || linear.format.kind == WeightKind::kInt4;
     const int64_t slab = 2 * kLinearSlab, inputs = (linear.in_features + slab - 1) / slab * slab;
     return copies * rows * inputs * (whole && element == 2 ? 2 : kFloat);
   }
-  // Where quantized weights are dequantized (engine/ops/compact_weight.cc; the fused kernels copy their input, as others do): a piece of
-  // the weight in the forms it takes, a piece of the result, and the input in its order.
+  // Where quantized weights are dequantized (engine/ops/compact_weight.cc; the fused kernels copy their input, as
+  // others do): a piece of the weight in the forms it takes, a piece of the result, and the input in its order.
   int64_t Dequantized(const LinearSpec& linear) const {
     if (linear.format.kind == WeightKind::kFloat || ops == OpsKind::kFused) return 0;
-    const int64_t in = linear.in_features, outputs = std::min(linear.out_features(), std::max(kDequantizedOutputs, kDequantizedElements / in));
-    return outputs * in * kDequantizedBytes + rows * outputs * element + (linear.format.reordered ? rows * in * element : 0);
+    const int64_t in = linear.in_features,
+                  outputs = std::min(linear.out_features(), std::max(kDequantizedOutputs, kDequantizedElements / in));
+    return outputs * in * kDequantizedBytes + rows * outputs * element +
+           (linear.format.reordered ? rows * in * element : 0);
   }
   // Token ids, positions, slots and selected rows; block tables and lengths.
   int64_t metadata() const { return rows * 4 * 8 + sampled * ((context + kBlockTokens - 1) / kBlockTokens + 8) * 4; }
@@ -88,8 +90,8 @@ int64_t MlpBytes(const MlpSpec& mlp, const Step& step) {
                    activated + step.hidden + step.Packed(mlp.down) + step.Dequantized(mlp.down)});
 }
 
-// Of a mixture: a row is there once for each expert that it goes to, whoever they are. Experts that a step leaves idle hold
-// nothing, so that their number counts for the router alone.
+// Of a mixture: a row is there once for each expert that it goes to, whoever they are. Experts that a step leaves idle
+// hold nothing, so that their number counts for the router alone.
 int64_t MoeBytes(const MoeSpec& moe, const Step& step) {
   const MlpSpec& expert = moe.experts.front();
   const int64_t experts = moe.router.out_features(), chosen = moe.rule.experts_per_token;
@@ -99,16 +101,18 @@ int64_t MoeBytes(const MoeSpec& moe, const Step& step) {
   if (step.ops == OpsKind::kFused) {
     const int64_t row = chosen * step.rows * step.element;
     const int64_t up = row * expert.up.out_features(), activated = row * width;
-    int64_t most = std::max({gathered + up + step.Packed(expert.up, chosen), up + activated, activated + gathered + step.Packed(expert.down, chosen)});
+    int64_t most = std::max({gathered + up + step.Packed(expert.up, chosen), up + activated,
+                             activated + gathered + step.Packed(expert.down, chosen)});
     // Fetched one after the other, each of all tokens at most.
     most = std::max(most, gathered + step.hidden + MlpBytes(expert, step));
     return std::max(logits + step.Packed(moe.router), step.hidden + routing + most);
   }
-  // All experts' scores in fp32, then sorted with their indices. One expert after the other, each of all tokens at most. What
-  // came out in fp32, and its sum.
+  // All experts' scores in fp32, then sorted with their indices. One expert after the other, each of all tokens at
+  // most. What came out in fp32, and its sum.
   const int64_t scores = step.rows * experts * (4 * kFloat + 2 * 8);
   const int64_t order = 6 * step.rows * chosen * 8;
-  const int64_t most = std::max(2 * gathered + MlpBytes(expert, step), gathered + (chosen + 2) * step.rows * hidden * kFloat);
+  const int64_t most =
+      std::max(2 * gathered + MlpBytes(expert, step), gathered + (chosen + 2) * step.rows * hidden * kFloat);
   return std::max(logits + scores, routing + order + most);
 }
 
@@ -123,7 +127,8 @@ int64_t LayerKvBytesPerToken(const ModelSpec& spec, const PlanOptions& options) 
   return 2 * spec.kv_heads * (spec.head_dim * DTypeBytes(dtype) + scale);
 }
 
-int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options, DeviceKind kind) {
+int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options,
+                             DeviceKind kind) {
   const Step step(spec, options, kind);
   const bool fused = step.ops == OpsKind::kFused;
   const int64_t row = step.rows * step.element;
@@ -131,9 +136,11 @@ int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, cons
   const int64_t qkv = row * layer.attention.qkv.out_features();  // [T, (heads + 2 kv_heads) * head_dim]
   const int64_t attended = row * attended_width;                 // [T, heads * head_dim]
   // In fp32: both halves of the queries, their products, and the result in both types.
-  const int64_t rotary = fused || spec.rope.dim == 0 ? 0 : step.rows * (4 * attended_width + spec.rope.dim) * kFloat + 2 * attended;
+  const int64_t rotary =
+      fused || spec.rope.dim == 0 ? 0 : step.rows * (4 * attended_width + spec.rope.dim) * kFloat + 2 * attended;
   // Rows in fp32 and their integers, once for keys and once for values.
-  const int64_t quantizing = fused || KvDType(options) != DType::kI8 ? 0 : step.rows * spec.kv_heads * spec.head_dim * (3 * kFloat + 1);
+  const int64_t quantizing =
+      fused || KvDType(options) != DType::kI8 ? 0 : step.rows * spec.kv_heads * spec.head_dim * (3 * kFloat + 1);
 
   // All the while: the residual, and the normed input or what is to be added to the residual.
   const int64_t peaks[] = {
@@ -147,14 +154,16 @@ int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, cons
   return 2 * step.hidden + *std::max_element(std::begin(peaks), std::end(peaks));
 }
 
-int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, const PlanOptions& options, DeviceKind kind) {
+int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, const PlanOptions& options,
+                             DeviceKind kind) {
   const Step step(spec, options, kind);
   int64_t worst = 0;
   if (shape.embeddings) worst = std::max(worst, 2 * step.hidden);
   worst = std::max(worst, shape.layer_bytes);
   // Hidden states of all rows, of those selected, and of these normed.
   const int64_t selected = step.sampled * spec.hidden_size * step.element;
-  if (shape.norm || shape.head) worst = std::max(worst, 2 * step.hidden + 3 * selected + step.NormBytes(spec.hidden_size));
+  if (shape.norm || shape.head)
+    worst = std::max(worst, 2 * step.hidden + 3 * selected + step.NormBytes(spec.hidden_size));
   if (shape.head) {
     const int64_t sampling = kind == DeviceKind::kCuda ? kDeviceSampleBytes : 0;  // whoever computed the logits
     worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.head) + step.Dequantized(spec.head) +
@@ -166,13 +175,16 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   return WithSlack(worst + step.metadata() + tables);
 }
 
-bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind kind) { return HoldsScores(spec, OpsOf(options, kind)); }
+bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind kind) {
+  return HoldsScores(spec, OpsOf(options, kind));
+}
 
 int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devices) {
   return devices < 2 ? 0 : devices * Step(spec, options, DeviceKind::kCpu).hidden;
 }
 
-int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, const PlanOptions& options, DeviceKind kind) {
+int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, const PlanOptions& options,
+                        DeviceKind kind) {
   const int layers = static_cast<int>(spec.layers.size());
   StageShape shape;
   for (const int unit : units) {

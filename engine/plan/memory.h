@@ -20,20 +20,22 @@ inline int64_t LayerKvBytesPerBlock(const ModelSpec& spec, const PlanOptions& op
   return kBlockTokens * LayerKvBytesPerToken(spec, options);
 }
 
-// ActivationBytes in parts, so that auto can add devices up without listing units: `layer_bytes` is what the hungriest layer
-// held needs (LayerActivationBytes), 0 for none.
+// ActivationBytes in parts, so that auto can add devices up without listing units: `layer_bytes` is what the hungriest
+// layer held needs (LayerActivationBytes), 0 for none.
 struct StageShape {
   bool embeddings = false, norm = false, head = false;
   int64_t layer_bytes = 0;
 };
-int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options, DeviceKind kind);
-int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, const PlanOptions& options, DeviceKind kind);
+int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options,
+                             DeviceKind kind);
+int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, const PlanOptions& options,
+                             DeviceKind kind);
 
 // Whether attention holds the scores of some queries over all of their context, as the reference does.
 bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind kind);
 
-// Hidden states that a device has computed and others have not yet used up, when `devices` work on one step more than there
-// are of them: on top of ActivationBytes on every one of several devices, 0 for one.
+// Hidden states that a device has computed and others have not yet used up, when `devices` work on one step more than
+// there are of them: on top of ActivationBytes on every one of several devices, 0 for one.
 int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devices);
 
 }  // namespace causeway

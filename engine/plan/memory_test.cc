@@ -90,7 +90,9 @@ TEST(ActivationBytesTest, ExpertsHoldARowForEachChoice) {
   options.max_num_batched_tokens = 1024;
   for (const bool reference : {false, true}) {
     options.reference_ops = reference;
-    const auto bytes = [&](const LayerSpec& layer) { return LayerActivationBytes(spec, layer, options, DeviceKind::kCpu); };
+    const auto bytes = [&](const LayerSpec& layer) {
+      return LayerActivationBytes(spec, layer, options, DeviceKind::kCpu);
+    };
     EXPECT_GT(bytes(WithExperts(dense, 8, 1)), bytes(dense));
     // Gathered rows, in and out, of each choice.
     EXPECT_GE(bytes(WithExperts(dense, 8, 4)) - bytes(WithExperts(dense, 8, 2)), 2 * 1024 * 64 * 2);

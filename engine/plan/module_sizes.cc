@@ -122,7 +122,8 @@ std::vector<int> ModuleIndex::Parts() const {
 }
 
 bool IsPathPrefix(absl::string_view prefix, absl::string_view path) {
-  return prefix.empty() || (absl::StartsWith(path, prefix) && (path.size() == prefix.size() || path[prefix.size()] == '.'));
+  return prefix.empty() ||
+         (absl::StartsWith(path, prefix) && (path.size() == prefix.size() || path[prefix.size()] == '.'));
 }
 
 const std::string* LookUp(const std::map<std::string, std::string>& device_map, const std::string& path) {

@@ -15,7 +15,7 @@ namespace causeway {
 
 // A module, or a tensor of one.
 struct ModuleNode {
-  std::string path;             // "" is the root
+  std::string path;  // "" is the root
   const Module* module = nullptr;
   const Parameter* tensor = nullptr;  // then module is null
   int parent = -1;
@@ -31,8 +31,8 @@ struct ModuleNode {
 
 class ModuleIndex {
  public:
-  // `root` must outlive this. What is inside blocks is as good as all of a model of many experts, and only custom maps name it:
-  // without it, a block is a node of its own size and nothing more.
+  // `root` must outlive this. What is inside blocks is as good as all of a model of many experts, and only custom maps
+  // name it: without it, a block is a node of its own size and nothing more.
   explicit ModuleIndex(const Module& root, bool inside_blocks = true);
 
   const std::vector<ModuleNode>& nodes() const { return nodes_; }  // parents before children, in the tree's order
@@ -45,8 +45,8 @@ class ModuleIndex {
   // The tensor whose memory this one shares, or -1.
   int TiedSource(int tensor) const;
 
-  // Smallest parts a map places one by one, in the tree's order: blocks, modules without children, and tensors of modules
-  // that have both tensors and children.
+  // Smallest parts a map places one by one, in the tree's order: blocks, modules without children, and tensors of
+  // modules that have both tensors and children.
   std::vector<int> Parts() const;
 
  private:
@@ -71,7 +71,8 @@ bool IsPathPrefix(absl::string_view prefix, absl::string_view path);
 // The device of the longest key around `path`, or null.
 const std::string* LookUp(const std::map<std::string, std::string>& device_map, const std::string& path);
 
-// Merges keys with a common prefix and one device upwards, as the field's maps do; {"": d} when two or more are all on d.
+// Merges keys with a common prefix and one device upwards, as the field's maps do; {"": d} when two or more are all on
+// d.
 std::map<std::string, std::string> MergeUpwards(const std::map<std::string, std::string>& device_map);
 
 }  // namespace causeway

@@ -12,7 +12,8 @@ constexpr int64_t kPage = 4096, kGaps = 320;
 
 class Collector {
  public:
-  explicit Collector(const ModelSpec& spec) : modules_(CollectModules(const_cast<Module&>(spec.modules))) {}  // only read
+  explicit Collector(const ModelSpec& spec)
+      : modules_(CollectModules(const_cast<Module&>(spec.modules))) {}  // only read
 
   OffloadPiece Piece(OffloadPiece::Kind kind, int unit, const std::vector<const LinearSpec*>& linears) const {
     OffloadPiece piece{.kind = kind, .unit = unit};
@@ -72,7 +73,8 @@ std::vector<OffloadPiece> OffloadPieces(const ModelSpec& spec, bool head_shares)
       pieces.push_back(collector.Piece(Kind::kMlp, unit, {&layer.mlp.up, &layer.mlp.down}));
       continue;
     }
-    for (const MlpSpec& expert : layer.moe->experts) pieces.push_back(collector.Piece(Kind::kExpert, unit, {&expert.up, &expert.down}));
+    for (const MlpSpec& expert : layer.moe->experts)
+      pieces.push_back(collector.Piece(Kind::kExpert, unit, {&expert.up, &expert.down}));
   }
   pieces.push_back(collector.Piece(Kind::kHead, unit + 2, {&spec.head}));
   // A tied head elsewhere has a copy of the weight, which goes by the head's name.

@@ -1,11 +1,10 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/plan/offload.h"
 
 #include <algorithm>
 #include <numeric>
 
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/plan/module_sizes.h"
 #include "engine/plan/plan.h"
@@ -19,14 +18,27 @@ using ::testing::HasSubstr;
 using Kind = OffloadPiece::Kind;
 
 ModelSpec Llama(int layers, bool tied = false) {
-  return TestSpec({{"model_type", "llama"}, {"vocab_size", 512}, {"hidden_size", 128}, {"intermediate_size", 512}, {"num_hidden_layers", layers},
-                   {"num_attention_heads", 4}, {"tie_word_embeddings", tied}},
+  return TestSpec({{"model_type", "llama"},
+                   {"vocab_size", 512},
+                   {"hidden_size", 128},
+                   {"intermediate_size", 512},
+                   {"num_hidden_layers", layers},
+                   {"num_attention_heads", 4},
+                   {"tie_word_embeddings", tied}},
                   DType::kBF16);
 }
 
 ModelSpec Experts() {
-  return TestSpec({{"model_type", "qwen3_moe"}, {"vocab_size", 512}, {"hidden_size", 128}, {"intermediate_size", 512}, {"moe_intermediate_size", 64},
-                   {"num_hidden_layers", 4}, {"num_attention_heads", 4}, {"num_key_value_heads", 4}, {"num_experts", 16}, {"num_experts_per_tok", 2}},
+  return TestSpec({{"model_type", "qwen3_moe"},
+                   {"vocab_size", 512},
+                   {"hidden_size", 128},
+                   {"intermediate_size", 512},
+                   {"moe_intermediate_size", 64},
+                   {"num_hidden_layers", 4},
+                   {"num_attention_heads", 4},
+                   {"num_key_value_heads", 4},
+                   {"num_experts", 16},
+                   {"num_experts_per_tok", 2}},
                   DType::kBF16);
 }
 
@@ -46,8 +58,8 @@ TEST(OffloadPlanTest, PiecesAreNamedAfterTheModuleAroundThem) {
   const std::vector<OffloadPiece> pieces = OffloadPieces(Llama(2), /*head_shares=*/false);
   std::vector<std::string> names;
   for (const OffloadPiece& piece : pieces) names.push_back(piece.module);
-  EXPECT_EQ(names, (std::vector<std::string>{"model.embed_tokens", "model.layers.0.self_attn", "model.layers.0.mlp", "model.layers.1.self_attn",
-                                             "model.layers.1.mlp", "lm_head"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"model.embed_tokens", "model.layers.0.self_attn", "model.layers.0.mlp",
+                                             "model.layers.1.self_attn", "model.layers.1.mlp", "lm_head"}));
   EXPECT_EQ(pieces[0].bytes, 512 * 128 * 2);
   EXPECT_TRUE(pieces[0].streamed.empty());
   EXPECT_EQ(pieces[2].bytes, 3 * 512 * 128 * 2);
@@ -85,7 +97,8 @@ TEST(OffloadPlanTest, WhatLeavesIsTheLeastAndInOrder) {
 TEST(OffloadPlanTest, OfAKindTheLayersAreSpreadEvenly) {
   const std::vector<OffloadPiece> pieces = OffloadPieces(Llama(16), false);
   std::vector<bool> gone(pieces.size(), false);
-  ASSERT_TRUE(Evict(All(pieces), 512 * 128 * 2 + 3 * pieces[2].bytes, gone));  // the table, and some MLPs beside their buffer
+  ASSERT_TRUE(
+      Evict(All(pieces), 512 * 128 * 2 + 3 * pieces[2].bytes, gone));  // the table, and some MLPs beside their buffer
   const int mlps = Gone(pieces, gone, Kind::kMlp);
   ASSERT_GT(mlps, 2);
   ASSERT_LT(mlps, 10);
@@ -135,7 +148,8 @@ TEST(OffloadPlanTest, CpuMemoryIsTakenFirstUpToItsBudget) {
   EXPECT_GT(plan->offloaded_to_cpu, on_cpu / 2);
   EXPECT_LE(plan->offloaded_to_cpu, on_cpu);
   EXPECT_GT(plan->offloaded_to_disk, 0);
-  EXPECT_THAT(PlanTable(*plan, false), AllOf(HasSubstr("in CPU memory ("), HasSubstr("on disk ("), HasSubstr("through a buffer of")));
+  EXPECT_THAT(PlanTable(*plan, false),
+              AllOf(HasSubstr("in CPU memory ("), HasSubstr("on disk ("), HasSubstr("through a buffer of")));
   EXPECT_EQ(Json::parse(PlanJson(*plan))["offloaded"]["cpu"], plan->offloaded_to_cpu);
 
   options.offload_to_disk = false;
@@ -146,12 +160,14 @@ TEST(OffloadPlanTest, CpuMemoryIsTakenFirstUpToItsBudget) {
 TEST(OffloadPlanTest, ACustomMapNamesWholePieces) {
   const ModelSpec spec = Llama(4);
   PlanOptions options = Offloading("custom");
-  options.custom_map = {{"", "0"}, {"model.layers.1.mlp", "disk"}, {"model.layers.2", "disk"}, {"model.embed_tokens", "disk"}};
+  options.custom_map = {
+      {"", "0"}, {"model.layers.1.mlp", "disk"}, {"model.layers.2", "disk"}, {"model.embed_tokens", "disk"}};
   const auto plan = MakePlan(spec, TestDevices({16 << 20}), options);
   ASSERT_TRUE(plan.ok()) << plan.status();
   std::vector<std::string> names;
   for (const OffloadedModule& module : plan->devices[0].offloaded) names.push_back(module.name);
-  EXPECT_EQ(names, (std::vector<std::string>{"model.embed_tokens", "model.layers.1.mlp", "model.layers.2.self_attn", "model.layers.2.mlp"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"model.embed_tokens", "model.layers.1.mlp", "model.layers.2.self_attn",
+                                             "model.layers.2.mlp"}));
   EXPECT_EQ(plan->segments.size(), 1u) << "what is offloaded is computed where its neighbours are";
 
   options.custom_map["model.layers.3.mlp.up_proj"] = "disk";

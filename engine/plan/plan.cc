@@ -40,14 +40,15 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
   CAUSEWAY_RETURN_IF_ERROR(InRange("max_num_seqs", options.max_num_seqs, 1, kSeqsMax));
   CAUSEWAY_RETURN_IF_ERROR(InRange("max_num_batched_tokens", options.max_num_batched_tokens, 1, kBatchedTokensMax));
   if (options.max_num_batched_tokens < options.max_num_seqs) {
-    return absl::InvalidArgumentError(absl::StrCat("max_num_batched_tokens is ", options.max_num_batched_tokens, "; expected at least max_num_seqs, ",
-                                                   options.max_num_seqs, ", since each running sequence takes a token of a step"));
+    return absl::InvalidArgumentError(absl::StrCat("max_num_batched_tokens is ", options.max_num_batched_tokens,
+                                                   "; expected at least max_num_seqs, ", options.max_num_seqs,
+                                                   ", since each running sequence takes a token of a step"));
   }
   CAUSEWAY_RETURN_IF_ERROR(InRange("kv_cache_tokens", options.kv_cache_tokens, -1, kAny - kBlockTokens));
   CAUSEWAY_RETURN_IF_ERROR(InRange("kv_cache_bytes", options.kv_cache_bytes, -1, kAny));
   if (options.max_model_len > spec.context_max) {
-    return absl::InvalidArgumentError(absl::StrCat("max_model_len is ", options.max_model_len, ", but the model was made for ",
-                                                   spec.context_max, " positions"));
+    return absl::InvalidArgumentError(absl::StrCat("max_model_len is ", options.max_model_len,
+                                                   ", but the model was made for ", spec.context_max, " positions"));
   }
   if (options.kv_cache_tokens >= 0 && options.kv_cache_bytes >= 0) {
     return absl::InvalidArgumentError("the KV cache's size is given in tokens and in bytes; give one of them");
@@ -60,14 +61,17 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
                                                         : per_sequence;
   const int64_t most = std::max(blocks, per_sequence);
   if (static_cast<double>(most) * static_cast<double>(block_bytes) > kKvBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat("a KV cache of ", most * kBlockTokens, " tokens would take more than an exabyte; lower ",
+    return absl::InvalidArgumentError(absl::StrCat("a KV cache of ", most * kBlockTokens,
+                                                   " tokens would take more than an exabyte; lower ",
                                                    most == per_sequence ? "max_model_len" : "kv_cache"));
   }
-  if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) return KvDemand{per_sequence, per_sequence * options.max_num_seqs};
+  if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0)
+    return KvDemand{per_sequence, per_sequence * options.max_num_seqs};
   if (options.kv_cache_tokens != 0 && blocks < per_sequence) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a KV cache of ", blocks * kBlockTokens, " tokens (", FormatBytes(blocks * block_bytes), ") cannot hold one sequence of ",
-        options.max_model_len, " (", FormatBytes(per_sequence * block_bytes), "); give it more, or lower max_model_len"));
+    return absl::InvalidArgumentError(absl::StrCat("a KV cache of ", blocks * kBlockTokens, " tokens (",
+                                                   FormatBytes(blocks * block_bytes), ") cannot hold one sequence of ",
+                                                   options.max_model_len, " (", FormatBytes(per_sequence * block_bytes),
+                                                   "); give it more, or lower max_model_len"));
   }
   return KvDemand{blocks, blocks};
 }
@@ -94,7 +98,8 @@ int64_t WithKv(const LayoutInput& in, size_t device, int live) {
 absl::StatusOr<PartMap> FieldMap(const LayoutInput& in, FieldStrategy strategy, const std::vector<int64_t>& kept_free) {
   std::vector<FieldBudget> devices;
   FieldBudget cpu{.key = "cpu", .bytes = in.budgets.cpu_offload_bytes};
-  const auto live = std::count_if(in.budgets.bytes.begin(), in.budgets.bytes.end(), [](int64_t bytes) { return bytes > 0; });
+  const auto live =
+      std::count_if(in.budgets.bytes.begin(), in.budgets.bytes.end(), [](int64_t bytes) { return bytes > 0; });
   for (size_t i = 0; i < in.devices.size(); ++i) {
     FieldBudget budget{.key = in.devices[i].key(), .bytes = in.budgets.bytes[i]};
     if (!in.weights_only) budget.with_kv = WithKv(in, i, static_cast<int>(live)) - kept_free[i];
@@ -105,7 +110,8 @@ absl::StatusOr<PartMap> FieldMap(const LayoutInput& in, FieldStrategy strategy, 
       devices.push_back(budget);
     }
   }
-  std::sort(devices.begin(), devices.end(), [](const FieldBudget& a, const FieldBudget& b) { return std::stoi(a.key) < std::stoi(b.key); });
+  std::sort(devices.begin(), devices.end(),
+            [](const FieldBudget& a, const FieldBudget& b) { return std::stoi(a.key) < std::stoi(b.key); });
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<int64_t> caps, FieldCaps(in.index, devices, strategy));
   for (size_t i = 0; i < devices.size(); ++i) devices[i].bytes = caps[i];
   if (cpu.bytes > 0) devices.push_back(cpu);
@@ -147,7 +153,8 @@ absl::StatusOr<PartMap> OneDeviceMap(const LayoutInput& in) {
   const Device* device = FindDevice(in.devices, wanted);
   if (device == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "device_map \"", wanted, "\" is neither a policy (auto, balanced, balanced_low_0, sequential, custom) nor one of the devices (",
+        "device_map \"", wanted,
+        "\" is neither a policy (auto, balanced, balanced_low_0, sequential, custom) nor one of the devices (",
         absl::StrJoin(in.devices, ", ", [](std::string* out, const Device& d) { absl::StrAppend(out, d.name); }), ")",
         wanted == "cpu" ? "; devices \"cpu\" takes the CPU as the device" : ""));
   }
@@ -162,19 +169,27 @@ absl::StatusOr<PartMap> OneDeviceMap(const LayoutInput& in) {
 AutoInput AutoInputOf(const LayoutInput& in) {
   // GPUs only, where there is one with a budget.
   bool has_gpu = false;
-  for (size_t i = 0; i < in.devices.size(); ++i) has_gpu |= in.devices[i].kind != DeviceKind::kCpu && in.budgets.bytes[i] > 0;
+  for (size_t i = 0; i < in.devices.size(); ++i)
+    has_gpu |= in.devices[i].kind != DeviceKind::kCpu && in.budgets.bytes[i] > 0;
   std::vector<StageDevice> stages;
   for (size_t i = 0; i < in.devices.size(); ++i) {
     const bool use = in.devices[i].kind != DeviceKind::kCpu || !has_gpu;
     stages.push_back({use ? in.budgets.bytes[i] : 0, in.weights_only ? 0 : ReserveBytes(in.devices[i])});
   }
-  return {.spec = in.spec, .index = in.index, .units = in.units, .devices = in.devices, .stages = std::move(stages), .options = in.options,
-          .kv = in.kv, .weights_only = in.weights_only};
+  return {.spec = in.spec,
+          .index = in.index,
+          .units = in.units,
+          .devices = in.devices,
+          .stages = std::move(stages),
+          .options = in.options,
+          .kv = in.kv,
+          .weights_only = in.weights_only};
 }
 
 absl::StatusOr<PartMap> MakeMap(const LayoutInput& in, const std::vector<int64_t>& kept_free) {
   const std::string& policy = in.options.device_map;
-  if (const std::optional<FieldStrategy> strategy = FieldStrategyNamed(policy)) return FieldMap(in, *strategy, kept_free);
+  if (const std::optional<FieldStrategy> strategy = FieldStrategyNamed(policy))
+    return FieldMap(in, *strategy, kept_free);
   if (policy == "custom") return CustomMap(in);
   if (policy != "auto") return OneDeviceMap(in);
   return AutoMap(AutoInputOf(in));
@@ -183,11 +198,23 @@ absl::StatusOr<PartMap> MakeMap(const LayoutInput& in, const std::vector<int64_t
 // A model as plans need it, made once for all that are tried.
 struct PlannedModel {
   PlannedModel(const ModelSpec& model, const PlanOptions& options)
-      : spec(model), index(spec.modules, /*inside_blocks=*/options.device_map == "custom"), units(MakeUnitTable(spec, index)), pieces(spec) {}
+      : spec(model),
+        index(spec.modules, /*inside_blocks=*/options.device_map == "custom"),
+        units(MakeUnitTable(spec, index)),
+        pieces(spec) {}
 
-  LayoutInput Input(absl::Span<const Device> devices, const Budgets& budgets, const PlanOptions& options, KvDemand kv, bool names) const {
-    return {.spec = spec, .index = index, .units = units, .pieces = pieces, .devices = devices, .budgets = budgets,
-            .options = options, .kv = kv, .weights_only = options.kv_cache_tokens == 0, .names = names};
+  LayoutInput Input(absl::Span<const Device> devices, const Budgets& budgets, const PlanOptions& options, KvDemand kv,
+                    bool names) const {
+    return {.spec = spec,
+            .index = index,
+            .units = units,
+            .pieces = pieces,
+            .devices = devices,
+            .budgets = budgets,
+            .options = options,
+            .kv = kv,
+            .weights_only = options.kv_cache_tokens == 0,
+            .names = names};
   }
 
   const ModelSpec& spec;
@@ -196,10 +223,12 @@ struct PlannedModel {
   const PieceTable pieces;
 };
 
-absl::StatusOr<Layout> LayOut(const PlannedModel& model, const std::vector<Device>& devices, const Budgets& budgets, PlanOptions options, bool names) {
+absl::StatusOr<Layout> LayOut(const PlannedModel& model, const std::vector<Device>& devices, const Budgets& budgets,
+                              PlanOptions options, bool names) {
   CAUSEWAY_ASSIGN_OR_RETURN(const KvDemand kv, FillOptions(model.spec, options));
   const LayoutInput input = model.Input(devices, budgets, options, kv, names);
-  // A field's policy does not know what spilled layers need where they are computed: less for it there, until that fits.
+  // A field's policy does not know what spilled layers need where they are computed: less for it there, until that
+  // fits.
   std::vector<int64_t> kept_free(devices.size(), 0);
   for (int tries = FieldStrategyNamed(options.device_map) ? kSpillTriesMax : 0;; --tries) {
     CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input, kept_free));
@@ -210,11 +239,13 @@ absl::StatusOr<Layout> LayOut(const PlannedModel& model, const std::vector<Devic
   }
 }
 
-// The KV cache's blocks in the plan of what is tried, or `enough` of them; -1: it does not fit. Where auto alone decides, its cut need not
-// be made for that.
+// The KV cache's blocks in the plan of what is tried, or `enough` of them; -1: it does not fit. Where auto alone
+// decides, its cut need not be made for that.
 int64_t BlocksThatFit(const PlannedModel& model, const Attempt& tried, int64_t enough) {
-  const bool on_cpu = std::any_of(tried.devices.begin(), tried.devices.end(), [](const Device& device) { return device.kind == DeviceKind::kCpu; });
-  if (tried.options.device_map != "auto" || on_cpu || tried.options.offload_to_disk || tried.budgets.cpu_offload_bytes > 0) {
+  const bool on_cpu = std::any_of(tried.devices.begin(), tried.devices.end(),
+                                  [](const Device& device) { return device.kind == DeviceKind::kCpu; });
+  if (tried.options.device_map != "auto" || on_cpu || tried.options.offload_to_disk ||
+      tried.budgets.cpu_offload_bytes > 0) {
     const absl::StatusOr<Layout> layout = LayOut(model, tried.devices, tried.budgets, tried.options, /*names=*/false);
     return layout.ok() && Fits(*layout) ? layout->plan.kv_blocks : -1;
   }
@@ -236,7 +267,8 @@ int64_t SeqsThatFit(const PlannedModel& model, Attempt tried) {
 
 }  // namespace
 
-absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options, const NarrowerSpec& narrower) {
+absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options,
+                              const NarrowerSpec& narrower) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Budgets budgets, MakeBudgets(devices, options.max_memory));
   const PlannedModel model(spec, options);
   CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, LayOut(model, devices, budgets, options, /*names=*/true));
@@ -253,10 +285,12 @@ absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& 
   }
 
   const std::string what = DescribeMisfit(spec, model.index, layout);
-  if (!layout.offloaded.empty() || (!layout.unplaced.empty() && options.device_map == "custom")) return absl::FailedPreconditionError(what);
+  if (!layout.offloaded.empty() || (!layout.unplaced.empty() && options.device_map == "custom"))
+    return absl::FailedPreconditionError(what);
   // Try what could be changed, and name what works.
   const std::string remedies = FindRemedies(attempt, narrower, [&](const Attempt& changed) {
-    return BlocksThatFit(changed.spec == &spec ? model : PlannedModel(*changed.spec, options), changed, /*enough=*/0) >= 0;
+    return BlocksThatFit(changed.spec == &spec ? model : PlannedModel(*changed.spec, options), changed, /*enough=*/0) >=
+           0;
   });
   return absl::FailedPreconditionError(absl::StrCat(what, ". ", remedies));
 }

@@ -1,11 +1,10 @@
-#include "engine/plan/plan.h"
-
 #include <limits>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "engine/base/limits.h"
+#include "engine/plan/plan.h"
 #include "engine/plan/test_models.h"
 
 namespace causeway {
@@ -23,14 +22,17 @@ TEST(PlanOptionsTest, SizesOfTheKvCacheAsAsked) {
   options.kv_cache_tokens = 300;
   EXPECT_EQ(MakePlan(spec, devices, options)->kv_blocks, 19);
   options.kv_cache_tokens = 255;
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kOk), "") << "16 blocks hold one sequence of 256";
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kOk), "")
+      << "16 blocks hold one sequence of 256";
   options.kv_cache_tokens = 240;
   EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument),
               AllOf(HasSubstr("240 tokens"), HasSubstr("256")));
   options.kv_cache_bytes = 1000;
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument), HasSubstr("one of them"));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument),
+              HasSubstr("one of them"));
   options.kv_cache_tokens = -1;
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument), HasSubstr("cannot hold one sequence"));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument),
+              HasSubstr("cannot hold one sequence"));
   options.kv_cache_bytes = 20 * 16 * 256 + 17;
   EXPECT_EQ(MakePlan(spec, devices, options)->kv_blocks, 20);
   // A plan's own options give the same plan.
@@ -55,12 +57,15 @@ TEST(PlanOptionsTest, OptionsThatContradictTheModel) {
               HasSubstr("max_num_batched_tokens is 99; expected at least max_num_seqs, 100"));
   EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = -2; }), HasSubstr("kv_cache_tokens"));
   EXPECT_THAT(error([](PlanOptions& o) { o.max_num_seqs = int64_t{1} << 40; }), HasSubstr("max_num_seqs"));
-  EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = int64_t{1} << 60; }), AllOf(HasSubstr("exabyte"), HasSubstr("lower kv_cache")));
+  EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_tokens = int64_t{1} << 60; }),
+              AllOf(HasSubstr("exabyte"), HasSubstr("lower kv_cache")));
   EXPECT_THAT(error([](PlanOptions& o) { o.kv_cache_bytes = std::numeric_limits<int64_t>::max(); }),
               AllOf(HasSubstr("exabyte"), HasSubstr("lower kv_cache")));
   EXPECT_EQ(MakePlan(spec, {}, TestOptions("auto")).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(MakePlan(spec, {devices[0], devices[0]}, TestOptions("auto")).status().code(), absl::StatusCode::kInvalidArgument);
-}TEST(PlanOptionsTest, AContextBeyondWhatIsServedIsCutUnlessAskedFor) {
+  EXPECT_EQ(MakePlan(spec, {devices[0], devices[0]}, TestOptions("auto")).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+TEST(PlanOptionsTest, AContextBeyondWhatIsServedIsCutUnlessAskedFor) {
   const ModelSpec spec = TestLlama({.context = int64_t{1} << 30});
   PlanOptions options = TestOptions("auto");
   const absl::StatusOr<Plan> plan = MakePlan(spec, TestDevices({int64_t{1} << 40}), options);

@@ -40,10 +40,14 @@ int Rounds(int otherwise) {
 class Random {
  public:
   explicit Random(unsigned seed) : bits_(seed) {}
-  int64_t Pick(int64_t least, int64_t most) { return least + static_cast<int64_t>(bits_() % static_cast<uint64_t>(most - least + 1)); }
+  int64_t Pick(int64_t least, int64_t most) {
+    return least + static_cast<int64_t>(bits_() % static_cast<uint64_t>(most - least + 1));
+  }
   bool OneIn(int64_t n) { return Pick(1, n) == 1; }
   template <typename T>
-  const T& Of(const std::vector<T>& values) { return values[Pick(0, static_cast<int64_t>(values.size()) - 1)]; }
+  const T& Of(const std::vector<T>& values) {
+    return values[Pick(0, static_cast<int64_t>(values.size()) - 1)];
+  }
   std::mt19937& bits() { return bits_; }
 
  private:
@@ -51,16 +55,33 @@ class Random {
 };
 
 Json RandomConfig(Random& random, int64_t layers_most) {
-  const std::string type = random.Of<std::string>({"gpt2", "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "minimax_m2"});
-  const int64_t heads = random.Of<int64_t>({2, 4, 6}), head_dim = random.Of<int64_t>({8, 16}), layers = random.Pick(1, layers_most);
-  const int64_t vocab = random.OneIn(3) ? random.Pick(1000, 20000) : random.Pick(40, 600), context = random.Pick(32, 600);
+  const std::string type =
+      random.Of<std::string>({"gpt2", "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "minimax_m2"});
+  const int64_t heads = random.Of<int64_t>({2, 4, 6}), head_dim = random.Of<int64_t>({8, 16}),
+                layers = random.Pick(1, layers_most);
+  const int64_t vocab = random.OneIn(3) ? random.Pick(1000, 20000) : random.Pick(40, 600),
+                context = random.Pick(32, 600);
   if (type == "gpt2") {
-    return {{"model_type", type}, {"vocab_size", vocab}, {"n_embd", heads * head_dim}, {"n_layer", layers}, {"n_head", heads},
-            {"n_positions", context}, {"n_inner", random.Pick(16, 400)}, {"tie_word_embeddings", !random.OneIn(3)}};
+    return {{"model_type", type},
+            {"vocab_size", vocab},
+            {"n_embd", heads * head_dim},
+            {"n_layer", layers},
+            {"n_head", heads},
+            {"n_positions", context},
+            {"n_inner", random.Pick(16, 400)},
+            {"tie_word_embeddings", !random.OneIn(3)}};
   }
-  Json config = {{"model_type", type}, {"vocab_size", vocab}, {"hidden_size", heads * head_dim}, {"intermediate_size", random.Pick(16, 400)},
-                 {"num_hidden_layers", layers}, {"num_attention_heads", heads}, {"num_key_value_heads", random.Of<int64_t>({1, 2, heads})},
-                 {"head_dim", head_dim}, {"max_position_embeddings", context}, {"eos_token_id", 2}, {"tie_word_embeddings", random.OneIn(2)}};
+  Json config = {{"model_type", type},
+                 {"vocab_size", vocab},
+                 {"hidden_size", heads * head_dim},
+                 {"intermediate_size", random.Pick(16, 400)},
+                 {"num_hidden_layers", layers},
+                 {"num_attention_heads", heads},
+                 {"num_key_value_heads", random.Of<int64_t>({1, 2, heads})},
+                 {"head_dim", head_dim},
+                 {"max_position_embeddings", context},
+                 {"eos_token_id", 2},
+                 {"tie_word_embeddings", random.OneIn(2)}};
   if (type == "mixtral" || type == "minimax_m2") config["num_local_experts"] = random.Pick(2, 5);
   if (type == "minimax_m2") config["rotary_dim"] = head_dim / 2;
   if (type == "qwen3_moe") {
@@ -68,7 +89,8 @@ Json RandomConfig(Random& random, int64_t layers_most) {
     config["moe_intermediate_size"] = random.Pick(8, 200);
     config["decoder_sparse_step"] = random.Pick(1, 3);  // some layers are dense
   }
-  if (type == "mixtral" || type == "minimax_m2" || type == "qwen3_moe") config["num_experts_per_tok"] = random.Pick(1, 2);
+  if (type == "mixtral" || type == "minimax_m2" || type == "qwen3_moe")
+    config["num_experts_per_tok"] = random.Pick(1, 2);
   return config;
 }
 
@@ -86,12 +108,16 @@ struct Case {
     return narrow;
   }
   absl::StatusOr<Plan> Make() const {
-    return MakePlan(spec, devices, options, [this](DType dtype, const std::string& quantize) { return Narrower(dtype, quantize); });
+    return MakePlan(spec, devices, options,
+                    [this](DType dtype, const std::string& quantize) { return Narrower(dtype, quantize); });
   }
   std::string Text() const {
-    return absl::StrCat(config.dump(), ", ", DTypeName(options.dtype), ", max_model_len ", options.max_model_len, ", max_num_seqs ", options.max_num_seqs,
-                        ", max_num_batched_tokens ", options.max_num_batched_tokens, ", kv_cache_tokens ", options.kv_cache_tokens, ", on ",
-                        absl::StrJoin(devices, ", ", [](std::string* out, const Device& d) { absl::StrAppend(out, d.name, " of ", d.memory_bytes); }));
+    return absl::StrCat(config.dump(), ", ", DTypeName(options.dtype), ", max_model_len ", options.max_model_len,
+                        ", max_num_seqs ", options.max_num_seqs, ", max_num_batched_tokens ",
+                        options.max_num_batched_tokens, ", kv_cache_tokens ", options.kv_cache_tokens, ", on ",
+                        absl::StrJoin(devices, ", ", [](std::string* out, const Device& d) {
+                          absl::StrAppend(out, d.name, " of ", d.memory_bytes);
+                        }));
   }
 };
 
@@ -119,12 +145,14 @@ void SetFleet(Random& random, int devices_most, Case& c) {
     std::iota(units.begin(), units.end(), 0);
     const int64_t tokens = std::max(c.options.kv_cache_tokens, c.options.max_model_len) + kBlockTokens;
     need += tokens * static_cast<int64_t>(c.spec.layers.size()) * LayerKvBytesPerToken(c.spec, c.options);
-    each = ActivationBytes(c.spec, units, c.options, cuda ? DeviceKind::kCuda : DeviceKind::kSimulated) + HandoffBytes(c.spec, c.options, count);
+    each = ActivationBytes(c.spec, units, c.options, cuda ? DeviceKind::kCuda : DeviceKind::kSimulated) +
+           HandoffBytes(c.spec, c.options, count);
   }
   std::vector<int64_t> sizes;
   const bool tight = random.OneIn(4);
   for (int i = 0; i < count; ++i) {
-    const int64_t size = need / count * random.Pick(tight ? 50 : 120, 500) / 100 + each * random.Pick(tight ? 95 : 110, 150) / 100 + 1;
+    const int64_t size =
+        need / count * random.Pick(tight ? 50 : 120, 500) / 100 + each * random.Pick(tight ? 95 : 110, 150) / 100 + 1;
     sizes.push_back(i > 0 && random.OneIn(2) ? sizes[0] : size);
   }
   c.devices = TestDevices(sizes);
@@ -132,11 +160,13 @@ void SetFleet(Random& random, int devices_most, Case& c) {
     if (!cuda) continue;
     device.kind = DeviceKind::kCuda;
     device.name = absl::StrCat("cuda:", device.id);
-    device.memory_bytes = device.available_bytes = (device.memory_bytes + (c.options.kv_cache_tokens == 0 ? 0 : 600 * kMiB)) / 9 * 10;
+    device.memory_bytes = device.available_bytes =
+        (device.memory_bytes + (c.options.kv_cache_tokens == 0 ? 0 : 600 * kMiB)) / 9 * 10;
   }
   if (random.OneIn(4)) {
     for (const Device& device : c.devices) {
-      if (!random.OneIn(4)) c.options.max_memory[device.key()] = random.OneIn(6) ? 0 : device.memory_bytes / 100 * random.Pick(50, 100);
+      if (!random.OneIn(4))
+        c.options.max_memory[device.key()] = random.OneIn(6) ? 0 : device.memory_bytes / 100 * random.Pick(50, 100);
     }
   }
 }
@@ -153,8 +183,9 @@ void CheckTexts(const Plan& plan) {
     const Json& row = (*json)["devices"][i];
     EXPECT_EQ(row["name"], device.device.name);
     EXPECT_THAT(lines[3 + i], testing::StartsWith(device.device.name));
-    const std::pair<const char*, int64_t> figures[] = {{"budget", device.budget}, {"weights", device.weights}, {"kv_cache", device.kv_cache},
-                                                       {"activations", device.activations}, {"reserve", device.reserve}, {"free", device.free}};
+    const std::pair<const char*, int64_t> figures[] = {
+        {"budget", device.budget},           {"weights", device.weights}, {"kv_cache", device.kv_cache},
+        {"activations", device.activations}, {"reserve", device.reserve}, {"free", device.free}};
     for (const auto& [name, bytes] : figures) {
       EXPECT_EQ(row[name], bytes) << name;
       if (bytes == 0) continue;
@@ -167,7 +198,8 @@ void CheckTexts(const Plan& plan) {
   }
   EXPECT_EQ((*json)["device_map"].size(), plan.device_map.size());
   ASSERT_EQ((*json)["segments"].size(), plan.segments.size());
-  for (size_t i = 0; i < plan.segments.size(); ++i) EXPECT_EQ((*json)["segments"][i]["last_unit"], plan.segments[i].last_unit);
+  for (size_t i = 0; i < plan.segments.size(); ++i)
+    EXPECT_EQ((*json)["segments"][i]["last_unit"], plan.segments[i].last_unit);
   EXPECT_EQ((*json)["kv_cache"]["tokens"], plan.kv_blocks * kBlockTokens);
 }
 
@@ -185,7 +217,8 @@ void CheckOrder(Random& random, const Case& c, const Plan& plan) {
   EXPECT_EQ(again->kv_blocks, plan.kv_blocks);
 }
 
-// Whoever sets the max_num_seqs that is worth setting has a plan with room for as many, which advises the same; one more have no room.
+// Whoever sets the max_num_seqs that is worth setting has a plan with room for as many, which advises the same; one
+// more have no room.
 void CheckAdvice(Case c, const Plan& plan) {
   const int64_t blocks = BlocksOf(std::min(plan.options.max_model_len, kUsualTokens));
   c.options.max_num_seqs = CapacityOf(plan).seqs_worth;
@@ -212,9 +245,11 @@ bool Apply(absl::string_view remedy, Case& c) {
       device.memory_bytes = device.available_bytes = std::max(device.memory_bytes, changed(budgets.bytes[i]));
     }
   };
-  const std::map<std::string, int64_t PlanOptions::*> numbers = {{"max_model_len", &PlanOptions::max_model_len}, {"max_num_seqs", &PlanOptions::max_num_seqs},
-                                                                 {"max_num_batched_tokens", &PlanOptions::max_num_batched_tokens},
-                                                                 {"kv_cache", &PlanOptions::kv_cache_tokens}};
+  const std::map<std::string, int64_t PlanOptions::*> numbers = {
+      {"max_model_len", &PlanOptions::max_model_len},
+      {"max_num_seqs", &PlanOptions::max_num_seqs},
+      {"max_num_batched_tokens", &PlanOptions::max_num_batched_tokens},
+      {"kv_cache", &PlanOptions::kv_cache_tokens}};
   if (numbers.contains(words[0])) {
     c.options.*numbers.at(words[0]) = number(1);
   } else if (remedy == "dtype bf16 instead of fp32") {
@@ -231,7 +266,9 @@ bool Apply(absl::string_view remedy, Case& c) {
   } else if (absl::StartsWith(remedy, "a budget of ")) {
     set_budgets([&](int64_t) { return bytes(3); });
   } else if (absl::StrContains(remedy, " times as large")) {
-    set_budgets([&](int64_t budget) { return static_cast<int64_t>(static_cast<double>(budget) * std::atof(words[1].c_str())); });
+    set_budgets([&](int64_t budget) {
+      return static_cast<int64_t>(static_cast<double>(budget) * std::atof(words[1].c_str()));
+    });
   } else if (absl::StrContains(remedy, " free")) {
     const int64_t free = bytes(words[0] == "devices" ? 2 : 3);
     if (!c.options.max_memory.empty()) set_budgets([&](int64_t) { return free / 10 * 9; });
@@ -282,13 +319,17 @@ TEST(PlanPropertyTest, PlansKeepTheirPromises) {
         ++refused;
         Case slower = c;
         slower.options.offload_to_disk = true;
-        if (const absl::StatusOr<Plan> offload = round % 16 == 0 ? MakePlan(slower.spec, slower.devices, slower.options) : plan.status(); offload.ok()) {
+        if (const absl::StatusOr<Plan> offload =
+                round % 16 == 0 ? MakePlan(slower.spec, slower.devices, slower.options) : plan.status();
+            offload.ok()) {
           CheckPlan(c.spec, *offload);
           EXPECT_GT(offload->offloaded_to_disk, 0);
           ++offloaded;
         }
-        ASSERT_THAT(plan.status().code(), testing::AnyOf(absl::StatusCode::kFailedPrecondition, absl::StatusCode::kInvalidArgument,
-                                                         absl::StatusCode::kUnimplemented)) << plan.status();
+        ASSERT_THAT(plan.status().code(),
+                    testing::AnyOf(absl::StatusCode::kFailedPrecondition, absl::StatusCode::kInvalidArgument,
+                                   absl::StatusCode::kUnimplemented))
+            << plan.status();
         if (explained) remedies += CheckRemedies(c, plan.status().message());
         if (!explained && std::string(policy) == "auto") break;
         continue;
@@ -324,11 +365,16 @@ TEST(PlanPropertyTest, PlansKeepTheirPromises) {
 // A cut's sums, from what modules, steps and handing over are said to take.
 class AllCuts {
  public:
-  explicit AllCuts(const Case& c) : c_(c), index_(c.spec.modules), budgets_(*MakeBudgets(c.devices, c.options.max_memory)), weights_only_(c.options.kv_cache_tokens == 0) {
+  explicit AllCuts(const Case& c)
+      : c_(c),
+        index_(c.spec.modules),
+        budgets_(*MakeBudgets(c.devices, c.options.max_memory)),
+        weights_only_(c.options.kv_cache_tokens == 0) {
     const UnitTable table = MakeUnitTable(c.spec, index_);
     unit_bytes_.resize(table.count());
     for (size_t i = 0; i < table.parts.size(); ++i) {
-      (table.unit_of_part[i] < 0 ? idle_bytes_ : unit_bytes_[table.unit_of_part[i]]) += index_.node(table.parts[i]).bytes;
+      (table.unit_of_part[i] < 0 ? idle_bytes_ : unit_bytes_[table.unit_of_part[i]]) +=
+          index_.node(table.parts[i]).bytes;
     }
     // In order: the embeddings, layers, final norm, what no unit needs (the rotary tables, behind the norm), head.
     std::vector<int> cut;
@@ -377,7 +423,8 @@ class AllCuts {
       Grow(cut);
       cut.pop_back();
     }
-    if (static_cast<int>(cut.size()) == norm + 2 && c_.spec.tied_head && cut.front() < cut.back()) {  // the head goes back
+    if (static_cast<int>(cut.size()) == norm + 2 && c_.spec.tied_head &&
+        cut.front() < cut.back()) {  // the head goes back
       cut.push_back(cut.front());
       Add(cut);
       cut.pop_back();
@@ -396,14 +443,17 @@ class AllCuts {
       const int unit = i > layers + 2 ? i - 1 : i;
       sum[cut[i]].fixed += unit_bytes_[unit];
       units[cut[i]].push_back(unit);
-      if (unit >= 1 && unit <= layers && !weights_only_) sum[cut[i]].block += kBlockTokens * LayerKvBytesPerToken(c_.spec, c_.options);
+      if (unit >= 1 && unit <= layers && !weights_only_)
+        sum[cut[i]].block += kBlockTokens * LayerKvBytesPerToken(c_.spec, c_.options);
     }
-    if (c_.spec.tied_head && cut.back() != cut.front()) sum[cut.back()].fixed += c_.spec.vocab_size * c_.spec.hidden_size * DTypeBytes(c_.options.dtype);
-    const auto used = std::count_if(units.begin(), units.end(), [](const std::vector<int>& held) { return !held.empty(); });
+    if (c_.spec.tied_head && cut.back() != cut.front())
+      sum[cut.back()].fixed += c_.spec.vocab_size * c_.spec.hidden_size * DTypeBytes(c_.options.dtype);
+    const auto used =
+        std::count_if(units.begin(), units.end(), [](const std::vector<int>& held) { return !held.empty(); });
     for (size_t d = 0; d < units.size() && !weights_only_; ++d) {
       if (units[d].empty()) continue;
-      sum[d].fixed += ActivationBytes(c_.spec, units[d], c_.options, c_.devices[d].kind) + HandoffBytes(c_.spec, c_.options, static_cast<int>(used)) +
-                      ReserveBytes(c_.devices[d]);
+      sum[d].fixed += ActivationBytes(c_.spec, units[d], c_.options, c_.devices[d].kind) +
+                      HandoffBytes(c_.spec, c_.options, static_cast<int>(used)) + ReserveBytes(c_.devices[d]);
     }
     sums_.push_back(std::move(sum));
   }
@@ -425,7 +475,9 @@ TEST(PlanPropertyTest, AutoIsTheBestOfAllCuts) {
     if (round % 10 == 0) SetModel(random, 4, c);
     SetFleet(random, 4, c);
     SCOPED_TRACE(absl::StrCat("round ", round, ": ", c.Text()));
-    if (std::all_of(c.options.max_memory.begin(), c.options.max_memory.end(), [](const auto& entry) { return entry.second == 0; })) c.options.max_memory.clear();
+    if (std::all_of(c.options.max_memory.begin(), c.options.max_memory.end(),
+                    [](const auto& entry) { return entry.second == 0; }))
+      c.options.max_memory.clear();
     const AllCuts cuts(c);
     const int64_t per_sequence = (c.options.max_model_len + kBlockTokens - 1) / kBlockTokens;
     const bool open = c.options.kv_cache_tokens < 0;

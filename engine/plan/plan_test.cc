@@ -1,5 +1,3 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/plan/plan.h"
 
 #include <algorithm>
@@ -7,6 +5,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/limits.h"
@@ -46,14 +45,16 @@ TEST(PlanTest, AnInt8KvCacheHasIntegersAndScales) {
   const absl::StatusOr<Plan> plan = MakePlan(spec, TestDevices({64 * kMiB}), options);
   ASSERT_TRUE(plan.ok()) << plan.status();
   CheckPlan(spec, *plan);
-  EXPECT_EQ(plan->kv_bytes_per_token, 4 * 2 * 2 * (8 + 4)) << "layers, keys and values, heads of 8 dimensions and a scale";
+  EXPECT_EQ(plan->kv_bytes_per_token, 4 * 2 * 2 * (8 + 4))
+      << "layers, keys and values, heads of 8 dimensions and a scale";
   EXPECT_EQ(plan->devices[0].kv_cache, 512 * plan->kv_bytes_per_token);
   EXPECT_THAT(PlanTable(*plan, false), testing::HasSubstr("int8"));
 }
 
 TEST(PlanTest, EqualDevicesGetEvenStages) {
   const ModelSpec spec = TestLlama({.layers = 8, .hidden = 64, .intermediate = 256});
-  const absl::StatusOr<Plan> plan = MakePlan(spec, TestDevices({8 * kMiB, 8 * kMiB, 8 * kMiB, 8 * kMiB}), TestOptions("auto"));
+  const absl::StatusOr<Plan> plan =
+      MakePlan(spec, TestDevices({8 * kMiB, 8 * kMiB, 8 * kMiB, 8 * kMiB}), TestOptions("auto"));
   ASSERT_TRUE(plan.ok()) << plan.status();
   CheckPlan(spec, *plan);
   EXPECT_EQ(plan->segments.size(), 4u);
@@ -125,16 +126,20 @@ TEST(PlanTest, CustomMap) {
   EXPECT_TRUE(plan->tied_head_copied);
   EXPECT_EQ(plan->segments.size(), 4u) << "the final norm is on 0 again";
   options.custom_map["lm_head"] = "disk";
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kFailedPrecondition),
-              AllOf(HasSubstr("lm_head"), HasSubstr("offload_folder")));
+  EXPECT_THAT(
+      PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kFailedPrecondition),
+      AllOf(HasSubstr("lm_head"), HasSubstr("offload_folder")));
   options.custom_map["lm_head"] = "cpu";
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kFailedPrecondition),
-              AllOf(HasSubstr("lm_head"), HasSubstr("max_memory")));
+  EXPECT_THAT(
+      PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kFailedPrecondition),
+      AllOf(HasSubstr("lm_head"), HasSubstr("max_memory")));
   options.custom_map = {{"model", "0"}};
-  EXPECT_TRUE(MakePlan(spec, TestDevices({16 * kMiB}), options).ok()) << "lm_head's weight is the embedding's, which is covered"
-                                                                     << MakePlan(spec, TestDevices({16 * kMiB}), options).status();
+  EXPECT_TRUE(MakePlan(spec, TestDevices({16 * kMiB}), options).ok())
+      << "lm_head's weight is the embedding's, which is covered"
+      << MakePlan(spec, TestDevices({16 * kMiB}), options).status();
   options.custom_map = {{"lm_head", "0"}};
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB}), options), absl::StatusCode::kInvalidArgument), HasSubstr("no entry covers"));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB}), options), absl::StatusCode::kInvalidArgument),
+              HasSubstr("no entry covers"));
 }
 
 TEST(PlanTest, EntriesOfACustomMapBelowAPartCount) {
@@ -159,10 +164,12 @@ TEST(PlanTest, EntriesOfACustomMapBelowAPartCount) {
 
 // Filling a device to its budget leaves room for what serving needs beside the weights.
 TEST(PlanTest, SequentialLeavesRoomForTheKvCache) {
-  const ModelSpec spec = TestLlama({.layers = 12, .hidden = 128, .intermediate = 512, .heads = 4, .kv_heads = 4, .context = 4096});
+  const ModelSpec spec =
+      TestLlama({.layers = 12, .hidden = 128, .intermediate = 512, .heads = 4, .kv_heads = 4, .context = 4096});
   for (const char* policy : {"sequential", "balanced"}) {
     for (const int64_t size : {8, 9, 12, 16, 40}) {
-      const absl::StatusOr<Plan> plan = MakePlan(spec, TestDevices(std::vector<int64_t>(6, size * kMiB)), TestOptions(policy));
+      const absl::StatusOr<Plan> plan =
+          MakePlan(spec, TestDevices(std::vector<int64_t>(6, size * kMiB)), TestOptions(policy));
       ASSERT_TRUE(plan.ok()) << policy << " over devices of " << size << " MiB: " << plan.status();
       CheckPlan(spec, *plan);
       EXPECT_GE(plan->kv_blocks, 4096 / kBlockTokens);
@@ -185,12 +192,14 @@ TEST(PlanTest, OneDeviceByName) {
 }
 
 TEST(PlanTest, EmbeddingsThatAMapSeparatesAreRefused) {
-  const Json config = {{"model_type", "gpt2"}, {"vocab_size", 96}, {"n_embd", 32}, {"n_layer", 2}, {"n_head", 4}, {"n_positions", 64}};
+  const Json config = {{"model_type", "gpt2"}, {"vocab_size", 96}, {"n_embd", 32},
+                       {"n_layer", 2},         {"n_head", 4},      {"n_positions", 64}};
   const ModelSpec spec = TestSpec(config, DType::kBF16);
   PlanOptions options = TestOptions("custom");
   options.custom_map = {{"", "0"}, {"transformer.wpe", "1"}};
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kUnimplemented),
-              AllOf(HasSubstr("transformer.wte"), HasSubstr("transformer.wpe")));
+  EXPECT_THAT(
+      PlanRefusal(MakePlan(spec, TestDevices({16 * kMiB, 16 * kMiB}), options), absl::StatusCode::kUnimplemented),
+      AllOf(HasSubstr("transformer.wte"), HasSubstr("transformer.wpe")));
 }
 
 TEST(PlanTest, BudgetsFromMaxMemory) {
@@ -209,13 +218,17 @@ TEST(PlanTest, BudgetsFromMaxMemory) {
   EXPECT_THAT(MakePlan(spec, devices, options)->devices[2].budget, 8 * kMiB);
 
   options.max_memory = {{"5", 8 * kMiB}};
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument), AllOf(HasSubstr("device 5"), HasSubstr("simulated:2")));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument),
+              AllOf(HasSubstr("device 5"), HasSubstr("simulated:2")));
   options.max_memory = {{"0", 17 * kMiB}};
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument), AllOf(HasSubstr("17 MiB"), HasSubstr("16 MiB")));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument),
+              AllOf(HasSubstr("17 MiB"), HasSubstr("16 MiB")));
   options.max_memory = {{"0", 0}};
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument), HasSubstr("no device with a budget"));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument),
+              HasSubstr("no device with a budget"));
   options.max_memory = {{"cpu", 8 * kMiB}};
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument), HasSubstr("CPU alone"));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kInvalidArgument),
+              HasSubstr("CPU alone"));
 }
 
 TEST(PlanTest, CpuSharesItsMemory) {
@@ -249,7 +262,8 @@ TEST(PlanTest, CpuSharesItsMemory) {
   options.max_memory = {{"", 4000 * kMiB}};
   EXPECT_EQ(MakePlan(spec, {cpu}, options)->devices[0].budget, 4000 * kMiB) << "without GPUs, for the CPU";
   options.max_memory = {{"cpu", 5000 * kMiB}};
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, {cpu}, options), absl::StatusCode::kFailedPrecondition), HasSubstr("free now"));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, {cpu}, options), absl::StatusCode::kFailedPrecondition),
+              HasSubstr("free now"));
 
   options.max_memory.clear();
   options.max_num_seqs = 1;
@@ -264,7 +278,8 @@ TEST(PlanTest, CpuSharesItsMemory) {
 TEST(PlanTest, CudaKeepsAReserve) {
   const ModelSpec spec = TestLlama({.layers = 4});
   std::vector<Device> devices;
-  for (int id = 0; id < 2; ++id) devices.push_back({DeviceKind::kCuda, id, absl::StrCat("cuda:", id), "GPU", 8192 * kMiB, 8000 * kMiB});
+  for (int id = 0; id < 2; ++id)
+    devices.push_back({DeviceKind::kCuda, id, absl::StrCat("cuda:", id), "GPU", 8192 * kMiB, 8000 * kMiB});
   const absl::StatusOr<Plan> plan = MakePlan(spec, devices, TestOptions("cuda:1"));
   ASSERT_TRUE(plan.ok()) << plan.status();
   CheckPlan(spec, *plan);
@@ -274,19 +289,33 @@ TEST(PlanTest, CudaKeepsAReserve) {
 }
 
 TEST(PlanTest, LargeModelsOn64DevicesInMilliseconds) {
-  const ModelSpec dense = TestLlama({.layers = 100, .hidden = 8192, .intermediate = 28672, .vocab = 128256, .heads = 64, .kv_heads = 8,
+  const ModelSpec dense = TestLlama({.layers = 100,
+                                     .hidden = 8192,
+                                     .intermediate = 28672,
+                                     .vocab = 128256,
+                                     .heads = 64,
+                                     .kv_heads = 8,
                                      .context = 131072});
   // MiniMax-M2: near 16,000 experts.
-  const ModelSpec experts = TestSpec({{"model_type", "minimax_m2"}, {"vocab_size", 200064}, {"hidden_size", 3072}, {"intermediate_size", 1536},
-                                      {"num_hidden_layers", 62}, {"num_attention_heads", 48}, {"num_key_value_heads", 8}, {"head_dim", 128},
-                                      {"rotary_dim", 64}, {"num_local_experts", 256}}, DType::kBF16);
+  const ModelSpec experts = TestSpec({{"model_type", "minimax_m2"},
+                                      {"vocab_size", 200064},
+                                      {"hidden_size", 3072},
+                                      {"intermediate_size", 1536},
+                                      {"num_hidden_layers", 62},
+                                      {"num_attention_heads", 48},
+                                      {"num_key_value_heads", 8},
+                                      {"head_dim", 128},
+                                      {"rotary_dim", 64},
+                                      {"num_local_experts", 256}},
+                                     DType::kBF16);
   const std::vector<Device> devices = TestDevices(std::vector<int64_t>(64, int64_t{80} << 30));
   for (const ModelSpec* spec : {&dense, &experts}) {
     double least = 1e9;
     for (int i = 0; i < 3; ++i) {
       const auto start = std::chrono::steady_clock::now();
       const absl::StatusOr<Plan> plan = MakePlan(*spec, devices, PlanOptions());
-      least = std::min(least, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+      least =
+          std::min(least, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
       ASSERT_TRUE(plan.ok()) << plan.status();
     }
     RecordProperty(absl::StrCat(spec->architecture, " milliseconds"), absl::StrCat(least));

@@ -76,7 +76,8 @@ std::string MoreMemory(const Attempt& attempt, const std::function<bool(const At
   const bool equal = std::all_of(budgets.begin(), budgets.end(), [&](int64_t bytes) { return bytes == budgets[0]; });
   const bool several = budgets.size() > 1;
 
-  // What is said is what is tried, rounded as it will be written. More does not always fit, so the next figures get a chance.
+  // What is said is what is tried, rounded as it will be written. More does not always fit, so the next figures get a
+  // chance.
   int64_t size = RoundUpAsPrinted(static_cast<int64_t>(static_cast<double>(budgets[0]) * enough) + 1);
   double factor = std::ceil(enough * 100) / 100;
   for (int tries = 0; tries < kRoundingTriesMax; ++tries) {
@@ -87,10 +88,13 @@ std::string MoreMemory(const Attempt& attempt, const std::function<bool(const At
     if (fits(changed)) {
       const bool at_hand = HaveMemory(changed);
       if (!equal) return absl::StrFormat("%s %.2f times as large", at_hand ? "budgets" : "devices", factor);
-      if (at_hand) return absl::StrCat("a budget of ", FormatBytes(size), several ? " a device" : "", " instead of ", FormatBytes(budgets[0]));
+      if (at_hand)
+        return absl::StrCat("a budget of ", FormatBytes(size), several ? " a device" : "", " instead of ",
+                            FormatBytes(budgets[0]));
       // Of what is free on a device, its budget is 0.9 unless max_memory says otherwise.
       const std::string free = FormatBytes(RoundUpAsPrinted(size / 9 * 10 + 10));
-      return several ? absl::StrCat("devices with ", free, " free each") : absl::StrCat("a device with ", free, " free");
+      return several ? absl::StrCat("devices with ", free, " free each")
+                     : absl::StrCat("a device with ", free, " free");
     }
     size = RoundUpAsPrinted(size + 1);
     factor += 0.01;
@@ -98,16 +102,19 @@ std::string MoreMemory(const Attempt& attempt, const std::function<bool(const At
   return "";
 }
 
-// Of devices of the catalogue, as many of another kind: the one with the least memory that does. Empty: none, or these are no such devices.
+// Of devices of the catalogue, as many of another kind: the one with the least memory that does. Empty: none, or these
+// are no such devices.
 std::string OtherDevices(const Attempt& attempt, const std::function<bool(const Attempt&)>& fits) {
   const Device& first = attempt.devices.front();
   const auto alike = [&](const Device& device) { return !device.at_hand && device.model == first.model; };
-  if (!std::all_of(attempt.devices.begin(), attempt.devices.end(), alike) || !attempt.options.max_memory.empty()) return "";
+  if (!std::all_of(attempt.devices.begin(), attempt.devices.end(), alike) || !attempt.options.max_memory.empty())
+    return "";
   std::vector<const CatalogueDevice*> larger;
   for (const CatalogueDevice& known : Catalogue()) {
     if (known.memory_bytes > first.memory_bytes) larger.push_back(&known);
   }
-  std::stable_sort(larger.begin(), larger.end(), [](const auto* a, const auto* b) { return a->memory_bytes < b->memory_bytes; });
+  std::stable_sort(larger.begin(), larger.end(),
+                   [](const auto* a, const auto* b) { return a->memory_bytes < b->memory_bytes; });
   const auto too_small = [&](const CatalogueDevice* known) {
     Attempt changed = attempt;
     for (Device& device : changed.devices) device.memory_bytes = device.available_bytes = known->memory_bytes;
@@ -158,58 +165,69 @@ int64_t LargestThat(int64_t least, int64_t most, const std::function<bool(int64_
   return good;
 }
 
-bool Fits(const Layout& layout) { return layout.misfits.empty() && layout.unplaced.empty() && layout.offloaded.empty() && layout.tiers_short == 0; }
+bool Fits(const Layout& layout) {
+  return layout.misfits.empty() && layout.unplaced.empty() && layout.offloaded.empty() && layout.tiers_short == 0;
+}
 
 std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, const Layout& layout) {
   const PlanOptions& options = layout.plan.options;
   const std::string policy = absl::StrCat("device_map ", options.device_map);
   if (layout.tiers_short > 0) {
-    return absl::StrCat(policy, " leaves no room on the devices for all weights: CPU memory is short of ", FormatBytes(layout.tiers_short),
-                        " for those that left them, and there is no offload_folder");
+    return absl::StrCat(policy, " leaves no room on the devices for all weights: CPU memory is short of ",
+                        FormatBytes(layout.tiers_short), " for those that left them, and there is no offload_folder");
   }
   if (!layout.offloaded.empty()) {
-    return absl::StrCat(policy, " puts ", PartNames(index, layout.offloaded), ", ", FormatBytes(Bytes(index, layout.offloaded)),
-                        ", in CPU memory, which has no budget; give it one (max_memory \"...,cpu:", FormatBytes(Bytes(index, layout.offloaded)), "\"), or leave cpu out");
+    return absl::StrCat(policy, " puts ", PartNames(index, layout.offloaded), ", ",
+                        FormatBytes(Bytes(index, layout.offloaded)),
+                        ", in CPU memory, which has no budget; give it one (max_memory \"...,cpu:",
+                        FormatBytes(Bytes(index, layout.offloaded)), "\"), or leave cpu out");
   }
   if (!layout.unplaced.empty() && options.device_map == "custom") {
-    return absl::StrCat(policy, " puts ", PartNames(index, layout.unplaced), ", ", FormatBytes(Bytes(index, layout.unplaced)),
+    return absl::StrCat(policy, " puts ", PartNames(index, layout.unplaced), ", ",
+                        FormatBytes(Bytes(index, layout.unplaced)),
                         ", on disk, and there is no offload_folder; set one, or put them on a device");
   }
   if (!layout.unplaced.empty()) {
     int64_t budget = 0;
     for (const DevicePlan& device : layout.plan.devices) budget += device.budget;
-    return absl::StrCat("the model does not fit: with ", policy, ", ", PartNames(index, layout.unplaced), " find no room, ",
-                        FormatBytes(Bytes(index, layout.unplaced)), " of ", FormatBytes(index.node(0).bytes),
-                        " of weights; the budgets come to ", FormatBytes(budget),
+    return absl::StrCat("the model does not fit: with ", policy, ", ", PartNames(index, layout.unplaced),
+                        " find no room, ", FormatBytes(Bytes(index, layout.unplaced)), " of ",
+                        FormatBytes(index.node(0).bytes), " of weights; the budgets come to ", FormatBytes(budget),
                         options.kv_cache_tokens == 0 ? "" : ", and KV cache and activations need room there too");
   }
   std::vector<std::string> short_devices;
   for (const Misfit& misfit : layout.misfits) {
     if (short_devices.size() == kShortDevicesNamedMax) {
-      short_devices.push_back(absl::StrCat("and ", layout.misfits.size() - kShortDevicesNamedMax, " more devices are short"));
+      short_devices.push_back(
+          absl::StrCat("and ", layout.misfits.size() - kShortDevicesNamedMax, " more devices are short"));
       break;
     }
     const DevicePlan& device = layout.plan.devices[misfit.device];
     std::vector<std::string> uses = {absl::StrCat("weights ", FormatBytes(device.weights - device.staging))};
-    if (device.staging > 0) uses.push_back(absl::StrCat("the buffer for offloaded weights ", FormatBytes(device.staging)));
+    if (device.staging > 0)
+      uses.push_back(absl::StrCat("the buffer for offloaded weights ", FormatBytes(device.staging)));
     if (device.kv_cache > 0) {
-      uses.push_back(absl::StrFormat("KV cache of %d tokens %s", layout.plan.kv_blocks * kBlockTokens, FormatBytes(device.kv_cache)));
+      uses.push_back(absl::StrFormat("KV cache of %d tokens %s", layout.plan.kv_blocks * kBlockTokens,
+                                     FormatBytes(device.kv_cache)));
     }
     if (device.activations > 0) uses.push_back(absl::StrCat("activations ", FormatBytes(device.activations)));
     if (device.reserve > 0) uses.push_back(absl::StrCat("reserve ", FormatBytes(device.reserve)));
     const std::string held = UnitNames(static_cast<int>(spec.layers.size()), device.units);
-    short_devices.push_back(absl::StrCat(device.device.name, " is ", FormatBytes(misfit.short_bytes), " short: its budget is ",
-                                         FormatBytes(device.budget), ", and ", held.empty() ? "what it holds" : held, " take",
-                                         held.empty() ? "s" : "", " ", absl::StrJoin(uses, " + ")));
+    short_devices.push_back(absl::StrCat(device.device.name, " is ", FormatBytes(misfit.short_bytes),
+                                         " short: its budget is ", FormatBytes(device.budget), ", and ",
+                                         held.empty() ? "what it holds" : held, " take", held.empty() ? "s" : "", " ",
+                                         absl::StrJoin(uses, " + ")));
   }
   return absl::StrCat("the model does not fit with ", policy, ": ", absl::StrJoin(short_devices, "; "));
 }
 
-std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, const std::function<bool(const Attempt&)>& fits) {
+std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower,
+                         const std::function<bool(const Attempt&)>& fits) {
   std::vector<std::string> found;
   const PlanOptions& options = attempt.options;
   // The most of one setting that fits, in multiples of `unit`.
-  const auto try_less = [&](absl::string_view name, int64_t least, int64_t now, int64_t unit, int64_t PlanOptions::* field) {
+  const auto try_less = [&](absl::string_view name, int64_t least, int64_t now, int64_t unit,
+                            int64_t PlanOptions::* field) {
     const int64_t count = LargestThat(least, (now - 1) / unit, [&](int64_t n) {
       Attempt changed = attempt;
       if (field == &PlanOptions::kv_cache_tokens) changed.options.kv_cache_bytes = -1;
@@ -222,11 +240,14 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, c
   if (options.kv_cache_tokens < 0 && options.kv_cache_bytes < 0) {
     try_less("max_model_len", 1, options.max_model_len, kBlockTokens, &PlanOptions::max_model_len);
   } else if (options.kv_cache_tokens != 0) {
-    const int64_t block_bytes = static_cast<int64_t>(attempt.spec->layers.size()) * LayerKvBytesPerBlock(*attempt.spec, options);
-    const int64_t asked = options.kv_cache_bytes >= 0 ? options.kv_cache_bytes / block_bytes * kBlockTokens : options.kv_cache_tokens;
+    const int64_t block_bytes =
+        static_cast<int64_t>(attempt.spec->layers.size()) * LayerKvBytesPerBlock(*attempt.spec, options);
+    const int64_t asked =
+        options.kv_cache_bytes >= 0 ? options.kv_cache_bytes / block_bytes * kBlockTokens : options.kv_cache_tokens;
     try_less("kv_cache", BlocksOf(options.max_model_len), asked, kBlockTokens, &PlanOptions::kv_cache_tokens);
   }
-  try_less("max_num_batched_tokens", BlocksOf(options.max_num_seqs), options.max_num_batched_tokens, kBlockTokens, &PlanOptions::max_num_batched_tokens);
+  try_less("max_num_batched_tokens", BlocksOf(options.max_num_seqs), options.max_num_batched_tokens, kBlockTokens,
+           &PlanOptions::max_num_batched_tokens);
   try_less("max_num_seqs", 1, options.max_num_seqs, 1, &PlanOptions::max_num_seqs);
   const auto fits_narrower = [&](DType dtype, const std::string& quantize) {
     if (narrower == nullptr) return false;
@@ -264,7 +285,8 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, c
   const Device& last = attempt.devices.back();
   if (last.kind != DeviceKind::kCpu && attempt.budgets.bytes.back() > 0) {
     const int64_t count = MoreDevices(attempt, fits);
-    if (count > 0) found.push_back(absl::StrCat(count, " more ", count > 1 ? "devices" : "device", " like ", last.name));
+    if (count > 0)
+      found.push_back(absl::StrCat(count, " more ", count > 1 ? "devices" : "device", " like ", last.name));
   }
   if (found.empty()) return "No single change would make it fit: it needs more or larger devices, and smaller settings";
   return absl::StrCat("Any of these would make it fit: ", absl::StrJoin(found, "; "));

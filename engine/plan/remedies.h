@@ -25,11 +25,13 @@ struct Attempt {
   PlanOptions options;  // defaults filled in
 };
 
-// A sentence of single changes to `attempt`, each tried as it is written and found to make `fits` true: fewer tokens, smaller steps,
-// fewer sequences, narrower weights (where `narrower` is there; quantized no further than it takes) or a narrower KV cache, another policy, larger budgets (larger devices, where those at
-// hand have no more memory), other devices of the catalogue, more devices.
-// Each is found by halving: about the least that does, where less never does if more does not. Calls `fits` up to a hundred times.
-std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower, const std::function<bool(const Attempt&)>& fits);
+// A sentence of single changes to `attempt`, each tried as it is written and found to make `fits` true: fewer tokens,
+// smaller steps, fewer sequences, narrower weights (where `narrower` is there; quantized no further than it takes) or a
+// narrower KV cache, another policy, larger budgets (larger devices, where those at hand have no more memory), other
+// devices of the catalogue, more devices. Each is found by halving: about the least that does, where less never does if
+// more does not. Calls `fits` up to a hundred times.
+std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower,
+                         const std::function<bool(const Attempt&)>& fits);
 
 // A value in [least, most] for which `works`, the largest where all smaller ones work too; 0: not even `least` does.
 int64_t LargestThat(int64_t least, int64_t most, const std::function<bool(int64_t)>& works);

@@ -33,8 +33,10 @@ TEST(RemediesTest, RemediesWork) {
   const std::vector<Device> devices = TestDevices({5 * kMiB, 5 * kMiB});
   PlanOptions options = TestOptions("auto", DType::kF32);
   options.max_num_batched_tokens = 64;
-  const std::string error = PlanRefusal(MakePlan(spec, devices, options, narrower), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(error, AllOf(HasSubstr("short"), HasSubstr("weights"), HasSubstr("KV cache of 4096 tokens"), HasSubstr("layers")));
+  const std::string error =
+      PlanRefusal(MakePlan(spec, devices, options, narrower), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(error, AllOf(HasSubstr("short"), HasSubstr("weights"), HasSubstr("KV cache of 4096 tokens"),
+                           HasSubstr("layers")));
   std::smatch match;
 
   ASSERT_TRUE(std::regex_search(error, match, std::regex("max_model_len (\\d+) instead of 4096"))) << error;
@@ -44,7 +46,8 @@ TEST(RemediesTest, RemediesWork) {
   changed.max_model_len += kBlockTokens;
   EXPECT_FALSE(MakePlan(spec, devices, changed).ok());
 
-  ASSERT_THAT(error, AllOf(HasSubstr("dtype bf16 instead of fp32"), HasSubstr("kv_cache_dtype int8"), Not(HasSubstr("quantize"))));
+  ASSERT_THAT(error, AllOf(HasSubstr("dtype bf16 instead of fp32"), HasSubstr("kv_cache_dtype int8"),
+                           Not(HasSubstr("quantize"))));
   changed = options;
   changed.dtype = DType::kBF16;
   EXPECT_TRUE(MakePlan(TestLlama(shape), devices, changed).ok());
@@ -81,7 +84,8 @@ TEST(RemediesTest, QuantizedNoFurtherThanItTakes) {
     for (const std::string quantize : {"int8", "int4"}) {
       const bool fits = MakePlan(*narrower(DType::kBF16, quantize), TestDevices({bytes}), TestOptions("auto")).ok();
       const bool named = absl::StrContains(plan.status().message(), absl::StrCat("quantize ", quantize));
-      EXPECT_EQ(named, fits && (quantize == "int8" || proposed["int8 here"] == 0)) << quantize << " on " << bytes << ": " << plan.status();
+      EXPECT_EQ(named, fits && (quantize == "int8" || proposed["int8 here"] == 0))
+          << quantize << " on " << bytes << ": " << plan.status();
       proposed[quantize] += named;
       proposed["int8 here"] = quantize == "int8" && named;
     }
@@ -135,7 +139,8 @@ TEST(RemediesTest, SmallerStepsAreARemedy) {
   EXPECT_FALSE(MakePlan(spec, devices, changed).ok());
   // No smaller than the sequences that run take.
   options.max_num_seqs = changed.max_num_batched_tokens;
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kFailedPrecondition), Not(HasSubstr("max_num_batched_tokens")));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, devices, options), absl::StatusCode::kFailedPrecondition),
+              Not(HasSubstr("max_num_batched_tokens")));
 }
 
 TEST(RemediesTest, WhatFitsNowhereIsNamed) {
@@ -143,8 +148,10 @@ TEST(RemediesTest, WhatFitsNowhereIsNamed) {
   PlanOptions options = TestOptions("sequential");
   options.kv_cache_tokens = 0;
   const int64_t third = TestBytes(spec) / 3;
-  const std::string error = PlanRefusal(MakePlan(spec, TestDevices({third, third}), options), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(error, AllOf(HasSubstr("find no room"), HasSubstr("lm_head"), HasSubstr("model.layers."), HasSubstr("budgets come to")));
+  const std::string error =
+      PlanRefusal(MakePlan(spec, TestDevices({third, third}), options), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(error, AllOf(HasSubstr("find no room"), HasSubstr("lm_head"), HasSubstr("model.layers."),
+                           HasSubstr("budgets come to")));
   options.max_memory = {{"0", third}, {"1", third}, {"cpu", 4 * third}};
   const absl::StatusOr<Plan> offloaded = MakePlan(spec, TestDevices({third, third}), options);
   ASSERT_TRUE(offloaded.ok()) << offloaded.status();
@@ -157,7 +164,8 @@ TEST(RemediesTest, ProposedBudgetsDoAsPrinted) {
   int proposed = 0;
   for (int64_t hidden = 48; hidden <= 480; hidden += 24) {
     const ModelSpec spec = TestLlama({.layers = 3, .hidden = hidden, .intermediate = 3 * hidden + 1, .context = 512});
-    const std::string error = PlanRefusal(MakePlan(spec, TestDevices({kMiB / 2}), options), absl::StatusCode::kFailedPrecondition);
+    const std::string error =
+        PlanRefusal(MakePlan(spec, TestDevices({kMiB / 2}), options), absl::StatusCode::kFailedPrecondition);
     std::smatch match;
     ASSERT_TRUE(std::regex_search(error, match, std::regex("a budget of ([0-9.]+ [KMG]iB) instead"))) << error;
     const absl::StatusOr<Plan> plan = MakePlan(spec, TestDevices({*ParseBytes(std::string(match[1]))}), options);
@@ -172,7 +180,8 @@ TEST(RemediesTest, NoBudgetThatTheMachineDoesNotHave) {
   PlanOptions options = TestOptions("auto");
   for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kCuda}) {
     const int64_t reserve = kind == DeviceKind::kCuda ? 600 * kMiB : 0;
-    Device device{kind, 0, kind == DeviceKind::kCpu ? "cpu" : "cuda:0", "test", reserve + 64 * kMiB, reserve + 16 * kMiB};
+    Device device{
+        kind, 0, kind == DeviceKind::kCpu ? "cpu" : "cuda:0", "test", reserve + 64 * kMiB, reserve + 16 * kMiB};
     std::string error = PlanRefusal(MakePlan(spec, {device}, options), absl::StatusCode::kFailedPrecondition);
     EXPECT_THAT(error, Not(HasSubstr("a budget of")));
     std::smatch match;
@@ -193,43 +202,71 @@ TEST(RemediesTest, NoBudgetThatTheMachineDoesNotHave) {
 }
 
 TEST(RemediesTest, OtherDevicesOfTheCatalogue) {
-  const ModelSpec spec = TestLlama({.layers = 32, .hidden = 4096, .intermediate = 14336, .vocab = 128256, .heads = 32, .kv_heads = 8, .context = 8192});
-  const auto gpus = [](absl::string_view text) { return *ParseDevices(text, [] { return absl::StatusOr<std::vector<Device>>(std::vector<Device>()); }); };
-  const std::string error = PlanRefusal(MakePlan(spec, gpus("1xT4"), PlanOptions()), absl::StatusCode::kFailedPrecondition);
+  const ModelSpec spec = TestLlama({.layers = 32,
+                                    .hidden = 4096,
+                                    .intermediate = 14336,
+                                    .vocab = 128256,
+                                    .heads = 32,
+                                    .kv_heads = 8,
+                                    .context = 8192});
+  const auto gpus = [](absl::string_view text) {
+    return *ParseDevices(text, [] { return absl::StatusOr<std::vector<Device>>(std::vector<Device>()); });
+  };
+  const std::string error =
+      PlanRefusal(MakePlan(spec, gpus("1xT4"), PlanOptions()), absl::StatusCode::kFailedPrecondition);
   std::smatch match;
   ASSERT_TRUE(std::regex_search(error, match, std::regex("devices (1x[-A-Za-z0-9]+)"))) << error;
   EXPECT_TRUE(MakePlan(spec, gpus(std::string(match[1])), PlanOptions()).ok());
   PlanOptions options;
   options.max_memory = {{"0", int64_t{8} << 30}};
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, gpus("1xT4"), options), absl::StatusCode::kFailedPrecondition), Not(HasSubstr("devices 1x"))) << "another budget then";
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, gpus("1xT4"), options), absl::StatusCode::kFailedPrecondition),
+              Not(HasSubstr("devices 1x")))
+      << "another budget then";
 }
 
 TEST(RemediesTest, OfManyShortDevicesAFewAreNamed) {
   const ModelSpec spec = TestLlama({.layers = 80, .hidden = 128, .intermediate = 512});
-  const std::string error = PlanRefusal(MakePlan(spec, TestDevices(std::vector<int64_t>(40, kMiB / 4)), TestOptions("auto")), absl::StatusCode::kFailedPrecondition);
+  const std::string error =
+      PlanRefusal(MakePlan(spec, TestDevices(std::vector<int64_t>(40, kMiB / 4)), TestOptions("auto")),
+                  absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(error, AllOf(HasSubstr("simulated:0 is"), HasSubstr("simulated:2 is"), Not(HasSubstr("simulated:3 is"))));
   EXPECT_THAT(error, testing::ContainsRegex("; and [0-9]+ more devices are short. Any of these"));
 }
 
-// Of many layers or experts, with a folder to offload to and without: of the processor's time less than a second on a quiet machine.
+// Of many layers or experts, with a folder to offload to and without: of the processor's time less than a second on a
+// quiet machine.
 TEST(RemediesTest, LargeModelsThatDoNotFitAreRefusedAtOnce) {
-  const ModelSpec layers = TestLlama({.layers = 2000, .hidden = 1024, .intermediate = 4096, .heads = 8, .kv_heads = 8, .context = 131072});
-  const ModelSpec experts = TestSpec({{"model_type", "minimax_m2"}, {"vocab_size", 200064}, {"hidden_size", 3072}, {"intermediate_size", 1536},
-                                      {"num_hidden_layers", 62}, {"num_attention_heads", 48}, {"num_key_value_heads", 8}, {"head_dim", 128},
-                                      {"rotary_dim", 64}, {"num_local_experts", 256}, {"num_experts_per_tok", 8}, {"use_qk_norm", true},
-                                      {"max_position_embeddings", 196608}, {"tie_word_embeddings", false}}, DType::kBF16);
+  const ModelSpec layers =
+      TestLlama({.layers = 2000, .hidden = 1024, .intermediate = 4096, .heads = 8, .kv_heads = 8, .context = 131072});
+  const ModelSpec experts = TestSpec({{"model_type", "minimax_m2"},
+                                      {"vocab_size", 200064},
+                                      {"hidden_size", 3072},
+                                      {"intermediate_size", 1536},
+                                      {"num_hidden_layers", 62},
+                                      {"num_attention_heads", 48},
+                                      {"num_key_value_heads", 8},
+                                      {"head_dim", 128},
+                                      {"rotary_dim", 64},
+                                      {"num_local_experts", 256},
+                                      {"num_experts_per_tok", 8},
+                                      {"use_qk_norm", true},
+                                      {"max_position_embeddings", 196608},
+                                      {"tie_word_embeddings", false}},
+                                     DType::kBF16);
   const struct {
     const ModelSpec& spec;
     const char* policy;
     int devices;
     bool offload;
-  } refusals[] = {{layers, "auto", 8, false}, {layers, "sequential", 8, false}, {layers, "auto", 64, false}, {experts, "auto", 8, false},
-                  {experts, "auto", 8, true}, {experts, "balanced", 8, true}};
+  } refusals[] = {{layers, "auto", 8, false},  {layers, "sequential", 8, false}, {layers, "auto", 64, false},
+                  {experts, "auto", 8, false}, {experts, "auto", 8, true},       {experts, "balanced", 8, true}};
   for (const auto& [spec, policy, devices, offload] : refusals) {
     PlanOptions options = TestOptions(policy);
     options.offload_to_disk = offload;
     const std::clock_t start = std::clock();  // of this process, whatever else the machine does
-    PlanRefusal(MakePlan(spec, TestDevices(std::vector<int64_t>(devices, int64_t{1} << (devices > 8 ? 27 : 30))), options), absl::StatusCode::kFailedPrecondition);
+    PlanRefusal(
+        MakePlan(spec, TestDevices(std::vector<int64_t>(devices, int64_t{1} << (devices > 8 ? 27 : 30))), options),
+        absl::StatusCode::kFailedPrecondition);
     const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     const std::string which = absl::StrCat(spec.architecture, "_", policy, "_", devices, offload ? "_offload" : "");
     RecordProperty(which, std::to_string(seconds));

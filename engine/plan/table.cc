@@ -37,15 +37,19 @@ constexpr Owner kOwners[] = {
 constexpr char kPlain[] = "\033[0m";
 constexpr char kBold[] = "\033[1m";
 
-std::string Colored(const std::string& text, const char* color, bool on) { return on ? absl::StrCat(color, text, kPlain) : text; }
+std::string Colored(const std::string& text, const char* color, bool on) {
+  return on ? absl::StrCat(color, text, kPlain) : text;
+}
 
-// Cells of the bar that each owner gets: to the nearest, but at least one for whoever holds anything, exactly kBarWidth in all.
+// Cells of the bar that each owner gets: to the nearest, but at least one for whoever holds anything, exactly kBarWidth
+// in all.
 std::vector<int> BarCells(const DevicePlan& device) {
   std::vector<int> cells;
   int sum = 0;
   for (const Owner& owner : kOwners) {
     const int64_t bytes = std::max<int64_t>(0, device.*owner.bytes);
-    const double exact = device.budget > 0 ? static_cast<double>(bytes) / static_cast<double>(device.budget) * kBarWidth : 0;
+    const double exact =
+        device.budget > 0 ? static_cast<double>(bytes) / static_cast<double>(device.budget) * kBarWidth : 0;
     cells.push_back(std::max(bytes > 0 ? 1 : 0, static_cast<int>(exact + 0.5)));
     sum += cells.back();
   }
@@ -72,7 +76,8 @@ std::vector<std::vector<std::string>> Rows(const Plan& plan) {
   for (const Owner& owner : kOwners) rows[0].push_back(owner.name);
   rows[0].push_back("budget");
   for (const DevicePlan& device : plan.devices) {
-    std::vector<std::string> row = {device.device.name, device.units.empty() ? "-" : UnitNames(LayerCount(plan), device.units)};
+    std::vector<std::string> row = {device.device.name,
+                                    device.units.empty() ? "-" : UnitNames(LayerCount(plan), device.units)};
     for (const Owner& owner : kOwners) row.push_back(device.*owner.bytes == 0 ? "-" : FormatBytes(device.*owner.bytes));
     row.push_back(FormatBytes(device.budget));
     rows.push_back(std::move(row));
@@ -80,7 +85,9 @@ std::vector<std::vector<std::string>> Rows(const Plan& plan) {
   return rows;
 }
 
-std::string Title(const Plan& plan) { return absl::StrCat(plan.model, ", ", DTypeName(plan.options.dtype), ", device_map ", plan.options.device_map); }
+std::string Title(const Plan& plan) {
+  return absl::StrCat(plan.model, ", ", DTypeName(plan.options.dtype), ", device_map ", plan.options.device_map);
+}
 
 // "22 mlp, 3 self_attn, embed_tokens": modules by their own names.
 std::string ModuleCounts(const std::vector<OffloadedModule>& modules, absl::string_view tier) {
@@ -89,7 +96,8 @@ std::string ModuleCounts(const std::vector<OffloadedModule>& modules, absl::stri
     if (module.tier != tier) continue;
     std::vector<std::string> path = absl::StrSplit(module.name, '.');
     while (path.size() > 1 && path.back().find_first_not_of("0123456789") == std::string::npos) path.pop_back();
-    const auto same = std::find_if(counts.begin(), counts.end(), [&](const auto& count) { return count.first == path.back(); });
+    const auto same =
+        std::find_if(counts.begin(), counts.end(), [&](const auto& count) { return count.first == path.back(); });
     same == counts.end() ? void(counts.emplace_back(path.back(), 1)) : void(++same->second);
   }
   return absl::StrJoin(counts, ", ", [](std::string* out, const auto& count) {
@@ -105,10 +113,13 @@ std::vector<std::string> OffloadRemarks(const Plan& plan) {
       int64_t bytes = 0;
       for (const OffloadedModule& module : device.offloaded) bytes += module.tier == tier ? module.bytes : 0;
       if (bytes == 0) continue;
-      places.push_back(absl::StrCat(FormatBytes(bytes), tier == absl::string_view("cpu") ? " in CPU memory (" : " on disk (", ModuleCounts(device.offloaded, tier), ")"));
+      places.push_back(absl::StrCat(FormatBytes(bytes),
+                                    tier == absl::string_view("cpu") ? " in CPU memory (" : " on disk (",
+                                    ModuleCounts(device.offloaded, tier), ")"));
     }
     if (places.empty()) continue;
-    remarks.push_back(absl::StrCat(device.device.name, " computes from ", absl::StrJoin(places, " and "), device.staging == 0 ? "" : ", through a buffer of ",
+    remarks.push_back(absl::StrCat(device.device.name, " computes from ", absl::StrJoin(places, " and "),
+                                   device.staging == 0 ? "" : ", through a buffer of ",
                                    device.staging == 0 ? "" : FormatBytes(device.staging), "."));
   }
   return remarks;
@@ -120,13 +131,16 @@ std::vector<std::string> Remarks(const Plan& plan) {
   for (const Segment& segment : plan.segments) {
     std::vector<int> units;
     for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units.push_back(unit);
-    path.push_back(absl::StrCat(plan.devices[segment.device].device.name, " (", UnitNames(LayerCount(plan), units), ")"));
+    path.push_back(
+        absl::StrCat(plan.devices[segment.device].device.name, " (", UnitNames(LayerCount(plan), units), ")"));
   }
   if (path.size() > 1) remarks.push_back(absl::StrCat("A step goes through ", absl::StrJoin(path, " → "), "."));
   for (std::string& remark : OffloadRemarks(plan)) remarks.push_back(std::move(remark));
-  if (plan.tied_head_copied) remarks.push_back("The head shares the embedding's weight and has a copy of it on its own device.");
+  if (plan.tied_head_copied)
+    remarks.push_back("The head shares the embedding's weight and has a copy of it on its own device.");
   if (!plan.quantization.empty()) {
-    remarks.push_back(absl::StrCat("Weights: ", plan.quantization, "; in ", DTypeName(plan.options.dtype), ": ", absl::StrJoin(plan.unquantized, ", "), "."));
+    remarks.push_back(absl::StrCat("Weights: ", plan.quantization, "; in ", DTypeName(plan.options.dtype), ": ",
+                                   absl::StrJoin(plan.unquantized, ", "), "."));
   }
   for (std::string& remark : CapacityRemarks(plan)) remarks.push_back(std::move(remark));
   return remarks;
@@ -155,7 +169,8 @@ std::string PlanTable(const Plan& plan, bool color) {
     }
   }
   std::vector<std::string> legend;
-  for (const Owner& owner : kOwners) legend.push_back(absl::StrCat(Colored(owner.glyph, owner.color, color), " ", owner.name));
+  for (const Owner& owner : kOwners)
+    legend.push_back(absl::StrCat(Colored(owner.glyph, owner.color, color), " ", owner.name));
   return absl::StrCat(text, "\n", absl::StrJoin(legend, "   "), "\n", absl::StrJoin(Remarks(plan), "\n"), "\n");
 }
 
@@ -164,7 +179,9 @@ std::string PlanMarkdown(const Plan& plan) {
   const std::vector<std::vector<std::string>> rows = Rows(plan);
   for (size_t r = 0; r < rows.size(); ++r) {
     absl::StrAppend(&text, "| ", absl::StrJoin(rows[r], " | "), " |\n");
-    if (r == 0) absl::StrAppend(&text, "| --- | --- |", absl::StrJoin(std::vector<std::string>(rows[r].size() - 2, " ---: |"), ""), "\n");
+    if (r == 0)
+      absl::StrAppend(&text, "| --- | --- |",
+                      absl::StrJoin(std::vector<std::string>(rows[r].size() - 2, " ---: |"), ""), "\n");
   }
   for (const std::string& remark : Remarks(plan)) absl::StrAppend(&text, "\n", remark, "\n");
   return text;
@@ -201,13 +218,17 @@ std::string PlanJson(const Plan& plan) {
                                {"staging", device.staging},
                                {"offloaded", OrderedJson::array()}});
     for (const OffloadedModule& module : device.offloaded) {
-      json["devices"].back()["offloaded"].push_back({{"name", module.name}, {"bytes", module.bytes}, {"tier", module.tier}});
+      json["devices"].back()["offloaded"].push_back(
+          {{"name", module.name}, {"bytes", module.bytes}, {"tier", module.tier}});
     }
   }
   json["offloaded"] = {{"cpu", plan.offloaded_to_cpu}, {"disk", plan.offloaded_to_disk}};
   json["modules"] = OrderedJson::array();
   for (const ModulePlacement& module : plan.modules) {
-    json["modules"].push_back({{"name", module.name}, {"bytes", module.bytes}, {"device", device_value(module.device)}, {"reason", module.reason}});
+    json["modules"].push_back({{"name", module.name},
+                               {"bytes", module.bytes},
+                               {"device", device_value(module.device)},
+                               {"reason", module.reason}});
   }
   json["segments"] = OrderedJson::array();
   for (const Segment& segment : plan.segments) {
@@ -223,8 +244,10 @@ std::string PlanJson(const Plan& plan) {
                       {"sequences", OrderedJson::array()}};
   if (plan.kv_blocks > 0) {
     const Capacity capacity = CapacityOf(plan);
-    for (const auto& [tokens, count] : capacity.sequences) json["kv_cache"]["sequences"].push_back({{"tokens", tokens}, {"count", count}});
-    if (capacity.seqs_worth > 0) json["worth_setting"] = {{"max_num_seqs", capacity.seqs_worth}, {"reason", capacity.reason}};
+    for (const auto& [tokens, count] : capacity.sequences)
+      json["kv_cache"]["sequences"].push_back({{"tokens", tokens}, {"count", count}});
+    if (capacity.seqs_worth > 0)
+      json["worth_setting"] = {{"max_num_seqs", capacity.seqs_worth}, {"reason", capacity.reason}};
   }
   json["tied_head_copied"] = plan.tied_head_copied;
   return json.dump(2);

@@ -44,7 +44,8 @@ TEST(PlanTableTest, ARowForEachDeviceWithABarOfOneWidth) {
   EXPECT_EQ(Cells(lines[5]), 0) << "without a budget, without a bar";
   EXPECT_THAT(table, HasSubstr("simulated:0 (embeddings, layers 0-"));
   EXPECT_THAT(table, HasSubstr(" → simulated:1 ("));
-  EXPECT_THAT(table, testing::ContainsRegex("KV cache: [0-9,]+ tokens \\([0-9,]+ blocks of 16, bf16, 1.25 KiB a token\\): [0-9]+ sequences of 256 tokens"));
+  EXPECT_THAT(table, testing::ContainsRegex("KV cache: [0-9,]+ tokens \\([0-9,]+ blocks of 16, bf16, 1.25 KiB a "
+                                            "token\\): [0-9]+ sequences of 256 tokens"));
   EXPECT_EQ(table.find('\033'), std::string::npos);
 }
 

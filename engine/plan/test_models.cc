@@ -63,7 +63,9 @@ std::string PlanRefusal(const absl::StatusOr<Plan>& plan, absl::StatusCode code)
 double Fullest(const Plan& plan) {
   double fullest = 0;
   for (const DevicePlan& device : plan.devices) {
-    if (device.budget > 0) fullest = std::max(fullest, static_cast<double>(device.budget - device.free) / static_cast<double>(device.budget));
+    if (device.budget > 0)
+      fullest =
+          std::max(fullest, static_cast<double>(device.budget - device.free) / static_cast<double>(device.budget));
   }
   return fullest;
 }

@@ -38,8 +38,8 @@ std::string PlanRefusal(const absl::StatusOr<Plan>& plan, absl::StatusCode code)
 // The largest part of a budget that is taken.
 double Fullest(const Plan& plan);
 
-// Fails the test unless what holds of every plan holds of this one: no device over its budget, each parameter once (and a copied
-// head's weight once more), all units in order, sums that agree.
+// Fails the test unless what holds of every plan holds of this one: no device over its budget, each parameter once (and
+// a copied head's weight once more), all units in order, sums that agree.
 void CheckPlan(const ModelSpec& spec, const Plan& plan);
 
 }  // namespace causeway

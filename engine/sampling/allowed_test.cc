@@ -39,7 +39,8 @@ TEST(Processors, OnlyAllowedTokensAreChosen) {
       const SampleOutput output = SampleOne(absl::MakeSpan(row), sample, scratch);
       ASSERT_TRUE(output.token == 37 || (output.token >= 64 && output.token < 96)) << output.token;
       if (temperature == 0) {
-        EXPECT_EQ(logits[output.token], std::max(logits[37], *std::max_element(logits.begin() + 64, logits.begin() + 96)));
+        EXPECT_EQ(logits[output.token],
+                  std::max(logits[37], *std::max_element(logits.begin() + 64, logits.begin() + 96)));
       }
       EXPECT_GT(output.logprob, -50) << "of the raw row";
     }

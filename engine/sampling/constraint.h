@@ -25,11 +25,11 @@ class TokenConstraint {
  public:
   virtual ~TokenConstraint() = default;
 
-  // False while the mask of generated token `index` is not there and such masks have been slow: a step that samples it now would
-  // make its other rows wait. Never waits.
+  // False while the mask of generated token `index` is not there and such masks have been slow: a step that samples it
+  // now would make its other rows wait. Never waits.
   virtual bool Soon(int64_t index) const = 0;
-  // The mask of generated token `index`; waits for it. `index` is that of the first token not chosen yet, or any once the
-  // sequence has ended.
+  // The mask of generated token `index`; waits for it. `index` is that of the first token not chosen yet, or any once
+  // the sequence has ended.
   virtual TokenMask Await(int64_t index) = 0;
   // The token at `index`, by the mask. The next mask is begun.
   virtual void Chosen(int64_t index, int32_t token) = 0;

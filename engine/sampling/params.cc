@@ -28,8 +28,8 @@ absl::Status Check(bool inside, absl::string_view field, auto value, absl::strin
 }  // namespace
 
 absl::Status Validate(const SamplingParams& p, int64_t vocab_size) {
-  CAUSEWAY_RETURN_IF_ERROR(Check(p.temperature >= 0 && p.temperature <= 2, "temperature", p.temperature,
-                                 "a number in [0, 2]"));
+  CAUSEWAY_RETURN_IF_ERROR(
+      Check(p.temperature >= 0 && p.temperature <= 2, "temperature", p.temperature, "a number in [0, 2]"));
   CAUSEWAY_RETURN_IF_ERROR(Check(p.top_k >= 0, "top_k", p.top_k, "0 (off) or more"));
   CAUSEWAY_RETURN_IF_ERROR(Check(p.top_p > 0 && p.top_p <= 1, "top_p", p.top_p, "a number in (0, 1]"));
   CAUSEWAY_RETURN_IF_ERROR(Check(p.min_p >= 0 && p.min_p <= 1, "min_p", p.min_p, "a number in [0, 1]"));
@@ -40,8 +40,8 @@ absl::Status Validate(const SamplingParams& p, int64_t vocab_size) {
                                  p.presence_penalty, "a number in [-2, 2]"));
   CAUSEWAY_RETURN_IF_ERROR(Check(p.frequency_penalty >= -2 && p.frequency_penalty <= 2, "frequency_penalty",
                                  p.frequency_penalty, "a number in [-2, 2]"));
-  CAUSEWAY_RETURN_IF_ERROR(Check(p.top_logprobs >= 0 && p.top_logprobs <= 20, "top_logprobs", p.top_logprobs,
-                                 "a number in [0, 20]"));
+  CAUSEWAY_RETURN_IF_ERROR(
+      Check(p.top_logprobs >= 0 && p.top_logprobs <= 20, "top_logprobs", p.top_logprobs, "a number in [0, 20]"));
   for (const auto& [token, bias] : p.logit_bias) {
     CAUSEWAY_RETURN_IF_ERROR(Check(token >= 0 && token < vocab_size, "logit_bias token id", token,
                                    absl::StrCat("an id in [0, ", vocab_size, ")")));

@@ -12,25 +12,25 @@
 namespace causeway {
 
 struct SamplingParams {
-  double temperature = 1;  // [0, 2]; 0 is greedy
-  int32_t top_k = 0;       // 0: off
-  double top_p = 1;        // (0, 1]
-  double min_p = 0;        // [0, 1]
-  double typical_p = 1;    // (0, 1]
-  double repetition_penalty = 1;  // > 0; over prompt and generated tokens
+  double temperature = 1;                              // [0, 2]; 0 is greedy
+  int32_t top_k = 0;                                   // 0: off
+  double top_p = 1;                                    // (0, 1]
+  double min_p = 0;                                    // [0, 1]
+  double typical_p = 1;                                // (0, 1]
+  double repetition_penalty = 1;                       // > 0; over prompt and generated tokens
   double presence_penalty = 0, frequency_penalty = 0;  // [-2, 2]; over generated tokens
   std::vector<std::pair<int32_t, float>> logit_bias;   // token id, within +-100
   uint64_t seed = 0;
   bool logprobs = false;
-  int32_t top_logprobs = 0;  // 0..20
+  int32_t top_logprobs = 0;      // 0..20
   bool prompt_logprobs = false;  // those of the prompt's tokens too, with as many of the likeliest
 
   bool needs_counts() const { return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0; }
 };
 
 struct StopParams {
-  int64_t max_tokens = 0;  // of generated tokens; 0: up to the context
-  int64_t min_tokens = 0;  // end-of-sequence and stop ids are masked before
+  int64_t max_tokens = 0;          // of generated tokens; 0: up to the context
+  int64_t min_tokens = 0;          // end-of-sequence and stop ids are masked before
   std::vector<int32_t> token_ids;  // the request's own and, unless ignore_eos, the model's end-of-sequence ids
   std::vector<std::string> strings;
   bool include_stop = false;

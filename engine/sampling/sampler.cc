@@ -22,7 +22,8 @@ bool Before(const Candidate& a, const Candidate& b) {
 
 // Whether processing changes any logit.
 bool Processes(const SampleRow& row) {
-  return !row.allowed.empty() || (row.masked != nullptr && !row.masked->empty()) || !row.params->logit_bias.empty() || row.params->needs_counts();
+  return !row.allowed.empty() || (row.masked != nullptr && !row.masked->empty()) || !row.params->logit_bias.empty() ||
+         row.params->needs_counts();
 }
 
 void KeepAllowed(absl::Span<float> logits, absl::Span<const uint32_t> allowed) {
@@ -70,7 +71,8 @@ void Process(absl::Span<float> logits, const SampleRow& row) {
 }
 
 // Appends to `kept`, in the order of ids, every token whose logit is at least `floor`.
-void Gather(absl::Span<const float> logits, const std::vector<float>& maxima, float floor, std::vector<Candidate>& kept) {
+void Gather(absl::Span<const float> logits, const std::vector<float>& maxima, float floor,
+            std::vector<Candidate>& kept) {
   kept.clear();
   const int64_t n = static_cast<int64_t>(logits.size());
   for (size_t block = 0; block < maxima.size(); ++block) {
@@ -101,8 +103,9 @@ void GatherTopK(absl::Span<const float> logits, int64_t k, SampleScratch& s) {
                s.kept.end());
 }
 
-// The last of the fewest entries, in the order of `before`, whose weights reach `target`. Selection by halves, as in quickselect,
-// with weights in the place of counts: linear time on average. `selection` is not empty and gets reordered.
+// The last of the fewest entries, in the order of `before`, whose weights reach `target`. Selection by halves, as in
+// quickselect, with weights in the place of counts: linear time on average. `selection` is not empty and gets
+// reordered.
 template <typename Entry, typename Order, typename Weight>
 Entry CutAtMass(std::vector<Entry>& selection, double target, const Order& before, const Weight& weight) {
   auto begin = selection.begin(), end = selection.end();
@@ -149,8 +152,9 @@ int32_t DrawFromRow(absl::Span<const float> logits, double total, float max, flo
   return static_cast<int32_t>(chosen);
 }
 
-// Keeps the fewest of `kept` that reach `typical_p` of its mass, those first whose surprise is nearest to the expected one, and
-// what ties with the last of them. With x the logarithm of a token's weight, surprise less entropy is the mean of x less x.
+// Keeps the fewest of `kept` that reach `typical_p` of its mass, those first whose surprise is nearest to the expected
+// one, and what ties with the last of them. With x the logarithm of a token's weight, surprise less entropy is the mean
+// of x less x.
 template <typename Weight>
 void KeepTypical(double typical_p, float max, float scale, const Weight& weight, SampleScratch& s) {
   const auto log_weight = [max, scale](const Candidate& c) -> double { return (c.logit - max) * scale; };
@@ -164,9 +168,13 @@ void KeepTypical(double typical_p, float max, float scale, const Weight& weight,
   s.distances.clear();
   for (const Candidate& c : s.kept) s.distances.push_back({std::abs(log_weight(c) - mean), weight(c.logit)});
   using Distance = SampleScratch::Distance;
-  const double cut = CutAtMass(s.distances, typical_p * mass, [](const Distance& a, const Distance& b) { return a.distance < b.distance; },
-                               [](const Distance& d) { return d.weight; }).distance;
-  s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), [&](const Candidate& c) { return std::abs(log_weight(c) - mean) > cut; }),
+  const double cut =
+      CutAtMass(
+          s.distances, typical_p * mass, [](const Distance& a, const Distance& b) { return a.distance < b.distance; },
+          [](const Distance& d) { return d.weight; })
+          .distance;
+  s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(),
+                              [&](const Candidate& c) { return std::abs(log_weight(c) - mean) > cut; }),
                s.kept.end());
 }
 
@@ -214,7 +222,8 @@ int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uni
       }
     }
     s.selection = s.kept;
-    const Candidate cut = CutAtMass(s.selection, target, Before, [&weight](const Candidate& c) { return weight(c.logit); });
+    const Candidate cut =
+        CutAtMass(s.selection, target, Before, [&weight](const Candidate& c) { return weight(c.logit); });
     s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), [&cut](const Candidate& c) { return Before(cut, c); }),
                  s.kept.end());
   }
@@ -243,7 +252,8 @@ void TopOf(absl::Span<const float> row, size_t count, double log_total, std::vec
   top.reserve(count + 1);
   for (size_t i = 0; i < row.size(); ++i) {
     if (std::isnan(row[i]) || (top.size() == count && row[i] <= top.back().second)) continue;
-    auto at = std::upper_bound(top.begin(), top.end(), row[i], [](float v, const auto& entry) { return v > entry.second; });
+    auto at =
+        std::upper_bound(top.begin(), top.end(), row[i], [](float v, const auto& entry) { return v > entry.second; });
     top.insert(at, {static_cast<int32_t>(i), row[i]});
     if (top.size() > count) top.pop_back();
   }
@@ -270,7 +280,9 @@ SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScr
     }
   }
   if (processes) Process(logits, row);
-  output.token = row.given >= 0 ? row.given : p.temperature == 0 ? static_cast<int32_t>(row_math::ArgMax(logits)) : Draw(logits, p, row.uniform, scratch);
+  output.token = row.given >= 0       ? row.given
+                 : p.temperature == 0 ? static_cast<int32_t>(row_math::ArgMax(logits))
+                                      : Draw(logits, p, row.uniform, scratch);
   if (p.logprobs) output.logprob = static_cast<float>(raw[output.token] - log_total);
   return output;
 }

@@ -14,13 +14,14 @@ namespace causeway {
 // One row to sample from; see params.h for the meaning of the parameters. All pointers are borrowed for the call.
 struct SampleRow {
   const SamplingParams* params = nullptr;
-  // Tokens that must not be chosen now (stop ids before min_tokens); may be null. Ids outside the vocabulary are ignored.
+  // Tokens that must not be chosen now (stop ids before min_tokens); may be null. Ids outside the vocabulary are
+  // ignored.
   const std::vector<int32_t>* masked = nullptr;
   // How often each token was seen, [vocab] each; null unless params->needs_counts().
   const std::vector<int32_t>* prompt_counts = nullptr;  // only whether it is > 0 matters
   const std::vector<int32_t>* output_counts = nullptr;
-  // Where a grammar constrains the row: bit t % 32 of word t / 32 says whether token t may be chosen; tokens beyond the last word
-  // may not. Empty: all may.
+  // Where a grammar constrains the row: bit t % 32 of word t / 32 says whether token t may be chosen; tokens beyond the
+  // last word may not. Empty: all may.
   absl::Span<const uint32_t> allowed = {};
   // Not negative: nothing is chosen, the output is about this token.
   int32_t given = -1;
@@ -29,8 +30,9 @@ struct SampleRow {
 
 struct SampleOutput {
   int32_t token = 0;
-  float logprob = 0;                           // of the raw distribution, when params->logprobs
-  std::vector<std::pair<int32_t, float>> top;  // params->top_logprobs of them, most likely first; lower id first on ties
+  float logprob = 0;  // of the raw distribution, when params->logprobs
+  std::vector<std::pair<int32_t, float>>
+      top;  // params->top_logprobs of them, most likely first; lower id first on ties
 };
 
 // Working memory kept between calls, so that a call allocates nothing once it has grown; one per thread.
@@ -49,16 +51,18 @@ struct SampleScratch {
   std::vector<Distance> distances;         // of the kept from what is typical
 };
 
-// `logits` [vocab] is scratch: modified. The order of processors is allowed, masked, logit_bias, repetition, frequency, presence,
-// temperature, top_k, top_p, min_p, typical_p, sample. Temperature 0 is greedy: the largest processed logit, the lowest id on ties.
-// Otherwise each kept token is drawn with its share of the kept tokens' probability: a pure function of the arguments.
-// NaN logits count as -infinity. When every token is ruled out, the result is token 0, of which Allows may say no.
+// `logits` [vocab] is scratch: modified. The order of processors is allowed, masked, logit_bias, repetition, frequency,
+// presence, temperature, top_k, top_p, min_p, typical_p, sample. Temperature 0 is greedy: the largest processed logit,
+// the lowest id on ties. Otherwise each kept token is drawn with its share of the kept tokens' probability: a pure
+// function of the arguments. NaN logits count as -infinity. When every token is ruled out, the result is token 0, of
+// which Allows may say no.
 SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScratch& scratch);
 
 // Whether a grammar lets the row choose this token of the vocabulary.
 bool Allows(const SampleRow& row, int32_t token);
 
-// A random number in [0, 1) that depends on nothing but the two arguments: a row's randomness doesn't depend on its batch.
+// A random number in [0, 1) that depends on nothing but the two arguments: a row's randomness doesn't depend on its
+// batch.
 double UniformAt(uint64_t seed, uint64_t position);
 
 }  // namespace causeway

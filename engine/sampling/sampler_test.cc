@@ -81,7 +81,8 @@ std::vector<double> Distribution(const std::vector<float>& logits, const Samplin
     for (double x : probability) entropy -= x > 0 ? x / total * std::log(x / total) : 0;
     std::vector<std::pair<double, int32_t>> far;
     for (size_t i = 0; i < n; ++i) {
-      if (probability[i] > 0) far.push_back({std::abs(-std::log(probability[i] / total) - entropy), static_cast<int32_t>(i)});
+      if (probability[i] > 0)
+        far.push_back({std::abs(-std::log(probability[i] / total) - entropy), static_cast<int32_t>(i)});
     }
     std::sort(far.begin(), far.end());
     double mass = 0;
@@ -144,12 +145,12 @@ TEST(Processors, MaskAndBias) {
 TEST(Processors, RepetitionOverPromptAndOutputAsHuggingFace) {
   SamplingParams params = Greedy();
   params.repetition_penalty = 2;
-  EXPECT_EQ(Sample({4, 3}, params, 0, {}, {0}).token, 1);          // 4 / 2 < 3
+  EXPECT_EQ(Sample({4, 3}, params, 0, {}, {0}).token, 1);  // 4 / 2 < 3
   EXPECT_EQ(Sample({4, 3}, params, 0, {}, {}, {0}).token, 1);
   EXPECT_EQ(Sample({4, 1.5f}, params, 0, {}, {0, 0, 0}).token, 0);  // once, however often seen: 2 > 1.5
-  EXPECT_EQ(Sample({-1, -1.5f}, params, 0, {}, {0}).token, 1);     // -1 * 2 < -1.5
+  EXPECT_EQ(Sample({-1, -1.5f}, params, 0, {}, {0}).token, 1);      // -1 * 2 < -1.5
   params.repetition_penalty = 0.5;
-  EXPECT_EQ(Sample({-2, -1.5f}, params, 0, {}, {0}).token, 0);     // -2 * 0.5 > -1.5
+  EXPECT_EQ(Sample({-2, -1.5f}, params, 0, {}, {0}).token, 0);  // -2 * 0.5 > -1.5
 }
 
 TEST(Processors, PresenceAndFrequencyOverOutputOnly) {
@@ -252,9 +253,9 @@ TEST(Sampling, ExactOverFiltersTemperaturesAndShapes) {
     if (random() % 2) params.top_p = std::vector<double>{1e-6, 0.123, 0.5, 0.9, 0.99, 0.9999}[random() % 6];
     if (random() % 2) params.min_p = std::vector<double>{0.001, 0.05, 0.3, 1}[random() % 4];
     if (random() % 3 == 0) params.typical_p = std::vector<double>{1e-6, 0.2, 0.5, 0.9, 0.99}[random() % 5];
-    SCOPED_TRACE(testing::Message() << "typical_p " << params.typical_p << " round " << round << " n " << n << " spread " << spread << " temperature "
-                                    << params.temperature << " top_k " << params.top_k << " top_p " << params.top_p
-                                    << " min_p " << params.min_p);
+    SCOPED_TRACE(testing::Message() << "typical_p " << params.typical_p << " round " << round << " n " << n
+                                    << " spread " << spread << " temperature " << params.temperature << " top_k "
+                                    << params.top_k << " top_p " << params.top_p << " min_p " << params.min_p);
     ExpectExact(logits, params);
     if (HasFatalFailure()) return;
   }
@@ -360,7 +361,8 @@ TEST(Sampling, ChiSquaredAgainstTheDistribution) {
     chi += (counts[i] - mean) * (counts[i] - mean) / mean;
     ++cells;
   }
-  // Mean cells - 1, deviation sqrt(2 (cells - 1)); the draws are fixed by the seed, so this either always holds or never.
+  // Mean cells - 1, deviation sqrt(2 (cells - 1)); the draws are fixed by the seed, so this either always holds or
+  // never.
   EXPECT_LT(chi, cells - 1 + 4 * std::sqrt(2.0 * (cells - 1)));
 }
 

@@ -85,7 +85,8 @@ StepResult FakeDevice::Run(const StepPlan& plan, bool fail) {
     rows += n;
     if (n > 1 || s.context < static_cast<int64_t>(sequences_[s.sequence].request.prompt.size())) prefill += n;
     for (size_t i = s.context / kBlockTokens; i < s.block_table.size(); ++i) {
-      EXPECT_TRUE(written.insert({s.block_table[i], s.sequence}).second) << "block " << s.block_table[i] << " is written by two";
+      EXPECT_TRUE(written.insert({s.block_table[i], s.sequence}).second)
+          << "block " << s.block_table[i] << " is written by two";
     }
   }
   EXPECT_EQ(plan.tokens, rows);
@@ -95,7 +96,8 @@ StepResult FakeDevice::Run(const StepPlan& plan, bool fail) {
     for (int32_t block : s.block_table) {
       const auto it = written.find(block);
       EXPECT_TRUE(it == written.end() || it->second == s.sequence)
-          << "block " << block << " of sequence " << s.sequence << " is written by sequence " << it->second << " in the same step";
+          << "block " << block << " of sequence " << s.sequence << " is written by sequence " << it->second
+          << " in the same step";
     }
   }
 

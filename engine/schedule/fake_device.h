@@ -1,6 +1,6 @@
-// An executor for tests that computes something exact: a "model" whose next token depends on every token before it, as read
-// from a fake KV cache of blocks and offsets. Any mistake in block tables, sharing, preemption or placeholders changes
-// tokens. It checks the contract of StepPlan as it goes.
+// An executor for tests that computes something exact: a "model" whose next token depends on every token before it, as
+// read from a fake KV cache of blocks and offsets. Any mistake in block tables, sharing, preemption or placeholders
+// changes tokens. It checks the contract of StepPlan as it goes.
 #ifndef CAUSEWAY_ENGINE_SCHEDULE_FAKE_DEVICE_H_
 #define CAUSEWAY_ENGINE_SCHEDULE_FAKE_DEVICE_H_
 
@@ -17,7 +17,8 @@ namespace causeway {
 
 inline constexpr int32_t kFakeVocab = 50;
 
-// What a sequence must come to when it runs to its end: the generated tokens, and the stop id at their end if there is one.
+// What a sequence must come to when it runs to its end: the generated tokens, and the stop id at their end if there is
+// one.
 struct FakeTruth {
   std::vector<int32_t> generated;
   bool stopped = false;
@@ -30,7 +31,8 @@ class FakeDevice {
 
   // Told of every sequence that the scheduler was given, before any step has it.
   void Add(const SequenceRequest& request);
-  // Computes the step, with all checks (EXPECT), and returns its result. A step that is to fail leaves garbage in the cache.
+  // Computes the step, with all checks (EXPECT), and returns its result. A step that is to fail leaves garbage in the
+  // cache.
   StepResult Run(const StepPlan& plan, bool fail = false);
 
   int64_t restarts() const { return restarts_; }  // sequences that came back after a preemption

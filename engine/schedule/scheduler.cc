@@ -68,7 +68,8 @@ class Scheduler::Impl {
   InFlight Remember(const StepPlan& plan) const;
   SequenceEvent End(Sequence& sequence, FinishReason why, absl::Status status = absl::OkStatus());
   void Take(Sequence& sequence, const SampledToken& token, SequenceEvent& event);
-  void TakePrompt(Sequence& sequence, const InFlight::Row& row, absl::Span<const SampledToken> prompt, std::vector<SequenceEvent>& events);
+  void TakePrompt(Sequence& sequence, const InFlight::Row& row, absl::Span<const SampledToken> prompt,
+                  std::vector<SequenceEvent>& events);
   std::vector<SequenceEvent> Fail(const InFlight& failed, const absl::Status& status);
 
   const SchedulerOptions options_;
@@ -87,14 +88,16 @@ absl::Status Scheduler::Impl::Add(SequenceRequest request) {
   if (prompt == 0) return absl::InvalidArgumentError("the prompt has 0 tokens, expected at least 1");
   if (prompt + 1 > options_.max_model_len) {
     return absl::InvalidArgumentError(absl::StrCat("the prompt has ", prompt, " tokens, expected at most ",
-                                                   options_.max_model_len - 1, ": the context is ", options_.max_model_len,
-                                                   " tokens with at least one generated"));
+                                                   options_.max_model_len - 1, ": the context is ",
+                                                   options_.max_model_len, " tokens with at least one generated"));
   }
   if (prompt > cache_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", prompt, " tokens, expected at most ", cache_tokens,
-                                                   ": the KV cache has ", options_.num_blocks, " blocks of ", kBlockTokens));
+    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", prompt, " tokens, expected at most ",
+                                                   cache_tokens, ": the KV cache has ", options_.num_blocks,
+                                                   " blocks of ", kBlockTokens));
   }
-  if (table_.Find(request.id) != nullptr) return absl::AlreadyExistsError(absl::StrCat("sequence ", request.id, " exists"));
+  if (table_.Find(request.id) != nullptr)
+    return absl::AlreadyExistsError(absl::StrCat("sequence ", request.id, " exists"));
 
   auto s = std::make_unique<Sequence>();
   s->id = request.id;
@@ -163,15 +166,16 @@ Scheduler::Impl::InFlight Scheduler::Impl::Remember(const StepPlan& plan) const 
     for (size_t i = s.context / kBlockTokens; i < s.block_table.size(); ++i) {
       step.written.push_back({s.block_table[i], table_.pool().allocation(s.block_table[i])});
     }
-    const int64_t targets = static_cast<int64_t>(s.targets.size()), end = s.context + static_cast<int64_t>(s.tokens.size());
+    const int64_t targets = static_cast<int64_t>(s.targets.size()),
+                  end = s.context + static_cast<int64_t>(s.tokens.size());
     step.rows.push_back({s.sequence, s.sample, targets, end - s.sample - targets});
   }
   return step;
 }
 
 std::vector<SequenceEvent> Scheduler::Impl::Apply(const StepResult& result) {
-  CAUSEWAY_CHECK(!in_flight_.empty() && in_flight_.front().step == result.step, "the result of step ", result.step, ", expected ",
-                 in_flight_.empty() ? "none" : absl::StrCat("that of step ", in_flight_.front().step));
+  CAUSEWAY_CHECK(!in_flight_.empty() && in_flight_.front().step == result.step, "the result of step ", result.step,
+                 ", expected ", in_flight_.empty() ? "none" : absl::StrCat("that of step ", in_flight_.front().step));
   const InFlight step = std::move(in_flight_.front());
   in_flight_.pop_front();
   if (!result.status.ok()) return Fail(step, result.status);
@@ -181,24 +185,27 @@ std::vector<SequenceEvent> Scheduler::Impl::Apply(const StepResult& result) {
   size_t next = 0, next_prompt = 0;
   for (const InFlight::Row& row : step.rows) {
     if (row.targets > 0) {
-      CAUSEWAY_CHECK(next_prompt + row.targets <= result.prompt.size(), "step ", step.step, " has ", result.prompt.size(), " targets");
+      CAUSEWAY_CHECK(next_prompt + row.targets <= result.prompt.size(), "step ", step.step, " has ",
+                     result.prompt.size(), " targets");
       if (Sequence* s = table_.Find(row.sequence); s != nullptr) {
         TakePrompt(*s, row, absl::MakeSpan(result.prompt).subspan(next_prompt, row.targets), events);
       }
       next_prompt += row.targets;
     }
     if (!row.sample) continue;
-    CAUSEWAY_CHECK(next < result.tokens.size() && result.tokens[next].sequence == row.sequence, "step ", step.step, " has ",
-                   result.tokens.size(), " tokens; that of sequence ", row.sequence, " is not at ", next);
+    CAUSEWAY_CHECK(next < result.tokens.size() && result.tokens[next].sequence == row.sequence, "step ", step.step,
+                   " has ", result.tokens.size(), " tokens; that of sequence ", row.sequence, " is not at ", next);
     const SampledToken& token = result.tokens[next++];
     if (Sequence* s = table_.Find(row.sequence); s != nullptr) Take(*s, token, events.emplace_back());
   }
-  CAUSEWAY_CHECK(next == result.tokens.size(), "step ", step.step, " has ", result.tokens.size(), " tokens, expected ", next);
+  CAUSEWAY_CHECK(next == result.tokens.size(), "step ", step.step, " has ", result.tokens.size(), " tokens, expected ",
+                 next);
   return events;
 }
 
 // A preempted sequence may have had rows computed again whose results were still on their way.
-void Scheduler::Impl::TakePrompt(Sequence& s, const InFlight::Row& row, absl::Span<const SampledToken> prompt, std::vector<SequenceEvent>& events) {
+void Scheduler::Impl::TakePrompt(Sequence& s, const InFlight::Row& row, absl::Span<const SampledToken> prompt,
+                                 std::vector<SequenceEvent>& events) {
   const int64_t known = s.scored - row.target_first;
   CAUSEWAY_CHECK(known >= 0, "sequence ", s.id, ": targets from row ", row.target_first, " on, ", s.scored, " known");
   if (known >= row.targets) return;
@@ -233,10 +240,11 @@ void Scheduler::Impl::Take(Sequence& s, const SampledToken& token, SequenceEvent
   if (event.finished.has_value()) table_.Remove(s);
 }
 
-// What the failed step was to write is garbage. It is forgotten, and its sequences end, as do those that found such a block by
-// its prefix. What later steps compute from garbage needs no search: a block filled by them before this result was registered
-// behind the garbage in the chain of prefixes, so it is found no more either, and who holds it holds the garbage too. A
-// sequence preempted since such a step was planned holds nothing that could tell, and a token of it may be on its way: it ends.
+// What the failed step was to write is garbage. It is forgotten, and its sequences end, as do those that found such a
+// block by its prefix. What later steps compute from garbage needs no search: a block filled by them before this result
+// was registered behind the garbage in the chain of prefixes, so it is found no more either, and who holds it holds the
+// garbage too. A sequence preempted since such a step was planned holds nothing that could tell, and a token of it may
+// be on its way: it ends.
 std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const absl::Status& status) {
   BlockPool& pool = table_.pool();
   absl::flat_hash_set<int32_t> garbage;
@@ -249,7 +257,8 @@ std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const a
     if (table_.Find(row.sequence) != nullptr) ends.insert(row.sequence);
   }
   for (const Sequence* s : table_.running()) {
-    if (std::any_of(s->table.begin(), s->table.end(), [&](int32_t block) { return garbage.contains(block); })) ends.insert(s->id);
+    if (std::any_of(s->table.begin(), s->table.end(), [&](int32_t block) { return garbage.contains(block); }))
+      ends.insert(s->id);
   }
   for (const InFlight& later : in_flight_) {
     for (const InFlight::Row& row : later.rows) {

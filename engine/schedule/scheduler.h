@@ -19,11 +19,11 @@
 namespace causeway {
 
 struct SchedulerOptions {
-  int64_t num_blocks = 0;              // of kBlockTokens tokens
-  int64_t max_num_seqs = 64;           // running at once; also the number of slots
+  int64_t num_blocks = 0;                 // of kBlockTokens tokens
+  int64_t max_num_seqs = 64;              // running at once; also the number of slots
   int64_t max_num_batched_tokens = 2048;  // rows of a step, at least max_num_seqs
-  int64_t max_model_len = 0;           // prompt and generated tokens of one sequence
-  int stages = 1;           // of the pipeline: with more than one, a sequence whose next token is in flight waits for it
+  int64_t max_model_len = 0;              // prompt and generated tokens of one sequence
+  int stages = 1;  // of the pipeline: with more than one, a sequence whose next token is in flight waits for it
   int steps_in_flight = 2;  // Executor::steps_in_flight()
   bool prefix_cache = true;
 };
@@ -34,12 +34,13 @@ struct SequenceRequest {
   uint64_t id = 0;              // never used before in this engine
   std::vector<int32_t> prompt;  // at least one token
   SamplingParams sampling;
-  StopParams stop;        // `strings` are the engine's business: it calls Finish when one appears
-  int32_t priority = 0;   // higher first, then in order of arrival: admitted first, preempted last
+  StopParams stop;       // `strings` are the engine's business: it calls Finish when one appears
+  int32_t priority = 0;  // higher first, then in order of arrival: admitted first, preempted last
   absl::Time deadline = absl::InfiniteFuture();
-  std::string cache_salt;  // prefixes are shared only between sequences of equal salt
+  std::string cache_salt;                       // prefixes are shared only between sequences of equal salt
   std::shared_ptr<TokenConstraint> constraint;  // null: any token
-  std::shared_ptr<LayerOutputs> layer_outputs;  // takes those of the prompt, none of which then comes from the cache; null: not asked for
+  std::shared_ptr<LayerOutputs>
+      layer_outputs;  // takes those of the prompt, none of which then comes from the cache; null: not asked for
   // The other choices of an n > 1 request wait until this sequence's prompt is computed, to share its blocks. 0, or a
   // sequence that has ended or was never added: no wait.
   uint64_t after = 0;
@@ -48,43 +49,45 @@ struct SequenceRequest {
 // What happened to a sequence. Every sequence has exactly one event with `finished`, its last.
 struct SequenceEvent {
   uint64_t sequence = 0;
-  // The next of the prompt's tokens, with their logprobs, where they are asked for: all but the first, each once and in order.
+  // The next of the prompt's tokens, with their logprobs, where they are asked for: all but the first, each once and in
+  // order.
   std::vector<SampledToken> prompt;
   std::optional<SampledToken> token;  // the new token; a stop token is reported too, with `finished` kStop
   std::optional<FinishReason> finished;
   std::optional<int32_t> stop_token;  // the stop id that ended it
   absl::Status status;                // of the step or the grammar, when finished is kError
-  int64_t cached_tokens = 0;  // of the prompt, taken from the prefix cache when first admitted
+  int64_t cached_tokens = 0;          // of the prompt, taken from the prefix cache when first admitted
 };
 
 struct SchedulerStats {
-  int64_t running = 0, waiting = 0;  // sequences; a preempted one waits
+  int64_t running = 0, waiting = 0;                              // sequences; a preempted one waits
   int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // cached: unused, but holding a prefix. Else free.
-  int64_t preemptions = 0;           // since the start, as are the next two
-  // Prompt tokens of admitted sequences, and of those the ones taken from the cache. A sequence that waited for another of its
-  // request is in neither: it finds that one's prompt always.
+  int64_t preemptions = 0;                                       // since the start, as are the next two
+  // Prompt tokens of admitted sequences, and of those the ones taken from the cache. A sequence that waited for another
+  // of its request is in neither: it finds that one's prompt always.
   int64_t prefix_query_tokens = 0, prefix_hit_tokens = 0;
   int64_t steps_unapplied = 0;
 };
 
 // One thread owns it. The engine's loop: Expire; Next and Executor::Run while they give; Executor::Wait; Apply.
 //
-// Blocks and slots that a sequence gives back are handed out again at once, though steps in flight may still write to them:
-// every stage runs the steps in the order of their numbers, so what a later step writes there is written after, and read
-// only by steps later still. For the same reason a full block can be shared as soon as the step that fills it is planned.
+// Blocks and slots that a sequence gives back are handed out again at once, though steps in flight may still write to
+// them: every stage runs the steps in the order of their numbers, so what a later step writes there is written after,
+// and read only by steps later still. For the same reason a full block can be shared as soon as the step that fills it
+// is planned.
 class Scheduler {
  public:
   // CHECKs Validate(options). `clock` must outlive the scheduler.
   Scheduler(const SchedulerOptions& options, const Clock* clock);
   ~Scheduler();
 
-  // InvalidArgument: an empty prompt, or one that leaves no room for a token in the context or the KV cache. AlreadyExists: the
-  // id is in use. Where the KV cache is smaller than the context, it is the context: kLength ends the sequence. How many wait
-  // is for the caller to bound.
+  // InvalidArgument: an empty prompt, or one that leaves no room for a token in the context or the KV cache.
+  // AlreadyExists: the id is in use. Where the KV cache is smaller than the context, it is the context: kLength ends
+  // the sequence. How many wait is for the caller to bound.
   absl::Status Add(SequenceRequest request);
 
-  // Ends a sequence (cancelled, a stop string, ...) and frees its blocks; tokens of it still in flight will be discarded.
-  // nullopt when there is no such sequence (it has ended).
+  // Ends a sequence (cancelled, a stop string, ...) and frees its blocks; tokens of it still in flight will be
+  // discarded. nullopt when there is no such sequence (it has ended).
   std::optional<SequenceEvent> Finish(uint64_t id, FinishReason why);
 
   // Ends the sequences past their deadlines (kDeadline).
@@ -92,11 +95,13 @@ class Scheduler {
   // The earliest deadline, InfiniteFuture when there is none.
   absl::Time NextDeadline() const;
 
-  // The next step, or nullopt when nothing can be planned before the next Apply or Add. Every plan must be run, in order.
+  // The next step, or nullopt when nothing can be planned before the next Apply or Add. Every plan must be run, in
+  // order.
   std::optional<StepPlan> Next();
 
-  // The result of the oldest unapplied step. Ends sequences by stop ids, max_tokens and the context; a failed step ends its
-  // sequences, and those that share what it was to compute, with kError. CHECKs that the result belongs to the step.
+  // The result of the oldest unapplied step. Ends sequences by stop ids, max_tokens and the context; a failed step ends
+  // its sequences, and those that share what it was to compute, with kError. CHECKs that the result belongs to the
+  // step.
   std::vector<SequenceEvent> Apply(const StepResult& result);
 
   bool idle() const;  // no sequence is running or waiting (discarded steps may still be in flight)

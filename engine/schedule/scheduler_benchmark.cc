@@ -1,4 +1,7 @@
-// The cost of scheduling one step: 256 sequences running, 10,000 waiting. The goal is 50 us for Next and Apply together.
+// The cost of scheduling one step: 256 sequences running, 10,000 waiting. The goal is 50 us for Next and Apply
+// together.
+#include "engine/schedule/scheduler.h"
+
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -8,8 +11,6 @@
 #include <vector>
 
 #include <benchmark/benchmark.h>
-
-#include "engine/schedule/scheduler.h"
 
 namespace causeway {
 namespace {
@@ -76,7 +77,9 @@ void Steps(benchmark::State& state, const Load& load, int stages) {
   state.counters["preemptions"] = static_cast<double>(scheduler.Stats().preemptions);
 }
 
-void BM_Step(benchmark::State& state) { Steps(state, {state.range(0), state.range(1), 500}, static_cast<int>(state.range(2))); }
+void BM_Step(benchmark::State& state) {
+  Steps(state, {state.range(0), state.range(1), 500}, static_cast<int>(state.range(2)));
+}
 BENCHMARK(BM_Step)
     ->ArgNames({"running", "waiting", "stages"})
     ->Args({16, 0, 1})

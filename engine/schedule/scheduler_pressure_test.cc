@@ -171,8 +171,8 @@ TEST(Preemption, ASequenceMayFillTheWholePool) {
   EXPECT_EQ(outcome.reasons.at(1), FinishReason::kLength);
 }
 
-// A failed step ends its own sequences, the one that found its blocks by prefix, and nobody else; what it was to write is
-// found no more.
+// A failed step ends its own sequences, the one that found its blocks by prefix, and nobody else; what it was to write
+// is found no more.
 TEST(FailedStep, EndsThoseWhoDependOnItAndForgetsWhatItWrote) {
   SchedulerOptions options = Options(100);
   options.stages = 3, options.steps_in_flight = 4;

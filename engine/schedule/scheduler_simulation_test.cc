@@ -54,7 +54,8 @@ Workload MakeWorkload(uint64_t seed) {
     r.priority = static_cast<int32_t>(random() % 3) - 1;
     r.sampling.seed = random() % 3;
     const int64_t prompt = 1 + static_cast<int64_t>(random() % prompt_max) / static_cast<int64_t>(pick(1, 1, 4));
-    while (static_cast<int64_t>(r.prompt.size()) < prompt) r.prompt.push_back(static_cast<int32_t>(random() % alphabet));
+    while (static_cast<int64_t>(r.prompt.size()) < prompt)
+      r.prompt.push_back(static_cast<int32_t>(random() % alphabet));
     if (alphabet == 40 && !w.requests.empty() && random() % 2) {  // begins like an earlier one
       const std::vector<int32_t>& other = w.requests[random() % w.requests.size()].prompt;
       std::copy_n(other.begin(), std::min(other.size(), r.prompt.size()) * (random() % 3) / 2, r.prompt.begin());
@@ -149,9 +150,10 @@ void Simulate(uint64_t seed, Totals& totals) {
   int64_t work = 0;
   for (const SequenceRequest& r : w.requests) work += static_cast<int64_t>(r.prompt.size()) + w.options.max_model_len;
   for (int64_t round = 0; added < w.requests.size() || !scheduler.idle(); ++round) {
-    ASSERT_LT(round, 1000 + 40 * work) << "nothing ends: " << scheduler.Stats().running << " run, " << scheduler.Stats().waiting << " wait, "
-                                              << in_flight.size() << " steps in flight, " << scheduler.Stats().blocks_used << " of "
-                                              << w.options.num_blocks << " blocks used, stages " << w.options.stages;
+    ASSERT_LT(round, 1000 + 40 * work) << "nothing ends: " << scheduler.Stats().running << " run, "
+                                       << scheduler.Stats().waiting << " wait, " << in_flight.size()
+                                       << " steps in flight, " << scheduler.Stats().blocks_used << " of "
+                                       << w.options.num_blocks << " blocks used, stages " << w.options.stages;
     while (added < w.requests.size() && chance(w.arrive)) {
       ledger.Add(w.requests[added]);
       device.Add(w.requests[added]);
@@ -173,7 +175,8 @@ void Simulate(uint64_t seed, Totals& totals) {
       ++totals.steps;
       in_flight.push_back(device.Run(*plan, chance(w.fail)));
       ASSERT_LE(static_cast<int>(in_flight.size()), w.options.steps_in_flight);
-      for (const StepSequence& s : plan->sequences) ASSERT_FALSE(ledger.ended(s.sequence)) << "an ended sequence is planned";
+      for (const StepSequence& s : plan->sequences)
+        ASSERT_FALSE(ledger.ended(s.sequence)) << "an ended sequence is planned";
     }
     if (!in_flight.empty() && (chance(0.7) || static_cast<int>(in_flight.size()) == w.options.steps_in_flight)) {
       const StepResult result = std::move(in_flight.front());

@@ -104,8 +104,10 @@ TEST(SchedulerOptions, RefusalsNameOptionValueAndRange) {
 
 TEST(Add, RefusesWhatCanNeverRun) {
   Rig rig(Options());
-  EXPECT_THAT(std::string(rig.scheduler.Add(Request(1, 0)).message()), HasSubstr("the prompt has 0 tokens, expected at least 1"));
-  EXPECT_THAT(std::string(rig.scheduler.Add(Request(1, 200)).message()), HasSubstr("the prompt has 200 tokens, expected at most 199"));
+  EXPECT_THAT(std::string(rig.scheduler.Add(Request(1, 0)).message()),
+              HasSubstr("the prompt has 0 tokens, expected at least 1"));
+  EXPECT_THAT(std::string(rig.scheduler.Add(Request(1, 200)).message()),
+              HasSubstr("the prompt has 200 tokens, expected at most 199"));
   EXPECT_EQ(rig.scheduler.Add(Request(1, 200)).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(rig.scheduler.Add(Request(0, 5)).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(rig.scheduler.Add(Request(1, 199)).ok());
@@ -114,7 +116,8 @@ TEST(Add, RefusesWhatCanNeverRun) {
   SchedulerOptions small = Options();
   small.num_blocks = 3;
   Rig tiny(small);
-  EXPECT_THAT(std::string(tiny.scheduler.Add(Request(1, 49)).message()), HasSubstr("expected at most 48: the KV cache has 3 blocks"));
+  EXPECT_THAT(std::string(tiny.scheduler.Add(Request(1, 49)).message()),
+              HasSubstr("expected at most 48: the KV cache has 3 blocks"));
   tiny.Add(Request(2, 48));
   EXPECT_EQ(tiny.Drain().back().finished, FinishReason::kLength);
 }

@@ -27,9 +27,9 @@ struct Sequence {
   uint64_t arrival = 0;
   int32_t priority = 0;
   SequenceState state = SequenceState::kWaiting;
-  int32_t slot = -1;     // while running
-  bool started = false;  // the slot has been told
-  bool prompt_issued = false;  // once; those after it may start
+  int32_t slot = -1;            // while running
+  bool started = false;         // the slot has been told
+  bool prompt_issued = false;   // once; those after it may start
   std::vector<int32_t> tokens;  // those known: the prompt and what was generated
   int64_t prompt_tokens = 0;
   int64_t length_max = 0;  // tokens.size() at which it ends
@@ -42,13 +42,14 @@ struct Sequence {
   int64_t min_tokens = 0;
   std::vector<int32_t> stop_token_ids;
   std::shared_ptr<TokenConstraint> constraint;
-  int64_t scored = 0;  // leading rows of the prompt whose targets' logprobs are out; all of them where none are asked for
+  int64_t scored =
+      0;  // leading rows of the prompt whose targets' logprobs are out; all of them where none are asked for
   int64_t cached_tokens = 0;
   bool was_admitted = false;  // stays, when preempted
 
   absl::Time deadline;
   std::shared_ptr<LayerOutputs> layer_outputs;  // null: not asked for
-  uint64_t after = 0;  // whom it waits for while kHeld
+  uint64_t after = 0;                           // whom it waits for while kHeld
   SamplingParams sampling;
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()) + unknown; }

@@ -35,12 +35,8 @@ Sequence* SequenceTable::Find(uint64_t id) {
 
 void SequenceTable::Remove(Sequence& s) {
   switch (s.state) {
-    case SequenceState::kRunning:
-      GiveBack(s);
-      break;
-    case SequenceState::kWaiting:
-      waiting_.erase(&s);
-      break;
+    case SequenceState::kRunning: GiveBack(s); break;
+    case SequenceState::kWaiting: waiting_.erase(&s); break;
     case SequenceState::kHeld: {
       std::vector<Sequence*>& held = held_[s.after];
       held.erase(std::find(held.begin(), held.end(), &s));
@@ -89,7 +85,8 @@ void SequenceTable::Issued(Sequence& s) {
     const int64_t known = std::min<int64_t>(s.issued, s.tokens.size());
     while ((s.cursor.blocks + 1) * kBlockTokens <= known) {
       int32_t& block = s.table[s.cursor.blocks];
-      block = pool_.Register(s.cursor, absl::MakeSpan(s.tokens).subspan(s.cursor.blocks * kBlockTokens, kBlockTokens), block);
+      block = pool_.Register(s.cursor, absl::MakeSpan(s.tokens).subspan(s.cursor.blocks * kBlockTokens, kBlockTokens),
+                             block);
     }
   }
   if (!s.prompt_issued && s.issued >= s.prompt_tokens) {

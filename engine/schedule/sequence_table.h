@@ -26,20 +26,22 @@ class SequenceTable {
   // Gives back everything it holds and forgets it.
   void Remove(Sequence& sequence);
 
-  // Waiting -> running, with a slot and the blocks of its prefix that Find of the pool found. The caller sees to it that there
-  // is a slot. `sequence` leaves waiting().
+  // Waiting -> running, with a slot and the blocks of its prefix that Find of the pool found. The caller sees to it
+  // that there is a slot. `sequence` leaves waiting().
   void Admit(Sequence& sequence, const std::vector<int32_t>& found);
   // Running -> waiting, at its rank. Rows in flight are as good as lost; tokens in flight are still taken.
   void Preempt(Sequence& sequence);
-  // Makes the full blocks known whose tokens are known and whose rows are issued, and lets those go that wait for its prompt.
-  // Not before the step that computes the rows is complete: the rows of one step must not count on each other.
+  // Makes the full blocks known whose tokens are known and whose rows are issued, and lets those go that wait for its
+  // prompt. Not before the step that computes the rows is complete: the rows of one step must not count on each other.
   void Issued(Sequence& sequence);
 
   BlockPool& pool() { return pool_; }
   const BlockPool& pool() const { return pool_; }
   const std::vector<Sequence*>& running() const { return running_; }  // by rank
   const absl::btree_set<Sequence*, Outranks>& waiting() const { return waiting_; }
-  int64_t waiting_count() const { return static_cast<int64_t>(sequences_.size() - running_.size()); }  // the held ones too
+  int64_t waiting_count() const {
+    return static_cast<int64_t>(sequences_.size() - running_.size());
+  }  // the held ones too
   const absl::flat_hash_map<uint64_t, std::unique_ptr<Sequence>>& all() const { return sequences_; }
   bool slot_free() const { return !slots_.empty(); }
   // By deadline; those without one are not in it.

@@ -9,9 +9,11 @@
 namespace causeway {
 namespace {
 
-// A prompt that doesn't fit into a step leaves half of the budget to others, unless the halves become too small to be efficient.
+// A prompt that doesn't fit into a step leaves half of the budget to others, unless the halves become too small to be
+// efficient.
 constexpr int64_t kShareRowsMin = 128;
-// A refused sequence is tried again after so many steps even when no more blocks are available: a prefix may have become known.
+// A refused sequence is tried again after so many steps even when no more blocks are available: a prefix may have
+// become known.
 constexpr uint64_t kRefusedSteps = 8;
 
 }  // namespace
@@ -33,7 +35,8 @@ std::optional<StepPlan> StepPlanner::Plan(uint64_t step) {
   PlanPrompts();
   if (!preempted_) AdmitWaiting();
   TopUp();
-  if (std::all_of(planned_.begin(), planned_.end(), [](const Sequence* s) { return s->rows == 0; })) return std::nullopt;
+  if (std::all_of(planned_.begin(), planned_.end(), [](const Sequence* s) { return s->rows == 0; }))
+    return std::nullopt;
   return Emit(step);
 }
 
@@ -48,15 +51,16 @@ void StepPlanner::Collect() {
     if (s->constraint != nullptr && s->decoding() && !s->constraint->Soon(s->length() - s->prompt_tokens)) continue;
     (s->decoding() ? decodes_ : prompts_).push_back(s);
   }
-  // In a pipeline each step takes its part of the sequences that decode, so that every stage has one to work at. Those that
-  // were in a step least recently go first, whatever their ranks, so that all get the same pace; the rest are there for when
-  // the first lack blocks.
+  // In a pipeline each step takes its part of the sequences that decode, so that every stage has one to work at. Those
+  // that were in a step least recently go first, whatever their ranks, so that all get the same pace; the rest are
+  // there for when the first lack blocks.
   const int64_t groups = std::min(options_.stages, options_.steps_in_flight);
   decode_part_ = (decoding + groups - 1) / groups;
   if (static_cast<int64_t>(decodes_.size()) > decode_part_) {
-    std::nth_element(decodes_.begin(), decodes_.begin() + decode_part_, decodes_.end(), [](const Sequence* a, const Sequence* b) {
-      return a->last_step != b->last_step ? a->last_step < b->last_step : Outranks()(a, b);
-    });
+    std::nth_element(decodes_.begin(), decodes_.begin() + decode_part_, decodes_.end(),
+                     [](const Sequence* a, const Sequence* b) {
+                       return a->last_step != b->last_step ? a->last_step < b->last_step : Outranks()(a, b);
+                     });
     std::sort(decodes_.begin(), decodes_.begin() + decode_part_, Outranks());
   }
 }
@@ -86,26 +90,29 @@ void StepPlanner::AdmitWaiting() {
       continue;
     }
     if (s.unknown > 0 || !TryAdmit(s)) break;  // strictly by rank, or small ones would starve a large one
-    next = table_.waiting().upper_bound(&s);        // admission took it out
+    next = table_.waiting().upper_bound(&s);   // admission took it out
     --logits_;
     const bool others = next != table_.waiting().end() && table_.slot_free();
-    CAUSEWAY_CHECK(Give(s, Share(s.remaining(), others), /*may_preempt=*/false) > 0, "sequence ", s.id, " was admitted for nothing");
+    CAUSEWAY_CHECK(Give(s, Share(s.remaining(), others), /*may_preempt=*/false) > 0, "sequence ", s.id,
+                   " was admitted for nothing");
     prompts_.push_back(&s);
   }
 }
 
-// A sequence is admitted when there are blocks for all of its tokens on top of what the running ones lack for theirs, and some
-// for these to grow: otherwise it would soon be preempted, and its rows computed in vain. When none runs, all blocks are
-// available, and Scheduler::Add has seen to it that they suffice.
+// A sequence is admitted when there are blocks for all of its tokens on top of what the running ones lack for theirs,
+// and some for these to grow: otherwise it would soon be preempted, and its rows computed in vain. When none runs, all
+// blocks are available, and Scheduler::Add has seen to it that they suffice.
 bool StepPlanner::TryAdmit(Sequence& s) {
   const std::vector<Sequence*>& running = table_.running();
   BlockPool& pool = table_.pool();
-  if (!running.empty() && refused_ == s.id && step_ < refused_until_ && pool.available() <= refused_available_) return false;
+  if (!running.empty() && refused_ == s.id && step_ < refused_until_ && pool.available() <= refused_available_)
+    return false;
 
   const int64_t tokens = static_cast<int64_t>(s.tokens.size());
   // The last token is always computed: its row makes the next one.
   // Nor is there a logprob or a layer's output in the cache: rows that are to give one are computed.
-  const int64_t usable = s.layer_outputs != nullptr ? 0 : std::min(tokens - 1, s.scored < s.scored_max() ? s.scored : tokens);
+  const int64_t usable =
+      s.layer_outputs != nullptr ? 0 : std::min(tokens - 1, s.scored < s.scored_max() ? s.scored : tokens);
   const int64_t cached = pool.Find(s.cursor, s.tokens, usable / kBlockTokens, found_);
   const int64_t found = static_cast<int64_t>(found_.size());
   if (!running.empty()) {
@@ -161,10 +168,11 @@ int64_t StepPlanner::Give(Sequence& s, int64_t rows, bool may_preempt) {
     } else {
       Sequence& victim = *table_.running().back();
       if (&victim == &s) {
-        // It keeps what it has and waits: those above it end or take it. The highest ranked comes here only when it runs
-        // alone, and alone it has all blocks, which suffice for any sequence: so it always gets on, and something always ends.
-        CAUSEWAY_CHECK(table_.running().size() > 1, "sequence ", s.id, " runs alone and lacks blocks with ", s.table.size(),
-                       " of ", pool.total());
+        // It keeps what it has and waits: those above it end or take it. The highest ranked comes here only when it
+        // runs alone, and alone it has all blocks, which suffice for any sequence: so it always gets on, and something
+        // always ends.
+        CAUSEWAY_CHECK(table_.running().size() > 1, "sequence ", s.id, " runs alone and lacks blocks with ",
+                       s.table.size(), " of ", pool.total());
         return 0;
       }
       Preempt(victim);
@@ -216,7 +224,8 @@ void StepPlanner::EmitSequence(Sequence& s, uint64_t step, StepSequence& out) {
   out.sample = end == s.length();
   if (out.sample) out.generated = s.length() - s.prompt_tokens;
   const int64_t target_first = std::max(s.issued, s.scored), target_end = std::min(end, s.scored_max());
-  if (target_first < target_end) out.targets.assign(s.tokens.begin() + target_first + 1, s.tokens.begin() + target_end + 1);
+  if (target_first < target_end)
+    out.targets.assign(s.tokens.begin() + target_first + 1, s.tokens.begin() + target_end + 1);
   if (s.issued < s.prompt_tokens) out.layer_outputs = s.layer_outputs;
   if (!s.started) {
     auto start = std::make_shared<SequenceStart>();

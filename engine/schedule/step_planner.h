@@ -17,14 +17,16 @@ class StepPlanner {
  public:
   StepPlanner(const SchedulerOptions& options, const Clock* clock, SequenceTable* table);
 
-  // Plans the step of this number and moves its sequences on, as if it were running. nullopt: nothing can be computed now.
+  // Plans the step of this number and moves its sequences on, as if it were running. nullopt: nothing can be computed
+  // now.
   std::optional<StepPlan> Plan(uint64_t step);
 
   int64_t prefix_query_tokens() const { return prefix_query_tokens_; }
   int64_t prefix_hit_tokens() const { return prefix_hit_tokens_; }
 
  private:
-  // Fills decodes_ (in the order in which they are tried) and prompts_ (by rank) with the running sequences that can have rows.
+  // Fills decodes_ (in the order in which they are tried) and prompts_ (by rank) with the running sequences that can
+  // have rows.
   void Collect();
   void PlanPrompts();
   void AdmitWaiting();
@@ -35,8 +37,8 @@ class StepPlanner {
   int64_t Share(int64_t wanted, bool others) const;
   // How many of `rows` more rows of a prompt the step has logits for, where its logprobs are asked for.
   int64_t WithLogits(const Sequence& sequence, int64_t rows) const;
-  // Gives up to `rows` more rows, as far as blocks reach. Where they reach for no row, preempts the lowest ranked sequences, if
-  // allowed to and as long as they rank below this one. Returns the rows given.
+  // Gives up to `rows` more rows, as far as blocks reach. Where they reach for no row, preempts the lowest ranked
+  // sequences, if allowed to and as long as they rank below this one. Returns the rows given.
   int64_t Give(Sequence& sequence, int64_t rows, bool may_preempt);
   void Preempt(Sequence& victim);
   StepPlan Emit(uint64_t step);
@@ -47,10 +49,10 @@ class StepPlanner {
   SequenceTable& table_;
 
   // Of the step being planned:
-  int64_t budget_ = 0;  // rows left
+  int64_t budget_ = 0;       // rows left
   int64_t decode_part_ = 0;  // rows for sequences that decode
-  // Rows of logits beyond one for each running sequence. A step makes max_num_seqs of them at most, which the plan of the
-  // devices' memory counts on.
+  // Rows of logits beyond one for each running sequence. A step makes max_num_seqs of them at most, which the plan of
+  // the devices' memory counts on.
   int64_t logits_ = 0;
   bool preempted_ = false;
   std::vector<Sequence*> decodes_, prompts_;

@@ -16,12 +16,14 @@ constexpr int kVersion = 2;
 constexpr double kRateMax = 1e18;
 
 // A number in [least, most].
-absl::Status Read(const Json& object, const std::string& path, absl::string_view key, double least, double most, double* value) {
+absl::Status Read(const Json& object, const std::string& path, absl::string_view key, double least, double most,
+                  double* value) {
   const std::string name = absl::StrCat(path, ".", key);
   const auto found = object.find(std::string(key));
   if (found == object.end()) return absl::InvalidArgumentError(absl::StrCat(name, " is missing"));
   if (!found->is_number() || !(found->get<double>() >= least && found->get<double>() <= most)) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": expected a number from ", least, " to ", most, ", got ", JsonExcerpt(*found)));
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": expected a number from ", least, " to ", most, ", got ", JsonExcerpt(*found)));
   }
   *value = found->get<double>();
   return absl::OkStatus();
@@ -30,7 +32,8 @@ absl::Status Read(const Json& object, const std::string& path, absl::string_view
 absl::Status ReadObject(const Json& parent, const std::string& path, absl::string_view key, const Json** value) {
   const auto found = parent.find(std::string(key));
   if (found == parent.end()) return absl::InvalidArgumentError(absl::StrCat(path, ".", key, " is missing"));
-  if (!found->is_object()) return absl::InvalidArgumentError(absl::StrCat(path, ".", key, ": expected an object, got ", JsonKind(*found)));
+  if (!found->is_object())
+    return absl::InvalidArgumentError(absl::StrCat(path, ".", key, ": expected an object, got ", JsonKind(*found)));
   *value = &*found;
   return absl::OkStatus();
 }
@@ -41,12 +44,14 @@ absl::Status ReadWork(const Json& object, const std::string& path, WorkSpeed* sp
   return Read(object, path, "overlap", 0, 1, &speed->overlap);
 }
 
-absl::Status ReadLinears(const Json& parent, const std::string& path, absl::string_view key, std::map<std::string, WorkSpeed>* linears) {
+absl::Status ReadLinears(const Json& parent, const std::string& path, absl::string_view key,
+                         std::map<std::string, WorkSpeed>* linears) {
   const Json* object = nullptr;
   CAUSEWAY_RETURN_IF_ERROR(ReadObject(parent, path, key, &object));
   for (const auto& [format, speed] : object->items()) {
     const std::string inside = absl::StrCat(path, ".", key, ".", format);
-    if (!speed.is_object()) return absl::InvalidArgumentError(absl::StrCat(inside, ": expected an object, got ", JsonKind(speed)));
+    if (!speed.is_object())
+      return absl::InvalidArgumentError(absl::StrCat(inside, ": expected an object, got ", JsonKind(speed)));
     CAUSEWAY_RETURN_IF_ERROR(ReadWork(speed, inside, &(*linears)[format]));
   }
   return absl::OkStatus();
@@ -77,7 +82,8 @@ absl::StatusOr<Calibration> ReadCalibration(const Json& json) {
   double version = 0;
   CAUSEWAY_RETURN_IF_ERROR(Read(json, "", "version", 0, 1e6, &version));
   if (version != kVersion) {
-    return absl::FailedPreconditionError(absl::StrCat("is of version ", version, ", expected ", kVersion, ": measure again with causewayd plan --calibrate"));
+    return absl::FailedPreconditionError(absl::StrCat("is of version ", version, ", expected ", kVersion,
+                                                      ": measure again with causewayd plan --calibrate"));
   }
   Calibration calibration;
   CAUSEWAY_RETURN_IF_ERROR(Read(json, "", "disk_bytes_per_second", 0, kRateMax, &calibration.disk_bytes_per_second));
@@ -85,7 +91,8 @@ absl::StatusOr<Calibration> ReadCalibration(const Json& json) {
   CAUSEWAY_RETURN_IF_ERROR(ReadObject(json, "", "devices", &devices));
   for (const auto& [model, device] : devices->items()) {
     const std::string path = absl::StrCat("devices.", model);
-    if (!device.is_object()) return absl::InvalidArgumentError(absl::StrCat(path, ": expected an object, got ", JsonKind(device)));
+    if (!device.is_object())
+      return absl::InvalidArgumentError(absl::StrCat(path, ": expected an object, got ", JsonKind(device)));
     CAUSEWAY_RETURN_IF_ERROR(ReadDevice(device, path, &calibration.devices[model]));
   }
   return calibration;
@@ -128,7 +135,8 @@ WorkSpeed FitWorkSpeed(const std::vector<WorkTime>& times) {
     for (int b = -8; b <= 8; ++b) {
       for (int f = -8; f <= 8; ++f) {
         for (int o = -8; o <= 8; ++o) {
-          const WorkSpeed tried{.bytes_per_second = center.bytes_per_second * std::exp(width * b / 8), .flops = center.flops * std::exp(width * f / 8),
+          const WorkSpeed tried{.bytes_per_second = center.bytes_per_second * std::exp(width * b / 8),
+                                .flops = center.flops * std::exp(width * f / 8),
                                 .overlap = std::clamp(center.overlap + width * o / 8, 0.0, 1.0)};
           if (const double now = error(tried); now < least) least = now, best = tried;
         }
@@ -139,7 +147,8 @@ WorkSpeed FitWorkSpeed(const std::vector<WorkTime>& times) {
 }
 
 const WorkSpeed* DeviceSpeed::Linears(const std::string& format, DType dtype, int64_t weights) const {
-  if (const auto cached = cached_linears.find(format); weights <= cache_bytes && cached != cached_linears.end()) return &cached->second;
+  if (const auto cached = cached_linears.find(format); weights <= cache_bytes && cached != cached_linears.end())
+    return &cached->second;
   for (const std::string& name : {format, std::string(DTypeName(dtype)), std::string(DTypeName(DType::kF32))}) {
     if (const auto found = linears.find(name); found != linears.end()) return &found->second;
   }
@@ -148,11 +157,13 @@ const WorkSpeed* DeviceSpeed::Linears(const std::string& format, DType dtype, in
 
 DeviceSpeed AssumedSpeed(const CatalogueDevice& device) {
   DeviceSpeed speed;
-  // Quantized weights are widened to the dtype before they are multiplied, so that only dtypes have a speed of their own.
+  // Quantized weights are widened to the dtype before they are multiplied, so that only dtypes have a speed of their
+  // own.
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     const auto flops = device.flops.find(dtype);
     if (flops == device.flops.end()) continue;
-    speed.linears[std::string(DTypeName(dtype))] = {.bytes_per_second = kMemoryShare * device.memory_bytes_per_second, .flops = kFlopsShare * flops->second};
+    speed.linears[std::string(DTypeName(dtype))] = {.bytes_per_second = kMemoryShare * device.memory_bytes_per_second,
+                                                    .flops = kFlopsShare * flops->second};
   }
   speed.attention = *speed.Linears("bf16", DType::kF16, 1);
   speed.step_seconds = kStepSeconds;
@@ -186,7 +197,8 @@ std::string CalibrationJson(const Calibration& calibration) {
 absl::StatusOr<Calibration> ParseCalibration(absl::string_view text, absl::string_view what) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Json json, ParseJson(text, what));
   absl::StatusOr<Calibration> read = ReadCalibration(json);
-  if (!read.ok()) return absl::Status(read.status().code(), absl::StrCat(what, ": ", std::string(read.status().message())));
+  if (!read.ok())
+    return absl::Status(read.status().code(), absl::StrCat(what, ": ", std::string(read.status().message())));
   return read;
 }
 

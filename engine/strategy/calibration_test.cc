@@ -40,7 +40,8 @@ TEST(WorkSpeedTest, HidesAsMuchAsOverlaps) {
 TEST(WorkSpeedTest, IsFoundFromTimes) {
   const WorkSpeed made{.bytes_per_second = 3e10, .flops = 4e11, .overlap = 0.6};
   std::vector<WorkTime> times;
-  for (const double rows : {1.0, 4.0, 16.0, 64.0, 512.0}) times.push_back({1e7, 1e7 * rows, made.Seconds(1e7, 1e7 * rows)});
+  for (const double rows : {1.0, 4.0, 16.0, 64.0, 512.0})
+    times.push_back({1e7, 1e7 * rows, made.Seconds(1e7, 1e7 * rows)});
   WorkSpeed found = FitWorkSpeed(times);
   EXPECT_NEAR(found.bytes_per_second / made.bytes_per_second, 1, 0.03);
   EXPECT_NEAR(found.flops / made.flops, 1, 0.03);
@@ -79,12 +80,17 @@ TEST(CalibrationTest, SaysWhatIsWrongWithAFile) {
     EXPECT_THAT(good, HasSubstr(from));
     return std::string(ParseCalibration(absl::StrReplaceAll(good, {{from, to}}), "c.json").status().message());
   };
-  EXPECT_THAT(error("\"version\": 2", "\"version\": 1"), AllOf(HasSubstr("c.json: "), HasSubstr("version 1, expected 2"), HasSubstr("--calibrate")));
+  EXPECT_THAT(error("\"version\": 2", "\"version\": 1"),
+              AllOf(HasSubstr("c.json: "), HasSubstr("version 1, expected 2"), HasSubstr("--calibrate")));
   EXPECT_THAT(error("\"overlap\": 0.75", "\"overlap\": 1.5"),
               HasSubstr("devices.a processor.linears.bf16.overlap: expected a number from 0 to 1, got 1.5"));
-  EXPECT_THAT(error("\"bytes_per_second\": 20000000000.0", "\"bytes_per_second\": \"fast\""), HasSubstr("attention.bytes_per_second: expected a number"));
-  EXPECT_EQ(ParseCalibration(absl::StrReplaceAll(good, {{"\"version\": 2", "\"version\": 1"}}), "c.json").status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(error("\"threads\": 8", "\"threads\": 0"), HasSubstr("devices.a processor.threads: expected a number from 1"));
+  EXPECT_THAT(error("\"bytes_per_second\": 20000000000.0", "\"bytes_per_second\": \"fast\""),
+              HasSubstr("attention.bytes_per_second: expected a number"));
+  EXPECT_EQ(
+      ParseCalibration(absl::StrReplaceAll(good, {{"\"version\": 2", "\"version\": 1"}}), "c.json").status().code(),
+      absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(error("\"threads\": 8", "\"threads\": 0"),
+              HasSubstr("devices.a processor.threads: expected a number from 1"));
   EXPECT_THAT(error("\"step_seconds\"", "\"step\""), HasSubstr("devices.a processor.step_seconds is missing"));
   EXPECT_THAT(error("\"devices\"", "\"device\""), HasSubstr("devices is missing"));
   EXPECT_THAT(std::string(ParseCalibration("[]", "c.json").status().message()), HasSubstr("expected an object"));

@@ -14,13 +14,20 @@ double Within(double keys, int64_t window) { return window > 0 ? std::min(keys, 
 
 Rank MakeRank(const ModelWork& work, const Fleet& fleet, int index, int tp, int64_t weights) {
   const DeviceSpeed& speed = fleet.devices[index].speed;
-  return {.linears = *speed.Linears(work.format, work.dtype, weights), .attention = speed.attention, .head = *speed.Linears(work.head_format, work.dtype, weights),
-          .row_bytes_per_second = speed.row_bytes_per_second, .layer_seconds = speed.layer_seconds, .sample_seconds = speed.sample_seconds, .tp = tp, .link = SlowestLink(fleet, index, tp)};
+  return {.linears = *speed.Linears(work.format, work.dtype, weights),
+          .attention = speed.attention,
+          .head = *speed.Linears(work.head_format, work.dtype, weights),
+          .row_bytes_per_second = speed.row_bytes_per_second,
+          .layer_seconds = speed.layer_seconds,
+          .sample_seconds = speed.sample_seconds,
+          .tp = tp,
+          .link = SlowestLink(fleet, index, tp)};
 }
 
 double AllReduceSeconds(int ranks, double bytes, const Link& link) {
   if (ranks < 2) return 0;
-  return CatalogueLatencies().start_seconds + 2 * (ranks - 1) * link.hop_seconds + 2.0 * (ranks - 1) / ranks * bytes / link.bytes_per_second;
+  return CatalogueLatencies().start_seconds + 2 * (ranks - 1) * link.hop_seconds +
+         2.0 * (ranks - 1) / ranks * bytes / link.bytes_per_second;
 }
 
 double TransferSeconds(double bytes, const Link& link) {
@@ -29,19 +36,25 @@ double TransferSeconds(double bytes, const Link& link) {
 }
 
 double ReadBytes(const UnitWork& unit, double rows, int tp) {
-  const double cut = static_cast<double>(unit.read_bytes) + ExpectedExperts(unit.experts, unit.experts_per_token, rows) * static_cast<double>(unit.expert_bytes);
+  const double cut =
+      static_cast<double>(unit.read_bytes) +
+      ExpectedExperts(unit.experts, unit.experts_per_token, rows) * static_cast<double>(unit.expert_bytes);
   return cut / tp + static_cast<double>(unit.whole_bytes);
 }
 
 double UnitSeconds(const ModelWork& work, const UnitWork& unit, const StepRows& step, const Rank& rank) {
   const bool is_layer = unit.kv_bytes > 0, is_head = !is_layer && unit.row_flops > 0;
   const double rows = is_head ? step.sampled : step.rows;
-  double seconds = (is_head ? rank.head : rank.linears).Seconds(ReadBytes(unit, rows, rank.tp), unit.row_flops * rows / rank.tp);
+  double seconds =
+      (is_head ? rank.head : rank.linears).Seconds(ReadBytes(unit, rows, rank.tp), unit.row_flops * rows / rank.tp);
   if (!is_layer) return seconds + (is_head ? rows * rank.sample_seconds : 0);
-  seconds += step.rows * (static_cast<double>(unit.row_bytes) + static_cast<double>(unit.cut_row_bytes) / rank.tp) / rank.row_bytes_per_second;
-  const double kv_bytes = static_cast<double>(unit.kv_bytes) * step.sequences * Within(step.context, unit.window) / rank.tp;
+  seconds += step.rows * (static_cast<double>(unit.row_bytes) + static_cast<double>(unit.cut_row_bytes) / rank.tp) /
+             rank.row_bytes_per_second;
+  const double kv_bytes =
+      static_cast<double>(unit.kv_bytes) * step.sequences * Within(step.context, unit.window) / rank.tp;
   seconds += rank.attention.Seconds(kv_bytes, unit.key_flops * step.rows * Within(step.keys, unit.window) / rank.tp);
-  seconds += unit.collectives * AllReduceSeconds(rank.tp, step.rows * static_cast<double>(work.hidden_row_bytes), rank.link);
+  seconds +=
+      unit.collectives * AllReduceSeconds(rank.tp, step.rows * static_cast<double>(work.hidden_row_bytes), rank.link);
   return seconds + rank.layer_seconds;
 }
 
@@ -52,15 +65,21 @@ double StepSeconds(const ModelWork& work, const StepRows& step, const Fleet& fle
   return seconds;
 }
 
-double StageSeconds::Sum() const { return Total(stages) + (stages.size() > 1 ? static_cast<double>(stages.size()) * hand_over : 0); }
+double StageSeconds::Sum() const {
+  return Total(stages) + (stages.size() > 1 ? static_cast<double>(stages.size()) * hand_over : 0);
+}
 double StageSeconds::Pace() const {
   const double slowest = *std::max_element(stages.begin(), stages.end());
   return turns < 1 ? std::max(slowest, Sum() / (static_cast<double>(stages.size()) * turns)) : slowest;
 }
 
-double RoundSeconds(const StageSeconds& seconds, int micro_batches) { return std::max(micro_batches * seconds.Pace(), seconds.Sum()); }
+double RoundSeconds(const StageSeconds& seconds, int micro_batches) {
+  return std::max(micro_batches * seconds.Pace(), seconds.Sum());
+}
 
-double FillAndDrainSeconds(const StageSeconds& seconds, double chunks) { return seconds.Sum() + (chunks - 1) * seconds.Pace(); }
+double FillAndDrainSeconds(const StageSeconds& seconds, double chunks) {
+  return seconds.Sum() + (chunks - 1) * seconds.Pace();
+}
 
 double BubbleShare(const StageSeconds& seconds, int micro_batches) {
   const double busy = micro_batches * Total(seconds.stages) / static_cast<double>(seconds.stages.size());

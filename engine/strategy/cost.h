@@ -11,11 +11,11 @@ namespace causeway {
 
 // What one step computes. Averages over steps: they need not be whole.
 struct StepRows {
-  double rows = 0;       // tokens
-  double sampled = 0;    // of these, those that get logits
+  double rows = 0;     // tokens
+  double sampled = 0;  // of these, those that get logits
   double sequences = 0;
-  double keys = 0;       // that a row sees
-  double context = 0;    // tokens of a sequence whose keys and values are read
+  double keys = 0;     // that a row sees
+  double context = 0;  // tokens of a sequence whose keys and values are read
 };
 
 // One of `tp` equal ranks.
@@ -44,19 +44,21 @@ double StepSeconds(const ModelWork& work, const StepRows& step, const Fleet& fle
 // Stages that follow one another, and what each takes for a step.
 struct StageSeconds {
   std::vector<double> stages;
-  double turns = 1;      // FleetDevice::turns of each
-  double hand_over = 0;  // from each to the next, the last to the first: a step waits, while stages may have others to do
+  double turns = 1;  // FleetDevice::turns of each
+  double hand_over =
+      0;  // from each to the next, the last to the first: a step waits, while stages may have others to do
 
   // Of one step that nothing else is in the way of.
   double Sum() const;
-  // From one step to the next, when all are busy: the slowest stage, or where stages take turns, the processor that does all of them and
-  // changes over between them.
+  // From one step to the next, when all are busy: the slowest stage, or where stages take turns, the processor that
+  // does all of them and changes over between them.
   double Pace() const;
 };
-// The time in which each of `micro_batches` equal parts of the running sequences goes once through the stages: no part is in two stages
-// at once. Steps follow one another, so that the pipeline stays filled.
+// The time in which each of `micro_batches` equal parts of the running sequences goes once through the stages: no part
+// is in two stages at once. Steps follow one another, so that the pipeline stays filled.
 double RoundSeconds(const StageSeconds& seconds, int micro_batches);
-// `chunks` through an empty pipeline until the last is out: (S - 1) of S - 1 + chunks turns are filling and draining, the bubble.
+// `chunks` through an empty pipeline until the last is out: (S - 1) of S - 1 + chunks turns are filling and draining,
+// the bubble.
 double FillAndDrainSeconds(const StageSeconds& seconds, double chunks);
 // The share of a round in which the mean stage waits.
 double BubbleShare(const StageSeconds& seconds, int micro_batches);

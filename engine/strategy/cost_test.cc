@@ -15,7 +15,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Layers of 4 heads of 8 and 2 key/value heads, hidden 32, MLP 64, bf16: linears of 32 x (32 + 16 + 16), 32 x 32, 32 x 128 and 64 x 32.
+// Layers of 4 heads of 8 and 2 key/value heads, hidden 32, MLP 64, bf16: linears of 32 x (32 + 16 + 16), 32 x 32, 32 x
+// 128 and 64 x 32.
 constexpr double kLayerWeights = 32 * 64 + 32 * 32 + 32 * 128 + 64 * 32;  // 9,216
 constexpr double kNormBytes = 2 * 32 * 2;
 
@@ -50,19 +51,27 @@ TEST(ModelWorkTest, CountsALayerByHand) {
 TEST(CostTest, ALayerOfADecodingStepByHand) {
   const ModelWork work = MakeModelWork(TestLlama({.layers = 2}), TestOptions("auto"));
   const StepRows step{.rows = 3, .sampled = 3, .sequences = 3, .keys = 100, .context = 100};
-  Rank rank{.linears = {.bytes_per_second = 1e3, .flops = 1e4}, .attention = {.bytes_per_second = 2e3, .flops = 1e5}, .head = {.bytes_per_second = 5e2, .flops = 1e4}, .row_bytes_per_second = 2 * 576, .layer_seconds = 0.5, .sample_seconds = 0.1};
+  Rank rank{.linears = {.bytes_per_second = 1e3, .flops = 1e4},
+            .attention = {.bytes_per_second = 2e3, .flops = 1e5},
+            .head = {.bytes_per_second = 5e2, .flops = 1e4},
+            .row_bytes_per_second = 2 * 576,
+            .layer_seconds = 0.5,
+            .sample_seconds = 0.1};
   const double linears = std::max((2 * kLayerWeights + kNormBytes) / 1e3, 2 * kLayerWeights * 3 / 1e4);
   const double attention = std::max(64.0 * 3 * 100 / 2e3, 128.0 * 3 * 100 / 1e5);
-  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), linears + attention + 3 + 0.5);  // a second for the rest of each row
+  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank),
+                   linears + attention + 3 + 0.5);  // a second for the rest of each row
 
   // Over two ranks: half of it, and two all-reduces over three rows of 64 bytes.
   rank.tp = 2;
   rank.link = {.bytes_per_second = 100, .hop_seconds = 0.25};
   const double halves = (kLayerWeights + kNormBytes) / 1e3, attention_halves = 64.0 * 3 * 100 / 2 / 2e3;
-  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), halves + attention_halves + 3 * (512 + 320) / 1152.0 + 0.5 + 2 * AllReduceSeconds(2, 3 * 64, rank.link));
+  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), halves + attention_halves + 3 * (512 + 320) / 1152.0 +
+                                                                     0.5 + 2 * AllReduceSeconds(2, 3 * 64, rank.link));
   // The head computes rows that are sampled alone.
   rank.tp = 1;
-  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[4], {.rows = 100, .sampled = 2}, rank), std::max(96 * 32 * 2 / 5e2, 2 * 96 * 32 * 2 / 1e4) + 2 * 0.1);
+  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[4], {.rows = 100, .sampled = 2}, rank),
+                   std::max(96 * 32 * 2 / 5e2, 2 * 96 * 32 * 2 / 1e4) + 2 * 0.1);
   EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[0], step, rank), 0);
 }
 
@@ -70,7 +79,7 @@ TEST(CostTest, CollectivesAndTransfers) {
   const double start = CatalogueLatencies().start_seconds;
   const Link link{.bytes_per_second = 1000, .hop_seconds = 1};
   EXPECT_DOUBLE_EQ(AllReduceSeconds(1, 1e9, link), 0);
-  EXPECT_DOUBLE_EQ(AllReduceSeconds(2, 500, link), start + 2 + 0.5);          // 2 hops; 2 * 1/2 of the bytes
+  EXPECT_DOUBLE_EQ(AllReduceSeconds(2, 500, link), start + 2 + 0.5);         // 2 hops; 2 * 1/2 of the bytes
   EXPECT_DOUBLE_EQ(AllReduceSeconds(8, 4000, link), start + 14 + 1.75 * 4);  // 14 hops; 2 * 7/8 of the bytes
   EXPECT_DOUBLE_EQ(TransferSeconds(500, link), start + 1 + 0.5);
 }
@@ -131,11 +140,13 @@ TEST(TensorParallelTest, HasTheEnginesRules) {
   const ModelSpec spec = TestLlama({});
   EXPECT_TRUE(CheckTensorParallel(spec, 1).ok());
   EXPECT_TRUE(CheckTensorParallel(spec, 2).ok());
-  EXPECT_THAT(std::string(CheckTensorParallel(spec, 3).message()), HasSubstr("4 heads cannot be cut into 3 equal shares"));
+  EXPECT_THAT(std::string(CheckTensorParallel(spec, 3).message()),
+              HasSubstr("4 heads cannot be cut into 3 equal shares"));
   EXPECT_THAT(std::string(CheckTensorParallel(spec, 4).message()), HasSubstr("2 key/value heads cannot be cut into 4"));
   ModelSpec quantized = spec;
   for (LayerSpec& layer : quantized.layers) layer.mlp.down.format = {WeightKind::kInt4, 64};
-  EXPECT_THAT(std::string(CheckTensorParallel(quantized, 2).message()), HasSubstr("shares of 32 inputs would cut groups of 64"));
+  EXPECT_THAT(std::string(CheckTensorParallel(quantized, 2).message()),
+              HasSubstr("shares of 32 inputs would cut groups of 64"));
   for (LayerSpec& layer : quantized.layers) layer.mlp.down.format = {WeightKind::kInt4, 32, false, true};
   EXPECT_THAT(std::string(CheckTensorParallel(quantized, 2).message()), HasSubstr("ordered by activation"));
 }
@@ -144,7 +155,8 @@ TEST(TensorParallelTest, HasTheEnginesRules) {
 double Enumerated(int units, int stages, const StageLoad& load, int stage = 0, int first = 0) {
   if (stage + 1 == stages) return first < units ? load(stage, first, units - 1) : kImpossible;
   double best = kImpossible;
-  for (int last = first; last < units; ++last) best = std::min(best, std::max(load(stage, first, last), Enumerated(units, stages, load, stage + 1, last + 1)));
+  for (int last = first; last < units; ++last)
+    best = std::min(best, std::max(load(stage, first, last), Enumerated(units, stages, load, stage + 1, last + 1)));
   return best;
 }
 

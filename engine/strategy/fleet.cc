@@ -29,10 +29,12 @@ absl::Status SetSpeed(const FleetOptions& options, const Calibration& calibratio
     fleet->speed = AssumedSpeed(*entry);
   } else {
     return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.name, " (", model,
-                                                   ") is not known: it is not in the catalogue, and no calibration has it; measure it with causewayd plan --calibrate"));
+                                                   ") is not known: it is not in the catalogue, and no calibration has "
+                                                   "it; measure it with causewayd plan --calibrate"));
   }
   DeviceSpeed& speed = fleet->speed;
-  fleet->cpu_bytes_per_second = cuda || options.offload_stream ? speed.copy_bytes_per_second : std::numeric_limits<double>::infinity();
+  fleet->cpu_bytes_per_second =
+      cuda || options.offload_stream ? speed.copy_bytes_per_second : std::numeric_limits<double>::infinity();
   if (entry != nullptr) {
     fleet->host = {"PCIe", kLinkShare * entry->host_bytes_per_second, latencies.pcie_seconds};
     fleet->nvlink = {"NVLink", kLinkShare * entry->nvlink_bytes_per_second, latencies.nvlink_seconds};
@@ -41,11 +43,13 @@ absl::Status SetSpeed(const FleetOptions& options, const Calibration& calibratio
   fleet->host = {cuda ? "PCIe" : "memory", speed.copy_bytes_per_second, cuda ? latencies.pcie_seconds : 0};
   if (cuda) return absl::OkStatus();
   if (options.cpu_threads > 0 && options.cpu_threads != speed.threads) {
-    return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.name, " (", model, ") was measured with ", speed.threads, " threads, and cpu_threads is ",
-                                                   options.cpu_threads, "; measure it with causewayd plan --calibrate --cpu-threads ", options.cpu_threads));
+    return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.name, " (", model, ") was measured with ",
+                                                   speed.threads, " threads, and cpu_threads is ", options.cpu_threads,
+                                                   "; measure it with causewayd plan --calibrate --cpu-threads ",
+                                                   options.cpu_threads));
   }
-  // Simulated devices compute at the same time, each with its share of one processor's threads and memory; where they are more than
-  // threads, each has one, and they take turns.
+  // Simulated devices compute at the same time, each with its share of one processor's threads and memory; where they
+  // are more than threads, each has one, and they take turns.
   const int threads_each = std::max(1, speed.threads / sharing);
   const double share = static_cast<double>(threads_each) / speed.threads;
   fleet->turns = std::min(1.0, 1 / (share * sharing));
@@ -61,19 +65,25 @@ absl::Status SetSpeed(const FleetOptions& options, const Calibration& calibratio
 
 }  // namespace
 
-absl::StatusOr<Fleet> MakeFleet(const std::vector<Device>& devices, const FleetOptions& options, const Calibration& calibration) {
+absl::StatusOr<Fleet> MakeFleet(const std::vector<Device>& devices, const FleetOptions& options,
+                                const Calibration& calibration) {
   const int count = static_cast<int>(devices.size());
   if (options.nodes < 1 || options.nodes > count || count % options.nodes != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(count, count == 1 ? " device" : " devices", " cannot be divided evenly among ", options.nodes, " nodes"));
+    return absl::InvalidArgumentError(absl::StrCat(count, count == 1 ? " device" : " devices",
+                                                   " cannot be divided evenly among ", options.nodes, " nodes"));
   }
   CAUSEWAY_ASSIGN_OR_RETURN(const Budgets budgets, MakeBudgets(devices, options.max_memory));
-  Fleet fleet{.devices = {}, .nodes = options.nodes, .network = {"network", options.network_bytes_per_second, CatalogueLatencies().network_seconds}};
+  Fleet fleet{.devices = {},
+              .nodes = options.nodes,
+              .network = {"network", options.network_bytes_per_second, CatalogueLatencies().network_seconds}};
   const auto is_used = [&budgets](int i) { return budgets.bytes[i] > 0; };
   int on_processor = 0;
   for (int i = 0; i < count; ++i) on_processor += is_used(i) && devices[i].kind != DeviceKind::kCuda;
   // One that is not at hand says nothing of its machine's disk.
-  fleet.disk_measured = calibration.disk_bytes_per_second > 0 && std::all_of(devices.begin(), devices.end(), [](const Device& d) { return d.at_hand; });
-  const double disk = fleet.disk_measured ? calibration.disk_bytes_per_second : kDiskShare * CatalogueDiskBytesPerSecond();
+  fleet.disk_measured = calibration.disk_bytes_per_second > 0 &&
+                        std::all_of(devices.begin(), devices.end(), [](const Device& d) { return d.at_hand; });
+  const double disk =
+      fleet.disk_measured ? calibration.disk_bytes_per_second : kDiskShare * CatalogueDiskBytesPerSecond();
   const bool limited = options.max_memory.contains("cpu") || options.offload_to_disk;
   int group = -1, in_group = 0;
   for (int i = 0; i < count; ++i) {
@@ -87,15 +97,18 @@ absl::StatusOr<Fleet> MakeFleet(const std::vector<Device>& devices, const FleetO
     if (device.nvlink.bytes_per_second <= 0) continue;
     // Neighbours of one kind and one node, as many as NVLink joins.
     const FleetDevice* before = fleet.devices.size() > 1 ? &fleet.devices[fleet.devices.size() - 2] : nullptr;
-    const bool joins = before != nullptr && before->nvlink_group >= 0 && before->node == device.node && before->device.model == device.device.model &&
+    const bool joins = before != nullptr && before->nvlink_group >= 0 && before->node == device.node &&
+                       before->device.model == device.device.model &&
                        in_group < FindInCatalogue(device.device.model)->nvlink_devices;
     if (!joins) ++group, in_group = 0;
     ++in_group;
     device.nvlink_group = group;
   }
   for (FleetDevice& device : fleet.devices) {
-    const auto neighbours = std::count_if(fleet.devices.begin(), fleet.devices.end(), [&device](const FleetDevice& d) { return d.node == device.node; });
-    if (device.device.kind != DeviceKind::kCpu) device.cpu_bytes = (limited ? budgets.cpu_offload_bytes : kNoLimit) / neighbours;
+    const auto neighbours = std::count_if(fleet.devices.begin(), fleet.devices.end(),
+                                          [&device](const FleetDevice& d) { return d.node == device.node; });
+    if (device.device.kind != DeviceKind::kCpu)
+      device.cpu_bytes = (limited ? budgets.cpu_offload_bytes : kNoLimit) / neighbours;
     if (options.offload_to_disk) device.disk_bytes_per_second = disk / static_cast<double>(neighbours);
   }
   return fleet;
@@ -121,10 +134,12 @@ absl::StatusOr<double> ParseLinkSpeed(absl::string_view text) {
   absl::string_view number = text;
   const bool bits = absl::ConsumeSuffix(&number, "Gb/s");
   double value = 0;
-  if ((bits || absl::ConsumeSuffix(&number, "GB/s")) && absl::SimpleAtod(number, &value) && value > 0 && value * 1e9 <= kLinkSpeedMax) {
+  if ((bits || absl::ConsumeSuffix(&number, "GB/s")) && absl::SimpleAtod(number, &value) && value > 0 &&
+      value * 1e9 <= kLinkSpeedMax) {
     return value * 1e9 / (bits ? 8 : 1);
   }
-  return absl::InvalidArgumentError(absl::StrCat("expected a speed such as \"400Gb/s\" (bits) or \"50GB/s\" (bytes), got \"", text, "\""));
+  return absl::InvalidArgumentError(
+      absl::StrCat("expected a speed such as \"400Gb/s\" (bits) or \"50GB/s\" (bytes), got \"", text, "\""));
 }
 
 }  // namespace causeway

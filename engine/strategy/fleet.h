@@ -28,14 +28,18 @@ struct FleetDevice {
   int64_t reserve = 0;  // of these, the context's and the libraries'
   DeviceSpeed speed;
   bool measured = false;  // the speed, rather than assumed
-  double turns = 1;       // the part of the time in which it computes where all want to: simulated ones may be more than threads
-  Link host;              // to others of its node, through the host
-  Link nvlink;            // to others of its NVLink group; 0 bytes per second: none
+  double turns =
+      1;        // the part of the time in which it computes where all want to: simulated ones may be more than threads
+  Link host;    // to others of its node, through the host
+  Link nvlink;  // to others of its NVLink group; 0 bytes per second: none
   int nvlink_group = -1;
   // Offloaded weights: its share of its node's CPU memory and of its disk, and how fast they come from there.
   int64_t cpu_bytes = 0;
-  double cpu_bytes_per_second = 0, disk_bytes_per_second = 0;  // infinity: computed from where they are; of the disk 0: none may be there
-  bool Like(const FleetDevice& other) const { return device.model == other.device.model && budget == other.budget && device.kind == other.device.kind; }
+  double cpu_bytes_per_second = 0,
+         disk_bytes_per_second = 0;  // infinity: computed from where they are; of the disk 0: none may be there
+  bool Like(const FleetDevice& other) const {
+    return device.model == other.device.model && budget == other.budget && device.kind == other.device.kind;
+  }
 };
 
 struct Fleet {
@@ -46,19 +50,21 @@ struct Fleet {
 };
 
 struct FleetOptions {
-  int nodes = 1;  // devices are divided among them evenly, in their order
+  int nodes = 1;                           // devices are divided among them evenly, in their order
   double network_bytes_per_second = 50e9;  // of each device, in one direction
-  // As the plan has it: "cpu" is the memory of each node that weights may be offloaded to. Without it and without a disk, as much as they take.
+  // As the plan has it: "cpu" is the memory of each node that weights may be offloaded to. Without it and without a
+  // disk, as much as they take.
   std::map<std::string, int64_t> max_memory;
   bool offload_to_disk = false;
   bool offload_stream = false;  // the CPU does not compute from offloaded weights where they are
-  std::string cpu_model;  // by which the CPU was measured; simulated devices have equal shares of it
-  int cpu_threads = 0;    // 0: as many as it was measured with
+  std::string cpu_model;        // by which the CPU was measured; simulated devices have equal shares of it
+  int cpu_threads = 0;          // 0: as many as it was measured with
 };
 
-// Of the devices that have a budget. InvalidArgument: nodes that the devices cannot be divided among; a device whose speed is neither
-// measured nor in the catalogue, or measured with another number of threads.
-absl::StatusOr<Fleet> MakeFleet(const std::vector<Device>& devices, const FleetOptions& options, const Calibration& calibration);
+// Of the devices that have a budget. InvalidArgument: nodes that the devices cannot be divided among; a device whose
+// speed is neither measured nor in the catalogue, or measured with another number of threads.
+absl::StatusOr<Fleet> MakeFleet(const std::vector<Device>& devices, const FleetOptions& options,
+                                const Calibration& calibration);
 
 // The slowest link among devices first .. first + count - 1.
 const Link& SlowestLink(const Fleet& fleet, int first, int count);

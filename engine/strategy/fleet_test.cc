@@ -84,8 +84,10 @@ TEST(FleetTest, SimulatedDevicesShareTheProcessor) {
   ASSERT_EQ(one.devices.size(), 1u);
   EXPECT_DOUBLE_EQ(one.devices[0].speed.linears.at("bf16").flops, 400);
   const auto devices = *ParseDevices("simulated:1x1GiB", [] { return std::vector<Device>(); });
-  EXPECT_THAT(std::string(MakeFleet(devices, {.cpu_model = "a processor", .cpu_threads = 2}, calibration).status().message()),
-              HasSubstr("was measured with 4 threads, and cpu_threads is 2; measure it with causewayd plan --calibrate --cpu-threads 2"));
+  EXPECT_THAT(
+      std::string(MakeFleet(devices, {.cpu_model = "a processor", .cpu_threads = 2}, calibration).status().message()),
+      HasSubstr("was measured with 4 threads, and cpu_threads is 2; measure it with causewayd plan --calibrate "
+                "--cpu-threads 2"));
 }
 
 TEST(FleetTest, DevicesShareWhatTheirNodeHasForOffloadedWeights) {
@@ -101,13 +103,18 @@ TEST(FleetTest, DevicesShareWhatTheirNodeHasForOffloadedWeights) {
   EXPECT_EQ(catalogue.devices[0].cpu_bytes, 32 * GB);
   EXPECT_FALSE(catalogue.disk_measured);  // that of another machine
   EXPECT_DOUBLE_EQ(catalogue.devices[0].disk_bytes_per_second, kDiskShare * CatalogueDiskBytesPerSecond() / 2);
-  EXPECT_DOUBLE_EQ(catalogue.devices[0].cpu_bytes_per_second, kLinkShare * FindInCatalogue("L4")->host_bytes_per_second);
+  EXPECT_DOUBLE_EQ(catalogue.devices[0].cpu_bytes_per_second,
+                   kLinkShare * FindInCatalogue("L4")->host_bytes_per_second);
   const Fleet here = Made("simulated:2x1GiB", {.offload_to_disk = true, .cpu_model = "a processor"}, calibration);
   EXPECT_TRUE(here.disk_measured);
   EXPECT_DOUBLE_EQ(here.devices[1].disk_bytes_per_second, 1e9);
   EXPECT_TRUE(std::isinf(here.devices[1].cpu_bytes_per_second));  // they compute from there
-  EXPECT_DOUBLE_EQ(Made("simulated:1x1GiB", {.offload_stream = true, .cpu_model = "a processor"}, calibration).devices[0].cpu_bytes_per_second, 8);
-  EXPECT_EQ(Made("cpu", {.cpu_model = "a processor"}, calibration).devices[0].cpu_bytes, 0);  // its own memory is no other tier
+  EXPECT_DOUBLE_EQ(Made("simulated:1x1GiB", {.offload_stream = true, .cpu_model = "a processor"}, calibration)
+                       .devices[0]
+                       .cpu_bytes_per_second,
+                   8);
+  EXPECT_EQ(Made("cpu", {.cpu_model = "a processor"}, calibration).devices[0].cpu_bytes,
+            0);  // its own memory is no other tier
 }
 
 TEST(FleetTest, AMeasuredDeviceGoesBeforeTheCatalogue) {
@@ -121,12 +128,16 @@ TEST(FleetTest, AMeasuredDeviceGoesBeforeTheCatalogue) {
 
 TEST(FleetTest, RefusesWhatItCannotKnow) {
   const std::vector<Device> simulated = TestDevices({1 << 20, 1 << 20, 1 << 20});
-  EXPECT_THAT(std::string(MakeFleet(simulated, {.cpu_model = "a processor"}, {}).status().message()), AllOf(HasSubstr("simulated:0 (a processor)"), HasSubstr("--calibrate")));
-  EXPECT_THAT(std::string(MakeFleet(simulated, {.nodes = 2}, {}).status().message()), HasSubstr("3 devices cannot be divided evenly among 2 nodes"));
+  EXPECT_THAT(std::string(MakeFleet(simulated, {.cpu_model = "a processor"}, {}).status().message()),
+              AllOf(HasSubstr("simulated:0 (a processor)"), HasSubstr("--calibrate")));
+  EXPECT_THAT(std::string(MakeFleet(simulated, {.nodes = 2}, {}).status().message()),
+              HasSubstr("3 devices cannot be divided evenly among 2 nodes"));
   EXPECT_DOUBLE_EQ(*ParseLinkSpeed("400Gb/s"), 50e9);
   EXPECT_DOUBLE_EQ(*ParseLinkSpeed("12.5GB/s"), 12.5e9);
   for (const char* wrong : {"", "400", "Gb/s", "-1Gb/s", "0GB/s", "400gb/s", "nanGb/s", "infGB/s"}) {
-    EXPECT_THAT(std::string(ParseLinkSpeed(wrong).status().message()), HasSubstr("expected a speed such as \"400Gb/s\"")) << wrong;
+    EXPECT_THAT(std::string(ParseLinkSpeed(wrong).status().message()),
+                HasSubstr("expected a speed such as \"400Gb/s\""))
+        << wrong;
   }
 }
 

@@ -18,16 +18,20 @@ class Leaving {
 
   // Of the kind that is next: the buffer that it asks for, and the pieces for which there is memory elsewhere.
   int64_t Staging() {
-    streamed_.Add(from_[kind_].bytes > 0 ? Offloadable{.largest = from_[kind_].largest, .second = from_[kind_].second} : Offloadable());
+    streamed_.Add(from_[kind_].bytes > 0 ? Offloadable{.largest = from_[kind_].largest, .second = from_[kind_].second}
+                                         : Offloadable());
     const int64_t buffer = streamed_.largest + streamed_.second;
     return buffer == 0 ? 0 : buffer + kPage;
   }
   int64_t PiecesWithRoom() const {
     const Offloadable& now = from_[kind_];
     if (now.streamed == 0 || now.streamed <= room_) return now.pieces;
-    return static_cast<int64_t>(static_cast<double>(room_) / static_cast<double>(now.streamed) * static_cast<double>(now.pieces));
+    return static_cast<int64_t>(static_cast<double>(room_) / static_cast<double>(now.streamed) *
+                                static_cast<double>(now.pieces));
   }
-  int64_t BytesOf(int64_t pieces) const { return from_[kind_].pieces == 0 ? 0 : from_[kind_].bytes / from_[kind_].pieces * pieces; }
+  int64_t BytesOf(int64_t pieces) const {
+    return from_[kind_].pieces == 0 ? 0 : from_[kind_].bytes / from_[kind_].pieces * pieces;
+  }
   bool Next() {
     const int64_t all = BytesOf(from_[kind_].pieces);
     if (PiecesWithRoom() < from_[kind_].pieces) return false;
@@ -54,7 +58,8 @@ std::optional<Offloaded> Offload(const OffloadableByKind& from, int64_t wanted, 
   Leaving leaving(from, device);
   do {
     offloaded.staging = leaving.Staging();
-    const int64_t each = leaving.BytesOf(1), needed = std::max<int64_t>(0, wanted + offloaded.staging - leaving.gone), room = leaving.PiecesWithRoom();
+    const int64_t each = leaving.BytesOf(1), needed = std::max<int64_t>(0, wanted + offloaded.staging - leaving.gone),
+                  room = leaving.PiecesWithRoom();
     const bool enough = needed <= each * room;
     const int64_t bytes = each * (enough && each > 0 ? (needed + each - 1) / each : room);
     offloaded.bytes += bytes;
@@ -80,10 +85,13 @@ int64_t MostFreed(const OffloadableByKind& from, const FleetDevice& device) {
 StreamSeconds SecondsToStream(const Offloaded& offloaded, double experts_share, const FleetDevice& device) {
   if (offloaded.bytes == 0) return {};
   const double on_disk = static_cast<double>(offloaded.on_disk) / static_cast<double>(offloaded.bytes);
-  const double from_cpu = (1 - on_disk) / device.cpu_bytes_per_second, from_disk = on_disk > 0 ? on_disk / device.disk_bytes_per_second : 0;
-  const double linears = static_cast<double>(offloaded.linears), experts = experts_share * static_cast<double>(offloaded.experts);
+  const double from_cpu = (1 - on_disk) / device.cpu_bytes_per_second,
+               from_disk = on_disk > 0 ? on_disk / device.disk_bytes_per_second : 0;
+  const double linears = static_cast<double>(offloaded.linears),
+               experts = experts_share * static_cast<double>(offloaded.experts);
   const bool computes_and_copies = device.device.kind != DeviceKind::kCuda;
-  return {.hidden = linears * (from_disk + (computes_and_copies ? 0 : from_cpu)), .waited_for = experts * (from_cpu + from_disk) + (computes_and_copies ? linears * from_cpu : 0)};
+  return {.hidden = linears * (from_disk + (computes_and_copies ? 0 : from_cpu)),
+          .waited_for = experts * (from_cpu + from_disk) + (computes_and_copies ? linears * from_cpu : 0)};
 }
 
 }  // namespace causeway

@@ -19,15 +19,15 @@ struct Offloaded {
   int64_t on_disk = 0;  // of `bytes`: what the device's share of CPU memory has no room for
 };
 
-// The least that frees `wanted` bytes of the device, kind by kind as the plan does. Nothing: what may leave, or the memory for it, is not
-// enough.
+// The least that frees `wanted` bytes of the device, kind by kind as the plan does. Nothing: what may leave, or the
+// memory for it, is not enough.
 std::optional<Offloaded> Offload(const OffloadableByKind& from, int64_t wanted, const FleetDevice& device);
 // The most bytes for which Offload finds something, at least 0.
 int64_t MostFreed(const OffloadableByKind& from, const FleetDevice& device);
 
-// In which a step brings its weights over from where they are, by one thread. Linears come ahead of need, while others compute; experts
-// of which a step needs `experts_share` come once the router has spoken, so that nothing hides them. Nor is anything hidden of copies that the
-// processor makes which computes.
+// In which a step brings its weights over from where they are, by one thread. Linears come ahead of need, while others
+// compute; experts of which a step needs `experts_share` come once the router has spoken, so that nothing hides them.
+// Nor is anything hidden of copies that the processor makes which computes.
 struct StreamSeconds {
   double hidden = 0, waited_for = 0;
 };

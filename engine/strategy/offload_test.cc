@@ -1,5 +1,3 @@
-#include <nlohmann/json.hpp>
-
 #include "engine/strategy/offload.h"
 
 #include <limits>
@@ -7,6 +5,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/plan/offload.h"
 #include "engine/plan/test_models.h"
@@ -85,9 +84,22 @@ TEST(StrategyOffloadTest, CpuMemoryIsFilledFirstAndTheDiskHasTheRest) {
 }
 
 ModelSpec Mixture(int64_t layers) {
-  return TestSpec({{"model_type", "qwen3_moe"}, {"vocab_size", 96}, {"hidden_size", 256}, {"intermediate_size", 512}, {"moe_intermediate_size", 128}, {"num_hidden_layers", layers},
-                   {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"head_dim", 64}, {"num_experts", 8}, {"num_experts_per_tok", 2}, {"norm_topk_prob", true},
-                   {"max_position_embeddings", 256}, {"decoder_sparse_step", 1}, {"mlp_only_layers", Json::array()}, {"tie_word_embeddings", false}},
+  return TestSpec({{"model_type", "qwen3_moe"},
+                   {"vocab_size", 96},
+                   {"hidden_size", 256},
+                   {"intermediate_size", 512},
+                   {"moe_intermediate_size", 128},
+                   {"num_hidden_layers", layers},
+                   {"num_attention_heads", 4},
+                   {"num_key_value_heads", 2},
+                   {"head_dim", 64},
+                   {"num_experts", 8},
+                   {"num_experts_per_tok", 2},
+                   {"norm_topk_prob", true},
+                   {"max_position_embeddings", 256},
+                   {"decoder_sparse_step", 1},
+                   {"mlp_only_layers", Json::array()},
+                   {"tie_word_embeddings", false}},
                   DType::kBF16);
 }
 
@@ -97,9 +109,14 @@ TEST(StrategyOffloadTest, APlanKeepsWhatItPromises) {
   int found = 0;
   for (int round = 0; round < 200; ++round) {
     const bool tied = random() % 2 == 0;
-    const ModelSpec spec = random() % 3 == 0 ? Mixture(static_cast<int64_t>(1 + random() % 4)) : TestLlama({.layers = static_cast<int64_t>(1 + random() % 6), .hidden = 256, .intermediate = 512, .tied = tied});
+    const ModelSpec spec =
+        random() % 3 == 0
+            ? Mixture(static_cast<int64_t>(1 + random() % 4))
+            : TestLlama(
+                  {.layers = static_cast<int64_t>(1 + random() % 6), .hidden = 256, .intermediate = 512, .tied = tied});
     const ModelWork work = MakeModelWork(spec, TestOptions("auto"));
-    const int units = static_cast<int>(work.units.size()), first = static_cast<int>(random() % units), last = first + static_cast<int>(random() % (units - first));
+    const int units = static_cast<int>(work.units.size()), first = static_cast<int>(random() % units),
+              last = first + static_cast<int>(random() % (units - first));
     const bool shared = first == 0 && last == units - 1 && spec.tied_head;
     OffloadableByKind from;
     PieceList pieces;

@@ -17,19 +17,25 @@ int64_t Blocks(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockToke
 
 // The steps that a cycle has: every running request is prefilled once and generates its tokens.
 struct Steps {
-  StepRows prefill;  // prompts together, as far as a step holds them; or a chunk of one
-  StepRows alone;    // one prompt, or a chunk of it
-  StepRows decode;   // a micro-batch
+  StepRows prefill;                              // prompts together, as far as a step holds them; or a chunk of one
+  StepRows alone;                                // one prompt, or a chunk of it
+  StepRows decode;                               // a micro-batch
   double chunks = 1, prefills = 0, decodes = 0;  // of a prompt; of a cycle
 };
 
 Steps MakeSteps(const Workload& workload, int64_t step_tokens, int64_t running, int micro_batches) {
-  const double prompt = static_cast<double>(workload.prompt_tokens), output = static_cast<double>(workload.output_tokens);
-  const double together = std::clamp<double>(static_cast<double>(step_tokens / workload.prompt_tokens), 1, static_cast<double>(running));
+  const double prompt = static_cast<double>(workload.prompt_tokens),
+               output = static_cast<double>(workload.output_tokens);
+  const double together =
+      std::clamp<double>(static_cast<double>(step_tokens / workload.prompt_tokens), 1, static_cast<double>(running));
   Steps steps;
   steps.chunks = static_cast<double>((workload.prompt_tokens + step_tokens - 1) / step_tokens);
   const double rows = prompt / steps.chunks;
-  steps.alone = {.rows = rows, .sampled = 1 / steps.chunks, .sequences = 1, .keys = (prompt + 1) / 2, .context = (prompt + rows) / 2};
+  steps.alone = {.rows = rows,
+                 .sampled = 1 / steps.chunks,
+                 .sequences = 1,
+                 .keys = (prompt + 1) / 2,
+                 .context = (prompt + rows) / 2};
   steps.prefill = steps.alone;
   steps.prefill.rows *= together, steps.prefill.sampled *= together, steps.prefill.sequences *= together;
   const double batch = static_cast<double>(running) / micro_batches, context = prompt + output / 2;
@@ -43,12 +49,18 @@ Steps MakeSteps(const Workload& workload, int64_t step_tokens, int64_t running, 
 class StageTimer {
  public:
   // Of a stage that is not the first, `arrival` is the link that hidden states come over.
-  StageTimer(const ModelWork& work, const Rank& rank, const FleetDevice& device, const Link* arrival, const StepRows& step)
-      : device_(device), fixed_seconds_(device.speed.step_seconds),
-        arrival_seconds_(arrival == nullptr ? 0 : TransferSeconds(step.rows * static_cast<double>(work.hidden_row_bytes), *arrival)), sums_(1, 0) {
+  StageTimer(const ModelWork& work, const Rank& rank, const FleetDevice& device, const Link* arrival,
+             const StepRows& step)
+      : device_(device),
+        fixed_seconds_(device.speed.step_seconds),
+        arrival_seconds_(
+            arrival == nullptr ? 0 : TransferSeconds(step.rows * static_cast<double>(work.hidden_row_bytes), *arrival)),
+        sums_(1, 0) {
     for (const UnitWork& unit : work.units) {
       sums_.push_back(sums_.back() + UnitSeconds(work, unit, step, rank));
-      if (unit.experts > 0) experts_share_ = ExpectedExperts(unit.experts, unit.experts_per_token, step.rows) / static_cast<double>(unit.experts);
+      if (unit.experts > 0)
+        experts_share_ =
+            ExpectedExperts(unit.experts, unit.experts_per_token, step.rows) / static_cast<double>(unit.experts);
     }
   }
   double Seconds(int first, int last, const Offloaded& offloaded) const {
@@ -70,7 +82,8 @@ struct StageTimers {
 
 }  // namespace
 
-ReplicaModel::ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options, const Workload& workload)
+ReplicaModel::ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options,
+                           const Workload& workload)
     : spec_(spec), fleet_(fleet), options_(options), workload_(workload), work_(MakeModelWork(spec, options)) {
   const int64_t tokens = workload.prompt_tokens + workload.output_tokens;
   blocks_each_ = Blocks(tokens);
@@ -115,7 +128,8 @@ const std::vector<StageBytes>& ReplicaModel::Bytes(const ReplicaShape& shape, De
       }
       weights += unit.cut_bytes / shape.tp + unit.whole_bytes + (first > 0 ? unit.copy_bytes / shape.tp : 0);
       add(work_.offloadable[last], offloadable);
-      bytes[static_cast<size_t>(first) * units + last] = {weights, StageActivationBytes(rank, held, options, kind), block, offloadable};
+      bytes[static_cast<size_t>(first) * units + last] = {weights, StageActivationBytes(rank, held, options, kind),
+                                                          block, offloadable};
     }
   }
   OffloadableByKind& whole = bytes[units - 1].offloadable;
@@ -140,8 +154,12 @@ int64_t ReplicaModel::Pipeline::MostFreed(int stage, int first, int last) const 
 }
 
 ReplicaModel::Pipeline ReplicaModel::MakePipeline(const ReplicaShape& shape) {
-  Pipeline pipeline{.devices = {}, .room = {}, .beside = HandoffBytes(spec_, OptionsFor(shape.requests), shape.pp), .offload = shape.offload,
-                    .bytes = &Bytes(shape, fleet_.devices[shape.first_device].device.kind), .units = static_cast<int>(work_.units.size())};
+  Pipeline pipeline{.devices = {},
+                    .room = {},
+                    .beside = HandoffBytes(spec_, OptionsFor(shape.requests), shape.pp),
+                    .offload = shape.offload,
+                    .bytes = &Bytes(shape, fleet_.devices[shape.first_device].device.kind),
+                    .units = static_cast<int>(work_.units.size())};
   for (int s = 0; s < shape.pp; ++s) {
     const FleetDevice& device = fleet_.devices[shape.first_device + s * shape.tp];
     pipeline.devices.push_back(&device);
@@ -151,8 +169,12 @@ ReplicaModel::Pipeline ReplicaModel::MakePipeline(const ReplicaShape& shape) {
 }
 
 std::string ReplicaModel::Misfit(const ReplicaShape& shape, const Pipeline& pipeline) const {
-  const auto over = [&](int s, int first, int last) { return pipeline.Over(s, first, last, blocks_least_) - pipeline.MostFreed(s, first, last); };
-  const auto part = [&](int s, int first, int last) { return 1 + static_cast<double>(over(s, first, last)) / static_cast<double>(pipeline.devices[s]->budget); };
+  const auto over = [&](int s, int first, int last) {
+    return pipeline.Over(s, first, last, blocks_least_) - pipeline.MostFreed(s, first, last);
+  };
+  const auto part = [&](int s, int first, int last) {
+    return 1 + static_cast<double>(over(s, first, last)) / static_cast<double>(pipeline.devices[s]->budget);
+  };
   const std::vector<int> firsts = BestCut(pipeline.units, shape.pp, part);
   int worst = 0;
   const auto last = [&](int s) { return s + 1 < shape.pp ? firsts[s + 1] - 1 : pipeline.units - 1; };
@@ -165,18 +187,23 @@ std::string ReplicaModel::Misfit(const ReplicaShape& shape, const Pipeline& pipe
   std::iota(units.begin(), units.end(), firsts[worst]);
   std::string weights = absl::StrCat("weights ", FormatBytes(bytes.weights));
   if (shape.offload) {
-    absl::StrAppend(&weights, " less ", FormatBytes(pipeline.MostFreed(worst, firsts[worst], last(worst))), " that may leave");
-    if (device.disk_bytes_per_second <= 0) absl::StrAppend(&weights, " for ", FormatBytes(device.cpu_bytes), " of CPU memory");
+    absl::StrAppend(&weights, " less ", FormatBytes(pipeline.MostFreed(worst, firsts[worst], last(worst))),
+                    " that may leave");
+    if (device.disk_bytes_per_second <= 0)
+      absl::StrAppend(&weights, " for ", FormatBytes(device.cpu_bytes), " of CPU memory");
   }
-  return absl::StrCat(device.device.name, " is ", FormatBytes(over(worst, firsts[worst], last(worst))), " short: its budget is ", FormatBytes(device.budget), ", and ",
-                      UnitNames(work_.layers(), units), shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", weights, " + KV cache of one request ",
-                      FormatBytes(blocks_least_ * bytes.block), " + activations ", FormatBytes(bytes.activations + pipeline.beside),
+  return absl::StrCat(device.device.name, " is ", FormatBytes(over(worst, firsts[worst], last(worst))),
+                      " short: its budget is ", FormatBytes(device.budget), ", and ", UnitNames(work_.layers(), units),
+                      shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", weights,
+                      " + KV cache of one request ", FormatBytes(blocks_least_ * bytes.block), " + activations ",
+                      FormatBytes(bytes.activations + pipeline.beside),
                       device.reserve > 0 ? absl::StrCat(" + reserve ", FormatBytes(device.reserve)) : "");
 }
 
 ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
   const Pipeline pipeline = MakePipeline(shape);
-  const int64_t requests = OptionsFor(shape.requests).max_num_seqs, wanted = std::max(blocks_least_, requests * blocks_each_);
+  const int64_t requests = OptionsFor(shape.requests).max_num_seqs,
+                wanted = std::max(blocks_least_, requests * blocks_each_);
   // Blocks that a stage has room for, as a load: fewer are worse.
   const auto capacity = [&](int s, int first, int last) {
     const StageBytes& run = pipeline.at(first, last);
@@ -187,7 +214,8 @@ ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
   const std::vector<int> firsts = BestCut(pipeline.units, shape.pp, capacity);
   int64_t most = firsts.empty() ? -1 : wanted;
   for (int s = 0; s < static_cast<int>(firsts.size()); ++s) {
-    most = std::min(most, static_cast<int64_t>(-capacity(s, firsts[s], s + 1 < shape.pp ? firsts[s + 1] - 1 : pipeline.units - 1)));
+    most = std::min(
+        most, static_cast<int64_t>(-capacity(s, firsts[s], s + 1 < shape.pp ? firsts[s + 1] - 1 : pipeline.units - 1)));
   }
   if (most < blocks_least_) return {.misfit = Misfit(shape, pipeline), .running = 0};
   return {.misfit = "", .running = std::min(requests, most / blocks_each_)};
@@ -204,26 +232,36 @@ ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit
     const int index = shape.first_device + s * tp;
     const Rank rank = MakeRank(work_, fleet_, index, tp, work_.total_bytes / (pp * tp));
     const Link* arrival = s > 0 ? &LinkBetween(fleet_, index - 1, index) : nullptr;
-    const auto timer = [&](const StepRows& step) { return StageTimer(work_, rank, fleet_.devices[index], arrival, step); };
+    const auto timer = [&](const StepRows& step) {
+      return StageTimer(work_, rank, fleet_.devices[index], arrival, step);
+    };
     timers.push_back({timer(steps.prefill), timer(steps.alone), timer(steps.decode)});
   }
   const std::vector<int> firsts = BestCut(units, pp, [&](int s, int first, int last) {
     const std::optional<Offloaded> offloaded = pipeline.Fits(s, first, last, blocks);
     if (!offloaded.has_value()) return kImpossible;
-    return steps.prefills * timers[s].prefill.Seconds(first, last, *offloaded) + steps.decodes * timers[s].decode.Seconds(first, last, *offloaded);
+    return steps.prefills * timers[s].prefill.Seconds(first, last, *offloaded) +
+           steps.decodes * timers[s].decode.Seconds(first, last, *offloaded);
   });
 
   ReplicaTimes times;
   const FleetDevice& front = *pipeline.devices.front();
-  StageSeconds prefill{.stages = {}, .turns = front.turns, .hand_over = front.speed.hand_over_seconds}, alone = prefill, decode = prefill;
+  StageSeconds prefill{.stages = {}, .turns = front.turns, .hand_over = front.speed.hand_over_seconds},
+      alone = prefill, decode = prefill;
   for (int s = 0; s < pp; ++s) {
     const int first = firsts[s], last = s + 1 < pp ? firsts[s + 1] - 1 : units - 1;
     const StageBytes& bytes = pipeline.at(first, last);
     const FleetDevice& device = *pipeline.devices[s];
     const Offloaded offloaded = *pipeline.Fits(s, first, last, blocks);
-    times.stages.push_back({.first_unit = first, .last_unit = last, .device = shape.first_device + s * tp, .budget = device.budget,
-                            .weights = bytes.weights - offloaded.bytes + offloaded.staging, .kv_cache = blocks * bytes.block,
-                            .activations = bytes.activations + pipeline.beside, .reserve = device.reserve, .offloaded = offloaded});
+    times.stages.push_back({.first_unit = first,
+                            .last_unit = last,
+                            .device = shape.first_device + s * tp,
+                            .budget = device.budget,
+                            .weights = bytes.weights - offloaded.bytes + offloaded.staging,
+                            .kv_cache = blocks * bytes.block,
+                            .activations = bytes.activations + pipeline.beside,
+                            .reserve = device.reserve,
+                            .offloaded = offloaded});
     prefill.stages.push_back(timers[s].prefill.Seconds(first, last, offloaded));
     alone.stages.push_back(timers[s].alone.Seconds(first, last, offloaded));
     decode.stages.push_back(timers[s].decode.Seconds(first, last, offloaded));

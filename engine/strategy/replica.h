@@ -17,11 +17,12 @@ namespace causeway {
 
 // As many requests at once as `concurrency`, each followed by another when it ends, evenly spread over time.
 struct Workload {
-  int64_t prompt_tokens = 512, output_tokens = 128;  // of each request
-  std::vector<int64_t> concurrency = {64};           // each is tried
+  int64_t prompt_tokens = 512, output_tokens = 128;                   // of each request
+  std::vector<int64_t> concurrency = {64};                            // each is tried
   double ttft_seconds_max = std::numeric_limits<double>::infinity();  // time to first token
   double tpot_seconds_max = std::numeric_limits<double>::infinity();  // time per output token after it
-  int64_t running_max = std::numeric_limits<int64_t>::max();          // requests that a daemon runs at once, whatever its memory
+  int64_t running_max =
+      std::numeric_limits<int64_t>::max();  // requests that a daemon runs at once, whatever its memory
 };
 
 struct ReplicaShape {
@@ -46,8 +47,8 @@ struct StageMemory {
 
 struct ReplicaTimes {
   std::vector<StageMemory> stages;
-  double ttft_seconds = 0;  // the wait for others to end included
-  double tpot_seconds = 0;  // others' prompts between a request's tokens included
+  double ttft_seconds = 0;       // the wait for others to end included
+  double tpot_seconds = 0;       // others' prompts between a request's tokens included
   double tokens_per_second = 0;  // generated
   double prompt_seconds = 0;     // that a prompt adds to a cycle
   double round_seconds = 0;      // of one token for each request that runs
@@ -58,14 +59,14 @@ struct ReplicaTimes {
 struct StageBytes {
   int64_t weights = 0;
   int64_t activations = 0;
-  int64_t block = 0;  // of the KV cache
+  int64_t block = 0;              // of the KV cache
   OffloadableByKind offloadable;  // of the weights
 };
 
 class ReplicaModel {
  public:
-  // `spec` and `fleet` must outlive this. Of the options: dtypes, max_num_batched_tokens, max_model_len (0: the request's tokens), what
-  // operations hold.
+  // `spec` and `fleet` must outlive this. Of the options: dtypes, max_num_batched_tokens, max_model_len (0: the
+  // request's tokens), what operations hold.
   ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options, const Workload& workload);
 
   // With the cut that has room for most requests. The same for any number of micro-batches.
@@ -84,8 +85,8 @@ class ReplicaModel {
   // A shape's devices and the bytes of all stages that there could be.
   struct Pipeline {
     std::vector<const FleetDevice*> devices;  // by stage: the first of its ranks
-    std::vector<int64_t> room;  // by stage: its budget less what its device needs whatever it holds
-    int64_t beside = 0;         // hidden states in flight, in what is taken off
+    std::vector<int64_t> room;                // by stage: its budget less what its device needs whatever it holds
+    int64_t beside = 0;                       // hidden states in flight, in what is taken off
     bool offload = false;
     const std::vector<StageBytes>* bytes = nullptr;  // units x units
     int units = 0;
@@ -106,8 +107,8 @@ class ReplicaModel {
   const PlanOptions options_;
   const Workload workload_;
   const ModelWork work_;
-  int64_t blocks_each_ = 0, blocks_least_ = 0;  // of a request; of the longest sequence allowed
-  std::map<int, ModelSpec> ranks_;                                      // by tp
+  int64_t blocks_each_ = 0, blocks_least_ = 0;                        // of a request; of the longest sequence allowed
+  std::map<int, ModelSpec> ranks_;                                    // by tp
   std::map<std::pair<int, int64_t>, std::vector<StageBytes>> bytes_;  // by tp and requests
 };
 

@@ -17,7 +17,9 @@ using ::testing::HasSubstr;
 struct Reported {
   Fleet fleet = *MakeFleet(*ParseDevices("4xL4", [] { return std::vector<Device>(); }), {}, {});
   Workload workload{.prompt_tokens = 64, .output_tokens = 64, .concurrency = {2, 16}, .tpot_seconds_max = 0.1};
-  Search search = *SearchStrategies(TestLlama({.layers = 8, .hidden = 1024, .intermediate = 4096, .vocab = 1000, .heads = 4, .kv_heads = 2}), fleet, PlanOptions(), workload);
+  Search search = *SearchStrategies(
+      TestLlama({.layers = 8, .hidden = 1024, .intermediate = 4096, .vocab = 1000, .heads = 4, .kv_heads = 2}), fleet,
+      PlanOptions(), workload);
   SearchReport report{.model = "a model", .fleet = fleet, .workload = workload, .search = search};
 };
 
@@ -44,7 +46,8 @@ TEST(SearchReportTest, JsonAndCsvHoldEveryCandidate) {
   EXPECT_EQ(json["ttft_seconds_max"], nullptr);
   EXPECT_EQ(json["measured"], false);
   const std::vector<std::string> lines = absl::StrSplit(SearchCsv(reported.report), '\n');
-  ASSERT_EQ(lines.size(), 2 + reported.search.ranked.size() + reported.search.dropped.size());  // and what follows the last newline
+  ASSERT_EQ(lines.size(),
+            2 + reported.search.ranked.size() + reported.search.dropped.size());  // and what follows the last newline
   const auto columns = std::count(lines[0].begin(), lines[0].end(), ',');
   for (size_t i = 1; i + 1 < lines.size(); ++i) {
     const std::string unquoted = lines[i].substr(0, lines[i].find('"'));  // reasons may hold commas

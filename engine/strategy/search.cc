@@ -33,7 +33,8 @@ std::vector<int> MicroBatches(int pp, int64_t running) {
 
 class Searcher {
  public:
-  Searcher(ReplicaModel& model, const Fleet& fleet, const Workload& workload) : model_(model), fleet_(fleet), workload_(workload) {
+  Searcher(ReplicaModel& model, const Fleet& fleet, const Workload& workload)
+      : model_(model), fleet_(fleet), workload_(workload) {
     for (const FleetDevice& device : fleet.devices) {
       size_t kind = 0;
       while (kind < kinds_.size() && !kinds_[kind]->Like(device)) ++kind;
@@ -55,7 +56,8 @@ class Searcher {
             continue;
           }
           // Where all of it has room nothing gains from leaving.
-          if (!TryStages(strategy, concurrency, /*offload=*/false) && CanOffload()) TryStages(strategy, concurrency, /*offload=*/true);
+          if (!TryStages(strategy, concurrency, /*offload=*/false) && CanOffload())
+            TryStages(strategy, concurrency, /*offload=*/true);
         }
       }
     }
@@ -71,11 +73,13 @@ class Searcher {
 
   std::string Impossible(const Strategy& s, int64_t concurrency) const {
     if (s.pp > model_.work().layers()) return absl::StrCat(s.pp, " stages for ", model_.work().layers(), " layers");
-    if (s.dp > concurrency) return absl::StrCat(s.dp, " replicas for ", concurrency, concurrency == 1 ? " request" : " requests");
+    if (s.dp > concurrency)
+      return absl::StrCat(s.dp, " replicas for ", concurrency, concurrency == 1 ? " request" : " requests");
     for (size_t first = 0; first < fleet_.devices.size(); first += s.tp) {
       for (size_t i = first + 1; i < first + s.tp; ++i) {
         if (kind_of_[i] == kind_of_[first]) continue;
-        return absl::StrCat("tensor parallelism needs equal devices: ", fleet_.devices[first].device.name, " and ", fleet_.devices[i].device.name, " differ");
+        return absl::StrCat("tensor parallelism needs equal devices: ", fleet_.devices[first].device.name, " and ",
+                            fleet_.devices[i].device.name, " differ");
       }
     }
     return "";
@@ -92,13 +96,15 @@ class Searcher {
     const FleetDevice& first = fleet_.devices[shape.first_device];
     for (int i = shape.first_device; i < shape.first_device + shape.pp * shape.tp; ++i) {
       const FleetDevice& device = fleet_.devices[i];
-      key.insert(key.end(), {kind_of_[i], device.node - first.node, device.nvlink_group < 0 ? -1 : device.nvlink_group - first.nvlink_group});
+      key.insert(key.end(), {kind_of_[i], device.node - first.node,
+                             device.nvlink_group < 0 ? -1 : device.nvlink_group - first.nvlink_group});
     }
     return key;
   }
 
   bool CanOffload() const {
-    return std::any_of(fleet_.devices.begin(), fleet_.devices.end(), [](const FleetDevice& d) { return d.cpu_bytes > 0 || d.disk_bytes_per_second > 0; });
+    return std::any_of(fleet_.devices.begin(), fleet_.devices.end(),
+                       [](const FleetDevice& d) { return d.cpu_bytes > 0 || d.disk_bytes_per_second > 0; });
   }
 
   // Whether all replicas fit, with room for all requests at once that they may run.
@@ -123,9 +129,11 @@ class Searcher {
       Candidate candidate = Timed(strategy, concurrency, fits);
       if (offload && candidate.offloaded_bytes == 0) return all_run;  // the same as without
       if (candidate.ttft_seconds > workload_.ttft_seconds_max) {
-        Drop(std::move(candidate), absl::StrFormat("TTFT %.0f ms is over %.0f ms", 1e3 * candidate.ttft_seconds, 1e3 * workload_.ttft_seconds_max));
+        Drop(std::move(candidate), absl::StrFormat("TTFT %.0f ms is over %.0f ms", 1e3 * candidate.ttft_seconds,
+                                                   1e3 * workload_.ttft_seconds_max));
       } else if (candidate.tpot_seconds > workload_.tpot_seconds_max) {
-        Drop(std::move(candidate), absl::StrFormat("TPOT %.1f ms is over %.1f ms", 1e3 * candidate.tpot_seconds, 1e3 * workload_.tpot_seconds_max));
+        Drop(std::move(candidate), absl::StrFormat("TPOT %.1f ms is over %.1f ms", 1e3 * candidate.tpot_seconds,
+                                                   1e3 * workload_.tpot_seconds_max));
       } else {
         search_.ranked.push_back(std::move(candidate));
       }
@@ -142,7 +150,9 @@ class Searcher {
       const std::vector<int> signature = Signature(shape);
       const ReplicaFit& fit = fits.at(signature);
       const auto [found, added] = timed.try_emplace(signature);
-      if (added) found->second = model_.Time(shape, fit, static_cast<int>(std::min<int64_t>(strategy.micro_batches, fit.running)));
+      if (added)
+        found->second =
+            model_.Time(shape, fit, static_cast<int>(std::min<int64_t>(strategy.micro_batches, fit.running)));
       const ReplicaTimes& times = found->second;
       candidate.running += fit.running;
       candidate.running_each.push_back(fit.running);
@@ -160,7 +170,8 @@ class Searcher {
       }
     }
     candidate.tokens_per_second_device = candidate.tokens_per_second / static_cast<double>(fleet_.devices.size());
-    candidate.tokens_per_second_user = 1 / (workload_.output_tokens > 1 ? candidate.tpot_seconds : candidate.ttft_seconds);
+    candidate.tokens_per_second_user =
+        1 / (workload_.output_tokens > 1 ? candidate.tpot_seconds : candidate.ttft_seconds);
     candidate.not_served = NotServed(candidate);
     return candidate;
   }
@@ -169,8 +180,11 @@ class Searcher {
     const Strategy& s = candidate.strategy;
     std::vector<std::string> lacks;
     if (s.tp > 1) lacks.push_back("tensor parallelism");
-    const int stages = static_cast<int>(std::min<int64_t>(s.pp, *std::max_element(candidate.running_each.begin(), candidate.running_each.end())));
-    if (s.micro_batches != stages) lacks.push_back(absl::StrCat(s.micro_batches, s.micro_batches == 1 ? " micro-batch" : " micro-batches", " (it makes ", stages, ")"));
+    const int stages = static_cast<int>(
+        std::min<int64_t>(s.pp, *std::max_element(candidate.running_each.begin(), candidate.running_each.end())));
+    if (s.micro_batches != stages)
+      lacks.push_back(absl::StrCat(s.micro_batches, s.micro_batches == 1 ? " micro-batch" : " micro-batches",
+                                   " (it makes ", stages, ")"));
     const int last = s.pp * s.tp - 1;
     for (int r = 0; r < s.dp; ++r) {
       if (fleet_.devices[r * (last + 1)].node == fleet_.devices[r * (last + 1) + last].node) continue;
@@ -182,7 +196,8 @@ class Searcher {
 
   void Rank() {
     std::vector<Candidate>& ranked = search_.ranked;
-    std::stable_sort(ranked.begin(), ranked.end(), [](const Candidate& a, const Candidate& b) { return a.tokens_per_second > b.tokens_per_second; });
+    std::stable_sort(ranked.begin(), ranked.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.tokens_per_second > b.tokens_per_second; });
     MarkPareto(ranked);
     for (size_t i = 0; i < ranked.size() && search_.best_served < 0; ++i) {
       if (ranked[i].not_served.empty()) search_.best_served = static_cast<int>(i);
@@ -200,13 +215,16 @@ class Searcher {
 absl::Status CheckWorkload(const ModelSpec& spec, const PlanOptions& options, const Workload& workload) {
   const int64_t tokens = workload.prompt_tokens + workload.output_tokens;
   if (options.max_model_len > spec.context_max) {
-    return absl::InvalidArgumentError(absl::StrCat("max_model_len ", options.max_model_len, " is longer than the model's context, ", spec.context_max));
+    return absl::InvalidArgumentError(absl::StrCat("max_model_len ", options.max_model_len,
+                                                   " is longer than the model's context, ", spec.context_max));
   }
   const int64_t most = options.max_model_len > 0 ? options.max_model_len : spec.context_max;
-  if (workload.prompt_tokens < 1 || workload.output_tokens < 1) return absl::InvalidArgumentError("expected at least one token of prompt and of output");
+  if (workload.prompt_tokens < 1 || workload.output_tokens < 1)
+    return absl::InvalidArgumentError("expected at least one token of prompt and of output");
   if (tokens > most) {
-    return absl::InvalidArgumentError(absl::StrCat("requests of ", tokens, " tokens, prompt and output together, are longer than ",
-                                                   options.max_model_len > 0 ? "max_model_len, " : "the model's context, ", most));
+    return absl::InvalidArgumentError(
+        absl::StrCat("requests of ", tokens, " tokens, prompt and output together, are longer than ",
+                     options.max_model_len > 0 ? "max_model_len, " : "the model's context, ", most));
   }
   if (workload.concurrency.empty()) return absl::InvalidArgumentError("expected a concurrency");
   return absl::OkStatus();
@@ -216,8 +234,11 @@ absl::Status CheckWorkload(const ModelSpec& spec, const PlanOptions& options, co
 absl::Status CheckSpeeds(const ModelWork& work, const Fleet& fleet) {
   for (const FleetDevice& device : fleet.devices) {
     for (const std::string& format : {work.format, work.head_format}) {
-      if (device.measured ? device.speed.linears.contains(format) : device.speed.Linears(format, work.dtype, work.total_bytes) != nullptr) continue;
-      return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.device.name, " (", device.device.model, ") in ", format,
+      if (device.measured ? device.speed.linears.contains(format)
+                          : device.speed.Linears(format, work.dtype, work.total_bytes) != nullptr)
+        continue;
+      return absl::InvalidArgumentError(absl::StrCat("the speed of ", device.device.name, " (", device.device.model,
+                                                     ") in ", format,
                                                      " was not measured; measure it with causewayd plan --calibrate"));
     }
   }
@@ -232,17 +253,21 @@ std::string StrategyName(const Strategy& s) {
   if (s.pp > 1) factors.push_back(absl::StrCat("PP ", s.pp));
   if (s.tp > 1) factors.push_back(absl::StrCat("TP ", s.tp));
   std::string name = factors.empty() ? "one device" : absl::StrJoin(factors, " x ");
-  if (s.pp > 1 && s.micro_batches > 0) absl::StrAppend(&name, ", ", s.micro_batches, s.micro_batches == 1 ? " micro-batch" : " micro-batches");
+  if (s.pp > 1 && s.micro_batches > 0)
+    absl::StrAppend(&name, ", ", s.micro_batches, s.micro_batches == 1 ? " micro-batch" : " micro-batches");
   return s.offload ? name + ", offload" : name;
 }
 
-RankPlace PlaceOfRank(int rank, const Strategy& s) { return {rank / (s.tp * s.pp), rank % (s.tp * s.pp) / s.tp, rank % s.tp}; }
+RankPlace PlaceOfRank(int rank, const Strategy& s) {
+  return {rank / (s.tp * s.pp), rank % (s.tp * s.pp) / s.tp, rank % s.tp};
+}
 
 void MarkPareto(std::vector<Candidate>& candidates) {
   std::vector<Candidate*> order;
   for (Candidate& candidate : candidates) order.push_back(&candidate);
   std::stable_sort(order.begin(), order.end(), [](const Candidate* a, const Candidate* b) {
-    return std::tie(a->tokens_per_second_device, a->tokens_per_second_user) > std::tie(b->tokens_per_second_device, b->tokens_per_second_user);
+    return std::tie(a->tokens_per_second_device, a->tokens_per_second_user) >
+           std::tie(b->tokens_per_second_device, b->tokens_per_second_user);
   });
   double device = 0, user = -1;  // of the last one marked
   for (Candidate* candidate : order) {
@@ -252,7 +277,8 @@ void MarkPareto(std::vector<Candidate>& candidates) {
   }
 }
 
-absl::StatusOr<Search> SearchStrategies(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options, const Workload& workload) {
+absl::StatusOr<Search> SearchStrategies(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options,
+                                        const Workload& workload) {
   CAUSEWAY_RETURN_IF_ERROR(CheckWorkload(spec, options, workload));
   ReplicaModel model(spec, fleet, options, workload);
   CAUSEWAY_RETURN_IF_ERROR(CheckSpeeds(model.work(), fleet));

@@ -18,9 +18,12 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-std::vector<Device> Catalogued(absl::string_view text) { return *ParseDevices(text, [] { return std::vector<Device>(); }); }
+std::vector<Device> Catalogued(absl::string_view text) {
+  return *ParseDevices(text, [] { return std::vector<Device>(); });
+}
 
-// Simulated devices of these sizes, on a processor that takes a second for 1 GB or 100 GFLOP. CPU memory is copied from.
+// Simulated devices of these sizes, on a processor that takes a second for 1 GB or 100 GFLOP. CPU memory is copied
+// from.
 Fleet TestFleet(const std::vector<int64_t>& bytes, FleetOptions options = {}) {
   DeviceSpeed cpu;
   cpu.linears["bf16"] = {.bytes_per_second = 1e9, .flops = 1e11};
@@ -42,10 +45,23 @@ PlanOptions Options() {
 }
 
 ModelSpec MiniMaxM2() {
-  return TestSpec({{"model_type", "minimax_m2"}, {"vocab_size", 200064}, {"hidden_size", 3072}, {"intermediate_size", 1536}, {"num_hidden_layers", 62},
-                   {"num_attention_heads", 48}, {"num_key_value_heads", 8}, {"head_dim", 128}, {"rotary_dim", 64}, {"num_local_experts", 256},
-                   {"num_experts_per_tok", 8}, {"max_position_embeddings", 196608}, {"rope_theta", 5000000}, {"use_qk_norm", true},
-                   {"scoring_func", "sigmoid"}, {"use_routing_bias", true}, {"tie_word_embeddings", false}},
+  return TestSpec({{"model_type", "minimax_m2"},
+                   {"vocab_size", 200064},
+                   {"hidden_size", 3072},
+                   {"intermediate_size", 1536},
+                   {"num_hidden_layers", 62},
+                   {"num_attention_heads", 48},
+                   {"num_key_value_heads", 8},
+                   {"head_dim", 128},
+                   {"rotary_dim", 64},
+                   {"num_local_experts", 256},
+                   {"num_experts_per_tok", 8},
+                   {"max_position_embeddings", 196608},
+                   {"rope_theta", 5000000},
+                   {"use_qk_norm", true},
+                   {"scoring_func", "sigmoid"},
+                   {"use_routing_bias", true},
+                   {"tie_word_embeddings", false}},
                   DType::kBF16);
 }
 
@@ -79,7 +95,9 @@ TEST(SearchTest, OneDeviceByHand) {
     const double linears = std::max((2 * 9216 + 128) / 1e9, 2 * 9216 * rows / 1e11);
     return linears + std::max(64 * sequences * context / 5e8, 128 * rows * keys / 1e10) + rows * 1152 / 1e9 + 1e-5;
   };
-  const auto rest = [](double rows) { return (64 + 32) / 1e9 + std::max(6144 / 1e9, 6144 * rows / 1e11) + 1e-4; };  // final norm and the rotary buffer, head, step
+  const auto rest = [](double rows) {
+    return (64 + 32) / 1e9 + std::max(6144 / 1e9, 6144 * rows / 1e11) + 1e-4;
+  };  // final norm and the rotary buffer, head, step
   const double decode = 2 * layer(4, 4, 20.5, 20.5) + rest(4);
   const double prefill = 2 * layer(64, 4, 8.5, 16) + rest(4);  // all four prompts in a step of 64
   const double alone = 2 * layer(16, 1, 8.5, 16) + rest(1);
@@ -104,7 +122,8 @@ TEST(SearchTest, TheKvCacheCapsWhatRunsAtOnceAndTheRestWaits) {
   // Room for seven requests and a half.
   const int64_t each = 32 * 2 * 64, needed = all.fullest.budget - all.fullest.free() - 10 * each;
   const Search tight = *SearchStrategies(spec, TestFleet({needed + 7 * each + each / 2}), Options(), workload);
-  const auto held = std::find_if(tight.ranked.begin(), tight.ranked.end(), [](const Candidate& c) { return !c.strategy.offload; });
+  const auto held =
+      std::find_if(tight.ranked.begin(), tight.ranked.end(), [](const Candidate& c) { return !c.strategy.offload; });
   ASSERT_NE(held, tight.ranked.end());
   const Candidate& some = *held;
   EXPECT_EQ(some.running, 7);
@@ -113,7 +132,8 @@ TEST(SearchTest, TheKvCacheCapsWhatRunsAtOnceAndTheRestWaits) {
   EXPECT_GT(some.ttft_seconds, 3.0 / 7 * 15 * 1e-4);
   const Search none = *SearchStrategies(spec, TestFleet({needed}), Options(), workload);
   ASSERT_FALSE(none.dropped.empty());
-  EXPECT_THAT(none.dropped[0].dropped, AllOf(HasSubstr("simulated:0 is 4 KiB short"), HasSubstr("KV cache of one request 4 KiB"), HasSubstr("weights ")));
+  EXPECT_THAT(none.dropped[0].dropped, AllOf(HasSubstr("simulated:0 is 4 KiB short"),
+                                             HasSubstr("KV cache of one request 4 KiB"), HasSubstr("weights ")));
 }
 
 TEST(SearchTest, StreamsWhatHasNoRoom) {
@@ -134,7 +154,8 @@ TEST(SearchTest, StreamsWhatHasNoRoom) {
   // What CPU memory has no room for is on disk, ten times slower, or nowhere.
   const int64_t half = c.offloaded_bytes / 2;
   const std::map<std::string, int64_t> max_memory = {{"0", 5 << 20}, {"cpu", half}};
-  const Search disk = *SearchStrategies(spec, TestFleet({5 << 20}, {.max_memory = max_memory, .offload_to_disk = true}), Options(), workload);
+  const Search disk = *SearchStrategies(spec, TestFleet({5 << 20}, {.max_memory = max_memory, .offload_to_disk = true}),
+                                        Options(), workload);
   ASSERT_EQ(disk.ranked.size(), 1u);
   EXPECT_EQ(disk.ranked[0].on_disk_bytes, disk.ranked[0].offloaded_bytes - half);
   EXPECT_GT(disk.ranked[0].tpot_seconds, 4 * c.tpot_seconds);
@@ -146,23 +167,29 @@ TEST(SearchTest, StreamsWhatHasNoRoom) {
 TEST(SearchTest, OffloadsOnlyWhereThatMakesRoom) {
   const ModelSpec spec = TestLlama({.layers = 8, .hidden = 256, .intermediate = 512});
   for (const int64_t megabytes : {5, 8, 64}) {
-    const Search search = *SearchStrategies(spec, TestFleet({megabytes << 20, megabytes << 20}), Options(), {.prompt_tokens = 16, .output_tokens = 16, .concurrency = {8}});
+    const Search search = *SearchStrategies(spec, TestFleet({megabytes << 20, megabytes << 20}), Options(),
+                                            {.prompt_tokens = 16, .output_tokens = 16, .concurrency = {8}});
     for (const Candidate& c : search.ranked) {
       if (!c.strategy.offload) continue;
       for (const Candidate& other : search.ranked) {
-        const bool same = other.strategy.pp == c.strategy.pp && other.strategy.tp == c.strategy.tp && !other.strategy.offload;
+        const bool same =
+            other.strategy.pp == c.strategy.pp && other.strategy.tp == c.strategy.tp && !other.strategy.offload;
         EXPECT_FALSE(same && other.running == other.concurrency) << megabytes << " " << StrategyName(c.strategy);
       }
     }
-    EXPECT_EQ(megabytes == 64, std::none_of(search.ranked.begin(), search.ranked.end(), [](const Candidate& c) { return c.strategy.offload; }));
+    EXPECT_EQ(megabytes == 64, std::none_of(search.ranked.begin(), search.ranked.end(),
+                                            [](const Candidate& c) { return c.strategy.offload; }));
   }
 }
 
 // As many parts as stages, or as requests where a replica has fewer: which is what is served.
 TEST(SearchTest, UnequalReplicasAreServedByAsManyPartsAsEachHas) {
   const ModelSpec spec = TestLlama({});
-  const Search search = *SearchStrategies(spec, TestFleet(std::vector<int64_t>(4, 64 << 20)), Options(), {.prompt_tokens = 16, .output_tokens = 16, .concurrency = {3}});
-  const auto pairs = std::find_if(search.ranked.begin(), search.ranked.end(), [](const Candidate& c) { return c.strategy.dp == 2 && c.strategy.pp == 2 && c.strategy.micro_batches == 2; });
+  const Search search = *SearchStrategies(spec, TestFleet(std::vector<int64_t>(4, 64 << 20)), Options(),
+                                          {.prompt_tokens = 16, .output_tokens = 16, .concurrency = {3}});
+  const auto pairs = std::find_if(search.ranked.begin(), search.ranked.end(), [](const Candidate& c) {
+    return c.strategy.dp == 2 && c.strategy.pp == 2 && c.strategy.micro_batches == 2;
+  });
   ASSERT_NE(pairs, search.ranked.end());
   EXPECT_THAT(pairs->running_each, ::testing::ElementsAre(2, 1));
   EXPECT_EQ(pairs->not_served, "");
@@ -197,17 +224,24 @@ TEST(SearchTest, LimitsDropAndSayWhy) {
 
 TEST(SearchTest, RefusesWorkloadsThatCannotBe) {
   const Fleet fleet = TestFleet({32 << 20});
-  const auto error = [&fleet](const Workload& workload) { return std::string(SearchStrategies(TestLlama({}), fleet, Options(), workload).status().message()); };
-  EXPECT_THAT(error({.prompt_tokens = 200, .output_tokens = 100}), HasSubstr("requests of 300 tokens, prompt and output together, are longer than the model's context, 256"));
+  const auto error = [&fleet](const Workload& workload) {
+    return std::string(SearchStrategies(TestLlama({}), fleet, Options(), workload).status().message());
+  };
+  EXPECT_THAT(
+      error({.prompt_tokens = 200, .output_tokens = 100}),
+      HasSubstr("requests of 300 tokens, prompt and output together, are longer than the model's context, 256"));
   EXPECT_THAT(error({.prompt_tokens = 0}), HasSubstr("at least one token"));
   EXPECT_THAT(error({.prompt_tokens = 1, .output_tokens = 1, .concurrency = {}}), HasSubstr("expected a concurrency"));
   PlanOptions longer = Options();
   longer.max_model_len = 300;
-  EXPECT_THAT(std::string(SearchStrategies(TestLlama({}), fleet, longer, {.prompt_tokens = 1}).status().message()), HasSubstr("max_model_len 300 is longer than the model's context, 256"));
+  EXPECT_THAT(std::string(SearchStrategies(TestLlama({}), fleet, longer, {.prompt_tokens = 1}).status().message()),
+              HasSubstr("max_model_len 300 is longer than the model's context, 256"));
   PlanOptions fp16 = Options();
   fp16.dtype = DType::kF16;
-  EXPECT_THAT(std::string(SearchStrategies(TestLlama({}), fleet, fp16, {.prompt_tokens = 1, .output_tokens = 1}).status().message()),
-              AllOf(HasSubstr("in fp16 was not measured"), HasSubstr("--calibrate")));
+  EXPECT_THAT(
+      std::string(
+          SearchStrategies(TestLlama({}), fleet, fp16, {.prompt_tokens = 1, .output_tokens = 1}).status().message()),
+      AllOf(HasSubstr("in fp16 was not measured"), HasSubstr("--calibrate")));
 }
 
 // Of several factors, the same as trying each product by itself.
@@ -228,7 +262,10 @@ TEST(SearchTest, HasEveryFactorisationOnce) {
     for (const auto* list : {&search.ranked, &search.dropped}) {
       for (const Candidate& c : *list) {
         found.insert({c.strategy.dp, c.strategy.pp, c.strategy.tp});
-        EXPECT_TRUE(names.insert(absl::StrCat(c.strategy.dp, ".", c.strategy.pp, ".", c.strategy.tp, ".", StrategyName(c.strategy))).second);
+        EXPECT_TRUE(names
+                        .insert(absl::StrCat(c.strategy.dp, ".", c.strategy.pp, ".", c.strategy.tp, ".",
+                                             StrategyName(c.strategy)))
+                        .second);
       }
     }
     EXPECT_EQ(found, expected) << devices;
@@ -241,20 +278,32 @@ TEST(SearchTest, HasEveryFactorisationOnce) {
 
 TEST(SearchTest, StagesOfUnequalDevicesAreBalancedByTheirSpeed) {
   // An A6000 has twice the memory of an RTX 4090 and three quarters of its bandwidth.
-  const ModelSpec spec = TestLlama({.layers = 30, .hidden = 4096, .intermediate = 11008, .vocab = 32000, .heads = 32, .kv_heads = 8, .context = 4096});
+  const ModelSpec spec = TestLlama({.layers = 30,
+                                    .hidden = 4096,
+                                    .intermediate = 11008,
+                                    .vocab = 32000,
+                                    .heads = 32,
+                                    .kv_heads = 8,
+                                    .context = 4096});
   const Fleet fleet = *MakeFleet(Catalogued("2xRTX4090,1xA6000"), {}, {});
-  const Search search = *SearchStrategies(spec, fleet, PlanOptions(), {.prompt_tokens = 512, .output_tokens = 512, .concurrency = {12}});
-  const auto three = std::find_if(search.ranked.begin(), search.ranked.end(), [](const Candidate& c) { return c.strategy.pp == 3 && c.strategy.micro_batches == 3; });
+  const Search search =
+      *SearchStrategies(spec, fleet, PlanOptions(), {.prompt_tokens = 512, .output_tokens = 512, .concurrency = {12}});
+  const auto three = std::find_if(search.ranked.begin(), search.ranked.end(), [](const Candidate& c) {
+    return c.strategy.pp == 3 && c.strategy.micro_batches == 3;
+  });
   ASSERT_NE(three, search.ranked.end());
   const std::vector<StageMemory>& stages = three->replicas.at(0);
   EXPECT_GT(stages[0].weights, stages[2].weights);
   EXPECT_GT(stages[1].weights, stages[2].weights);
   for (const Candidate& c : search.ranked) EXPECT_EQ(c.strategy.tp, 1);
   bool said = false;
-  for (const Candidate& c : search.dropped) said |= c.dropped.find("tensor parallelism needs equal devices: cuda:") == 0;
+  for (const Candidate& c : search.dropped)
+    said |= c.dropped.find("tensor parallelism needs equal devices: cuda:") == 0;
   EXPECT_FALSE(said);  // three devices have no TP that the heads allow
-  const Search two = *SearchStrategies(spec, *MakeFleet(Catalogued("1xRTX4090,1xA6000"), {}, {}), PlanOptions(), {.concurrency = {4}});
-  for (const Candidate& c : two.dropped) said |= c.dropped == "tensor parallelism needs equal devices: cuda:0 and cuda:1 differ";
+  const Search two =
+      *SearchStrategies(spec, *MakeFleet(Catalogued("1xRTX4090,1xA6000"), {}, {}), PlanOptions(), {.concurrency = {4}});
+  for (const Candidate& c : two.dropped)
+    said |= c.dropped == "tensor parallelism needs equal devices: cuda:0 and cuda:1 differ";
   EXPECT_TRUE(said);
 }
 
@@ -264,14 +313,24 @@ struct RandomCase {
   Workload workload;
 };
 RandomCase MakeCase(std::mt19937& random) {
-  const auto pick = [&random](std::initializer_list<int64_t> values) { return *(values.begin() + random() % values.size()); };
+  const auto pick = [&random](std::initializer_list<int64_t> values) {
+    return *(values.begin() + random() % values.size());
+  };
   const int64_t kv_heads = pick({1, 2, 4});
-  RandomCase made{.spec = TestLlama({.layers = pick({1, 2, 3, 5, 8}), .hidden = pick({32, 64}), .intermediate = pick({64, 96, 200}), .vocab = pick({64, 500, 3000}),
-                                     .heads = 4, .kv_heads = kv_heads, .context = 1024, .tied = random() % 2 == 0})};
+  RandomCase made{.spec = TestLlama({.layers = pick({1, 2, 3, 5, 8}),
+                                     .hidden = pick({32, 64}),
+                                     .intermediate = pick({64, 96, 200}),
+                                     .vocab = pick({64, 500, 3000}),
+                                     .heads = 4,
+                                     .kv_heads = kv_heads,
+                                     .context = 1024,
+                                     .tied = random() % 2 == 0})};
   const int64_t size = pick({1, 2, 4, 6}) << 20;
   const int devices = static_cast<int>(pick({1, 2, 3, 4, 6, 8}));
   for (int i = 0; i < devices; ++i) made.bytes.push_back(random() % 4 == 0 ? size + (1 << 19) : size);
-  made.workload = {.prompt_tokens = pick({1, 17, 64, 300}), .output_tokens = pick({1, 2, 40, 200}), .concurrency = {pick({1, 2, 7}), pick({8, 33, 100})}};
+  made.workload = {.prompt_tokens = pick({1, 17, 64, 300}),
+                   .output_tokens = pick({1, 2, 40, 200}),
+                   .concurrency = {pick({1, 2, 7}), pick({8, 33, 100})}};
   return made;
 }
 
@@ -292,7 +351,8 @@ TEST(SearchTest, WhatIsRankedHoldsWhateverIsAsked) {
       EXPECT_TRUE(c.dropped.empty());
       EXPECT_LE(c.tokens_per_second, last);
       last = c.tokens_per_second;
-      EXPECT_NEAR(c.tokens_per_second_device * static_cast<double>(made.bytes.size()), c.tokens_per_second, 1e-9 * c.tokens_per_second);
+      EXPECT_NEAR(c.tokens_per_second_device * static_cast<double>(made.bytes.size()), c.tokens_per_second,
+                  1e-9 * c.tokens_per_second);
       EXPECT_GE(c.running, 1);
       EXPECT_LE(c.running, c.concurrency);
       EXPECT_GT(c.ttft_seconds, 0);
@@ -319,8 +379,10 @@ TEST(SearchTest, WhatIsRankedHoldsWhateverIsAsked) {
       // No other is better both for a device and for a user; some other is, where it is not on the front.
       bool dominated = false;
       for (const Candidate& other : search->ranked) {
-        dominated |= other.tokens_per_second_device >= c.tokens_per_second_device && other.tokens_per_second_user >= c.tokens_per_second_user &&
-                     (other.tokens_per_second_device > c.tokens_per_second_device || other.tokens_per_second_user > c.tokens_per_second_user);
+        dominated |= other.tokens_per_second_device >= c.tokens_per_second_device &&
+                     other.tokens_per_second_user >= c.tokens_per_second_user &&
+                     (other.tokens_per_second_device > c.tokens_per_second_device ||
+                      other.tokens_per_second_user > c.tokens_per_second_user);
       }
       EXPECT_EQ(c.pareto, !dominated);
     }
@@ -356,16 +418,20 @@ TEST(SearchTest, MiniMaxM2OverEightDevicesTakesNoTime) {
   double seconds = 1e9;
   for (int tries = 0; tries < 3; ++tries) {  // other tests may have the processor
     const auto start = std::chrono::steady_clock::now();
-    search = SearchStrategies(spec, fleet, PlanOptions(), {.prompt_tokens = 2048, .output_tokens = 256, .concurrency = {1, 2, 4, 8, 16, 32, 64, 128, 256}});
+    search = SearchStrategies(
+        spec, fleet, PlanOptions(),
+        {.prompt_tokens = 2048, .output_tokens = 256, .concurrency = {1, 2, 4, 8, 16, 32, 64, 128, 256}});
     seconds = std::min(seconds, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   ASSERT_TRUE(search.ok()) << search.status();
-  std::printf("MiniMax-M2 over 8xH100-80GB, 9 concurrencies: %zu strategies ranked, %zu dropped in %.0f ms\n", search->ranked.size(), search->dropped.size(), 1e3 * seconds);
+  std::printf("MiniMax-M2 over 8xH100-80GB, 9 concurrencies: %zu strategies ranked, %zu dropped in %.0f ms\n",
+              search->ranked.size(), search->dropped.size(), 1e3 * seconds);
   EXPECT_LT(seconds, 2);
   ASSERT_FALSE(search->ranked.empty());
   EXPECT_GE(search->best_served, 0);  // PP 8
   // In bf16 it takes more than 457 GB: no replica is on fewer than eight devices unless it streams.
-  for (const Candidate& c : search->ranked) EXPECT_TRUE(c.strategy.offload || c.strategy.dp == 1) << StrategyName(c.strategy);
+  for (const Candidate& c : search->ranked)
+    EXPECT_TRUE(c.strategy.offload || c.strategy.dp == 1) << StrategyName(c.strategy);
 }
 
 }  // namespace

@@ -17,7 +17,9 @@ namespace {
 int64_t Bytes(const LinearSpec& linear, DType dtype) {
   return WeightBytes(linear.format, DTypeBytes(dtype), linear.out_features(), linear.in_features);
 }
-double RowFlops(const LinearSpec& linear) { return 2 * static_cast<double>(linear.in_features) * static_cast<double>(linear.out_features()); }
+double RowFlops(const LinearSpec& linear) {
+  return 2 * static_cast<double>(linear.in_features) * static_cast<double>(linear.out_features());
+}
 
 std::string FormatName(const WeightFormat& format, DType dtype) {
   switch (format.kind) {
@@ -53,7 +55,8 @@ void AddLayer(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& 
   work.experts_per_token = layer.moe->rule.experts_per_token;
   work.expert_bytes = Bytes(expert.up, options.dtype) + Bytes(expert.down, options.dtype);
   work.read_bytes += Bytes(layer.moe->router, options.dtype);
-  work.row_flops += RowFlops(layer.moe->router) + static_cast<double>(work.experts_per_token) * (RowFlops(expert.up) + RowFlops(expert.down));
+  work.row_flops += RowFlops(layer.moe->router) +
+                    static_cast<double>(work.experts_per_token) * (RowFlops(expert.up) + RowFlops(expert.down));
 }
 
 std::vector<OffloadableByKind> OffloadableOf(const ModelSpec& spec, bool head_shares, size_t units) {
@@ -94,7 +97,8 @@ ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options) {
   // What no unit needs where it lies (rotary buffers) follows the final norm.
   work.total_bytes = ModuleIndex(spec.modules, /*inside_blocks=*/false).node(0).bytes;
   const LayerSpec& layer = spec.layers.front();
-  work.format = FormatName(layer.moe.has_value() ? layer.moe->experts.front().up.format : layer.mlp.up.format, options.dtype);
+  work.format =
+      FormatName(layer.moe.has_value() ? layer.moe->experts.front().up.format : layer.mlp.up.format, options.dtype);
   work.head_format = FormatName(spec.head.format, options.dtype);
   for (size_t u = 0; u < graph.nodes.size(); ++u) {
     UnitWork& unit = work.units.emplace_back();
@@ -130,9 +134,11 @@ absl::Status CheckTensorParallel(const ModelSpec& spec, int tp) {
     return absl::InvalidArgumentError(absl::StrCat(whole, " ", what, " cannot be cut into ", tp, " equal shares"));
   };
   const auto whole_inputs = [tp](const LinearSpec& linear) {
-    if (linear.format.reordered) return absl::InvalidArgumentError("inputs ordered by activation cannot be cut into shares");
+    if (linear.format.reordered)
+      return absl::InvalidArgumentError("inputs ordered by activation cannot be cut into shares");
     if (linear.format.group == 0 || linear.in_features / tp % linear.format.group == 0) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("shares of ", linear.in_features / tp, " inputs would cut groups of ", linear.format.group));
+    return absl::InvalidArgumentError(
+        absl::StrCat("shares of ", linear.in_features / tp, " inputs would cut groups of ", linear.format.group));
   };
   CAUSEWAY_RETURN_IF_ERROR(divisible("heads", spec.heads));
   CAUSEWAY_RETURN_IF_ERROR(divisible("key/value heads", spec.kv_heads));

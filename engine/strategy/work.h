@@ -20,20 +20,20 @@ struct UnitWork {
   int64_t copy_bytes = 0;   // of a tied head, on a stage without the embeddings
   int64_t read_bytes = 0;   // of the linears that every step reads: all but a table and experts
   int64_t experts = 0, experts_per_token = 0, expert_bytes = 0;  // of each; read when a token goes there
-  double row_flops = 0;     // of the linears, for each row
-  int64_t row_bytes = 0;    // that norms read and write of each row, on every rank
+  double row_flops = 0;                                          // of the linears, for each row
+  int64_t row_bytes = 0;                                         // that norms read and write of each row, on every rank
   int64_t cut_row_bytes = 0;  // and rotations and activations, which tensor parallelism divides
-  double key_flops = 0;     // of attention, for each row and each key that it sees
-  int64_t kv_bytes = 0;     // of a token
-  int64_t window = 0;       // keys that a row sees at most; 0: all
-  int collectives = 0;      // all-reduces over hidden states under tensor parallelism
+  double key_flops = 0;       // of attention, for each row and each key that it sees
+  int64_t kv_bytes = 0;       // of a token
+  int64_t window = 0;         // keys that a row sees at most; 0: all
+  int collectives = 0;        // all-reduces over hidden states under tensor parallelism
 };
 
 // Weights that may leave a device, of one OffloadPiece::Kind.
 struct Offloadable {
-  int64_t bytes = 0;            // as held
-  int64_t pieces = 0;           // that leave as a whole, taken to be equal
-  int64_t streamed = 0;         // that they take elsewhere, rounded up to pages
+  int64_t bytes = 0;                // as held
+  int64_t pieces = 0;               // that leave as a whole, taken to be equal
+  int64_t streamed = 0;             // that they take elsewhere, rounded up to pages
   int64_t largest = 0, second = 0;  // streamed at once, two of which the staging buffer holds: linears, or experts
 
   void Add(const Offloadable& other);
@@ -56,11 +56,13 @@ ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options);
 // Experts of `experts` that `rows` rows go to, each to `chosen` different ones, all equally likely.
 double ExpectedExperts(int64_t experts, int64_t chosen, double rows);
 
-// InvalidArgument: what tensor parallelism over `tp` ranks could not cut into equal shares. The rules are those of the engine's shards:
-// heads, key/value heads and widths are divisible, groups of quantized weights stay whole, and so does an order of inputs.
+// InvalidArgument: what tensor parallelism over `tp` ranks could not cut into equal shares. The rules are those of the
+// engine's shards: heads, key/value heads and widths are divisible, groups of quantized weights stay whole, and so does
+// an order of inputs.
 absl::Status CheckTensorParallel(const ModelSpec& spec, int tp);
 
-// The model as one of `tp` ranks has it, for what a rank holds beside its weights: without modules, and with the first expert alone.
+// The model as one of `tp` ranks has it, for what a rank holds beside its weights: without modules, and with the first
+// expert alone.
 ModelSpec RankSpec(const ModelSpec& spec, int tp);
 
 }  // namespace causeway

@@ -1,4 +1,5 @@
-// Inside engine/text only: calls into the Rust library, whose errors arrive as exceptions with the status code in front.
+// Inside engine/text only: calls into the Rust library, whose errors arrive as exceptions with the status code in
+// front.
 #ifndef CAUSEWAY_ENGINE_TEXT_BRIDGE_H_
 #define CAUSEWAY_ENGINE_TEXT_BRIDGE_H_
 

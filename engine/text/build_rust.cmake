@@ -1,7 +1,7 @@
 # cmake -DCARGO=... -DMANIFEST=Cargo.toml -DTARGET_DIR=... -DOUT=... -P build_rust.cmake
-# Builds the crate and puts its library and its bridge's header into OUT. Clones may share TARGET_DIR, where the compiled
-# dependencies stay. Cargo takes the crate of another clone for this one (same name, and it looks at times, not contents), so
-# our own crate is always built anew, and the lock covers the copying too.
+# Builds the crate and puts its library and its bridge's header into OUT. Clones may share TARGET_DIR, where the
+# compiled dependencies stay. Cargo takes the crate of another clone for this one (same name, and it looks at times, not
+# contents), so our own crate is always built anew, and the lock covers the copying too.
 file(MAKE_DIRECTORY ${TARGET_DIR} ${OUT})
 file(LOCK ${TARGET_DIR}/causeway-build.lock GUARD PROCESS)
 execute_process(COMMAND ${CARGO} clean --release --locked --quiet --package causeway_text --manifest-path ${MANIFEST}

@@ -33,9 +33,10 @@ absl::StatusOr<std::string> ChatTemplate::Render(absl::Span<const ChatMessage> m
   }
   if (texts.empty()) return absl::InvalidArgumentError("a chat needs at least one message");
   CAUSEWAY_ASSIGN_OR_RETURN(auto text, Try([&] {
-    const rust::Slice<const rust::Slice<const uint8_t>> slice{texts.data(), texts.size()};
-    return text_bridge::render(*impl_->chat, slice, add_generation_prompt, absl::ToUnixSeconds(now));
-  }));
+                              const rust::Slice<const rust::Slice<const uint8_t>> slice{texts.data(), texts.size()};
+                              return text_bridge::render(*impl_->chat, slice, add_generation_prompt,
+                                                         absl::ToUnixSeconds(now));
+                            }));
   return std::string(text);
 }
 

@@ -29,8 +29,8 @@ class ChatTemplate {
 
   // The result holds the special tokens the template wrote: encode it with add_special_tokens = false. InvalidArgument
   // with the template's own text (its first 2,000 bytes) when it calls raise_exception(), with the line when it fails
-  // otherwise, or when it takes more work or memory than any sensible template. `now` is what strftime_now() sees, in the
-  // local time zone.
+  // otherwise, or when it takes more work or memory than any sensible template. `now` is what strftime_now() sees, in
+  // the local time zone.
   absl::StatusOr<std::string> Render(absl::Span<const ChatMessage> messages, bool add_generation_prompt,
                                      absl::Time now = absl::Now()) const;
 

@@ -178,7 +178,8 @@ int64_t PeakMemoryMib() {
 TEST(ChatTemplateTest, BudgetBoundsTheMemory) {
   const Json messages = {{{"role", "user"}, {"content", std::string(1 << 20, '"')}}};
   const std::string text = "{% set text = messages[0].content %}";
-  const std::string doubled = "{% set ns = namespace(l=[text]) %}{% for i in range(40) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}";
+  const std::string doubled =
+      "{% set ns = namespace(l=[text]) %}{% for i in range(40) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}";
   const std::vector<std::string> sources = {
       "{{ ([text] * 4000) | tojson }}",
       "{{ ([1] * 4000) | tojson(indent=text) }}",
@@ -221,10 +222,11 @@ TEST(ChatTemplateTest, LongErrorsAreCut) {
 // that is an error is up to the engine.
 TEST(ChatTemplateTest, DeepNestingDoesNotOverflowTheStack) {
   const Json messages = {{{"role", "user"}, {"content", "x"}}};
-  const int size = 16 * 1024 - 100;  // of a tag, about the limit
+  const int size = 16 * 1024 - 100;    // of a tag, about the limit
   const int whole = 256 * 1024 - 100;  // of a template
   const auto nested = [](const std::string& statements, int loops) {
-    return "{% set ns = namespace(l=[], m=[], d={}) %}" + Repeated("{% for i in range(99999) %}" + statements + "{% endfor %}", loops);
+    return "{% set ns = namespace(l=[], m=[], d={}) %}" +
+           Repeated("{% for i in range(99999) %}" + statements + "{% endfor %}", loops);
   };
   const std::string lists = nested("{% set ns.l = [ns.l] %}", 4);
   const std::vector<std::string> sources = {

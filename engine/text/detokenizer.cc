@@ -31,8 +31,8 @@ Detokenizer& Detokenizer::operator=(Detokenizer&&) noexcept = default;
 
 absl::StatusOr<std::string> Detokenizer::Append(int32_t token) {
   CAUSEWAY_RETURN_IF_ERROR(impl_->status);
-  CAUSEWAY_ASSIGN_OR_RETURN(
-      auto text, Try([&] { return text_bridge::append(**impl_->stream, impl_->tokenizer, token); }));
+  CAUSEWAY_ASSIGN_OR_RETURN(auto text,
+                            Try([&] { return text_bridge::append(**impl_->stream, impl_->tokenizer, token); }));
   return std::string(text);
 }
 

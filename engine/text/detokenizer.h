@@ -16,13 +16,13 @@ namespace causeway {
 // One per generated sequence, used by one thread at a time. Constant work per token, on average.
 //
 // What Append and Flush give, put together, is what Tokenizer::Decode gives for all tokens at once (without a prompt
-// tail); each piece is valid UTF-8. Text is given out once no later token can change it: a character whose bytes are split
-// over tokens waits for its last byte, and a run of byte tokens (<0xE4>, of tokenizers with byte fallback) waits for the
-// token after it, since one broken byte there turns the whole run into U+FFFD.
+// tail); each piece is valid UTF-8. Text is given out once no later token can change it: a character whose bytes are
+// split over tokens waits for its last byte, and a run of byte tokens (<0xE4>, of tokenizers with byte fallback) waits
+// for the token after it, since one broken byte there turns the whole run into U+FFFD.
 class Detokenizer {
  public:
-  // `tokenizer` is borrowed and must outlive this. `prompt_tail` holds the last tokens of the prompt (a few are enough):
-  // with them, the first generated token is not taken for the start of a text, where decoders drop a space.
+  // `tokenizer` is borrowed and must outlive this. `prompt_tail` holds the last tokens of the prompt (a few are
+  // enough): with them, the first generated token is not taken for the start of a text, where decoders drop a space.
   Detokenizer(const Tokenizer* tokenizer, absl::Span<const int32_t> prompt_tail, bool skip_special_tokens);
   ~Detokenizer();
   Detokenizer(Detokenizer&&) noexcept;

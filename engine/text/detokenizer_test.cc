@@ -130,7 +130,9 @@ TEST(DetokenizerStreamTest, ByteLevelGivesTextAsSoonAsACharacterIsWhole) {
   EXPECT_EQ(*detokenizer.Append(n80), "\xf0\x9f\x98\x80");
   EXPECT_EQ(*detokenizer.Append(n80), "\xef\xbf\xbd");  // a byte that begins nothing is broken at once
   EXPECT_EQ(*detokenizer.Append(f0), "");
-  EXPECT_EQ(*detokenizer.Append(Id("gpt2_like", "a")), "\xef\xbf\xbd" "a");
+  EXPECT_EQ(*detokenizer.Append(Id("gpt2_like", "a")),
+            "\xef\xbf\xbd"
+            "a");
   EXPECT_EQ(*detokenizer.Append(f0), "");
   EXPECT_EQ(detokenizer.Flush(), "\xef\xbf\xbd");
 }
@@ -141,14 +143,17 @@ TEST(DetokenizerStreamTest, PromptThatEndsInsideACharacter) {
   const int32_t n98 = Id("gpt2_like", "ĺ"), n80 = Id("gpt2_like", "Ģ");
   const int32_t a = Id("gpt2_like", "a");
   Detokenizer completed(tokenizer.get(), {a, f0, n9f}, false);
-  EXPECT_EQ(Stream(completed, {n98, n80, a}), "\xf0\x9f\x98\x80" "a");
+  EXPECT_EQ(Stream(completed, {n98, n80, a}),
+            "\xf0\x9f\x98\x80"
+            "a");
   Detokenizer broken(tokenizer.get(), {a, f0, n9f}, false);
   EXPECT_EQ(Stream(broken, {a}), "a");  // the prompt's broken character is not the completion's
   Detokenizer untouched(tokenizer.get(), {a, f0, n9f}, false);
   EXPECT_EQ(untouched.Flush(), "");
 }
 
-// The same where a run of bytes that is broken anywhere is broken everywhere: each byte is one U+FFFD, the prompt's too.
+// The same where a run of bytes that is broken anywhere is broken everywhere: each byte is one U+FFFD, the prompt's
+// too.
 TEST(DetokenizerStreamTest, PromptThatEndsInsideARunOfBytes) {
   for (const char* name : {"llama2_like", "gemma_like"}) {
     const auto tokenizer = Load(name);
@@ -158,10 +163,14 @@ TEST(DetokenizerStreamTest, PromptThatEndsInsideARunOfBytes) {
       Detokenizer detokenizer(tokenizer.get(), {a, f0, n9f}, false);
       return Stream(detokenizer, ids);
     };
-    EXPECT_EQ(completed({n98, n80, a}), "\xf0\x9f\x98\x80" "a");
+    EXPECT_EQ(completed({n98, n80, a}),
+              "\xf0\x9f\x98\x80"
+              "a");
     EXPECT_EQ(completed({a}), "a");
     EXPECT_EQ(completed({a, f0, n9f, n98, n80}), "a\xf0\x9f\x98\x80");
-    EXPECT_EQ(completed({n98, a}), "\xef\xbf\xbd" "a");
+    EXPECT_EQ(completed({n98, a}),
+              "\xef\xbf\xbd"
+              "a");
     EXPECT_EQ(completed({n98}), "\xef\xbf\xbd");
     EXPECT_EQ(completed({}), "");
   }
@@ -175,7 +184,9 @@ TEST(DetokenizerStreamTest, ByteFallbackHoldsARunOfBytes) {
   EXPECT_EQ(*good.Append(byte("<0xE4>")), "");
   EXPECT_EQ(*good.Append(byte("<0xBD>")), "");
   EXPECT_EQ(*good.Append(byte("<0xA0>")), "");
-  EXPECT_EQ(*good.Append(a), "\xe4\xbd\xa0" "a");
+  EXPECT_EQ(*good.Append(a),
+            "\xe4\xbd\xa0"
+            "a");
   EXPECT_EQ(*good.Append(byte("<0x0A>")), "");
   EXPECT_EQ(good.Flush(), "\n");
   // One more byte breaks the whole run, in Hugging Face's decoder too: what was held back is four times U+FFFD.

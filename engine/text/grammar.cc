@@ -37,14 +37,16 @@ absl::Status GrammarMatcher::Accept(int32_t token) {
 }
 
 absl::StatusOr<bool> GrammarMatcher::Mask(absl::Span<uint32_t> words) {
-  return Try([&] { return text_bridge::fill_mask(*impl_->matcher, rust::Slice<uint32_t>(words.data(), words.size())); });
+  return Try(
+      [&] { return text_bridge::fill_mask(*impl_->matcher, rust::Slice<uint32_t>(words.data(), words.size())); });
 }
 
 GrammarCompiler::GrammarCompiler(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 GrammarCompiler::~GrammarCompiler() = default;
 
 absl::StatusOr<std::unique_ptr<GrammarCompiler>> GrammarCompiler::Create(const Tokenizer& tokenizer) {
-  CAUSEWAY_ASSIGN_OR_RETURN(auto compiler, Try([&] { return text_bridge::new_grammar_compiler(*tokenizer.impl_->tokenizer); }));
+  CAUSEWAY_ASSIGN_OR_RETURN(auto compiler,
+                            Try([&] { return text_bridge::new_grammar_compiler(*tokenizer.impl_->tokenizer); }));
   return std::unique_ptr<GrammarCompiler>(new GrammarCompiler(std::unique_ptr<Impl>(new Impl{std::move(compiler)})));
 }
 
@@ -53,10 +55,12 @@ absl::StatusOr<std::unique_ptr<GrammarMatcher>> GrammarCompiler::Compile(const G
   for (const std::string& text : source.texts) texts.push_back(Bytes(text));
   if (texts.empty()) texts.push_back(Bytes(""));
   CAUSEWAY_ASSIGN_OR_RETURN(auto matcher, Try([&] {
-    const rust::Slice<const rust::Slice<const uint8_t>> slice{texts.data(), texts.size()};
-    return text_bridge::compile_grammar(*impl_->compiler, static_cast<uint8_t>(source.kind), slice);
-  }));
-  return std::unique_ptr<GrammarMatcher>(new GrammarMatcher(std::unique_ptr<GrammarMatcher::Impl>(new GrammarMatcher::Impl{std::move(matcher)})));
+                              const rust::Slice<const rust::Slice<const uint8_t>> slice{texts.data(), texts.size()};
+                              return text_bridge::compile_grammar(*impl_->compiler, static_cast<uint8_t>(source.kind),
+                                                                  slice);
+                            }));
+  return std::unique_ptr<GrammarMatcher>(
+      new GrammarMatcher(std::unique_ptr<GrammarMatcher::Impl>(new GrammarMatcher::Impl{std::move(matcher)})));
 }
 
 }  // namespace causeway

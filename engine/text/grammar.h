@@ -33,11 +33,13 @@ class GrammarMatcher {
   ~GrammarMatcher();
 
   absl::StatusOr<std::unique_ptr<GrammarMatcher>> Clone() const;
-  // The text goes on with `token`, which the last mask allowed. InvalidArgument otherwise; the matcher is of no use then.
+  // The text goes on with `token`, which the last mask allowed. InvalidArgument otherwise; the matcher is of no use
+  // then.
   absl::Status Accept(int32_t token);
-  // Sets the bits of the tokens that may come next, bit t % 32 of word t / 32, and clears all others; says whether the text may
-  // end here. Without a bit set it must. A mask takes a fraction of a millisecond, and about ten at most. InvalidArgument:
-  // nothing fits and it may not end, or the grammar is too complex here; the matcher is of no use then.
+  // Sets the bits of the tokens that may come next, bit t % 32 of word t / 32, and clears all others; says whether the
+  // text may end here. Without a bit set it must. A mask takes a fraction of a millisecond, and about ten at most.
+  // InvalidArgument: nothing fits and it may not end, or the grammar is too complex here; the matcher is of no use
+  // then.
   absl::StatusOr<bool> Mask(absl::Span<uint32_t> words);
 
  private:
@@ -55,8 +57,8 @@ class GrammarCompiler {
   static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer);
   ~GrammarCompiler();
 
-  // Milliseconds, and up to a second for a text made to be hard: the text's size, how deep it nests, the work and what comes of
-  // it are limited. InvalidArgument says what is wrong, and where the library knows.
+  // Milliseconds, and up to a second for a text made to be hard: the text's size, how deep it nests, the work and what
+  // comes of it are limited. InvalidArgument says what is wrong, and where the library knows.
   absl::StatusOr<std::unique_ptr<GrammarMatcher>> Compile(const GrammarSource& source) const;
 
  private:

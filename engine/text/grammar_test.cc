@@ -19,7 +19,9 @@ using ::testing::HasSubstr;
 
 const char* const kTokenizers[] = {"gpt2_like", "llama2_like", "llama3_like", "unigram"};
 
-std::string Folder(const std::string& name) { return absl::StrCat(CAUSEWAY_SOURCE_DIR, "/engine/text/testdata/tokenizers/", name); }
+std::string Folder(const std::string& name) {
+  return absl::StrCat(CAUSEWAY_SOURCE_DIR, "/engine/text/testdata/tokenizers/", name);
+}
 
 struct Vocabulary {
   explicit Vocabulary(const std::string& name = "gpt2_like")
@@ -54,7 +56,8 @@ Allowed Mask(GrammarMatcher& matcher, const Vocabulary& vocabulary) {
 }
 
 // A walk of random allowed tokens to the end, or through `tokens_max` of them.
-std::string Walk(GrammarMatcher& matcher, const Vocabulary& vocabulary, std::mt19937& random, int tokens_max, bool* ended) {
+std::string Walk(GrammarMatcher& matcher, const Vocabulary& vocabulary, std::mt19937& random, int tokens_max,
+                 bool* ended) {
   // The text is a completion, so behind something, as in the daemon.
   std::vector<int32_t> ids = *vocabulary.tokenizer->Encode("x", false);
   const std::string before = *vocabulary.tokenizer->Decode(ids, true);
@@ -78,7 +81,8 @@ TEST(Grammar, ChoicesAndNothingElse) {
   for (const char* name : kTokenizers) {
     const Vocabulary vocabulary(name);
     // The last two hold what regular expressions and escapes give a meaning to.
-    std::vector<std::string> choices = {"yes", "no", "no way", "a|b (c) [d] {e} \\d .* ^$ / # \"q\"", "line\nbreak\tand ü 語"};
+    std::vector<std::string> choices = {"yes", "no", "no way", "a|b (c) [d] {e} \\d .* ^$ / # \"q\"",
+                                        "line\nbreak\tand ü 語"};
     // Nothing in this vocabulary begins the others' odd characters.
     if (std::string(name) == "unigram") choices.resize(3);
     const auto compiled = vocabulary.Compile(GrammarKind::kChoice, choices);
@@ -100,7 +104,8 @@ TEST(Grammar, EndsWhenNothingMayFollow) {
   const Vocabulary vocabulary;
   const auto matcher = vocabulary.Compile(GrammarKind::kRegex, {"ab?"});
   ASSERT_TRUE(matcher.ok()) << matcher.status();
-  const int32_t a = vocabulary.tokenizer->Encode("a", false)->front(), b = vocabulary.tokenizer->Encode("b", false)->front();
+  const int32_t a = vocabulary.tokenizer->Encode("a", false)->front(),
+                b = vocabulary.tokenizer->Encode("b", false)->front();
   EXPECT_FALSE(Mask(**matcher, vocabulary).may_end);
   ASSERT_TRUE((*matcher)->Accept(a).ok());
   Allowed allowed = Mask(**matcher, vocabulary);
@@ -146,7 +151,8 @@ TEST(Grammar, JsonParses) {
 
 TEST(Grammar, LarkNamesSpecialTokens) {
   const Vocabulary vocabulary;
-  const auto matcher = vocabulary.Compile(GrammarKind::kLark, {"start: greeting \" \" NAME\ngreeting: \"hello\" | \"hi\"\nNAME: /[A-Z][a-z]{1,3}/"});
+  const auto matcher = vocabulary.Compile(
+      GrammarKind::kLark, {"start: greeting \" \" NAME\ngreeting: \"hello\" | \"hi\"\nNAME: /[A-Z][a-z]{1,3}/"});
   ASSERT_TRUE(matcher.ok()) << matcher.status();
   std::mt19937 random(3);
   bool ended = false;
@@ -159,16 +165,24 @@ TEST(Grammar, ErrorsSayWhatAndWhere) {
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, "{\"type\": "), HasSubstr("line 1 column 9"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, "[1]"), HasSubstr("expected a JSON schema"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"type": "thing"})"), HasSubstr("thing"));
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"type": "integer", "minimum": 5, "maximum": 4})"), HasSubstr("nsatisfiable"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"type": "integer", "minimum": 5, "maximum": 4})"),
+              HasSubstr("nsatisfiable"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"not": {"type": "string"}})"), HasSubstr("not"));
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"items": {"minItems": 100000}})"), HasSubstr("minItems is 100000, expected at most 10000"));
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kLark, "start: \"x\" %json {\"minItems\": 100000}"), HasSubstr("minItems is 100000, expected at most 10000"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"items": {"minItems": 100000}})"),
+              HasSubstr("minItems is 100000, expected at most 10000"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kLark, "start: \"x\" %json {\"minItems\": 100000}"),
+              HasSubstr("minItems is 100000, expected at most 10000"));
   for (const char* multiple : {"999983", "0", "-1", "0.00001", "1.00001"}) {
-    EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat(R"({"type": "number", "multipleOf": )", multiple, "}")),
-                HasSubstr("expected a number above 0, at most 10000, of at most 4 decimals"));
+    EXPECT_THAT(
+        vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat(R"({"type": "number", "multipleOf": )", multiple, "}")),
+        HasSubstr("expected a number above 0, at most 10000, of at most 4 decimals"));
   }
   for (const char* multiple : {"10000", "0.01", "0.0001", "0.25", "12.5"}) {
-    EXPECT_TRUE(vocabulary.Compile(GrammarKind::kJsonSchema, {absl::StrCat(R"({"type": "number", "multipleOf": )", multiple, "}")}).ok()) << multiple;
+    EXPECT_TRUE(
+        vocabulary
+            .Compile(GrammarKind::kJsonSchema, {absl::StrCat(R"({"type": "number", "multipleOf": )", multiple, "}")})
+            .ok())
+        << multiple;
   }
   EXPECT_THAT(Vocabulary("unigram").Error(GrammarKind::kRegex, "語"), HasSubstr("no token of the vocabulary"));
   const auto names = [](int n, const std::string& each) {
@@ -178,20 +192,27 @@ TEST(Grammar, ErrorsSayWhatAndWhere) {
   };
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"properties\": {", names(1100, ":{}"), "}}")),
               HasSubstr("1101 different names of properties and keywords, expected at most 1000"));
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"required\": [", names(1100, ""), "]}")), HasSubstr("expected at most 1000"));
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"minProperties\": 1, \"properties\": {", names(100, ":{}"), "}}")),
-              HasSubstr("102 different names of properties and keywords beside minProperties or maxProperties, expected at most 100"));
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"patternProperties\": {", names(51, ":{}"), "}}")),
-              HasSubstr("patternProperties has 51 patterns in all, expected at most 50"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"required\": [", names(1100, ""), "]}")),
+              HasSubstr("expected at most 1000"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema,
+                               absl::StrCat("{\"minProperties\": 1, \"properties\": {", names(100, ":{}"), "}}")),
+              HasSubstr("102 different names of properties and keywords beside minProperties or maxProperties, "
+                        "expected at most 100"));
+  EXPECT_THAT(
+      vocabulary.Error(GrammarKind::kJsonSchema, absl::StrCat("{\"patternProperties\": {", names(51, ":{}"), "}}")),
+      HasSubstr("patternProperties has 51 patterns in all, expected at most 50"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, "a(b"), HasSubstr("unclosed group"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kLark, "start: missing"), HasSubstr("missing"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kLark, "start: \"a"), HasSubstr("1(10)"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, "\xff"), HasSubstr("UTF-8"));
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, std::string(70'000, 'a')), HasSubstr("70000 bytes, expected at most 65536"));
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, std::string(300, '(') + std::string(300, ')')), HasSubstr("nest 300 deep"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, std::string(70'000, 'a')),
+              HasSubstr("70000 bytes, expected at most 65536"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kRegex, std::string(300, '(') + std::string(300, ')')),
+              HasSubstr("nest 300 deep"));
 }
 
-// Each is refused, or compiled and followed for a few tokens, or given up there: within its time and without ending the process.
+// Each is refused, or compiled and followed for a few tokens, or given up there: within its time and without ending the
+// process.
 TEST(Grammar, HostileTextsAreBounded) {
   const Vocabulary vocabulary;
   const auto repeat = [](const std::string& piece, int n) {
@@ -199,15 +220,20 @@ TEST(Grammar, HostileTextsAreBounded) {
     for (int i = 0; i < n; ++i) absl::StrAppend(&text, piece);
     return text;
   };
-  std::string chain = "start: r0\n", nested = "{\"type\":\"string\"}", all_of = "{\"allOf\":[", properties = "{\"type\":\"object\",\"properties\":{", repeated = "{\"prefixItems\":[{}";
+  std::string chain = "start: r0\n", nested = "{\"type\":\"string\"}", all_of = "{\"allOf\":[",
+              properties = "{\"type\":\"object\",\"properties\":{", repeated = "{\"prefixItems\":[{}";
   for (int i = 0; i < 3000; ++i) absl::StrAppend(&chain, "r", i, ": r", i + 1, "\n");
   absl::StrAppend(&chain, "r3000: \"a\"\n");
-  for (int i = 0; i < 40; ++i) nested = absl::StrCat("{\"anyOf\":[", nested, ",{\"type\":\"array\",\"items\":", i % 2 ? "{}" : "{\"type\":\"null\"}", "}]}");
-  for (int i = 0; i < 60; ++i) absl::StrAppend(&all_of, i > 0 ? "," : "", "{\"oneOf\":[{\"minimum\":", i, "},{\"maximum\":", 100 - i, "}]}");
+  for (int i = 0; i < 40; ++i)
+    nested = absl::StrCat("{\"anyOf\":[", nested,
+                          ",{\"type\":\"array\",\"items\":", i % 2 ? "{}" : "{\"type\":\"null\"}", "}]}");
+  for (int i = 0; i < 60; ++i)
+    absl::StrAppend(&all_of, i > 0 ? "," : "", "{\"oneOf\":[{\"minimum\":", i, "},{\"maximum\":", 100 - i, "}]}");
   all_of += "]}";
   for (int i = 0; i < 500; ++i) absl::StrAppend(&properties, i > 0 ? "," : "", "\"p", i, "\":{\"type\":\"integer\"}");
   properties += "}}";
-  for (int i = 0; i < 50; ++i) absl::StrAppend(&repeated, ",{\"allOf\":[{\"$ref\":\"#/$defs/b\"},{\"required\":[\"p", i, "\"]}]}");
+  for (int i = 0; i < 50; ++i)
+    absl::StrAppend(&repeated, ",{\"allOf\":[{\"$ref\":\"#/$defs/b\"},{\"required\":[\"p", i, "\"]}]}");
   absl::StrAppend(&repeated, "],\"$defs\":{\"b\":", properties, "}}");
   const std::vector<GrammarSource> hostile = {
       {GrammarKind::kRegex, {"(a{1,1000}){1,1000}"}},
@@ -230,16 +256,21 @@ TEST(Grammar, HostileTextsAreBounded) {
       {GrammarKind::kJsonSchema, {repeated}},
       {GrammarKind::kJsonSchema, {R"({"$ref": "#"})"}},
       {GrammarKind::kJsonSchema, {R"({"$ref": "http://localhost:1/schema.json"})"}},
-      {GrammarKind::kJsonSchema, {R"({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"})"}},
+      {GrammarKind::kJsonSchema,
+       {R"({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"})"}},
       {GrammarKind::kJsonSchema, {R"({"type": "array", "minItems": 100000000, "maxItems": 1000000000})"}},
-      {GrammarKind::kJsonSchema, {R"({"properties": {"enum": {"type": "array", "items": {"type": "integer"}, "minItems": 100000000}}})"}},
+      {GrammarKind::kJsonSchema,
+       {R"({"properties": {"enum": {"type": "array", "items": {"type": "integer"}, "minItems": 100000000}}})"}},
       {GrammarKind::kJsonSchema, {R"({"default": {"type": "array", "minItems": 100000000}, "$ref": "#/default"})"}},
       {GrammarKind::kLark, {R"(start: %json {"type": "array", "minItems": 100000000})"}},
       {GrammarKind::kJsonSchema, {R"({"type": "integer", "multipleOf": 999983})"}},
       {GrammarKind::kJsonSchema, {R"({"type": "integer", "allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]})"}},
-      {GrammarKind::kLark, {"start: X\nX: /x/ | /b/ (/(a{7})*/ & /(a{11})*/ & /(a{13})*/ & /(a{17})*/ & /(a{19})*/ & /(a{23})*/ & /(a{29})*/ & /a+/)"}},
+      {GrammarKind::kLark,
+       {"start: X\nX: /x/ | /b/ (/(a{7})*/ & /(a{11})*/ & /(a{13})*/ & /(a{17})*/ & /(a{19})*/ & /(a{23})*/ & "
+        "/(a{29})*/ & /a+/)"}},
       {GrammarKind::kJsonSchema, {R"({"type": "string", "minLength": 100000000, "maxLength": 1000000000})"}},
-      {GrammarKind::kJsonSchema, {R"({"type": "number", "multipleOf": 0.000000001, "minimum": -1e300, "maximum": 1e300})"}},
+      {GrammarKind::kJsonSchema,
+       {R"({"type": "number", "multipleOf": 0.000000001, "minimum": -1e300, "maximum": 1e300})"}},
       {GrammarKind::kJsonSchema, {R"({"type": "string", "pattern": "^(([a-z]+)*)*x{1000}$"})"}},
   };
   std::mt19937 random(4);

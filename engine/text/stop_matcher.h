@@ -10,8 +10,8 @@
 
 namespace causeway {
 
-// One per generated sequence, used by one thread at a time. What it finds does not depend on where the pieces are cut: the
-// match that ends first wins, and of those that end together the longest. Text that may begin a stop string is held
+// One per generated sequence, used by one thread at a time. What it finds does not depend on where the pieces are cut:
+// the match that ends first wins, and of those that end together the longest. Text that may begin a stop string is held
 // back, at most the longest stop string's bytes. Pieces of whole characters come out as pieces of whole characters.
 class StopMatcher {
  public:

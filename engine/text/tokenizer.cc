@@ -26,8 +26,8 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(absl::string_view text, b
 }
 
 absl::StatusOr<std::string> Tokenizer::Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const {
-  CAUSEWAY_ASSIGN_OR_RETURN(
-      auto text, Try([&] { return text_bridge::decode(*impl_->tokenizer, Ids(ids), skip_special_tokens); }));
+  CAUSEWAY_ASSIGN_OR_RETURN(auto text,
+                            Try([&] { return text_bridge::decode(*impl_->tokenizer, Ids(ids), skip_special_tokens); }));
   return std::string(text);
 }
 

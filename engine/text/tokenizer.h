@@ -17,9 +17,9 @@ namespace causeway {
 class Tokenizer {
  public:
   // Reads tokenizer.json in `folder`, and the special tokens named in tokenizer_config.json and special_tokens_map.json
-  // where these are there. tokenizer.json decides how text is split; truncation and padding saved in it are switched off.
-  // A gpt2 folder may have vocab.json and merges.txt instead. NotFound, naming the tokenizer files that are there, when
-  // the folder has neither; InvalidArgument, naming the file, when one is malformed.
+  // where these are there. tokenizer.json decides how text is split; truncation and padding saved in it are switched
+  // off. A gpt2 folder may have vocab.json and merges.txt instead. NotFound, naming the tokenizer files that are there,
+  // when the folder has neither; InvalidArgument, naming the file, when one is malformed.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;

@@ -92,10 +92,9 @@ TEST_P(GoldenTokenizerTest, RefusesBrokenUtf8) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Golden, GoldenTokenizerTest,
-    ::testing::ValuesIn(Golden("golden.json")["tokenizers_golden"].get<std::vector<Json>>()),
-    [](const auto& info) { return info.param["name"].template get<std::string>(); });
+INSTANTIATE_TEST_SUITE_P(Golden, GoldenTokenizerTest,
+                         ::testing::ValuesIn(Golden("golden.json")["tokenizers_golden"].get<std::vector<Json>>()),
+                         [](const auto& info) { return info.param["name"].template get<std::string>(); });
 
 TEST(TokenizerTest, ManyThreadsAtOnce) {
   const auto tokenizer = Tokenizer::Load(ModelFolder("llama3_like"));

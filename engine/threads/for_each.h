@@ -8,7 +8,8 @@
 
 namespace causeway {
 
-// Calls work(i) once for each i in [0, count), on the calling thread's team, and returns when all have returned. It must not throw.
+// Calls work(i) once for each i in [0, count), on the calling thread's team, and returns when all have returned. It
+// must not throw.
 void ForEach(int64_t count, absl::FunctionRef<void(int64_t)> work);
 
 }  // namespace causeway

@@ -31,9 +31,10 @@ class ProcessorsTest : public ::testing::Test {
     root_ = (std::filesystem::temp_directory_path() / "causeway-XXXXXX").string();
     if (::mkdtemp(root_.data()) == nullptr) std::abort();
     Write("/sys/devices/system/cpu/online", "0-31,64-95\n");
-    Write("/proc/self/mountinfo", "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
-                                  "32 31 0:29 / /sys/fs/cgroup/cpu rw shared:7 - cgroup cgroup rw,cpu,cpuacct\n"
-                                  "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
+    Write("/proc/self/mountinfo",
+          "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
+          "32 31 0:29 / /sys/fs/cgroup/cpu rw shared:7 - cgroup cgroup rw,cpu,cpuacct\n"
+          "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
   }
   ~ProcessorsTest() override { std::filesystem::remove_all(root_); }
   void Write(const std::string& path, const std::string& text) {

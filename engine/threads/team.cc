@@ -15,11 +15,11 @@
 namespace causeway {
 namespace {
 
-// A helper without work spins for so long: regions of a step follow one another within a few microseconds, and steps within some hundred.
-// Waking a sleeping thread takes tens of microseconds.
+// A helper without work spins for so long: regions of a step follow one another within a few microseconds, and steps
+// within some hundred. Waking a sleeping thread takes tens of microseconds.
 constexpr uint64_t kHelperSpin = 50'000;  // ns
-// The owner, with all tasks begun, spins for so long before it sleeps, and takes over a begun task once it has waited for as many times
-// as long as its own tasks took, at least this.
+// The owner, with all tasks begun, spins for so long before it sleeps, and takes over a begun task once it has waited
+// for as many times as long as its own tasks took, at least this.
 constexpr uint64_t kOwnerSpin = 100'000;
 constexpr uint64_t kPatienceLeast = 3'000;
 
@@ -29,7 +29,8 @@ void MayBeStopped() {
 }
 
 uint64_t Now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 void Pause() {
@@ -52,8 +53,8 @@ struct TeamSlot {
   int threads = 1;
   bool take_over = false;
   bool late = false;  // of the owner: whether it counted the slot among those that hold late helpers
-  alignas(64) std::atomic<int64_t> claimed = 0;  // tasks below it have been claimed
-  alignas(64) std::atomic<uint32_t> inside = 0;  // helpers that may look at the region
+  alignas(64) std::atomic<int64_t> claimed = 0;    // tasks below it have been claimed
+  alignas(64) std::atomic<uint32_t> inside = 0;    // helpers that may look at the region
   alignas(64) std::atomic<uint32_t> sleeping = 0;  // the owner waits to be woken
 
   void Fill(RegionWork region_work, const void* from, int64_t bytes, int64_t count) {
@@ -169,7 +170,8 @@ class Team {
     }
   }
 
-  // The system likes to wake a thread where the one that woke it runs. There a helper would take the owner's time: it goes elsewhere.
+  // The system likes to wake a thread where the one that woke it runs. There a helper would take the owner's time: it
+  // goes elsewhere.
   void KeepOffOwner() {
     const int cpu = owner_cpu_;
     if (sched_getcpu() != cpu) return;
@@ -193,11 +195,11 @@ class Team {
   }
 
   std::vector<TeamSlot> slots_;
-  cpu_set_t allowed_;      // what the owner may run on
+  cpu_set_t allowed_;     // what the owner may run on
   bool running_ = false;  // of the owner
   std::atomic<bool> stop_ = false;
   alignas(64) std::atomic<TeamSlot*> open_ = nullptr;
-  alignas(64) std::atomic<uint32_t> bell_ = 0;  // rung for each region
+  alignas(64) std::atomic<uint32_t> bell_ = 0;      // rung for each region
   alignas(64) std::atomic<uint32_t> sleepers_ = 0;  // since it was last rung for them
   alignas(64) std::atomic<int> owner_cpu_ = -1;     // where the owner opened the last region
   std::vector<std::thread> helpers_;
@@ -208,7 +210,8 @@ class Team {
 
 thread_local std::unique_ptr<Team> team;
 
-// Takes a part of what nobody has claimed yet, less each time: processors that are shared with others are not equally fast.
+// Takes a part of what nobody has claimed yet, less each time: processors that are shared with others are not equally
+// fast.
 bool Claim(TeamSlot& slot, RegionTasks& mine) {
   int64_t first = slot.claimed.load(std::memory_order_relaxed);
   while (first < slot.tasks) {

@@ -1,6 +1,8 @@
-// Regions that read memory, as linears do when they decode: large ones (6 MB in 64 tasks, out of 1 GB) and small ones (96 KB in 8 tasks,
-// out of 8 MB), alone and by a team of CAUSEWAY_CPU_THREADS (default 2), with and without taking over. Run it beside a process that
-// takes one of the processors, and without.
+// Regions that read memory, as linears do when they decode: large ones (6 MB in 64 tasks, out of 1 GB) and small ones
+// (96 KB in 8 tasks, out of 8 MB), alone and by a team of CAUSEWAY_CPU_THREADS (default 2), with and without taking
+// over. Run it beside a process that takes one of the processors, and without.
+#include "engine/threads/team.h"
+
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -10,7 +12,6 @@
 #include <utility>
 
 #include "benchmark/benchmark.h"
-#include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
@@ -30,7 +31,7 @@ const char* Memory() {
 
 struct Reading {
   const char* from;
-  size_t bytes;   // of a task
+  size_t bytes;    // of a task
   uint64_t* sums;  // of each task
 };
 
@@ -51,7 +52,10 @@ enum Threads { kAlone, kTeam, kTakeOver };
 
 void Regions(benchmark::State& state, size_t region_bytes, int64_t tasks, size_t rotation_bytes, Threads threads) {
   const char* wished = std::getenv("CAUSEWAY_CPU_THREADS");
-  SetTeam(threads == kAlone ? 1 : wished == nullptr ? 2 : std::atoi(wished), threads == kTakeOver ? TakeOver::kAllowed : TakeOver::kNever);
+  SetTeam(threads == kAlone   ? 1
+          : wished == nullptr ? 2
+                              : std::atoi(wished),
+          threads == kTakeOver ? TakeOver::kAllowed : TakeOver::kNever);
   const auto sums = std::make_unique<uint64_t[]>(tasks);
   size_t at = 0;
   for (auto _ : state) {
@@ -66,12 +70,17 @@ void Regions(benchmark::State& state, size_t region_bytes, int64_t tasks, size_t
 }
 
 void RegisterAll() {
-  for (const auto& [name, threads] : {std::pair("alone", kAlone), std::pair("team", kTeam), std::pair("team that takes over", kTakeOver)}) {
+  for (const auto& [name, threads] :
+       {std::pair("alone", kAlone), std::pair("team", kTeam), std::pair("team that takes over", kTakeOver)}) {
     for (const bool large : {true, false}) {
       const std::string full = std::string(large ? "6 MB, " : "96 KB, ") + name;
-      benchmark::RegisterBenchmark(full.c_str(), [large, threads = threads](benchmark::State& state) {
-        large ? Regions(state, 6'000'000, 64, kMemoryBytes, threads) : Regions(state, 96'000, 8, size_t{8} << 20, threads);
-      })->UseRealTime()->MinTime(2);
+      benchmark::RegisterBenchmark(full.c_str(),
+                                   [large, threads = threads](benchmark::State& state) {
+                                     large ? Regions(state, 6'000'000, 64, kMemoryBytes, threads)
+                                           : Regions(state, 96'000, 8, size_t{8} << 20, threads);
+                                   })
+          ->UseRealTime()
+          ->MinTime(2);
     }
   }
 }

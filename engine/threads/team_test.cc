@@ -6,8 +6,8 @@
 #include <thread>
 #include <vector>
 
-#include "gtest/gtest.h"
 #include "engine/threads/for_each.h"
+#include "gtest/gtest.h"
 
 namespace causeway {
 namespace {
@@ -64,7 +64,8 @@ TEST_F(TeamTest, EveryTaskIsWrittenOnceHoweverManyThreadsAndDelays) {
         const Sums sums{in.data(), out.data(), writes.data(), &computed};
         RunRegion(AddUp, &sums, sizeof(sums), count);
         for (int64_t i = 0; i < count; ++i) {
-          ASSERT_EQ(out[i], (i + round) * 3 + 1) << "task " << i << " of round " << round << ", " << threads << " threads";
+          ASSERT_EQ(out[i], (i + round) * 3 + 1)
+              << "task " << i << " of round " << round << ", " << threads << " threads";
           ASSERT_EQ(writes[i], 1);
         }
       }

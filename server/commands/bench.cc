@@ -1,8 +1,9 @@
 #include <algorithm>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -33,8 +34,8 @@ absl::StatusOr<std::vector<int64_t>> Counts(const std::string& flag, const std::
   for (absl::string_view part : absl::StrSplit(text, ',')) {
     int64_t count;
     if (!absl::SimpleAtoi(part, &count) || count < 1 || count > kCountMax) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", flag, ": expected whole numbers in [1, ", kCountMax, "] with commas between, got \"", text, "\""));
+      return absl::InvalidArgumentError(absl::StrCat("--", flag, ": expected whole numbers in [1, ", kCountMax,
+                                                     "] with commas between, got \"", text, "\""));
     }
     counts.push_back(count);
   }
@@ -54,7 +55,8 @@ absl::StatusOr<std::vector<BenchCase>> Cases(const BenchFlags& flags) {
   std::vector<BenchCase> cases;
   for (int64_t prompt : prompts) {
     for (int64_t length : lengths) {
-      for (int64_t batch : batches) cases.push_back({.batch = batch, .prompt_tokens = prompt, .generated_tokens = length});
+      for (int64_t batch : batches)
+        cases.push_back({.batch = batch, .prompt_tokens = prompt, .generated_tokens = length});
     }
   }
   return cases;
@@ -63,8 +65,8 @@ absl::StatusOr<std::vector<BenchCase>> Cases(const BenchFlags& flags) {
 // What SizeFor sets, whatever the configuration says.
 const std::set<std::string> kSized = {"max-model-len", "max-num-seqs", "kv-cache"};
 
-// Of the devices that hold the model. Nothing where one of them is a GPU (what is measured is the host's memory), or where there is
-// no room to measure.
+// Of the devices that hold the model. Nothing where one of them is a GPU (what is measured is the host's memory), or
+// where there is no room to measure.
 std::optional<double> Bandwidth(const Plan& plan, int threads) {
   for (const DevicePlan& device : plan.devices) {
     if (!device.units.empty() && device.device.kind == DeviceKind::kCuda) return std::nullopt;
@@ -88,11 +90,12 @@ void PrintLoad(const LoadTimes& times, const PlacedModel& placed, bool json) {
     std::printf("%s\n", row.dump().c_str());
     return;
   }
-  std::printf("%s, loaded by %d threads: %s in %.2f s, %.2f GB/s\n", placed.plan.model.c_str(), times.threads, FormatBytes(times.bytes).c_str(),
-              times.seconds, times.bytes_per_second() / 1e9);
-  std::printf("Its files alone, read by as many into fresh memory: %.2f GB/s; loading is %.0f%% of that\n", times.files_bytes_per_second / 1e9, 100 * share);
-  std::printf("Memory: %s before, %s at most, for %s of weights\n", FormatBytes(times.before_bytes).c_str(), FormatBytes(times.peak_bytes).c_str(),
-              FormatBytes(times.weight_bytes).c_str());
+  std::printf("%s, loaded by %d threads: %s in %.2f s, %.2f GB/s\n", placed.plan.model.c_str(), times.threads,
+              FormatBytes(times.bytes).c_str(), times.seconds, times.bytes_per_second() / 1e9);
+  std::printf("Its files alone, read by as many into fresh memory: %.2f GB/s; loading is %.0f%% of that\n",
+              times.files_bytes_per_second / 1e9, 100 * share);
+  std::printf("Memory: %s before, %s at most, for %s of weights\n", FormatBytes(times.before_bytes).c_str(),
+              FormatBytes(times.peak_bytes).c_str(), FormatBytes(times.weight_bytes).c_str());
 }
 
 class Report {
@@ -108,8 +111,8 @@ class Report {
     devices_ = absl::StrJoin(names, ",");
     step_bytes_ = BenchStepBytes(placed.spec, plan);
     if (json_) return;
-    std::printf("%s, %s of weights, %s, %s, %d %s", plan.model.c_str(), FormatBytes(weight_bytes_).c_str(), dtype_.c_str(),
-                devices_.c_str(), threads_, threads_ == 1 ? "thread" : "threads");
+    std::printf("%s, %s of weights, %s, %s, %d %s", plan.model.c_str(), FormatBytes(weight_bytes_).c_str(),
+                dtype_.c_str(), devices_.c_str(), threads_, threads_ == 1 ? "thread" : "threads");
     if (bandwidth_.has_value()) std::printf(" read at %.1f GB/s", *bandwidth_ / 1e9);
     std::printf("\n\n%6s %8s %10s %16s %16s%s\n", "batch", "prompt", "generated", "prefill tok/s", "decode tok/s",
                 bandwidth_.has_value() ? "   of bandwidth" : "");
@@ -120,22 +123,27 @@ class Report {
     const double steps = static_cast<double>(bench.generated_tokens) / times.decode_seconds;
     const double decode = steps * static_cast<double>(bench.batch);
     if (json_) {
-      nlohmann::ordered_json row = {{"batch", bench.batch},
-                                    {"prompt_tokens", bench.prompt_tokens},
-                                    {"generated_tokens", bench.generated_tokens},
-                                    {"prefill_tokens_per_second", prefill},
-                                    {"decode_tokens_per_second", decode},
-                                    {"weight_bytes", weight_bytes_},
-                                    {"bandwidth_bytes_per_second", bandwidth_.has_value() ? nlohmann::ordered_json(*bandwidth_) : nlohmann::ordered_json()},
-                                    {"dtype", dtype_},
-                                    {"devices", devices_},
-                                    {"threads", threads_}};
+      nlohmann::ordered_json row = {
+          {"batch", bench.batch},
+          {"prompt_tokens", bench.prompt_tokens},
+          {"generated_tokens", bench.generated_tokens},
+          {"prefill_tokens_per_second", prefill},
+          {"decode_tokens_per_second", decode},
+          {"weight_bytes", weight_bytes_},
+          {"bandwidth_bytes_per_second",
+           bandwidth_.has_value() ? nlohmann::ordered_json(*bandwidth_) : nlohmann::ordered_json()},
+          {"dtype", dtype_},
+          {"devices", devices_},
+          {"threads", threads_}};
       std::printf("%s\n", row.dump().c_str());
     } else {
-      std::printf("%6lld %8lld %10lld %16.1f %16.1f", static_cast<long long>(bench.batch), static_cast<long long>(bench.prompt_tokens),
-                  static_cast<long long>(bench.generated_tokens), prefill, decode);
+      std::printf("%6lld %8lld %10lld %16.1f %16.1f", static_cast<long long>(bench.batch),
+                  static_cast<long long>(bench.prompt_tokens), static_cast<long long>(bench.generated_tokens), prefill,
+                  decode);
       // How near decoding comes to reading the weights that a step needs once.
-      if (bandwidth_.has_value()) std::printf(" %13.0f%%", 100 * steps * static_cast<double>(step_bytes_ - times.idle_expert_bytes) / *bandwidth_);
+      if (bandwidth_.has_value())
+        std::printf(" %13.0f%%",
+                    100 * steps * static_cast<double>(step_bytes_ - times.idle_expert_bytes) / *bandwidth_);
       std::printf("\n");
     }
     std::fflush(stdout);
@@ -150,13 +158,15 @@ class Report {
   int64_t weight_bytes_ = 0, step_bytes_ = 0;
 };
 
-absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cases, bool json, const std::string& load) {
+absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cases, bool json,
+                   const std::string& load) {
   CAUSEWAY_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(loaded));
   SizeFor(cases, &options.plan);
   absl::StatusOr<PlacedModel> made = PlaceModel(options);
   // The planner speaks of max_model_len, which nobody has set.
   if (absl::IsInvalidArgument(made.status()) && absl::StartsWith(made.status().message(), "max_model_len")) {
-    return absl::InvalidArgumentError(absl::StrCat("--prompt and --generate: the longest case needs ", options.plan.max_model_len,
+    return absl::InvalidArgumentError(absl::StrCat("--prompt and --generate: the longest case needs ",
+                                                   options.plan.max_model_len,
                                                    " tokens in all: ", std::string(made.status().message())));
   }
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel placed, std::move(made));
@@ -164,13 +174,15 @@ absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cas
   LoadMeter meter(LoadDisplayFor(loaded.config.log().format()));
   const auto progress = [&meter](const LoadProgress& now) { meter.Update(now); };
   if (!load.empty()) {
-    const absl::StatusOr<LoadTimes> times = MeasureLoad(placed.spec, *placed.checkpoint, placed.plan, options.executor, load == "cold", progress);
+    const absl::StatusOr<LoadTimes> times =
+        MeasureLoad(placed.spec, *placed.checkpoint, placed.plan, options.executor, load == "cold", progress);
     meter.Finish();
     CAUSEWAY_RETURN_IF_ERROR(times.status());
     PrintLoad(*times, placed, json);
     return absl::OkStatus();
   }
-  absl::StatusOr<std::unique_ptr<Executor>> made_executor = MakeExecutor(placed.spec, *placed.checkpoint, placed.plan, options.executor, progress);
+  absl::StatusOr<std::unique_ptr<Executor>> made_executor =
+      MakeExecutor(placed.spec, *placed.checkpoint, placed.plan, options.executor, progress);
   meter.Finish();
   CAUSEWAY_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor, std::move(made_executor));
   const int threads = ThreadsFor(options.executor.cpu_threads);
@@ -183,7 +195,8 @@ absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cas
       brief.generated_tokens = std::min<int64_t>(bench.generated_tokens, 2);
       CAUSEWAY_RETURN_IF_ERROR(RunBenchCase(*executor, placed.plan, placed.spec.vocab_size, brief).status());
     }
-    CAUSEWAY_ASSIGN_OR_RETURN(const BenchTimes times, RunBenchCase(*executor, placed.plan, placed.spec.vocab_size, bench));
+    CAUSEWAY_ASSIGN_OR_RETURN(const BenchTimes times,
+                              RunBenchCase(*executor, placed.plan, placed.spec.vocab_size, bench));
     report.Row(bench, times);
   }
   return absl::OkStatus();
@@ -193,20 +206,24 @@ absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cas
 
 int BenchCommand(const std::vector<std::string>& arguments) {
   BenchFlags flags;
-  CommandStart start = StartCommand("bench", "measures prefill and decode of a model in this process, on random token ids", arguments,
-                                    {{"batch", "N,N,...", "Sequences at once.", &flags.batch},
-                                     {"prompt", "N,N,...", "Tokens of each prompt.", &flags.prompt},
-                                     {"generate", "N,N,...", "Tokens generated for each.", &flags.generate},
-                                     {"load", "warm|cold", "Measures loading instead, beside reading the files alone: from the page cache, or from the disk.", &flags.load},
-                                     {"format", "table|json", "json: one object a row.", &flags.format}},
-                                    kSized);
+  CommandStart start =
+      StartCommand("bench", "measures prefill and decode of a model in this process, on random token ids", arguments,
+                   {{"batch", "N,N,...", "Sequences at once.", &flags.batch},
+                    {"prompt", "N,N,...", "Tokens of each prompt.", &flags.prompt},
+                    {"generate", "N,N,...", "Tokens generated for each.", &flags.generate},
+                    {"load", "warm|cold",
+                     "Measures loading instead, beside reading the files alone: from the page cache, or from the disk.",
+                     &flags.load},
+                    {"format", "table|json", "json: one object a row.", &flags.format}},
+                   kSized);
   if (start.exit >= 0) return start.exit;
   absl::StatusOr<std::vector<BenchCase>> cases = Cases(flags);
   if (!cases.ok()) {
     std::fprintf(stderr, "causewayd: %s\n", std::string(cases.status().message()).c_str());
     return kExitUsage;
   }
-  if (absl::Status status = Bench(start.loaded, *cases, flags.format == "json", flags.load); !status.ok()) return Fail(status);
+  if (absl::Status status = Bench(start.loaded, *cases, flags.format == "json", flags.load); !status.ok())
+    return Fail(status);
   return 0;
 }
 

@@ -28,12 +28,14 @@ void ResetPeak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 }  // namespace
 
-absl::StatusOr<LoadTimes> MeasureLoad(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan, const ExecutorOptions& options,
-                                      bool cold, const std::function<void(const LoadProgress&)>& progress) {
+absl::StatusOr<LoadTimes> MeasureLoad(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,
+                                      const ExecutorOptions& options, bool cold,
+                                      const std::function<void(const LoadProgress&)>& progress) {
   LoadTimes times;
   times.threads = LoadThreads(options);
   for (const DevicePlan& device : plan.devices) times.weight_bytes += device.weights;
-  if (!cold) CAUSEWAY_RETURN_IF_ERROR(MeasureFileBandwidth(checkpoint.files(), times.threads).status());  // into the page cache
+  if (!cold)
+    CAUSEWAY_RETURN_IF_ERROR(MeasureFileBandwidth(checkpoint.files(), times.threads).status());  // into the page cache
   const auto read = [&]() -> absl::Status {
     if (cold) CAUSEWAY_RETURN_IF_ERROR(DropFromPageCache(checkpoint.files()));
     CAUSEWAY_ASSIGN_OR_RETURN(const double files, MeasureFileBandwidth(checkpoint.files(), times.threads));
@@ -49,7 +51,8 @@ absl::StatusOr<LoadTimes> MeasureLoad(const ModelSpec& spec, const Checkpoint& c
       last = now;
       if (progress) progress(now);
     };
-    CAUSEWAY_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor, MakeExecutor(spec, checkpoint, plan, options, watch));
+    CAUSEWAY_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor,
+                              MakeExecutor(spec, checkpoint, plan, options, watch));
     if (times.seconds == 0 || last.seconds < times.seconds) times.seconds = last.seconds;
     times.bytes = last.bytes_done;
     if (const int64_t peak = StatusBytes("VmHWM"); peak - before > times.peak_bytes - times.before_bytes) {

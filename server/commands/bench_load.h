@@ -12,12 +12,12 @@
 
 namespace causeway {
 
-// The best of some rounds, each of which reads the files alone and loads them, by turns the one or the other first: fresh memory costs a
-// machine more at one time than at another, and least just after much was given back.
+// The best of some rounds, each of which reads the files alone and loads them, by turns the one or the other first:
+// fresh memory costs a machine more at one time than at another, and least just after much was given back.
 struct LoadTimes {
   int threads = 0;
-  int64_t bytes = 0;   // read of the checkpoint
-  double seconds = 0;  // from asking for memory until all weights were in place
+  int64_t bytes = 0;                  // read of the checkpoint
+  double seconds = 0;                 // from asking for memory until all weights were in place
   double files_bytes_per_second = 0;  // MeasureFileBandwidth by as many threads
   int64_t weight_bytes = 0;           // as held, by plan
   int64_t before_bytes = 0;           // resident when loading began
@@ -25,10 +25,11 @@ struct LoadTimes {
   double bytes_per_second() const { return seconds > 0 ? static_cast<double>(bytes) / seconds : 0; }
 };
 
-// Makes the plan's executor and lets it go again, in every round. cold: the files are dropped from the page cache before each
-// measurement; else all of them find them there.
-absl::StatusOr<LoadTimes> MeasureLoad(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan, const ExecutorOptions& options,
-                                      bool cold, const std::function<void(const LoadProgress&)>& progress);
+// Makes the plan's executor and lets it go again, in every round. cold: the files are dropped from the page cache
+// before each measurement; else all of them find them there.
+absl::StatusOr<LoadTimes> MeasureLoad(const ModelSpec& spec, const Checkpoint& checkpoint, const Plan& plan,
+                                      const ExecutorOptions& options, bool cold,
+                                      const std::function<void(const LoadProgress&)>& progress);
 
 }  // namespace causeway
 

@@ -27,7 +27,8 @@ int64_t IdleBytes(const ExpertLoad& before, const ExpertLoad& after) {
 
 class Runner {
  public:
-  Runner(Executor& executor, const Plan& plan, int64_t vocab_size, const BenchCase& bench) : executor_(executor), plan_(plan), bench_(bench) {
+  Runner(Executor& executor, const Plan& plan, int64_t vocab_size, const BenchCase& bench)
+      : executor_(executor), plan_(plan), bench_(bench) {
     std::mt19937 random(1);
     std::uniform_int_distribution<int32_t> token(0, static_cast<int32_t>(vocab_size - 1));
     prompts_.resize(static_cast<size_t>(bench.batch));
@@ -46,7 +47,8 @@ class Runner {
     start = absl::Now();
     CAUSEWAY_RETURN_IF_ERROR(Decode());
     times.decode_seconds = absl::ToDoubleSeconds(absl::Now() - start);
-    for (const auto& [layer, load] : executor_.Stats().experts) times.idle_expert_bytes += IdleBytes(before.at(layer), load);
+    for (const auto& [layer, load] : executor_.Stats().experts)
+      times.idle_expert_bytes += IdleBytes(before.at(layer), load);
     return times;
   }
 
@@ -67,7 +69,8 @@ class Runner {
         step.tokens += rows;
         step.prefill_tokens += rows;
         done += rows;
-        if (step.tokens == plan_.options.max_num_batched_tokens) CAUSEWAY_RETURN_IF_ERROR(Launch(std::exchange(step, {})));
+        if (step.tokens == plan_.options.max_num_batched_tokens)
+          CAUSEWAY_RETURN_IF_ERROR(Launch(std::exchange(step, {})));
       }
     }
     if (step.tokens > 0) CAUSEWAY_RETURN_IF_ERROR(Launch(std::move(step)));
@@ -76,7 +79,8 @@ class Runner {
 
   absl::Status Decode() {
     // Stages work at the same time only on different sequences.
-    const int64_t groups = std::min<int64_t>(bench_.batch, static_cast<int64_t>(std::max<size_t>(plan_.segments.size(), 1)));
+    const int64_t groups =
+        std::min<int64_t>(bench_.batch, static_cast<int64_t>(std::max<size_t>(plan_.segments.size(), 1)));
     for (int64_t i = 0; i < bench_.generated_tokens; ++i) {
       for (int64_t g = 0; g < groups; ++g) {
         StepPlan step;
@@ -144,7 +148,9 @@ int64_t BenchStepBytes(const ModelSpec& spec, const Plan& plan) {
   // A tied head on another device reads its own copy, and of the table only rows are read again.
   const bool head_reads_table = spec.tied_head && !plan.tied_head_copied;
   const WeightFormat table = spec.tied_head ? spec.head.format : WeightFormat{};
-  return head_reads_table ? bytes : bytes - WeightBytes(table, DTypeBytes(plan.options.dtype), spec.vocab_size, spec.hidden_size);
+  return head_reads_table
+             ? bytes
+             : bytes - WeightBytes(table, DTypeBytes(plan.options.dtype), spec.vocab_size, spec.hidden_size);
 }
 
 int64_t BenchBlocks(const BenchCase& bench) { return bench.batch * BlocksOfSequence(bench); }
@@ -163,7 +169,8 @@ void SizeFor(const std::vector<BenchCase>& cases, PlanOptions* plan) {
   plan->kv_cache_bytes = -1;
 }
 
-absl::StatusOr<BenchTimes> RunBenchCase(Executor& executor, const Plan& plan, int64_t vocab_size, const BenchCase& bench) {
+absl::StatusOr<BenchTimes> RunBenchCase(Executor& executor, const Plan& plan, int64_t vocab_size,
+                                        const BenchCase& bench) {
   return Runner(executor, plan, vocab_size, bench).Run();
 }
 

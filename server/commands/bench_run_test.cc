@@ -1,10 +1,10 @@
 #include "server/commands/bench_run.h"
 
-#include <gtest/gtest.h>
-
 #include <deque>
 #include <map>
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "engine/base/limits.h"
 
@@ -94,7 +94,8 @@ TEST(BenchRun, OneStage) {
 
 TEST(BenchRun, SeveralStagesWorkOnDisjointSequences) {
   CheckingExecutor executor(5, 2048);
-  ASSERT_TRUE(RunBenchCase(executor, PlanOf(4, 2048), 100, {.batch = 6, .prompt_tokens = 20, .generated_tokens = 5}).ok());
+  ASSERT_TRUE(
+      RunBenchCase(executor, PlanOf(4, 2048), 100, {.batch = 6, .prompt_tokens = 20, .generated_tokens = 5}).ok());
   EXPECT_EQ(executor.prefill_steps, 1);
   EXPECT_EQ(executor.decoded, 30);
   EXPECT_EQ(executor.groups_max, 5);
@@ -118,7 +119,8 @@ TEST(BenchRun, AStepReadsTheEmbeddingsTableForATiedHeadOnly) {
 
 TEST(BenchRun, ExpertsThatDecodingLeavesIdleAreNotRead) {
   CheckingExecutor executor(2, 64);
-  const auto times = RunBenchCase(executor, PlanOf(1, 64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 4});
+  const auto times =
+      RunBenchCase(executor, PlanOf(1, 64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 4});
   ASSERT_TRUE(times.ok()) << times.status();
   EXPECT_EQ(times->idle_expert_bytes, (8 - 3) * 100);
 }
@@ -126,7 +128,10 @@ TEST(BenchRun, ExpertsThatDecodingLeavesIdleAreNotRead) {
 TEST(BenchRun, AFailedStepIsAnError) {
   CheckingExecutor executor(2, 64);
   executor.fail_at = 3;
-  EXPECT_EQ(RunBenchCase(executor, PlanOf(1, 64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 5}).status().message(), "broken");
+  EXPECT_EQ(RunBenchCase(executor, PlanOf(1, 64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 5})
+                .status()
+                .message(),
+            "broken");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+
 #include <nlohmann/json.hpp>
 
 #include "absl/cleanup/cleanup.h"
@@ -29,7 +30,8 @@ namespace causeway {
 namespace {
 
 constexpr int kRounds = 5;
-constexpr absl::Duration kAtLeast = absl::Milliseconds(500), kEnough = absl::Seconds(6);  // of rounds of one case: what else runs comes and goes
+constexpr absl::Duration kAtLeast = absl::Milliseconds(500),
+                         kEnough = absl::Seconds(6);  // of rounds of one case: what else runs comes and goes
 constexpr double kBusy = 0.5;
 constexpr int64_t kDiskBytes = int64_t{256} << 20;
 // Of models that hold next to nothing: what their steps take is what every step and every layer takes.
@@ -46,8 +48,11 @@ const std::vector<BenchCase> kCases = {{1, 128, 32}, {4, 128, 32}, {16, 128, 32}
 
 // A checkpoint without tokenizer whose weights are zeros.
 absl::Status WriteEmptyModel(const std::string& folder, int layers, DType dtype) {
-  const Json config = {{"model_type", "llama"}, {"vocab_size", 64}, {"hidden_size", 64}, {"intermediate_size", 64}, {"num_hidden_layers", layers},
-                       {"num_attention_heads", 1}, {"num_key_value_heads", 1}, {"max_position_embeddings", 256}, {"tie_word_embeddings", false}};
+  const Json config = {{"model_type", "llama"},       {"vocab_size", 64},
+                       {"hidden_size", 64},           {"intermediate_size", 64},
+                       {"num_hidden_layers", layers}, {"num_attention_heads", 1},
+                       {"num_key_value_heads", 1},    {"max_position_embeddings", 256},
+                       {"tie_word_embeddings", false}};
   CAUSEWAY_ASSIGN_OR_RETURN(const ModelSpec spec, MakeModelSpec(config, Json::object(), dtype));
   Json header = Json::object();
   int64_t bytes = 0;
@@ -76,7 +81,8 @@ absl::StatusOr<Running> Start(EngineOptions options, const std::vector<BenchCase
   SizeFor(cases, &options.plan);
   Running running;
   CAUSEWAY_ASSIGN_OR_RETURN(running.model, PlaceModel(options));
-  CAUSEWAY_ASSIGN_OR_RETURN(running.executor, MakeExecutor(running.model.spec, *running.model.checkpoint, running.model.plan, options.executor, nullptr));
+  CAUSEWAY_ASSIGN_OR_RETURN(running.executor, MakeExecutor(running.model.spec, *running.model.checkpoint,
+                                                           running.model.plan, options.executor, nullptr));
   return running;
 }
 
@@ -84,11 +90,13 @@ absl::StatusOr<Running> Start(EngineOptions options, const std::vector<BenchCase
 absl::StatusOr<BenchTimes> Measure(const Running& running, const BenchCase& bench) {
   BenchCase brief = bench;
   brief.generated_tokens = 2;
-  CAUSEWAY_RETURN_IF_ERROR(RunBenchCase(*running.executor, running.model.plan, running.model.spec.vocab_size, brief).status());
+  CAUSEWAY_RETURN_IF_ERROR(
+      RunBenchCase(*running.executor, running.model.plan, running.model.spec.vocab_size, brief).status());
   std::vector<double> prefill, decode;
   const absl::Time start = absl::Now();
   for (int round = 0; round == 0 || (absl::Now() - start < (round < kRounds ? kEnough : kAtLeast)); ++round) {
-    CAUSEWAY_ASSIGN_OR_RETURN(const BenchTimes times, RunBenchCase(*running.executor, running.model.plan, running.model.spec.vocab_size, bench));
+    CAUSEWAY_ASSIGN_OR_RETURN(const BenchTimes times, RunBenchCase(*running.executor, running.model.plan,
+                                                                   running.model.spec.vocab_size, bench));
     prefill.push_back(times.prefill_seconds);
     decode.push_back(times.decode_seconds / static_cast<double>(bench.generated_tokens));
   }
@@ -98,7 +106,8 @@ absl::StatusOr<BenchTimes> Measure(const Running& running, const BenchCase& benc
 }
 
 // Of a decoding step of an empty model; with several stages, which are simulated, of a step in each.
-absl::StatusOr<double> EmptyStepSeconds(const EngineOptions& options, int layers, int64_t batch, DType dtype, int stages = 1) {
+absl::StatusOr<double> EmptyStepSeconds(const EngineOptions& options, int layers, int64_t batch, DType dtype,
+                                        int stages = 1) {
   std::string folder = (std::filesystem::temp_directory_path() / "causeway-XXXXXX").string();
   if (mkdtemp(folder.data()) == nullptr) return absl::UnavailableError(absl::StrCat(folder, ": cannot be made"));
   const absl::Cleanup remove = [&folder] {
@@ -115,8 +124,10 @@ absl::StatusOr<double> EmptyStepSeconds(const EngineOptions& options, int layers
   if (stages > 1) {
     empty.devices = absl::StrCat("simulated:", stages, "x256MiB");
     empty.plan.device_map = "custom";
-    empty.plan.custom_map = {{"model.embed_tokens", "0"}, {"model.norm", absl::StrCat(stages - 1)}, {"lm_head", absl::StrCat(stages - 1)}};
-    for (int layer = 0; layer < layers; ++layer) empty.plan.custom_map[absl::StrCat("model.layers.", layer)] = absl::StrCat(layer * stages / layers);
+    empty.plan.custom_map = {
+        {"model.embed_tokens", "0"}, {"model.norm", absl::StrCat(stages - 1)}, {"lm_head", absl::StrCat(stages - 1)}};
+    for (int layer = 0; layer < layers; ++layer)
+      empty.plan.custom_map[absl::StrCat("model.layers.", layer)] = absl::StrCat(layer * stages / layers);
   }
   CAUSEWAY_ASSIGN_OR_RETURN(const Running running, Start(empty, {bench}));
   CAUSEWAY_ASSIGN_OR_RETURN(const BenchTimes times, Measure(running, bench));
@@ -126,19 +137,24 @@ absl::StatusOr<double> EmptyStepSeconds(const EngineOptions& options, int layers
 // What a step waits between two stages that have nothing to do but to hand it on.
 absl::StatusOr<double> HandOverSeconds(const EngineOptions& options, DType dtype, const DeviceSpeed& speed) {
   CAUSEWAY_ASSIGN_OR_RETURN(const double round, EmptyStepSeconds(options, kFewLayers, kStages, dtype, kStages));
-  StageSeconds stages{.stages = std::vector<double>(kStages, speed.step_seconds + kFewLayers / kStages * speed.layer_seconds), .turns = std::min(1.0, static_cast<double>(speed.threads) / kStages)};
+  StageSeconds stages{
+      .stages = std::vector<double>(kStages, speed.step_seconds + kFewLayers / kStages * speed.layer_seconds),
+      .turns = std::min(1.0, static_cast<double>(speed.threads) / kStages)};
   stages.stages.back() += speed.sample_seconds;
   return std::max(0.0, (round - RoundSeconds(stages, kStages)) / kStages);
 }
 
 // `format` and `head` are what the model's layers and its head are held in.
-absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const Device& device, const ModelWork& work, const WeightFormat& format, const WeightFormat& head) {
+absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const Device& device, const ModelWork& work,
+                                          const WeightFormat& format, const WeightFormat& head) {
   const int threads = ThreadsFor(options.executor.cpu_threads);
-  CAUSEWAY_ASSIGN_OR_RETURN(const OperationTimes times, MeasureOperations(device, work.dtype, format, threads, options.executor.reference_ops));
+  CAUSEWAY_ASSIGN_OR_RETURN(const OperationTimes times,
+                            MeasureOperations(device, work.dtype, format, threads, options.executor.reference_ops));
   DeviceSpeed speed;
   speed.linears[work.format] = FitWorkSpeed(times.linears);
   if (work.head_format != work.format) {
-    CAUSEWAY_ASSIGN_OR_RETURN(const OperationTimes of_head, MeasureOperations(device, work.dtype, head, threads, options.executor.reference_ops));
+    CAUSEWAY_ASSIGN_OR_RETURN(const OperationTimes of_head,
+                              MeasureOperations(device, work.dtype, head, threads, options.executor.reference_ops));
     speed.linears[work.head_format] = FitWorkSpeed(of_head.linears);
     if (!of_head.cached.empty()) speed.cached_linears[work.head_format] = FitWorkSpeed(of_head.cached);
   }
@@ -170,7 +186,8 @@ absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const De
 
 // Of the offload folder's disk, or the one that temporary files are on: 0 where that one cannot be measured.
 absl::StatusOr<double> DiskBandwidth(const std::string& offload_folder) {
-  const absl::StatusOr<FolderBandwidth> measured = MeasureFolderBandwidth(offload_folder.empty() ? std::filesystem::temp_directory_path().string() : offload_folder, kDiskBytes);
+  const absl::StatusOr<FolderBandwidth> measured = MeasureFolderBandwidth(
+      offload_folder.empty() ? std::filesystem::temp_directory_path().string() : offload_folder, kDiskBytes);
   if (!measured.ok() && !offload_folder.empty()) return measured.status();
   return measured.ok() && measured->direct ? measured->read : 0;
 }
@@ -181,12 +198,22 @@ absl::StatusOr<std::vector<Check>> Checks(const EngineOptions& options, const Fl
   std::vector<Check> decoding, checks;
   for (const BenchCase& bench : kCases) {
     CAUSEWAY_ASSIGN_OR_RETURN(const BenchTimes times, Measure(running, bench));
-    const double batch = static_cast<double>(bench.batch), prompt = static_cast<double>(bench.prompt_tokens), generated = static_cast<double>(bench.generated_tokens);
-    const double steps = std::ceil(batch * prompt / static_cast<double>(running.model.plan.options.max_num_batched_tokens)), share = batch / steps;
-    const StepRows prefill{.rows = share * prompt, .sampled = share, .sequences = share, .keys = (prompt + 1) / 2, .context = prompt};
-    const StepRows decode{.rows = batch, .sampled = batch, .sequences = batch, .keys = prompt + generated / 2, .context = prompt + generated / 2};
-    checks.push_back({absl::StrFormat("prefill of %d x %d tokens", bench.batch, bench.prompt_tokens), steps * StepSeconds(work, prefill, fleet, 0), times.prefill_seconds});
-    decoding.push_back({absl::StrFormat("decoding step, batch %d", bench.batch), StepSeconds(work, decode, fleet, 0), times.decode_seconds});
+    const double batch = static_cast<double>(bench.batch), prompt = static_cast<double>(bench.prompt_tokens),
+                 generated = static_cast<double>(bench.generated_tokens);
+    const double steps =
+                     std::ceil(batch * prompt / static_cast<double>(running.model.plan.options.max_num_batched_tokens)),
+                 share = batch / steps;
+    const StepRows prefill{
+        .rows = share * prompt, .sampled = share, .sequences = share, .keys = (prompt + 1) / 2, .context = prompt};
+    const StepRows decode{.rows = batch,
+                          .sampled = batch,
+                          .sequences = batch,
+                          .keys = prompt + generated / 2,
+                          .context = prompt + generated / 2};
+    checks.push_back({absl::StrFormat("prefill of %d x %d tokens", bench.batch, bench.prompt_tokens),
+                      steps * StepSeconds(work, prefill, fleet, 0), times.prefill_seconds});
+    decoding.push_back({absl::StrFormat("decoding step, batch %d", bench.batch), StepSeconds(work, decode, fleet, 0),
+                        times.decode_seconds});
   }
   checks.insert(checks.end(), decoding.begin(), decoding.end());
   return checks;
@@ -195,14 +222,21 @@ absl::StatusOr<std::vector<Check>> Checks(const EngineOptions& options, const Fl
 std::string Gigas(double rate) { return absl::StrFormat("%.1f G", rate / 1e9); }
 
 std::string Rates(const WorkSpeed& speed) {
-  return absl::StrCat(Gigas(speed.bytes_per_second), "B/s, ", Gigas(speed.flops), "FLOP/s, ", absl::StrFormat("%.0f%% overlap", 100 * speed.overlap), "\n");
+  return absl::StrCat(Gigas(speed.bytes_per_second), "B/s, ", Gigas(speed.flops), "FLOP/s, ",
+                      absl::StrFormat("%.0f%% overlap", 100 * speed.overlap), "\n");
 }
 
-std::string Table(const std::string& device, const DeviceSpeed& speed, const std::string& format, double disk, const std::string& model, const std::vector<Check>& checks) {
+std::string Table(const std::string& device, const DeviceSpeed& speed, const std::string& format, double disk,
+                  const std::string& model, const std::vector<Check>& checks) {
   std::string text = absl::StrCat(device, "\n  linears in ", format, "  ", Rates(speed.linears.at(format)));
-  if (speed.cache_bytes > 0) absl::StrAppend(&text, "  small ones       ", Rates(speed.cached_linears.at(format)), "                   in models of up to ", FormatBytes(speed.cache_bytes), ", which stay in the cache\n");
+  if (speed.cache_bytes > 0)
+    absl::StrAppend(&text, "  small ones       ", Rates(speed.cached_linears.at(format)),
+                    "                   in models of up to ", FormatBytes(speed.cache_bytes),
+                    ", which stay in the cache\n");
   absl::StrAppend(&text, "  attention        ", Rates(speed.attention));
-  absl::StrAppend(&text, absl::StrFormat("  a step           %.1f us, each layer %.1f us, each row with a token %.1f us\n", 1e6 * speed.step_seconds, 1e6 * speed.layer_seconds, 1e6 * speed.sample_seconds));
+  absl::StrAppend(&text,
+                  absl::StrFormat("  a step           %.1f us, each layer %.1f us, each row with a token %.1f us\n",
+                                  1e6 * speed.step_seconds, 1e6 * speed.layer_seconds, 1e6 * speed.sample_seconds));
   absl::StrAppend(&text, absl::StrFormat("  from stage to stage %.1f us\n", 1e6 * speed.hand_over_seconds));
   absl::StrAppend(&text, "  norms and such   ", Gigas(speed.row_bytes_per_second), "B/s\n");
   absl::StrAppend(&text, "  copies           ", Gigas(speed.copy_bytes_per_second), "B/s\n");
@@ -210,7 +244,8 @@ std::string Table(const std::string& device, const DeviceSpeed& speed, const std
   absl::StrAppendFormat(&text, "\n%-28s %12s %12s %8s\n", model, "predicted ms", "measured ms", "error");
   double sum = 0;
   for (const Check& check : checks) {
-    absl::StrAppendFormat(&text, "%-28s %12.3f %12.3f %+7.0f%%\n", check.what, 1e3 * check.predicted, 1e3 * check.measured, 100 * check.error());
+    absl::StrAppendFormat(&text, "%-28s %12.3f %12.3f %+7.0f%%\n", check.what, 1e3 * check.predicted,
+                          1e3 * check.measured, 100 * check.error());
     sum += std::abs(check.error());
   }
   absl::StrAppendFormat(&text, "Mean error %.0f%%.\n", 100 * sum / static_cast<double>(checks.size()));
@@ -218,26 +253,37 @@ std::string Table(const std::string& device, const DeviceSpeed& speed, const std
 }
 
 std::string JsonText(const std::string& device, const Calibration& calibration, const std::vector<Check>& checks) {
-  nlohmann::ordered_json json = {{"device", device}, {"calibration", nlohmann::ordered_json::parse(CalibrationJson(calibration))}};
+  nlohmann::ordered_json json = {{"device", device},
+                                 {"calibration", nlohmann::ordered_json::parse(CalibrationJson(calibration))}};
   json["checks"] = nlohmann::ordered_json::array();
-  for (const Check& check : checks) json["checks"].push_back({{"what", check.what}, {"predicted_seconds", check.predicted}, {"measured_seconds", check.measured}});
+  for (const Check& check : checks)
+    json["checks"].push_back(
+        {{"what", check.what}, {"predicted_seconds", check.predicted}, {"measured_seconds", check.measured}});
   return json.dump(2) + "\n";
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std::string& file, const std::string& format) {
+absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std::string& file,
+                                           const std::string& format) {
   CAUSEWAY_ASSIGN_OR_RETURN(const EngineOptions options, MakeEngineOptions(loaded));
-  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, [] { return CudaDevices(); }));
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices,
+                            ParseDevices(options.devices, [] { return CudaDevices(); }));
   if (devices.size() > 1 || !devices.front().at_hand) {
-    return absl::InvalidArgumentError(absl::StrCat("--calibrate measures one device that is at hand; --devices names ", devices.size(),
-                                                   devices.front().at_hand ? "" : " of the catalogue", "; write \"cpu\" or \"cuda:0\""));
+    return absl::InvalidArgumentError(absl::StrCat("--calibrate measures one device that is at hand; --devices names ",
+                                                   devices.size(), devices.front().at_hand ? "" : " of the catalogue",
+                                                   "; write \"cpu\" or \"cuda:0\""));
   }
   const Device& device = devices.front();
   const CatalogueDevice* entry = device.kind == DeviceKind::kCuda ? FindInCatalogue(device.model) : nullptr;
-  const std::string cpu_model = CpuDevice().model, model = entry != nullptr ? entry->name : device.kind == DeviceKind::kCuda ? device.model : cpu_model;
+  const std::string cpu_model = CpuDevice().model, model = entry != nullptr                   ? entry->name
+                                                           : device.kind == DeviceKind::kCuda ? device.model
+                                                                                              : cpu_model;
   if (double load = 0; getloadavg(&load, 1) == 1 && load > kBusy) {
-    std::fprintf(stderr, "warning: others use the processor (%.1f threads of it in the last minute): what is measured now is not what it reaches by itself\n", load);
+    std::fprintf(stderr,
+                 "warning: others use the processor (%.1f threads of it in the last minute): what is measured now is "
+                 "not what it reaches by itself\n",
+                 load);
   }
   if (const std::string warning = ThreadsWarning(options.executor.cpu_threads, ThisMachine()); !warning.empty()) {
     std::fprintf(stderr, "warning: %s\n", warning.c_str());
@@ -252,14 +298,18 @@ absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std
 
   Calibration calibration;
   DeviceSpeed& speed = calibration.devices[model];
-  CAUSEWAY_ASSIGN_OR_RETURN(speed, MeasureDevice(options, device, work, (layer.moe.has_value() ? layer.moe->experts.front() : layer.mlp).up.format, read.spec.head.format));
+  CAUSEWAY_ASSIGN_OR_RETURN(
+      speed,
+      MeasureDevice(options, device, work, (layer.moe.has_value() ? layer.moe->experts.front() : layer.mlp).up.format,
+                    read.spec.head.format));
   CAUSEWAY_ASSIGN_OR_RETURN(calibration.disk_bytes_per_second, DiskBandwidth(options.executor.offload_folder));
   CAUSEWAY_RETURN_IF_ERROR(WriteCalibrationFile(file, calibration));
 
   CAUSEWAY_ASSIGN_OR_RETURN(const Fleet fleet, MakeFleet(devices, {.cpu_model = cpu_model}, calibration));
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Check> checks, Checks(options, fleet));
   if (format == "json") return JsonText(device.name, calibration, checks);
-  return Table(absl::StrCat(device.name, ", ", model), speed, work.format, calibration.disk_bytes_per_second, read.spec.title(), checks);
+  return Table(absl::StrCat(device.name, ", ", model), speed, work.format, calibration.disk_bytes_per_second,
+               read.spec.title(), checks);
 }
 
 }  // namespace causeway

@@ -9,9 +9,10 @@
 
 namespace causeway {
 
-// Writes what it measured to the calibration file (empty: the default one) and gives the text for standard output, as table or json.
-// InvalidArgument: more than one device.
-absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std::string& file, const std::string& format);
+// Writes what it measured to the calibration file (empty: the default one) and gives the text for standard output, as
+// table or json. InvalidArgument: more than one device.
+absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std::string& file,
+                                           const std::string& format);
 
 }  // namespace causeway
 

@@ -28,24 +28,30 @@ absl::StatusOr<Calibration> ReadCalibrationFile(const std::string& file) {
   const std::string path = FileOrDefault(file);
   std::ifstream in(path, std::ios::binary);
   if (!in && file.empty()) return Calibration();
-  if (!in) return absl::NotFoundError(absl::StrCat("--calibration: ", file, " cannot be read; causewayd plan --calibrate makes it"));
+  if (!in)
+    return absl::NotFoundError(
+        absl::StrCat("--calibration: ", file, " cannot be read; causewayd plan --calibrate makes it"));
   std::string text(kBytesMax + 1, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(in.gcount()));
-  if (text.size() > kBytesMax) return absl::InvalidArgumentError(absl::StrCat(path, ": larger than ", kBytesMax, " bytes"));
+  if (text.size() > kBytesMax)
+    return absl::InvalidArgumentError(absl::StrCat(path, ": larger than ", kBytesMax, " bytes"));
   return ParseCalibration(text, path);
 }
 
 absl::Status WriteCalibrationFile(const std::string& file, const Calibration& calibration) {
   const std::string path = FileOrDefault(file);
-  if (path.empty()) return absl::FailedPreconditionError("neither XDG_CACHE_HOME nor HOME says where the calibration could be kept; give --calibration FILE");
+  if (path.empty())
+    return absl::FailedPreconditionError(
+        "neither XDG_CACHE_HOME nor HOME says where the calibration could be kept; give --calibration FILE");
   std::error_code error;
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (!folder.empty()) std::filesystem::create_directories(folder, error);
   Calibration all = calibration;
   if (std::filesystem::exists(path, error)) {
     absl::StatusOr<Calibration> before = ReadCalibrationFile(path);
-    if (absl::IsFailedPrecondition(before.status())) before = Calibration();  // of another version: nothing of it is of use any more
+    if (absl::IsFailedPrecondition(before.status()))
+      before = Calibration();  // of another version: nothing of it is of use any more
     CAUSEWAY_ASSIGN_OR_RETURN(all, std::move(before));
     for (const auto& [model, speed] : calibration.devices) {
       // Formats that were measured before stay.

@@ -18,15 +18,16 @@ int GraphCommand(const std::vector<std::string>& arguments);
 int DoctorCommand(const std::vector<std::string>& arguments);
 int BenchCommand(const std::vector<std::string>& arguments);
 
-// What every command begins with: flags, then the whole configuration, then logging. `exit` is set when the command is over
-// already: --help was asked for, or something was wrong and has been said on standard error. `sets_itself` are flags of fields
-// that the command sets whatever the configuration says: they are no flags of it.
+// What every command begins with: flags, then the whole configuration, then logging. `exit` is set when the command is
+// over already: --help was asked for, or something was wrong and has been said on standard error. `sets_itself` are
+// flags of fields that the command sets whatever the configuration says: they are no flags of it.
 struct CommandStart {
   LoadedConfig loaded;
   int exit = -1;
 };
 CommandStart StartCommand(const std::string& name, const std::string& what, const std::vector<std::string>& arguments,
-                          std::vector<CommandFlag> own, const std::set<std::string>& sets_itself = {}, ModelPath model = ModelPath::kRequired);
+                          std::vector<CommandFlag> own, const std::set<std::string>& sets_itself = {},
+                          ModelPath model = ModelPath::kRequired);
 
 // Says the error on standard error and gives the exit status: kExitConfig for an InvalidArgument, else 1.
 int Fail(const absl::Status& status);

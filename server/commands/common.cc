@@ -15,16 +15,20 @@ CommandStart StartCommand(const std::string& name, const std::string& what, cons
                           std::vector<CommandFlag> own, const std::set<std::string>& sets_itself, ModelPath model) {
   CommandStart start;
   std::string file;
-  own.push_back({"config", "FILE", "YAML file with the fields below; flags and environment variables (CAUSEWAY_SECTION_FIELD) go before it.",
-                 &file});
+  own.push_back(
+      {"config", "FILE",
+       "YAML file with the fields below; flags and environment variables (CAUSEWAY_SECTION_FIELD) go before it.",
+       &file});
   const std::string help = FlagHelp(own, sets_itself);  // before parsing changes the defaults
   absl::StatusOr<CommandLine> line = ParseCommandLine(arguments, own);
   for (size_t i = 0; line.ok() && i < line->fields.size(); ++i) {
     const std::string flag = line->fields[i].first->flag();
-    if (sets_itself.contains(flag)) line = absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", name, " sets this itself"));
+    if (sets_itself.contains(flag))
+      line = absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", name, " sets this itself"));
   }
   if (!line.ok()) {
-    std::fprintf(stderr, "causewayd: %s\nTry causewayd %s --help.\n", std::string(line.status().message()).c_str(), name.c_str());
+    std::fprintf(stderr, "causewayd: %s\nTry causewayd %s --help.\n", std::string(line.status().message()).c_str(),
+                 name.c_str());
     start.exit = kExitUsage;
     return start;
   }

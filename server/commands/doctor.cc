@@ -1,3 +1,5 @@
+#include "server/doctor/doctor.h"
+
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -6,7 +8,6 @@
 #include <utility>
 
 #include "server/commands/commands.h"
-#include "server/doctor/doctor.h"
 #include "server/startup/engine_options.h"
 
 namespace causeway {
@@ -14,15 +15,17 @@ namespace {
 
 size_t TerminalWidth() {
   winsize size{};
-  return isatty(STDOUT_FILENO) == 1 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 40 ? size.ws_col : 120;
+  return isatty(STDOUT_FILENO) == 1 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 40 ? size.ws_col
+                                                                                                        : 120;
 }
 
 }  // namespace
 
 int DoctorCommand(const std::vector<std::string>& arguments) {
   std::string format = "table";
-  CommandStart start = StartCommand("doctor", "says whether this machine is ready to serve, with or without a model in mind", arguments,
-                                    {{"format", "table|json", "How the findings are printed.", &format}}, {}, ModelPath::kOptional);
+  CommandStart start =
+      StartCommand("doctor", "says whether this machine is ready to serve, with or without a model in mind", arguments,
+                   {{"format", "table|json", "How the findings are printed.", &format}}, {}, ModelPath::kOptional);
   if (start.exit >= 0) return start.exit;
   if (format != "table" && format != "json") {
     std::fprintf(stderr, "causewayd: --format: expected table or json, got \"%s\"\n", format.c_str());
@@ -31,7 +34,9 @@ int DoctorCommand(const std::vector<std::string>& arguments) {
   const absl::StatusOr<EngineOptions> options = MakeEngineOptions(start.loaded);
   if (!options.ok()) return Fail(options.status());
   std::vector<Finding> findings = ExamineMachine("", options->executor.cpu_threads);
-  const auto add = [&findings](std::vector<Finding> more) { std::move(more.begin(), more.end(), std::back_inserter(findings)); };
+  const auto add = [&findings](std::vector<Finding> more) {
+    std::move(more.begin(), more.end(), std::back_inserter(findings));
+  };
   add(ExamineDevices());
   add({ExamineFleet(*options)});
   add(ExamineAddresses(start.loaded.config.server()));

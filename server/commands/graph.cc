@@ -22,11 +22,13 @@ struct GraphFlags {
 absl::StatusOr<int64_t> Positive(absl::string_view flag, absl::string_view text, int64_t most) {
   int64_t value = 0;
   if (absl::SimpleAtoi(text, &value) && value >= 1 && value <= most) return value;
-  return absl::InvalidArgumentError(absl::StrCat("--", flag, ": expected a whole number from 1 to ", most, ", got \"", text, "\""));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, ": expected a whole number from 1 to ", most, ", got \"", text, "\""));
 }
 
 absl::StatusOr<std::vector<Objective>> Objectives(const std::string& text) {
-  const std::vector<Objective> known = {Objective::kUniform, Objective::kParameters, Objective::kBytes, Objective::kFlops};
+  const std::vector<Objective> known = {Objective::kUniform, Objective::kParameters, Objective::kBytes,
+                                        Objective::kFlops};
   if (text == "all") return known;
   std::vector<Objective> objectives;
   for (absl::string_view name : absl::StrSplit(text, ',')) {
@@ -36,7 +38,9 @@ absl::StatusOr<std::vector<Objective>> Objectives(const std::string& text) {
       objectives.push_back(objective);
       found = true;
     }
-    if (!found) return absl::InvalidArgumentError(absl::StrCat("--objective: expected uniform, parameters, bytes, flops or all, got \"", name, "\""));
+    if (!found)
+      return absl::InvalidArgumentError(
+          absl::StrCat("--objective: expected uniform, parameters, bytes, flops or all, got \"", name, "\""));
   }
   return objectives;
 }
@@ -69,7 +73,8 @@ absl::StatusOr<GraphReport> Report(const ModelSpec& spec, const DType dtype, con
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Objective> objectives, Objectives(flags.objective));
   report.graph = MakeLayerGraph(spec, options);
   int64_t most = 1;
-  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<int64_t> numbers, StageNumbers(flags.stages, static_cast<int64_t>(spec.layers.size())));
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<int64_t> numbers,
+                            StageNumbers(flags.stages, static_cast<int64_t>(spec.layers.size())));
   for (const int64_t stages : numbers) {
     most = std::max(most, stages);
     for (const Objective objective : objectives) {
@@ -86,14 +91,20 @@ absl::StatusOr<GraphReport> Report(const ModelSpec& spec, const DType dtype, con
 
 int GraphCommand(const std::vector<std::string>& arguments) {
   GraphFlags flags;
-  CommandStart start = StartCommand(
-      "graph", "shows a model's layers, what goes between them, and how they make stages", arguments,
-      {{"tokens", "N", "Tokens of each prompt of the pass that is counted.", &flags.tokens},
-       {"batch", "N", "Prompts of that pass.", &flags.batch},
-       {"stages", "LIST", "Numbers of stages to cut it into; the largest bounds the advice too. Empty: 2,4,6,8, as far as there are layers.", &flags.stages},
-       {"objective", "LIST", "What stages are made even by: uniform (the number of layers), parameters, bytes, flops, or all.", &flags.objective},
-       {"memory", "BYTES", "What a stage's weights may take (\"24GB\"): advises the fewest stages that do.", &flags.memory},
-       {"format", "table|json|dot", "How it is printed; dot is for Graphviz.", &flags.format}});
+  CommandStart start =
+      StartCommand("graph", "shows a model's layers, what goes between them, and how they make stages", arguments,
+                   {{"tokens", "N", "Tokens of each prompt of the pass that is counted.", &flags.tokens},
+                    {"batch", "N", "Prompts of that pass.", &flags.batch},
+                    {"stages", "LIST",
+                     "Numbers of stages to cut it into; the largest bounds the advice too. Empty: 2,4,6,8, as far as "
+                     "there are layers.",
+                     &flags.stages},
+                    {"objective", "LIST",
+                     "What stages are made even by: uniform (the number of layers), parameters, bytes, flops, or all.",
+                     &flags.objective},
+                    {"memory", "BYTES",
+                     "What a stage's weights may take (\"24GB\"): advises the fewest stages that do.", &flags.memory},
+                    {"format", "table|json|dot", "How it is printed; dot is for Graphviz.", &flags.format}});
   if (start.exit >= 0) return start.exit;
   if (flags.format != "table" && flags.format != "json" && flags.format != "dot") {
     std::fprintf(stderr, "causewayd: --format: expected table, json or dot, got \"%s\"\n", flags.format.c_str());
@@ -106,7 +117,9 @@ int GraphCommand(const std::vector<std::string>& arguments) {
   absl::StatusOr<GraphReport> report = Report(read->spec, read->plan.options.dtype, flags);
   if (!report.ok()) return Fail(report.status());
   for (const std::string& warning : read->spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
-  const std::string text = flags.format == "json" ? GraphJson(*report) : flags.format == "dot" ? GraphDot(*report) : GraphTable(*report);
+  const std::string text = flags.format == "json"  ? GraphJson(*report)
+                           : flags.format == "dot" ? GraphDot(*report)
+                                                   : GraphTable(*report);
   std::printf("%s", text.c_str());
   return 0;
 }

@@ -18,13 +18,16 @@ namespace {
 absl::Status CheckFlags(bool search, bool calibrate, const SearchFlags& flags, const std::string& format) {
   if (search && calibrate) return absl::InvalidArgumentError("--search and --calibrate: one at a time");
   if (format != "table" && format != "json" && format != "markdown" && !(search && format == "csv")) {
-    return absl::InvalidArgumentError(absl::StrCat("--format: expected table, json or markdown, or csv with --search, got \"", format, "\""));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--format: expected table, json or markdown, or csv with --search, got \"", format, "\""));
   }
-  if (calibrate && format == "markdown") return absl::InvalidArgumentError("--format: expected table or json with --calibrate, got \"markdown\"");
+  if (calibrate && format == "markdown")
+    return absl::InvalidArgumentError("--format: expected table or json with --calibrate, got \"markdown\"");
   SearchFlags others = flags;
   if (calibrate) others.calibration.clear();
   if (const std::string given = others.Given(); !search && !given.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(given, given == "--calibration" ? " is for --search and --calibrate" : " is for --search"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(given, given == "--calibration" ? " is for --search and --calibrate" : " is for --search"));
   }
   return absl::OkStatus();
 }
@@ -46,19 +49,27 @@ absl::StatusOr<std::string> PlanText(const LoadedConfig& loaded, const std::stri
 int PlanCommand(const std::vector<std::string>& arguments) {
   std::string format = "table", search, calibrate;
   SearchFlags search_flags;
-  std::vector<CommandFlag> flags = {{"format", "table|json|markdown|csv", "How it is printed; csv is for --search.", &format},
-                                    {"search", "", "Ranks all ways to spread the model over the devices: replicas, stages, tensor parallelism, micro-batches, offload.", &search},
-                                    {"calibrate", "", "Measures the device, keeps its speeds for --search, and holds predictions against the model's steps.", &calibrate}};
+  std::vector<CommandFlag> flags = {
+      {"format", "table|json|markdown|csv", "How it is printed; csv is for --search.", &format},
+      {"search", "",
+       "Ranks all ways to spread the model over the devices: replicas, stages, tensor parallelism, micro-batches, "
+       "offload.",
+       &search},
+      {"calibrate", "",
+       "Measures the device, keeps its speeds for --search, and holds predictions against the model's steps.",
+       &calibrate}};
   for (CommandFlag& flag : search_flags.Flags()) flags.push_back(std::move(flag));
-  CommandStart start = StartCommand("plan", "shows where every part of a model would live, without loading it", arguments, flags);
+  CommandStart start =
+      StartCommand("plan", "shows where every part of a model would live, without loading it", arguments, flags);
   if (start.exit >= 0) return start.exit;
   if (absl::Status status = CheckFlags(!search.empty(), !calibrate.empty(), search_flags, format); !status.ok()) {
     std::fprintf(stderr, "causewayd: %s\n", std::string(status.message()).c_str());
     return kExitUsage;
   }
-  absl::StatusOr<std::string> text = !search.empty()      ? RunSearch(start.loaded, search_flags, format)
-                                     : !calibrate.empty() ? RunCalibration(start.loaded, search_flags.calibration, format)
-                                                          : PlanText(start.loaded, format);
+  absl::StatusOr<std::string> text = !search.empty() ? RunSearch(start.loaded, search_flags, format)
+                                     : !calibrate.empty()
+                                         ? RunCalibration(start.loaded, search_flags.calibration, format)
+                                         : PlanText(start.loaded, format);
   if (!text.ok()) return Fail(text.status());
   std::printf("%s", text->c_str());
   return 0;

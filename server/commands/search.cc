@@ -26,7 +26,8 @@ constexpr int64_t kTokensMax = int64_t{1} << 24, kRequestsMax = int64_t{1} << 20
 // What is not given stays as it is.
 absl::Status SetCount(absl::string_view flag, absl::string_view text, int64_t most, int64_t* value) {
   if (text.empty() || (absl::SimpleAtoi(text, value) && *value >= 1 && *value <= most)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("--", flag, ": expected a whole number from 1 to ", most, ", got \"", text, "\""));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, ": expected a whole number from 1 to ", most, ", got \"", text, "\""));
 }
 
 absl::Status SetLimit(absl::string_view flag, const std::string& text, double* seconds) {
@@ -47,7 +48,9 @@ absl::StatusOr<Workload> ReadWorkload(const SearchFlags& flags) {
     workload.concurrency.clear();
     for (absl::string_view item : absl::StrSplit(flags.concurrency, ',')) {
       CAUSEWAY_RETURN_IF_ERROR(SetCount("concurrency", item, kRequestsMax, &workload.concurrency.emplace_back(0)));
-      if (workload.concurrency.back() == 0) return absl::InvalidArgumentError(absl::StrCat("--concurrency: expected numbers with commas between, got \"", flags.concurrency, "\""));
+      if (workload.concurrency.back() == 0)
+        return absl::InvalidArgumentError(
+            absl::StrCat("--concurrency: expected numbers with commas between, got \"", flags.concurrency, "\""));
     }
   }
   CAUSEWAY_RETURN_IF_ERROR(SetLimit("max-ttft-ms", flags.max_ttft_ms, &workload.ttft_seconds_max));
@@ -71,34 +74,47 @@ absl::Status WriteText(const std::string& file, const std::string& text) {
 }
 
 // A file for each replica whose devices are not like those of one before it: the second has FILE-2.yaml for FILE.yaml.
-absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, const EngineOptions& options, const ModelSpec& spec, const SearchReport& report) {
+absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, const EngineOptions& options,
+                          const ModelSpec& spec, const SearchReport& report) {
   const Search& search = report.search;
   if (search.best_served < 0) {
-    const std::string why = search.ranked.empty() ? absl::StrCat("; ", StrategyName(search.dropped.front().strategy), ": ", search.dropped.front().dropped) : "";
-    return absl::FailedPreconditionError(absl::StrCat("--config-out: there is no strategy that fits, keeps the limits and can be served by this version", why));
+    const std::string why = search.ranked.empty() ? absl::StrCat("; ", StrategyName(search.dropped.front().strategy),
+                                                                 ": ", search.dropped.front().dropped)
+                                                  : "";
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--config-out: there is no strategy that fits, keeps the limits and can be served by this version", why));
   }
   const Candidate& best = search.ranked[search.best_served];
   std::vector<int> alike(best.replicas.size());  // the first replica like each
   for (size_t r = 0; r < alike.size(); ++r) {
-    const auto first = std::find_if(best.replicas.begin(), best.replicas.end(), [&](const std::vector<StageMemory>& other) {
-      return std::equal(other.begin(), other.end(), best.replicas[r].begin(), [&](const StageMemory& a, const StageMemory& b) {
-        return report.fleet.devices[a.device].Like(report.fleet.devices[b.device]);
-      });
-    });
+    const auto first =
+        std::find_if(best.replicas.begin(), best.replicas.end(), [&](const std::vector<StageMemory>& other) {
+          return std::equal(other.begin(), other.end(), best.replicas[r].begin(),
+                            [&](const StageMemory& a, const StageMemory& b) {
+                              return report.fleet.devices[a.device].Like(report.fleet.devices[b.device]);
+                            });
+        });
     alike[r] = static_cast<int>(first - best.replicas.begin());
   }
   const std::filesystem::path path(file);
   for (int r = 0; r < static_cast<int>(alike.size()); ++r) {
     if (alike[r] != r) continue;
-    const std::string of_replica = r == 0 ? file : (path.parent_path() / absl::StrCat(path.stem().string(), "-", r + 1, path.extension().string())).string();
+    const std::string of_replica =
+        r == 0
+            ? file
+            : (path.parent_path() / absl::StrCat(path.stem().string(), "-", r + 1, path.extension().string())).string();
     CAUSEWAY_ASSIGN_OR_RETURN(const std::string text, StrategyConfig(loaded, options, spec, report, r));
     CAUSEWAY_RETURN_IF_ERROR(WriteText(of_replica, text));
     std::vector<int> others;
     for (int i = r + 1; i < static_cast<int>(alike.size()); ++i) {
       if (alike[i] == r) others.push_back(i + 1);
     }
-    const std::string which = alike.size() == 1 ? "" : absl::StrCat(", replica ", r + 1, others.empty() ? "" : absl::StrCat(", as for ", absl::StrJoin(others, ", ")));
-    std::fprintf(stderr, "%s: a configuration for rank %d, %s%s\n", of_replica.c_str(), search.best_served + 1, StrategyName(best.strategy).c_str(), which.c_str());
+    const std::string which =
+        alike.size() == 1 ? ""
+                          : absl::StrCat(", replica ", r + 1,
+                                         others.empty() ? "" : absl::StrCat(", as for ", absl::StrJoin(others, ", ")));
+    std::fprintf(stderr, "%s: a configuration for rank %d, %s%s\n", of_replica.c_str(), search.best_served + 1,
+                 StrategyName(best.strategy).c_str(), which.c_str());
   }
   return absl::OkStatus();
 }
@@ -106,7 +122,8 @@ absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, c
 // What is configured and the search decides itself.
 void WarnOfIgnored(const LoadedConfig& loaded) {
   for (const char* path : {"placement.device_map", "batching.max_num_seqs", "batching.kv_cache"}) {
-    if (const auto found = loaded.origins.find(path); found != loaded.origins.end()) std::fprintf(stderr, "warning: %s is left aside: the search decides it\n", loaded.Where(path).c_str());
+    if (const auto found = loaded.origins.find(path); found != loaded.origins.end())
+      std::fprintf(stderr, "warning: %s is left aside: the search decides it\n", loaded.Where(path).c_str());
   }
 }
 
@@ -121,13 +138,19 @@ std::string Printed(const SearchReport& report, const std::string& format) {
 std::vector<CommandFlag> SearchFlags::Flags() {
   return {{"prompt-tokens", "N", "With --search: tokens of each prompt. Empty: 512.", &prompt_tokens},
           {"output-tokens", "N", "With --search: tokens generated for each. Empty: 128.", &output_tokens},
-          {"concurrency", "N,N,...", "With --search: requests at once, over the whole fleet; several are all tried. Empty: 64.", &concurrency},
+          {"concurrency", "N,N,...",
+           "With --search: requests at once, over the whole fleet; several are all tried. Empty: 64.", &concurrency},
           {"max-ttft-ms", "MS", "With --search: drops what takes longer to the first token.", &max_ttft_ms},
           {"max-tpot-ms", "MS", "With --search: drops what takes longer for each token after it.", &max_tpot_ms},
-          {"nodes", "N", "With --search: machines that the devices are divided among, evenly and in their order. Empty: 1.", &nodes},
-          {"network", "SPEED", "With --search: of each device between nodes, in one direction (\"400Gb/s\", \"50GB/s\"). Empty: 400Gb/s.", &network},
-          {"config-out", "FILE", "With --search: writes a configuration for the best strategy that can be served.", &config_out},
-          {"calibration", "FILE", "Measured speeds. Empty: causeway/calibration.json in the user's cache, if it is there.", &calibration}};
+          {"nodes", "N",
+           "With --search: machines that the devices are divided among, evenly and in their order. Empty: 1.", &nodes},
+          {"network", "SPEED",
+           "With --search: of each device between nodes, in one direction (\"400Gb/s\", \"50GB/s\"). Empty: 400Gb/s.",
+           &network},
+          {"config-out", "FILE", "With --search: writes a configuration for the best strategy that can be served.",
+           &config_out},
+          {"calibration", "FILE",
+           "Measured speeds. Empty: causeway/calibration.json in the user's cache, if it is there.", &calibration}};
 }
 
 std::string SearchFlags::Given() const {
@@ -147,12 +170,14 @@ absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFl
   fleet_options.nodes = static_cast<int>(nodes);
   if (!flags.network.empty()) {
     absl::StatusOr<double> speed = ParseLinkSpeed(flags.network);
-    if (!speed.ok()) return absl::InvalidArgumentError(absl::StrCat("--network: ", std::string(speed.status().message())));
+    if (!speed.ok())
+      return absl::InvalidArgumentError(absl::StrCat("--network: ", std::string(speed.status().message())));
     fleet_options.network_bytes_per_second = *speed;
   }
   CAUSEWAY_ASSIGN_OR_RETURN(const EngineOptions options, MakeEngineOptions(loaded));
   CAUSEWAY_ASSIGN_OR_RETURN(const Calibration calibration, ReadCalibrationFile(flags.calibration));
-  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, [] { return CudaDevices(); }));
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices,
+                            ParseDevices(options.devices, [] { return CudaDevices(); }));
   fleet_options.max_memory = options.plan.max_memory;
   fleet_options.offload_to_disk = options.plan.offload_to_disk;
   fleet_options.offload_stream = options.executor.offload_cpu_rows == 0;
@@ -168,7 +193,10 @@ absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFl
   CAUSEWAY_ASSIGN_OR_RETURN(const Search search, SearchStrategies(model.spec, fleet, plan_options, workload));
   WarnOfIgnored(loaded);
   for (const std::string& warning : model.spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
-  const SearchReport report{.model = absl::StrCat(model.plan.model, ", ", DTypeName(plan_options.dtype)), .fleet = fleet, .workload = workload, .search = search};
+  const SearchReport report{.model = absl::StrCat(model.plan.model, ", ", DTypeName(plan_options.dtype)),
+                            .fleet = fleet,
+                            .workload = workload,
+                            .search = search};
   if (!flags.config_out.empty()) {
     CAUSEWAY_RETURN_IF_ERROR(WriteConfigs(flags.config_out, loaded, options, model.spec, report));
   }

@@ -1,4 +1,5 @@
-// `causewayd plan --search`: all ways to spread a model over a fleet, ranked, and a configuration for the best that can be served.
+// `causewayd plan --search`: all ways to spread a model over a fleet, ranked, and a configuration for the best that can
+// be served.
 #ifndef CAUSEWAY_SERVER_COMMANDS_SEARCH_H_
 #define CAUSEWAY_SERVER_COMMANDS_SEARCH_H_
 
@@ -15,7 +16,8 @@ namespace causeway {
 
 // As given; empty: not given.
 struct SearchFlags {
-  std::string prompt_tokens, output_tokens, concurrency, max_ttft_ms, max_tpot_ms, nodes, network, calibration, config_out;
+  std::string prompt_tokens, output_tokens, concurrency, max_ttft_ms, max_tpot_ms, nodes, network, calibration,
+      config_out;
 
   std::vector<CommandFlag> Flags();
   // The first that is given, "--nodes"; empty: none.
@@ -25,9 +27,10 @@ struct SearchFlags {
 // The text for standard output, in the format (table, json, markdown or csv).
 absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFlags& flags, const std::string& format);
 
-// A YAML file for a replica of the best strategy that can be served: what was configured, and where it goes. `spec` is the model as the
-// devices hold it. FailedPrecondition: a plan refuses it.
-absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options, const ModelSpec& spec, const SearchReport& report, int replica);
+// A YAML file for a replica of the best strategy that can be served: what was configured, and where it goes. `spec` is
+// the model as the devices hold it. FailedPrecondition: a plan refuses it.
+absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options,
+                                           const ModelSpec& spec, const SearchReport& report, int replica);
 
 }  // namespace causeway
 

@@ -1,8 +1,9 @@
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 #include <utility>
+
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -23,7 +24,8 @@ std::string DevicesText(const std::vector<Device>& devices) {
   if (devices.front().kind == DeviceKind::kCpu) return "cpu";
   std::vector<std::string> items;
   for (const Device& device : devices) {
-    items.push_back(device.kind == DeviceKind::kCuda ? absl::StrCat(device.id) : absl::StrCat("1x", device.memory_bytes, "B"));
+    items.push_back(device.kind == DeviceKind::kCuda ? absl::StrCat(device.id)
+                                                     : absl::StrCat("1x", device.memory_bytes, "B"));
   }
   return absl::StrCat(devices.front().kind == DeviceKind::kCuda ? "cuda:" : "simulated:", absl::StrJoin(items, ","));
 }
@@ -49,7 +51,11 @@ DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stage
   for (size_t s = 0; s < stages.size(); ++s) {
     const std::string key = devices[s].key();
     for (int unit = stages[s].first_unit; unit <= stages[s].last_unit; ++unit) {
-      map.emplace_back(unit == 0 ? spec.embedding_path : unit <= layers ? spec.layers[unit - 1].path : unit == layers + 1 ? spec.final_norm_path : spec.head_path, key);
+      map.emplace_back(unit == 0            ? spec.embedding_path
+                       : unit <= layers     ? spec.layers[unit - 1].path
+                       : unit == layers + 1 ? spec.final_norm_path
+                                            : spec.head_path,
+                       key);
       if (unit == 0 && !spec.position_embedding_path.empty()) map.emplace_back(spec.position_embedding_path, key);
     }
   }
@@ -57,7 +63,8 @@ DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stage
 }
 
 // What leaves the stages' devices, kind by kind as `auto` would have it, CPU memory filled first.
-absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>& stages, int64_t cpu_bytes, DeviceMap& map) {
+absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>& stages, int64_t cpu_bytes,
+                          DeviceMap& map) {
   const std::vector<OffloadPiece> all = OffloadPieces(spec, /*head_shares=*/false);
   for (const StageMemory& stage : stages) {
     const int64_t wanted = stage.offloaded.bytes - stage.offloaded.staging - stage.free();
@@ -66,21 +73,26 @@ absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>&
       if (stage.first_unit <= piece.unit && piece.unit <= stage.last_unit) pieces.push_back(&piece);
     }
     std::vector<bool> gone(pieces.size(), false);
-    if (!Evict(pieces, wanted, gone)) return absl::InternalError(absl::StrCat("stage of unit ", stage.first_unit, ": too little may leave it"));
+    if (!Evict(pieces, wanted, gone))
+      return absl::InternalError(absl::StrCat("stage of unit ", stage.first_unit, ": too little may leave it"));
     for (size_t i = 0; i < pieces.size(); ++i) {
       if (!gone[i]) continue;
       const OffloadPiece& piece = *pieces[i];
-      const int64_t there = std::max(piece.bytes, std::accumulate(piece.streamed.begin(), piece.streamed.end(), int64_t{0}));
+      const int64_t there =
+          std::max(piece.bytes, std::accumulate(piece.streamed.begin(), piece.streamed.end(), int64_t{0}));
       const bool on_cpu = there <= cpu_bytes;
       if (on_cpu) cpu_bytes -= there;
-      const auto whole = std::find_if(map.begin(), map.end(), [&](const auto& entry) { return entry.first == piece.module; });
+      const auto whole =
+          std::find_if(map.begin(), map.end(), [&](const auto& entry) { return entry.first == piece.module; });
       (whole != map.end() ? *whole : map.emplace_back(piece.module, "")).second = on_cpu ? "cpu" : "disk";
     }
   }
   return absl::OkStatus();
 }
 
-std::string Quoted(const std::string& text) { return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace); }
+std::string Quoted(const std::string& text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
 
 std::string ValueText(const ConfigField& field, const v1::Config& config) {
   const google::protobuf::Message& section = config.GetReflection()->GetMessage(config, field.section);
@@ -107,14 +119,16 @@ std::string Yaml(const v1::Config& config, const std::set<std::string>& paths, c
       continue;
     }
     text += "\n";
-    for (const auto& [prefix, device] : device_map) absl::StrAppend(&text, "    ", Quoted(prefix), ": ", Quoted(device), "\n");
+    for (const auto& [prefix, device] : device_map)
+      absl::StrAppend(&text, "    ", Quoted(prefix), ": ", Quoted(device), "\n");
   }
   return text;
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options, const ModelSpec& spec, const SearchReport& report, int replica) {
+absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options,
+                                           const ModelSpec& spec, const SearchReport& report, int replica) {
   const Candidate& candidate = report.search.ranked[report.search.best_served];
   const Strategy& strategy = candidate.strategy;
   const std::vector<StageMemory>& stages = candidate.replicas[replica];
@@ -128,7 +142,12 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   }
 
   v1::Config config = loaded.config;
-  std::set<std::string> paths = {"model.path", "placement.devices", "placement.device_map", "batching.max_model_len", "batching.max_num_seqs", "batching.max_num_batched_tokens"};
+  std::set<std::string> paths = {"model.path",
+                                 "placement.devices",
+                                 "placement.device_map",
+                                 "batching.max_model_len",
+                                 "batching.max_num_seqs",
+                                 "batching.max_num_batched_tokens"};
   for (const auto& [path, origin] : loaded.origins) paths.insert(path);
   const int64_t tokens = workload.prompt_tokens + workload.output_tokens, running = candidate.running_each[replica];
   EngineOptions planned = options;
@@ -166,34 +185,46 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
     // No more CPU memory than it takes, which is whole pages for each linear.
     int64_t taken = 0;
     for (const DevicePlan& device : placed->plan.devices) {
-      for (const OffloadedModule& module : device.offloaded) taken += module.tier == "cpu" ? module.bytes + kPagesEach : 0;
+      for (const OffloadedModule& module : device.offloaded)
+        taken += module.tier == "cpu" ? module.bytes + kPagesEach : 0;
     }
     plan.max_memory["cpu"] = std::min(cpu_bytes, (taken + kMiB - 1) / kMiB * kMiB);
     if (taken == 0) plan.max_memory.erase("cpu");
     placed = PlaceModel(planned, devices);
   }
   absl::Status status = placed.status();
-  if (status.ok() && placed->plan.segments.size() != stages.size()) status = absl::InternalError(absl::StrCat("it has ", placed->plan.segments.size(), " stages"));
-  if (!status.ok()) return absl::FailedPreconditionError(absl::StrCat(StrategyName(strategy), " cannot be planned: ", std::string(status.message())));
+  if (status.ok() && placed->plan.segments.size() != stages.size())
+    status = absl::InternalError(absl::StrCat("it has ", placed->plan.segments.size(), " stages"));
+  if (!status.ok())
+    return absl::FailedPreconditionError(
+        absl::StrCat(StrategyName(strategy), " cannot be planned: ", std::string(status.message())));
 
   config.mutable_placement()->set_devices(DevicesText(devices));
   config.mutable_placement()->set_device_map("auto");
   if (!plan.max_memory.empty()) {
     paths.insert("placement.max_memory");
-    config.mutable_placement()->set_max_memory(absl::StrJoin(plan.max_memory, ",", [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.first, ":", entry.second, "B"); }));
+    config.mutable_placement()->set_max_memory(absl::StrJoin(
+        plan.max_memory, ",",
+        [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.first, ":", entry.second, "B"); }));
   }
   config.mutable_batching()->set_max_model_len(plan.max_model_len);
   config.mutable_batching()->set_max_num_seqs(plan.max_num_seqs);
   config.mutable_batching()->set_max_num_batched_tokens(plan.max_num_batched_tokens);
-  std::string text = absl::StrCat("# ", StrategyName(strategy), ", for ", candidate.concurrency, " requests at once of ", workload.prompt_tokens, " + ", workload.output_tokens, " tokens.\n");
+  std::string text =
+      absl::StrCat("# ", StrategyName(strategy), ", for ", candidate.concurrency, " requests at once of ",
+                   workload.prompt_tokens, " + ", workload.output_tokens, " tokens.\n");
   if (strategy.dp > 1) {
-    absl::StrAppend(&text, "# Replica ", replica + 1, " of ", strategy.dp, ", which runs ", running, " of the requests at once. Each is a daemon with devices and an address of its own; where devices\n",
-                    "# are like these, this file is theirs with other devices in it.\n");
+    absl::StrAppend(
+        &text, "# Replica ", replica + 1, " of ", strategy.dp, ", which runs ", running,
+        " of the requests at once. Each is a daemon with devices and an address of its own; where devices\n",
+        "# are like these, this file is theirs with other devices in it.\n");
   }
   if (!devices.front().at_hand) {
     absl::StrAppend(&text, "# For ", CatalogueText(devices), ", in this order.");
     // The catalogue's are counted from 0, as the first replica's are.
-    if (replica == 0) absl::StrAppend(&text, " Where they are not at hand: causewayd plan --config FILE --devices ", CatalogueText(devices));
+    if (replica == 0)
+      absl::StrAppend(&text, " Where they are not at hand: causewayd plan --config FILE --devices ",
+                      CatalogueText(devices));
     text += "\n";
   }
   return text + Yaml(config, paths, device_map);

@@ -50,10 +50,12 @@ class DaemonImpl final : public Daemon {
     Log(LogLevel::kInfo, "starting", {{"version", kVersion}, {"model", config_.model().path()}});
     // Mistakes in the configuration come before the model is looked at.
     CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.listen", config_.server().listen()).status());
-    if (!config_.server().http().empty()) CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.http", config_.server().http()).status());
+    if (!config_.server().http().empty())
+      CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.http", config_.server().http()).status());
     CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
     if (options_.plan.kv_cache_tokens == 0) {  // fine for a plan of the weights alone
-      return absl::InvalidArgumentError(absl::StrCat(loaded_.Where("batching.kv_cache"), ": serving needs a KV cache, got 0 tokens"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(loaded_.Where("batching.kv_cache"), ": serving needs a KV cache, got 0 tokens"));
     }
     CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, PlaceModel(options_));
     for (const std::string& warning : placed.spec.warnings) Log(LogLevel::kWarning, "model", {{"message", warning}});
@@ -62,11 +64,14 @@ class DaemonImpl final : public Daemon {
     std::printf("%sProcessors: %s.\n\n", table.c_str(), processors.text().c_str());
     std::fflush(stdout);
     Log(LogLevel::kInfo, "processors",
-        {{"at_hand", processors.count}, {"of", processors.machine}, {"bound_by", processors.bound_text()},
+        {{"at_hand", processors.count},
+         {"of", processors.machine},
+         {"bound_by", processors.bound_text()},
          {"cpu_threads", ThreadsFor(options_.executor.cpu_threads)}});
     plan_ = placed.plan;
     if (!plan_.quantization.empty()) {
-      Log(LogLevel::kInfo, "weights", {{"quantization", plan_.quantization}, {"unquantized", absl::StrJoin(plan_.unquantized, ", ")}});
+      Log(LogLevel::kInfo, "weights",
+          {{"quantization", plan_.quantization}, {"unquantized", absl::StrJoin(plan_.unquantized, ", ")}});
     }
 
     serving_.name = config_.model().name().empty() ? placed.name : config_.model().name();
@@ -82,7 +87,8 @@ class DaemonImpl final : public Daemon {
 
     CAUSEWAY_RETURN_IF_ERROR(Listen());
     // Only now: where the ports are taken, the file is that of the daemon which has them.
-    if (const std::string& file = config_.server().ports_file(); !file.empty()) CAUSEWAY_RETURN_IF_ERROR(ClearPortsFile(file));
+    if (const std::string& file = config_.server().ports_file(); !file.empty())
+      CAUSEWAY_RETURN_IF_ERROR(ClearPortsFile(file));
     CAUSEWAY_RETURN_IF_ERROR(Load(std::move(placed)));
     return Announce();
   }
@@ -91,7 +97,8 @@ class DaemonImpl final : public Daemon {
     stop_.WaitForNotification();
     const EngineStats stats = engine_->Stats();
     Log(LogLevel::kInfo, "draining",
-        {{"requests_running", stats.requests_running}, {"requests_waiting", stats.requests_waiting},
+        {{"requests_running", stats.requests_running},
+         {"requests_waiting", stats.requests_waiting},
          {"budget_seconds", config_.server().drain_seconds()}});
     context_.state.Drain();
     rpc_->SetServing(false);
@@ -135,9 +142,14 @@ class DaemonImpl final : public Daemon {
     const EngineStats stats = engine_->Stats();
     const StartSeconds& start = stats.executor.start;
     Log(LogLevel::kInfo, "loaded",
-        {{"model", serving_.name}, {"bytes", meter.last().bytes_done}, {"weights_seconds", meter.last().seconds},
-         {"gb_per_second", LoadMeter::BytesPerSecond(meter.last()) / 1e9}, {"memory_seconds", start.memory},
-         {"warm_up_seconds", start.warm_up}, {"text_seconds", stats.text_seconds}, {"seconds", stats.load_seconds}});
+        {{"model", serving_.name},
+         {"bytes", meter.last().bytes_done},
+         {"weights_seconds", meter.last().seconds},
+         {"gb_per_second", LoadMeter::BytesPerSecond(meter.last()) / 1e9},
+         {"memory_seconds", start.memory},
+         {"warm_up_seconds", start.warm_up},
+         {"text_seconds", stats.text_seconds},
+         {"seconds", stats.load_seconds}});
     if (engine_->tokenizer() == nullptr) {
       Log(LogLevel::kWarning, "the model has no tokenizer: requests must send token ids and get token ids");
     }
@@ -156,7 +168,8 @@ class DaemonImpl final : public Daemon {
       CAUSEWAY_RETURN_IF_ERROR(WritePortsFile(config_.server().ports_file(), grpc, http));
       ports_written_ = true;
     }
-    std::printf("Serving %s: gRPC %s%s%s\n", serving_.name.c_str(), grpc.c_str(), http.empty() ? "" : ", HTTP ", http.c_str());
+    std::printf("Serving %s: gRPC %s%s%s\n", serving_.name.c_str(), grpc.c_str(), http.empty() ? "" : ", HTTP ",
+                http.c_str());
     std::fflush(stdout);
     return absl::OkStatus();
   }

@@ -11,13 +11,13 @@ namespace causeway {
 
 class Daemon {
  public:
-  // Places the model, opens the listeners (health says NOT_SERVING), loads, and then serves. InvalidArgument: the configuration;
-  // other errors: the model, the devices or the ports. A signal while it loads ends the process at once.
+  // Places the model, opens the listeners (health says NOT_SERVING), loads, and then serves. InvalidArgument: the
+  // configuration; other errors: the model, the devices or the ports. A signal while it loads ends the process at once.
   static absl::StatusOr<std::unique_ptr<Daemon>> Create(const LoadedConfig& loaded);
   virtual ~Daemon() = default;
 
-  // Until SIGTERM, SIGINT or Admin.Drain; then drains: no new requests, running ones finish within the drain budget or are
-  // cancelled. A second signal ends the process at once, with 128 + the signal.
+  // Until SIGTERM, SIGINT or Admin.Drain; then drains: no new requests, running ones finish within the drain budget or
+  // are cancelled. A second signal ends the process at once, with 128 + the signal.
   virtual void ServeUntilStopped() = 0;
 };
 

@@ -29,9 +29,11 @@ double LoadMeter::BytesPerSecond(const LoadProgress& progress) {
 }
 
 std::string LoadMeter::Line(const LoadProgress& progress) {
-  const double share = progress.bytes_total > 0 ? static_cast<double>(progress.bytes_done) / static_cast<double>(progress.bytes_total) : 1;
-  return absl::StrFormat("%3.0f%%  %s of %s  %.2f GB/s", share * 100, FormatBytes(progress.bytes_done), FormatBytes(progress.bytes_total),
-                         BytesPerSecond(progress) / 1e9);
+  const double share = progress.bytes_total > 0
+                           ? static_cast<double>(progress.bytes_done) / static_cast<double>(progress.bytes_total)
+                           : 1;
+  return absl::StrFormat("%3.0f%%  %s of %s  %.2f GB/s", share * 100, FormatBytes(progress.bytes_done),
+                         FormatBytes(progress.bytes_total), BytesPerSecond(progress) / 1e9);
 }
 
 void LoadMeter::Update(const LoadProgress& progress) {
@@ -43,12 +45,15 @@ void LoadMeter::Update(const LoadProgress& progress) {
   shown_ = progress.seconds;
   if (!bar) {
     Log(LogLevel::kInfo, "loading",
-        {{"bytes_done", progress.bytes_done}, {"bytes_total", progress.bytes_total},
+        {{"bytes_done", progress.bytes_done},
+         {"bytes_total", progress.bytes_total},
          {"gb_per_second", absl::StrFormat("%.2f", BytesPerSecond(progress) / 1e9)}});
     return;
   }
-  const int filled = progress.bytes_total > 0 ? static_cast<int>(kBarWidth * progress.bytes_done / progress.bytes_total) : kBarWidth;
-  const std::string drawing = std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(kBarWidth - filled), '.');
+  const int filled =
+      progress.bytes_total > 0 ? static_cast<int>(kBarWidth * progress.bytes_done / progress.bytes_total) : kBarWidth;
+  const std::string drawing =
+      std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(kBarWidth - filled), '.');
   std::fprintf(stderr, "\r\033[KLoading [%s] %s", drawing.c_str(), Line(progress).c_str());
   std::fflush(stderr);
   drawn_ = true;

@@ -10,7 +10,8 @@
 namespace causeway {
 
 enum class LoadDisplay { kBar, kLines, kNone };
-// A bar where standard error is a terminal, else lines; nothing for logs that programs read, which are told the outcome alone.
+// A bar where standard error is a terminal, else lines; nothing for logs that programs read, which are told the outcome
+// alone.
 LoadDisplay LoadDisplayFor(absl::string_view log_format);
 
 // One thread at a time.

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -38,7 +39,8 @@ absl::Status WriteFresh(const std::string& path, const std::string& text) {
 absl::Status ClearPortsFile(const std::string& path) {
   std::error_code error;
   if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
-    return absl::InvalidArgumentError(absl::StrCat("the ports file ", path, " is a folder or a device; expected a file's name"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the ports file ", path, " is a folder or a device; expected a file's name"));
   }
   CAUSEWAY_RETURN_IF_ERROR(WriteFresh(path, ""));
   std::remove(FreshPath(path).c_str());

@@ -8,8 +8,8 @@
 
 namespace causeway {
 
-// Removes what an earlier run left, which would send readers to the wrong place, and tries whether the new one can be written there:
-// loading, which comes in between, may take minutes.
+// Removes what an earlier run left, which would send readers to the wrong place, and tries whether the new one can be
+// written there: loading, which comes in between, may take minutes.
 absl::Status ClearPortsFile(const std::string& path);
 
 // Atomically: a reader finds no file or a whole one. `http` may be empty and is then left out.

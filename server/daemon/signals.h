@@ -8,8 +8,8 @@
 
 namespace causeway {
 
-// Make one before any other thread starts: signals are blocked in this thread and in those it starts. A signal that was being
-// ignored (a shell's background job ignores SIGINT) stays so.
+// Make one before any other thread starts: signals are blocked in this thread and in those it starts. A signal that was
+// being ignored (a shell's background job ignores SIGINT) stays so.
 class SignalWatcher {
  public:
   // `on_signal` gets the signal and how many came so far, this one counted. It is called on the watcher's thread.

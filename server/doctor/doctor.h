@@ -15,14 +15,14 @@ namespace causeway {
 enum class Grade { kGood, kAdvice, kProblem };
 
 struct Finding {
-  std::string what;    // "huge pages"
+  std::string what;  // "huge pages"
   Grade grade = Grade::kGood;
   std::string found;   // "never"
   std::string remedy;  // what to do; empty where nothing is
 };
 
-// Processor, memory and limits as the kernel tells them, read below `root`: "" is this machine, a test puts a folder there.
-// `cpu_threads` is what is configured.
+// Processor, memory and limits as the kernel tells them, read below `root`: "" is this machine, a test puts a folder
+// there. `cpu_threads` is what is configured.
 std::vector<Finding> ExamineMachine(const std::string& root, int cpu_threads);
 // GPUs and the library that runs them; the speed of memory.
 std::vector<Finding> ExamineDevices();
@@ -30,13 +30,14 @@ std::vector<Finding> ExamineDevices();
 std::vector<Finding> ExamineGpus(const std::vector<Device>& gpus, const CudaSystem& system);
 // Whether the devices that are configured are at hand, and what of them would be used.
 Finding ExamineFleet(const EngineOptions& options);
-// Where weights would be offloaded to: whether it can be written, what file system and how much room it has, and how fast it is,
-// measured with a file of at most `sample_bytes`.
+// Where weights would be offloaded to: whether it can be written, what file system and how much room it has, and how
+// fast it is, measured with a file of at most `sample_bytes`.
 Finding ExamineOffloadFolder(const std::string& folder, int64_t sample_bytes);
 inline constexpr int64_t kOffloadSampleBytes = int64_t{256} << 20;
 // Whether the addresses that the daemon would listen on are free.
 std::vector<Finding> ExamineAddresses(const v1::ServerConfig& config);
-// Whether the model can be read, how fast, and whether it fits; of one whose weights are not there yet, whether it will.
+// Whether the model can be read, how fast, and whether it fits; of one whose weights are not there yet, whether it
+// will.
 std::vector<Finding> ExamineModel(const EngineOptions& options);
 
 Grade Worst(const std::vector<Finding>& findings);

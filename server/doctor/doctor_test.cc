@@ -77,7 +77,8 @@ TEST_F(DoctorTest, ThreadsBeyondAQuotaAreAdvice) {
 TEST_F(DoctorTest, AModelThatFitsAndOneThatDoesNot) {
   const std::vector<Finding> good = ExamineModel(Options("simulated:1x64MiB"));
   EXPECT_EQ(Worst(good), Grade::kGood);
-  EXPECT_THAT(Of(good, "fit").found, AllOf(HasSubstr("simulated:0 (embeddings, layers 0-"), HasSubstr("tokens of KV cache: "), HasSubstr("sequences of")));
+  EXPECT_THAT(Of(good, "fit").found, AllOf(HasSubstr("simulated:0 (embeddings, layers 0-"),
+                                           HasSubstr("tokens of KV cache: "), HasSubstr("sequences of")));
   EXPECT_THAT(Of(good, "disk").found, HasSubstr("model.safetensors"));
   const std::vector<Finding> tight = ExamineModel(Options("simulated:1x64KiB"));
   EXPECT_EQ(Of(tight, "fit").grade, Grade::kProblem);
@@ -98,7 +99,9 @@ TEST_F(DoctorTest, DevicesAreLookedAtWithoutAModel) {
   options.plan.max_memory = {{"0", 1 << 20}, {"1", 1 << 19}};
   Finding fleet = ExamineFleet(options);
   EXPECT_EQ(fleet.grade, Grade::kGood);
-  EXPECT_EQ(fleet.found, "simulated:0 with a budget of 1 MiB, simulated:1 with a budget of 512 KiB, simulated:2, not used, simulated:3, not used and 2 more");
+  EXPECT_EQ(fleet.found,
+            "simulated:0 with a budget of 1 MiB, simulated:1 with a budget of 512 KiB, simulated:2, not used, "
+            "simulated:3, not used and 2 more");
   options.plan.max_memory = {{"9", 1 << 20}};
   EXPECT_EQ(ExamineFleet(options).grade, Grade::kProblem);
   EXPECT_THAT(ExamineFleet(options).remedy, HasSubstr("--max-memory"));
@@ -153,14 +156,22 @@ TEST_F(DoctorTest, AnAddressThatCannotBeBoundIsAProblem) {
 std::vector<Device> Gpus(int count) {
   std::vector<Device> gpus;
   for (int i = 0; i < count; ++i) {
-    gpus.push_back({.kind = DeviceKind::kCuda, .id = i, .name = absl::StrCat("cuda:", i), .model = "GPU", .memory_bytes = 1000, .available_bytes = 900});
+    gpus.push_back({.kind = DeviceKind::kCuda,
+                    .id = i,
+                    .name = absl::StrCat("cuda:", i),
+                    .model = "GPU",
+                    .memory_bytes = 1000,
+                    .available_bytes = 900});
   }
   return gpus;
 }
 
 TEST(DoctorGpusTest, LinkedGpusWithTheirDriverAreGood) {
-  const CudaSystem system{.driver_version = 13020, .runtime_version = 13000, .built_version = 13000,
-                          .links = {{0, 1, true, true}, {0, 2, true, false}, {1, 2, true, false}}, .pins_memory = true};
+  const CudaSystem system{.driver_version = 13020,
+                          .runtime_version = 13000,
+                          .built_version = 13000,
+                          .links = {{0, 1, true, true}, {0, 2, true, false}, {1, 2, true, false}},
+                          .pins_memory = true};
   const std::vector<Finding> findings = ExamineGpus(Gpus(3), system);
   EXPECT_EQ(Of(findings, "CUDA").found, "the driver serves 13.2, the runtime is 13.0");
   EXPECT_EQ(Of(findings, "CUDA").grade, Grade::kGood);
@@ -171,17 +182,21 @@ TEST(DoctorGpusTest, LinkedGpusWithTheirDriverAreGood) {
 
 TEST(DoctorGpusTest, ADriverTooOldNamesTheOneNeeded) {
   // CUDA shows no device then: without the versions all would look well.
-  const std::vector<Finding> findings = ExamineGpus({}, {.driver_version = 12080, .runtime_version = 13000, .built_version = 13000});
+  const std::vector<Finding> findings =
+      ExamineGpus({}, {.driver_version = 12080, .runtime_version = 13000, .built_version = 13000});
   EXPECT_EQ(Of(findings, "CUDA").grade, Grade::kProblem);
   EXPECT_THAT(Of(findings, "CUDA").remedy, HasSubstr("driver 580.65.06 or later"));
-  EXPECT_EQ(Of(ExamineGpus({}, {.driver_version = 0, .runtime_version = 13000, .built_version = 13000}), "CUDA").grade, Grade::kProblem);
+  EXPECT_EQ(Of(ExamineGpus({}, {.driver_version = 0, .runtime_version = 13000, .built_version = 13000}), "CUDA").grade,
+            Grade::kProblem);
 }
 
 TEST(DoctorGpusTest, OtherVersionsThanTheBuildsAreTold) {
-  const Finding older = Of(ExamineGpus(Gpus(1), {.driver_version = 13000, .runtime_version = 13020, .built_version = 13020}), "CUDA");
+  const Finding older =
+      Of(ExamineGpus(Gpus(1), {.driver_version = 13000, .runtime_version = 13020, .built_version = 13020}), "CUDA");
   EXPECT_EQ(older.grade, Grade::kAdvice);
   EXPECT_THAT(older.remedy, HasSubstr("update the driver to one for CUDA 13.2"));
-  const Finding other = Of(ExamineGpus(Gpus(1), {.driver_version = 13020, .runtime_version = 13000, .built_version = 13010}), "CUDA");
+  const Finding other =
+      Of(ExamineGpus(Gpus(1), {.driver_version = 13020, .runtime_version = 13000, .built_version = 13010}), "CUDA");
   EXPECT_EQ(other.grade, Grade::kAdvice);
   EXPECT_THAT(other.found, HasSubstr("built with 13.1"));
   EXPECT_THAT(other.remedy, HasSubstr("LD_LIBRARY_PATH"));
@@ -193,7 +208,10 @@ TEST(DoctorGpusTest, WhatSlowsGpusIsAdvice) {
   gpus[2].model = "not usable: all of it is another process's";
   gpus[2].memory_bytes = gpus[2].available_bytes = 0;
   const std::vector<Finding> findings =
-      ExamineGpus(gpus, {.driver_version = 13000, .runtime_version = 13000, .built_version = 13000, .links = {{0, 1, true, true}, {0, 2, false, false}, {1, 2, false, false}}});
+      ExamineGpus(gpus, {.driver_version = 13000,
+                         .runtime_version = 13000,
+                         .built_version = 13000,
+                         .links = {{0, 1, true, true}, {0, 2, false, false}, {1, 2, false, false}}});
   EXPECT_EQ(Of(findings, "cuda:0").grade, Grade::kGood);
   EXPECT_THAT(Of(findings, "cuda:1").remedy, HasSubstr("nvidia-smi"));
   EXPECT_EQ(Of(findings, "cuda:2").grade, Grade::kAdvice);
@@ -207,7 +225,8 @@ TEST(DoctorFolderTest, AFolderIsMeasured) {
   const ::causeway::testing::TestFolder folder;
   const Finding finding = ExamineOffloadFolder(folder.path(), int64_t{8} << 20);
   EXPECT_NE(finding.grade, Grade::kProblem) << finding.found;
-  EXPECT_THAT(finding.found, AllOf(HasSubstr(folder.path()), HasSubstr("free"), HasSubstr("GB/s written"), HasSubstr("GB/s read")));
+  EXPECT_THAT(finding.found,
+              AllOf(HasSubstr(folder.path()), HasSubstr("free"), HasSubstr("GB/s written"), HasSubstr("GB/s read")));
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
@@ -231,7 +250,8 @@ TEST(DoctorFolderTest, AFolderThatCannotBeWrittenIsAProblem) {
   EXPECT_EQ(full.grade, Grade::kProblem);
   EXPECT_THAT(full.found, HasSubstr("0 B free"));
   if (geteuid() != 0) {  // root may write anywhere
-    std::filesystem::permissions(folder.path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+    std::filesystem::permissions(folder.path(),
+                                 std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
     const Finding closed = ExamineOffloadFolder(folder.path(), int64_t{4} << 20);
     std::filesystem::permissions(folder.path(), std::filesystem::perms::owner_all);
     EXPECT_EQ(closed.grade, Grade::kProblem);
@@ -240,7 +260,8 @@ TEST(DoctorFolderTest, AFolderThatCannotBeWrittenIsAProblem) {
 }
 
 TEST(DoctorReportTest, TableAndJson) {
-  const std::vector<Finding> findings = {{"memory", Grade::kGood, "enough", ""}, {"fit", Grade::kProblem, "one two three four five six", "seven"}};
+  const std::vector<Finding> findings = {{"memory", Grade::kGood, "enough", ""},
+                                         {"fit", Grade::kProblem, "one two three four five six", "seven"}};
   EXPECT_EQ(DoctorTable(findings, 28),
             "✓ memory  enough\n"
             "✗ fit     one two three four\n"

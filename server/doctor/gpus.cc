@@ -30,9 +30,11 @@ Finding Versions(const CudaSystem& system) {
   const std::string runtime = absl::StrCat("the runtime is ", VersionName(system.runtime_version));
   if (system.driver_version == 0) {
     return {"CUDA", Grade::kProblem, absl::StrCat("the driver does not answer; ", runtime),
-            "nvidia-smi says what is wrong; in a container, hand the GPUs in (docker --gpus all); --devices cpu runs without"};
+            "nvidia-smi says what is wrong; in a container, hand the GPUs in (docker --gpus all); --devices cpu runs "
+            "without"};
   }
-  Finding finding{"CUDA", Grade::kGood, absl::StrCat("the driver serves ", VersionName(system.driver_version), ", ", runtime), ""};
+  Finding finding{"CUDA", Grade::kGood,
+                  absl::StrCat("the driver serves ", VersionName(system.driver_version), ", ", runtime), ""};
   if (Major(system.driver_version) < Major(system.runtime_version)) {
     finding.grade = Grade::kProblem;
     finding.remedy = absl::StrCat("the driver is too old: CUDA ", VersionName(system.runtime_version), " needs ",
@@ -40,21 +42,28 @@ Finding Versions(const CudaSystem& system) {
   } else if (system.runtime_version != system.built_version) {
     finding.grade = Major(system.runtime_version) == Major(system.built_version) ? Grade::kAdvice : Grade::kProblem;
     absl::StrAppend(&finding.found, ", and this program was built with ", VersionName(system.built_version));
-    finding.remedy = absl::StrCat("another library than the build's was found: start without the LD_LIBRARY_PATH that names it, or install CUDA ",
-                                  VersionName(system.built_version));
+    finding.remedy = absl::StrCat(
+        "another library than the build's was found: start without the LD_LIBRARY_PATH that names it, or install CUDA ",
+        VersionName(system.built_version));
   } else if (system.driver_version < system.runtime_version) {
     finding.grade = Grade::kAdvice;
-    finding.remedy = absl::StrCat("it runs what was compiled for its GPUs, but compiles nothing for newer ones: update the driver to one for CUDA ",
-                                  VersionName(system.runtime_version));
+    finding.remedy = absl::StrCat(
+        "it runs what was compiled for its GPUs, but compiles nothing for newer ones: update the driver to one for "
+        "CUDA ",
+        VersionName(system.runtime_version));
   }
   return finding;
 }
 
 Finding Gpu(const Device& gpu) {
   if (gpu.memory_bytes == 0) {  // its name says what the driver said
-    return {gpu.name, Grade::kAdvice, gpu.model, "it is left out; nvidia-smi shows whether it is broken, or another process has it alone"};
+    return {gpu.name, Grade::kAdvice, gpu.model,
+            "it is left out; nvidia-smi shows whether it is broken, or another process has it alone"};
   }
-  Finding finding{gpu.name, Grade::kGood, absl::StrCat(gpu.model, ", ", FormatBytes(gpu.available_bytes), " of ", FormatBytes(gpu.memory_bytes), " free"), ""};
+  Finding finding{
+      gpu.name, Grade::kGood,
+      absl::StrCat(gpu.model, ", ", FormatBytes(gpu.available_bytes), " of ", FormatBytes(gpu.memory_bytes), " free"),
+      ""};
   if (gpu.available_bytes < gpu.memory_bytes / 2) {
     finding.grade = Grade::kAdvice;
     finding.remedy = "others hold more than half of its memory: nvidia-smi shows who";
@@ -81,9 +90,10 @@ Finding Links(const std::vector<CudaLink>& links) {
     const bool many = apart.size() > kPairsNamedMax;
     if (many) apart.resize(kPairsNamedMax);
     finding.grade = Grade::kAdvice;
-    finding.remedy = absl::StrCat("hidden states between GPUs ", absl::StrJoin(apart, ", "), many ? ", ..." : "",
-                                  " are copied twice: PCIe access control (ACS) and the IOMMU keep peers apart, and nvidia-smi topo -p2p r shows "
-                                  "them; or choose GPUs that are linked (--devices cuda:0,1)");
+    finding.remedy = absl::StrCat(
+        "hidden states between GPUs ", absl::StrJoin(apart, ", "), many ? ", ..." : "",
+        " are copied twice: PCIe access control (ACS) and the IOMMU keep peers apart, and nvidia-smi topo -p2p r shows "
+        "them; or choose GPUs that are linked (--devices cuda:0,1)");
   }
   return finding;
 }
@@ -92,19 +102,24 @@ Finding SharedMemory(size_t gpus) {
   struct statvfs shared{};
   const int64_t bytes = statvfs("/dev/shm", &shared) == 0 ? static_cast<int64_t>(shared.f_blocks * shared.f_frsize) : 0;
   if (gpus < 2 || bytes >= kSharedMemoryLeast) return {"shared memory", Grade::kGood, FormatBytes(bytes), ""};
-  return {"shared memory", Grade::kAdvice, FormatBytes(bytes), "GPUs exchange through /dev/shm: give the container more (docker --shm-size 1g)"};
+  return {"shared memory", Grade::kAdvice, FormatBytes(bytes),
+          "GPUs exchange through /dev/shm: give the container more (docker --shm-size 1g)"};
 }
 
-// The driver locks pages itself, so that the limit of the process binds it in some containers and virtual machines only: what
-// counts is the trial.
+// The driver locks pages itself, so that the limit of the process binds it in some containers and virtual machines
+// only: what counts is the trial.
 Finding LockedMemory(const CudaSystem& system) {
   rlimit limit{};
   getrlimit(RLIMIT_MEMLOCK, &limit);
-  const std::string allowed = limit.rlim_cur == RLIM_INFINITY ? "without a limit" : absl::StrCat("limit ", FormatBytes(static_cast<int64_t>(limit.rlim_cur)));
+  const std::string allowed = limit.rlim_cur == RLIM_INFINITY
+                                  ? "without a limit"
+                                  : absl::StrCat("limit ", FormatBytes(static_cast<int64_t>(limit.rlim_cur)));
   const std::string trial = FormatBytes(kPinnedTrialBytes);
-  if (system.pins_memory) return {"locked memory", Grade::kGood, absl::StrCat(trial, " were locked in a trial (", allowed, ")"), ""};
+  if (system.pins_memory)
+    return {"locked memory", Grade::kGood, absl::StrCat(trial, " were locked in a trial (", allowed, ")"), ""};
   return {"locked memory", Grade::kAdvice, absl::StrCat(trial, " could not be locked (", allowed, ")"),
-          "copies to GPUs are slower from memory that can move: raise the limit (ulimit -l unlimited, LimitMEMLOCK=infinity in the systemd "
+          "copies to GPUs are slower from memory that can move: raise the limit (ulimit -l unlimited, "
+          "LimitMEMLOCK=infinity in the systemd "
           "unit, docker --ulimit memlock=-1) and the memory of the container"};
 }
 

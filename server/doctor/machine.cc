@@ -1,3 +1,5 @@
+#include "engine/plan/machine.h"
+
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -8,7 +10,6 @@
 #include "engine/execution/cuda_library.h"
 #include "engine/ops/cpu/isa.h"
 #include "engine/plan/catalogue.h"
-#include "engine/plan/machine.h"
 #include "engine/threads/processors.h"
 #include "server/doctor/doctor.h"
 #include "server/startup/address.h"
@@ -22,7 +23,8 @@ Finding Processor(const std::string& root, const Device& cpu, int cpu_threads) {
   const Processors processors = ReadProcessors(root);
   const cpu::Isa isa = cpu::SupportedIsas().front();
   Finding finding{"processor", Grade::kGood, "", ""};
-  finding.found = absl::StrCat(cpu.model, ", processors at hand: ", processors.text(), ", ", cpu::IsaName(isa), " kernels");
+  finding.found =
+      absl::StrCat(cpu.model, ", processors at hand: ", processors.text(), ", ", cpu::IsaName(isa), " kernels");
   if (isa == cpu::Isa::kPortable) {
     finding.grade = Grade::kAdvice;
     finding.remedy = "the portable kernels are slow: a processor with AVX2 or AVX-512 runs faster ones";
@@ -37,9 +39,11 @@ Finding Processor(const std::string& root, const Device& cpu, int cpu_threads) {
 Finding HugePages(const std::string& root) {
   const std::string text = ReadKernelFile(root + "/sys/kernel/mm/transparent_hugepage/enabled");
   const size_t from = text.find('['), to = text.find(']');
-  const std::string mode = from != std::string::npos && to != std::string::npos ? text.substr(from + 1, to - from - 1) : "unknown";
+  const std::string mode =
+      from != std::string::npos && to != std::string::npos ? text.substr(from + 1, to - from - 1) : "unknown";
   if (mode == "always" || mode == "madvise") return {"huge pages", Grade::kGood, mode, ""};
-  return {"huge pages", Grade::kAdvice, mode, "weights are read faster from huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"};
+  return {"huge pages", Grade::kAdvice, mode,
+          "weights are read faster from huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"};
 }
 
 Finding OpenFiles() {
@@ -55,7 +59,9 @@ Finding OpenFiles() {
 std::vector<Finding> ExamineMachine(const std::string& root, int cpu_threads) {
   const Device cpu = ReadCpuDevice(root);
   std::vector<Finding> findings = {Processor(root, cpu, cpu_threads)};
-  findings.push_back({"memory", Grade::kGood, absl::StrCat(FormatBytes(cpu.available_bytes), " of ", FormatBytes(cpu.memory_bytes), " free"), ""});
+  findings.push_back({"memory", Grade::kGood,
+                      absl::StrCat(FormatBytes(cpu.available_bytes), " of ", FormatBytes(cpu.memory_bytes), " free"),
+                      ""});
   findings.push_back(HugePages(root));
   findings.push_back(OpenFiles());
   return findings;
@@ -73,24 +79,29 @@ std::vector<Finding> ExamineDevices() {
                         "a driver is there that Causeway cannot use: see the message; --devices cpu runs without"});
   }
   const double bandwidth = MeasureReadBandwidth(ProcessorsAtHand());
-  findings.push_back({"memory speed", Grade::kGood, absl::StrFormat("%.1f GB/s read by all processors, which bounds decoding on the CPU", bandwidth / 1e9), ""});
+  findings.push_back(
+      {"memory speed", Grade::kGood,
+       absl::StrFormat("%.1f GB/s read by all processors, which bounds decoding on the CPU", bandwidth / 1e9), ""});
   return findings;
 }
 
 std::vector<Finding> ExamineAddresses(const v1::ServerConfig& config) {
   std::vector<Finding> findings;
-  for (const auto& [what, text] : {std::pair<std::string, std::string>{"gRPC address", config.listen()}, {"HTTP address", config.http()}}) {
+  for (const auto& [what, text] :
+       {std::pair<std::string, std::string>{"gRPC address", config.listen()}, {"HTTP address", config.http()}}) {
     if (text.empty()) continue;
     const absl::StatusOr<Address> address = ParseAddress(text);
     const absl::Status status = address.ok() ? TryListening(*address) : address.status();
     const std::string flag = what == "gRPC address" ? "--listen" : "--http";
     if (address.ok() && address->port != 0 && what == "HTTP address" && text == config.listen()) {
-      findings.push_back({what, Grade::kProblem, absl::StrCat(text, " is the gRPC address, too"), "name another with --http; empty: none"});
+      findings.push_back({what, Grade::kProblem, absl::StrCat(text, " is the gRPC address, too"),
+                          "name another with --http; empty: none"});
       continue;
     }
-    findings.push_back(status.ok() ? Finding{what, Grade::kGood, absl::StrCat(text, " is free"), ""}
-                                   : Finding{what, Grade::kProblem, absl::StrCat(text, ": ", std::string(status.message())),
-                                             absl::StrCat("name another with ", flag, ", or stop who listens there (ss -ltnp)")});
+    findings.push_back(
+        status.ok() ? Finding{what, Grade::kGood, absl::StrCat(text, " is free"), ""}
+                    : Finding{what, Grade::kProblem, absl::StrCat(text, ": ", std::string(status.message())),
+                              absl::StrCat("name another with ", flag, ", or stop who listens there (ss -ltnp)")});
   }
   return findings;
 }

@@ -29,7 +29,8 @@ constexpr size_t kDevicesNamedMax = 4;
 std::string Few(std::vector<std::string> names) {
   const size_t count = names.size();
   if (count > kDevicesNamedMax) names.resize(kDevicesNamedMax);
-  return absl::StrCat(absl::StrJoin(names, ", "), count > kDevicesNamedMax ? absl::StrCat(" and ", count - kDevicesNamedMax, " more") : "");
+  return absl::StrCat(absl::StrJoin(names, ", "),
+                      count > kDevicesNamedMax ? absl::StrCat(" and ", count - kDevicesNamedMax, " more") : "");
 }
 
 // The beginning of the largest file, as the disk gives it, as far as the kernel drops it from memory when asked to.
@@ -40,33 +41,42 @@ Finding DiskSpeed(const Checkpoint& checkpoint) {
   for (const std::string& path : checkpoint.files()) {
     const absl::StatusOr<File> file = File::Open(path);
     if (file.ok()) all += static_cast<int64_t>(file->bytes());
-    if (file.ok() && static_cast<int64_t>(file->bytes()) > bytes) bytes = static_cast<int64_t>(file->bytes()), largest = path;
+    if (file.ok() && static_cast<int64_t>(file->bytes()) > bytes)
+      bytes = static_cast<int64_t>(file->bytes()), largest = path;
   }
   const absl::StatusOr<File> file = File::Open(largest);
-  if (!file.ok()) return {"disk", Grade::kProblem, std::string(file.status().message()), "make the file readable for the daemon's user"};
+  if (!file.ok())
+    return {"disk", Grade::kProblem, std::string(file.status().message()),
+            "make the file readable for the daemon's user"};
   bytes = std::min(bytes, kSampleBytes);
   ::posix_fadvise(file->descriptor(), 0, bytes, POSIX_FADV_DONTNEED);
   std::vector<char> piece(kPieceBytes);
   const auto start = std::chrono::steady_clock::now();
   for (int64_t offset = 0; offset < bytes; offset += kPieceBytes) {
-    const absl::Status status = ReadExactly(file->descriptor(), offset, absl::MakeSpan(piece.data(), std::min(kPieceBytes, bytes - offset)), largest);
+    const absl::Status status = ReadExactly(
+        file->descriptor(), offset, absl::MakeSpan(piece.data(), std::min(kPieceBytes, bytes - offset)), largest);
     if (!status.ok()) return {"disk", Grade::kProblem, std::string(status.message()), "copy the model again"};
   }
-  const double speed = static_cast<double>(bytes) / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double speed =
+      static_cast<double>(bytes) / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   finding.found = absl::StrFormat("%.2f GB/s over the first %s of %s", speed / 1e9, FormatBytes(bytes), largest);
   if (const double seconds = static_cast<double>(all) / speed; speed < kSlowDisk && seconds > kSlowSeconds) {
     finding.grade = Grade::kAdvice;
-    finding.remedy = absl::StrFormat("a start reads %s, which takes %.0f s at this speed: copy the model to a faster disk", FormatBytes(all), seconds);
+    finding.remedy =
+        absl::StrFormat("a start reads %s, which takes %.0f s at this speed: copy the model to a faster disk",
+                        FormatBytes(all), seconds);
   }
   return finding;
 }
 
 Finding Offload(const Plan& plan, const std::string& folder) {
-  Finding finding{"offload", Grade::kGood, absl::StrCat(FormatBytes(plan.offloaded_to_cpu), " of weights come from CPU memory"), ""};
+  Finding finding{"offload", Grade::kGood,
+                  absl::StrCat(FormatBytes(plan.offloaded_to_cpu), " of weights come from CPU memory"), ""};
   if (plan.offloaded_to_disk == 0) return finding;
   struct statvfs room{};
   const int64_t free = ::statvfs(folder.c_str(), &room) == 0 ? static_cast<int64_t>(room.f_bavail * room.f_frsize) : 0;
-  absl::StrAppend(&finding.found, ", ", FormatBytes(plan.offloaded_to_disk), " from ", folder, ", which has ", FormatBytes(free), " free");
+  absl::StrAppend(&finding.found, ", ", FormatBytes(plan.offloaded_to_disk), " from ", folder, ", which has ",
+                  FormatBytes(free), " free");
   if (free < plan.offloaded_to_disk) {
     finding.grade = Grade::kAdvice;
     finding.remedy = "make room, unless the file of an earlier run is there";
@@ -77,27 +87,34 @@ Finding Offload(const Plan& plan, const std::string& folder) {
 }  // namespace
 
 Finding ExamineFleet(const EngineOptions& options) {
-  const auto problem = [](std::string found, std::string remedy) { return Finding{"devices", Grade::kProblem, std::move(found), std::move(remedy)}; };
+  const auto problem = [](std::string found, std::string remedy) {
+    return Finding{"devices", Grade::kProblem, std::move(found), std::move(remedy)};
+  };
   const absl::StatusOr<std::vector<Device>> devices = ParseDevices(options.devices, CudaDevices);
-  if (!devices.ok()) return problem(std::string(devices.status().message()), "name others with --devices; cpu is at hand anywhere");
+  if (!devices.ok())
+    return problem(std::string(devices.status().message()), "name others with --devices; cpu is at hand anywhere");
   if (!devices->front().at_hand) {
-    return problem(absl::StrCat("\"", options.devices, "\" are the catalogue's, which plans can be made for and nothing runs on"),
-                   "name some that are at hand with --devices: cuda, cpu, simulated:1x4GiB");
+    return problem(
+        absl::StrCat("\"", options.devices, "\" are the catalogue's, which plans can be made for and nothing runs on"),
+        "name some that are at hand with --devices: cuda, cpu, simulated:1x4GiB");
   }
   const absl::StatusOr<Budgets> budgets = MakeBudgets(*devices, options.plan.max_memory);
-  if (!budgets.ok()) return problem(std::string(budgets.status().message()), "give other budgets with --max-memory, or none");
+  if (!budgets.ok())
+    return problem(std::string(budgets.status().message()), "give other budgets with --max-memory, or none");
   std::vector<std::string> names;
   int64_t simulated = 0;
   for (size_t i = 0; i < devices->size(); ++i) {
     const int64_t bytes = budgets->bytes[i];
     if ((*devices)[i].kind == DeviceKind::kSimulated) simulated += bytes;
-    names.push_back(bytes > 0 ? absl::StrCat((*devices)[i].name, " with a budget of ", FormatBytes(bytes)) : absl::StrCat((*devices)[i].name, ", not used"));
+    names.push_back(bytes > 0 ? absl::StrCat((*devices)[i].name, " with a budget of ", FormatBytes(bytes))
+                              : absl::StrCat((*devices)[i].name, ", not used"));
   }
   Finding finding{"devices", Grade::kGood, Few(std::move(names)), ""};
   if (const int64_t free = CpuDevice().available_bytes; simulated > free) {
     finding.grade = Grade::kAdvice;
-    finding.remedy = absl::StrCat("simulated devices are memory of the CPU, ", FormatBytes(simulated), " in all, and it has ", FormatBytes(free),
-                                  " free: make them smaller, lest the kernel end the daemon when they fill up");
+    finding.remedy =
+        absl::StrCat("simulated devices are memory of the CPU, ", FormatBytes(simulated), " in all, and it has ",
+                     FormatBytes(free), " free: make them smaller, lest the kernel end the daemon when they fill up");
   }
   return finding;
 }
@@ -112,7 +129,8 @@ std::vector<Finding> ExamineModel(const EngineOptions& options) {
     findings.push_back(DiskSpeed(*read->checkpoint));
   } else {
     findings.push_back({"model", Grade::kProblem, std::string(read.status().message()),
-                        "--model takes a folder with config.json and safetensors files, or the org/name of one in the local Hugging Face cache"});
+                        "--model takes a folder with config.json and safetensors files, or the org/name of one in the "
+                        "local Hugging Face cache"});
     if (!ReadModel(options, purpose).ok()) return findings;  // its config.json alone says whether it will fit
   }
   if (ExamineFleet(options).grade == Grade::kProblem) return findings;  // which says so
@@ -122,7 +140,8 @@ std::vector<Finding> ExamineModel(const EngineOptions& options) {
     const std::string message(placed.status().message());
     const size_t end = std::min(message.find(". Any of these"), message.find(". No single"));
     findings.push_back({"fit", Grade::kProblem, message.substr(0, end),
-                        end == std::string::npos ? "causewayd plan takes the same flags and tries others at once" : message.substr(end + 2)});
+                        end == std::string::npos ? "causewayd plan takes the same flags and tries others at once"
+                                                 : message.substr(end + 2)});
     return findings;
   }
   std::vector<std::string> holds;
@@ -135,11 +154,14 @@ std::vector<Finding> ExamineModel(const EngineOptions& options) {
   std::string room;
   if (placed->plan.kv_blocks > 0) {
     const SequencesOf longest = CapacityOf(placed->plan).sequences.front();
-    room = absl::StrCat(", and room for ", placed->plan.kv_blocks * kBlockTokens, " tokens of KV cache: ", longest.count,
-                        longest.count == 1 ? " sequence of " : " sequences of ", longest.tokens);
+    room =
+        absl::StrCat(", and room for ", placed->plan.kv_blocks * kBlockTokens, " tokens of KV cache: ", longest.count,
+                     longest.count == 1 ? " sequence of " : " sequences of ", longest.tokens);
   }
-  findings.push_back({"fit", Grade::kGood, absl::StrCat(FormatBytes(weights), " of weights on ", Few(std::move(holds)), room), ""});
-  if (placed->plan.offloaded_to_cpu + placed->plan.offloaded_to_disk > 0) findings.push_back(Offload(placed->plan, options.executor.offload_folder));
+  findings.push_back(
+      {"fit", Grade::kGood, absl::StrCat(FormatBytes(weights), " of weights on ", Few(std::move(holds)), room), ""});
+  if (placed->plan.offloaded_to_cpu + placed->plan.offloaded_to_disk > 0)
+    findings.push_back(Offload(placed->plan, options.executor.offload_folder));
   return findings;
 }
 

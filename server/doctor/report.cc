@@ -8,7 +8,9 @@
 namespace causeway {
 namespace {
 
-const char* GradeName(Grade grade) { return grade == Grade::kGood ? "good" : grade == Grade::kAdvice ? "advice" : "problem"; }
+const char* GradeName(Grade grade) {
+  return grade == Grade::kGood ? "good" : grade == Grade::kAdvice ? "advice" : "problem";
+}
 
 // `text` behind `indent` columns, broken at spaces; the first line is not indented.
 std::string Wrapped(const std::string& text, size_t indent, size_t width) {
@@ -46,18 +48,25 @@ std::string DoctorTable(const std::vector<Finding>& findings, size_t width) {
     problems += finding.grade == Grade::kProblem;
     const char* mark = finding.grade == Grade::kGood ? "✓" : finding.grade == Grade::kAdvice ? "!" : "✗";
     const size_t indent = column + 4;
-    absl::StrAppend(&text, mark, " ", finding.what, std::string(column - finding.what.size() + 2, ' '), Wrapped(finding.found, indent, width), "\n");
-    if (!finding.remedy.empty()) absl::StrAppend(&text, std::string(indent, ' '), "→ ", Wrapped(finding.remedy, indent + 2, width), "\n");
+    absl::StrAppend(&text, mark, " ", finding.what, std::string(column - finding.what.size() + 2, ' '),
+                    Wrapped(finding.found, indent, width), "\n");
+    if (!finding.remedy.empty())
+      absl::StrAppend(&text, std::string(indent, ' '), "→ ", Wrapped(finding.remedy, indent + 2, width), "\n");
   }
-  if (problems > 0) return absl::StrCat(text, "\nNot ready: ", problems, problems == 1 ? " problem.\n" : " problems.\n");
+  if (problems > 0)
+    return absl::StrCat(text, "\nNot ready: ", problems, problems == 1 ? " problem.\n" : " problems.\n");
   if (advice > 0) return absl::StrCat(text, "\nReady; ", advice, " could be better.\n");
   return text + "\nReady.\n";
 }
 
 std::string DoctorJson(const std::vector<Finding>& findings) {
-  nlohmann::ordered_json json = {{"ready", Worst(findings) != Grade::kProblem}, {"findings", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json json = {{"ready", Worst(findings) != Grade::kProblem},
+                                 {"findings", nlohmann::ordered_json::array()}};
   for (const Finding& finding : findings) {
-    json["findings"].push_back({{"what", finding.what}, {"grade", GradeName(finding.grade)}, {"found", finding.found}, {"remedy", finding.remedy}});
+    json["findings"].push_back({{"what", finding.what},
+                                {"grade", GradeName(finding.grade)},
+                                {"found", finding.found},
+                                {"remedy", finding.remedy}});
   }
   return json.dump(2) + "\n";
 }

@@ -18,7 +18,8 @@ namespace {
 absl::Status CheckPeer(const grpc::CallbackServerContext& call) {
   const std::string peer = call.peer();
   if (IsLoopback(peer)) return absl::OkStatus();
-  return absl::PermissionDeniedError(absl::StrCat("causeway.v1.Admin answers callers on the loopback interface only, and this one is ", peer));
+  return absl::PermissionDeniedError(
+      absl::StrCat("causeway.v1.Admin answers callers on the loopback interface only, and this one is ", peer));
 }
 
 template <typename Request, typename Response>
@@ -30,8 +31,8 @@ absl::Status Handle(RpcContext& context, const grpc::CallbackServerContext& call
 }
 
 template <typename Request, typename Response>
-grpc::ServerUnaryReactor* Answer(RpcContext& context, grpc::CallbackServerContext* call, const Request& request, Response* out,
-                                 absl::StatusOr<Response> (*handler)(RpcContext&, const Request&)) {
+grpc::ServerUnaryReactor* Answer(RpcContext& context, grpc::CallbackServerContext* call, const Request& request,
+                                 Response* out, absl::StatusOr<Response> (*handler)(RpcContext&, const Request&)) {
   grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
   reactor->Finish(ToGrpcStatus(Handle(context, *call, request, out, handler)));
   return reactor;
@@ -40,7 +41,9 @@ grpc::ServerUnaryReactor* Answer(RpcContext& context, grpc::CallbackServerContex
 // Drains once the answer has been sent: while the model loads, that ends the process at once.
 class DrainReactor : public grpc::ServerUnaryReactor {
  public:
-  DrainReactor(RpcContext& context, const absl::Status& status) : context_(context), drain_(status.ok()) { Finish(ToGrpcStatus(status)); }
+  DrainReactor(RpcContext& context, const absl::Status& status) : context_(context), drain_(status.ok()) {
+    Finish(ToGrpcStatus(status));
+  }
   void OnDone() override {
     if (drain_) context_.request_drain();
     delete this;
@@ -89,12 +92,14 @@ grpc::ServerUnaryReactor* AdminService::GetPlan(grpc::CallbackServerContext* cal
     return reactor;
   }
   // All of what it reads and writes is gRPC's, and there until Finish.
-  const absl::Status queued = context_.planner.Push(std::max(request->Length(), kPlanBytesMin), [reactor, answer] { reactor->Finish(ToGrpcStatus(answer())); });
+  const absl::Status queued = context_.planner.Push(std::max(request->Length(), kPlanBytesMin),
+                                                    [reactor, answer] { reactor->Finish(ToGrpcStatus(answer())); });
   if (!queued.ok()) reactor->Finish(ToGrpcStatus(queued));
   return reactor;
 }
 
-grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest* request,
+grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* call,
+                                                  const v1::GetStatusRequest* request,
                                                   v1::GetStatusResponse* response) {
   return Answer(context_, call, *request, response, HandleGetStatus);
 }

@@ -12,8 +12,9 @@ namespace causeway {
 
 // Raw, where texts are taken: the handlers parse, so that broken UTF-8 gets a proper answer (wire.h).
 using RawAdmin = v1::Admin::WithCallbackMethod_GetModel<v1::Admin::WithRawCallbackMethod_GetPlan<
-    v1::Admin::WithCallbackMethod_GetStatus<v1::Admin::WithCallbackMethod_WatchStatus<v1::Admin::WithCallbackMethod_Cancel<
-        v1::Admin::WithCallbackMethod_Drain<v1::Admin::WithRawCallbackMethod_ExtractLayerOutputs<v1::Admin::Service>>>>>>>;
+    v1::Admin::WithCallbackMethod_GetStatus<v1::Admin::WithCallbackMethod_WatchStatus<
+        v1::Admin::WithCallbackMethod_Cancel<v1::Admin::WithCallbackMethod_Drain<
+            v1::Admin::WithRawCallbackMethod_ExtractLayerOutputs<v1::Admin::Service>>>>>>>;
 
 class AdminService final : public RawAdmin {
  public:

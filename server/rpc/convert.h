@@ -13,8 +13,8 @@ v1::FinishReason ToWire(FinishReason reason);
 v1::Usage UsageOf(const GenerationEnd& end);
 v1::Timing TimingOf(const GenerationEnd& end);
 
-// The outcome of a request: its status's, where the engine gave one, else the least wanted of its choices', which may have ended
-// differently.
+// The outcome of a request: its status's, where the engine gave one, else the least wanted of its choices', which may
+// have ended differently.
 Outcome OutcomeOf(const GenerationEnd& end);
 
 void FillLogprob(const SampledToken& token, v1::TokenLogprob* out);

@@ -38,12 +38,14 @@ absl::StatusOr<std::set<int>> ReadLayers(const v1::ExtractLayerOutputsRequest& w
   for (int i = 0; i < wire.layers_size(); ++i) {
     const int given = wire.layers(i);
     if (given < -layers - 1 || given > layers) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("layers[", i, "] is ", given, ", expected a number in [", -layers - 1, ", ", layers, "]: the model has ", layers, " layers"));
+      return absl::InvalidArgumentError(absl::StrCat("layers[", i, "] is ", given, ", expected a number in [",
+                                                     -layers - 1, ", ", layers, "]: the model has ", layers,
+                                                     " layers"));
     }
     const int layer = given < 0 ? layers + 1 + given : given;
     if (!wanted.insert(layer).second) {
-      return absl::InvalidArgumentError(absl::StrCat("layers[", i, "] is ", given, ", which was there before", given < 0 ? absl::StrCat(" as ", layer) : "",
+      return absl::InvalidArgumentError(absl::StrCat("layers[", i, "] is ", given, ", which was there before",
+                                                     given < 0 ? absl::StrCat(" as ", layer) : "",
                                                      "; expected each layer at most once"));
     }
   }
@@ -51,19 +53,22 @@ absl::StatusOr<std::set<int>> ReadLayers(const v1::ExtractLayerOutputsRequest& w
   return wanted;
 }
 
-// Waits for the end of the request, then sends what was gathered. Shared, because gRPC and the engine let go of it each in its own time.
+// Waits for the end of the request, then sends what was gathered. Shared, because gRPC and the engine let go of it each
+// in its own time.
 class LayerOutputsReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                             public TokenSink,
                             public std::enable_shared_from_this<LayerOutputsReactor> {
  public:
-  LayerOutputsReactor(RpcContext& context, const grpc::CallbackServerContext& call) : context_(context), call_(context, call) {}
+  LayerOutputsReactor(RpcContext& context, const grpc::CallbackServerContext& call)
+      : context_(context), call_(context, call) {}
 
   // Once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
     self_ = shared_from_this();
     if (absl::Status parsed = ParseMessage(bytes, &wire_); !parsed.ok()) return Finish(call_.Refuse(parsed));
     call_.Prepare(AsGeneration(wire_), bytes.Length(), [self = self_](absl::StatusOr<PreparedRequest> prepared) {
-      if (absl::Status status = self->Start(std::move(prepared)); !status.ok()) return self->Finish(self->call_.Refuse(status));
+      if (absl::Status status = self->Start(std::move(prepared)); !status.ok())
+        return self->Finish(self->call_.Refuse(status));
       self->MaybeWrite();
     });
   }
@@ -181,7 +186,7 @@ class LayerOutputsReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   int64_t row_ ABSL_GUARDED_BY(mutex_) = 0;
   bool submitted_ ABSL_GUARDED_BY(mutex_) = false;  // to the engine; nothing is written before
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool broken_ ABSL_GUARDED_BY(mutex_) = false;     // the reader is gone; nothing more is written
+  bool broken_ ABSL_GUARDED_BY(mutex_) = false;  // the reader is gone; nothing more is written
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<grpc::Status> end_;  // written once under the lock, before finished_ may be set
   std::shared_ptr<LayerOutputsReactor> self_;
@@ -189,7 +194,8 @@ class LayerOutputsReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
 }  // namespace
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* HandleExtractLayerOutputs(RpcContext& context, grpc::CallbackServerContext* call,
+grpc::ServerWriteReactor<grpc::ByteBuffer>* HandleExtractLayerOutputs(RpcContext& context,
+                                                                      grpc::CallbackServerContext* call,
                                                                       const grpc::ByteBuffer& request) {
   auto reactor = std::make_shared<LayerOutputsReactor>(context, *call);
   reactor->Begin(request);

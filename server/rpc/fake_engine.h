@@ -34,7 +34,8 @@ class FakeEngine : public Engine {
   absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
     absl::MutexLock lock(&mutex_);
     if (!submit_status_.ok()) return submit_status_;
-    if (running_.contains(request.request_id)) return absl::AlreadyExistsError(absl::StrCat(request.request_id, " is already running"));
+    if (running_.contains(request.request_id))
+      return absl::AlreadyExistsError(absl::StrCat(request.request_id, " is already running"));
     last_ = request;
     running_[request.request_id] = {++handles_, std::move(sink)};
     return handles_;
@@ -56,7 +57,8 @@ class FakeEngine : public Engine {
     return absl::OkStatus();
   }
   absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource& source) override {
-    if (tokenizer_ == nullptr) return absl::InvalidArgumentError("the model has no tokenizer, and grammars are about text");
+    if (tokenizer_ == nullptr)
+      return absl::InvalidArgumentError("the model has no tokenizer, and grammars are about text");
     if (compiler_ == nullptr) compiler_ = *GrammarCompiler::Create(*tokenizer_);
     return compiler_->Compile(source);
   }

@@ -12,15 +12,19 @@ namespace causeway {
 namespace {
 
 // Gathers the deltas and answers at the end. Shared, because gRPC and the engine let go of it each in its own time.
-class GenerateReactor : public grpc::ServerUnaryReactor, public TokenSink, public std::enable_shared_from_this<GenerateReactor> {
+class GenerateReactor : public grpc::ServerUnaryReactor,
+                        public TokenSink,
+                        public std::enable_shared_from_this<GenerateReactor> {
  public:
-  GenerateReactor(RpcContext& context, const grpc::CallbackServerContext& call, grpc::ByteBuffer* out) : call_(context, call), out_(out) {}
+  GenerateReactor(RpcContext& context, const grpc::CallbackServerContext& call, grpc::ByteBuffer* out)
+      : call_(context, call), out_(out) {}
 
   // Once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
     self_ = shared_from_this();
     call_.Prepare(bytes, [self = self_](absl::StatusOr<PreparedRequest> prepared) {
-      if (absl::Status status = self->Start(std::move(prepared)); !status.ok()) self->Finish(self->call_.Refuse(status));
+      if (absl::Status status = self->Start(std::move(prepared)); !status.ok())
+        self->Finish(self->call_.Refuse(status));
     });
   }
 
@@ -65,8 +69,8 @@ class GenerateReactor : public grpc::ServerUnaryReactor, public TokenSink, publi
 
 }  // namespace
 
-grpc::ServerUnaryReactor* HandleGenerate(RpcContext& context, grpc::CallbackServerContext* call, const grpc::ByteBuffer& request,
-                                         grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* HandleGenerate(RpcContext& context, grpc::CallbackServerContext* call,
+                                         const grpc::ByteBuffer& request, grpc::ByteBuffer* response) {
   auto reactor = std::make_shared<GenerateReactor>(context, *call, response);
   reactor->Begin(request);
   return reactor.get();  // kept by itself until OnDone

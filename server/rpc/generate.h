@@ -2,9 +2,9 @@
 #ifndef CAUSEWAY_SERVER_RPC_GENERATE_H_
 #define CAUSEWAY_SERVER_RPC_GENERATE_H_
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
-#include <grpcpp/server_context.h>
 
 #include "absl/status/statusor.h"
 #include "causeway/v1/generation.pb.h"
@@ -13,8 +13,8 @@
 namespace causeway {
 
 // The reactors own themselves until their call is done.
-grpc::ServerUnaryReactor* HandleGenerate(RpcContext& context, grpc::CallbackServerContext* call, const grpc::ByteBuffer& request,
-                                         grpc::ByteBuffer* response);
+grpc::ServerUnaryReactor* HandleGenerate(RpcContext& context, grpc::CallbackServerContext* call,
+                                         const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
 grpc::ServerWriteReactor<grpc::ByteBuffer>* HandleGenerateStream(RpcContext& context, grpc::CallbackServerContext* call,
                                                                  const grpc::ByteBuffer& request);
 

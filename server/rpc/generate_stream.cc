@@ -13,8 +13,8 @@
 namespace causeway {
 namespace {
 
-// One write in flight; what comes meanwhile is merged in StreamEvents. The engine's thread only ever takes a short lock and starts
-// a write. Shared, because gRPC and the engine let go of it each in its own time.
+// One write in flight; what comes meanwhile is merged in StreamEvents. The engine's thread only ever takes a short lock
+// and starts a write. Shared, because gRPC and the engine let go of it each in its own time.
 class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                       public TokenSink,
                       public std::enable_shared_from_this<StreamReactor> {
@@ -25,7 +25,8 @@ class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Begin(const grpc::ByteBuffer& bytes) {
     self_ = shared_from_this();
     call_.Prepare(bytes, [self = self_](absl::StatusOr<PreparedRequest> prepared) {
-      if (absl::Status status = self->Start(std::move(prepared)); !status.ok()) return self->Finish(self->call_.Refuse(status));
+      if (absl::Status status = self->Start(std::move(prepared)); !status.ok())
+        return self->Finish(self->call_.Refuse(status));
       self->MaybeWrite();
     });
   }
@@ -112,7 +113,7 @@ class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::optional<StreamEvents> events_ ABSL_GUARDED_BY(mutex_);
   bool accepted_ ABSL_GUARDED_BY(mutex_) = false;  // by the engine; nothing is written before
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool broken_ ABSL_GUARDED_BY(mutex_) = false;    // the reader is gone; nothing more is written
+  bool broken_ ABSL_GUARDED_BY(mutex_) = false;  // the reader is gone; nothing more is written
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<grpc::Status> end_;  // written once under the lock, before finished_ may be set
   std::shared_ptr<StreamReactor> self_;

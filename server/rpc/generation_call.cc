@@ -15,8 +15,8 @@
 namespace causeway {
 namespace {
 
-// A client whose deadline passes resets the stream at that moment by its own clock, which is a trip over the network away from
-// ours. A cancellation this close to the deadline is the deadline.
+// A client whose deadline passes resets the stream at that moment by its own clock, which is a trip over the network
+// away from ours. A cancellation this close to the deadline is the deadline.
 constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(100);
 
 // gRPC's deadline is of the wall clock, which may be set while a request waits; the engine's clock can't.
@@ -58,12 +58,14 @@ void GenerationCall::Prepare(const grpc::ByteBuffer& bytes, Then then) {
 }
 
 void GenerationCall::Prepare(v1::GenerateRequest wire, size_t bytes, Then then) {
-  if (CheckRequestId(wire.request_id()).ok()) request_id_ = wire.request_id();  // a refusal's line in the log has it too
+  if (CheckRequestId(wire.request_id()).ok())
+    request_id_ = wire.request_id();  // a refusal's line in the log has it too
   const absl::StatusOr<const Serving*> serving = context_.state.Accepting();
   if (!serving.ok()) return then(serving.status());
   if (!wire.has_grammar() && bytes <= kInlineBytesMax) return then(Validate(wire, **serving));
   const absl::Status queued = context_.workers.Push(bytes, [this, then, wire = std::move(wire), serving = *serving] {
-    if (timed_out_ || Clock::Real()->Now() >= deadline_) return then(absl::DeadlineExceededError("the deadline passed before the request was prepared"));
+    if (timed_out_ || Clock::Real()->Now() >= deadline_)
+      return then(absl::DeadlineExceededError("the deadline passed before the request was prepared"));
     if (cancelled_) return then(absl::CancelledError("the request was cancelled"));
     then(Validate(wire, *serving));
   });
@@ -97,7 +99,9 @@ grpc::Status GenerationCall::Refuse(const absl::Status& status) {
   const Outcome outcome = OutcomeOf(status);
   context_.metrics->CountOutcome(outcome);
   Log(LogLevel::kInfo, "request refused",
-      {{"request_id", request_id_}, {"outcome", OutcomeName(outcome)}, {"code", absl::StatusCodeToString(status.code())},
+      {{"request_id", request_id_},
+       {"outcome", OutcomeName(outcome)},
+       {"code", absl::StatusCodeToString(status.code())},
        {"message", ForLog(status)}});
   return ToGrpcStatus(status);
 }

@@ -2,13 +2,13 @@
 #ifndef CAUSEWAY_SERVER_RPC_GENERATION_CALL_H_
 #define CAUSEWAY_SERVER_RPC_GENERATION_CALL_H_
 
-#include <grpcpp/server_context.h>
-#include <grpcpp/support/byte_buffer.h>
-
 #include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -18,14 +18,14 @@
 
 namespace causeway {
 
-// The owner calls Prepare, then Submit, then End once; or Refuse once, when either failed. OnCancel may come at any time from
-// any thread.
+// The owner calls Prepare, then Submit, then End once; or Refuse once, when either failed. OnCancel may come at any
+// time from any thread.
 class GenerationCall {
  public:
   GenerationCall(RpcContext& context, const grpc::CallbackServerContext& call);
 
-  // Parses and validates, and calls `then` once with what came of it: before this returns, or where it is work, on one of the
-  // context's workers. What `then` holds keeps this alive.
+  // Parses and validates, and calls `then` once with what came of it: before this returns, or where it is work, on one
+  // of the context's workers. What `then` holds keeps this alive.
   using Then = std::function<void(absl::StatusOr<PreparedRequest>)>;
   void Prepare(const grpc::ByteBuffer& bytes, Then then);
   // The same for a request already parsed, out of a message of so many bytes.

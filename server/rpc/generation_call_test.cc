@@ -1,10 +1,10 @@
 // Which request a client that goes away takes with it.
 #include "server/rpc/generation_call.h"
 
-#include <gtest/gtest.h>
-
 #include <memory>
 #include <string>
+
+#include <gtest/gtest.h>
 
 #include "server/rpc/fake_engine.h"
 #include "server/rpc/wire.h"

@@ -23,7 +23,8 @@ class GenerationService final : public RawGeneration {
                                      grpc::ByteBuffer* response) override {
     return HandleGenerate(context_, call, *request, response);
   }
-  grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) override {
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream(grpc::CallbackServerContext* call,
+                                                             const grpc::ByteBuffer* request) override {
     return HandleGenerateStream(context_, call, *request);
   }
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
@@ -37,11 +38,13 @@ class GenerationService final : public RawGeneration {
 
  private:
   template <typename Request, typename Handler>
-  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call, const grpc::ByteBuffer& bytes, grpc::ByteBuffer* out,
-                                   Handler handler) {
+  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call, const grpc::ByteBuffer& bytes,
+                                   grpc::ByteBuffer* out, Handler handler) {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
     // All of them are gRPC's, and there until Finish.
-    const auto work = [this, call, &bytes, out, handler, reactor] { reactor->Finish(ToGrpcStatus(Handle<Request>(*call, bytes, out, handler))); };
+    const auto work = [this, call, &bytes, out, handler, reactor] {
+      reactor->Finish(ToGrpcStatus(Handle<Request>(*call, bytes, out, handler)));
+    };
     if (bytes.Length() <= kInlineBytesMax) {
       work();
     } else if (absl::Status status = context_.workers.Push(bytes.Length(), work); !status.ok()) {
@@ -51,7 +54,8 @@ class GenerationService final : public RawGeneration {
   }
 
   template <typename Request, typename Handler>
-  absl::Status Handle(const grpc::CallbackServerContext& call, const grpc::ByteBuffer& bytes, grpc::ByteBuffer* out, Handler handler) {
+  absl::Status Handle(const grpc::CallbackServerContext& call, const grpc::ByteBuffer& bytes, grpc::ByteBuffer* out,
+                      Handler handler) {
     if (call.IsCancelled()) return absl::CancelledError("the call was cancelled");
     Request request;
     CAUSEWAY_RETURN_IF_ERROR(ParseMessage(bytes, &request));
@@ -65,6 +69,8 @@ class GenerationService final : public RawGeneration {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeGenerationService(RpcContext& context) { return std::make_unique<GenerationService>(context); }
+std::unique_ptr<grpc::Service> MakeGenerationService(RpcContext& context) {
+  return std::make_unique<GenerationService>(context);
+}
 
 }  // namespace causeway

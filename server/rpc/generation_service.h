@@ -2,9 +2,9 @@
 #ifndef CAUSEWAY_SERVER_RPC_GENERATION_SERVICE_H_
 #define CAUSEWAY_SERVER_RPC_GENERATION_SERVICE_H_
 
-#include <grpcpp/impl/codegen/service_type.h>
-
 #include <memory>
+
+#include <grpcpp/impl/codegen/service_type.h>
 
 #include "server/rpc/serving.h"
 

@@ -55,7 +55,8 @@ v1::GetPlanResponse ToWire(const Plan& plan) {
 // Every field of the request has the name, the range and the texts of one of the configuration's.
 const ConfigField& FieldNamed(const std::string& name) {
   const std::vector<ConfigField>& fields = ConfigFields();
-  const auto found = std::find_if(fields.begin(), fields.end(), [&](const ConfigField& field) { return field.field->name() == name; });
+  const auto found =
+      std::find_if(fields.begin(), fields.end(), [&](const ConfigField& field) { return field.field->name() == name; });
   CAUSEWAY_CHECK(found != fields.end(), "GetPlanRequest.", name, " is no field of the configuration");
   return *found;
 }
@@ -64,15 +65,16 @@ const ConfigField& FieldNamed(const std::string& name) {
 absl::StatusOr<LoadedConfig> Changed(const LoadedConfig& started, const v1::GetPlanRequest& request) {
   const std::string& map = request.device_map();
   if (!absl::StartsWith(map, "{") && (absl::EndsWith(map, ".json") || absl::StrContains(map, '/'))) {
-    return absl::InvalidArgumentError(absl::StrCat("device_map is \"", map.substr(0, 200), "\", a file's name; expected the map itself as JSON"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("device_map is \"", map.substr(0, 200), "\", a file's name; expected the map itself as JSON"));
   }
   LoadedConfig changed = started;
   std::vector<const google::protobuf::FieldDescriptor*> given;
   request.GetReflection()->ListFields(request, &given);
   for (const google::protobuf::FieldDescriptor* field : given) {
     const bool text = field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_STRING;
-    const std::string value =
-        text ? request.GetReflection()->GetString(request, field) : absl::StrCat(request.GetReflection()->GetInt64(request, field));
+    const std::string value = text ? request.GetReflection()->GetString(request, field)
+                                   : absl::StrCat(request.GetReflection()->GetInt64(request, field));
     const ConfigField& config = FieldNamed(field->name());
     if (absl::Status status = SetField(config, value, &changed.config); !status.ok()) {
       return absl::InvalidArgumentError(absl::StrCat(field->name(), ": ", std::string(status.message())));
@@ -91,8 +93,8 @@ absl::StatusOr<std::vector<Device>> Devices(const Plan& plan, const v1::GetPlanR
   }
   CAUSEWAY_ASSIGN_OR_RETURN(std::vector<Device> devices, ParseDevices(request.devices(), CudaDevices));
   if (devices.size() > kPlanDevicesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("devices \"", request.devices().substr(0, 200), "\": ", devices.size(), " devices, expected at most ", kPlanDevicesMax));
+    return absl::InvalidArgumentError(absl::StrCat("devices \"", request.devices().substr(0, 200), "\": ",
+                                                   devices.size(), " devices, expected at most ", kPlanDevicesMax));
   }
   return devices;
 }

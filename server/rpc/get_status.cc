@@ -46,7 +46,8 @@ void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResp
     memory->set_activations(device.memory.activations);
     memory->set_activations_peak(device.memory.activations_peak);
     memory->set_workspace(device.memory.workspace);
-    out->set_free_bytes(planned.budget - planned.reserve - memory->weights() - memory->kv_cache() - memory->workspace() - memory->activations_peak());
+    out->set_free_bytes(planned.budget - planned.reserve - memory->weights() - memory->kv_cache() -
+                        memory->workspace() - memory->activations_peak());
   }
   if (other_reported) return;
   // The process lives in the CPU's memory, also when no part of the model does.
@@ -85,7 +86,8 @@ absl::StatusOr<v1::GetStatusResponse> HandleGetStatus(RpcContext& context, const
   response.set_load_bytes_done(context.load_bytes_done);
   response.set_load_bytes_total(context.load_bytes_total);
   response.set_queue_limit(context.queue_limit);
-  for (const auto& [outcome, count] : context.metrics->Outcomes()) (*response.mutable_requests_ended())[outcome] = count;
+  for (const auto& [outcome, count] : context.metrics->Outcomes())
+    (*response.mutable_requests_ended())[outcome] = count;
   response.set_prompt_tokens(context.metrics->prompt_tokens());
   response.set_generated_tokens(context.metrics->generated_tokens());
   ExecutorStats executor;

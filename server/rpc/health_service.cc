@@ -32,14 +32,16 @@ grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* call
   grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
   *response = Status(request->service());
   if (response->status() == HealthCheckResponse::SERVICE_UNKNOWN) {
-    reactor->Finish(grpc::Status(grpc::StatusCode::NOT_FOUND, absl::StrCat("no service ", request->service().substr(0, 200), " here")));
+    reactor->Finish(grpc::Status(grpc::StatusCode::NOT_FOUND,
+                                 absl::StrCat("no service ", request->service().substr(0, 200), " here")));
   } else {
     reactor->Finish(grpc::Status::OK);
   }
   return reactor;
 }
 
-grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::CallbackServerContext* call, const HealthCheckRequest* request) {
+grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::CallbackServerContext* call,
+                                                                    const HealthCheckRequest* request) {
   return watchers_.Open([this, service = request->service()] { return Status(service); });
 }
 

@@ -11,8 +11,8 @@
 
 namespace causeway {
 
-// NOT_SERVING from construction on, so that no probe sees a server that is up and loading as ready (gRPC's own service starts out
-// as SERVING). The server as a whole ("") and every service in `services` have the same status.
+// NOT_SERVING from construction on, so that no probe sees a server that is up and loading as ready (gRPC's own service
+// starts out as SERVING). The server as a whole ("") and every service in `services` have the same status.
 class HealthService final : public grpc::health::v1::Health::CallbackService {
  public:
   explicit HealthService(std::set<std::string> services);
@@ -22,7 +22,8 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   // Ends the Watch streams. Call before the server is shut down, which would wait for them.
   void Stop();
 
-  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* call, const grpc::health::v1::HealthCheckRequest* request,
+  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* call,
+                                  const grpc::health::v1::HealthCheckRequest* request,
                                   grpc::health::v1::HealthCheckResponse* response) override;
   grpc::ServerWriteReactor<grpc::health::v1::HealthCheckResponse>* Watch(
       grpc::CallbackServerContext* call, const grpc::health::v1::HealthCheckRequest* request) override;

@@ -20,7 +20,8 @@ inline constexpr size_t kStopStringBytesMax = 256;
 inline constexpr int kStopTokenIdsMax = 64;
 // A longer message is tokenized by the PrepareWorkers; this much takes a hundredth of a second.
 inline constexpr size_t kInlineBytesMax = 16 << 10;
-// Of a plan that is asked for: the time it takes grows with them. One that waits counts as so many bytes: sixteen may wait.
+// Of a plan that is asked for: the time it takes grows with them. One that waits counts as so many bytes: sixteen may
+// wait.
 inline constexpr size_t kPlanDevicesMax = 64, kPlanBytesMin = 4 << 20;
 // Of layers' outputs in a message; clients take 4 MiB by default, and it is made on the engine's thread now and then.
 inline constexpr int64_t kLayerRowsBytesMax = 256 << 10;

@@ -23,7 +23,8 @@ class Reader {
       const double value = found->get<double>();
       if (value >= min && value > above && value <= max) return value;
     }
-    warnings_->push_back(absl::StrCat("generation_config.json: ", key, " is ", JsonExcerpt(*found), " and is left out; the default is ", fallback));
+    warnings_->push_back(absl::StrCat("generation_config.json: ", key, " is ", JsonExcerpt(*found),
+                                      " and is left out; the default is ", fallback));
     return fallback;
   }
 
@@ -39,14 +40,16 @@ ModelDefaults ReadModelDefaults(const Json& generation_config, std::vector<std::
   if (!generation_config.is_object()) return defaults;
   Reader reader(generation_config, warnings);
   defaults.temperature = reader.Number("temperature", 0, -kInfinity, 2, defaults.temperature);
-  defaults.top_k = static_cast<int32_t>(reader.Number("top_k", 0, -kInfinity, std::numeric_limits<int32_t>::max(), defaults.top_k));
+  defaults.top_k =
+      static_cast<int32_t>(reader.Number("top_k", 0, -kInfinity, std::numeric_limits<int32_t>::max(), defaults.top_k));
   defaults.top_p = reader.Number("top_p", 0, 0, 1, defaults.top_p);
   defaults.min_p = reader.Number("min_p", 0, -kInfinity, 1, defaults.min_p);
   defaults.typical_p = reader.Number("typical_p", 0, 0, 1, defaults.typical_p);
   defaults.repetition_penalty =
       reader.Number("repetition_penalty", 0, 0, std::numeric_limits<double>::max(), defaults.repetition_penalty);
   auto do_sample = generation_config.find("do_sample");
-  if (do_sample != generation_config.end() && do_sample->is_boolean() && !do_sample->get<bool>()) defaults.temperature = 0;
+  if (do_sample != generation_config.end() && do_sample->is_boolean() && !do_sample->get<bool>())
+    defaults.temperature = 0;
   return defaults;
 }
 

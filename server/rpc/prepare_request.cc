@@ -27,22 +27,26 @@ absl::Status CheckCount(absl::string_view field, int64_t count, int64_t max) {
   return absl::InvalidArgumentError(absl::StrCat(field, " has ", count, " entries, expected at most ", max));
 }
 
-absl::Status CheckIds(absl::string_view field, const google::protobuf::RepeatedField<int32_t>& ids, int64_t vocab_size) {
+absl::Status CheckIds(absl::string_view field, const google::protobuf::RepeatedField<int32_t>& ids,
+                      int64_t vocab_size) {
   for (int i = 0; i < ids.size(); ++i) {
     if (ids[i] >= 0 && ids[i] < vocab_size) continue;
-    return Wrong(absl::StrCat(field, "[", i, "]"), absl::StrCat(ids[i]), absl::StrCat("an id in [0, ", vocab_size, ")"));
+    return Wrong(absl::StrCat(field, "[", i, "]"), absl::StrCat(ids[i]),
+                 absl::StrCat("an id in [0, ", vocab_size, ")"));
   }
   return absl::OkStatus();
 }
 
-// Refuses a text of which no prompt can be made, whatever its tokens are: a megabyte takes a second and 150 MB to tokenize.
+// Refuses a text of which no prompt can be made, whatever its tokens are: a megabyte takes a second and 150 MB to
+// tokenize.
 absl::Status CheckFits(absl::string_view field, size_t bytes, const Engine& engine) {
   if (engine.tokenizer() == nullptr) return absl::OkStatus();  // the caller has a better message
-  constexpr int64_t kShrink = 4;  // what normalizing may at most make of a text: a quarter
+  constexpr int64_t kShrink = 4;                               // what normalizing may at most make of a text: a quarter
   const int64_t tokens = engine.model().plan.options.max_model_len, longest = engine.tokenizer()->longest_token();
   if (static_cast<int64_t>(bytes) <= kShrink * tokens * longest) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(field, " has ", bytes, " bytes, expected at most ", kShrink * tokens * longest,
-                                                 ": max_model_len is ", tokens, " tokens and the longest token has ", longest, " bytes"));
+  return absl::InvalidArgumentError(absl::StrCat(field, " has ", bytes, " bytes, expected at most ",
+                                                 kShrink * tokens * longest, ": max_model_len is ", tokens,
+                                                 " tokens and the longest token has ", longest, " bytes"));
 }
 
 absl::StatusOr<EncodedInput> ReadInput(const v1::GenerateRequest& wire, const Serving& serving) {
@@ -54,7 +58,8 @@ absl::StatusOr<EncodedInput> ReadInput(const v1::GenerateRequest& wire, const Se
       CAUSEWAY_RETURN_IF_ERROR(CheckFits("chat", wire.chat().ByteSizeLong(), *serving.engine));
       return EncodeChat(serving, wire.chat(), false);
     case v1::GenerateRequest::kTokens: {
-      if (wire.tokens().ids().empty()) return absl::InvalidArgumentError("tokens.ids is empty, expected at least one token id");
+      if (wire.tokens().ids().empty())
+        return absl::InvalidArgumentError("tokens.ids is empty, expected at least one token id");
       CAUSEWAY_RETURN_IF_ERROR(CheckIds("tokens.ids", wire.tokens().ids(), serving.engine->model().spec.vocab_size));
       EncodedInput input;
       input.ids.assign(wire.tokens().ids().begin(), wire.tokens().ids().end());
@@ -64,8 +69,10 @@ absl::StatusOr<EncodedInput> ReadInput(const v1::GenerateRequest& wire, const Se
   }
 }
 
-absl::Status ReadSampling(const v1::SamplingOptions& wire, const ModelDefaults& defaults, int64_t vocab_size, SamplingParams* out) {
-  CAUSEWAY_RETURN_IF_ERROR(CheckCount("sampling.logit_bias", static_cast<int64_t>(wire.logit_bias().size()), kLogitBiasMax));
+absl::Status ReadSampling(const v1::SamplingOptions& wire, const ModelDefaults& defaults, int64_t vocab_size,
+                          SamplingParams* out) {
+  CAUSEWAY_RETURN_IF_ERROR(
+      CheckCount("sampling.logit_bias", static_cast<int64_t>(wire.logit_bias().size()), kLogitBiasMax));
   out->temperature = wire.has_temperature() ? wire.temperature() : defaults.temperature;
   out->top_k = wire.has_top_k() ? wire.top_k() : defaults.top_k;
   out->top_p = wire.has_top_p() ? wire.top_p() : defaults.top_p;
@@ -85,10 +92,12 @@ absl::Status ReadSampling(const v1::SamplingOptions& wire, const ModelDefaults& 
 }
 
 absl::Status ReadStop(const v1::StopOptions& wire, const ModelSpec& spec, bool has_tokenizer, StopParams* out) {
-  if (wire.has_max_tokens() && wire.max_tokens() < 1) return Wrong("stop.max_tokens", absl::StrCat(wire.max_tokens()), "1 or more");
+  if (wire.has_max_tokens() && wire.max_tokens() < 1)
+    return Wrong("stop.max_tokens", absl::StrCat(wire.max_tokens()), "1 or more");
   if (wire.min_tokens() < 0 || (wire.has_max_tokens() && wire.min_tokens() > wire.max_tokens())) {
-    return Wrong("stop.min_tokens", absl::StrCat(wire.min_tokens()),
-                 wire.has_max_tokens() ? absl::StrCat("a number in [0, max_tokens = ", wire.max_tokens(), "]") : "0 or more");
+    return Wrong(
+        "stop.min_tokens", absl::StrCat(wire.min_tokens()),
+        wire.has_max_tokens() ? absl::StrCat("a number in [0, max_tokens = ", wire.max_tokens(), "]") : "0 or more");
   }
   CAUSEWAY_RETURN_IF_ERROR(CheckCount("stop.strings", wire.strings_size(), kStopStringsMax));
   CAUSEWAY_RETURN_IF_ERROR(CheckCount("stop.token_ids", wire.token_ids_size(), kStopTokenIdsMax));
@@ -106,13 +115,15 @@ absl::Status ReadStop(const v1::StopOptions& wire, const ModelSpec& spec, bool h
   out->min_tokens = wire.min_tokens();
   out->strings.assign(wire.strings().begin(), wire.strings().end());
   out->token_ids.assign(wire.token_ids().begin(), wire.token_ids().end());
-  if (!wire.ignore_eos()) out->token_ids.insert(out->token_ids.end(), spec.eos_token_ids.begin(), spec.eos_token_ids.end());
+  if (!wire.ignore_eos())
+    out->token_ids.insert(out->token_ids.end(), spec.eos_token_ids.begin(), spec.eos_token_ids.end());
   out->include_stop = wire.include_stop();
   return absl::OkStatus();
 }
 
 // Null where the request has none. Compiles: milliseconds, and up to a second for hostile ones.
-absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::GrammarOptions& wire, const std::string& field, Engine& engine) {
+absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::GrammarOptions& wire,
+                                                                  const std::string& field, Engine& engine) {
   GrammarSource source;
   switch (wire.kind_case()) {
     case v1::GrammarOptions::kJsonSchema: source = {GrammarKind::kJsonSchema, {wire.json_schema()}}; break;
@@ -135,7 +146,8 @@ absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::Gram
     default: return nullptr;
   }
   auto grammar = engine.CompileGrammar(source);
-  if (!grammar.ok()) return absl::Status(grammar.status().code(), absl::StrCat(field, ": ", std::string(grammar.status().message())));
+  if (!grammar.ok())
+    return absl::Status(grammar.status().code(), absl::StrCat(field, ": ", std::string(grammar.status().message())));
   return grammar;
 }
 
@@ -146,7 +158,8 @@ absl::Status CheckRequestId(const std::string& id) {
     return absl::InvalidArgumentError(
         absl::StrCat("request_id has ", id.size(), " bytes, expected at most ", kRequestIdBytesMax));
   }
-  if (std::all_of(id.begin(), id.end(), [](char c) { return absl::ascii_isprint(static_cast<unsigned char>(c)); })) return absl::OkStatus();
+  if (std::all_of(id.begin(), id.end(), [](char c) { return absl::ascii_isprint(static_cast<unsigned char>(c)); }))
+    return absl::OkStatus();
   return Wrong("request_id", absl::StrCat("\"", absl::CEscape(id), "\""), "printable ASCII characters");
 }
 
@@ -156,34 +169,39 @@ absl::Status CheckModelName(const std::string& name, const Serving& serving) {
       absl::StrCat("model \"", absl::CEscape(name.substr(0, 200)), "\" is not served here; \"", serving.name, "\" is"));
 }
 
-absl::StatusOr<EncodedInput> EncodeText(const Serving& serving, const std::string& field, const std::string& text, bool add_special_tokens) {
+absl::StatusOr<EncodedInput> EncodeText(const Serving& serving, const std::string& field, const std::string& text,
+                                        bool add_special_tokens) {
   const Tokenizer* tokenizer = serving.engine->tokenizer();
   if (tokenizer == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, ": the model \"", serving.name, "\" has no tokenizer and takes token ids only (tokens.ids)"));
+    return absl::InvalidArgumentError(absl::StrCat(field, ": the model \"", serving.name,
+                                                   "\" has no tokenizer and takes token ids only (tokens.ids)"));
   }
   EncodedInput input;
   input.text = text;
   auto ids = tokenizer->Encode(text, add_special_tokens);
-  if (!ids.ok()) return absl::Status(ids.status().code(), absl::StrCat(field, ": ", std::string(ids.status().message())));
+  if (!ids.ok())
+    return absl::Status(ids.status().code(), absl::StrCat(field, ": ", std::string(ids.status().message())));
   input.ids = *std::move(ids);
   return input;
 }
 
 absl::StatusOr<EncodedInput> EncodeChat(const Serving& serving, const v1::Chat& chat, bool add_special_tokens) {
-  if (chat.messages().empty()) return absl::InvalidArgumentError("chat.messages is empty, expected at least one message");
+  if (chat.messages().empty())
+    return absl::InvalidArgumentError("chat.messages is empty, expected at least one message");
   CAUSEWAY_RETURN_IF_ERROR(CheckCount("chat.messages", chat.messages_size(), kChatMessagesMax));
   if (serving.engine->chat_template() == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("chat: the model \"", serving.name, "\" has no chat template; send a prompt in the model's own format"));
+    return absl::InvalidArgumentError(absl::StrCat("chat: the model \"", serving.name,
+                                                   "\" has no chat template; send a prompt in the model's own format"));
   }
   std::vector<ChatMessage> messages;
   for (int i = 0; i < chat.messages_size(); ++i) {
-    if (chat.messages(i).role().empty()) return absl::InvalidArgumentError(absl::StrCat("chat.messages[", i, "].role is empty"));
+    if (chat.messages(i).role().empty())
+      return absl::InvalidArgumentError(absl::StrCat("chat.messages[", i, "].role is empty"));
     messages.push_back({chat.messages(i).role(), chat.messages(i).content()});
   }
   auto text = serving.engine->chat_template()->Render(messages, /*add_generation_prompt=*/true);
-  if (!text.ok()) return absl::Status(text.status().code(), absl::StrCat("chat: ", std::string(text.status().message())));
+  if (!text.ok())
+    return absl::Status(text.status().code(), absl::StrCat("chat: ", std::string(text.status().message())));
   return EncodeText(serving, "chat", *text, add_special_tokens);
 }
 
@@ -199,14 +217,17 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, 
   CAUSEWAY_RETURN_IF_ERROR(ReadSampling(wire.sampling(), serving.defaults, spec.vocab_size, &request.sampling));
   CAUSEWAY_RETURN_IF_ERROR(ReadStop(wire.stop(), spec, has_tokenizer, &request.stop));
   if (wire.sampling().has_num_beams() && wire.sampling().num_beams() != 1) {
-    return absl::UnimplementedError(absl::StrCat("sampling.num_beams is ", wire.sampling().num_beams(),
-                                                 ", and there is no beam search; ask for sampling.n choices with output.logprobs and rank them"));
+    return absl::UnimplementedError(
+        absl::StrCat("sampling.num_beams is ", wire.sampling().num_beams(),
+                     ", and there is no beam search; ask for sampling.n choices with output.logprobs and rank them"));
   }
   request.n = wire.sampling().has_n() ? wire.sampling().n() : 1;
-  if (request.n < 1 || request.n > kChoicesMax) return Wrong("sampling.n", absl::StrCat(request.n), absl::StrCat("a number in [1, ", kChoicesMax, "]"));
+  if (request.n < 1 || request.n > kChoicesMax)
+    return Wrong("sampling.n", absl::StrCat(request.n), absl::StrCat("a number in [1, ", kChoicesMax, "]"));
   request.priority = wire.priority();
   if (request.priority < -kPriorityMax || request.priority > kPriorityMax) {
-    return Wrong("priority", absl::StrCat(request.priority), absl::StrCat("a number in [", -kPriorityMax, ", ", kPriorityMax, "]"));
+    return Wrong("priority", absl::StrCat(request.priority),
+                 absl::StrCat("a number in [", -kPriorityMax, ", ", kPriorityMax, "]"));
   }
   request.cache_salt = wire.cache_salt();
   if (request.cache_salt.size() > kCacheSaltBytesMax) {
@@ -215,7 +236,8 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, 
   }
   const v1::OutputOptions& output = wire.output();
   if (output.top_logprobs() < 0 || output.top_logprobs() > kTopLogprobsMax) {
-    return Wrong("output.top_logprobs", absl::StrCat(output.top_logprobs()), absl::StrCat("a number in [0, ", kTopLogprobsMax, "]"));
+    return Wrong("output.top_logprobs", absl::StrCat(output.top_logprobs()),
+                 absl::StrCat("a number in [0, ", kTopLogprobsMax, "]"));
   }
   request.sampling.top_logprobs = output.top_logprobs();
   request.sampling.logprobs = output.logprobs() || output.top_logprobs() > 0;
@@ -233,7 +255,9 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, 
     if (wire.input_case() == v1::GenerateRequest::kTokens && has_tokenizer) {
       auto text = serving.engine->tokenizer()->Decode(input.ids, /*skip_special_tokens=*/false);
       // The model's head may have more rows than the tokenizer has tokens.
-      if (!text.ok()) return absl::Status(text.status().code(), absl::StrCat("tokens.ids: output.echo needs their text, and ", std::string(text.status().message())));
+      if (!text.ok())
+        return absl::Status(text.status().code(), absl::StrCat("tokens.ids: output.echo needs their text, and ",
+                                                               std::string(text.status().message())));
       input.text = *std::move(text);
     }
     prepared.output.echo_text = std::move(input.text);

@@ -17,7 +17,7 @@ namespace causeway {
 struct OutputShape {
   bool token_ids = false;
   bool logprobs = false;
-  std::string echo_text;              // empty: no echo
+  std::string echo_text;  // empty: no echo
   std::vector<int32_t> echo_ids;
 };
 
@@ -30,8 +30,8 @@ struct PreparedRequest {
 // Whether it may be used and logged: at most kRequestIdBytesMax printable ASCII characters, or none.
 absl::Status CheckRequestId(const std::string& id);
 
-// InvalidArgument names the field, its value and what it may be; Unimplemented the field that is not supported; NotFound another
-// model's name. The deadline is left to the caller.
+// InvalidArgument names the field, its value and what it may be; Unimplemented the field that is not supported;
+// NotFound another model's name. The deadline is left to the caller.
 absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, const Serving& serving);
 
 // The text and the tokens of an input, for Generate and Tokenize alike.
@@ -39,7 +39,8 @@ struct EncodedInput {
   std::string text;
   std::vector<int32_t> ids;
 };
-absl::StatusOr<EncodedInput> EncodeText(const Serving& serving, const std::string& field, const std::string& text, bool add_special_tokens);
+absl::StatusOr<EncodedInput> EncodeText(const Serving& serving, const std::string& field, const std::string& text,
+                                        bool add_special_tokens);
 absl::StatusOr<EncodedInput> EncodeChat(const Serving& serving, const v1::Chat& chat, bool add_special_tokens);
 
 }  // namespace causeway

@@ -1,13 +1,12 @@
-#include <nlohmann/json.hpp>
-
 #include "server/rpc/prepare_request.h"
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <cmath>
 #include <functional>
 #include <limits>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "server/rpc/fake_engine.h"
 #include "server/rpc/limits.h"
@@ -88,7 +87,8 @@ TEST_F(PrepareRequestTest, TakesWhatTheRequestSays) {
   EXPECT_EQ(request.sampling.typical_p, 0.75);
   EXPECT_EQ(request.sampling.temperature, 0);
   EXPECT_EQ(request.sampling.seed, 7u);
-  EXPECT_THAT(request.sampling.logit_bias, ElementsAre(std::pair<int32_t, float>(3, -1), std::pair<int32_t, float>(9, 2)));
+  EXPECT_THAT(request.sampling.logit_bias,
+              ElementsAre(std::pair<int32_t, float>(3, -1), std::pair<int32_t, float>(9, 2)));
   EXPECT_TRUE(request.sampling.logprobs);
   EXPECT_EQ(request.sampling.top_logprobs, 4);
   EXPECT_EQ(request.n, 3);
@@ -102,34 +102,49 @@ TEST_F(PrepareRequestTest, TakesWhatTheRequestSays) {
 
 TEST_F(PrepareRequestTest, NamesFieldValueAndRange) {
   const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
-  ExpectInvalid([](auto& r) { r.mutable_sampling()->set_temperature(2.5); }, "sampling.temperature is 2.5, expected a number in [0, 2]");
-  ExpectInvalid([&](auto& r) { r.mutable_sampling()->set_temperature(nan); }, "sampling.temperature is nan, expected a number in [0, 2]");
-  ExpectInvalid([](auto& r) { r.mutable_sampling()->set_top_p(0); }, "sampling.top_p is 0, expected a number in (0, 1]");
+  ExpectInvalid([](auto& r) { r.mutable_sampling()->set_temperature(2.5); },
+                "sampling.temperature is 2.5, expected a number in [0, 2]");
+  ExpectInvalid([&](auto& r) { r.mutable_sampling()->set_temperature(nan); },
+                "sampling.temperature is nan, expected a number in [0, 2]");
+  ExpectInvalid([](auto& r) { r.mutable_sampling()->set_top_p(0); },
+                "sampling.top_p is 0, expected a number in (0, 1]");
   ExpectInvalid([](auto& r) { r.mutable_sampling()->set_top_k(-1); }, "sampling.top_k is -1, expected 0 (off) or more");
   ExpectInvalid([&](auto& r) { r.mutable_sampling()->set_repetition_penalty(infinity); },
                 "sampling.repetition_penalty is inf, expected a finite number above 0");
-  ExpectInvalid([](auto& r) { r.mutable_sampling()->set_presence_penalty(-2.1); }, "sampling.presence_penalty is -2.1, expected a number in [-2, 2]");
-  ExpectInvalid([](auto& r) { r.mutable_sampling()->set_typical_p(0); }, "sampling.typical_p is 0, expected a number in (0, 1]");
+  ExpectInvalid([](auto& r) { r.mutable_sampling()->set_presence_penalty(-2.1); },
+                "sampling.presence_penalty is -2.1, expected a number in [-2, 2]");
+  ExpectInvalid([](auto& r) { r.mutable_sampling()->set_typical_p(0); },
+                "sampling.typical_p is 0, expected a number in (0, 1]");
   ExpectInvalid([](auto& r) { r.mutable_sampling()->set_n(17); }, "sampling.n is 17, expected a number in [1, 16]");
   ExpectInvalid([](auto& r) { (*r.mutable_sampling()->mutable_logit_bias())[100] = 1; },
                 "sampling.logit_bias token id is 100, expected an id in [0, 100)");
   ExpectInvalid([](auto& r) { r.mutable_stop()->set_max_tokens(0); }, "stop.max_tokens is 0, expected 1 or more");
   ExpectInvalid([](auto& r) { r.mutable_stop()->set_max_tokens(2), r.mutable_stop()->set_min_tokens(3); },
                 "stop.min_tokens is 3, expected a number in [0, max_tokens = 2]");
-  ExpectInvalid([](auto& r) { r.mutable_stop()->add_token_ids(-1); }, "stop.token_ids[0] is -1, expected an id in [0, 100)");
-  ExpectInvalid([](auto& r) { for (int i = 0; i < 17; ++i) r.mutable_stop()->add_strings("x"); },
-                "stop.strings has 17 entries, expected at most 16");
+  ExpectInvalid([](auto& r) { r.mutable_stop()->add_token_ids(-1); },
+                "stop.token_ids[0] is -1, expected an id in [0, 100)");
+  ExpectInvalid(
+      [](auto& r) {
+        for (int i = 0; i < 17; ++i) r.mutable_stop()->add_strings("x");
+      },
+      "stop.strings has 17 entries, expected at most 16");
   ExpectInvalid([](auto& r) { r.mutable_stop()->add_strings("x"); },
                 "stop.strings needs text, and the model has no tokenizer; use stop.token_ids");
-  ExpectInvalid([](auto& r) { r.mutable_output()->set_top_logprobs(21); }, "output.top_logprobs is 21, expected a number in [0, 20]");
+  ExpectInvalid([](auto& r) { r.mutable_output()->set_top_logprobs(21); },
+                "output.top_logprobs is 21, expected a number in [0, 20]");
   ExpectInvalid([](auto& r) { r.set_priority(1001); }, "priority is 1001, expected a number in [-1000, 1000]");
-  ExpectInvalid([](auto& r) { r.set_cache_salt(std::string(257, 's')); }, "cache_salt has 257 bytes, expected at most 256");
-  ExpectInvalid([](auto& r) { r.set_request_id(std::string(129, 'r')); }, "request_id has 129 bytes, expected at most 128");
-  ExpectInvalid([](auto& r) { r.set_request_id("a\nb"); }, "request_id is \"a\\nb\", expected printable ASCII characters");
+  ExpectInvalid([](auto& r) { r.set_cache_salt(std::string(257, 's')); },
+                "cache_salt has 257 bytes, expected at most 256");
+  ExpectInvalid([](auto& r) { r.set_request_id(std::string(129, 'r')); },
+                "request_id has 129 bytes, expected at most 128");
+  ExpectInvalid([](auto& r) { r.set_request_id("a\nb"); },
+                "request_id is \"a\\nb\", expected printable ASCII characters");
   ExpectInvalid([](auto& r) { r.clear_input(); }, "no input: set one of prompt, tokens and chat");
-  ExpectInvalid([](auto& r) { r.mutable_tokens()->clear_ids(); }, "tokens.ids is empty, expected at least one token id");
+  ExpectInvalid([](auto& r) { r.mutable_tokens()->clear_ids(); },
+                "tokens.ids is empty, expected at least one token id");
   ExpectInvalid([](auto& r) { r.mutable_tokens()->add_ids(100); }, "tokens.ids[1] is 100, expected an id in [0, 100)");
-  ExpectInvalid([](auto& r) { r.mutable_tokens()->add_ids(-1), r.mutable_output()->set_echo(true); }, "tokens.ids[1] is -1, expected an id in [0, 100)");
+  ExpectInvalid([](auto& r) { r.mutable_tokens()->add_ids(-1), r.mutable_output()->set_echo(true); },
+                "tokens.ids[1] is -1, expected an id in [0, 100)");
   ExpectInvalid([](auto& r) { r.set_prompt("text"); },
                 "prompt: the model \"fake\" has no tokenizer and takes token ids only (tokens.ids)");
 }
@@ -140,8 +155,10 @@ TEST_F(PrepareRequestTest, RefusesWhatIsNotSupportedByName) {
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
     EXPECT_THAT(std::string(status.message()), HasSubstr(field));
   };
-  unimplemented([](auto& r) { r.mutable_sampling()->set_num_beams(4); }, "sampling.num_beams is 4, and there is no beam search; ask for sampling.n");
-  ExpectInvalid([](auto& r) { r.mutable_grammar()->set_regex("a"); }, "grammar.regex: the model has no tokenizer, and grammars are about text");
+  unimplemented([](auto& r) { r.mutable_sampling()->set_num_beams(4); },
+                "sampling.num_beams is 4, and there is no beam search; ask for sampling.n");
+  ExpectInvalid([](auto& r) { r.mutable_grammar()->set_regex("a"); },
+                "grammar.regex: the model has no tokenizer, and grammars are about text");
   const absl::Status status = Refused([](auto& r) { r.set_model("other"); });
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(status.message(), "model \"other\" is not served here; \"fake\" is");
@@ -218,10 +235,13 @@ TEST(PrepareRequestWithText, EncodesPromptsAndConversations) {
   large.set_prompt(std::string(bytes_max, 'x'));
   EXPECT_TRUE(PrepareRequest(large, serving).ok());
   large.mutable_prompt()->push_back('x');
-  EXPECT_EQ(PrepareRequest(large, serving).status().message(), "prompt has 4097 bytes, expected at most 4096: max_model_len is 64 tokens and the longest token has 16 bytes");
+  EXPECT_EQ(
+      PrepareRequest(large, serving).status().message(),
+      "prompt has 4097 bytes, expected at most 4096: max_model_len is 64 tokens and the longest token has 16 bytes");
   *large.mutable_chat()->add_messages() = *message;
   large.mutable_chat()->mutable_messages(0)->set_content(std::string(bytes_max, 'x'));
-  EXPECT_THAT(PrepareRequest(large, serving).status().message(), HasSubstr("chat has 4108 bytes, expected at most 4096"));
+  EXPECT_THAT(PrepareRequest(large, serving).status().message(),
+              HasSubstr("chat has 4108 bytes, expected at most 4096"));
 
   message->set_role("");
   EXPECT_EQ(PrepareRequest(wire, serving).status().message(), "chat.messages[0].role is empty");
@@ -232,7 +252,8 @@ TEST(PrepareRequestWithText, EncodesPromptsAndConversations) {
 TEST(ModelDefaults, ReadsGenerationConfigAndWarnsOfNonsense) {
   std::vector<std::string> warnings;
   ModelDefaults defaults = ReadModelDefaults(
-      Json::parse(R"({"temperature": 0.6, "top_k": 50, "top_p": 0.9, "min_p": null, "repetition_penalty": 1.2})"), &warnings);
+      Json::parse(R"({"temperature": 0.6, "top_k": 50, "top_p": 0.9, "min_p": null, "repetition_penalty": 1.2})"),
+      &warnings);
   EXPECT_TRUE(warnings.empty());
   EXPECT_EQ(defaults.temperature, 0.6);
   EXPECT_EQ(defaults.top_k, 50);
@@ -241,7 +262,8 @@ TEST(ModelDefaults, ReadsGenerationConfigAndWarnsOfNonsense) {
   EXPECT_EQ(defaults.repetition_penalty, 1.2);
   defaults = ReadModelDefaults(Json::parse(R"({"temperature": 0.6, "do_sample": false})"), &warnings);
   EXPECT_EQ(defaults.temperature, 0);
-  defaults = ReadModelDefaults(Json::parse(R"({"temperature": "hot", "top_p": 0, "repetition_penalty": -1})"), &warnings);
+  defaults =
+      ReadModelDefaults(Json::parse(R"({"temperature": "hot", "top_p": 0, "repetition_penalty": -1})"), &warnings);
   EXPECT_EQ(warnings.size(), 3u);
   EXPECT_EQ(defaults.temperature, 1);
   EXPECT_EQ(defaults.top_p, 1);

@@ -14,7 +14,8 @@ constexpr size_t kWaitingBytesMax = 64 << 20, kMessageBytesMin = 64 << 10;
 
 }  // namespace
 
-PrepareWorkers::PrepareWorkers(int threads, std::string what) : what_(std::move(what)), jobs_(kWaitingBytesMax / kMessageBytesMin) {
+PrepareWorkers::PrepareWorkers(int threads, std::string what)
+    : what_(std::move(what)), jobs_(kWaitingBytesMax / kMessageBytesMin) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Loop(); });
 }
 
@@ -27,8 +28,8 @@ absl::Status PrepareWorkers::Push(size_t bytes, std::function<void()> work) {
   bytes = std::max(bytes, kMessageBytesMin);
   if (waiting_bytes_.fetch_add(bytes) >= kWaitingBytesMax) {
     waiting_bytes_ -= bytes;
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the queue of ", what_, " is full: messages of ", kWaitingBytesMax >> 20, " MiB wait to be prepared"));
+    return absl::ResourceExhaustedError(absl::StrCat("the queue of ", what_, " is full: messages of ",
+                                                     kWaitingBytesMax >> 20, " MiB wait to be prepared"));
   }
   jobs_.Push({bytes, std::move(work)});
   return absl::OkStatus();

@@ -1,8 +1,8 @@
 #include "server/rpc/prepare_workers.h"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
+
+#include <gtest/gtest.h>
 
 #include "absl/synchronization/notification.h"
 
@@ -33,7 +33,8 @@ TEST(PrepareWorkers, TakeSmallMessagesByTheThousandAndOneThatIsLargerThanTheQueu
   absl::Notification go, running[2];
   {
     PrepareWorkers workers(2, "grammars and long texts");
-    for (int i = 0; i < 2; ++i) ASSERT_TRUE(workers.Push(1, [&, i] { running[i].Notify(), go.WaitForNotification(); }).ok());
+    for (int i = 0; i < 2; ++i)
+      ASSERT_TRUE(workers.Push(1, [&, i] { running[i].Notify(), go.WaitForNotification(); }).ok());
     for (absl::Notification& one : running) one.WaitForNotification();
     int taken = 0;
     while (workers.Push(100, [&] { ++done; }).ok()) ++taken;

@@ -32,7 +32,8 @@ class GrpcServer : public RpcServer {
     // Two daemons would otherwise share a port without a word.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder.SetMaxReceiveMessageSize(static_cast<int>(message_bytes_max));
-    // A client that vanished without closing its connection is noticed within a minute and a half, and its requests cancelled.
+    // A client that vanished without closing its connection is noticed within a minute and a half, and its requests
+    // cancelled.
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
     // Clients may ask as often as once in 10 s whether we are there.
@@ -43,7 +44,8 @@ class GrpcServer : public RpcServer {
     builder.RegisterService(&health_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port == 0) {
-      return absl::UnavailableError(absl::StrCat("cannot listen for gRPC at ", address_.ToString(), ": ", ListenFailure(address_)));
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen for gRPC at ", address_.ToString(), ": ", ListenFailure(address_)));
     }
     address_.port = port;
     return absl::OkStatus();
@@ -70,7 +72,8 @@ class GrpcServer : public RpcServer {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Address& address, int64_t message_bytes_max, RpcContext& context) {
+absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Address& address, int64_t message_bytes_max,
+                                                            RpcContext& context) {
   auto server = std::make_unique<GrpcServer>(address, context);
   if (absl::Status status = server->Listen(message_bytes_max); !status.ok()) return status;
   return server;

@@ -13,14 +13,15 @@ namespace causeway {
 
 class RpcServer {
  public:
-  // Listens at once; health says NOT_SERVING. Unavailable names the address and why it could not be opened. `context` outlives
-  // the server.
-  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Address& address, int64_t message_bytes_max, RpcContext& context);
+  // Listens at once; health says NOT_SERVING. Unavailable names the address and why it could not be opened. `context`
+  // outlives the server.
+  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Address& address, int64_t message_bytes_max,
+                                                          RpcContext& context);
   virtual ~RpcServer() = default;
 
   virtual void SetServing(bool serving) = 0;
-  // Ends the watching streams, takes no new calls, and waits until the others have ended or `grace` has passed; what is left then
-  // is cancelled. Call once.
+  // Ends the watching streams, takes no new calls, and waits until the others have ended or `grace` has passed; what is
+  // left then is cancelled. Call once.
   virtual void Stop(absl::Duration grace) = 0;
   virtual const Address& address() const = 0;  // with the port that was picked
 };

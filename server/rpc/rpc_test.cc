@@ -1,10 +1,10 @@
 // The services behind real stubs over loopback, with an engine that does what the test says.
+#include <thread>
+
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/impl/codegen/client_unary_call.h>
 #include <gtest/gtest.h>
-
-#include <thread>
 
 #include "absl/synchronization/notification.h"
 #include "causeway/v1/admin.grpc.pb.h"
@@ -75,10 +75,12 @@ TEST(Convert, TheLeastWantedReasonIsTheOutcome) {
 }
 
 TEST(Peer, KnowsLoopback) {
-  for (const char* peer : {"ipv4:127.0.0.1:5", "ipv4:127.8.0.1:5", "ipv6:[::1]:5", "ipv6:%5B::1%5D:5", "ipv6:[::ffff:127.0.0.1]:5", "unix:/x"}) {
+  for (const char* peer : {"ipv4:127.0.0.1:5", "ipv4:127.8.0.1:5", "ipv6:[::1]:5", "ipv6:%5B::1%5D:5",
+                           "ipv6:[::ffff:127.0.0.1]:5", "unix:/x"}) {
     EXPECT_TRUE(IsLoopback(peer)) << peer;
   }
-  for (const char* peer : {"ipv4:10.0.0.1:5", "ipv4:1127.0.0.1:5", "ipv6:[fe80::1]:5", "ipv6:[::1:2]:5", "ipv6:[::ffff:10.0.0.1]:5", "", "dns:127.0.0.1"}) {
+  for (const char* peer : {"ipv4:10.0.0.1:5", "ipv4:1127.0.0.1:5", "ipv6:[fe80::1]:5", "ipv6:[::1:2]:5",
+                           "ipv6:[::ffff:10.0.0.1]:5", "", "dns:127.0.0.1"}) {
     EXPECT_FALSE(IsLoopback(peer)) << peer;
   }
 }
@@ -238,8 +240,8 @@ TEST_F(RpcTest, AStreamBeginsAndEndsAsPromised) {
   EXPECT_EQ(Count("stop"), 1);
 }
 
-// The reader reads nothing while far more than the transport takes is generated: the engine's thread is never held up, and what
-// comes in the end is the same text in fewer messages.
+// The reader reads nothing while far more than the transport takes is generated: the engine's thread is never held up,
+// and what comes in the end is the same text in fewer messages.
 TEST_F(RpcTest, ASlowReaderHoldsUpNobody) {
   Serve();
   grpc::ClientContext call;

@@ -42,12 +42,14 @@ class ServingState {
   // For calls that need the model. Unavailable while loading.
   absl::StatusOr<const Serving*> Loaded() const {
     const Serving* found = serving();
-    if (found == nullptr) return absl::UnavailableError("the model is still loading; health says SERVING once it is there");
+    if (found == nullptr)
+      return absl::UnavailableError("the model is still loading; health says SERVING once it is there");
     return found;
   }
   // For calls that start new work. Unavailable while loading or draining.
   absl::StatusOr<const Serving*> Accepting() const {
-    if (phase() == ServingPhase::kDraining) return absl::UnavailableError("the daemon is draining and takes no new requests");
+    if (phase() == ServingPhase::kDraining)
+      return absl::UnavailableError("the daemon is draining and takes no new requests");
     return Loaded();
   }
 
@@ -60,14 +62,14 @@ class ServingState {
 struct RpcContext {
   ServingState state;
   Metrics* metrics;
-  const Plan* plan;            // made before the listener is
+  const Plan* plan;                      // made before the listener is
   const LoadedConfig* config = nullptr;  // that the daemon was started with; outlives the services
   std::string model_name;
   std::string version;
   absl::Time started;
   int64_t queue_limit = 0;
   std::atomic<int64_t> load_bytes_done{0}, load_bytes_total{0};
-  std::function<void()> request_drain;  // what SIGTERM does; returns at once
+  std::function<void()> request_drain;                   // what SIGTERM does; returns at once
   PrepareWorkers workers{2, "grammars and long texts"};  // two, so that one hard grammar does not hold up all others
   PrepareWorkers planner{1, "plans"};
 };

@@ -16,7 +16,8 @@ StreamEvents::StreamEvents(const GenerationRequest& request, OutputShape shape)
     : request_id_(request.request_id), shape_(std::move(shape)), open_(static_cast<size_t>(request.n)) {
   accepted_.emplace().set_prompt_tokens(static_cast<int64_t>(request.prompt.size()));
   if (shape_.echo_text.empty() && shape_.echo_ids.empty()) return;
-  for (int32_t i = 0; i < request.n; ++i) AppendEcho(shape_, Pending(i, shape_.echo_text.size() + shape_.echo_ids.size() * kIdBytes));
+  for (int32_t i = 0; i < request.n; ++i)
+    AppendEcho(shape_, Pending(i, shape_.echo_text.size() + shape_.echo_ids.size() * kIdBytes));
 }
 
 v1::Delta* StreamEvents::Pending(int32_t index, size_t bytes) {

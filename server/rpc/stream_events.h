@@ -1,5 +1,5 @@
-// What a stream has yet to send, merged while it waits: however long the reader takes, what is pending is a few large deltas, bounded
-// in all by what the request may generate.
+// What a stream has yet to send, merged while it waits: however long the reader takes, what is pending is a few large
+// deltas, bounded in all by what the request may generate.
 #ifndef CAUSEWAY_SERVER_RPC_STREAM_EVENTS_H_
 #define CAUSEWAY_SERVER_RPC_STREAM_EVENTS_H_
 

@@ -1,8 +1,8 @@
 #include "server/rpc/stream_events.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
+
+#include <gtest/gtest.h>
 
 #include "server/rpc/fake_engine.h"
 

@@ -1,16 +1,16 @@
-// Streams that send a value as it is now: the health status, the daemon's status. Each keeps one write in flight and sends the latest
-// value when it is done; a slow reader misses values in between and holds up nobody.
+// Streams that send a value as it is now: the health status, the daemon's status. Each keeps one write in flight and
+// sends the latest value when it is done; a slow reader misses values in between and holds up nobody.
 #ifndef CAUSEWAY_SERVER_RPC_WATCHERS_H_
 #define CAUSEWAY_SERVER_RPC_WATCHERS_H_
-
-#include <grpcpp/alarm.h>
-#include <grpcpp/support/server_callback.h>
 
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <set>
 #include <utility>
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/support/server_callback.h>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -24,8 +24,8 @@ class Watchers {
   // Makes the value to send. Called by any thread, under a stream's lock.
   using Value = std::function<Response()>;
 
-  // Opens a stream, which sends its value at once, whenever it is poked and, unless `interval` is zero, so long after the last
-  // time. After Stop, it ends at once.
+  // Opens a stream, which sends its value at once, whenever it is poked and, unless `interval` is zero, so long after
+  // the last time. After Stop, it ends at once.
   grpc::ServerWriteReactor<Response>* Open(Value value, std::chrono::milliseconds interval = {}) {
     auto stream = std::make_shared<Stream>(this, std::move(value), interval);
     bool stopped;

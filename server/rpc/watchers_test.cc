@@ -1,12 +1,12 @@
 // Watching streams over a real connection.
 #include "server/rpc/watchers.h"
 
+#include <atomic>
+#include <thread>
+
 #include <grpcpp/create_channel.h>
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
-
-#include <atomic>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
@@ -34,7 +34,8 @@ class WatchersTest : public ::testing::Test, public Health::CallbackService {
     watchers_.Stop(grpc::Status::CANCELLED);
     server_->Shutdown();
   }
-  grpc::ServerWriteReactor<HealthCheckResponse>* Watch(grpc::CallbackServerContext*, const HealthCheckRequest*) override {
+  grpc::ServerWriteReactor<HealthCheckResponse>* Watch(grpc::CallbackServerContext*,
+                                                       const HealthCheckRequest*) override {
     return watchers_.Open(value_, interval_);
   }
 

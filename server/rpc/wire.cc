@@ -1,10 +1,10 @@
 #include "server/rpc/wire.h"
 
-#include <google/protobuf/stubs/logging.h>
-#include <grpcpp/impl/codegen/proto_utils.h>
-
 #include <mutex>
 #include <string>
+
+#include <google/protobuf/stubs/logging.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -24,7 +24,8 @@ void TakeProtobufLog(google::protobuf::LogLevel level, const char* file, int lin
     broken_field = name.substr(0, name.find('\''));
     return;
   }
-  Log(level >= google::protobuf::LOGLEVEL_ERROR ? LogLevel::kError : LogLevel::kWarning, "protobuf", {{"message", message}});
+  Log(level >= google::protobuf::LOGLEVEL_ERROR ? LogLevel::kError : LogLevel::kWarning, "protobuf",
+      {{"message", message}});
 }
 
 }  // namespace
@@ -34,7 +35,8 @@ absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Messa
   std::call_once(once, [] { google::protobuf::SetLogHandler(TakeProtobufLog); });
   broken_field.clear();
   grpc::ByteBuffer copy(bytes);  // shares the slices; reading consumes the buffer
-  const grpc::Status status = grpc::GenericDeserialize<grpc::ProtoBufferReader, google::protobuf::Message>(&copy, message);
+  const grpc::Status status =
+      grpc::GenericDeserialize<grpc::ProtoBufferReader, google::protobuf::Message>(&copy, message);
   if (status.ok()) return absl::OkStatus();
   if (!broken_field.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("the text field ", broken_field, " is not valid UTF-8"));

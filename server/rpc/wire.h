@@ -1,4 +1,5 @@
-// Messages to bytes and back by our own hand: where gRPC does it, a text that is no UTF-8 is answered with an empty UNIMPLEMENTED.
+// Messages to bytes and back by our own hand: where gRPC does it, a text that is no UTF-8 is answered with an empty
+// UNIMPLEMENTED.
 #ifndef CAUSEWAY_SERVER_RPC_WIRE_H_
 #define CAUSEWAY_SERVER_RPC_WIRE_H_
 

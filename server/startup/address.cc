@@ -19,8 +19,9 @@ std::string Address::ToString() const {
 }
 
 absl::StatusOr<Address> ParseAddress(absl::string_view text) {
-  const absl::Status wrong = absl::InvalidArgumentError(absl::StrCat(
-      "expected HOST:PORT with a port in [0, 65535], such as 127.0.0.1:50051 or [::1]:0, got \"", absl::CEscape(text.substr(0, 100)), "\""));
+  const absl::Status wrong = absl::InvalidArgumentError(
+      absl::StrCat("expected HOST:PORT with a port in [0, 65535], such as 127.0.0.1:50051 or [::1]:0, got \"",
+                   absl::CEscape(text.substr(0, 100)), "\""));
   const size_t colon = text.rfind(':');
   if (colon == absl::string_view::npos) return wrong;
   absl::string_view host = text.substr(0, colon);
@@ -30,7 +31,9 @@ absl::StatusOr<Address> ParseAddress(absl::string_view text) {
     return wrong;
   }
   Address address;
-  if (host.empty() || !absl::SimpleAtoi(text.substr(colon + 1), &address.port) || address.port < 0 || address.port > 65535) return wrong;
+  if (host.empty() || !absl::SimpleAtoi(text.substr(colon + 1), &address.port) || address.port < 0 ||
+      address.port > 65535)
+    return wrong;
   address.host = std::string(host);
   return address;
 }
@@ -42,7 +45,8 @@ absl::Status TryListening(const Address& address) {
   hints.ai_flags = AI_PASSIVE;
   addrinfo* found = nullptr;
   if (int error = getaddrinfo(address.host.c_str(), absl::StrCat(address.port).c_str(), &hints, &found); error != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("the host \"", address.host, "\" is unknown: ", gai_strerror(error)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the host \"", address.host, "\" is unknown: ", gai_strerror(error)));
   }
   absl::Status status;
   for (addrinfo* a = found; a != nullptr; a = a->ai_next) {
@@ -52,7 +56,9 @@ absl::Status TryListening(const Address& address) {
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, 1) != 0) {
       const int error = errno;
-      status = absl::UnavailableError(error == EADDRINUSE ? absl::StrCat("port ", address.port, " is in use by another program") : std::strerror(error));
+      status = absl::UnavailableError(error == EADDRINUSE
+                                          ? absl::StrCat("port ", address.port, " is in use by another program")
+                                          : std::strerror(error));
     }
     close(fd);
   }

@@ -20,7 +20,8 @@ struct Address {
 // "127.0.0.1:50051", "[::1]:0", "localhost:50051". InvalidArgument: "expected HOST:PORT ..., got ...".
 absl::StatusOr<Address> ParseAddress(absl::string_view text);
 
-// Binds the address and lets it go again. Unavailable: the kernel refuses, and why; InvalidArgument: the host is unknown.
+// Binds the address and lets it go again. Unavailable: the kernel refuses, and why; InvalidArgument: the host is
+// unknown.
 absl::Status TryListening(const Address& address);
 
 // Why a listener could not be opened there: binds the address once more and says what the kernel answers.

@@ -44,7 +44,8 @@ std::string HelpEntry(const std::string& flag, absl::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments, const std::vector<CommandFlag>& own) {
+absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments,
+                                             const std::vector<CommandFlag>& own) {
   CommandLine line;
   v1::Config scratch;  // takes the values so that wrong ones are found here
   for (size_t i = 0; i < arguments.size(); ++i) {
@@ -55,7 +56,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
     }
     if (!absl::ConsumePrefix(&argument, "--") || argument.empty()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("unexpected argument \"", arguments[i], "\": flags are written --flag VALUE (true-or-false ones --flag=false)"));
+          absl::StrCat("unexpected argument \"", arguments[i],
+                       "\": flags are written --flag VALUE (true-or-false ones --flag=false)"));
     }
     const size_t equals = argument.find('=');
     std::string name(argument.substr(0, equals));
@@ -75,7 +77,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
       has_value = true;
     }
     if (field == nullptr && target == nullptr) return UnknownFlag(name, own);
-    if (is_switch && has_value) return absl::InvalidArgumentError(absl::StrCat("--", name, " takes no value, got \"", value, "\""));
+    if (is_switch && has_value)
+      return absl::InvalidArgumentError(absl::StrCat("--", name, " takes no value, got \"", value, "\""));
     if (!has_value && (is_switch || (field != nullptr && field->is_bool()))) {
       value = "true";
     } else if (!has_value) {
@@ -97,8 +100,10 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
 std::string FlagHelp(const std::vector<CommandFlag>& own, const std::set<std::string>& left_out) {
   std::string out;
   for (const CommandFlag& flag : own) {
-    absl::StrAppend(&out, HelpEntry(absl::StrCat("--", flag.name, flag.value.empty() ? "" : " ", flag.value),
-                                    absl::StrCat(flag.help, flag.target->empty() ? "" : absl::StrCat(" Default: ", *flag.target, "."))));
+    absl::StrAppend(
+        &out,
+        HelpEntry(absl::StrCat("--", flag.name, flag.value.empty() ? "" : " ", flag.value),
+                  absl::StrCat(flag.help, flag.target->empty() ? "" : absl::StrCat(" Default: ", *flag.target, "."))));
   }
   std::map<absl::string_view, absl::string_view> help;
   for (const FieldHelp& entry : kFieldHelp) help[entry.path] = entry.text;

@@ -25,9 +25,10 @@ struct CommandLine {
   std::vector<std::pair<const ConfigField*, std::string>> fields;  // in the order given, values checked
 };
 
-// --flag VALUE, --flag=VALUE; --flag and --no-flag for a true-or-false one. InvalidArgument: an unknown flag (with the nearest
-// known one), a missing or wrong value, an argument that is no flag.
-absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments, const std::vector<CommandFlag>& own);
+// --flag VALUE, --flag=VALUE; --flag and --no-flag for a true-or-false one. InvalidArgument: an unknown flag (with the
+// nearest known one), a missing or wrong value, an argument that is no flag.
+absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments,
+                                             const std::vector<CommandFlag>& own);
 
 // The command's own flags, then every field with its default, by section, but for those whose flags are in `left_out`.
 std::string FlagHelp(const std::vector<CommandFlag>& own, const std::set<std::string>& left_out = {});

@@ -1,14 +1,14 @@
 #include "server/startup/config_file.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 #include <vector>
+
+#include <nlohmann/json.hpp>
+#include <yaml-cpp/yaml.h>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -46,8 +46,9 @@ class Reader {
       CAUSEWAY_RETURN_IF_ERROR(CheckKey(key, "", &seen));
       const auto* section = schema->FindFieldByName(key.Scalar());
       if (section == nullptr) {
-        return Error(key, key.Scalar(), absl::StrCat("no such section", Suggestion(key.Scalar(), names), " Sections are ",
-                                                     absl::StrJoin(names, ", "), "."));
+        return Error(key, key.Scalar(),
+                     absl::StrCat("no such section", Suggestion(key.Scalar(), names), " Sections are ",
+                                  absl::StrJoin(names, ", "), "."));
       }
       if (value.IsNull()) continue;  // all of it commented out
       if (!value.IsMap()) return Error(value, key.Scalar(), absl::StrCat("expected fields, got ", Kind(value)));
@@ -57,7 +58,8 @@ class Reader {
   }
 
  private:
-  absl::Status ReadSection(const std::string& name, const google::protobuf::Descriptor& schema, const YAML::Node& section) {
+  absl::Status ReadSection(const std::string& name, const google::protobuf::Descriptor& schema,
+                           const YAML::Node& section) {
     std::vector<std::string> names;
     for (int i = 0; i < schema.field_count(); ++i) names.push_back(schema.field(i)->name());
     std::set<std::string> seen;
@@ -67,8 +69,9 @@ class Reader {
       const std::string path = absl::StrCat(name, ".", key.Scalar());
       const ConfigField* field = FindFieldByPath(path);
       if (field == nullptr) {
-        return Error(key, path, absl::StrCat("no such field", Suggestion(key.Scalar(), names), " Fields of ", name, " are ",
-                                             absl::StrJoin(names, ", "), "."));
+        return Error(key, path,
+                     absl::StrCat("no such field", Suggestion(key.Scalar(), names), " Fields of ", name, " are ",
+                                  absl::StrJoin(names, ", "), "."));
       }
       CAUSEWAY_RETURN_IF_ERROR(ReadField(*field, key, value));
       (*origins_)[path] = absl::StrCat(file_, ":", value.Mark().line + 1);
@@ -82,10 +85,12 @@ class Reader {
       CAUSEWAY_RETURN_IF_ERROR(ReadMap(field, value, &text));
     } else if (!value.IsScalar()) {
       // What is not there has no place in the file; its key has.
-      return Error(value.IsNull() ? key : value, field.path, absl::StrCat("expected ", Expected(field), ", got ", Kind(value)));
+      return Error(value.IsNull() ? key : value, field.path,
+                   absl::StrCat("expected ", Expected(field), ", got ", Kind(value)));
     } else if (!field.is_text() && value.Tag() == "!") {  // what yaml-cpp tags a quoted scalar with
       return Error(value, field.path,
-                   absl::StrCat("expected ", Expected(field), ", got the text \"", absl::CEscape(value.Scalar()), "\" in quotes"));
+                   absl::StrCat("expected ", Expected(field), ", got the text \"", absl::CEscape(value.Scalar()),
+                                "\" in quotes"));
     } else {
       text = value.Scalar();
     }
@@ -103,13 +108,15 @@ class Reader {
       const YAML::Node &key = entry.first, &value = entry.second;
       CAUSEWAY_RETURN_IF_ERROR(CheckKey(key, field.path, &seen));
       if (!value.IsScalar()) {
-        return Error(value, absl::StrCat(field.path, ".", key.Scalar()), absl::StrCat("expected a text or a number, got ", Kind(value)));
+        return Error(value, absl::StrCat(field.path, ".", key.Scalar()),
+                     absl::StrCat("expected a text or a number, got ", Kind(value)));
       }
       list.push_back(absl::StrCat(key.Scalar(), ":", value.Scalar()));
       object[key.Scalar()] = value.Scalar();
     }
     if (list.empty()) return Error(map, field.path, "the map is empty");
-    *text = field.rules->map_as_json() ? object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) : absl::StrJoin(list, ",");
+    *text = field.rules->map_as_json() ? object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+                                       : absl::StrJoin(list, ",");
     return absl::OkStatus();
   }
 
@@ -137,7 +144,8 @@ absl::Status ReadConfigText(const std::string& text, const std::string& file, v1
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(text);
     if (documents.size() > 1) {
-      return absl::InvalidArgumentError(absl::StrCat(file, ": holds ", documents.size(), " YAML documents, expected one"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(file, ": holds ", documents.size(), " YAML documents, expected one"));
     }
     return documents.empty() ? absl::OkStatus() : Reader(file, config, origins).ReadDocument(documents[0]);
   } catch (const YAML::Exception& error) {

@@ -12,8 +12,9 @@ namespace causeway {
 
 inline constexpr size_t kConfigFileBytesMax = 1 << 20;
 
-// Sets what the file sets; `origins` gets "FILE:LINE" for each field's path. InvalidArgument says "FILE:LINE: FIELD: expected WHAT,
-// got WHAT" for unknown sections and fields, wrong types, values out of range, keys given twice and broken YAML. NotFound: no file.
+// Sets what the file sets; `origins` gets "FILE:LINE" for each field's path. InvalidArgument says "FILE:LINE: FIELD:
+// expected WHAT, got WHAT" for unknown sections and fields, wrong types, values out of range, keys given twice and
+// broken YAML. NotFound: no file.
 absl::Status ReadConfigFile(const std::string& file, v1::Config* config, std::map<std::string, std::string>* origins);
 
 // As ReadConfigFile, of text; `file` is its name in messages.

@@ -28,12 +28,15 @@ absl::Status Wrong(const LoadedConfig& loaded, const std::string& path, absl::st
 absl::Status SetKvCache(absl::string_view text, PlanOptions* plan) {
   if (text.empty() || text == "auto") return absl::OkStatus();
   if (absl::c_all_of(text, absl::ascii_isdigit)) {
-    if (absl::SimpleAtoi(text, &plan->kv_cache_tokens) && plan->kv_cache_tokens <= kKvCacheTokensMax) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("expected at most ", kKvCacheTokensMax, " tokens, got \"", absl::CEscape(text.substr(0, 100)), "\""));
+    if (absl::SimpleAtoi(text, &plan->kv_cache_tokens) && plan->kv_cache_tokens <= kKvCacheTokensMax)
+      return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("expected at most ", kKvCacheTokensMax, " tokens, got \"",
+                                                   absl::CEscape(text.substr(0, 100)), "\""));
   }
   absl::StatusOr<int64_t> bytes = ParseBytes(text);
   if (!bytes.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("expected tokens (\"65536\"), bytes with their unit (\"4GiB\"), 0 or auto; ", bytes.status().message()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expected tokens (\"65536\"), bytes with their unit (\"4GiB\"), 0 or auto; ", bytes.status().message()));
   }
   plan->kv_cache_bytes = *bytes;
   return absl::OkStatus();

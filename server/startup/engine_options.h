@@ -8,7 +8,8 @@
 
 namespace causeway {
 
-// Reads byte sizes, budgets and the device map (a JSON file, where it names one). InvalidArgument says where the value is from.
+// Reads byte sizes, budgets and the device map (a JSON file, where it names one). InvalidArgument says where the value
+// is from.
 absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded);
 
 }  // namespace causeway

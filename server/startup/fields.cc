@@ -32,7 +32,8 @@ std::vector<ConfigField> ReadSchema() {
       entry.field = field;
       entry.rules = &field->options().GetExtension(v1::rules);
       entry.path = absl::StrCat(section->name(), ".", field->name());
-      entry.environment = absl::StrCat("CAUSEWAY_", absl::AsciiStrToUpper(section->name()), "_", absl::AsciiStrToUpper(field->name()));
+      entry.environment =
+          absl::StrCat("CAUSEWAY_", absl::AsciiStrToUpper(section->name()), "_", absl::AsciiStrToUpper(field->name()));
       fields.push_back(std::move(entry));
     }
   }
@@ -45,7 +46,8 @@ std::string Number(double value) {
 }
 
 bool InRange(const v1::FieldRules& rules, double value) {
-  return std::isfinite(value) && (!rules.has_min() || value >= rules.min()) && (!rules.has_max() || value <= rules.max());
+  return std::isfinite(value) && (!rules.has_min() || value >= rules.min()) &&
+         (!rules.has_max() || value <= rules.max());
 }
 
 size_t EditDistance(absl::string_view a, absl::string_view b) {
@@ -64,7 +66,9 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
 }
 
 // As fields spell it: "--kv-cache" -> "__kv_cache".
-std::string FieldSpelling(absl::string_view name) { return absl::AsciiStrToLower(absl::StrReplaceAll(name, {{"-", "_"}})); }
+std::string FieldSpelling(absl::string_view name) {
+  return absl::AsciiStrToLower(absl::StrReplaceAll(name, {{"-", "_"}}));
+}
 
 // Of a field that had another name: what it is called now, among `names`, which are spelt alike. Else empty.
 std::string Renamed(absl::string_view name, const std::vector<std::string>& names) {
@@ -73,7 +77,8 @@ std::string Renamed(absl::string_view name, const std::vector<std::string>& name
     for (const std::string& before : field.rules->formerly()) {
       if (!absl::EndsWith(spelt, before)) continue;
       const std::string now = absl::StrCat(absl::StripSuffix(spelt, before), field.field->name());
-      const auto found = std::find_if(names.begin(), names.end(), [&](const std::string& other) { return FieldSpelling(other) == now; });
+      const auto found = std::find_if(names.begin(), names.end(),
+                                      [&](const std::string& other) { return FieldSpelling(other) == now; });
       if (found != names.end()) return absl::StrCat(", which is now ", *found, " ", field.rules->value());
     }
   }
@@ -134,8 +139,8 @@ absl::Status SetField(const ConfigField& field, absl::string_view text, v1::Conf
   google::protobuf::Message* section = config->GetReflection()->MutableMessage(config, field.section);
   const google::protobuf::Reflection* reflection = section->GetReflection();
   const v1::FieldRules& rules = *field.rules;
-  const absl::Status wrong =
-      absl::InvalidArgumentError(absl::StrCat("expected ", Expected(field), ", got \"", absl::CEscape(text.substr(0, 100)), "\""));
+  const absl::Status wrong = absl::InvalidArgumentError(
+      absl::StrCat("expected ", Expected(field), ", got \"", absl::CEscape(text.substr(0, 100)), "\""));
   switch (field.field->cpp_type()) {
     case FieldDescriptor::CPPTYPE_BOOL: {
       if (text != "true" && text != "false") return wrong;
@@ -155,7 +160,8 @@ absl::Status SetField(const ConfigField& field, absl::string_view text, v1::Conf
       return absl::OkStatus();
     }
     default: {
-      if (rules.one_of_size() > 0 && std::find(rules.one_of().begin(), rules.one_of().end(), text) == rules.one_of().end()) {
+      if (rules.one_of_size() > 0 &&
+          std::find(rules.one_of().begin(), rules.one_of().end(), text) == rules.one_of().end()) {
         return wrong;
       }
       reflection->SetString(section, field.field, std::string(text));

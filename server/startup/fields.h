@@ -1,4 +1,5 @@
-// The configuration's fields as config.proto declares them: file, environment, flags, --help and the reference all read this.
+// The configuration's fields as config.proto declares them: file, environment, flags, --help and the reference all read
+// this.
 #ifndef CAUSEWAY_SERVER_STARTUP_FIELDS_H_
 #define CAUSEWAY_SERVER_STARTUP_FIELDS_H_
 
@@ -37,7 +38,8 @@ std::string Expected(const ConfigField& field);
 // Sets the field from text. InvalidArgument: "expected WHAT, got TEXT"; the caller says where.
 absl::Status SetField(const ConfigField& field, absl::string_view text, v1::Config* config);
 
-// ", did you mean X?" when one of the names is near, ", which is now X VALUE" when the name is a former one of X's, else "".
+// ", did you mean X?" when one of the names is near, ", which is now X VALUE" when the name is a former one of X's,
+// else "".
 std::string Suggestion(absl::string_view name, const std::vector<std::string>& names);
 
 }  // namespace causeway

@@ -1,9 +1,9 @@
 #include "server/startup/fields.h"
 
+#include <set>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <set>
 
 #include "engine/base/limits.h"
 #include "google/protobuf/descriptor.h"
@@ -60,7 +60,8 @@ TEST(Fields, SetsWhatFitsAndRefusesTheRest) {
   EXPECT_FALSE(SetField(drain, "inf", &config).ok());
   EXPECT_EQ(config.server().drain_seconds(), 0.5);
   EXPECT_FALSE(SetField(*FindFieldByFlag("prefix-cache"), "yes", &config).ok());
-  EXPECT_THAT(std::string(SetField(*FindFieldByFlag("dtype"), "int8", &config).message()), HasSubstr("one of auto, bf16"));
+  EXPECT_THAT(std::string(SetField(*FindFieldByFlag("dtype"), "int8", &config).message()),
+              HasSubstr("one of auto, bf16"));
 }
 
 TEST(Fields, SuggestsTheNearestName) {

@@ -23,7 +23,8 @@ absl::Status CheckVariableName(const std::string& name) {
     in_section |= absl::StartsWith(name, absl::StrCat("CAUSEWAY_", absl::AsciiStrToUpper(field.section->name()), "_"));
   }
   if (!in_section) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("environment variable ", name, ": no such field", Suggestion(name, names)));
+  return absl::InvalidArgumentError(
+      absl::StrCat("environment variable ", name, ": no such field", Suggestion(name, names)));
 }
 
 }  // namespace
@@ -46,7 +47,8 @@ absl::StatusOr<LoadedConfig> LoadConfig(const std::string& file, const std::map<
     auto variable = environment.find(field.environment);
     if (variable == environment.end()) continue;
     if (absl::Status status = SetField(field, variable->second, &loaded.config); !status.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat("environment variable ", field.environment, ": ", status.message()));
+      return absl::InvalidArgumentError(
+          absl::StrCat("environment variable ", field.environment, ": ", status.message()));
     }
     loaded.origins[field.path] = field.environment;
   }

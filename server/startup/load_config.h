@@ -17,7 +17,8 @@ inline constexpr int kExitConfig = 78;
 
 struct LoadedConfig {
   v1::Config config;
-  std::map<std::string, std::string> origins;  // field path -> "--flag", "CAUSEWAY_...", "FILE:LINE"; absent: the default
+  std::map<std::string, std::string>
+      origins;  // field path -> "--flag", "CAUSEWAY_...", "FILE:LINE"; absent: the default
 
   // "FILE:LINE: batching.kv_cache", "--kv-cache": the beginning of a message about a value.
   std::string Where(const std::string& path) const;

@@ -1,11 +1,11 @@
 #include "server/startup/load_config.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "server/startup/address.h"
 #include "server/startup/config_file.h"
@@ -44,19 +44,24 @@ TEST(ConfigFile, ReadsEveryKindOfField) {
 }
 
 TEST(ConfigFile, NamesFileLineAndField) {
-  EXPECT_THAT(Error("model:\n  path: /m\n  nmae: x\n"), StartsWith("f.yaml:3: model.nmae: no such field, did you mean name?"));
-  EXPECT_THAT(Error("batch:\n  max_num_seqs: 1\n"), StartsWith("f.yaml:1: batch: no such section, did you mean batching?"));
+  EXPECT_THAT(Error("model:\n  path: /m\n  nmae: x\n"),
+              StartsWith("f.yaml:3: model.nmae: no such field, did you mean name?"));
+  EXPECT_THAT(Error("batch:\n  max_num_seqs: 1\n"),
+              StartsWith("f.yaml:1: batch: no such section, did you mean batching?"));
   EXPECT_EQ(Error("batching:\n  max_num_seqs: 0\n"),
             "f.yaml:2: batching.max_num_seqs: expected a whole number in [1, 4096], got \"0\"");
   EXPECT_EQ(Error("batching:\n  max_num_seqs: \"8\"\n"),
             "f.yaml:2: batching.max_num_seqs: expected a whole number in [1, 4096], got the text \"8\" in quotes");
-  EXPECT_EQ(Error("batching:\n  max_num_seqs: [8]\n"), "f.yaml:2: batching.max_num_seqs: expected a whole number in [1, 4096], got a list");
-  EXPECT_EQ(Error("batching:\n  max_num_seqs:\n"), "f.yaml:2: batching.max_num_seqs: expected a whole number in [1, 4096], got nothing");
+  EXPECT_EQ(Error("batching:\n  max_num_seqs: [8]\n"),
+            "f.yaml:2: batching.max_num_seqs: expected a whole number in [1, 4096], got a list");
+  EXPECT_EQ(Error("batching:\n  max_num_seqs:\n"),
+            "f.yaml:2: batching.max_num_seqs: expected a whole number in [1, 4096], got nothing");
   EXPECT_EQ(Error("model:\n  path: a\n  path: b\n"), "f.yaml:3: model.path: given twice");
   EXPECT_EQ(Error("model:\n  path: {a: b}\n"), "f.yaml:2: model.path: expected a text, got a map");
   EXPECT_EQ(Error("model: 5\n"), "f.yaml:1: model: expected fields, got a value");
   EXPECT_EQ(Error("- a\n"), "f.yaml:1: expected sections, got a list");
-  EXPECT_EQ(Error("placement:\n  max_memory:\n    0: [1]\n"), "f.yaml:3: placement.max_memory.0: expected a text or a number, got a list");
+  EXPECT_EQ(Error("placement:\n  max_memory:\n    0: [1]\n"),
+            "f.yaml:3: placement.max_memory.0: expected a text or a number, got a list");
   EXPECT_THAT(Error("model:\n  path: [\n"), HasSubstr("not valid YAML"));
   EXPECT_THAT(Error("a: 1\n---\nb: 2\n"), HasSubstr("2 YAML documents"));
 }
@@ -72,8 +77,10 @@ class LoadConfigTest : public ::testing::Test {
 };
 
 TEST_F(LoadConfigTest, FlagBeforeEnvironmentBeforeFileBeforeDefault) {
-  const std::string file = Write("order.yaml", "model:\n  path: file\nbatching:\n  max_num_seqs: 1\n  queue_limit: 1\n  kv_cache: 512\n");
-  const std::map<std::string, std::string> environment = {{"CAUSEWAY_BATCHING_MAX_NUM_SEQS", "2"}, {"CAUSEWAY_BATCHING_QUEUE_LIMIT", "2"},
+  const std::string file =
+      Write("order.yaml", "model:\n  path: file\nbatching:\n  max_num_seqs: 1\n  queue_limit: 1\n  kv_cache: 512\n");
+  const std::map<std::string, std::string> environment = {{"CAUSEWAY_BATCHING_MAX_NUM_SEQS", "2"},
+                                                          {"CAUSEWAY_BATCHING_QUEUE_LIMIT", "2"},
                                                           {"CAUSEWAY_CACHE", "of the build, none of ours"}};
   auto loaded = LoadConfig(file, environment, Flags({"--max-num-seqs", "3"}));
   ASSERT_TRUE(loaded.ok()) << loaded.status();
@@ -90,7 +97,8 @@ TEST_F(LoadConfigTest, FlagBeforeEnvironmentBeforeFileBeforeDefault) {
 TEST_F(LoadConfigTest, RefusesWrongVariablesAndMissingFiles) {
   const CommandLine flags = Flags({"--model", "m"});
   EXPECT_EQ(LoadConfig("", {{"CAUSEWAY_BATCHING_MAX_NUM_SEQ", "2"}}, flags).status().message(),
-            "environment variable CAUSEWAY_BATCHING_MAX_NUM_SEQ: no such field, did you mean CAUSEWAY_BATCHING_MAX_NUM_SEQS?");
+            "environment variable CAUSEWAY_BATCHING_MAX_NUM_SEQ: no such field, did you mean "
+            "CAUSEWAY_BATCHING_MAX_NUM_SEQS?");
   EXPECT_EQ(LoadConfig("", {{"CAUSEWAY_BATCHING_MAX_NUM_SEQS", "x"}}, flags).status().message(),
             "environment variable CAUSEWAY_BATCHING_MAX_NUM_SEQS: expected a whole number in [1, 4096], got \"x\"");
   EXPECT_THAT(std::string(LoadConfig("/nonexistent.yaml", {}, flags).status().message()),
@@ -104,7 +112,8 @@ TEST_F(LoadConfigTest, MakesEngineOptions) {
     all.insert(all.end(), arguments.begin(), arguments.end());
     return MakeEngineOptions(*LoadConfig("", {}, Flags(all)));
   };
-  auto made = options({"--max-memory", "0:1GiB,1:2GiB", "--kv-cache", "1MiB", "--cpu-threads", "3", "--no-prefix-cache", "--reference-ops"});
+  auto made = options({"--max-memory", "0:1GiB,1:2GiB", "--kv-cache", "1MiB", "--cpu-threads", "3", "--no-prefix-cache",
+                       "--reference-ops"});
   ASSERT_TRUE(made.ok()) << made.status();
   EXPECT_EQ(made->plan.max_memory.at("1"), int64_t{2} << 30);
   EXPECT_EQ(made->plan.kv_cache_bytes, 1 << 20);
@@ -124,13 +133,17 @@ TEST_F(LoadConfigTest, MakesEngineOptions) {
   ASSERT_TRUE(options({"--device-map", file}).ok());
   EXPECT_EQ(options({"--device-map", file})->plan.custom_map.at(""), "1");
 
-  EXPECT_THAT(std::string(options({"--device-map", R"({"a": [1]})"}).status().message()), HasSubstr("--device-map: \"a\": expected a device"));
-  EXPECT_THAT(std::string(options({"--device-map", "/nonexistent.json"}).status().message()), HasSubstr("/nonexistent.json"));
+  EXPECT_THAT(std::string(options({"--device-map", R"({"a": [1]})"}).status().message()),
+              HasSubstr("--device-map: \"a\": expected a device"));
+  EXPECT_THAT(std::string(options({"--device-map", "/nonexistent.json"}).status().message()),
+              HasSubstr("/nonexistent.json"));
   EXPECT_THAT(std::string(options({"--max-memory", "40G"}).status().message()), StartsWith("--max-memory: "));
 }
 
 TEST_F(LoadConfigTest, TheKvCachesSizeIsTokensOrBytes) {
-  const auto made = [&](const std::string& text) { return MakeEngineOptions(*LoadConfig("", {}, Flags({"--model", "m", "--kv-cache", text}))); };
+  const auto made = [&](const std::string& text) {
+    return MakeEngineOptions(*LoadConfig("", {}, Flags({"--model", "m", "--kv-cache", text})));
+  };
   const auto sizes = [&](const std::string& text) {
     const auto options = made(text);
     EXPECT_TRUE(options.ok()) << options.status();
@@ -145,18 +158,24 @@ TEST_F(LoadConfigTest, TheKvCachesSizeIsTokensOrBytes) {
   EXPECT_THAT(sizes("1.5 GB"), pair(-1, 1'500'000'000));
   const auto error = [&](const std::string& text) { return std::string(made(text).status().message()); };
   for (const char* text : {"40G", "-1", "4096 tokens", "1e6", "4 Gb", "auto4"}) {
-    EXPECT_THAT(error(text), ::testing::AllOf(StartsWith("--kv-cache: expected tokens (\"65536\"), bytes with their unit (\"4GiB\"), 0 or auto; "),
-                                              HasSubstr(text)));
+    EXPECT_THAT(
+        error(text),
+        ::testing::AllOf(
+            StartsWith("--kv-cache: expected tokens (\"65536\"), bytes with their unit (\"4GiB\"), 0 or auto; "),
+            HasSubstr(text)));
   }
   EXPECT_EQ(error("1000000000001"), "--kv-cache: expected at most 1000000000000 tokens, got \"1000000000001\"");
   EXPECT_THAT(error("99999999999999999999"), StartsWith("--kv-cache: expected at most"));
 }
 
 TEST_F(LoadConfigTest, NamesThatFieldsHadLeadToTheirNewOnes) {
-  EXPECT_EQ(ParseCommandLine({"--kv-cache-tokens", "5"}, {}).status().message(), "unknown flag --kv-cache-tokens, which is now --kv-cache TOKENS-OR-BYTES");
-  EXPECT_EQ(ParseCommandLine({"--kv-cache-bytes=1GiB"}, {}).status().message(), "unknown flag --kv-cache-bytes, which is now --kv-cache TOKENS-OR-BYTES");
+  EXPECT_EQ(ParseCommandLine({"--kv-cache-tokens", "5"}, {}).status().message(),
+            "unknown flag --kv-cache-tokens, which is now --kv-cache TOKENS-OR-BYTES");
+  EXPECT_EQ(ParseCommandLine({"--kv-cache-bytes=1GiB"}, {}).status().message(),
+            "unknown flag --kv-cache-bytes, which is now --kv-cache TOKENS-OR-BYTES");
   EXPECT_EQ(LoadConfig("", {{"CAUSEWAY_BATCHING_KV_CACHE_TOKENS", "5"}}, Flags({"--model", "m"})).status().message(),
-            "environment variable CAUSEWAY_BATCHING_KV_CACHE_TOKENS: no such field, which is now CAUSEWAY_BATCHING_KV_CACHE TOKENS-OR-BYTES");
+            "environment variable CAUSEWAY_BATCHING_KV_CACHE_TOKENS: no such field, which is now "
+            "CAUSEWAY_BATCHING_KV_CACHE TOKENS-OR-BYTES");
   const std::string file = Write("old.yaml", "model:\n  path: m\nbatching:\n  kv_cache_bytes: 1GiB\n");
   EXPECT_THAT(std::string(LoadConfig(file, {}, Flags({})).status().message()),
               StartsWith(file + ":4: batching.kv_cache_bytes: no such field, which is now kv_cache TOKENS-OR-BYTES"));
@@ -164,8 +183,9 @@ TEST_F(LoadConfigTest, NamesThatFieldsHadLeadToTheirNewOnes) {
 
 TEST(CommandLine, ReadsFlagsInEveryForm) {
   std::string format = "table";
-  auto line = ParseCommandLine({"--model=a=b", "--format", "json", "--no-prefix-cache", "--reference-ops", "--max-num-seqs", "5"},
-                               {{"format", "FORMAT", "how", &format}});
+  auto line = ParseCommandLine(
+      {"--model=a=b", "--format", "json", "--no-prefix-cache", "--reference-ops", "--max-num-seqs", "5"},
+      {{"format", "FORMAT", "how", &format}});
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_EQ(format, "json");
   ASSERT_EQ(line->fields.size(), 4u);
@@ -187,7 +207,8 @@ TEST(CommandLine, RefusesWhatItDoesNotKnow) {
 
 TEST(CommandLine, HelpListsEveryFlagWithItsDefault) {
   const std::string help = FlagHelp({});
-  for (const ConfigField& field : ConfigFields()) EXPECT_THAT(help, HasSubstr((field.is_bool() ? "--[no-]" : "--") + field.flag()));
+  for (const ConfigField& field : ConfigFields())
+    EXPECT_THAT(help, HasSubstr((field.is_bool() ? "--[no-]" : "--") + field.flag()));
   EXPECT_THAT(help, HasSubstr("Default: 127.0.0.1:50051."));
   EXPECT_THAT(FlagHelp({}, {"max-num-seqs"}), ::testing::Not(HasSubstr("--max-num-seqs")));
 }

@@ -59,19 +59,25 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
   };
   gauge("causeway_requests_running", "Requests that have been admitted and have not ended.", stats.requests_running);
   gauge("causeway_requests_waiting", "Requests that wait to be admitted.", stats.requests_waiting);
-  counter("causeway_preemptions_total", "Sequences put back in the queue because the KV cache was full.", stats.preemptions);
-  counter("causeway_prefix_cache_query_tokens_total", "Prompt tokens looked up in the prefix cache.", stats.prefix_query_tokens);
-  counter("causeway_prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache.", stats.prefix_hit_tokens);
-  counter("causeway_constrained_requests_total", "Requests whose output follows a grammar.", stats.constrained_requests);
+  counter("causeway_preemptions_total", "Sequences put back in the queue because the KV cache was full.",
+          stats.preemptions);
+  counter("causeway_prefix_cache_query_tokens_total", "Prompt tokens looked up in the prefix cache.",
+          stats.prefix_query_tokens);
+  counter("causeway_prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache.",
+          stats.prefix_hit_tokens);
+  counter("causeway_constrained_requests_total", "Requests whose output follows a grammar.",
+          stats.constrained_requests);
   counter("causeway_grammar_masks_total", "Masks of allowed tokens computed for grammars.", stats.masks);
-  counter("causeway_grammar_mask_seconds_total", "Time spent on those masks, on threads beside the steps.", stats.mask_seconds);
+  counter("causeway_grammar_mask_seconds_total", "Time spent on those masks, on threads beside the steps.",
+          stats.mask_seconds);
   gauge("causeway_model_load_seconds", "How long loading the model took.", stats.load_seconds);
   if (stats.last_step > absl::InfinitePast() && stats.last_step > absl::UnixEpoch()) {
     gauge("causeway_last_step_timestamp_seconds", "Unix time at which the last step ended.",
           absl::ToDoubleSeconds(stats.last_step - absl::UnixEpoch()));
   }
   // Blocks with a cached prefix are free for the taking, so the three add up to the whole.
-  Family("causeway_kv_cache_blocks", "Blocks of the KV cache; cached ones are unused but hold a prefix.", MetricType::Gauge)
+  Family("causeway_kv_cache_blocks", "Blocks of the KV cache; cached ones are unused but hold a prefix.",
+         MetricType::Gauge)
       .Add({{"model", model}, {"state", "used"}}, stats.blocks_used)
       .Add({{"model", model}, {"state", "cached"}}, stats.blocks_cached)
       .Add({{"model", model}, {"state", "free"}}, stats.blocks_total - stats.blocks_used - stats.blocks_cached)
@@ -80,18 +86,24 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
 
 // Without a bound: of any step.
 double Rows(int64_t rows) {
-  return rows == std::numeric_limits<int64_t>::max() ? std::numeric_limits<double>::infinity() : static_cast<double>(rows);
+  return rows == std::numeric_limits<int64_t>::max() ? std::numeric_limits<double>::infinity()
+                                                     : static_cast<double>(rows);
 }
 
 void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<MetricFamily>& out) {
   Family busy("causeway_stage_busy_seconds_total", "Time a stage's device spent computing.", MetricType::Counter);
   Family tokens("causeway_device_tokens_total", "Tokens computed on the device.", MetricType::Counter);
-  Family memory("causeway_device_memory_bytes", "Memory of the device by owner, as allocators and the kernel count it.", MetricType::Gauge);
+  Family memory("causeway_device_memory_bytes", "Memory of the device by owner, as allocators and the kernel count it.",
+                MetricType::Gauge);
   Family capacity("causeway_device_memory_capacity_bytes", "Memory the device has.", MetricType::Gauge);
-  Family error("causeway_plan_memory_error_bytes", "Planned less measured memory of the device, by owner.", MetricType::Gauge);
-  Family offloaded("causeway_offload_bytes", "Weights that the device computes from and does not hold, by where they are.", MetricType::Gauge);
-  Family cpu_rows("causeway_offload_cpu_rows", "Rows of a step up to which the CPU computes from weights in its memory.", MetricType::Gauge);
-  Family streamed("causeway_offload_stream_bytes_total", "Bytes of offloaded weights brought to the device.", MetricType::Counter);
+  Family error("causeway_plan_memory_error_bytes", "Planned less measured memory of the device, by owner.",
+               MetricType::Gauge);
+  Family offloaded("causeway_offload_bytes",
+                   "Weights that the device computes from and does not hold, by where they are.", MetricType::Gauge);
+  Family cpu_rows("causeway_offload_cpu_rows",
+                  "Rows of a step up to which the CPU computes from weights in its memory.", MetricType::Gauge);
+  Family streamed("causeway_offload_stream_bytes_total", "Bytes of offloaded weights brought to the device.",
+                  MetricType::Counter);
   Family transfers("causeway_transfer_bytes_total", "Bytes handed from one device to another.", MetricType::Counter);
   int stage = 0;
   bool other_reported = false;
@@ -104,10 +116,12 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
     const bool used = !planned.units.empty();
     if (used) {
       busy.Add(With(labels, "stage", std::to_string(stage++)), device.busy_seconds);
-      tokens.Add(With(labels, "kind", "prefill"), device.prefill_tokens).Add(With(labels, "kind", "decode"), device.decode_tokens);
+      tokens.Add(With(labels, "kind", "prefill"), device.prefill_tokens)
+          .Add(With(labels, "kind", "decode"), device.decode_tokens);
       error.Add(With(labels, "owner", "weights"), static_cast<double>(planned.weights - m.weights))
           .Add(With(labels, "owner", "kv_cache"), static_cast<double>(planned.kv_cache - m.kv_cache))
-          .Add(With(labels, "owner", "activations"), static_cast<double>(planned.activations - m.activations_peak - m.workspace));
+          .Add(With(labels, "owner", "activations"),
+               static_cast<double>(planned.activations - m.activations_peak - m.workspace));
       memory.Add(With(labels, "owner", "weights"), m.weights)
           .Add(With(labels, "owner", "kv_cache"), m.kv_cache)
           .Add(With(labels, "owner", "activations"), m.activations)
@@ -118,7 +132,8 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
       for (const OffloadedModule& module : planned.offloaded) bytes[module.tier] += static_cast<double>(module.bytes);
       for (const auto& [tier, held] : bytes) offloaded.Add(With(labels, "tier", tier), held);
       if (bytes.count("cpu") > 0) {
-        cpu_rows.Add(With(labels, "weights", "experts"), Rows(device.expert_cpu_rows)).Add(With(labels, "weights", "other"), Rows(device.cpu_rows));
+        cpu_rows.Add(With(labels, "weights", "experts"), Rows(device.expert_cpu_rows))
+            .Add(With(labels, "weights", "other"), Rows(device.cpu_rows));
       }
       streamed.Add(labels, device.streamed_bytes);
     }
@@ -134,17 +149,22 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   for (const TransferStats& transfer : stats.transfers) {
     transfers.Add({{"from", transfer.from}, {"to", transfer.to}}, transfer.bytes);
   }
-  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &offloaded, &cpu_rows, &streamed, &transfers}) family->AppendTo(out);
+  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &offloaded, &cpu_rows, &streamed, &transfers})
+    family->AppendTo(out);
 }
 
-// How tokens spread over experts. What steps cost is told by sums for each layer; tokens by expert are a series for each of what
-// may be tens of thousands, and are left out beyond kExpertSeriesMax.
+// How tokens spread over experts. What steps cost is told by sums for each layer; tokens by expert are a series for
+// each of what may be tens of thousands, and are left out beyond kExpertSeriesMax.
 void AppendExperts(const std::map<int, ExpertLoad>& layers, const std::string& model, std::vector<MetricFamily>& out) {
   Family experts("causeway_layer_experts", "Experts of the layer.", MetricType::Gauge);
-  Family steps("causeway_layer_expert_steps_total", "Steps in which the layer's experts computed.", MetricType::Counter);
-  Family tokens("causeway_layer_expert_tokens_total", "Tokens, once for each expert of the layer that they went to.", MetricType::Counter);
-  Family busiest("causeway_layer_busiest_expert_tokens_total", "Of these, the ones of each step's busiest expert.", MetricType::Counter);
-  Family busy("causeway_layer_busy_experts_total", "Experts of the layer that got a token, added up over the steps.", MetricType::Counter);
+  Family steps("causeway_layer_expert_steps_total", "Steps in which the layer's experts computed.",
+               MetricType::Counter);
+  Family tokens("causeway_layer_expert_tokens_total", "Tokens, once for each expert of the layer that they went to.",
+                MetricType::Counter);
+  Family busiest("causeway_layer_busiest_expert_tokens_total", "Of these, the ones of each step's busiest expert.",
+                 MetricType::Counter);
+  Family busy("causeway_layer_busy_experts_total", "Experts of the layer that got a token, added up over the steps.",
+              MetricType::Counter);
   Family each("causeway_expert_tokens_total", "Tokens that went to the expert.", MetricType::Counter);
   size_t series = 0;
   for (const auto& [layer, load] : layers) series += load.tokens.size();
@@ -155,7 +175,8 @@ void AppendExperts(const std::map<int, ExpertLoad>& layers, const std::string& m
     tokens.Add(labels, std::accumulate(load.tokens.begin(), load.tokens.end(), int64_t{0}));
     busiest.Add(labels, load.busiest);
     busy.Add(labels, load.busy);
-    for (size_t e = 0; e < load.tokens.size() && series <= kExpertSeriesMax; ++e) each.Add(With(labels, "expert", std::to_string(e)), load.tokens[e]);
+    for (size_t e = 0; e < load.tokens.size() && series <= kExpertSeriesMax; ++e)
+      each.Add(With(labels, "expert", std::to_string(e)), load.tokens[e]);
   }
   for (Family* family : {&experts, &steps, &tokens, &busiest, &busy, &each}) family->AppendTo(out);
 }
@@ -167,7 +188,8 @@ std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string
   std::vector<MetricFamily> families;
   AppendQueue(stats, model, families);
   const Plan& plan = engine.model().plan;
-  Family("causeway_kv_cache_bytes_per_token", "Bytes of the KV cache for a token, over all layers and with scales.", MetricType::Gauge)
+  Family("causeway_kv_cache_bytes_per_token", "Bytes of the KV cache for a token, over all layers and with scales.",
+         MetricType::Gauge)
       .Add({{"model", model}, {"dtype", std::string(DTypeName(KvDType(plan.options)))}}, plan.kv_bytes_per_token)
       .AppendTo(families);
   AppendDevices(plan, stats.executor, families);

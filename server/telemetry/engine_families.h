@@ -2,16 +2,17 @@
 #ifndef CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_
 #define CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_
 
-#include <prometheus/metric_family.h>
-
 #include <string>
 #include <vector>
+
+#include <prometheus/metric_family.h>
 
 #include "engine/engine.h"
 
 namespace causeway {
 
-// Series at most that say which expert tokens went to: all experts of a model with 32 layers of 64, none of one with more.
+// Series at most that say which expert tokens went to: all experts of a model with 32 layers of 64, none of one with
+// more.
 inline constexpr size_t kExpertSeriesMax = 2048;
 
 std::vector<prometheus::MetricFamily> EngineFamilies(const Engine& engine, const std::string& model);

@@ -1,16 +1,16 @@
 #include "server/telemetry/http_server.h"
 
-#include <httplib.h>
-
 #include <thread>
+
+#include <httplib.h>
 
 #include "absl/strings/str_cat.h"
 
 namespace causeway {
 namespace {
 
-// Answers are small and clients few (Prometheus, probes). A connection has a thread from its first moment, so one that says nothing
-// must give it back soon, and one that has been answered at once.
+// Answers are small and clients few (Prometheus, probes). A connection has a thread from its first moment, so one that
+// says nothing must give it back soon, and one that has been answered at once.
 constexpr int kThreads = 8;
 constexpr int kTimeoutSeconds = 1;
 
@@ -18,7 +18,9 @@ class HttplibServer : public HttpServer {
  public:
   HttplibServer(Address address, Handlers handlers) : address_(std::move(address)), handlers_(std::move(handlers)) {
     server_.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
-    server_.set_read_timeout(kTimeoutSeconds).set_write_timeout(kTimeoutSeconds).set_keep_alive_timeout(kTimeoutSeconds);
+    server_.set_read_timeout(kTimeoutSeconds)
+        .set_write_timeout(kTimeoutSeconds)
+        .set_keep_alive_timeout(kTimeoutSeconds);
     server_.set_keep_alive_max_count(1);
     server_.set_payload_max_length(4096);
     // The library's own choice, SO_REUSEPORT, lets two daemons share a port without a word.
@@ -29,7 +31,9 @@ class HttplibServer : public HttpServer {
     server_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(handlers_.metrics(), "text/plain; version=0.0.4; charset=utf-8");
     });
-    server_.Get("/healthz", [](const httplib::Request&, httplib::Response& response) { response.set_content("ok\n", "text/plain"); });
+    server_.Get("/healthz", [](const httplib::Request&, httplib::Response& response) {
+      response.set_content("ok\n", "text/plain");
+    });
     server_.Get("/readyz", [this](const httplib::Request&, httplib::Response& response) {
       const std::string why = handlers_.not_ready();
       response.status = why.empty() ? 200 : 503;
@@ -64,7 +68,8 @@ class HttplibServer : public HttpServer {
 
  private:
   absl::Status Failure() const {
-    return absl::UnavailableError(absl::StrCat("cannot listen for HTTP at ", address_.ToString(), ": ", ListenFailure(address_)));
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen for HTTP at ", address_.ToString(), ": ", ListenFailure(address_)));
   }
 
   Address address_;

@@ -14,11 +14,11 @@ namespace causeway {
 class HttpServer {
  public:
   struct Handlers {
-    std::function<std::string()> metrics;   // the exposition
+    std::function<std::string()> metrics;    // the exposition
     std::function<std::string()> not_ready;  // why not, or "" when ready
   };
-  // Listens at once. Unavailable names the address and why it could not be opened. Handlers are called by any thread until the
-  // server is destroyed.
+  // Listens at once. Unavailable names the address and why it could not be opened. Handlers are called by any thread
+  // until the server is destroyed.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const Address& address, Handlers handlers);
   virtual ~HttpServer() = default;  // stops listening, waits for requests being answered
 

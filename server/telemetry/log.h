@@ -1,4 +1,5 @@
-// Structured logs to standard error: an event and its fields, as a line for people or as a JSON object. Never prompts or outputs.
+// Structured logs to standard error: an event and its fields, as a line for people or as a JSON object. Never prompts
+// or outputs.
 #ifndef CAUSEWAY_SERVER_TELEMETRY_LOG_H_
 #define CAUSEWAY_SERVER_TELEMETRY_LOG_H_
 
@@ -25,8 +26,8 @@ struct LogField {
   bool number;  // written without quotes
 };
 
-// Call once, before other threads start. `format` is "text" or "json"; `level` "debug", "info", "warning" or "error". gRPC's
-// own messages go the same way.
+// Call once, before other threads start. `format` is "text" or "json"; `level` "debug", "info", "warning" or "error".
+// gRPC's own messages go the same way.
 void SetUpLogging(absl::string_view level, absl::string_view format);
 
 // Thread-safe. `event` is a constant phrase; what varies goes into the fields, of which empty ones are left out.

@@ -15,11 +15,14 @@ namespace {
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
 // The field's bounds, with finer low ends: a small model on a fast device answers in microseconds.
-const Buckets kFirstToken = {.0002, .0005, .001, .002, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560};
-const Buckets kInterToken = {.0002, .0005, .001, .002, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
-const Buckets kDuration = {.005, .01, .025, .05, .1, .2, .3, .5, .8, 1,  1.5, 2,  2.5, 5,
+const Buckets kFirstToken = {.0002, .0005, .001, .002, .005, .01, .02, .04, .06, .08, .1,  .25, .5,
+                             .75,   1,     2.5,  5,    7.5,  10,  20,  40,  80,  160, 640, 2560};
+const Buckets kInterToken = {.0002, .0005, .001, .002, .005, .01, .025, .05, .075, .1, .15, .2,
+                             .3,    .4,    .5,   .75,  1,    2.5, 5,    7.5, 10,   20, 40,  80};
+const Buckets kDuration = {.005, .01, .025, .05, .1, .2, .3, .5,  .8,  1,   1.5, 2,    2.5, 5,
                            10,   15,  20,   30,  40, 50, 60, 120, 240, 480, 960, 1920, 7680};
-const Buckets kQueueWait = {.0001, .0005, .001, .005, .01, .025, .05, .1, .25, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+const Buckets kQueueWait = {.0001, .0005, .001, .005, .01, .025, .05, .1, .25, .5,  .8,  1,   1.5,  2,   2.5,
+                            5,     10,    15,   20,   30,  40,   50,  60, 120, 240, 480, 960, 1920, 7680};
 const Buckets kStep = {.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30};
 
 // 1, 2, 5, 10, ... up to the first that reaches `max`.
@@ -33,12 +36,13 @@ Buckets OneTwoFive(int64_t max) {
   }
 }
 
-prometheus::Counter* Counter(prometheus::Registry& registry, const char* name, const char* help, const prometheus::Labels& labels) {
+prometheus::Counter* Counter(prometheus::Registry& registry, const char* name, const char* help,
+                             const prometheus::Labels& labels) {
   return &prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add(labels);
 }
 
-prometheus::Histogram* Histogram(prometheus::Registry& registry, const char* name, const char* help, const prometheus::Labels& labels,
-                                 const Buckets& buckets) {
+prometheus::Histogram* Histogram(prometheus::Registry& registry, const char* name, const char* help,
+                                 const prometheus::Labels& labels, const Buckets& buckets) {
   return &prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add(labels, buckets);
 }
 
@@ -88,15 +92,20 @@ Metrics::Metrics(const std::string& model, int64_t context_max, const std::strin
     outcomes_[outcome] = &requests.Add({{"model", model}, {"outcome", std::string(OutcomeName(outcome))}});
   }
   prompt_tokens_ = Counter(r, "causeway_prompt_tokens_total", "Prompt tokens of the requests that ended.", labels);
-  generated_tokens_ = Counter(r, "causeway_generated_tokens_total", "Tokens generated for the requests that ended.", labels);
-  queue_wait_ = Histogram(r, "causeway_queue_wait_seconds", "From a request's arrival to its first step.", labels, kQueueWait);
-  first_token_ = Histogram(r, "causeway_time_to_first_token_seconds", "From a request's arrival to its first token.", labels, kFirstToken);
-  inter_token_ = Histogram(r, "causeway_inter_token_latency_seconds", "Between two tokens of a choice.", labels, kInterToken);
-  duration_ = Histogram(r, "causeway_request_duration_seconds", "From a request's arrival to its end.", labels, kDuration);
+  generated_tokens_ =
+      Counter(r, "causeway_generated_tokens_total", "Tokens generated for the requests that ended.", labels);
+  queue_wait_ =
+      Histogram(r, "causeway_queue_wait_seconds", "From a request's arrival to its first step.", labels, kQueueWait);
+  first_token_ = Histogram(r, "causeway_time_to_first_token_seconds", "From a request's arrival to its first token.",
+                           labels, kFirstToken);
+  inter_token_ =
+      Histogram(r, "causeway_inter_token_latency_seconds", "Between two tokens of a choice.", labels, kInterToken);
+  duration_ =
+      Histogram(r, "causeway_request_duration_seconds", "From a request's arrival to its end.", labels, kDuration);
   request_prompt_tokens_ =
       Histogram(r, "causeway_request_prompt_tokens", "Prompt tokens of a request.", labels, OneTwoFive(context_max));
-  request_generated_tokens_ =
-      Histogram(r, "causeway_request_generated_tokens", "Tokens generated for a request.", labels, OneTwoFive(context_max));
+  request_generated_tokens_ = Histogram(r, "causeway_request_generated_tokens", "Tokens generated for a request.",
+                                        labels, OneTwoFive(context_max));
   auto& steps = prometheus::BuildHistogram()
                     .Name("causeway_step_duration_seconds")
                     .Help("Of a step on its devices; kind prefill when it read any prompt tokens.")

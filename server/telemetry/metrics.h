@@ -1,5 +1,5 @@
-// Everything the daemon counts and measures, in Prometheus' terms. What happens is recorded as it happens; what stands (queue,
-// cache, memory) is read from the engine when it is scraped.
+// Everything the daemon counts and measures, in Prometheus' terms. What happens is recorded as it happens; what stands
+// (queue, cache, memory) is read from the engine when it is scraped.
 #ifndef CAUSEWAY_SERVER_TELEMETRY_METRICS_H_
 #define CAUSEWAY_SERVER_TELEMETRY_METRICS_H_
 
@@ -22,8 +22,9 @@ namespace causeway {
 
 // How a request ended; each ends in exactly one.
 enum class Outcome { kStop, kLength, kCancelled, kDeadline, kRejected, kInvalid, kError };
-inline constexpr std::array<Outcome, 7> kOutcomes = {Outcome::kStop,     Outcome::kLength,  Outcome::kCancelled, Outcome::kDeadline,
-                                                     Outcome::kRejected, Outcome::kInvalid, Outcome::kError};
+inline constexpr std::array<Outcome, 7> kOutcomes = {Outcome::kStop,     Outcome::kLength,   Outcome::kCancelled,
+                                                     Outcome::kDeadline, Outcome::kRejected, Outcome::kInvalid,
+                                                     Outcome::kError};
 absl::string_view OutcomeName(Outcome outcome);
 
 // Thread-safe.
@@ -58,7 +59,8 @@ class Metrics : public EngineObserver {
   const std::unique_ptr<EngineCollector> collector_;
   std::map<Outcome, prometheus::Counter*> outcomes_;  // the registry owns what these point to
   prometheus::Counter *prompt_tokens_, *generated_tokens_;
-  prometheus::Histogram *queue_wait_, *first_token_, *inter_token_, *duration_, *request_prompt_tokens_, *request_generated_tokens_;
+  prometheus::Histogram *queue_wait_, *first_token_, *inter_token_, *duration_, *request_prompt_tokens_,
+      *request_generated_tokens_;
   prometheus::Histogram *prefill_step_, *decode_step_, *step_tokens_, *step_sequences_;
 };
 

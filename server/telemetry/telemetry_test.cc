@@ -1,15 +1,16 @@
 #include <arpa/inet.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <httplib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <httplib.h>
+#include <nlohmann/json.hpp>
 
 #include "absl/time/clock.h"
 #include "server/telemetry/engine_families.h"
@@ -29,7 +30,8 @@ class StatsEngine : public Engine {
   StatsEngine() {
     for (int i = 0; i < 2; ++i) {
       DevicePlan device;
-      device.device = {DeviceKind::kSimulated, i, "simulated:" + std::to_string(i), "a \"processor\"", 1 << 20, 1 << 20};
+      device.device = {DeviceKind::kSimulated, i,       "simulated:" + std::to_string(i),
+                       "a \"processor\"",      1 << 20, 1 << 20};
       device.units = {i};
       device.weights = 1000;
       device.kv_cache = 500;
@@ -74,7 +76,8 @@ TEST(Log, WritesLinesForPeopleAndJson) {
             "request ended request_id=r-1 tokens=5 why=\"two words\"");
   // A value cannot forge a second line or a second field.
   EXPECT_EQ(FormatLogText("e", {{"id", "a\nlevel=info b=c"}}), "e id=\"a\\nlevel=info b=c\"");
-  const std::string json = "{" + FormatLogJson("e", {{"id", "a\"\n"}, {"n", 1.5}, {"bad", 1.0 / 0.0}, {"utf8", "\xff"}}) + "}";
+  const std::string json =
+      "{" + FormatLogJson("e", {{"id", "a\"\n"}, {"n", 1.5}, {"bad", 1.0 / 0.0}, {"utf8", "\xff"}}) + "}";
   const auto parsed = nlohmann::json::parse(json);
   EXPECT_EQ(parsed["id"], "a\"\n");
   EXPECT_EQ(parsed["n"], 1.5);
@@ -114,11 +117,15 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
            "causeway_kv_cache_blocks{model=\"tiny\",state=\"free\"} 50\n",
            "causeway_kv_cache_bytes_per_token{model=\"tiny\",dtype=\"int8\"} 68\n",
            "causeway_last_step_timestamp_seconds{model=\"tiny\"} 1234\n",
-           "causeway_device_memory_bytes{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",owner=\"kv_cache\"} 480\n",
-           "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a \\\"processor\\\"\",owner=\"kv_cache\"} 20\n",
-           "causeway_plan_memory_error_bytes{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",owner=\"activations\"} 5\n",
+           "causeway_device_memory_bytes{device=\"simulated:1\",device_name=\"a "
+           "\\\"processor\\\"\",owner=\"kv_cache\"} 480\n",
+           "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a "
+           "\\\"processor\\\"\",owner=\"kv_cache\"} 20\n",
+           "causeway_plan_memory_error_bytes{device=\"simulated:1\",device_name=\"a "
+           "\\\"processor\\\"\",owner=\"activations\"} 5\n",
            "causeway_transfer_bytes_total{from=\"simulated:0\",to=\"simulated:1\"} 4096\n",
-           "causeway_device_tokens_total{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",kind=\"prefill\"} 101\n",
+           "causeway_device_tokens_total{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",kind=\"prefill\"} "
+           "101\n",
        }) {
     EXPECT_THAT(text, HasSubstr(line));
   }
@@ -165,7 +172,8 @@ TEST_F(MetricsTest, PromtoolHasNothingToSay) {
 
 TEST(HttpServer, ServesProbesAndMetrics) {
   std::string why = "loading";
-  auto server = HttpServer::Start({"127.0.0.1", 0}, {.metrics = [] { return std::string("m 1\n"); }, .not_ready = [&] { return why; }});
+  auto server = HttpServer::Start({"127.0.0.1", 0},
+                                  {.metrics = [] { return std::string("m 1\n"); }, .not_ready = [&] { return why; }});
   ASSERT_TRUE(server.ok()) << server.status();
   httplib::Client client("127.0.0.1", (*server)->address().port);
   EXPECT_EQ(client.Get("/metrics")->body, "m 1\n");

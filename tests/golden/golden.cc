@@ -20,8 +20,9 @@ using TensorMap = std::map<std::string, TensorInfo>;
 absl::StatusOr<TensorMap> Tensors(const std::string& file, const std::string& path) {
   CAUSEWAY_ASSIGN_OR_RETURN(const uint64_t header,
                             SafetensorsHeaderBytes(file.substr(0, kSafetensorsLengthBytes), file.size(), path));
-  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<TensorInfo> list,
-                            ParseSafetensorsHeader(file.substr(0, kSafetensorsLengthBytes + header), file.size(), path));
+  CAUSEWAY_ASSIGN_OR_RETURN(
+      const std::vector<TensorInfo> list,
+      ParseSafetensorsHeader(file.substr(0, kSafetensorsLengthBytes + header), file.size(), path));
   TensorMap tensors;
   for (const TensorInfo& tensor : list) tensors[tensor.name] = tensor;
   return tensors;
@@ -62,15 +63,18 @@ absl::StatusOr<std::map<std::string, std::vector<float>>> ReadFloats(const std::
   CAUSEWAY_ASSIGN_OR_RETURN(const TensorMap tensors, Tensors(file, path));
   std::map<std::string, std::vector<float>> values;
   for (const auto& [name, tensor] : tensors) {
-    values[name] = tensor.dtype == DType::kI64 ? Values<float, int64_t>(file, tensor) : Values<float, float>(file, tensor);
+    values[name] =
+        tensor.dtype == DType::kI64 ? Values<float, int64_t>(file, tensor) : Values<float, float>(file, tensor);
   }
   return values;
 }
 
 absl::StatusOr<GoldenStates> LoadGoldenStates(const std::string& name) {
-  CAUSEWAY_ASSIGN_OR_RETURN(auto tensors, ReadFloats(absl::StrCat(kSets, "models/", name, "/hidden_states.safetensors")));
+  CAUSEWAY_ASSIGN_OR_RETURN(auto tensors,
+                            ReadFloats(absl::StrCat(kSets, "models/", name, "/hidden_states.safetensors")));
   GoldenStates states;
-  for (int i = 0; tensors.contains(absl::StrCat("hidden_states_", i)); ++i) states.hidden_states.push_back(tensors[absl::StrCat("hidden_states_", i)]);
+  for (int i = 0; tensors.contains(absl::StrCat("hidden_states_", i)); ++i)
+    states.hidden_states.push_back(tensors[absl::StrCat("hidden_states_", i)]);
   states.last_layer = tensors["last_layer"];
   return states;
 }

@@ -46,8 +46,8 @@ class GoldenTest : public testing::TestWithParam<std::string> {
     return requests;
   }
 
-  // One device, nearly as small as will do, and the rest in CPU memory, computed there in steps of up to cpu_rows rows, or in a folder that
-  // the test removes.
+  // One device, nearly as small as will do, and the rest in CPU memory, computed there in steps of up to cpu_rows rows,
+  // or in a folder that the test removes.
   void OffloadMost(EngineOptions& options, bool on_disk, int64_t cpu_rows = 0) {
     if (folder_.empty()) {
       folder_ = absl::StrCat(testing::TempDir(), "/golden-offload-", getpid());

@@ -42,7 +42,8 @@ class LayerOutputsTest : public GoldenTest {
       ASSERT_EQ(expected.size(), static_cast<size_t>(end.layer_outputs->rows * end.layer_outputs->width));
       const float* values = end.layer_outputs->of_unit(unit);
       double worst = 0;
-      for (size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, static_cast<double>(std::abs(values[i] - expected[i])));
+      for (size_t i = 0; i < expected.size(); ++i)
+        worst = std::max(worst, static_cast<double>(std::abs(values[i] - expected[i])));
       EXPECT_LE(worst, 1e-4) << "unit " << unit;
     }
   }
@@ -128,7 +129,8 @@ TEST_P(LayerOutputsTest, Preempted) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, LayerOutputsTest, testing::Values("gpt2-base", "llama-base", "minimax-m2-old", "qwen3-old"),
+INSTANTIATE_TEST_SUITE_P(Models, LayerOutputsTest,
+                         testing::Values("gpt2-base", "llama-base", "minimax-m2-old", "qwen3-old"),
                          [](const auto& info) { return absl::StrReplaceAll(info.param, {{"-", "_"}}); });
 
 // What is held for layers' outputs is bounded.
@@ -158,15 +160,18 @@ class LayerOutputsBoundTest : public testing::Test {
 
 TEST_F(LayerOutputsBoundTest, OneThatIsTooLargeAndOneThatHasToWait) {
   auto engine = Start(100 * kRowBytes);
-  const absl::Status large = engine->Submit(Extraction("large", 51, {1, 2}), std::make_shared<CollectingSink>()).status();
+  const absl::Status large =
+      engine->Submit(Extraction("large", 51, {1, 2}), std::make_shared<CollectingSink>()).status();
   EXPECT_EQ(large.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(large.message()), testing::HasSubstr("the outputs of 2 layers for 51 tokens take 19.1 KiB, and at most 18.8 KiB are held"));
+  EXPECT_THAT(std::string(large.message()),
+              testing::HasSubstr("the outputs of 2 layers for 51 tokens take 19.1 KiB, and at most 18.8 KiB are held"));
 
   auto held = GenerateAll(*engine, {Extraction("held", 50, {1, 2})})[0];
   ASSERT_NE(held->end.layer_outputs, nullptr);
   const absl::Status more = engine->Submit(Extraction("more", 1, {0}), std::make_shared<CollectingSink>()).status();
   EXPECT_EQ(more.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(more.message()), testing::HasSubstr("18.8 KiB of 18.8 KiB (layer_outputs_bytes_max) are held for other requests"));
+  EXPECT_THAT(std::string(more.message()),
+              testing::HasSubstr("18.8 KiB of 18.8 KiB (layer_outputs_bytes_max) are held for other requests"));
   held->end.layer_outputs.reset();
   EXPECT_NE(GenerateAll(*engine, {Extraction("again", 50, {1, 2})})[0]->end.layer_outputs, nullptr);
 }

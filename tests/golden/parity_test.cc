@@ -1,4 +1,5 @@
-// The engine against transformers, to the token: every fixture alone, batched, chunked, prefix-cached, preempted, and split.
+// The engine against transformers, to the token: every fixture alone, batched, chunked, prefix-cached, preempted, and
+// split.
 #include <algorithm>
 #include <cmath>
 #include <memory>

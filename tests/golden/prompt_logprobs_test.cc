@@ -58,7 +58,8 @@ TEST(PromptLogprobs, EqualTransformers) {
           for (size_t i = 0; i < sinks.size(); ++i) {
             EXPECT_TRUE(sinks[i]->end.status.ok()) << sinks[i]->end.status;
             const GoldenCase& expected = golden->cases[i / 2];
-            EXPECT_EQ(sinks[i]->choices[0].tokens, std::vector<int32_t>(expected.tokens.begin(), expected.tokens.begin() + 4));
+            EXPECT_EQ(sinks[i]->choices[0].tokens,
+                      std::vector<int32_t>(expected.tokens.begin(), expected.tokens.begin() + 4));
             EXPECT_TRUE(sinks[i]->choices[1].prompt.empty());
             if (i % 2 == 0) {
               ExpectLogprobs(expected, sinks[i]->choices[0].prompt);

@@ -1,4 +1,5 @@
-// Quantized checkpoints against transformers on their dequantized weights, in fp32: the same greedy tokens, whole and split.
+// Quantized checkpoints against transformers on their dequantized weights, in fp32: the same greedy tokens, whole and
+// split.
 #include <memory>
 #include <string>
 #include <vector>

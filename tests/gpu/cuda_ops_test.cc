@@ -81,14 +81,20 @@ TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
 
     at::manual_seed(round);
     const at::Tensor qkv = at::randn({static_cast<int64_t>(positions.size()), (heads + 2 * kv_heads) * head_dim});
-    KvLayer cache{at::randn({blocks, kv_heads, kBlockTokens, head_dim}), at::randn({blocks, kv_heads, kBlockTokens, head_dim}), {}, {}};
+    KvLayer cache{at::randn({blocks, kv_heads, kBlockTokens, head_dim}),
+                  at::randn({blocks, kv_heads, kBlockTokens, head_dim}),
+                  {},
+                  {}};
     // Every other round with a cache in int8.
     if (round % 2 == 1) {
-      for (at::Tensor* side : {&cache.keys, &cache.values}) *side = side->mul(40).clamp(-kKvInt8Max, kKvInt8Max).to(at::kChar);
-      for (at::Tensor* scales : {&cache.key_scales, &cache.value_scales}) *scales = at::randn({blocks, kv_heads, kBlockTokens}).abs().mul(0.02);
+      for (at::Tensor* side : {&cache.keys, &cache.values})
+        *side = side->mul(40).clamp(-kKvInt8Max, kKvInt8Max).to(at::kChar);
+      for (at::Tensor* scales : {&cache.key_scales, &cache.value_scales})
+        *scales = at::randn({blocks, kv_heads, kBlockTokens}).abs().mul(0.02);
     }
     const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
-    const at::Tensor expected = MakeReferenceOps()->PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, host, cache);
+    const at::Tensor expected =
+        MakeReferenceOps()->PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, host, cache);
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
       const at::ScalarType stored = cache.quantized() ? at::kChar : type;
       KvLayer there{cache.keys.to(runtime_->device(), stored), cache.values.to(runtime_->device(), stored), {}, {}};
@@ -96,9 +102,13 @@ TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
         there.key_scales = cache.key_scales.to(runtime_->device());
         there.value_scales = cache.value_scales.to(runtime_->device());
       }
-      const at::Tensor got = ops_->PagedAttention(qkv.to(runtime_->device(), type), heads, kv_heads, head_dim, scale, window, device, there);
+      const at::Tensor got = ops_->PagedAttention(qkv.to(runtime_->device(), type), heads, kv_heads, head_dim, scale,
+                                                  window, device, there);
       const double error = at::max(at::abs(at::sub(got.to(at::kCPU, at::kFloat), expected))).item().toDouble();
-      EXPECT_LE(error, type == at::kFloat ? 2e-5 : type == at::kHalf ? 1e-2 : 5e-2) << "round " << round << ", head_dim " << head_dim << ", window " << window;
+      EXPECT_LE(error, type == at::kFloat  ? 2e-5
+                       : type == at::kHalf ? 1e-2
+                                           : 5e-2)
+          << "round " << round << ", head_dim " << head_dim << ", window " << window;
     }
   }
 }

@@ -1,11 +1,12 @@
 // The program `causeway`, command by command, against a real daemon on the bundled model.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -63,7 +64,8 @@ class ClientProgram : public ::testing::Test {
   }
   static std::vector<Json> Lines(const std::string& text) {
     std::vector<Json> lines;
-    for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) lines.push_back(Json::parse(std::string(line)));
+    for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty()))
+      lines.push_back(Json::parse(std::string(line)));
     return lines;
   }
 
@@ -80,7 +82,8 @@ TEST_F(ClientProgram, FollowsGrammars) {
   EXPECT_EQ(Greedy({"--grammar", Write("grammar.lark", "start: \"x\" \"y\""), prompt}), "xy\n");
   EXPECT_THAT(Greedy({"--json-object", prompt}), ::testing::ContainsRegex("^[ \n\r\t]*[{]"));
   Refuses({"generate", "--regex", "a", "--json-object", prompt}, "excludes");
-  Refuses({"generate", "--json-schema", Path("none.json"), prompt}, "none.json\" cannot be read: No such file or directory");
+  Refuses({"generate", "--json-schema", Path("none.json"), prompt},
+          "none.json\" cannot be read: No such file or directory");
   Refuses({"generate", "--json-schema", "/tmp", prompt}, "--json-schema: \"/tmp\" cannot be read: Is a directory");
   Refuses({"generate", "--json-schema", "", prompt}, "--json-schema: \"\" cannot be read: No such file or directory");
   Refuses({"generate", "--regex", "\xff", prompt}, "the regular expression is not valid UTF-8 (at byte 0)");
@@ -91,8 +94,10 @@ TEST_F(ClientProgram, FollowsGrammars) {
 }
 
 TEST_F(ClientProgram, ShowsThePromptsLogprobs) {
-  const Json answer = Json::parse(Greedy({"--format", "json", "--prompt-logprobs", "--typical-p", "0.9", "In the beginning"}));
-  EXPECT_EQ(answer["choices"][0]["prompt_logprobs"].size() + 1, std::stoul(answer["usage"]["prompt_tokens"].get<std::string>()));
+  const Json answer =
+      Json::parse(Greedy({"--format", "json", "--prompt-logprobs", "--typical-p", "0.9", "In the beginning"}));
+  EXPECT_EQ(answer["choices"][0]["prompt_logprobs"].size() + 1,
+            std::stoul(answer["usage"]["prompt_tokens"].get<std::string>()));
   Refuses({"generate", "--prompt-logprobs", "x"}, "needs --format json");
 }
 
@@ -134,7 +139,8 @@ TEST_F(ClientProgram, JsonHasZerosToo) {
 }
 
 TEST_F(ClientProgram, AnErrorBeginsOnItsOwnLine) {
-  const ProgramResult late = Run({"generate", "--timeout", "0.5", "--ignore-eos", "--max-tokens", "2000", "In the beginning"});
+  const ProgramResult late =
+      Run({"generate", "--timeout", "0.5", "--ignore-eos", "--max-tokens", "2000", "In the beginning"});
   EXPECT_EQ(late.status, 1);
   EXPECT_TRUE(late.out.empty() || late.out.back() == '\n');
   EXPECT_THAT(late.err, StartsWith("causeway: "));
@@ -145,12 +151,14 @@ TEST_F(ClientProgram, AnErrorBeginsOnItsOwnLine) {
 }
 
 TEST_F(ClientProgram, AFileOfPromptsGoesOnWhereItEnded) {
-  const std::string input = Write("prompts.jsonl",
-                                  "{\"prompt\": \"In the beginning\", \"max_length\": 12}\n\n{\"prompt\": \"And the king\", \"max_tokens\": 5}\n"
-                                  "{\"prompt\": \"And it came to pass\", \"max_length\": 1}\n");
+  const std::string input = Write(
+      "prompts.jsonl",
+      "{\"prompt\": \"In the beginning\", \"max_length\": 12}\n\n{\"prompt\": \"And the king\", \"max_tokens\": 5}\n"
+      "{\"prompt\": \"And it came to pass\", \"max_length\": 1}\n");
   const std::string output = Path("results.jsonl");
   std::filesystem::remove(output);
-  const Arguments command = {"generate", "--input", input, "--output", output, "--temperature", "0", "--ignore-eos", "--concurrency", "1"};
+  const Arguments command = {"generate",      "--input", input,          "--output",      output,
+                             "--temperature", "0",       "--ignore-eos", "--concurrency", "1"};
   const ProgramResult first = Run(command);
   EXPECT_EQ(first.status, 1);  // the last one leaves no room
   EXPECT_THAT(first.err, HasSubstr("1 of 3 prompts failed"));
@@ -185,9 +193,10 @@ TEST_F(ClientProgram, AFileOfPromptsLeavesOtherFilesAlone) {
   EXPECT_EQ(Read(input), prompts);
 
   // Off a terminal, the progress says its end once. A pipe is written, and not read first.
-  const ProgramResult piped = RunProgram(
-      "/bin/sh", {"-c", "\"$@\" | cat", "sh", CAUSEWAY_BINARY_DIR "/bin/causeway", "generate", "--input", input, "--output", "/dev/stdout"},
-      {{"CAUSEWAY_SERVER", daemon_->grpc()}});
+  const ProgramResult piped = RunProgram("/bin/sh",
+                                         {"-c", "\"$@\" | cat", "sh", CAUSEWAY_BINARY_DIR "/bin/causeway", "generate",
+                                          "--input", input, "--output", "/dev/stdout"},
+                                         {{"CAUSEWAY_SERVER", daemon_->grpc()}});
   ASSERT_EQ(Lines(piped.out).size(), 1u) << piped.out << piped.err;
   EXPECT_EQ(Lines(piped.out)[0]["generated_tokens"], 3);
   EXPECT_THAT(piped.err, HasSubstr("1/1 prompts"));
@@ -219,7 +228,8 @@ TEST_F(ClientProgram, ShowsTheStatus) {
 
 TEST_F(ClientProgram, MeasuresAndSaysWhatCameFromTheCache) {
   const std::string output = Path("bench.json");
-  Arguments bench = {"bench", "--requests", "6", "--prompt-tokens", "64", "--max-tokens", "4", "--concurrency", "3", "--output", output};
+  Arguments bench = {"bench", "--requests",    "6", "--prompt-tokens", "64",  "--max-tokens",
+                     "4",     "--concurrency", "3", "--output",        output};
   ProgramResult result = Run(bench);
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("time to first token (TTFT)"));
@@ -235,7 +245,8 @@ TEST_F(ClientProgram, MeasuresAndSaysWhatCameFromTheCache) {
   EXPECT_GT(report.at("total_cached_tokens"), 0);
   EXPECT_THAT(result.out, HasSubstr("prompt tokens from the cache"));
 
-  result = Run({"bench", "--requests", "6", "--prompt-tokens", "16", "--max-tokens", "2", "--rate", "100", "--seed", "5", "--output", output});
+  result = Run({"bench", "--requests", "6", "--prompt-tokens", "16", "--max-tokens", "2", "--rate", "100", "--seed",
+                "5", "--output", output});
   EXPECT_EQ(result.status, 0) << result.err;
   report = Json::parse(Read(output));
   EXPECT_EQ(report.at("completed"), 6);
@@ -248,7 +259,8 @@ TEST_F(ClientProgram, MeasuresAndSaysWhatCameFromTheCache) {
 }
 
 TEST_F(ClientProgram, SaysThatNoDaemonIsThere) {
-  for (const Arguments& command : {Arguments{"generate", "In"}, {"chat"}, {"status"}, {"bench"}, {"plan"}, {"layers", "--tokens", "5"}}) {
+  for (const Arguments& command :
+       {Arguments{"generate", "In"}, {"chat"}, {"status"}, {"bench"}, {"plan"}, {"layers", "--tokens", "5"}}) {
     Arguments all = {"--server", "127.0.0.1:1"};
     all.insert(all.end(), command.begin(), command.end());
     const ProgramResult away = Run(all);
@@ -259,10 +271,12 @@ TEST_F(ClientProgram, SaysThatNoDaemonIsThere) {
     Refuses({"--server", address, "status"}, absl::StrCat("--server: \"", address, "\": expected HOST:PORT"));
   }
   // A proxy is not asked for this machine's own addresses.
-  const ProgramResult status = RunProgram(
-      "causeway", {"status"},
-      {{"CAUSEWAY_SERVER", daemon_->grpc()}, {"http_proxy", "http://127.0.0.1:1"}, {"grpc_proxy", "http://127.0.0.1:1"}, {"no_proxy", ""},
-       {"no_grpc_proxy", ""}});
+  const ProgramResult status = RunProgram("causeway", {"status"},
+                                          {{"CAUSEWAY_SERVER", daemon_->grpc()},
+                                           {"http_proxy", "http://127.0.0.1:1"},
+                                           {"grpc_proxy", "http://127.0.0.1:1"},
+                                           {"no_proxy", ""},
+                                           {"no_grpc_proxy", ""}});
   EXPECT_EQ(status.status, 0) << status.err;
 }
 
@@ -279,11 +293,16 @@ TEST_F(ClientProgram, RefusesWhatItWouldIgnore) {
   Refuses({"generate", "--tokens", "1,x"}, "\"x\" is no token id");
   Refuses({"generate", "--tokens", ""}, "no token ids; expected ids as in 12,7,99");
   Refuses({"generate", "--input", "/tmp", "--output", Path("unused.jsonl")}, "\"/tmp\" cannot be read: Is a directory");
-  Refuses({"generate", "--input", "", "--output", Path("unused.jsonl")}, "\"\" cannot be read: No such file or directory");
+  Refuses({"generate", "--input", "", "--output", Path("unused.jsonl")},
+          "\"\" cannot be read: No such file or directory");
   const std::string input = Write("one.jsonl", "{\"prompt\": \"In\"}\n");
   Refuses({"generate", "--input", input}, "--input requires --output");
   std::filesystem::remove(Path("unused.jsonl"));
-  for (const Arguments& unused : {Arguments{"In"}, {"--echo"}, {"--tokens", "1"}, {"--format", "json"}, {"--format", "json", "--logprobs", "1"}}) {
+  for (const Arguments& unused : {Arguments{"In"},
+                                  {"--echo"},
+                                  {"--tokens", "1"},
+                                  {"--format", "json"},
+                                  {"--format", "json", "--logprobs", "1"}}) {
     Arguments all = {"generate", "--input", input, "--output", Path("unused.jsonl")};
     all.insert(all.end(), unused.begin(), unused.end());
     Refuses(all, "excludes");

@@ -1,5 +1,5 @@
-// What the engine promises under pressure, on the bundled model: too little KV cache, shared prefixes, long prompts beside
-// short ones, a split over four devices.
+// What the engine promises under pressure, on the bundled model: too little KV cache, shared prefixes, long prompts
+// beside short ones, a split over four devices.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -231,10 +231,13 @@ TEST(EngineTest, RefusesWhatItCannotRun) {
   options.queue_max = 1;
   options.plan.max_num_seqs = 1;
   auto engine = MakeTestEngine(options);
-  const auto submit = [&](GenerationRequest request) { return engine->Submit(std::move(request), std::make_shared<CollectingSink>()); };
+  const auto submit = [&](GenerationRequest request) {
+    return engine->Submit(std::move(request), std::make_shared<CollectingSink>());
+  };
   EXPECT_EQ(submit(GreedyRequest("empty", {}, 4)).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(submit(GreedyRequest("outside", {4096}, 4)).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(submit(GreedyRequest("long", RandomPrompt(1, 2048), 4)).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(submit(GreedyRequest("long", RandomPrompt(1, 2048), 4)).status().code(),
+            absl::StatusCode::kInvalidArgument);
 
   auto running = std::make_shared<CollectingSink>(), waiting = std::make_shared<CollectingSink>();
   ASSERT_TRUE(engine->Submit(GreedyRequest("running", RandomPrompt(1, 8), 2000), running).ok());
@@ -296,7 +299,8 @@ TEST(EngineTest, EveryChoiceOfAnAcceptedRequestRuns) {
 TEST(EngineTest, ItsEndCancelsWhatRunsAndWhatWaits) {
   EngineOptions options = Options();
   options.plan.max_num_seqs = 1;
-  auto running = std::make_shared<CollectingSink>(), waiting = std::make_shared<CollectingSink>(), late = std::make_shared<CollectingSink>();
+  auto running = std::make_shared<CollectingSink>(), waiting = std::make_shared<CollectingSink>(),
+       late = std::make_shared<CollectingSink>();
   {
     auto engine = MakeTestEngine(options);
     ASSERT_TRUE(engine->Submit(GreedyRequest("running", RandomPrompt(1, 8), 2000), running).ok());

@@ -1,5 +1,5 @@
-// Grammars through the real engine, on the bundled model: what ended by itself is always what the grammar says, whatever else the
-// request asks for and whoever runs beside it.
+// Grammars through the real engine, on the bundled model: what ended by itself is always what the grammar says,
+// whatever else the request asks for and whoever runs beside it.
 #include <algorithm>
 #include <memory>
 #include <random>
@@ -37,9 +37,11 @@ class GrammarTest : public testing::Test {
     return options;
   }
 
-  static GenerationRequest Request(Engine& engine, GrammarKind kind, std::vector<std::string> texts, double temperature) {
+  static GenerationRequest Request(Engine& engine, GrammarKind kind, std::vector<std::string> texts,
+                                   double temperature) {
     static int count = 0;
-    GenerationRequest request = GreedyRequest(absl::StrCat("g", ++count), *engine.tokenizer()->Encode("And the answer was: ", true), 200);
+    GenerationRequest request =
+        GreedyRequest(absl::StrCat("g", ++count), *engine.tokenizer()->Encode("And the answer was: ", true), 200);
     request.sampling.temperature = temperature;
     request.sampling.seed = count;
     const auto& ends = engine.model().spec.eos_token_ids;
@@ -86,7 +88,8 @@ TEST_F(GrammarTest, RandomSchemasAreSatisfied) {
 }
 
 TEST_F(GrammarTest, RegexesMatchAndChoicesAreMade) {
-  const char* const patterns[] = {"[A-Z][a-z]{2,8}( the [A-Z][a-z]{2,8})?", "\\d{4}-\\d\\d-\\d\\d", "(ab|cd)*e", "[^a]{3,5}", "x?y?z?"};
+  const char* const patterns[] = {"[A-Z][a-z]{2,8}( the [A-Z][a-z]{2,8})?", "\\d{4}-\\d\\d-\\d\\d", "(ab|cd)*e",
+                                  "[^a]{3,5}", "x?y?z?"};
   const std::vector<std::string> choices = {"Yea", "Nay", "Yea, verily"};
   std::vector<GenerationRequest> requests;
   for (int i = 0; i < 100; ++i) requests.push_back(Request(GrammarKind::kRegex, {patterns[i % 5]}, i % 2));
@@ -138,7 +141,9 @@ TEST_F(GrammarTest, EndsByItself) {
   EXPECT_GE(sinks[4]->choices[0].tokens.size(), 20u);
   EXPECT_EQ(sinks[5]->choices[0].tokens.size(), 30u);
   EXPECT_EQ(sinks[5]->end.choices[0].reason, FinishReason::kLength);
-  for (int c = 0; c < 4; ++c) EXPECT_TRUE(std::regex_match(sinks[6]->choices[c].text, std::regex("(one|two|three), (four|five)"))) << sinks[6]->choices[c].text;
+  for (int c = 0; c < 4; ++c)
+    EXPECT_TRUE(std::regex_match(sinks[6]->choices[c].text, std::regex("(one|two|three), (four|five)")))
+        << sinks[6]->choices[c].text;
   EXPECT_EQ(sinks[7]->choices[0].text, "a");
   EXPECT_EQ(sinks[7]->end.choices[0].stop_match, "X");
   const EngineStats stats = engine_->Stats();
@@ -147,8 +152,8 @@ TEST_F(GrammarTest, EndsByItself) {
   EXPECT_GT(stats.mask_seconds, 0);
 }
 
-// A stop id that is a token of the grammar's text: it stops like a stop string, but not before min_tokens, and where the grammar allows
-// nothing else it is text there.
+// A stop id that is a token of the grammar's text: it stops like a stop string, but not before min_tokens, and where
+// the grammar allows nothing else it is text there.
 TEST_F(GrammarTest, StopIdsMayBeText) {
   const auto id = [](const std::string& text) {
     const std::vector<int32_t> ids = *engine_->tokenizer()->Encode(text, false);
@@ -182,7 +187,8 @@ TEST_F(GrammarTest, StopIdsMayBeText) {
 }
 
 TEST_F(GrammarTest, AVocabularyThatCannotGoOnIsAnError) {
-  GenerationRequest request = Request(GrammarKind::kLark, {"start: \"a\" rest\nrest: rest \"b\""}, 0);  // never ends, never begins
+  GenerationRequest request =
+      Request(GrammarKind::kLark, {"start: \"a\" rest\nrest: rest \"b\""}, 0);  // never ends, never begins
   const auto sinks = GenerateAll(*engine_, {request});
   EXPECT_FALSE(sinks[0]->end.status.ok());
 }

@@ -122,14 +122,17 @@ TEST(HeldoutTest, LossOnUnseenChaptersIsWhatTheTrainerMeasured) {
   ASSERT_EQ(chapters.size(), (*golden)["chapters"].size());
 
   // An int8 cache costs less than rounding the computation to bf16 does: half a thousandth of a nat.
-  for (const auto& [dtype, kv_dtype, chapter_tolerance, tolerance] :
-       {Case{"fp32", {}, 2e-5, 1e-5}, {"bf16", {}, 3e-3, 1e-3}, {"fp32", DType::kI8, 3e-3, 5e-4}, {"bf16", DType::kI8, 4e-3, 1.5e-3}}) {
+  for (const auto& [dtype, kv_dtype, chapter_tolerance, tolerance] : {Case{"fp32", {}, 2e-5, 1e-5},
+                                                                      {"bf16", {}, 3e-3, 1e-3},
+                                                                      {"fp32", DType::kI8, 3e-3, 5e-4},
+                                                                      {"bf16", DType::kI8, 4e-3, 1.5e-3}}) {
     const std::string name = kv_dtype.has_value() ? dtype + "_kv_int8" : dtype;
     const Measured here = Measure(dtype, kv_dtype, "none", chapters);
     for (size_t i = 0; i < chapters.size(); ++i) {
       const Json& chapter = (*golden)["chapters"][i];
       ASSERT_EQ(here.tokens[i], chapter["tokens"].get<int64_t>()) << chapter["title"];
-      EXPECT_NEAR(here.nats[i], chapter["nll_" + dtype].get<double>(), chapter_tolerance * (here.tokens[i] + 1)) << chapter["title"] << " " << name;
+      EXPECT_NEAR(here.nats[i], chapter["nll_" + dtype].get<double>(), chapter_tolerance * (here.tokens[i] + 1))
+          << chapter["title"] << " " << name;
     }
     EXPECT_NEAR(here.nats_per_token, (*golden)[dtype]["nll_per_token"].get<double>(), tolerance) << name;
     EXPECT_LE(here.bits_per_byte, 2.2);
@@ -147,7 +150,8 @@ TEST(HeldoutTest, QuantizedWeightsCostLittlePerplexity) {
   for (const auto& [format, worse_max] : formats) {
     const Measured here = Measure("bf16", {}, format, chapters);
     const double perplexity = std::exp(here.nats_per_token);
-    std::printf("%s: perplexity %.4f (%+.3f%%), %.4f bits per byte\n", format, perplexity, 100 * (perplexity / plain - 1), here.bits_per_byte);
+    std::printf("%s: perplexity %.4f (%+.3f%%), %.4f bits per byte\n", format, perplexity,
+                100 * (perplexity / plain - 1), here.bits_per_byte);
     EXPECT_LE(std::abs(perplexity / plain - 1), worse_max) << format;
     // It is another model, if a close one.
     EXPECT_NE(perplexity, plain);

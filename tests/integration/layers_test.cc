@@ -1,9 +1,5 @@
 // Layers' outputs from a real daemon, by RPC and by the program `causeway layers`.
 #include <arpa/inet.h>
-#include <gmock/gmock.h>
-#include <grpcpp/channel.h>
-#include <grpcpp/client_context.h>
-#include <gtest/gtest.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <signal.h>
@@ -12,6 +8,11 @@
 #include <cmath>
 #include <filesystem>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -46,8 +47,9 @@ class SplitFixture : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     golden_ = new Golden(*LoadGolden("llama-base"));
-    daemon_ = new DaemonProcess({"--model", golden_->folder, "--devices", "simulated:4x64MiB", "--dtype", "fp32", "--max-num-seqs", "8",
-                                 "--max-num-batched-tokens", "11", "--layer-outputs-bytes-max", "200000"});
+    daemon_ = new DaemonProcess({"--model", golden_->folder, "--devices", "simulated:4x64MiB", "--dtype", "fp32",
+                                 "--max-num-seqs", "8", "--max-num-batched-tokens", "11", "--layer-outputs-bytes-max",
+                                 "200000"});
     ASSERT_TRUE(daemon_->WaitUntilServing());
     ids_ = absl::StrJoin(golden_->cases[3].prompt, ",");
   }
@@ -89,7 +91,8 @@ std::string SplitFixture::ids_;
 TEST_F(SplitFixture, AFileHoldsTransformersHiddenStates) {
   const GoldenStates expected = LoadGoldenStates("llama-base").value();
   const Floats all = Saved({});
-  EXPECT_THAT(Names(all), ElementsAre("hidden_states.0", "hidden_states.1", "hidden_states.2", "hidden_states.3", "hidden_states.4", "token_ids"));
+  EXPECT_THAT(Names(all), ElementsAre("hidden_states.0", "hidden_states.1", "hidden_states.2", "hidden_states.3",
+                                      "hidden_states.4", "token_ids"));
   for (size_t i = 0; i < expected.hidden_states.size(); ++i) {
     EXPECT_LE(WorstDifference(all.at(absl::StrCat("hidden_states.", i)), expected.hidden_states[i]), 1e-4) << i;
   }
@@ -107,17 +110,21 @@ TEST_F(SplitFixture, AFileHoldsTransformersHiddenStates) {
 TEST_F(SplitFixture, MistakesAreNamed) {
   Refuses({"--tokens", "5", "--layers", "5"}, "layers[0] is 5, expected a number in [-5, 4]: the model has 4 layers");
   Refuses({"--tokens", "5", "--layers", "0,-6"}, "layers[1] is -6, expected a number in [-5, 4]");
-  Refuses({"--tokens", "5", "--layers", "4,-1"}, "layers[1] is -1, which was there before as 4; expected each layer at most once");
+  Refuses({"--tokens", "5", "--layers", "4,-1"},
+          "layers[1] is -1, which was there before as 4; expected each layer at most once");
   Refuses({"--tokens", "5", "--layers", "1,x"}, "\"x\" is no layer; expected layers as in 0,5,-1, or all");
   Refuses({"--tokens", "5", "--layers", ""}, "\"\" is no layer");
   Refuses({"--tokens", "5,199"}, "tokens.ids[1] is 199, expected an id in [0, 199)");
-  Refuses({"--tokens", absl::StrJoin(std::vector<int>(256, 5), ",")}, "the prompt has 256 tokens and max_model_len is 256");
+  Refuses({"--tokens", absl::StrJoin(std::vector<int>(256, 5), ",")},
+          "the prompt has 256 tokens and max_model_len is 256");
   Refuses({"--tokens", absl::StrJoin(std::vector<int>(255, 5), ",")},
-          "the outputs of 5 layers for 255 tokens take 239.1 KiB, and at most 195.3 KiB are held (layer_outputs_bytes_max)");
+          "the outputs of 5 layers for 255 tokens take 239.1 KiB, and at most 195.3 KiB are held "
+          "(layer_outputs_bytes_max)");
   Refuses({"--prompt", "In"}, "has no tokenizer");
   Refuses({"--tokens", "5", "--model", "other"}, "model \"other\" is not served here", 1);
   Refuses({"--tokens", "5", "--priority", "1001"}, "priority is 1001");
-  Refuses({"--tokens", "5", "--output", "/nonexistent/x"}, "cannot write /nonexistent/x.partial: No such file or directory");
+  Refuses({"--tokens", "5", "--output", "/nonexistent/x"},
+          "cannot write /nonexistent/x.partial: No such file or directory");
   Refuses({}, "needs --prompt or --tokens");
   Refuses({"--tokens", "5", "--prompt", "In"}, "excludes");
 
@@ -139,7 +146,8 @@ TEST_F(SplitFixture, MistakesAreNamed) {
 
 TEST_F(SplitFixture, EachCountsOnce) {
   const auto count = [](const std::string& outcome) {
-    return daemon_->Metrics().at(absl::StrCat("causeway_requests_total{model=\"llama-base\",outcome=\"", outcome, "\"}"));
+    return daemon_->Metrics().at(
+        absl::StrCat("causeway_requests_total{model=\"llama-base\",outcome=\"", outcome, "\"}"));
   };
   const double length = count("length"), invalid = count("invalid");
   RunLayers(*daemon_, {"--tokens", ids_});
@@ -152,8 +160,8 @@ TEST_F(SplitFixture, EachCountsOnce) {
 class SmallSteps : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    daemon_ = new DaemonProcess({"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--max-num-seqs", "8", "--max-num-batched-tokens", "8",
-                                 "--layer-outputs-bytes-max", "24000000"});
+    daemon_ = new DaemonProcess({"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--max-num-seqs", "8",
+                                 "--max-num-batched-tokens", "8", "--layer-outputs-bytes-max", "24000000"});
     ASSERT_TRUE(daemon_->WaitUntilServing());
     admin_ = v1::Admin::NewStub(daemon_->Channel()).release();
   }
@@ -224,7 +232,8 @@ TEST_F(SmallSteps, ACancelledOneFreesItsBlocks) {
   {
     grpc::ClientContext call;
     call.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
-    auto stream = admin_->ExtractLayerOutputs(&call, Request(1000));  // a step in flight may still hold the other's memory
+    auto stream =
+        admin_->ExtractLayerOutputs(&call, Request(1000));  // a step in flight may still hold the other's memory
     v1::ExtractLayerOutputsResponse event;
     while (stream->Read(&event)) {
     }
@@ -299,9 +308,12 @@ std::string OtherAddress() {
   if (getifaddrs(&list) != 0) return "";
   std::string found;
   for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET || (entry->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET || (entry->ifa_flags & IFF_LOOPBACK) != 0)
+      continue;
     char text[INET_ADDRSTRLEN];
-    if (inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, text, sizeof(text)) != nullptr) found = text;
+    if (inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, text, sizeof(text)) !=
+        nullptr)
+      found = text;
   }
   freeifaddrs(list);
   return found;
@@ -310,10 +322,13 @@ std::string OtherAddress() {
 TEST(AdminOnly, AnswersTheLoopbackInterface) {
   const std::string address = OtherAddress();
   if (address.empty()) GTEST_SKIP() << "this machine has the loopback interface alone";
-  DaemonProcess daemon({"--model", LoadGolden("llama-base")->folder, "--devices", "simulated:1x64MiB", "--listen", address + ":0"});
+  DaemonProcess daemon(
+      {"--model", LoadGolden("llama-base")->folder, "--devices", "simulated:1x64MiB", "--listen", address + ":0"});
   ASSERT_TRUE(daemon.WaitUntilServing());
-  for (const Arguments& command : {Arguments{"layers", "--tokens", "5"}, {"plan"}, {"plan", "--dtype", "fp32"}, {"status"}}) {
-    const ProgramResult result = RunProgram("causeway", command, {{"CAUSEWAY_SERVER", daemon.grpc()}, {"no_proxy", "*"}});
+  for (const Arguments& command :
+       {Arguments{"layers", "--tokens", "5"}, {"plan"}, {"plan", "--dtype", "fp32"}, {"status"}}) {
+    const ProgramResult result =
+        RunProgram("causeway", command, {{"CAUSEWAY_SERVER", daemon.grpc()}, {"no_proxy", "*"}});
     EXPECT_EQ(result.status, 1) << command[0] << result.err;
     EXPECT_THAT(result.err, HasSubstr("answers callers on the loopback interface only"));
   }

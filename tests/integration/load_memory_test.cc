@@ -19,7 +19,8 @@ int64_t StatusBytes(const std::string& name) {
   throw std::runtime_error("no " + name + " in /proc/self/status");
 }
 
-std::unique_ptr<Executor> Load(const PlacedModel& placed, const EngineOptions& options, const std::function<void(const LoadProgress&)>& progress) {
+std::unique_ptr<Executor> Load(const PlacedModel& placed, const EngineOptions& options,
+                               const std::function<void(const LoadProgress&)>& progress) {
   auto executor = MakeExecutor(placed.spec, *placed.checkpoint, placed.plan, options.executor, progress);
   if (!executor.ok()) throw std::runtime_error(executor.status().ToString());
   return *std::move(executor);
@@ -55,7 +56,8 @@ TEST(LoadMemoryTest, PeaksAboveTheWeightsByTheReadersBuffersAlone) {
   EXPECT_EQ(last.bytes_done, file_bytes);
   EXPECT_GT(last.seconds, 0);
   EXPECT_GE(calls, 10);
-  // Two readers, each with a read of 2 MiB as stored and as converted; each buffer, and the weights, rounded up to huge pages.
+  // Two readers, each with a read of 2 MiB as stored and as converted; each buffer, and the weights, rounded up to huge
+  // pages.
   const int64_t weights = placed->plan.devices[0].weights;
   EXPECT_LE(peak - before, weights + (int64_t{20} << 20));
   RecordProperty("bytes_above_weights", std::to_string(peak - before - weights));

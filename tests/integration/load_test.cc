@@ -1,5 +1,6 @@
-// 200 streams at once against the real daemon, with random cancels and deadlines: every request ends in one outcome, the
-// daemon's counters agree with what its clients saw, all KV blocks come back, memory is flat. CAUSEWAY_WAVES is how often.
+// 200 streams at once against the real daemon, with random cancels and deadlines: every request ends in one outcome,
+// the daemon's counters agree with what its clients saw, all KV blocks come back, memory is flat. CAUSEWAY_WAVES is how
+// often.
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -106,8 +107,18 @@ void HoldUp(const std::vector<std::string>& flags) {
   const int waves = waves_wanted == nullptr ? 4 : std::atoi(waves_wanted);
   ASSERT_GE(waves, 2) << "CAUSEWAY_WAVES: " << waves_wanted;
   // Room for about a quarter of what the streams want at once, so that queueing and preemption take part.
-  std::vector<std::string> all_flags = {"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--max-num-seqs", "48", "--max-model-len", "512",
-                                        "--kv-cache", "3072", "--max-num-batched-tokens", "512", "--log-level", "warning"};
+  std::vector<std::string> all_flags = {"--model",
+                                        CAUSEWAY_SOURCE_DIR "/models/kjv",
+                                        "--max-num-seqs",
+                                        "48",
+                                        "--max-model-len",
+                                        "512",
+                                        "--kv-cache",
+                                        "3072",
+                                        "--max-num-batched-tokens",
+                                        "512",
+                                        "--log-level",
+                                        "warning"};
   all_flags.insert(all_flags.end(), flags.begin(), flags.end());
   DaemonProcess daemon(all_flags);
   ASSERT_TRUE(daemon.WaitUntilServing());
@@ -119,7 +130,8 @@ void HoldUp(const std::vector<std::string>& flags) {
     all.generated += tally.generated;
     all.accepted += tally.accepted;
     // A cancelled stream is the client's past as soon as it is closed; the daemon frees it within a step.
-    for (int i = 0; i < 500 && Sum(daemon, "causeway_requests_running") + Sum(daemon, "causeway_requests_waiting") > 0; ++i) {
+    for (int i = 0; i < 500 && Sum(daemon, "causeway_requests_running") + Sum(daemon, "causeway_requests_waiting") > 0;
+         ++i) {
       absl::SleepFor(absl::Milliseconds(10));
     }
     EXPECT_EQ(Sum(daemon, "causeway_kv_cache_blocks", "state=\"used\""), 0) << "after wave " << wave;
@@ -139,8 +151,8 @@ void HoldUp(const std::vector<std::string>& flags) {
   EXPECT_GE(total, kStreams * waves * 0.98);
   EXPECT_EQ(ended("error"), 0);
   EXPECT_EQ(ended("invalid"), 0);
-  // A request may finish in the daemon just as its client gives it up: then the client counts a cancel or a passed deadline,
-  // and the daemon an end. Never the other way round.
+  // A request may finish in the daemon just as its client gives it up: then the client counts a cancel or a passed
+  // deadline, and the daemon an end. Never the other way round.
   EXPECT_GE(ended("length"), all.outcomes["length"]);
   EXPECT_LE(ended("cancelled") + ended("deadline"), all.outcomes["CANCELLED"] + all.outcomes["DEADLINE_EXCEEDED"]);
   EXPECT_EQ(ended("length") + ended("cancelled") + ended("deadline"), total);

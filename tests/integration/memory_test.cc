@@ -1,16 +1,18 @@
-// Memory of a real daemon under load: planned beside measured, by device and owner. And plans asked of it for other devices.
-#include <gmock/gmock.h>
-#include <grpcpp/channel.h>
-#include <grpcpp/client_context.h>
-#include <gtest/gtest.h>
+// Memory of a real daemon under load: planned beside measured, by device and owner. And plans asked of it for other
+// devices.
 #include <signal.h>
 
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -31,8 +33,8 @@ const char kModel[] = CAUSEWAY_SOURCE_DIR "/models/kjv";
 class Memory : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    daemon_ = new DaemonProcess({"--model", kModel, "--devices", "simulated:4x64MiB", "--max-num-seqs", "16", "--max-num-batched-tokens", "512",
-                                 "--kv-cache", "8192"});
+    daemon_ = new DaemonProcess({"--model", kModel, "--devices", "simulated:4x64MiB", "--max-num-seqs", "16",
+                                 "--max-num-batched-tokens", "512", "--kv-cache", "8192"});
     ASSERT_TRUE(daemon_->WaitUntilServing());
     admin_ = v1::Admin::NewStub(daemon_->Channel()).release();
   }
@@ -42,7 +44,9 @@ class Memory : public ::testing::Test {
     delete admin_;
     delete daemon_;
   }
-  static ProgramResult Client(Arguments arguments) { return RunProgram("causeway", arguments, {{"CAUSEWAY_SERVER", daemon_->grpc()}}); }
+  static ProgramResult Client(Arguments arguments) {
+    return RunProgram("causeway", arguments, {{"CAUSEWAY_SERVER", daemon_->grpc()}});
+  }
   static grpc::Status Plan(const v1::GetPlanRequest& request, v1::GetPlanResponse* response) {
     grpc::ClientContext call;
     return admin_->GetPlan(&call, request, response);
@@ -94,7 +98,8 @@ TEST_F(Memory, IsWhatWasPlannedWhileItWorks) {
       EXPECT_NEAR(memory.kv_cache(), planned.kv_cache(), 0.03 * planned.kv_cache()) << device.name();
       EXPECT_GT(memory.activations_peak(), 0) << device.name();
       EXPECT_LE(memory.activations_peak() + memory.workspace(), planned.activations()) << device.name();
-      EXPECT_EQ(memory.weights() + memory.kv_cache() + memory.workspace() + memory.activations_peak() + planned.reserve() + device.free_bytes(),
+      EXPECT_EQ(memory.weights() + memory.kv_cache() + memory.workspace() + memory.activations_peak() +
+                    planned.reserve() + device.free_bytes(),
                 device.budget_bytes())
           << device.name();
     }
@@ -113,7 +118,9 @@ TEST_F(Memory, IsWhatWasPlannedWhileItWorks) {
     const size_t device = sample.find("device=\"") + 8;
     for (const v1::DeviceStatus& d : status.devices()) {
       if (sample.compare(device, d.name().size() + 1, d.name() + "\"") != 0) continue;
-      const int64_t planned = name == "weights" ? d.planned().weights() : name == "kv_cache" ? d.planned().kv_cache() : d.planned().activations();
+      const int64_t planned = name == "weights"    ? d.planned().weights()
+                              : name == "kv_cache" ? d.planned().kv_cache()
+                                                   : d.planned().activations();
       EXPECT_LE(std::abs(value), (name == "activations" ? 1 : 0.03) * static_cast<double>(planned)) << sample;
     }
   }
@@ -122,12 +129,16 @@ TEST_F(Memory, IsWhatWasPlannedWhileItWorks) {
   // The same for people, while it works.
   const ProgramResult text = Client({"status"});
   EXPECT_EQ(text.status, 0) << text.err;
-  for (const char* part : {"simulated:0  used", "planned", "embeddings, ", "head", "reserve", "process "}) EXPECT_THAT(text.out, HasSubstr(part));
+  for (const char* part : {"simulated:0  used", "planned", "embeddings, ", "head", "reserve", "process "})
+    EXPECT_THAT(text.out, HasSubstr(part));
   EXPECT_THAT(text.out, Not(HasSubstr("\033")));
   // On a terminal it is drawn in its place.
-  const ProgramResult terminal = RunProgram(
-      "/usr/bin/script", {"-qec", absl::StrCat("timeout 2 ", CAUSEWAY_BINARY_DIR, "/bin/causeway --server ", daemon_->grpc(), " status --watch --interval 0.2"), "/dev/null"},
-      {{"TERM", "xterm"}});
+  const ProgramResult terminal = RunProgram("/usr/bin/script",
+                                            {"-qec",
+                                             absl::StrCat("timeout 2 ", CAUSEWAY_BINARY_DIR, "/bin/causeway --server ",
+                                                          daemon_->grpc(), " status --watch --interval 0.2"),
+                                             "/dev/null"},
+                                            {{"TERM", "xterm"}});
   EXPECT_EQ(terminal.out.find("\033[2J"), terminal.out.rfind("\033[2J")) << "cleared once";
   EXPECT_NE(terminal.out.find("\033[H"), terminal.out.rfind("\033[H")) << "drawn more than once";
   EXPECT_THAT(terminal.out, HasSubstr("simulated:3"));
@@ -140,13 +151,16 @@ TEST_F(Memory, PlansForOtherDevicesAreThoseOfThePlanCommand) {
       {"--devices", "2xH100-80GB"},
       {"--devices", "8xH100-80GB", "--device-map", "balanced", "--dtype", "fp32"},
       {"--devices", "simulated:3x48MiB", "--kv-cache", "4096", "--max-model-len", "1024"},
-      {"--devices", "simulated:2x64MiB", "--device-map", R"({"model.embed_tokens": 0, "model.layers": 1, "model.norm": 1, "model.rotary_emb": 1, "lm_head": 0})"},
-      {"--devices", "simulated:2x64MiB", "--max-memory", "0:20MiB,1:64MiB", "--quantize", "int8", "--kv-cache", "4MiB", "--kv-cache-dtype", "int8"},
+      {"--devices", "simulated:2x64MiB", "--device-map",
+       R"({"model.embed_tokens": 0, "model.layers": 1, "model.norm": 1, "model.rotary_emb": 1, "lm_head": 0})"},
+      {"--devices", "simulated:2x64MiB", "--max-memory", "0:20MiB,1:64MiB", "--quantize", "int8", "--kv-cache", "4MiB",
+       "--kv-cache-dtype", "int8"},
   };
   for (const Arguments& flags : cases) {
     SCOPED_TRACE(absl::StrJoin(flags, " "));
     // What the daemon was started with stands where nothing else is said.
-    Arguments command = {"plan", "--model", kModel, "--max-num-seqs", "16", "--max-num-batched-tokens", "512", "--format", "json"};
+    Arguments command = {"plan", "--model",  kModel, "--max-num-seqs", "16", "--max-num-batched-tokens",
+                         "512",  "--format", "json"};
     if (!std::count(flags.begin(), flags.end(), "--kv-cache")) command.insert(command.end(), {"--kv-cache", "8192"});
     command.insert(command.end(), flags.begin(), flags.end());
     Arguments asked = {"plan", "--format", "json"};
@@ -190,10 +204,12 @@ TEST_F(Memory, PlansThatCannotBeSayWhy) {
   expect(invalid, "\"H101\" is not understood", [](Request* r) { r->set_devices("2xH101"); });
   expect(invalid, "65 devices, expected at most 64", [](Request* r) { r->set_devices("65xH100-80GB"); });
   expect(invalid, "dtype: expected one of", [](Request* r) { r->set_dtype("int3"); });
-  expect(invalid, "max_num_seqs: expected a whole number in [1, 4096], got \"0\"", [](Request* r) { r->set_max_num_seqs(0); });
+  expect(invalid, "max_num_seqs: expected a whole number in [1, 4096], got \"0\"",
+         [](Request* r) { r->set_max_num_seqs(0); });
   expect(invalid, "max_memory", [](Request* r) { r->set_max_memory("40G"); });
   expect(invalid, "kv_cache: expected tokens", [](Request* r) { r->set_kv_cache("2M"); });
-  expect(invalid, "device_map is \"/etc/map.json\", a file's name; expected the map itself as JSON", [](Request* r) { r->set_device_map("/etc/map.json"); });
+  expect(invalid, "device_map is \"/etc/map.json\", a file's name; expected the map itself as JSON",
+         [](Request* r) { r->set_device_map("/etc/map.json"); });
   expect(invalid, "device_map: ", [](Request* r) { r->set_device_map("{\"model\""); });
   const ProgramResult program = Client({"plan", "--devices", "simulated:2x12MiB"});
   EXPECT_EQ(program.status, 1);

@@ -1,13 +1,15 @@
-// What is work before a request is queued, in a real causewayd on the bundled model: it holds up nobody, and is bounded.
-#include <gmock/gmock.h>
-#include <grpcpp/channel.h>
-#include <gtest/gtest.h>
+// What is work before a request is queued, in a real causewayd on the bundled model: it holds up nobody, and is
+// bounded.
 #include <signal.h>
 
 #include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <grpcpp/channel.h>
+#include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -44,10 +46,11 @@ class Prepare : public ::testing::Test {
   static v1::GenerateRequest Slow() {
     std::string names = "\"p0\":{}", uses;
     for (int i = 1; i < 950; ++i) absl::StrAppend(&names, ",\"p", i, "\":{}");
-    for (int i = 0; i < 10; ++i) absl::StrAppend(&uses, i > 0 ? "," : "", R"({"allOf":[{"$ref":"#/$defs/b"},{"required":["p)", i, "\"]}]}");
+    for (int i = 0; i < 10; ++i)
+      absl::StrAppend(&uses, i > 0 ? "," : "", R"({"allOf":[{"$ref":"#/$defs/b"},{"required":["p)", i, "\"]}]}");
     v1::GenerateRequest request = Request();
-    request.mutable_grammar()->set_json_schema(
-        absl::StrCat(R"({"$defs":{"b":{"type":"object","properties":{)", names, R"(}}},"type":"array","prefixItems":[)", uses, "]}"));
+    request.mutable_grammar()->set_json_schema(absl::StrCat(R"({"$defs":{"b":{"type":"object","properties":{)", names,
+                                                            R"(}}},"type":"array","prefixItems":[)", uses, "]}"));
     return request;
   }
   static grpc::Status Generate(const v1::GenerateRequest& request, absl::Duration timeout = absl::Seconds(120)) {
@@ -99,7 +102,9 @@ TEST_F(Prepare, APromptThatCannotFitIsRefusedBeforeItIsTokenized) {
   const absl::Time start = absl::Now();
   const grpc::Status status = Generate(request);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(status.error_message(), "prompt has 15728640 bytes, expected at most 131072: max_model_len is 2048 tokens and the longest token has 16 bytes");
+  EXPECT_EQ(status.error_message(),
+            "prompt has 15728640 bytes, expected at most 131072: max_model_len is 2048 tokens and the longest token "
+            "has 16 bytes");
   EXPECT_LT(absl::Now() - start, absl::Seconds(5));  // tokenizing it takes ten
 }
 

@@ -1,10 +1,11 @@
 // Threads where causewayd may use fewer processors than the machine has.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <sched.h>
 
-#include <nlohmann/json.hpp>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/daemon_process.h"
 
@@ -56,8 +57,8 @@ TEST(Processors, DoctorHasTheSame) {
 }
 
 TEST(Processors, BenchHasAsManyThreads) {
-  const ProgramResult result = RunOnOne({"bench", "--model", kModel, "--devices", "cpu", "--batch", "1",
-                                         "--prompt", "4", "--generate", "2", "--format", "json"});
+  const ProgramResult result = RunOnOne({"bench", "--model", kModel, "--devices", "cpu", "--batch", "1", "--prompt",
+                                         "4", "--generate", "2", "--format", "json"});
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(result.out).at("threads"), 1);
 }

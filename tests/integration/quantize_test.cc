@@ -47,7 +47,9 @@ TEST(Quantize, TheDaemonServesAndHoldsWhatItPlanned) {
     daemon.Signal(SIGTERM);
     EXPECT_EQ(daemon.Wait(), 0);
     if (format == "int4") {
-      EXPECT_THAT(table, HasSubstr("Weights: int4 in groups of 32, the head in int8; in bf16: model.layers.#.input_layernorm, "));
+      EXPECT_THAT(
+          table,
+          HasSubstr("Weights: int4 in groups of 32, the head in int8; in bf16: model.layers.#.input_layernorm, "));
       EXPECT_THAT(daemon.Err(), HasSubstr("int4 in groups of 32, the head in int8"));
     }
   }

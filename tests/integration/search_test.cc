@@ -1,11 +1,11 @@
 // causewayd plan --search and --calibrate, through the program.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/daemon_process.h"
@@ -60,7 +60,8 @@ ProgramResult Search(std::vector<std::string> more) {
 TEST(Search, RanksWhatACatalogueFleetCanDo) {
   const ProgramResult table = Search({"--devices", "8xH100-80GB", "--concurrency", "1,64", "--max-tpot-ms", "20"});
   EXPECT_EQ(table.status, 0) << table.err;
-  EXPECT_THAT(table.out, HasSubstr("on 8 x H100-80GB; requests of 512 + 128 tokens, 1, 64 at once, TPOT up to 20.0 ms"));
+  EXPECT_THAT(table.out,
+              HasSubstr("on 8 x H100-80GB; requests of 512 + 128 tokens, 1, 64 at once, TPOT up to 20.0 ms"));
   EXPECT_THAT(table.out, HasSubstr("Speeds are assumed"));
   const ProgramResult json = Search({"--devices", "2xRTX4090,1xA6000", "--format", "json"});
   EXPECT_EQ(json.status, 0) << json.err;
@@ -74,8 +75,9 @@ TEST(Search, RanksWhatACatalogueFleetCanDo) {
 
 TEST(Search, WritesAConfigurationThatPlansAndServes) {
   const std::string calibration = WriteCalibration("search_calibration.json"), file = InTemp("search_pipeline.yaml");
-  const ProgramResult search = Search({"--devices", "simulated:2x24MiB", "--calibration", calibration, "--prompt-tokens", "64", "--output-tokens", "64",
-                                       "--concurrency", "8", "--max-num-batched-tokens", "128", "--config-out", file});
+  const ProgramResult search =
+      Search({"--devices", "simulated:2x24MiB", "--calibration", calibration, "--prompt-tokens", "64",
+              "--output-tokens", "64", "--concurrency", "8", "--max-num-batched-tokens", "128", "--config-out", file});
   ASSERT_EQ(search.status, 0) << search.err;
   EXPECT_THAT(search.err, HasSubstr(absl::StrCat(file, ": a configuration for rank ")));
   SCOPED_TRACE(ReadText(file));
@@ -90,8 +92,10 @@ TEST(Search, WritesAConfigurationThatPlansAndServes) {
 TEST(Search, AConfigurationForAPipelineHasItsStages) {
   const std::string file = InTemp("search_stages.yaml");
   // 5.5 million parameters in 10 MiB, and steps of 64 tokens: one device is too small, two are not.
-  const ProgramResult search = Search({"--devices", "simulated:2x10MiB", "--calibration", WriteCalibration("stages_calibration.json"), "--prompt-tokens", "32",
-                                       "--output-tokens", "32", "--concurrency", "2", "--max-num-batched-tokens", "32", "--offload-compute", "stream", "--config-out", file, "--format", "json"});
+  const ProgramResult search =
+      Search({"--devices", "simulated:2x10MiB", "--calibration", WriteCalibration("stages_calibration.json"),
+              "--prompt-tokens", "32", "--output-tokens", "32", "--concurrency", "2", "--max-num-batched-tokens", "32",
+              "--offload-compute", "stream", "--config-out", file, "--format", "json"});
   ASSERT_EQ(search.status, 0) << search.err;
   const nlohmann::json found = nlohmann::json::parse(search.out);
   const nlohmann::json& best = found.at("ranked").at(found.at("best_served").get<int>());
@@ -133,13 +137,17 @@ TEST(Search, RefusesWhatItCannotRead) {
   refused({"--max-ttft-ms", "soon"}, 78, "--max-ttft-ms: expected milliseconds above 0, got \"soon\"");
   refused({"--nodes", "3"}, 78, "2 devices cannot be divided evenly among 3 nodes");
   refused({"--network", "fast"}, 78, "--network: expected a speed such as \"400Gb/s\"");
-  refused({"--calibration", "/nonexistent.json"}, 1, "/nonexistent.json cannot be read; causewayd plan --calibrate makes it");
+  refused({"--calibration", "/nonexistent.json"}, 1,
+          "/nonexistent.json cannot be read; causewayd plan --calibrate makes it");
   refused({"--format", "xml"}, 64, "--format: expected table, json or markdown, or csv with --search, got \"xml\"");
-  refused({"--max-ttft-ms", "0.000001", "--config-out", InTemp("none.yaml")}, 1, "there is no strategy that fits, keeps the limits and can be served by this version; DP 2: TTFT ");
-  EXPECT_THAT(RunCausewayd({"plan", "--model", kModel, "--search=yes"}).err, HasSubstr("--search takes no value, got \"yes\""));
+  refused({"--max-ttft-ms", "0.000001", "--config-out", InTemp("none.yaml")}, 1,
+          "there is no strategy that fits, keeps the limits and can be served by this version; DP 2: TTFT ");
+  EXPECT_THAT(RunCausewayd({"plan", "--model", kModel, "--search=yes"}).err,
+              HasSubstr("--search takes no value, got \"yes\""));
   refused({"--max-model-len", "4096"}, 78, "max_model_len 4096 is longer than the model's context, 2048");
   refused({"--calibrate"}, 64, "--search and --calibrate: one at a time");
-  const ProgramResult unmeasured = RunCausewayd({"plan", "--model", kModel, "--search", "--devices", "cpu"}, {{"XDG_CACHE_HOME", "/nonexistent"}});
+  const ProgramResult unmeasured =
+      RunCausewayd({"plan", "--model", kModel, "--search", "--devices", "cpu"}, {{"XDG_CACHE_HOME", "/nonexistent"}});
   EXPECT_EQ(unmeasured.status, 78);
   EXPECT_THAT(unmeasured.err, HasSubstr("measure it with causewayd plan --calibrate"));
   const ProgramResult alone = RunCausewayd({"plan", "--model", kModel, "--nodes", "2"});
@@ -151,7 +159,8 @@ TEST(Search, RefusesWhatItCannotRead) {
 TEST(Calibrate, MeasuresTheProcessorAndSearchUsesIt) {
   const std::string file = InTemp("measured/calibration.json");
   fs::remove(file);
-  const ProgramResult measured = RunCausewayd({"plan", "--model", kModel, "--devices", "cpu", "--calibrate", "--calibration", file, "--format", "json"});
+  const ProgramResult measured = RunCausewayd(
+      {"plan", "--model", kModel, "--devices", "cpu", "--calibrate", "--calibration", file, "--format", "json"});
   ASSERT_EQ(measured.status, 0) << measured.err;
   const nlohmann::json report = nlohmann::json::parse(measured.out);
   ASSERT_EQ(report.at("checks").size(), 6u);
@@ -166,16 +175,19 @@ TEST(Calibrate, MeasuresTheProcessorAndSearchUsesIt) {
   const nlohmann::json& speed = kept.at("devices").begin().value();
   EXPECT_GT(speed.at("linears").at("bf16").at("flops"), 1e9);
   EXPECT_GT(speed.at("linears").at("bf16").at("bytes_per_second"), 1e8);
-  const ProgramResult search = Search({"--devices", "cpu", "--calibration", file, "--concurrency", "4", "--prompt-tokens", "64", "--output-tokens", "64"});
+  const ProgramResult search = Search({"--devices", "cpu", "--calibration", file, "--concurrency", "4",
+                                       "--prompt-tokens", "64", "--output-tokens", "64"});
   EXPECT_EQ(search.status, 0) << search.err;
   EXPECT_THAT(search.out, HasSubstr("one device"));
   EXPECT_THAT(search.out, Not(HasSubstr("assumed")));
   const std::string before = ReadText(file);
-  const ProgramResult small = RunCausewayd({"plan", "--model", kModel, "--devices", "simulated:1x32MiB", "--calibrate", "--calibration", file});
+  const ProgramResult small =
+      RunCausewayd({"plan", "--model", kModel, "--devices", "simulated:1x32MiB", "--calibrate", "--calibration", file});
   EXPECT_EQ(small.status, 1);
   EXPECT_THAT(small.err, HasSubstr("the budget is 33554432"));
   EXPECT_EQ(ReadText(file), before);
-  const ProgramResult two = RunCausewayd({"plan", "--model", kModel, "--devices", "simulated:2x64MiB", "--calibrate", "--calibration", file});
+  const ProgramResult two =
+      RunCausewayd({"plan", "--model", kModel, "--devices", "simulated:2x64MiB", "--calibrate", "--calibration", file});
   EXPECT_EQ(two.status, 78);
   EXPECT_THAT(two.err, HasSubstr("--calibrate measures one device that is at hand; --devices names 2"));
 }
@@ -183,7 +195,8 @@ TEST(Calibrate, MeasuresTheProcessorAndSearchUsesIt) {
 TEST(Calibrate, WritesOverOlderVersionsAndNothingElse) {
   const std::string file = InTemp("no_calibration.json");
   std::ofstream(file) << "a letter";
-  const ProgramResult letter = RunCausewayd({"plan", "--model", kModel, "--devices", "cpu", "--calibrate", "--calibration", file});
+  const ProgramResult letter =
+      RunCausewayd({"plan", "--model", kModel, "--devices", "cpu", "--calibrate", "--calibration", file});
   EXPECT_EQ(letter.status, 78);
   EXPECT_THAT(letter.err, HasSubstr(file));
   EXPECT_EQ(ReadText(file), "a letter");
@@ -191,7 +204,8 @@ TEST(Calibrate, WritesOverOlderVersionsAndNothingElse) {
   const ProgramResult search = Search({"--devices", "cpu", "--calibration", file});
   EXPECT_EQ(search.status, 1);
   EXPECT_THAT(search.err, HasSubstr("is of version 1, expected 2: measure again with causewayd plan --calibrate"));
-  const ProgramResult measured = RunCausewayd({"plan", "--model", kModel, "--devices", "cpu", "--calibrate", "--calibration", file});
+  const ProgramResult measured =
+      RunCausewayd({"plan", "--model", kModel, "--devices", "cpu", "--calibrate", "--calibration", file});
   EXPECT_EQ(measured.status, 0) << measured.err;
   EXPECT_THAT(measured.out, HasSubstr("from stage to stage"));
   EXPECT_EQ(nlohmann::json::parse(ReadText(file)).at("version"), 2);
@@ -208,8 +222,9 @@ nlohmann::json PlanOf(const std::string& config, const std::vector<std::string>&
 
 TEST(Search, AModelThatHasNoRoomIsServedWithOffload) {
   const std::string config = InTemp("search-offload.yaml"), calibration = WriteCalibration("search-offload.json");
-  const ProgramResult search = Search({"--devices", "simulated:1x9MiB", "--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "16", "--max-num-batched-tokens", "64",
-                                       "--calibration", calibration, "--config-out", config});
+  const ProgramResult search =
+      Search({"--devices", "simulated:1x9MiB", "--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "16",
+              "--max-num-batched-tokens", "64", "--calibration", calibration, "--config-out", config});
   ASSERT_EQ(search.status, 0) << search.err;
   EXPECT_THAT(search.err, HasSubstr("offload"));
   EXPECT_THAT(ReadText(config), HasSubstr("cpu:"));
@@ -217,13 +232,17 @@ TEST(Search, AModelThatHasNoRoomIsServedWithOffload) {
 }
 
 TEST(Search, APipelineThatOffloadsKeepsItsStagesAndServes) {
-  const std::string config = InTemp("search-offload-stages.yaml"), calibration = WriteCalibration("search-offload-stages.json");
+  const std::string config = InTemp("search-offload-stages.yaml"),
+                    calibration = WriteCalibration("search-offload-stages.json");
   const std::string folder = InTemp("search-offload-folder");
   fs::create_directories(folder);
   // Of 5 MiB each, for 5.5 million parameters in bf16; some of the rest in CPU memory, some on disk.
-  const std::vector<std::string> fleet = {"--devices", "simulated:2x5MiB", "--max-memory", "0:5MiB,1:5MiB,cpu:3MiB", "--offload-folder", folder};
+  const std::vector<std::string> fleet = {
+      "--devices", "simulated:2x5MiB", "--max-memory", "0:5MiB,1:5MiB,cpu:3MiB", "--offload-folder", folder};
   std::vector<std::string> arguments = fleet;
-  for (const char* more : {"--concurrency", "2", "--prompt-tokens", "16", "--output-tokens", "16", "--max-num-batched-tokens", "16", "--format", "json"}) arguments.push_back(more);
+  for (const char* more : {"--concurrency", "2", "--prompt-tokens", "16", "--output-tokens", "16",
+                           "--max-num-batched-tokens", "16", "--format", "json"})
+    arguments.push_back(more);
   arguments.insert(arguments.end(), {"--calibration", calibration, "--config-out", config});
   const ProgramResult search = Search(arguments);
   ASSERT_EQ(search.status, 0) << search.err;
@@ -236,7 +255,8 @@ TEST(Search, APipelineThatOffloadsKeepsItsStagesAndServes) {
   ASSERT_EQ(planned.at("segments").size(), 2u);
   EXPECT_GT(planned.at("offloaded").at("cpu"), 0);
   EXPECT_GT(planned.at("offloaded").at("disk"), 0);
-  const int64_t elsewhere = planned.at("offloaded").at("cpu").get<int64_t>() + planned.at("offloaded").at("disk").get<int64_t>();
+  const int64_t elsewhere =
+      planned.at("offloaded").at("cpu").get<int64_t>() + planned.at("offloaded").at("disk").get<int64_t>();
   EXPECT_LE(elsewhere, best.at("offloaded_bytes"));
   DaemonProcess daemon({"--config", config});
   EXPECT_TRUE(daemon.WaitUntilServing()) << daemon.Err();
@@ -255,8 +275,10 @@ TEST(Search, ReplicasOfOtherDevicesHaveConfigurationsOfTheirOwn) {
   EXPECT_THAT(ReadText(second), HasSubstr("# For 1xT4"));
   EXPECT_EQ(PlanOf(config, {"--devices", "1xL4"}).at("devices").size(), 1u);
   // Daemons count their simulated devices from 0, whatever they were in the fleet.
-  const ProgramResult simulated = Search({"--devices", "simulated:2x12MiB,2x9MiB", "--max-memory", "0:12MiB,1:12MiB,2:9MiB,3:9MiB,cpu:20MiB", "--concurrency", "8", "--prompt-tokens", "16",
-                                          "--output-tokens", "16", "--max-num-batched-tokens", "16", "--calibration", WriteCalibration("replicas.json"), "--config-out", config});
+  const ProgramResult simulated =
+      Search({"--devices", "simulated:2x12MiB,2x9MiB", "--max-memory", "0:12MiB,1:12MiB,2:9MiB,3:9MiB,cpu:20MiB",
+              "--concurrency", "8", "--prompt-tokens", "16", "--output-tokens", "16", "--max-num-batched-tokens", "16",
+              "--calibration", WriteCalibration("replicas.json"), "--config-out", config});
   ASSERT_EQ(simulated.status, 0) << simulated.err;
   ASSERT_THAT(simulated.err, HasSubstr("DP 2 x PP 2, 2 micro-batches, replica 2"));
   const std::string of_second = InTemp("search-replicas-2.yaml");

@@ -1,13 +1,14 @@
 // The RPCs of a real causewayd on the bundled model.
-#include <gmock/gmock.h>
-#include <grpcpp/channel.h>
-#include <grpcpp/generic/generic_stub.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 
 #include <cstdio>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <grpcpp/channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <gtest/gtest.h>
 
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
@@ -26,7 +27,8 @@ using ::testing::HasSubstr;
 class Server : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    daemon_ = new DaemonProcess({"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--max-num-seqs", "32", "--log-level", "debug"});
+    daemon_ = new DaemonProcess(
+        {"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--max-num-seqs", "32", "--log-level", "debug"});
     ASSERT_TRUE(daemon_->WaitUntilServing());
     generation_ = v1::Generation::NewStub(daemon_->Channel()).release();
     admin_ = v1::Admin::NewStub(daemon_->Channel()).release();
@@ -160,7 +162,8 @@ TEST_F(Server, ChatsEchoesStopsAndChooses) {
 }
 
 TEST_F(Server, TokenizesThereAndBack) {
-  for (const std::string text : {"In the beginning God created the heaven", "caf\u00e9 \u2603 \U0001F600\n\ttab  two", ""}) {
+  for (const std::string text :
+       {"In the beginning God created the heaven", "caf\u00e9 \u2603 \U0001F600\n\ttab  two", ""}) {
     v1::TokenizeRequest request;
     request.set_text(text);
     request.set_add_special_tokens(false);
@@ -236,7 +239,8 @@ TEST_F(Server, CancelsByRpcByClosingAndByDeadline) {
     grpc::ClientContext call;
     call.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
     v1::GenerateResponse unused;
-    EXPECT_EQ(generation_->Generate(&call, Endless("by-deadline"), &unused).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+    EXPECT_EQ(generation_->Generate(&call, Endless("by-deadline"), &unused).error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
   }
   WaitUntilIdle();
   EXPECT_EQ(Outcome("cancelled"), cancelled + 2);
@@ -303,7 +307,8 @@ TEST_F(Server, ReflectionListsTheServices) {
   grpc::Slice flat;
   ASSERT_TRUE(answer.DumpToSingleSlice(&flat).ok());
   const std::string bytes(reinterpret_cast<const char*>(flat.begin()), flat.size());
-  for (const char* service : {"causeway.v1.Generation", "causeway.v1.Admin", "grpc.health.v1.Health"}) EXPECT_THAT(bytes, HasSubstr(service));
+  for (const char* service : {"causeway.v1.Generation", "causeway.v1.Admin", "grpc.health.v1.Health"})
+    EXPECT_THAT(bytes, HasSubstr(service));
   call.TryCancel();
   grpc::Status status;
   stream->Finish(&status, nullptr);
@@ -342,7 +347,8 @@ TEST_F(Server, CountersReconcile) {
   const auto after = daemon_->Metrics();
   const auto grown = [&](const std::string& sample) { return after.at(sample) - before.at(sample); };
   for (const char* outcome : {"stop", "length", "cancelled", "deadline", "rejected", "invalid", "error"}) {
-    EXPECT_EQ(grown(std::string("causeway_requests_total{model=\"kjv\",outcome=\"") + outcome + "\"}"), seen[outcome]) << outcome;
+    EXPECT_EQ(grown(std::string("causeway_requests_total{model=\"kjv\",outcome=\"") + outcome + "\"}"), seen[outcome])
+        << outcome;
   }
   EXPECT_EQ(grown("causeway_prompt_tokens_total{model=\"kjv\"}"), prompt_tokens);
   EXPECT_EQ(grown("causeway_generated_tokens_total{model=\"kjv\"}"), generated_tokens);
@@ -367,8 +373,8 @@ TEST_F(Server, PromtoolHasNothingToSay) {
 
 TEST(TwoDaemons, LiveSideBySide) {
   DaemonProcess one({"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--served-model-name", "one"});
-  DaemonProcess two({"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--served-model-name", "two", "--devices", "simulated:2x256MiB", "--device-map",
-                     "balanced", "--max-num-seqs", "4"});
+  DaemonProcess two({"--model", CAUSEWAY_SOURCE_DIR "/models/kjv", "--served-model-name", "two", "--devices",
+                     "simulated:2x256MiB", "--device-map", "balanced", "--max-num-seqs", "4"});
   ASSERT_TRUE(one.WaitUntilServing());
   ASSERT_TRUE(two.WaitUntilServing());
   v1::GenerateRequest request;
@@ -380,7 +386,8 @@ TEST(TwoDaemons, LiveSideBySide) {
     request.set_model(i == 0 ? "one" : "two");
     grpc::ClientContext call;
     v1::GenerateResponse response;
-    const grpc::Status status = v1::Generation::NewStub((i == 0 ? one : two).Channel())->Generate(&call, request, &response);
+    const grpc::Status status =
+        v1::Generation::NewStub((i == 0 ? one : two).Channel())->Generate(&call, request, &response);
     ASSERT_TRUE(status.ok()) << status.error_message();
     texts[i] = response.choices(0).text();
   }
@@ -416,10 +423,12 @@ TEST(WithoutTokenizer, ServesTokenIds) {
 
 TEST(MixtureOfExperts, TellsWhereItsTokensWent) {
   const TinyCheckpoint tiny(TinyQwen3Moe());
-  DaemonProcess daemon({"--model", tiny.folder(), "--served-model-name", "tiny", "--devices", "simulated:2x256MiB", "--device-map", "balanced"});
+  DaemonProcess daemon({"--model", tiny.folder(), "--served-model-name", "tiny", "--devices", "simulated:2x256MiB",
+                        "--device-map", "balanced"});
   ASSERT_TRUE(daemon.WaitUntilServing());
   const auto sample = [&](const std::string& name, int layer, const std::string& more = "") {
-    return daemon.Metrics().at("causeway_" + name + "{model=\"tiny\",layer=\"" + std::to_string(layer) + "\"" + more + "}");
+    return daemon.Metrics().at("causeway_" + name + "{model=\"tiny\",layer=\"" + std::to_string(layer) + "\"" + more +
+                               "}");
   };
   EXPECT_EQ(sample("layer_expert_tokens_total", 1), 0);  // the warm-up doesn't count
   v1::GenerateRequest request;

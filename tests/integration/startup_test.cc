@@ -1,14 +1,15 @@
 // How causewayd starts, refuses to start, and stops.
-#include <gmock/gmock.h>
-#include <grpcpp/channel.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <grpcpp/channel.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "causeway/v1/admin.grpc.pb.h"
@@ -62,7 +63,8 @@ TEST(Configuration, MistakesExitWith78AndSayWhere) {
   fails("model:\n  path: x\n  nmae: y\n", ":3: model.nmae: no such field, did you mean name?");
   fails("model:\n  path: x\nbatching:\n  max_num_seqs: many\n",
         ":4: batching.max_num_seqs: expected a whole number in [1, 4096], got \"many\"");
-  fails("model:\n  path: x\nbatching:\n  max_num_seqs: 5000\n", ":4: batching.max_num_seqs: expected a whole number in [1, 4096], got \"5000\"");
+  fails("model:\n  path: x\nbatching:\n  max_num_seqs: 5000\n",
+        ":4: batching.max_num_seqs: expected a whole number in [1, 4096], got \"5000\"");
   fails("model:\n  path: x\nplacement:\n  max_memory: 40G\n", ":4: placement.max_memory: ");
   fails("model:\n  path: x\nserver:\n  listen: nowhere\n", ":4: server.listen: expected HOST:PORT");
   ProgramResult result = RunCausewayd({"serve", "--config", "/nonexistent.yaml"});
@@ -74,7 +76,8 @@ TEST(Configuration, MistakesExitWith78AndSayWhere) {
 }
 
 TEST(Plan, IsPrintedWithoutLoading) {
-  ProgramResult result = RunCausewayd({"plan", "--model", kModel, "--devices", "simulated:2x256MiB", "--device-map", "balanced"});
+  ProgramResult result =
+      RunCausewayd({"plan", "--model", kModel, "--devices", "simulated:2x256MiB", "--device-map", "balanced"});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("simulated:1"));
   result = RunCausewayd({"plan", "--model", kModel, "--format", "json"});
@@ -88,7 +91,8 @@ TEST(Plan, IsPrintedWithoutLoading) {
   result = RunCausewayd({"plan", "--model", kModel, "--max-num-seqs", "100", "--max-num-batched-tokens", "10"});
   EXPECT_EQ(result.status, 78);
   EXPECT_THAT(result.err, HasSubstr("max_num_batched_tokens is 10; expected at least max_num_seqs, 100"));
-  EXPECT_THAT(RunCausewayd({"plan", "--model", kModel, "--max-model-len", "1"}).err, HasSubstr("max_model_len is 1; expected 2 to"));
+  EXPECT_THAT(RunCausewayd({"plan", "--model", kModel, "--max-model-len", "1"}).err,
+              HasSubstr("max_model_len is 1; expected 2 to"));
 }
 
 TEST(Plan, CanBeMadeForDevicesThatAreNotThere) {
@@ -102,7 +106,8 @@ TEST(Plan, CanBeMadeForDevicesThatAreNotThere) {
 
 TEST(Graph, IsPrintedAsTableJsonAndDot) {
   EXPECT_THAT(RunCausewayd({"graph", "--model", kModel}).out, HasSubstr("total of 9 nodes"));
-  const ProgramResult json = RunCausewayd({"graph", "--model", kModel, "--stages", "3", "--objective", "all", "--format", "json"});
+  const ProgramResult json =
+      RunCausewayd({"graph", "--model", kModel, "--stages", "3", "--objective", "all", "--format", "json"});
   EXPECT_EQ(json.status, 0) << json.err;
   EXPECT_EQ(nlohmann::json::parse(json.out).at("partitions").size(), 4u);
   EXPECT_THAT(RunCausewayd({"graph", "--model", kModel, "--format", "dot"}).out, StartsWith("digraph"));
@@ -112,21 +117,24 @@ TEST(Graph, IsPrintedAsTableJsonAndDot) {
 }
 
 TEST(Doctor, TellsByItsExitStatus) {
-  const ProgramResult ready = RunCausewayd({"doctor", "--model", kModel, "--listen", "127.0.0.1:0", "--http", "", "--format", "json"});
+  const ProgramResult ready =
+      RunCausewayd({"doctor", "--model", kModel, "--listen", "127.0.0.1:0", "--http", "", "--format", "json"});
   EXPECT_EQ(ready.status, 0) << ready.out;
   EXPECT_EQ(nlohmann::json::parse(ready.out).at("ready"), true);
-  const ProgramResult not_ready = RunCausewayd({"doctor", "--model", kModel, "--listen", "127.0.0.1:0", "--http", "", "--devices", "simulated:1x2MiB"});
+  const ProgramResult not_ready = RunCausewayd(
+      {"doctor", "--model", kModel, "--listen", "127.0.0.1:0", "--http", "", "--devices", "simulated:1x2MiB"});
   EXPECT_EQ(not_ready.status, 1);
   EXPECT_THAT(not_ready.out, HasSubstr("Not ready: 1 problem."));
-  const ProgramResult no_folder = RunCausewayd({"doctor", "--listen", "127.0.0.1:0", "--http", "", "--offload-folder", "/proc/no/such"});
+  const ProgramResult no_folder =
+      RunCausewayd({"doctor", "--listen", "127.0.0.1:0", "--http", "", "--offload-folder", "/proc/no/such"});
   EXPECT_EQ(no_folder.status, 1);
   EXPECT_THAT(no_folder.out, HasSubstr("/proc/no/such is not there"));
   EXPECT_THAT(no_folder.out, HasSubstr("mkdir -p /proc/no/such"));
 }
 
 TEST(Bench, PrintsOneObjectARow) {
-  const ProgramResult result =
-      RunCausewayd({"bench", "--model", kModel, "--batch", "1,3", "--prompt", "20", "--generate", "4", "--format", "json"});
+  const ProgramResult result = RunCausewayd(
+      {"bench", "--model", kModel, "--batch", "1,3", "--prompt", "20", "--generate", "4", "--format", "json"});
   ASSERT_EQ(result.status, 0) << result.err;
   std::istringstream lines(result.out);
   std::string line;
@@ -148,8 +156,10 @@ TEST(Bench, PrintsOneObjectARow) {
 
 TEST(Bench, SizesTheModelByItsCases) {
   // What the file says of sequences and cache is for serving.
-  const std::string file = WriteFile("bench.yaml", "batching:\n  max_model_len: 64\n  max_num_seqs: 1\n  kv_cache: 64\n");
-  ProgramResult result = RunCausewayd({"bench", "--config", file, "--model", kModel, "--batch", "2", "--prompt", "100", "--generate", "2"});
+  const std::string file =
+      WriteFile("bench.yaml", "batching:\n  max_model_len: 64\n  max_num_seqs: 1\n  kv_cache: 64\n");
+  ProgramResult result = RunCausewayd(
+      {"bench", "--config", file, "--model", kModel, "--batch", "2", "--prompt", "100", "--generate", "2"});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("of bandwidth"));
   result = RunCausewayd({"bench", "--model", kModel, "--batch", "1", "--prompt", "128", "--generate", "100000"});
@@ -167,7 +177,8 @@ TEST(Bench, LoadingStandsBesideReadingTheFilesAlone) {
     EXPECT_LE(row.at("bytes"), fs::file_size(fs::path(kModel) / "model.safetensors"));
     EXPECT_NEAR(row.at("bytes_per_second"), row.at("bytes").get<double>() / row.at("seconds").get<double>(), 1);
     EXPECT_GT(row.at("files_bytes_per_second"), 0);
-    EXPECT_GE(row.at("resident_bytes_peak"), row.at("resident_bytes_before").get<int64_t>() + row.at("weight_bytes").get<int64_t>() / 2);
+    EXPECT_GE(row.at("resident_bytes_peak"),
+              row.at("resident_bytes_before").get<int64_t>() + row.at("weight_bytes").get<int64_t>() / 2);
   }
   const ProgramResult result = RunCausewayd({"bench", "--model", kModel, "--load", "hot"});
   EXPECT_EQ(result.status, 64);
@@ -197,7 +208,8 @@ TEST(Startup, APortInUseIsNamed) {
   DaemonProcess second({"--model", kModel, "--listen", first.grpc(), "--ports-file", first.ports_file()});
   EXPECT_EQ(second.Wait(), 1);
   const std::string port = first.grpc().substr(first.grpc().rfind(':') + 1);
-  EXPECT_THAT(second.Err(), HasSubstr(absl::StrCat("cannot listen for gRPC at ", first.grpc(), ": port ", port, " is in use by another program")));
+  EXPECT_THAT(second.Err(), HasSubstr(absl::StrCat("cannot listen for gRPC at ", first.grpc(), ": port ", port,
+                                                   " is in use by another program")));
   DaemonProcess third({"--model", kModel, "--http", first.http()});
   EXPECT_EQ(third.Wait(), 1);
   EXPECT_THAT(third.Err(), HasSubstr(absl::StrCat("cannot listen for HTTP at ", first.http())));
@@ -208,7 +220,8 @@ TEST(Startup, APortInUseIsNamed) {
 TEST(Startup, AMistakeIsSaidBeforeLoading) {
   DaemonProcess nowhere({"--model", kModel, "--ports-file", "/nonexistent/ports.json"});
   EXPECT_EQ(nowhere.Wait(), 1);
-  EXPECT_THAT(nowhere.Err(), HasSubstr("cannot write the ports file /nonexistent/ports.json: No such file or directory"));
+  EXPECT_THAT(nowhere.Err(),
+              HasSubstr("cannot write the ports file /nonexistent/ports.json: No such file or directory"));
   EXPECT_THAT(nowhere.Err(), Not(HasSubstr("loaded")));
   const fs::path pipe = fs::path(::testing::TempDir()) / absl::StrCat("ports-", getpid());
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
@@ -229,7 +242,8 @@ class SlowModel {
   SlowModel() : folder_(fs::path(::testing::TempDir()) / absl::StrCat("slow-", getpid())) {
     fs::remove_all(folder_);
     fs::create_directory(folder_);
-    for (const auto& entry : fs::directory_iterator(kModel)) fs::create_symlink(entry.path(), folder_ / entry.path().filename());
+    for (const auto& entry : fs::directory_iterator(kModel))
+      fs::create_symlink(entry.path(), folder_ / entry.path().filename());
     EXPECT_EQ(mkfifo(pipe().c_str(), 0600), 0);
   }
   ~SlowModel() { fs::remove_all(folder_); }

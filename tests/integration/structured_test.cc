@@ -1,9 +1,9 @@
 // Grammars and logprobs of prompts over gRPC, from a real causewayd on the bundled model.
+#include <signal.h>
+
 #include <gmock/gmock.h>
 #include <grpcpp/channel.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-
 #include <nlohmann/json.hpp>
 
 #include "causeway/v1/generation.grpc.pb.h"

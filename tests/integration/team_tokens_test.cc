@@ -76,8 +76,10 @@ TEST_P(TeamTokensTest, DependNeitherOnTheThreadsNorOnDelays) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TeamTokensTest,
-                         ::testing::Values(Case{"bf16", "models/kjv", "bf16", ""}, Case{"fp32", "models/kjv", "fp32", ""},
-                                           Case{"int8", "models/kjv", "bf16", "int8"}, Case{"int4", "models/kjv", "bf16", "int4"},
+                         ::testing::Values(Case{"bf16", "models/kjv", "bf16", ""},
+                                           Case{"fp32", "models/kjv", "fp32", ""},
+                                           Case{"int8", "models/kjv", "bf16", "int8"},
+                                           Case{"int4", "models/kjv", "bf16", "int4"},
                                            Case{"experts", "tests/golden/models/qwen3-moe-stacked", "fp32", ""},
                                            Case{"gpt2", "tests/golden/models/gpt2-base", "fp32", ""}),
                          [](const auto& info) { return info.param.name; });

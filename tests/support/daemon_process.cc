@@ -1,8 +1,6 @@
 #include "tests/support/daemon_process.h"
 
 #include <fcntl.h>
-#include <grpcpp/create_channel.h>
-#include <httplib.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,8 +9,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
+
+#include <grpcpp/create_channel.h>
+#include <httplib.h>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -41,7 +42,8 @@ std::string ReadAll(const std::string& path) {
 
 // Input comes from a file in `folder`, output and errors go to two others, so that a full pipe holds nobody up.
 pid_t Start(const std::string& program, const std::vector<std::string>& arguments,
-            const std::map<std::string, std::string>& environment, const std::string& input, const std::string& folder) {
+            const std::map<std::string, std::string>& environment, const std::string& input,
+            const std::string& folder) {
   const std::string binary = std::filesystem::path(kPrograms) / program;
   std::vector<std::string> all = {binary};
   all.insert(all.end(), arguments.begin(), arguments.end());
@@ -64,7 +66,8 @@ pid_t Start(const std::string& program, const std::vector<std::string>& argument
   if (pid < 0) std::abort();
   if (pid > 0) return pid;
   // Only calls that are safe between fork and exec from here on.
-  const int out_fd = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  const int out_fd = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600),
+            err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   dup2(open(in.c_str(), O_RDONLY), STDIN_FILENO);
   dup2(out_fd, STDOUT_FILENO);
   dup2(err_fd, STDERR_FILENO);
@@ -104,12 +107,15 @@ ProgramResult RunProgram(const std::string& program, const std::vector<std::stri
   return result;
 }
 
-ProgramResult RunCausewayd(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& environment) {
+ProgramResult RunCausewayd(const std::vector<std::string>& arguments,
+                           const std::map<std::string, std::string>& environment) {
   return RunProgram("causewayd", arguments, environment);
 }
 
-DaemonProcess::DaemonProcess(std::vector<std::string> flags) : folder_(MakeFolder()), ports_file_(folder_ + "/ports.json") {
-  std::vector<std::string> arguments = {"serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ports-file", ports_file_};
+DaemonProcess::DaemonProcess(std::vector<std::string> flags)
+    : folder_(MakeFolder()), ports_file_(folder_ + "/ports.json") {
+  std::vector<std::string> arguments = {"serve",       "--listen",     "127.0.0.1:0", "--http",
+                                        "127.0.0.1:0", "--ports-file", ports_file_};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   pid_ = Start("causewayd", arguments, {}, "", folder_);
 }
@@ -150,7 +156,8 @@ bool DaemonProcess::WaitUntilListening(absl::Duration timeout) {
   while (true) {
     const std::string log = Err();
     // A whole line only.
-    if (const size_t event = log.find("listening, not serving yet"); event != std::string::npos && log.find('\n', event) != std::string::npos) {
+    if (const size_t event = log.find("listening, not serving yet");
+        event != std::string::npos && log.find('\n', event) != std::string::npos) {
       grpc_ = LogValue(log, "listening, not serving yet", "grpc");
       http_ = LogValue(log, "listening, not serving yet", "http");
       return !grpc_.empty();

@@ -23,11 +23,12 @@ struct ProgramResult {
   int status = 0;  // the exit status, or 128 + the signal that ended it
   std::string out, err;
 };
-// Runs build/bin/PROGRAM, or a program by its absolute path, with these arguments to its end. `environment` is added to ours or
-// takes its place; `input` is what it reads. Kills it after two minutes.
+// Runs build/bin/PROGRAM, or a program by its absolute path, with these arguments to its end. `environment` is added to
+// ours or takes its place; `input` is what it reads. Kills it after two minutes.
 ProgramResult RunProgram(const std::string& program, const std::vector<std::string>& arguments,
                          const std::map<std::string, std::string>& environment = {}, const std::string& input = "");
-ProgramResult RunCausewayd(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& environment = {});
+ProgramResult RunCausewayd(const std::vector<std::string>& arguments,
+                           const std::map<std::string, std::string>& environment = {});
 
 // `causewayd serve` on ports that the kernel picks.
 class DaemonProcess {

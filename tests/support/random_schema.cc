@@ -12,7 +12,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-const char* const kPatterns[] = {"^[a-z]{1,6}$", "^(yes|no|maybe)$", "^[0-9]{3}-[0-9]{4}$", "^[A-Z][a-z]{0,4}( [A-Z][a-z]{0,4})?$"};
+const char* const kPatterns[] = {"^[a-z]{1,6}$", "^(yes|no|maybe)$", "^[0-9]{3}-[0-9]{4}$",
+                                 "^[A-Z][a-z]{0,4}( [A-Z][a-z]{0,4})?$"};
 
 int Below(std::mt19937_64& random, int n) { return static_cast<int>(random() % static_cast<uint64_t>(n)); }
 
@@ -39,7 +40,11 @@ Json RandomSchema(std::mt19937_64& random, int depth) {
     case 4: return {{"enum", {"red", 3, true, nullptr, "with \"quotes\" and ü"}}};
     case 5: return {{"type", "boolean"}};
     case 6: return {{"const", absl::StrCat("value ", low)}};
-    case 7: return {{"type", "array"}, {"items", RandomSchema(random, depth - 1)}, {"minItems", Below(random, 2)}, {"maxItems", 1 + Below(random, 3)}};
+    case 7:
+      return {{"type", "array"},
+              {"items", RandomSchema(random, depth - 1)},
+              {"minItems", Below(random, 2)},
+              {"maxItems", 1 + Below(random, 3)}};
     case 8: return {{"anyOf", {RandomSchema(random, depth - 1), RandomSchema(random, depth - 1)}}};
     default: return RandomObject(random, depth);
   }
@@ -72,7 +77,8 @@ std::string Violation(const Json& schema, const Json& value) {
   if (type == "string") {
     if (!value.is_string()) return wrong();
     const std::string text = value;
-    if (schema.contains("pattern")) return std::regex_match(text, std::regex(schema["pattern"].get<std::string>())) ? "" : wrong();
+    if (schema.contains("pattern"))
+      return std::regex_match(text, std::regex(schema["pattern"].get<std::string>())) ? "" : wrong();
     int64_t characters = 0;
     for (const char c : text) characters += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
     return characters >= schema["minLength"] && characters <= schema["maxLength"] ? "" : wrong();

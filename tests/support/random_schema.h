@@ -9,7 +9,8 @@
 
 namespace causeway {
 
-// Objects with optional members, arrays, enums, numbers in ranges, strings with lengths and patterns, nested `depth` deep.
+// Objects with optional members, arrays, enums, numbers in ranges, strings with lengths and patterns, nested `depth`
+// deep.
 nlohmann::json RandomSchema(std::mt19937_64& random, int depth);
 
 // Empty when it does, else where and why not.

@@ -43,7 +43,8 @@ std::vector<float> RandomValues(const Tensor& tensor, std::mt19937_64& random) {
   for (int64_t d : tensor.parameter->shape) count *= d;
   const bool matrix = tensor.parameter->shape.size() > 1;
   const bool scale = !matrix && absl::EndsWith(tensor.name, "weight");
-  std::normal_distribution<float> normal(scale ? 1.0f : 0.0f, matrix ? 1.6f / std::sqrt(static_cast<float>(tensor.parameter->shape[1])) : 0.1f);
+  std::normal_distribution<float> normal(
+      scale ? 1.0f : 0.0f, matrix ? 1.6f / std::sqrt(static_cast<float>(tensor.parameter->shape[1])) : 0.1f);
   std::vector<float> values(count);
   for (float& value : values) value = normal(random);
   return values;

@@ -15,12 +15,16 @@
 namespace causeway {
 
 // A config.json for WriteTinyCheckpoint; `more` overrides and adds keys.
-Json TinyLlama(const Json& more = Json::object());  // 4 layers, hidden 64, 4 heads, 2 of keys, vocabulary 96, 256 positions
-Json TinyQwen3Moe(const Json& more = Json::object());  // TinyLlama's sizes; 8 experts, 3 for each token, but an MLP in the first layer
-Json TinyGpt2(const Json& more = Json::object());   // 3 layers, hidden 48, 3 heads, vocabulary 90, 128 positions; tied head
+Json TinyLlama(
+    const Json& more = Json::object());  // 4 layers, hidden 64, 4 heads, 2 of keys, vocabulary 96, 256 positions
+Json TinyQwen3Moe(const Json& more =
+                      Json::object());  // TinyLlama's sizes; 8 experts, 3 for each token, but an MLP in the first layer
+Json TinyGpt2(
+    const Json& more = Json::object());  // 3 layers, hidden 48, 3 heads, vocabulary 90, 128 positions; tied head
 
-// Writes config.json and model.safetensors: every tensor of the architecture, of the config's dtype ("float32" where it has none),
-// random by `seed`. Weights are large enough for logits to differ clearly from token to token. Aborts on any error.
+// Writes config.json and model.safetensors: every tensor of the architecture, of the config's dtype ("float32" where it
+// has none), random by `seed`. Weights are large enough for logits to differ clearly from token to token. Aborts on any
+// error.
 void WriteTinyCheckpoint(const std::string& folder, const Json& config, uint64_t seed = 1);
 
 // A checkpoint in a folder of its own, opened; both are gone at the end.

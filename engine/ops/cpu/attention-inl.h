@@ -1,13 +1,14 @@
-// Attention over the paged cache. A task is a tile of queries (tokens times the heads that share a key-value head) against
-// a range of keys, taken kStep at a time: keys and values are packed into panels once for all queries of the tile, scores
-// and outputs are then two small matrix products by the linears' tile, and the softmax is computed online in fp32.
+// Attention over the paged cache. A task is a tile of queries (tokens times the heads that share a key-value head)
+// against a range of keys, taken kStep at a time: keys and values are packed into panels once for all queries of the
+// tile, scores and outputs are then two small matrix products by the linears' tile, and the softmax is computed online
+// in fp32.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 CAUSEWAY_INLINE int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// Stored is what the cache holds: T, or int8 with scales. Integers are exact in T; their scales go into the scores and into the
-// probabilities, one for a key and not one for each of its dimensions.
+// Stored is what the cache holds: T, or int8 with scales. Integers are exact in T; their scales go into the scores and
+// into the probabilities, one for a key and not one for each of its dimensions.
 template <class Kind, class Stored>
 struct AttentionWork {
   using T = typename Kind::T;
@@ -29,8 +30,8 @@ struct AttentionWork {
     width = RoundUp(a.head_dim, kPanel);
     const int64_t n = a.row_max;
     const int64_t x_words = n * RoundUp(units, kSlab) * Kind::kWords;
-    const int64_t words = x_words + n * kRowWords<Kind> + kStep * units + kValueUnits * width + n * kStep + 2 * n * (width + 2) +
-                          (kScaled ? 2 * kStep + kBlockTokens * a.head_dim : 0);
+    const int64_t words = x_words + n * kRowWords<Kind> + kStep * units + kValueUnits * width + n * kStep +
+                          2 * n * (width + 2) + (kScaled ? 2 * kStep + kBlockTokens * a.head_dim : 0);
     Word* at = static_cast<Word*>(Scratch((words + 11 * 16) * 4));
     auto take = [&at](int64_t count) {
       Word* taken = at;
@@ -63,16 +64,24 @@ struct AttentionWork {
   }
 
   // C [rows, 32 * panels] (+)= X times panels, over tiles of the right height.
-  void Multiply(int64_t rows, const Word* x, const Word* w, int64_t panels, int64_t n, float* c, int64_t ldc, bool accumulate) {
+  void Multiply(int64_t rows, const Word* x, const Word* w, int64_t panels, int64_t n, float* c, int64_t ldc,
+                bool accumulate) {
     const int64_t tiles = (rows + kTileRows - 1) / kTileRows, panel_words = n * kPanel;
     for (int64_t panel = 0; panel < panels; panel += kTilePanels) {
       const int64_t count = panels - panel < kTilePanels ? panels - panel : kTilePanels;
       for (int64_t t = 0; t < tiles; ++t) {
         const int64_t first = rows * t / tiles, last = rows * (t + 1) / tiles;
         Tile<Kind>(last - first, count,
-                   {.x = x + first * kRowWords<Kind>, .slab_words = a.row_max * kRowWords<Kind>, .w = w + panel * panel_words,
-                    .panel_words = panel_words, .units = n, .c = c + first * ldc + panel * kPanel, .ldc = ldc,
-                    .accumulate = accumulate, .ahead = nullptr, .lines = 0});
+                   {.x = x + first * kRowWords<Kind>,
+                    .slab_words = a.row_max * kRowWords<Kind>,
+                    .w = w + panel * panel_words,
+                    .panel_words = panel_words,
+                    .units = n,
+                    .c = c + first * ldc + panel * kPanel,
+                    .ldc = ldc,
+                    .accumulate = accumulate,
+                    .ahead = nullptr,
+                    .lines = 0});
       }
     }
   }
@@ -95,11 +104,14 @@ struct AttentionWork {
 
   // What packing is to prefetch: nothing where converting has.
   static const T* Ahead(const Stored* ahead) {
-    if constexpr (kScaled) return nullptr;
-    else return ahead;
+    if constexpr (kScaled)
+      return nullptr;
+    else
+      return ahead;
   }
 
-  // The scales of step's keys [k, k + kBlockTokens), in cells from `at` on; of values beyond `count` 0, since nothing was written there.
+  // The scales of step's keys [k, k + kBlockTokens), in cells from `at` on; of values beyond `count` 0, since nothing
+  // was written there.
   void TakeScales(int64_t at, int64_t ahead, int64_t k, int64_t count, float scale) {
     __builtin_prefetch(a.key_scales + ahead, 0, 2);
     __builtin_prefetch(a.value_scales + ahead, 0, 2);
@@ -122,9 +134,10 @@ struct AttentionWork {
     return end < task.last + 1 ? end : task.last + 1;
   }
 
-  // Keys [begin, end) of a sequence for all rows of the task; `begin` is on the grid of steps. While a step is packed, the
-  // keys and values of the one after it are prefetched: of `next`, from next_begin on, when it is the last.
-  void Range(const AttentionTask& task, int64_t begin, int64_t end, Softmax& state, const AttentionTask& next, int64_t next_begin) {
+  // Keys [begin, end) of a sequence for all rows of the task; `begin` is on the grid of steps. While a step is packed,
+  // the keys and values of the one after it are prefetched: of `next`, from next_begin on, when it is the last.
+  void Range(const AttentionTask& task, int64_t begin, int64_t end, Softmax& state, const AttentionTask& next,
+             int64_t next_begin) {
     const int64_t rows = task.rows * group;
     const Stored* all_keys = static_cast<const Stored*>(a.keys);
     const Stored* all_values = static_cast<const Stored*>(a.values);
@@ -150,12 +163,14 @@ struct AttentionWork {
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t position = task.last - task.rows + 1 + r / group;
         const int64_t oldest = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
-        const int64_t first = oldest > k0 ? oldest - k0 : 0, last = position + 1 - k0 < kStep ? position + 1 - k0 : kStep;
+        const int64_t first = oldest > k0 ? oldest - k0 : 0,
+                      last = position + 1 - k0 < kStep ? position + 1 - k0 : kStep;
         Word* row_p = p + r * kRowWords<Kind>;
         if (first >= last) {
           memset(row_p, 0, kValueUnits * Kind::kWords * 4);
         } else {
-          SoftmaxRow<Kind, kScaled>(scores + r * kStep, scale, key_scales, value_scales, first, last, r, state, width, row_p);
+          SoftmaxRow<Kind, kScaled>(scores + r * kStep, scale, key_scales, value_scales, first, last, r, state, width,
+                                    row_p);
         }
       }
       Multiply(rows, p, values, width / kPanel, kValueUnits, state.out, width, true);
@@ -203,7 +218,8 @@ struct AttentionWork {
       return;
     }
     for (int64_t r = 0; r < rows; ++r) {
-      StoreOutput(total.out + r * width, total.sum[r], OutputRow(task.row + r / group, task.kv_head, r % group), a.head_dim);
+      StoreOutput(total.out + r * width, total.sum[r], OutputRow(task.row + r / group, task.kv_head, r % group),
+                  a.head_dim);
     }
   }
 

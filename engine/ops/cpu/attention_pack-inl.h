@@ -25,8 +25,8 @@ CAUSEWAY_INLINE void WidenBlock(const int8_t* from, const int8_t* ahead, int64_t
   for (; i < n; i += W) Store(to + i, Load(from + i));
 }
 
-// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. The block at `ahead`, if there is one, is
-// prefetched on the way, row by row: a burst of prefetches would hold everything up.
+// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. The block at `ahead`,
+// if there is one, is prefetched on the way, row by row: a burst of prefetches would hold everything up.
 template <class T>
 CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, Word* panel, int64_t lane) {
   constexpr int64_t kPerUnit = 4 / sizeof(T);
@@ -57,8 +57,8 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, W
   }
 }
 
-// The first `count` values of a block, [16, head_dim], into units [unit, ...) of panels of outputs; the other units' values
-// are zero (nothing was written there: they may hold anything). Prefetches `ahead`, if there is one.
+// The first `count` values of a block, [16, head_dim], into units [unit, ...) of panels of outputs; the other units'
+// values are zero (nothing was written there: they may hold anything). Prefetches `ahead`, if there is one.
 template <class T>
 CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_dim, int64_t count, Word* panels,
                                 int64_t panel_words, int64_t unit) {
@@ -84,7 +84,8 @@ CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_di
         if (pair && n == kPanel) {
           const __m512i one = _mm512_loadu_si512(row + d0), two = _mm512_loadu_si512(next + d0);
           _mm512_storeu_si512(to, _mm512_permutex2var_epi16(one, InterleaveLow(), two));
-          _mm512_storeu_si512(to + W, _mm512_permutex2var_epi16(one, _mm512_add_epi16(InterleaveLow(), _mm512_set1_epi16(16)), two));
+          _mm512_storeu_si512(
+              to + W, _mm512_permutex2var_epi16(one, _mm512_add_epi16(InterleaveLow(), _mm512_set1_epi16(16)), two));
           continue;
         }
 #endif

@@ -34,14 +34,16 @@ void MakeAttentionTasks(const std::vector<int32_t>& query_start, const std::vect
       out.row_max = std::max(out.row_max, rows * group);
       out.pairs += rows * (last + 1 - oldest) * shape.heads;
       for (int64_t h = 0; h < shape.kv_heads; ++h) {
-        AttentionTask task{static_cast<int32_t>(s), static_cast<int32_t>(h), static_cast<int32_t>(row),
-                           static_cast<int32_t>(rows), static_cast<int32_t>(last), static_cast<int32_t>(split_first),
+        AttentionTask task{static_cast<int32_t>(s),      static_cast<int32_t>(h),
+                           static_cast<int32_t>(row),    static_cast<int32_t>(rows),
+                           static_cast<int32_t>(last),   static_cast<int32_t>(split_first),
                            static_cast<int32_t>(splits), -1};
         if (!cut || end - begin > 1 || splits == 1) {
           out.tasks.push_back(task);
           continue;
         }
-        out.merges.push_back({static_cast<int32_t>(out.partial_count), static_cast<int32_t>(splits), task.row, task.kv_head});
+        out.merges.push_back(
+            {static_cast<int32_t>(out.partial_count), static_cast<int32_t>(splits), task.row, task.kv_head});
         task.split_count = 1;
         for (int64_t i = 0; i < splits; ++i) {
           task.split_first = static_cast<int32_t>(split_first + i);
@@ -52,10 +54,12 @@ void MakeAttentionTasks(const std::vector<int32_t>& query_start, const std::vect
     }
   }
   const auto cost = [](const AttentionTask& t) {
-    const int64_t keys = std::min<int64_t>(t.split_count * kAttentionSplit, t.last + 1 - t.split_first * kAttentionSplit);
+    const int64_t keys =
+        std::min<int64_t>(t.split_count * kAttentionSplit, t.last + 1 - t.split_first * kAttentionSplit);
     return keys * (t.rows + 4);  // packing keys and values counts like a few rows
   };
-  std::stable_sort(out.tasks.begin(), out.tasks.end(), [&](const AttentionTask& a, const AttentionTask& b) { return cost(a) > cost(b); });
+  std::stable_sort(out.tasks.begin(), out.tasks.end(),
+                   [&](const AttentionTask& a, const AttentionTask& b) { return cost(a) > cost(b); });
 }
 
 }  // namespace causeway::cpu

@@ -21,8 +21,8 @@ struct AttentionShape {
   int64_t heads, kv_heads, window;
 };
 
-// query_start [sequences + 1] and context_lens [sequences] as in AttentionBatch. Tiles of queries for each key-value head;
-// single queries of long contexts are cut along the context too, when there would be too few tasks for `threads`.
+// query_start [sequences + 1] and context_lens [sequences] as in AttentionBatch. Tiles of queries for each key-value
+// head; single queries of long contexts are cut along the context too, when there would be too few tasks for `threads`.
 void MakeAttentionTasks(const std::vector<int32_t>& query_start, const std::vector<int32_t>& context_lens,
                         const AttentionShape& shape, int threads, AttentionTasks& out);
 

@@ -35,13 +35,15 @@ TEST_P(CpuAttentionTest, RotaryAndCacheMatchesReference) {
       const int64_t blocks = testing::MakeBatch({{1, 40}, {19, 19}, {3, 70}}, random_, batch);
       const at::Tensor qkv = random_.Tensor({batch.positions.size(0), (heads + 2 * kv_heads) * head_dim}, dtype());
       at::Tensor cos, sin;
-      if (rotary > 0) cos = random_.Tensor({80, rotary / 2}, at::kFloat), sin = random_.Tensor({80, rotary / 2}, at::kFloat);
+      if (rotary > 0)
+        cos = random_.Tensor({80, rotary / 2}, at::kFloat), sin = random_.Tensor({80, rotary / 2}, at::kFloat);
       at::Tensor fused_qkv = qkv.clone(), plain_qkv = qkv.clone();
       const auto zeros = [&] { return at::zeros({blocks, kv_heads, kBlockTokens, head_dim}, dtype()); };
       KvLayer fused{zeros(), zeros(), {}, {}}, plain{zeros(), zeros(), {}, {}};
       ops_->RotaryAndCache(fused_qkv, cos, sin, heads, kv_heads, head_dim, batch, fused);
       reference_.RotaryAndCache(plain_qkv, cos, sin, heads, kv_heads, head_dim, batch, plain);
-      ExpectNear(fused_qkv.narrow(1, 0, heads * head_dim), plain_qkv.narrow(1, 0, heads * head_dim), tolerance(), "queries");
+      ExpectNear(fused_qkv.narrow(1, 0, heads * head_dim), plain_qkv.narrow(1, 0, heads * head_dim), tolerance(),
+                 "queries");
       ExpectNear(fused.keys, plain.keys, tolerance(), "keys");
       EXPECT_TRUE(at::equal(fused.values, plain.values));
     }
@@ -50,7 +52,9 @@ TEST_P(CpuAttentionTest, RotaryAndCacheMatchesReference) {
 
 KvLayer EmptyInt8Cache(int64_t blocks, int64_t kv_heads, int64_t head_dim) {
   const auto integers = [&] { return at::zeros({blocks, kv_heads, kBlockTokens, head_dim}, at::kChar); };
-  const auto scales = [&] { return at::full({blocks, kv_heads, kBlockTokens}, std::numeric_limits<float>::quiet_NaN(), at::kFloat); };
+  const auto scales = [&] {
+    return at::full({blocks, kv_heads, kBlockTokens}, std::numeric_limits<float>::quiet_NaN(), at::kFloat);
+  };
   return {integers(), integers(), scales(), scales()};
 }
 
@@ -63,15 +67,19 @@ TEST_P(CpuAttentionTest, RotaryAndAnInt8CacheMatchReference) {
       qkv.select(0, 2).zero_();
       qkv.select(0, 3).fill_(1e-38);  // its scale would have no inverse
       at::Tensor cos, sin;
-      if (rotary > 0) cos = random_.Tensor({80, rotary / 2}, at::kFloat), sin = random_.Tensor({80, rotary / 2}, at::kFloat);
+      if (rotary > 0)
+        cos = random_.Tensor({80, rotary / 2}, at::kFloat), sin = random_.Tensor({80, rotary / 2}, at::kFloat);
       at::Tensor fused_qkv = qkv.clone(), plain_qkv = qkv.clone();
       KvLayer fused = EmptyInt8Cache(blocks, kv_heads, head_dim), plain = EmptyInt8Cache(blocks, kv_heads, head_dim);
       ops_->RotaryAndCache(fused_qkv, cos, sin, heads, kv_heads, head_dim, batch, fused);
       reference_.RotaryAndCache(plain_qkv, cos, sin, heads, kv_heads, head_dim, batch, plain);
-      ExpectNear(fused_qkv.narrow(1, 0, heads * head_dim), plain_qkv.narrow(1, 0, heads * head_dim), tolerance(), "queries");
-      const at::Tensor values = qkv.view({-1, heads + 2 * kv_heads, head_dim}).narrow(1, heads + kv_heads, kv_heads).to(at::kFloat);
+      ExpectNear(fused_qkv.narrow(1, 0, heads * head_dim), plain_qkv.narrow(1, 0, heads * head_dim), tolerance(),
+                 "queries");
+      const at::Tensor values =
+          qkv.view({-1, heads + 2 * kv_heads, head_dim}).narrow(1, heads + kv_heads, kv_heads).to(at::kFloat);
       for (int64_t row = 0; row < qkv.size(0); ++row) {
-        const int64_t slot = batch.slots[row].item<int64_t>(), block = slot / kBlockTokens, offset = slot % kBlockTokens;
+        const int64_t slot = batch.slots[row].item<int64_t>(), block = slot / kBlockTokens,
+                      offset = slot % kBlockTokens;
         const auto at = [&](const at::Tensor& t) { return t[block].select(1, offset); };  // [kv_heads, ...]
         ExpectNear(at(fused.key_scales), at(plain.key_scales), tolerance(), "key scales");
         ExpectNear(at(fused.value_scales), at(plain.value_scales), 1e-6, "value scales");
@@ -83,7 +91,8 @@ TEST_P(CpuAttentionTest, RotaryAndAnInt8CacheMatchReference) {
           continue;
         }
         // Within half a step of what was to be stored.
-        const at::Tensor error = (at(fused.values).to(at::kFloat) * at(fused.value_scales).unsqueeze(-1) - values[row]).abs();
+        const at::Tensor error =
+            (at(fused.values).to(at::kFloat) * at(fused.value_scales).unsqueeze(-1) - values[row]).abs();
         EXPECT_TRUE((error <= at(fused.value_scales).unsqueeze(-1) * 0.5001).all().item<bool>()) << "row " << row;
       }
     }
@@ -98,8 +107,10 @@ TEST_P(CpuAttentionTest, AnInt8CacheKeepsWhatIsNotFinite) {
   const at::Tensor qkv = random_.Tensor({8, 6 * head_dim}, dtype());  // two heads of each
   const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
   const at::Tensor rows = qkv.view({8, 6, head_dim});
-  rows[1][2][0] = nan, rows[2][2][34] = -nan, rows[3][2][17] = infinity, rows[4][2].fill_(-infinity);  // of the first key
-  rows[1][4][0] = nan, rows[2][4][34] = -nan, rows[3][4][17] = infinity, rows[4][4].fill_(-infinity);  // of the first value
+  rows[1][2][0] = nan, rows[2][2][34] = -nan, rows[3][2][17] = infinity,
+  rows[4][2].fill_(-infinity);  // of the first key
+  rows[1][4][0] = nan, rows[2][4][34] = -nan, rows[3][4][17] = infinity,
+  rows[4][4].fill_(-infinity);  // of the first value
   KvLayer fused = EmptyInt8Cache(blocks, 2, head_dim), plain = EmptyInt8Cache(blocks, 2, head_dim);
   at::Tensor fused_qkv = qkv.clone(), plain_qkv = qkv.clone();
   ops_->RotaryAndCache(fused_qkv, {}, {}, 2, 2, head_dim, batch, fused);
@@ -108,8 +119,10 @@ TEST_P(CpuAttentionTest, AnInt8CacheKeepsWhatIsNotFinite) {
   EXPECT_TRUE(at::allclose(fused.value_scales, plain.value_scales, 1e-6, 0, /*equal_nan=*/true));
   for (int64_t row = 0; row < 8; ++row) {
     const int64_t slot = batch.slots[row].item<int64_t>(), block = slot / kBlockTokens, offset = slot % kBlockTokens;
-    for (const auto& [integers, scales] : {std::pair(fused.keys, fused.key_scales), {fused.values, fused.value_scales}}) {
-      const at::Tensor finite = (integers[block].select(1, offset) * scales[block].select(1, offset).unsqueeze(-1)).isfinite();
+    for (const auto& [integers, scales] :
+         {std::pair(fused.keys, fused.key_scales), {fused.values, fused.value_scales}}) {
+      const at::Tensor finite =
+          (integers[block].select(1, offset) * scales[block].select(1, offset).unsqueeze(-1)).isfinite();
       EXPECT_TRUE(finite[1].all().item<bool>());
       EXPECT_EQ(finite[0].any().item<bool>(), row < 1 || row > 4) << row;
     }
@@ -120,7 +133,8 @@ TEST_P(CpuAttentionTest, AnInt8CacheKeepsWhatIsNotFinite) {
 KvLayer MakeInt8Cache(const AttentionBatch& batch, int64_t blocks, const Heads& h, Random& random) {
   KvLayer cache = EmptyInt8Cache(blocks, h.kv_heads, h.head_dim);
   for (const at::Tensor& side : {cache.keys, cache.values}) {
-    std::generate_n(side.mutable_data_ptr<int8_t>(), side.numel(), [&] { return static_cast<int8_t>(random.Between(-kKvInt8Max, kKvInt8Max)); });
+    std::generate_n(side.mutable_data_ptr<int8_t>(), side.numel(),
+                    [&] { return static_cast<int8_t>(random.Between(-kKvInt8Max, kKvInt8Max)); });
   }
   for (size_t s = 0; s < batch.context_lens_host.size(); ++s) {
     for (int64_t t = 0; t < batch.context_lens_host[s]; ++t) {
@@ -135,7 +149,9 @@ KvLayer MakeInt8Cache(const AttentionBatch& batch, int64_t blocks, const Heads& 
 
 // A cache whose unwritten places hold NaN: they must not be able to reach a result.
 KvLayer MakeCache(const AttentionBatch& batch, int64_t blocks, const Heads& h, at::ScalarType dtype, Random& random) {
-  const auto unwritten = [&] { return at::full({blocks, h.kv_heads, kBlockTokens, h.head_dim}, std::numeric_limits<double>::quiet_NaN(), dtype); };
+  const auto unwritten = [&] {
+    return at::full({blocks, h.kv_heads, kBlockTokens, h.head_dim}, std::numeric_limits<double>::quiet_NaN(), dtype);
+  };
   KvLayer cache{unwritten(), unwritten(), {}, {}};
   for (size_t s = 0; s < batch.context_lens_host.size(); ++s) {
     for (int64_t t = 0; t < batch.context_lens_host[s]; ++t) {
@@ -149,21 +165,26 @@ KvLayer MakeCache(const AttentionBatch& batch, int64_t blocks, const Heads& h, a
 }
 
 TEST_P(CpuAttentionTest, AttentionMatchesReference) {
-  const std::vector<std::vector<Span>> batches = {
-      {{1, 1}}, {{1, 17}, {1, 64}, {1, 65}}, {{33, 33}}, {{5, 90}, {1, 130}, {70, 70}, {0, 12}, {16, 48}}, {{1, 1100}}, {{130, 700}}};
+  const std::vector<std::vector<Span>> batches = {{{1, 1}},    {{1, 17}, {1, 64}, {1, 65}},
+                                                  {{33, 33}},  {{5, 90}, {1, 130}, {70, 70}, {0, 12}, {16, 48}},
+                                                  {{1, 1100}}, {{130, 700}}};
   for (const Heads& h : {Heads{4, 4, 8}, {8, 1, 64}, {6, 2, 80}, {3, 3, 20}, {2, 1, 7}, {4, 2, 128}}) {
     for (const std::vector<Span>& spans : batches) {
       AttentionBatch batch;
       const int64_t blocks = testing::MakeBatch(spans, random_, batch);
-      const KvLayer caches[] = {MakeCache(batch, blocks, h, dtype(), random_), MakeInt8Cache(batch, blocks, h, random_)};
-      const at::Tensor qkv = random_.Tensor({batch.positions.size(0), (h.heads + 2 * h.kv_heads) * h.head_dim}, dtype());
+      const KvLayer caches[] = {MakeCache(batch, blocks, h, dtype(), random_),
+                                MakeInt8Cache(batch, blocks, h, random_)};
+      const at::Tensor qkv =
+          random_.Tensor({batch.positions.size(0), (h.heads + 2 * h.kv_heads) * h.head_dim}, dtype());
       for (const KvLayer& cache : caches) {
         for (int64_t window : {0, 1, 40, 200}) {
           const double scale = 1 / std::sqrt(static_cast<double>(h.head_dim));
           ExpectNear(ops_->PagedAttention(qkv, h.heads, h.kv_heads, h.head_dim, scale, window, batch, cache),
-                     reference_.PagedAttention(qkv, h.heads, h.kv_heads, h.head_dim, scale, window, batch, cache), tolerance(),
-                     "heads " + std::to_string(h.heads) + " dim " + std::to_string(h.head_dim) + " window " + std::to_string(window) +
-                         " first context " + std::to_string(spans[0].context) + (cache.quantized() ? " int8" : ""));
+                     reference_.PagedAttention(qkv, h.heads, h.kv_heads, h.head_dim, scale, window, batch, cache),
+                     tolerance(),
+                     "heads " + std::to_string(h.heads) + " dim " + std::to_string(h.head_dim) + " window " +
+                         std::to_string(window) + " first context " + std::to_string(spans[0].context) +
+                         (cache.quantized() ? " int8" : ""));
         }
       }
     }
@@ -188,7 +209,8 @@ TEST_P(CpuAttentionTest, AttentionOfARowDoesNotDependOnTheBatchOrTheThreads) {
       one.context_lens_host = {context - rows + row + 1};
       for (int count : {1, 2, 3}) {
         SetTeam(count);
-        EXPECT_TRUE(at::equal(run(one, qkv.narrow(0, row, 1), window), all.narrow(0, row, 1))) << "row " << row << ", " << count << " threads";
+        EXPECT_TRUE(at::equal(run(one, qkv.narrow(0, row, 1), window), all.narrow(0, row, 1)))
+            << "row " << row << ", " << count << " threads";
       }
       SetTeam(2);
     }

@@ -33,7 +33,9 @@ const void* Data(const at::Tensor& t, const char* name, at::ScalarType dtype) {
               " tensor on the CPU, not ", t.toString(), " of shape ", t.sizes(), " and strides ", t.strides());
   return t.const_data_ptr();
 }
-void* MutableData(const at::Tensor& t, const char* name, at::ScalarType dtype) { return const_cast<void*>(Data(t, name, dtype)); }
+void* MutableData(const at::Tensor& t, const char* name, at::ScalarType dtype) {
+  return const_cast<void*>(Data(t, name, dtype));
+}
 
 // copy(r) for each of `rows` rows, on all threads where they are more bytes than `bytes_alone`.
 template <class Copy>
@@ -57,7 +59,8 @@ class CpuOps : public Ops {
   }
 
   void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) override {
-    if (auto* quantized = dynamic_cast<QuantizedWeight*>(&weight)) return quantized->SetRows(first, Quantize(rows, quantized->format()));
+    if (auto* quantized = dynamic_cast<QuantizedWeight*>(&weight))
+      return quantized->SetRows(first, Quantize(rows, quantized->format()));
     auto* packed = dynamic_cast<PackedWeight*>(&weight);
     packed != nullptr ? packed->SetRows(kernels_, first, rows) : reference_.SetRows(weight, first, rows);
   }
@@ -95,17 +98,19 @@ class CpuOps : public Ops {
     return Norm(kernels_.rms_norm, x, residual, weight, at::Tensor(), eps);
   }
 
-  at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, const at::Tensor& bias,
-                       double eps) override {
+  at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
+                       const at::Tensor& bias, double eps) override {
     if (!Fused(x.scalar_type())) return reference_.LayerNorm(x, residual, weight, bias, eps);
     return Norm(kernels_.layer_norm, x, residual, weight, bias, eps);
   }
 
-  void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight, double eps) override {
+  void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight,
+                   double eps) override {
     const at::ScalarType dtype = x.scalar_type();
     if (!Fused(dtype)) return reference_.NormColumns(x, first, groups, width, weight, eps);
-    TORCH_CHECK(x.dim() == 2 && first >= 0 && first + groups * width <= x.size(1) && weight.numel() == width, "norm of columns: x has shape ",
-                x.sizes(), ", the weight ", weight.sizes(), ", asked for ", groups, " runs of ", width, " from column ", first);
+    TORCH_CHECK(x.dim() == 2 && first >= 0 && first + groups * width <= x.size(1) && weight.numel() == width,
+                "norm of columns: x has shape ", x.sizes(), ", the weight ", weight.sizes(), ", asked for ", groups,
+                " runs of ", width, " from column ", first);
     cpu::NormColumnsArgs args{};
     args.element = ElementOf(x);
     args.x = static_cast<char*>(MutableData(x, "x", dtype)) + first * x.element_size();
@@ -120,7 +125,8 @@ class CpuOps : public Ops {
 
   void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,
                       int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) override {
-    if (!Fused(qkv.scalar_type())) return reference_.RotaryAndCache(qkv, cos, sin, heads, kv_heads, head_dim, batch, cache);
+    if (!Fused(qkv.scalar_type()))
+      return reference_.RotaryAndCache(qkv, cos, sin, heads, kv_heads, head_dim, batch, cache);
     const at::ScalarType dtype = qkv.scalar_type();
     CheckShapes(qkv, heads, kv_heads, head_dim, cache);
     cpu::RotaryArgs args{};
@@ -150,10 +156,12 @@ class CpuOps : public Ops {
 
   at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
                             int64_t window, const AttentionBatch& batch, const KvLayer& cache) override {
-    if (!Fused(qkv.scalar_type())) return reference_.PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, batch, cache);
+    if (!Fused(qkv.scalar_type()))
+      return reference_.PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, batch, cache);
     CheckShapes(qkv, heads, kv_heads, head_dim, cache);
     thread_local cpu::AttentionTasks tasks;  // kept for its memory
-    cpu::MakeAttentionTasks(batch.query_start_host, batch.context_lens_host, {heads, kv_heads, window}, TeamThreads(), tasks);
+    cpu::MakeAttentionTasks(batch.query_start_host, batch.context_lens_host, {heads, kv_heads, window}, TeamThreads(),
+                            tasks);
     at::Tensor out = at::empty({qkv.size(0), heads * head_dim}, qkv.options());
     if (tasks.tasks.empty()) return out;
     at::Tensor partials;
@@ -183,7 +191,8 @@ class CpuOps : public Ops {
     args.row_max = tasks.row_max;
     args.parallel = tasks.pairs * head_dim > 32768;
     if (tasks.partial_count > 0) {
-      partials = at::empty({tasks.partial_count, cpu::PartialFloats(heads / kv_heads, head_dim)}, qkv.options().dtype(at::kFloat));
+      partials = at::empty({tasks.partial_count, cpu::PartialFloats(heads / kv_heads, head_dim)},
+                           qkv.options().dtype(at::kFloat));
       args.partials = static_cast<float*>(partials.mutable_data_ptr());
     }
     if (Rehearsal::Now()) {  // tasks are of a few rows or of a range of context
@@ -203,10 +212,12 @@ class CpuOps : public Ops {
     args.tokens = logits.size(0);
     args.experts = logits.size(1);
     args.count = rule.experts_per_token;
-    TORCH_CHECK(args.count >= 1 && args.count <= args.experts, "Route: ", args.count, " of ", args.experts, " experts were asked for");
+    TORCH_CHECK(args.count >= 1 && args.count <= args.experts, "Route: ", args.count, " of ", args.experts,
+                " experts were asked for");
     if (correction.defined()) {
       args.correction = static_cast<const float*>(Data(correction, "correction", at::kFloat));
-      TORCH_CHECK(correction.numel() == args.experts, "Route: ", correction.numel(), " corrections for ", args.experts, " experts");
+      TORCH_CHECK(correction.numel() == args.experts, "Route: ", correction.numel(), " corrections for ", args.experts,
+                  " experts");
     }
     Routing routing{at::empty({args.tokens, args.count}, logits.options().dtype(at::kInt)),
                     at::empty({args.tokens, args.count}, logits.options().dtype(at::kFloat))};
@@ -218,13 +229,14 @@ class CpuOps : public Ops {
     return routing;
   }
 
-  at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts, Activation activation,
-                     std::vector<int32_t>* counts, ExpertFetcher* fetcher) override {
+  at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts,
+                     Activation activation, std::vector<int32_t>* counts, ExpertFetcher* fetcher) override {
     if (!Fused(x.scalar_type())) return reference_.Experts(x, routing, experts, activation, counts, fetcher);
     const int64_t tokens = x.size(0), width = x.size(1), terms = routing.experts.size(1);
     const char* from = static_cast<const char*>(Data(x, "x", x.scalar_type()));
-    TORCH_CHECK(routing.experts.size(0) == tokens && routing.weights.sizes() == routing.experts.sizes(), "Experts: routing of shapes ",
-                routing.experts.sizes(), " and ", routing.weights.sizes(), " for x of shape ", x.sizes());
+    TORCH_CHECK(routing.experts.size(0) == tokens && routing.weights.sizes() == routing.experts.sizes(),
+                "Experts: routing of shapes ", routing.experts.sizes(), " and ", routing.weights.sizes(),
+                " for x of shape ", x.sizes());
     thread_local cpu::ExpertGroups groups;  // kept for its memory
     cpu::GroupByExpert(static_cast<const int32_t*>(Data(routing.experts, "routing.experts", at::kInt)), tokens, terms,
                        static_cast<int64_t>(experts.size()), groups);
@@ -243,11 +255,12 @@ class CpuOps : public Ops {
     if (ups.empty()) return y;
 
     const int64_t rows = tokens * terms, row_bytes = width * x.element_size();
-    const int32_t* token_of = groups.token_of.data();  // `groups` itself is another one on each thread
+    const int32_t* token_of = groups.token_of.data();          // `groups` itself is another one on each thread
     const auto gathered = [&](int64_t first, int64_t count) {  // rows by expert
       at::Tensor in = at::empty({count, width}, x.options());
       char* to = static_cast<char*>(in.mutable_data_ptr());
-      ForRows(count, row_bytes, 131072, [&](int64_t r) { std::memcpy(to + r * row_bytes, from + token_of[first + r] * row_bytes, row_bytes); });
+      ForRows(count, row_bytes, 131072,
+              [&](int64_t r) { std::memcpy(to + r * row_bytes, from + token_of[first + r] * row_bytes, row_bytes); });
       return in;
     };
     at::Tensor down;
@@ -290,7 +303,8 @@ class CpuOps : public Ops {
     if (!Fused(x.scalar_type())) return reference_.Activate(x, kind, gated);
     const int64_t width = gated ? x.size(1) / 2 : x.size(1);
     at::Tensor y = at::empty({x.size(0), width}, x.options());
-    kernels_.activate({ElementOf(x), static_cast<int>(kind), gated, Data(x, "x", x.scalar_type()), y.mutable_data_ptr(), x.size(0), width});
+    kernels_.activate({ElementOf(x), static_cast<int>(kind), gated, Data(x, "x", x.scalar_type()), y.mutable_data_ptr(),
+                       x.size(0), width});
     return y;
   }
 
@@ -301,8 +315,8 @@ class CpuOps : public Ops {
  private:
   template <class Weight>
   at::Tensor LinearOf(const at::Tensor& x, const Weight& weight) {
-    TORCH_CHECK(x.dim() == 2 && x.size(1) == weight.in_features(), "Linear: x has shape ", x.sizes(), ", the weight takes ",
-                weight.in_features(), " inputs");
+    TORCH_CHECK(x.dim() == 2 && x.size(1) == weight.in_features(), "Linear: x has shape ", x.sizes(),
+                ", the weight takes ", weight.in_features(), " inputs");
     Data(x, "x", weight.dtype());
     at::Tensor y = at::empty({x.size(0), weight.out_features()}, x.options());
     LinearRuns(x, y, {{&weight, 0, x.size(0)}});
@@ -315,7 +329,8 @@ class CpuOps : public Ops {
     const int64_t* rows = static_cast<const int64_t*>(Data(ids, "ids", at::kLong));
     const int64_t n = ids.numel(), out = weight.out_features();
     for (int64_t i = 0; i < n; ++i) {
-      TORCH_CHECK_INDEX(rows[i] >= 0 && rows[i] < out, "Embedding: id ", rows[i], " is outside a table of ", out, " rows");
+      TORCH_CHECK_INDEX(rows[i] >= 0 && rows[i] < out, "Embedding: id ", rows[i], " is outside a table of ", out,
+                        " rows");
     }
     at::Tensor y = at::empty({n, weight.in_features()}, ids.options().dtype(weight.dtype()));
     char* to = static_cast<char*>(y.mutable_data_ptr());
@@ -324,21 +339,26 @@ class CpuOps : public Ops {
     return y;
   }
 
-  // Runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and of one dtype.
+  // Runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and of one
+  // dtype.
   void LinearRuns(const at::Tensor& x, at::Tensor& y, const std::vector<cpu::LinearRun>& runs) {
     for (const cpu::LinearRun& run : runs) {
-      TORCH_CHECK(run.weight->in_features() == x.size(1) && run.weight->out_features() == y.size(1), "a linear of ", run.weight->out_features(),
-                  " x ", run.weight->in_features(), " cannot make y of shape ", y.sizes(), " from x of shape ", x.sizes());
+      TORCH_CHECK(run.weight->in_features() == x.size(1) && run.weight->out_features() == y.size(1), "a linear of ",
+                  run.weight->out_features(), " x ", run.weight->in_features(), " cannot make y of shape ", y.sizes(),
+                  " from x of shape ", x.sizes());
     }
     if (cpu::RunTogether(kernels_, x, y, runs)) return;
-    for (const cpu::LinearRun& run : runs) y.narrow(0, run.first, run.rows).copy_(Linear(x.narrow(0, run.first, run.rows), *run.weight));
+    for (const cpu::LinearRun& run : runs)
+      y.narrow(0, run.first, run.rows).copy_(Linear(x.narrow(0, run.first, run.rows), *run.weight));
   }
 
   at::Tensor Norm(void (*kernel)(const cpu::NormArgs&), const at::Tensor& x, const at::Tensor& residual,
                   const at::Tensor& weight, const at::Tensor& bias, double eps) {
     const at::ScalarType dtype = x.scalar_type();
-    TORCH_CHECK(x.dim() == 2 && weight.numel() == x.size(1), "norm: x has shape ", x.sizes(), ", the weight ", weight.sizes());
-    TORCH_CHECK(!residual.defined() || residual.sizes() == x.sizes(), "norm: x has shape ", x.sizes(), ", the residual ", residual.sizes());
+    TORCH_CHECK(x.dim() == 2 && weight.numel() == x.size(1), "norm: x has shape ", x.sizes(), ", the weight ",
+                weight.sizes());
+    TORCH_CHECK(!residual.defined() || residual.sizes() == x.sizes(), "norm: x has shape ", x.sizes(),
+                ", the residual ", residual.sizes());
     at::Tensor y = at::empty({x.size(0), x.size(1)}, x.options());
     cpu::NormArgs args{};
     args.element = ElementOf(x);
@@ -354,16 +374,19 @@ class CpuOps : public Ops {
     return y;
   }
 
-  static void CheckShapes(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, const KvLayer& cache) {
-    TORCH_CHECK(heads % kv_heads == 0 && qkv.dim() == 2 && qkv.size(1) == (heads + 2 * kv_heads) * head_dim, "qkv has shape ",
-                qkv.sizes(), ", expected (", heads, " + 2 * ", kv_heads, ") * ", head_dim, " columns");
+  static void CheckShapes(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                          const KvLayer& cache) {
+    TORCH_CHECK(heads % kv_heads == 0 && qkv.dim() == 2 && qkv.size(1) == (heads + 2 * kv_heads) * head_dim,
+                "qkv has shape ", qkv.sizes(), ", expected (", heads, " + 2 * ", kv_heads, ") * ", head_dim,
+                " columns");
     const std::vector<int64_t> expected = {cache.keys.size(0), kv_heads, kBlockTokens, head_dim};
     TORCH_CHECK(cache.keys.sizes() == expected && cache.values.sizes() == expected, "the cache's keys have shape ",
                 cache.keys.sizes(), " and its values ", cache.values.sizes(), ", expected ", at::IntArrayRef(expected));
     if (!cache.quantized()) return;
     const at::IntArrayRef cells(expected.data(), 3);
-    TORCH_CHECK(cache.key_scales.sizes() == cells && cache.value_scales.sizes() == cells, "the cache's key scales have shape ",
-                cache.key_scales.sizes(), " and its value scales ", cache.value_scales.sizes(), ", expected ", cells);
+    TORCH_CHECK(cache.key_scales.sizes() == cells && cache.value_scales.sizes() == cells,
+                "the cache's key scales have shape ", cache.key_scales.sizes(), " and its value scales ",
+                cache.value_scales.sizes(), ", expected ", cells);
   }
 
   const cpu::Kernels& kernels_;

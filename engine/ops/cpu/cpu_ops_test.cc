@@ -25,7 +25,7 @@ using CpuOpsTest = testing::CpuOpsTest;
 INSTANTIATE_TEST_SUITE_P(Isas, CpuOpsTest, testing::AllKernels(), testing::KernelsName);
 
 TEST_P(CpuOpsTest, LinearMatchesReference) {
-  const std::vector<std::pair<int64_t, int64_t>> shapes = {{7, 32},   {1, 1},     {31, 33},  {64, 64},   {65, 127},
+  const std::vector<std::pair<int64_t, int64_t>> shapes = {{7, 32},   {1, 1},     {31, 33}, {64, 64},   {65, 127},
                                                            {96, 128}, {300, 257}, {128, 5}, {501, 700}, {33, 1024}};
   for (const auto& [out, in] : shapes) {
     for (bool bias : {false, true}) {
@@ -48,7 +48,8 @@ TEST_P(CpuOpsTest, LinearOfARowDoesNotDependOnTheBatchOrTheThreads) {
   const at::Tensor all = ops_->Linear(x, *weights.fused);
   for (int64_t rows : {1, 2, 5, 6, 7, 16, 33}) {
     SetTeam(static_cast<int>(1 + rows % 3));
-    EXPECT_TRUE(at::equal(ops_->Linear(x.narrow(0, 17, rows), *weights.fused), all.narrow(0, 17, rows))) << rows << " rows";
+    EXPECT_TRUE(at::equal(ops_->Linear(x.narrow(0, 17, rows), *weights.fused), all.narrow(0, 17, rows)))
+        << rows << " rows";
   }
   SetTeam(2);
 }
@@ -56,7 +57,8 @@ TEST_P(CpuOpsTest, LinearOfARowDoesNotDependOnTheBatchOrTheThreads) {
 TEST_P(CpuOpsTest, WeightsSetInPiecesByThreads) {
   const int64_t out = 64 * 9 + 21, in = 77;
   const at::Tensor rows = random_.Tensor({out, in}, at::kFloat), bias = random_.Tensor({out}, at::kFloat);
-  auto whole = ops_->NewLinear(out, in, true, dtype(), at::kCPU), pieces = ops_->NewLinear(out, in, true, dtype(), at::kCPU);
+  auto whole = ops_->NewLinear(out, in, true, dtype(), at::kCPU),
+       pieces = ops_->NewLinear(out, in, true, dtype(), at::kCPU);
   ops_->SetRows(*whole, 0, rows);
   ops_->SetBias(*whole, 0, bias);
   std::vector<std::thread> threads;
@@ -80,7 +82,8 @@ TEST_P(CpuOpsTest, WeightsSetInPiecesByThreads) {
 TEST_P(CpuOpsTest, WeightsConvertFromOtherDtypes) {
   const at::Tensor rows = random_.Tensor({40, 64}, at::kFloat), x = random_.Tensor({2, 64}, dtype());
   for (at::ScalarType from : {at::kHalf, at::kBFloat16, at::kFloat, at::kDouble}) {
-    auto weight = ops_->NewLinear(40, 64, false, dtype(), at::kCPU), plain = reference_.NewLinear(40, 64, false, dtype(), at::kCPU);
+    auto weight = ops_->NewLinear(40, 64, false, dtype(), at::kCPU),
+         plain = reference_.NewLinear(40, 64, false, dtype(), at::kCPU);
     ops_->SetRows(*weight, 0, rows.to(from));
     reference_.SetRows(*plain, 0, rows.to(from));
     ExpectNear(ops_->Linear(x, *weight), reference_.Linear(x, *plain), 10 * tolerance(), c10::toString(from));
@@ -116,7 +119,8 @@ TEST_P(CpuOpsTest, NormsMatchReference) {
         const std::string what = "width " + std::to_string(width) + " rows " + std::to_string(rows);
         for (int kind = 0; kind < 3; ++kind) {
           const auto norm = [&](Ops& ops, const at::Tensor& r) {
-            return kind == 0 ? ops.RmsNorm(x, r, weight, 1e-5) : ops.LayerNorm(x, r, weight, kind == 1 ? bias : at::Tensor(), 1e-5);
+            return kind == 0 ? ops.RmsNorm(x, r, weight, 1e-5)
+                             : ops.LayerNorm(x, r, weight, kind == 1 ? bias : at::Tensor(), 1e-5);
           };
           at::Tensor fused_residual, plain_residual;
           if (with_residual) fused_residual = residual.clone(), plain_residual = residual.clone();
@@ -135,11 +139,13 @@ TEST_P(CpuOpsTest, NormsOfColumnsMatchReferenceAndLeaveTheOthers) {
   for (int64_t width : {1, 7, 24, 128, 1031}) {
     for (int64_t rows : {0, 1, 3, 40}) {
       for (int64_t groups : {1, 4}) {
-        const at::Tensor x = random_.Tensor({rows, 5 + groups * width + 3}, dtype(), 3) + 1, weight = random_.Tensor({width}, dtype());
+        const at::Tensor x = random_.Tensor({rows, 5 + groups * width + 3}, dtype(), 3) + 1,
+                         weight = random_.Tensor({width}, dtype());
         at::Tensor actual = x.clone(), expected = x.clone();
         ops_->NormColumns(actual, 5, groups, width, weight, 1e-5);
         reference_.NormColumns(expected, 5, groups, width, weight, 1e-5);
-        const std::string what = "width " + std::to_string(width) + " rows " + std::to_string(rows) + " groups " + std::to_string(groups);
+        const std::string what =
+            "width " + std::to_string(width) + " rows " + std::to_string(rows) + " groups " + std::to_string(groups);
         ExpectNear(actual, expected, tolerance(), what);
         EXPECT_TRUE(at::equal(actual.narrow(1, 0, 5), x.narrow(1, 0, 5))) << what;
         EXPECT_TRUE(at::equal(actual.narrow(1, 5 + groups * width, 3), x.narrow(1, 5 + groups * width, 3))) << what;
@@ -159,8 +165,10 @@ TEST_P(CpuOpsTest, ActivationsMatchReference) {
         ExpectNear(ops_->Activate(x, kind, gated), reference_.Activate(x, kind, gated), tolerance() / 2,
                    "kind " + std::to_string(static_cast<int>(kind)) + " width " + std::to_string(width));
       }
-      const at::Tensor extremes = at::tensor(std::vector<float>{-1e4, -200, -90, -20, -0.0, 1e-20, 20, 100, 1e4, 1}).view({1, 10}).to(dtype());
-      ExpectNear(ops_->Activate(extremes, kind, gated), reference_.Activate(extremes, kind, gated), tolerance(), "extremes");
+      const at::Tensor extremes =
+          at::tensor(std::vector<float>{-1e4, -200, -90, -20, -0.0, 1e-20, 20, 100, 1e4, 1}).view({1, 10}).to(dtype());
+      ExpectNear(ops_->Activate(extremes, kind, gated), reference_.Activate(extremes, kind, gated), tolerance(),
+                 "extremes");
     }
   }
 }
@@ -172,7 +180,8 @@ TEST_P(CpuOpsTest, OtherDtypesGoToTheReference) {
   ops_->SetRows(*weight, 0, rows);
   ExpectNear(ops_->Linear(x, *weight), x.matmul(rows.t()), 1e-12, "linear");
   ExpectNear(ops_->RmsNorm(x, {}, w, 1e-5), reference_.RmsNorm(x, {}, w, 1e-5), 0, "norm");
-  ExpectNear(ops_->Activate(x, Activation::kGelu, true), reference_.Activate(x, Activation::kGelu, true), 0, "activation");
+  ExpectNear(ops_->Activate(x, Activation::kGelu, true), reference_.Activate(x, Activation::kGelu, true), 0,
+             "activation");
 }
 
 class VectorMathTest : public ::testing::TestWithParam<cpu::Isa> {};
@@ -187,7 +196,8 @@ TEST_P(VectorMathTest, ExpAndGeluKeepTheirRelativeAccuracy) {
   for (int i = 0; i <= 20000; ++i) x.push_back(static_cast<float>(-87 + i * (87 + 88) / 20000.0));
   cpu::KernelsOf(GetParam()).exp(x.data(), y.data(), static_cast<int64_t>(x.size()));
   double worst = 0;
-  for (size_t i = 0; i < x.size(); ++i) worst = std::max(worst, std::abs(y[i] / std::exp(static_cast<double>(x[i])) - 1));
+  for (size_t i = 0; i < x.size(); ++i)
+    worst = std::max(worst, std::abs(y[i] / std::exp(static_cast<double>(x[i])) - 1));
   EXPECT_LT(worst, 2.5e-7);
 
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(-12 + 24.0 * static_cast<double>(i) / 20000);

@@ -44,7 +44,8 @@ class CpuOpsTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::Scal
     std::unique_ptr<LinearWeight> fused, plain;
   };
   Pair MakeWeights(int64_t out, int64_t in, bool bias) {
-    Pair pair{ops_->NewLinear(out, in, bias, dtype(), at::kCPU), reference_.NewLinear(out, in, bias, dtype(), at::kCPU)};
+    Pair pair{ops_->NewLinear(out, in, bias, dtype(), at::kCPU),
+              reference_.NewLinear(out, in, bias, dtype(), at::kCPU)};
     const at::Tensor rows = random_.Tensor({out, in}, dtype(), 1 / std::sqrt(static_cast<double>(in)));
     ops_->SetRows(*pair.fused, 0, rows);
     reference_.SetRows(*pair.plain, 0, rows);

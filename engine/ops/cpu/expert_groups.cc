@@ -4,7 +4,8 @@
 
 namespace causeway::cpu {
 
-void GroupByExpert(const int32_t* chosen, int64_t tokens, int64_t experts_per_token, int64_t experts, ExpertGroups& groups) {
+void GroupByExpert(const int32_t* chosen, int64_t tokens, int64_t experts_per_token, int64_t experts,
+                   ExpertGroups& groups) {
   const int64_t rows = tokens * experts_per_token;
   groups.first.assign(experts + 1, 0);
   for (int64_t i = 0; i < rows; ++i) {

@@ -9,13 +9,14 @@ namespace causeway::cpu {
 
 // A row is one token on its way through one expert. Rows of an expert are neighbours, in the order of their tokens.
 struct ExpertGroups {
-  std::vector<int32_t> first;      // [experts + 1]: expert e has rows [first[e], first[e + 1])
-  std::vector<int32_t> token_of;   // [rows]: row r's token
-  std::vector<int32_t> row_of;     // [tokens * experts_per_token]: where a token's choices went, in its own order
+  std::vector<int32_t> first;     // [experts + 1]: expert e has rows [first[e], first[e + 1])
+  std::vector<int32_t> token_of;  // [rows]: row r's token
+  std::vector<int32_t> row_of;    // [tokens * experts_per_token]: where a token's choices went, in its own order
 };
 
 // chosen [tokens, experts_per_token], each in [0, experts). Reuses the memory of `groups`.
-void GroupByExpert(const int32_t* chosen, int64_t tokens, int64_t experts_per_token, int64_t experts, ExpertGroups& groups);
+void GroupByExpert(const int32_t* chosen, int64_t tokens, int64_t experts_per_token, int64_t experts,
+                   ExpertGroups& groups);
 
 }  // namespace causeway::cpu
 

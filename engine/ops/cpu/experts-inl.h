@@ -16,7 +16,8 @@ CAUSEWAY_INLINE void ScoreRow(const T* logits, int64_t experts, bool sigmoid, fl
   ForEachVector(experts, [&](int64_t i, int64_t n) { StoreSome(scores + i, LoadSome(scores + i, n) / sum, n); });
 }
 
-// The `count` highest of `scores`, highest first; of equal ones the lower. Valid and distinct even where scores are NaN.
+// The `count` highest of `scores`, highest first; of equal ones the lower. Valid and distinct even where scores are
+// NaN.
 CAUSEWAY_INLINE void Choose(const float* scores, int64_t experts, int64_t count, int32_t* chosen) {
   int64_t held = 0;
   for (int64_t e = 0; e < experts; ++e) {

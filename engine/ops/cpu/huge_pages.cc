@@ -1,8 +1,8 @@
 #include "engine/ops/cpu/huge_pages.h"
 
-#include <cstdint>
-
 #include <sys/mman.h>
+
+#include <cstdint>
 
 namespace causeway {
 

@@ -59,7 +59,8 @@ void* Scratch(size_t bytes) {
     // Grown by a quarter more than asked, so that batches growing row by row don't allocate each time.
     buffer.bytes = (bytes + bytes / 4 + 4095) / 4096 * 4096;
     buffer.data = std::aligned_alloc(64, buffer.bytes);
-    if (buffer.data == nullptr) {  // within a parallel region this ends the process: a step's scratch is small and soon constant
+    if (buffer.data ==
+        nullptr) {  // within a parallel region this ends the process: a step's scratch is small and soon constant
       buffer.bytes = 0;
       throw std::bad_alloc();
     }

@@ -3,6 +3,7 @@
 #include "engine/ops/cpu/kernels.h"
 
 // The order matters: each file uses those before it.
+// clang-format off
 #include "engine/ops/cpu/vector-inl.h"
 #include "engine/ops/cpu/region-inl.h"
 #include "engine/ops/cpu/tile-inl.h"
@@ -20,6 +21,7 @@
 #include "engine/ops/cpu/attention_pack-inl.h"
 #include "engine/ops/cpu/softmax-inl.h"
 #include "engine/ops/cpu/attention-inl.h"
+// clang-format on
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 

@@ -1,6 +1,6 @@
-// The fused CPU kernels behind plain pointers: one table per instruction set, all compiled from the same *-inl.h sources.
-// No torch here: a kernel file is compiled with instructions that the machine may lack, so it must not instantiate inline
-// functions that the linker could share with other files (hence static below).
+// The fused CPU kernels behind plain pointers: one table per instruction set, all compiled from the same *-inl.h
+// sources. No torch here: a kernel file is compiled with instructions that the machine may lack, so it must not
+// instantiate inline functions that the linker could share with other files (hence static below).
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_KERNELS_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_KERNELS_H_
 
@@ -15,8 +15,8 @@ namespace causeway::cpu {
 
 enum class Element { kBf16, kFp32 };
 
-// Weights are packed in panels of kPanel outputs. A panel is [units][kPanel] 32-bit words; a unit is one input for fp32 and
-// two neighbouring inputs (the lower one in the low half) for bf16. Outputs and inputs beyond the matrix are zero.
+// Weights are packed in panels of kPanel outputs. A panel is [units][kPanel] 32-bit words; a unit is one input for fp32
+// and two neighbouring inputs (the lower one in the low half) for bf16. Outputs and inputs beyond the matrix are zero.
 inline constexpr int64_t kPanel = 32;
 static constexpr int64_t UnitsOf(Element element, int64_t in) { return element == Element::kBf16 ? (in + 1) / 2 : in; }
 static constexpr int64_t PanelsOf(int64_t out) { return (out + kPanel - 1) / kPanel; }
@@ -32,15 +32,15 @@ struct LinearArgs {
 };
 
 struct QuantizedLinearArgs {
-  Element element;         // of x and y
+  Element element;  // of x and y
   QuantizedLayout layout;
-  const uint8_t* panels;   // [PanelsOf(out), layout.panel_bytes], 64-byte aligned
-  const int32_t* order;    // [in]: the column of x that input i reads; null: i
-  const float* bias;       // [out], or null
-  const void* x;           // [rows, in]
-  void* y;                 // [rows, out]
+  const uint8_t* panels;  // [PanelsOf(out), layout.panel_bytes], 64-byte aligned
+  const int32_t* order;   // [in]: the column of x that input i reads; null: i
+  const float* bias;      // [out], or null
+  const void* x;          // [rows, in]
+  void* y;                // [rows, out]
   int64_t rows, in, out;
-  void* scratch;           // quantized_scratch_bytes(args) of memory, 64-byte aligned
+  void* scratch;  // quantized_scratch_bytes(args) of memory, 64-byte aligned
 };
 
 // Rows [first, first + count) of a weight into its panels. Outputs beyond the matrix are left as they are.
@@ -48,7 +48,7 @@ struct PackArgs {
   const void* rows;   // [count, row_bytes]
   int64_t row_bytes;  // of a row's inputs, without gaps
   int64_t first, count;
-  uint32_t* panels;   // [PanelsOf(out), units, kPanel], 64-byte aligned
+  uint32_t* panels;  // [PanelsOf(out), units, kPanel], 64-byte aligned
   int64_t units;
 };
 
@@ -74,7 +74,7 @@ struct NormColumnsArgs {
 
 struct ActivateArgs {
   Element element;
-  int kind;       // Activation
+  int kind;  // Activation
   bool gated;
   const void* x;  // [rows, gated ? 2 * width : width]
   void* y;        // [rows, width]
@@ -83,14 +83,14 @@ struct ActivateArgs {
 
 struct RotaryArgs {
   Element element;
-  void* qkv;                // [rows, (heads + 2 * kv_heads) * head_dim]; with scales, its keys are rotated in place
-  const float* cos;         // [positions, rotary_dim / 2], or null: no rotation
+  void* qkv;         // [rows, (heads + 2 * kv_heads) * head_dim]; with scales, its keys are rotated in place
+  const float* cos;  // [positions, rotary_dim / 2], or null: no rotation
   const float* sin;
   const int64_t* positions;  // [rows]
   const int64_t* slots;      // [rows]
   void* keys;                // [blocks, kv_heads, kBlockTokens, head_dim], of `element`, or int8 where there are scales
   void* values;
-  float* key_scales;         // [blocks, kv_heads, kBlockTokens], or null
+  float* key_scales;  // [blocks, kv_heads, kBlockTokens], or null
   float* value_scales;
   int64_t rows, heads, kv_heads, head_dim, rotary_dim;
 };
@@ -98,22 +98,22 @@ struct RotaryArgs {
 // Rows of a weight to quantize. Scales are not finite where a row's weights are not.
 struct QuantizeArgs {
   Element element;
-  const void* x;   // [rows, in]
-  void* values;    // [rows, in] bytes: int8, or 0..15
-  float* scales;   // [rows, groups]
+  const void* x;  // [rows, in]
+  void* values;   // [rows, in] bytes: int8, or 0..15
+  float* scales;  // [rows, groups]
   int64_t rows, in;
-  int64_t group;   // inputs that share a scale (int4)
+  int64_t group;  // inputs that share a scale (int4)
 };
 
 // A piece of work of one attention call: some queries of a sequence, for the heads that share one key-value head.
 struct AttentionTask {
   int32_t sequence, kv_head;
-  int32_t row, rows;                  // of the step's batch; their last one is at position `last`
+  int32_t row, rows;  // of the step's batch; their last one is at position `last`
   int32_t last;
-  // Keys are taken in ranges of kAttentionSplit, each with a softmax of its own, and merged in order: the result of a row doesn't
-  // depend on how many threads share a sequence.
+  // Keys are taken in ranges of kAttentionSplit, each with a softmax of its own, and merged in order: the result of a
+  // row doesn't depend on how many threads share a sequence.
   int32_t split_first, split_count;
-  int32_t partial;                    // where its result awaits the merge of a group, or -1: goes to `out`
+  int32_t partial;  // where its result awaits the merge of a group, or -1: goes to `out`
 };
 // Tasks whose partial results [first, first + count) make the output of one row.
 struct AttentionMerge {
@@ -166,12 +166,12 @@ struct CombineArgs {
 };
 
 struct Kernels {
-  // `count` linears of one element, computed at once: the threads share the work of all. A row's result depends neither on
-  // the other rows nor on the other linears.
+  // `count` linears of one element, computed at once: the threads share the work of all. A row's result depends neither
+  // on the other rows nor on the other linears.
   void (*linear)(const LinearArgs* parts, int64_t count);
   int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0: needs none
-  // Several at once, sharing the threads: all of one element, kind and zero_points. bf16 x is quantized to bytes, with a scale
-  // for each row and 32 to 128 inputs, unless the weights are fp8; fp32 x is taken as it is.
+  // Several at once, sharing the threads: all of one element, kind and zero_points. bf16 x is quantized to bytes, with
+  // a scale for each row and 32 to 128 inputs, unless the weights are fp8; fp32 x is taken as it is.
   void (*quantized_linear)(const QuantizedLinearArgs* parts, int64_t count);
   int64_t (*quantized_scratch_bytes)(const QuantizedLinearArgs&);
   void (*pack_rows)(const PackArgs&);  // on the calling thread
@@ -191,11 +191,21 @@ struct Kernels {
 };
 
 // One per instruction set; call only what SupportedIsas() lists.
-namespace avx512bf16 { extern const Kernels kKernels; }
-namespace avx512vnni { extern const Kernels kKernels; }
-namespace avx512 { extern const Kernels kKernels; }
-namespace avx2 { extern const Kernels kKernels; }
-namespace portable { extern const Kernels kKernels; }
+namespace avx512bf16 {
+extern const Kernels kKernels;
+}
+namespace avx512vnni {
+extern const Kernels kKernels;
+}
+namespace avx512 {
+extern const Kernels kKernels;
+}
+namespace avx2 {
+extern const Kernels kKernels;
+}
+namespace portable {
+extern const Kernels kKernels;
+}
 
 // Working memory of the calling thread, 64-byte aligned and at least `bytes` long; kept until the thread ends. Each use
 // takes what it needs in one call: the next call may move it.

@@ -1,19 +1,22 @@
-// Linears over packed panels, for any number of rows: several at once, each with rows and weights of its own, whose tasks
-// are shared out over the threads as if they were one.
+// Linears over packed panels, for any number of rows: several at once, each with rows and weights of its own, whose
+// tasks are shared out over the threads as if they were one.
 //
-// One tile of rows: a thread walks its panels from end to end; the weights stream from memory once, x comes from L1. More
-// rows: for each slab of a pair of panels, 32 KB that stay in L2, all tiles of rows pass over it and prefetch the next slab,
-// each its share, so that memory and arithmetic overlap.
+// One tile of rows: a thread walks its panels from end to end; the weights stream from memory once, x comes from L1.
+// More rows: for each slab of a pair of panels, 32 KB that stay in L2, all tiles of rows pass over it and prefetch the
+// next slab, each its share, so that memory and arithmetic overlap.
 //
-// A task's products stand in the thread's own memory until it owns the task: the owner of the team may take over what a helper has
-// begun. Late helpers read packed x and weights, and never write.
+// A task's products stand in the thread's own memory until it owns the task: the owner of the team may take over what a
+// helper has begun. Late helpers read packed x and weights, and never write.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr int64_t kRowBlock = 64;  // rows at most of a task: their sums (16 KB) stay in L1, and little is lost when a task is done twice
-constexpr int64_t kBlocksTogether = 4;  // blocks of rows that pass over a group of panels one after the other, while it is in L2
+constexpr int64_t kRowBlock =
+    64;  // rows at most of a task: their sums (16 KB) stay in L1, and little is lost when a task is done twice
+constexpr int64_t kBlocksTogether =
+    4;  // blocks of rows that pass over a group of panels one after the other, while it is in L2
 constexpr int64_t kSerialWords = 4096;  // weights times rows below which waking threads costs more than it gives
-constexpr int64_t kSerialPacks = 64;    // slabs of rows, 512 bytes each, below which sharing them out costs more than it gives
+constexpr int64_t kSerialPacks =
+    64;  // slabs of rows, 512 bytes each, below which sharing them out costs more than it gives
 
 template <class T>
 CAUSEWAY_INLINE void StoreRow(const float* c, const float* bias, T* y, int64_t n) {
@@ -35,11 +38,12 @@ static int64_t ScratchBytesOf(const LinearArgs& a) {
 
 // Rows of y for one group of panels, whose products stand in c.
 template <class T>
-CAUSEWAY_INLINE void StoreRows(const LinearArgs& a, const float* c, int64_t ldc, int64_t row0, int64_t rows, int64_t column,
-                               int64_t columns) {
+CAUSEWAY_INLINE void StoreRows(const LinearArgs& a, const float* c, int64_t ldc, int64_t row0, int64_t rows,
+                               int64_t column, int64_t columns) {
   const int64_t n = a.out - column < columns ? a.out - column : columns;
   for (int64_t r = 0; r < rows; ++r) {
-    StoreRow(c + r * ldc, a.bias == nullptr ? nullptr : a.bias + column, static_cast<T*>(a.y) + (row0 + r) * a.out + column, n);
+    StoreRow(c + r * ldc, a.bias == nullptr ? nullptr : a.bias + column,
+             static_cast<T*>(a.y) + (row0 + r) * a.out + column, n);
   }
 }
 
@@ -95,9 +99,11 @@ CAUSEWAY_INLINE void ForItems(bool shared, int64_t parts, const Items& items, co
   });
 }
 
-// The products of a task: rows [row0, row0 + rows) with a group's panels, in c. `after`: panels that this thread goes on with, or null.
+// The products of a task: rows [row0, row0 + rows) with a group's panels, in c. `after`: panels that this thread goes
+// on with, or null.
 template <class Kind>
-static void Multiply(const LinearArgs& a, int64_t panel, int64_t count, int64_t row0, int64_t rows, const Word* after, float* c) {
+static void Multiply(const LinearArgs& a, int64_t panel, int64_t count, int64_t row0, int64_t rows, const Word* after,
+                     float* c) {
   const int64_t units = UnitsOf(a.element, a.in), panel_words = units * kPanel, slabs = SlabsOf(a);
   const bool direct = Direct<Kind>(a);
   const Word* packed = static_cast<const Word*>(a.scratch);
@@ -163,10 +169,13 @@ static void LinearTasksOf(const void* context, int64_t context_bytes, RegionTask
     const LinearArgs& a = parts[at.part];
     const TaskPlace place = PlaceOf(a.rows, a.out, tasks, at);
     const Word* after = nullptr;
-    if (place.after_panel >= 0) after = a.panels + place.after_panel * UnitsOf(a.element, a.in) * kPanel;
-    else if (place.after_part && at.part + 1 < part_count) after = parts[at.part + 1].panels;
+    if (place.after_panel >= 0)
+      after = a.panels + place.after_panel * UnitsOf(a.element, a.in) * kPanel;
+    else if (place.after_part && at.part + 1 < part_count)
+      after = parts[at.part + 1].panels;
     Multiply<Kind>(a, place.panel, place.panels, place.row0, place.rows, after, c);
-    if (tasks.Own()) StoreRows<typename Kind::T>(a, c, kWide, place.row0, place.rows, place.panel * kPanel, place.panels * kPanel);
+    if (tasks.Own())
+      StoreRows<typename Kind::T>(a, c, kWide, place.row0, place.rows, place.panel * kPanel, place.panels * kPanel);
   }
 }
 
@@ -185,10 +194,12 @@ static void LinearOf(const LinearArgs* parts, int64_t part_count) {
     const int64_t units = UnitsOf(a.element, a.in);
     for (int64_t i = begin; i < end; ++i) {  // in the order of the packed rows
       const int64_t s = i / a.rows, r = i % a.rows, n = units - s * kSlab < kSlab ? units - s * kSlab : kSlab;
-      PackX<Kind>(static_cast<const T*>(a.x) + r * a.in, a.in, s * kSlab, n, static_cast<Word*>(a.scratch) + i * kRowWords<Kind>);
+      PackX<Kind>(static_cast<const T*>(a.x) + r * a.in, a.in, s * kSlab, n,
+                  static_cast<Word*>(a.scratch) + i * kRowWords<Kind>);
     }
   });
-  RunRegionIf(words > kSerialWords, LinearTasksOf<Kind>, parts, part_count * static_cast<int64_t>(sizeof(LinearArgs)), tasks);
+  RunRegionIf(words > kSerialWords, LinearTasksOf<Kind>, parts, part_count * static_cast<int64_t>(sizeof(LinearArgs)),
+              tasks);
 }
 
 static void Linear(const LinearArgs* parts, int64_t count) {

@@ -38,8 +38,8 @@ void CutForRehearsal(std::vector<Args>& parts, int64_t element) {
 
 // False, and nothing is done, unless all are a `Weight` of x's dtype and of one format.
 template <class Weight, class Args>
-bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs, int64_t (*scratch_bytes_of)(const Args&),
-            void (*kernel)(const Args*, int64_t)) {
+bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs,
+            int64_t (*scratch_bytes_of)(const Args&), void (*kernel)(const Args*, int64_t)) {
   thread_local std::vector<Args> parts;  // kept for its memory
   parts.clear();
   const Weight* one = nullptr;
@@ -47,7 +47,8 @@ bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& ru
   int64_t scratch_bytes = 0;
   for (const LinearRun& run : runs) {
     const auto* weight = dynamic_cast<const Weight*>(run.weight);
-    if (weight == nullptr || weight->dtype() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight))) return false;
+    if (weight == nullptr || weight->dtype() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight)))
+      return false;
     one = weight;
     if (run.rows == 0) continue;
     Args& args = parts.emplace_back();
@@ -79,7 +80,8 @@ bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& ru
 
 bool RunTogether(const Kernels& kernels, const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs) {
   return RunAll<PackedWeight, LinearArgs>(x, y, runs, kernels.linear_scratch_bytes, kernels.linear) ||
-         RunAll<QuantizedWeight, QuantizedLinearArgs>(x, y, runs, kernels.quantized_scratch_bytes, kernels.quantized_linear);
+         RunAll<QuantizedWeight, QuantizedLinearArgs>(x, y, runs, kernels.quantized_scratch_bytes,
+                                                      kernels.quantized_linear);
 }
 
 }  // namespace causeway::cpu

@@ -1,5 +1,5 @@
-// RMSNorm and LayerNorm, with the residual added on the way: one pass over memory for a row that stays in L1; and the norms of
-// columns in place. All sums fp32.
+// RMSNorm and LayerNorm, with the residual added on the way: one pass over memory for a row that stays in L1; and the
+// norms of columns in place. All sums fp32.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
@@ -83,9 +83,7 @@ static void NormColumnsOf(const NormColumnsArgs& a) {
 static void NormColumns(const NormColumnsArgs& a) {
   a.element == Element::kFp32 ? NormColumnsOf<float>(a) : NormColumnsOf<Bf16>(a);
 }
-static void RmsNorm(const NormArgs& a) {
-  a.element == Element::kFp32 ? NormOf<float, true>(a) : NormOf<Bf16, true>(a);
-}
+static void RmsNorm(const NormArgs& a) { a.element == Element::kFp32 ? NormOf<float, true>(a) : NormOf<Bf16, true>(a); }
 static void LayerNorm(const NormArgs& a) {
   a.element == Element::kFp32 ? NormOf<float, false>(a) : NormOf<Bf16, false>(a);
 }

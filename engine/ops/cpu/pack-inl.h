@@ -43,7 +43,8 @@ static void PackRun(const PackArgs& a, int64_t first, int64_t last, Word* panel)
     const Word* words = reinterpret_cast<const Word*>(from);
     for (; (done + 16) * 4 <= a.row_bytes; done += 16) {
       for (int64_t r = 0; r < count; r += 16) {
-        // Into the caches: a page that the kernel has just cleared is in them, and writing past them would first put that to memory.
+        // Into the caches: a page that the kernel has just cleared is in them, and writing past them would first put
+        // that to memory.
         Transpose16(words + r * a.row_bytes / 4 + done, a.row_bytes / 4, panel + done * kPanel + lane + r, kPanel);
       }
     }

@@ -14,7 +14,8 @@ namespace causeway {
 
 using cpu::kPanel;
 
-PackedWeight::PackedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype) : out_(out), in_(in), dtype_(dtype) {
+PackedWeight::PackedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype)
+    : out_(out), in_(in), dtype_(dtype) {
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "packed weights are bf16 or fp32, not ", dtype);
   panels_ = at::empty({cpu::PanelsOf(out), cpu::UnitsOf(element(), in), kPanel}, at::kInt);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
@@ -29,8 +30,8 @@ std::vector<at::Tensor> PackedWeight::Tensors() const {
 }
 
 void PackedWeight::SetRows(const cpu::Kernels& kernels, int64_t first, const at::Tensor& rows) {
-  TORCH_CHECK(rows.dim() == 2 && rows.size(1) == in_ && first >= 0 && first + rows.size(0) <= out_, "rows ", rows.sizes(),
-              " at ", first, " don't fit a weight of ", out_, " x ", in_);
+  TORCH_CHECK(rows.dim() == 2 && rows.size(1) == in_ && first >= 0 && first + rows.size(0) <= out_, "rows ",
+              rows.sizes(), " at ", first, " don't fit a weight of ", out_, " x ", in_);
   c10::InferenceMode guard;
   const at::Tensor source = rows.to(at::kCPU, dtype_).contiguous();
   kernels.pack_rows({source.const_data_ptr(), in_ * source.element_size(), first, rows.size(0),

@@ -12,7 +12,8 @@ namespace causeway {
 
 class PackedWeight : public LinearWeight {
  public:
-  // bf16 or fp32. Memory comes from ATen's CPU allocator, in huge pages where there are some; rows hold anything until they are set.
+  // bf16 or fp32. Memory comes from ATen's CPU allocator, in huge pages where there are some; rows hold anything until
+  // they are set.
   PackedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype);
 
   int64_t out_features() const override { return out_; }

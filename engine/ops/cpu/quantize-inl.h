@@ -1,8 +1,10 @@
-// Rows of a weight to whole numbers and scales, on the loading path: engine/ops/quantize.h. Single-threaded, as its callers are many.
+// Rows of a weight to whole numbers and scales, on the loading path: engine/ops/quantize.h. Single-threaded, as its
+// callers are many.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr float kVanishing = 1e-30f;  // rows and groups below this are held as zero: the inverse of their scale could overflow
+constexpr float kVanishing =
+    1e-30f;  // rows and groups below this are held as zero: the inverse of their scale could overflow
 
 // To the nearest whole number, ties to even, for |x| < 2^22.
 CAUSEWAY_INLINE F Round(F x) {
@@ -36,7 +38,8 @@ CAUSEWAY_INLINE F Abs(F x) { return (F)((I)x & 0x7fffffff); }
 // To fp16's nearest; beyond its range to infinity.
 CAUSEWAY_INLINE float RoundToHalf(float x) {
   const float magnitude = x < 0 ? -x : x;
-  if (magnitude < 6.103515625e-5f) return __builtin_copysignf((magnitude + 0.5f) - 0.5f, x);  // subnormal: steps of 2^-24
+  if (magnitude < 6.103515625e-5f)
+    return __builtin_copysignf((magnitude + 0.5f) - 0.5f, x);  // subnormal: steps of 2^-24
   uint32_t bits;
   memcpy(&bits, &x, 4);
   bits = (bits + 0xfffu + ((bits >> 13) & 1u)) & ~0x1fffu;
@@ -49,7 +52,8 @@ CAUSEWAY_INLINE void ToFloats(const T* x, float* y, int64_t count) {
   ForEachVector(count, [&](int64_t i, int64_t n) { StoreSome(y + i, LoadSome(x + i, n), n); });
 }
 
-// The largest magnitude, or what is not finite, if anything is: compared as whole numbers, infinity and NaN are above all others.
+// The largest magnitude, or what is not finite, if anything is: compared as whole numbers, infinity and NaN are above
+// all others.
 template <class T>
 CAUSEWAY_INLINE float LargestMagnitude(const T* x, int64_t count) {
   I most{};
@@ -78,7 +82,8 @@ static void QuantizeInt8Of(const QuantizeArgs& a) {
   }
 }
 
-// Where the value of the largest magnitude lands on -8..7 before rounding, as tried for each group. Beyond -8 it is cut, which often pays.
+// Where the value of the largest magnitude lands on -8..7 before rounding, as tried for each group. Beyond -8 it is
+// cut, which often pays.
 constexpr float kLandings[] = {-7.2f, -7.7f, -8.2f, -8.8f, -9.6f, 7.4f};
 
 // The scale of least squared error among those tried, for W groups at once: x is [group, W].
@@ -140,7 +145,11 @@ static void QuantizeInt4Of(const QuantizeArgs& a) {
   }
 }
 
-static void QuantizeInt8(const QuantizeArgs& a) { a.element == Element::kFp32 ? QuantizeInt8Of<float>(a) : QuantizeInt8Of<Bf16>(a); }
-static void QuantizeInt4(const QuantizeArgs& a) { a.element == Element::kFp32 ? QuantizeInt4Of<float>(a) : QuantizeInt4Of<Bf16>(a); }
+static void QuantizeInt8(const QuantizeArgs& a) {
+  a.element == Element::kFp32 ? QuantizeInt8Of<float>(a) : QuantizeInt8Of<Bf16>(a);
+}
+static void QuantizeInt4(const QuantizeArgs& a) {
+  a.element == Element::kFp32 ? QuantizeInt4Of<float>(a) : QuantizeInt4Of<Bf16>(a);
+}
 
 }  // namespace causeway::cpu::CAUSEWAY_ISA

@@ -12,7 +12,9 @@ struct Fp8 {
 };
 
 // Input j of a word as floats, its zero taken off.
-CAUSEWAY_INLINE F Decode(Int8, U word, int j, F) { return __builtin_convertvector((I)(word >> (8 * j) & 255u), F) - static_cast<float>(kInt8Zero); }
+CAUSEWAY_INLINE F Decode(Int8, U word, int j, F) {
+  return __builtin_convertvector((I)(word >> (8 * j) & 255u), F) - static_cast<float>(kInt8Zero);
+}
 CAUSEWAY_INLINE F Decode(Int4, U word, int j, F zero) {
   return __builtin_convertvector((I)(word >> (8 * (j % 4) + j / 4 * 4) & 15u), F) - zero;
 }
@@ -32,11 +34,13 @@ CAUSEWAY_INLINE F ScalesOf(const uint8_t* head, int v) {
 }
 
 template <class Format, int kRows, int kPanels>
-CAUSEWAY_INLINE void AddScaled(const QuantizedTileArgs& a, const uint8_t* head, const F (&acc)[kRows][kPanels * static_cast<int>(kPanel) / W]) {
+CAUSEWAY_INLINE void AddScaled(const QuantizedTileArgs& a, const uint8_t* head,
+                               const F (&acc)[kRows][kPanels * static_cast<int>(kPanel) / W]) {
   constexpr int kPerPanel = static_cast<int>(kPanel) / W;
 #pragma GCC unroll 8
   for (int v = 0; v < kPanels * kPerPanel; ++v) {
-    const F scale = Format::kScaleLast ? Set(1) : ScalesOf<Format>(head + v / kPerPanel * a.layout->panel_bytes, v % kPerPanel);
+    const F scale =
+        Format::kScaleLast ? Set(1) : ScalesOf<Format>(head + v / kPerPanel * a.layout->panel_bytes, v % kPerPanel);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       float* c = a.c + r * a.ldc + v * W;
@@ -69,7 +73,8 @@ struct WideKind {
           const float* xu = reinterpret_cast<const float*>(x) + u * kInputs;
 #pragma GCC unroll 8
           for (int v = 0; v < N; ++v) {
-            const U word = (U)Load(reinterpret_cast<const float*>(at.w + v / kPerPanel * l.panel_bytes) + u * kPanel + v % kPerPanel * W);
+            const U word = (U)Load(reinterpret_cast<const float*>(at.w + v / kPerPanel * l.panel_bytes) + u * kPanel +
+                                   v % kPerPanel * W);
 #pragma GCC unroll 8
             for (int j = 0; j < kInputs; ++j) {
               const F value = Decode(Format(), word, j, zero[v]);
@@ -86,15 +91,17 @@ struct WideKind {
 };
 
 #if defined(__AVX512BF16__)
-// Bytes 0 and 2 of each word (even) or 1 and 3 as two bf16. The bias of the exponent grows by 120, which is an addition to the
-// bits; the eight values with an exponent of 0 take their addend from a table.
+// Bytes 0 and 2 of each word (even) or 1 and 3 as two bf16. The bias of the exponent grows by 120, which is an addition
+// to the bits; the eight values with an exponent of 0 take their addend from a table.
 struct Fp8ToBf16 {
   __m512i table, bias = _mm512_set1_epi16(120 << 7), mask = _mm512_set1_epi16(static_cast<int16_t>(0x87f0));
 
   Fp8ToBf16() {
     // bits(m / 512) - (m << 4)
-    constexpr int16_t kAddend[8] = {0, 0x3b00 - 0x10, 0x3b80 - 0x20, 0x3bc0 - 0x30, 0x3c00 - 0x40, 0x3c20 - 0x50, 0x3c40 - 0x60, 0x3c60 - 0x70};
-    table = _mm512_maskz_broadcast_i32x4(static_cast<__mmask16>(-1), _mm_loadu_si128(reinterpret_cast<const __m128i*>(kAddend)));
+    constexpr int16_t kAddend[8] = {
+        0, 0x3b00 - 0x10, 0x3b80 - 0x20, 0x3bc0 - 0x30, 0x3c00 - 0x40, 0x3c20 - 0x50, 0x3c40 - 0x60, 0x3c60 - 0x70};
+    table = _mm512_maskz_broadcast_i32x4(static_cast<__mmask16>(-1),
+                                         _mm_loadu_si128(reinterpret_cast<const __m128i*>(kAddend)));
   }
   __attribute__((always_inline)) __m512i Even(__m512i w) const {
     const __m512i bits = _mm512_and_si512(_mm512_srai_epi16(_mm512_slli_epi16(w, 8), 4), mask);
@@ -119,7 +126,8 @@ struct Fp8Kind {
     const Fp8ToBf16 decode;
     GroupCursor at(a);
     for (int64_t done = 0; done < a.blocks;) {
-      for (const int64_t end = done + at.Next(*a.layout, a.blocks - done); done < end; ++done, at.w += a.layout->block_bytes) {
+      for (const int64_t end = done + at.Next(*a.layout, a.blocks - done); done < end;
+           ++done, at.w += a.layout->block_bytes) {
         for (int64_t u = 0; u < Format::kUnits; ++u, to += 2 * panels * kPanel * 4) {
           for (int64_t p = 0; p < panels; ++p) {
             for (int64_t i = 0; i < kPanel * 4; i += 64) {
@@ -168,7 +176,8 @@ struct Fp8Kind {
             }
 #pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
-              const __m512bh pair = (__m512bh)_mm512_set1_epi32(static_cast<int>(*reinterpret_cast<const Word*>(xu + r * kXBytes + 4 * odd)));
+              const __m512bh pair = (__m512bh)_mm512_set1_epi32(
+                  static_cast<int>(*reinterpret_cast<const Word*>(xu + r * kXBytes + 4 * odd)));
 #pragma GCC unroll 8
               for (int v = 0; v < N; ++v) acc[r][v] = (F)_mm512_dpbf16_ps((__m512)acc[r][v], (__m512bh)words[v], pair);
             }

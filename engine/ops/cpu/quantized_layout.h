@@ -1,11 +1,12 @@
 // Where the bytes of a quantized weight lie. No torch: kernel files include this, hence static and no templates.
 //
-// Outputs stand in panels of kPanel, inputs in blocks of kQuantizedBlock. A panel is one run of bytes, its groups one after
-// the other: the group's scales, its zeros, its blocks. A block is [unit][output] words of 32 bits:
+// Outputs stand in panels of kPanel, inputs in blocks of kQuantizedBlock. A panel is one run of bytes, its groups one
+// after the other: the group's scales, its zeros, its blocks. A block is [unit][output] words of 32 bits:
 //   kInt8  4 inputs, each byte a value + 128
 //   kInt4  8 inputs, byte j holds input j in its low and input 4 + j in its high half
 //   kFp8   4 inputs
-// Outputs beyond the matrix are zero bytes. So are inputs beyond it, but for kInt8, where they are the value 0; x is zero there.
+// Outputs beyond the matrix are zero bytes. So are inputs beyond it, but for kInt8, where they are the value 0; x is
+// zero there.
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_QUANTIZED_LAYOUT_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_QUANTIZED_LAYOUT_H_
 
@@ -15,21 +16,22 @@
 
 namespace causeway::cpu {
 
-inline constexpr int64_t kQuantizedBlock = 32;    // inputs
-inline constexpr int64_t kQuantizedPanel = 32;    // outputs; equals kPanel
-inline constexpr int kInt8Zero = 128;             // what is added to an int8 to store it
-inline constexpr int kInt4Zero = 8;               // the zero of an int4 without zero points
+inline constexpr int64_t kQuantizedBlock = 32;  // inputs
+inline constexpr int64_t kQuantizedPanel = 32;  // outputs; equals kPanel
+inline constexpr int kInt8Zero = 128;           // what is added to an int8 to store it
+inline constexpr int kInt4Zero = 8;             // the zero of an int4 without zero points
 
 struct QuantizedLayout {
   WeightKind kind;
   bool zero_points;
   int64_t blocks;        // of a panel
   int64_t group_blocks;  // that share a scale; the last group may be shorter
-  int64_t chunk_blocks;  // that share a scale of x, where x is quantized; divides group_blocks unless there is one group
-  int64_t scale_bytes;   // of a group, 32 outputs: fp16 of kInt4, else fp32
-  int64_t head_bytes;    // scales and zeros of a group
+  int64_t
+      chunk_blocks;     // that share a scale of x, where x is quantized; divides group_blocks unless there is one group
+  int64_t scale_bytes;  // of a group, 32 outputs: fp16 of kInt4, else fp32
+  int64_t head_bytes;   // scales and zeros of a group
   int64_t block_bytes;
-  int64_t group_bytes;   // from a group to the next
+  int64_t group_bytes;  // from a group to the next
   int64_t panel_bytes;
 };
 

@@ -1,9 +1,9 @@
-// Linears over quantized panels, several at once: the tasks of all parts, a pair of panels and a block of rows each, are
-// shared out over the threads, and written once they are owned. Rows go over slabs of weights as in linear-inl.h.
+// Linears over quantized panels, several at once: the tasks of all parts, a pair of panels and a block of rows each,
+// are shared out over the threads, and written once they are owned. Rows go over slabs of weights as in linear-inl.h.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr int64_t kSlabBlocks = 16;  // of two panels: 32 KB of bytes, 16 KB of int4; whole chunks
+constexpr int64_t kSlabBlocks = 16;       // of two panels: 32 KB of bytes, 16 KB of int4; whole chunks
 constexpr int64_t kSerialInputs = 16384;  // of x, below which sharing out their packing costs more than it gives
 
 template <class Kind, int kPanels>
@@ -29,7 +29,9 @@ CAUSEWAY_INLINE void QuantizedTile(int64_t rows, int64_t panels, const Quantized
   QuantizedTileOfPanels<Kind, 1>(rows, a);
 }
 
-CAUSEWAY_INLINE int64_t ChunksOf(const QuantizedLinearArgs& a) { return (a.layout.blocks + a.layout.chunk_blocks - 1) / a.layout.chunk_blocks; }
+CAUSEWAY_INLINE int64_t ChunksOf(const QuantizedLinearArgs& a) {
+  return (a.layout.blocks + a.layout.chunk_blocks - 1) / a.layout.chunk_blocks;
+}
 
 // A part's scratch: [chunk][row] ChunkOfX, then x.
 template <class Kind>
@@ -44,8 +46,8 @@ static int64_t QuantizedScratchBytesOf(const QuantizedLinearArgs& a) {
 
 // Rows of y for the panels whose products stand in c.
 template <class Kind, class T>
-CAUSEWAY_INLINE void StoreQuantizedRows(const QuantizedLinearArgs& a, float* c, int64_t ldc, int64_t row0, int64_t rows, int64_t panel,
-                                        int64_t panels) {
+CAUSEWAY_INLINE void StoreQuantizedRows(const QuantizedLinearArgs& a, float* c, int64_t ldc, int64_t row0, int64_t rows,
+                                        int64_t panel, int64_t panels) {
   const int64_t column = panel * kPanel, n = a.out - column < panels * kPanel ? a.out - column : panels * kPanel;
   for (int64_t r = 0; r < rows; ++r, c += ldc) {
     if constexpr (Kind::Format::kScaleLast) {
@@ -60,8 +62,8 @@ CAUSEWAY_INLINE void StoreQuantizedRows(const QuantizedLinearArgs& a, float* c, 
 
 // The products of a task, in c. `after`: the panels that this thread goes on with, or null.
 template <class Kind>
-static void QuantizedMultiply(const QuantizedLinearArgs& a, int64_t panel, int64_t count, int64_t row0, int64_t rows, const uint8_t* after,
-                              float* c, uint8_t* decoded) {
+static void QuantizedMultiply(const QuantizedLinearArgs& a, int64_t panel, int64_t count, int64_t row0, int64_t rows,
+                              const uint8_t* after, float* c, uint8_t* decoded) {
   const QuantizedLayout& l = a.layout;
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
   const ChunkOfX* chunks = static_cast<const ChunkOfX*>(a.scratch);
@@ -110,8 +112,10 @@ static void QuantizedTasksOf(const void* context, int64_t context_bytes, RegionT
     const QuantizedLinearArgs& a = parts[at.part];
     const TaskPlace place = PlaceOf(a.rows, a.out, tasks, at);
     const uint8_t* after = nullptr;
-    if (place.after_panel >= 0) after = a.panels + place.after_panel * a.layout.panel_bytes;
-    else if (place.after_part && at.part + 1 < part_count) after = parts[at.part + 1].panels;
+    if (place.after_panel >= 0)
+      after = a.panels + place.after_panel * a.layout.panel_bytes;
+    else if (place.after_part && at.part + 1 < part_count)
+      after = parts[at.part + 1].panels;
     QuantizedMultiply<Kind>(a, place.panel, place.panels, place.row0, place.rows, after, c, decoded);
     if (tasks.Own()) StoreQuantizedRows<Kind, T>(a, c, kWide, place.row0, place.rows, place.panel, place.panels);
   }
@@ -129,9 +133,11 @@ static void QuantizedLinearOf(const QuantizedLinearArgs* parts, int64_t count) {
   ForItems(inputs > kSerialInputs, count, packs_of, [&](int64_t p, int64_t begin, int64_t end) {
     const QuantizedLinearArgs& a = parts[p];
     uint8_t* packed = static_cast<uint8_t*>(a.scratch) + ChunkBytes<Kind>(a);
-    for (int64_t i = begin; i < end; ++i) PackChunk<Kind, T>(a, i / a.rows, i % a.rows, static_cast<ChunkOfX*>(a.scratch), packed);
+    for (int64_t i = begin; i < end; ++i)
+      PackChunk<Kind, T>(a, i / a.rows, i % a.rows, static_cast<ChunkOfX*>(a.scratch), packed);
   });
-  RunRegionIf(work > 4 * kSerialWords, QuantizedTasksOf<Kind, T>, parts, count * static_cast<int64_t>(sizeof(QuantizedLinearArgs)), tasks);
+  RunRegionIf(work > 4 * kSerialWords, QuantizedTasksOf<Kind, T>, parts,
+              count * static_cast<int64_t>(sizeof(QuantizedLinearArgs)), tasks);
 }
 
 // run(Kind, T) with the arithmetic for a part.
@@ -144,7 +150,8 @@ CAUSEWAY_INLINE auto WithKind(const QuantizedLinearArgs& a, Run run) {
     return run(WideKind<Fp8>(), float());
   }
   if (kind == WeightKind::kInt8) return run(IntKind<Int8, false>(), Bf16());
-  if (kind == WeightKind::kInt4) return a.layout.zero_points ? run(IntKind<Int4, true>(), Bf16()) : run(IntKind<Int4, false>(), Bf16());
+  if (kind == WeightKind::kInt4)
+    return a.layout.zero_points ? run(IntKind<Int4, true>(), Bf16()) : run(IntKind<Int4, false>(), Bf16());
 #if defined(__AVX512BF16__)
   return run(Fp8Kind(), Bf16());
 #else
@@ -153,7 +160,8 @@ CAUSEWAY_INLINE auto WithKind(const QuantizedLinearArgs& a, Run run) {
 }
 
 static void QuantizedLinear(const QuantizedLinearArgs* parts, int64_t count) {
-  if (count > 0) WithKind(parts[0], [&](auto kind, auto t) { QuantizedLinearOf<decltype(kind), decltype(t)>(parts, count); });
+  if (count > 0)
+    WithKind(parts[0], [&](auto kind, auto t) { QuantizedLinearOf<decltype(kind), decltype(t)>(parts, count); });
 }
 static int64_t QuantizedLinearScratchBytes(const QuantizedLinearArgs& a) {
   return WithKind(a, [&](auto kind, auto) { return QuantizedScratchBytesOf<decltype(kind)>(a); });

@@ -30,7 +30,8 @@ CAUSEWAY_INLINE int32_t StoreBlocks(const float* x, float inverse, int64_t n, ui
   return static_cast<int32_t>(Sum(sums));
 }
 
-// A chunk of `blocks` blocks of a row, standing in x as floats. A chunk that holds a NaN or an infinity has a scale of NaN.
+// A chunk of `blocks` blocks of a row, standing in x as floats. A chunk that holds a NaN or an infinity has a scale of
+// NaN.
 CAUSEWAY_INLINE ChunkOfX PackBytes(const float* x, int64_t blocks, int zero, uint8_t* to, int64_t stride) {
   const int64_t n = blocks * kQuantizedBlock;
   F largest = {}, poison = {};
@@ -61,12 +62,15 @@ CAUSEWAY_INLINE void PackPairs(const float* x, int64_t blocks, uint8_t* to, int6
 
 // Chunk `chunk` of row `row` of a part.
 template <class Kind, class T>
-CAUSEWAY_INLINE void PackChunk(const QuantizedLinearArgs& a, int64_t chunk, int64_t row, ChunkOfX* chunks, uint8_t* packed) {
+CAUSEWAY_INLINE void PackChunk(const QuantizedLinearArgs& a, int64_t chunk, int64_t row, ChunkOfX* chunks,
+                               uint8_t* packed) {
   const QuantizedLayout& l = a.layout;
   alignas(64) float x[kChunkMax];
-  const int64_t first = chunk * l.chunk_blocks, left = l.blocks - first, blocks = left < l.chunk_blocks ? left : l.chunk_blocks;
+  const int64_t first = chunk * l.chunk_blocks, left = l.blocks - first,
+                blocks = left < l.chunk_blocks ? left : l.chunk_blocks;
   const int64_t begin = first * kQuantizedBlock, padded = blocks * kQuantizedBlock;
-  GatherX(static_cast<const T*>(a.x) + row * a.in, a.order, begin, a.in - begin < padded ? a.in - begin : padded, padded, x);
+  GatherX(static_cast<const T*>(a.x) + row * a.in, a.order, begin, a.in - begin < padded ? a.in - begin : padded,
+          padded, x);
   const int64_t stride = a.rows * Kind::kXBytes;
   uint8_t* to = packed + first * stride + row * Kind::kXBytes;
   if constexpr (Kind::kChunks) {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/equal.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
@@ -47,7 +47,8 @@ QuantizedRows RandomRows(int64_t out, int64_t in, const WeightFormat& format, Ra
   const int64_t groups = format.groups(in);
   const auto fill = [&](int64_t columns, at::ScalarType dtype, int low, int high) {
     at::Tensor t = at::empty({out, columns}, at::kInt);
-    std::generate_n(t.mutable_data_ptr<int32_t>(), t.numel(), [&] { return static_cast<int32_t>(random.Between(low, high)); });
+    std::generate_n(t.mutable_data_ptr<int32_t>(), t.numel(),
+                    [&] { return static_cast<int32_t>(random.Between(low, high)); });
     return t.to(dtype);
   };
   double size = 74;
@@ -62,7 +63,11 @@ QuantizedRows RandomRows(int64_t out, int64_t in, const WeightFormat& format, Ra
     size = 120;
   }
   if (format.zero_points) rows.zeros = fill(groups, at::kByte, 0, 15);
-  rows.scales = random.Tensor({out, groups}, at::kHalf).to(at::kFloat).mul_(1 / (size * std::sqrt(static_cast<double>(in)))).to(at::kHalf).to(at::kFloat);
+  rows.scales = random.Tensor({out, groups}, at::kHalf)
+                    .to(at::kFloat)
+                    .mul_(1 / (size * std::sqrt(static_cast<double>(in))))
+                    .to(at::kHalf)
+                    .to(at::kFloat);
   return rows;
 }
 
@@ -76,13 +81,16 @@ at::Tensor Exact(const QuantizedRows& rows, const WeightFormat& format, const at
       if (format.kind == WeightKind::kInt8) {
         value = rows.values.const_data_ptr<int8_t>()[o * in + i];
       } else if (format.kind == WeightKind::kFp8) {
-        value = static_cast<float>(c10::Float8_e4m3fn(rows.values.const_data_ptr<uint8_t>()[o * in + i], c10::Float8_e4m3fn::from_bits()));
+        value = static_cast<float>(
+            c10::Float8_e4m3fn(rows.values.const_data_ptr<uint8_t>()[o * in + i], c10::Float8_e4m3fn::from_bits()));
       } else {
         const int64_t g = o * rows.scales.size(1) + i / group;
-        value = rows.values.const_data_ptr<uint8_t>()[o * in + i] - (rows.zeros.defined() ? rows.zeros.const_data_ptr<uint8_t>()[g] : 8);
+        value = rows.values.const_data_ptr<uint8_t>()[o * in + i] -
+                (rows.zeros.defined() ? rows.zeros.const_data_ptr<uint8_t>()[g] : 8);
       }
       const int64_t column = order.defined() ? order.const_data_ptr<int32_t>()[i] : i;
-      exact.mutable_data_ptr<double>()[o * in + column] = value * rows.scales.const_data_ptr<float>()[o * rows.scales.size(1) + i / group];
+      exact.mutable_data_ptr<double>()[o * in + column] =
+          value * rows.scales.const_data_ptr<float>()[o * rows.scales.size(1) + i / group];
     }
   }
   return exact;
@@ -101,7 +109,8 @@ class QuantizedTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::S
   cpu::Isa isa() const { return std::get<0>(GetParam()); }
   at::ScalarType dtype() const { return std::get<1>(GetParam()); }
 
-  std::unique_ptr<LinearWeight> Make(const QuantizedRows& rows, WeightFormat format, const at::Tensor& order = {}, const at::Tensor& bias = {}) {
+  std::unique_ptr<LinearWeight> Make(const QuantizedRows& rows, WeightFormat format, const at::Tensor& order = {},
+                                     const at::Tensor& bias = {}) {
     format.reordered = order.defined();
     auto weight = ops_->NewLinear(rows.values.size(0), rows.values.size(1), bias.defined(), dtype(), at::kCPU, format);
     ops_->SetQuantizedRows(*weight, 0, rows);
@@ -116,7 +125,8 @@ class QuantizedTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::S
 };
 
 INSTANTIATE_TEST_SUITE_P(Isas, QuantizedTest,
-                         ::testing::Combine(::testing::ValuesIn(cpu::SupportedIsas()), ::testing::Values(at::kFloat, at::kBFloat16)),
+                         ::testing::Combine(::testing::ValuesIn(cpu::SupportedIsas()),
+                                            ::testing::Values(at::kFloat, at::kBFloat16)),
                          [](const auto& info) {
                            std::string name = cpu::IsaName(std::get<0>(info.param));
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -131,10 +141,13 @@ at::Tensor SeenX(const at::Tensor& x, const WeightFormat& format, const at::Tens
   for (int64_t r = 0; r < x.size(0); ++r) {
     float* row = seen.mutable_data_ptr<float>() + r * in;
     for (int64_t begin = 0; begin < in; begin += chunk) {
-      const auto at = [&](int64_t i) -> float& { return row[order.defined() ? order.const_data_ptr<int32_t>()[i] : i]; };
+      const auto at = [&](int64_t i) -> float& {
+        return row[order.defined() ? order.const_data_ptr<int32_t>()[i] : i];
+      };
       float most = 0;
       for (int64_t i = begin; i < std::min(in, begin + chunk); ++i) most = std::max(most, std::abs(at(i)));
-      for (int64_t i = begin; i < std::min(in, begin + chunk); ++i) at(i) = most == 0 ? 0 : std::nearbyint(at(i) * (127 / most)) * (most / 127);
+      for (int64_t i = begin; i < std::min(in, begin + chunk); ++i)
+        at(i) = most == 0 ? 0 : std::nearbyint(at(i) * (127 / most)) * (most / 127);
     }
   }
   return seen.to(at::kDouble);
@@ -148,7 +161,8 @@ double ErrorOf(const at::Tensor& actual, const at::Tensor& expected) {
 TEST_P(QuantizedTest, LinearMatchesSumsInDouble) {
   const double tolerance = dtype() == at::kFloat ? 2e-5 : 6e-3;  // bf16: the result's rounding
   for (const WeightFormat& format : Formats()) {
-    for (const auto& [out, in] : std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 32}, {33, 40}, {65, 320}, {96, 700}, {130, 1024}}) {
+    for (const auto& [out, in] :
+         std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 32}, {33, 40}, {65, 320}, {96, 700}, {130, 1024}}) {
       for (bool extras : {false, true}) {  // a bias and an order of the inputs
         const QuantizedRows rows = RandomRows(out, in, format, random_);
         const at::Tensor order = extras ? RandomOrder(in, random_) : at::Tensor();
@@ -163,7 +177,8 @@ TEST_P(QuantizedTest, LinearMatchesSumsInDouble) {
           if (n == 0) continue;
           at::Tensor expected = SeenX(x, format, order).matmul(exact.t());
           if (extras) expected = expected + bias.to(at::kDouble);
-          EXPECT_LE(ErrorOf(y, expected), tolerance) << NameOf(format) << " out " << out << " in " << in << " rows " << n << " extras " << extras;
+          EXPECT_LE(ErrorOf(y, expected), tolerance)
+              << NameOf(format) << " out " << out << " in " << in << " rows " << n << " extras " << extras;
         }
       }
     }
@@ -176,14 +191,16 @@ TEST_P(QuantizedTest, FloatRowsAreQuantized) {
     const auto weight = ops_->NewLinear(70, 200, false, dtype(), at::kCPU, format);
     ops_->SetRows(*weight, 0, floats.narrow(0, 0, 64));
     ops_->SetRows(*weight, 64, floats.narrow(0, 64, 6));
-    EXPECT_TRUE(at::equal(ops_->Linear(x, *weight), ops_->Linear(x, *Make(Quantize(floats, format), format)))) << NameOf(format);
+    EXPECT_TRUE(at::equal(ops_->Linear(x, *weight), ops_->Linear(x, *Make(Quantize(floats, format), format))))
+        << NameOf(format);
   }
 }
 
 TEST_P(QuantizedTest, QuantizingXCostsLittle) {
   // Against x as it is: the error of a whole result, relative to its size. An outlier in x hurts its own chunk only.
   const int64_t out = 256, in = 1024;
-  for (const WeightFormat& format : {kInt8, WeightFormat{WeightKind::kInt4, 32}, WeightFormat{WeightKind::kInt4, 128, true}, kFp8}) {
+  for (const WeightFormat& format :
+       {kInt8, WeightFormat{WeightKind::kInt4, 32}, WeightFormat{WeightKind::kInt4, 128, true}, kFp8}) {
     const QuantizedRows rows = RandomRows(out, in, format, random_);
     const auto weight = Make(rows, format);
     for (double outlier : {0.0, 30.0}) {
@@ -191,8 +208,12 @@ TEST_P(QuantizedTest, QuantizingXCostsLittle) {
       if (outlier > 0) x.select(1, 77).fill_(outlier);
       x = x.to(dtype());
       const at::Tensor expected = x.to(at::kDouble).matmul(Exact(rows, format, {}).t());
-      const double error = ((ops_->Linear(x, *weight).to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
-      EXPECT_LE(error, dtype() == at::kFloat ? 1e-6 : outlier > 0 ? 0.03 : 0.01) << NameOf(format) << " outlier " << outlier;
+      const double error =
+          ((ops_->Linear(x, *weight).to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
+      EXPECT_LE(error, dtype() == at::kFloat ? 1e-6
+                       : outlier > 0         ? 0.03
+                                             : 0.01)
+          << NameOf(format) << " outlier " << outlier;
     }
   }
 }
@@ -206,7 +227,8 @@ TEST_P(QuantizedTest, ARowDoesNotDependOnTheBatchOrTheThreads) {
     const at::Tensor all = ops_->Linear(x, *weight);
     for (int64_t n : {1, 2, 5, 6, 7, 16, 33}) {
       SetTeam(static_cast<int>(1 + n % 3));
-      EXPECT_TRUE(at::equal(ops_->Linear(x.narrow(0, 17, n), *weight), all.narrow(0, 17, n))) << NameOf(format) << ", " << n << " rows";
+      EXPECT_TRUE(at::equal(ops_->Linear(x.narrow(0, 17, n), *weight), all.narrow(0, 17, n)))
+          << NameOf(format) << ", " << n << " rows";
     }
     SetTeam(2);
   }
@@ -214,7 +236,8 @@ TEST_P(QuantizedTest, ARowDoesNotDependOnTheBatchOrTheThreads) {
 
 TEST_P(QuantizedTest, ExpertsAreTheirLinears) {
   const int64_t tokens = 30, hidden = 128, wide = 96, count = 5;
-  for (const WeightFormat& format : {kInt8, kFp8, WeightFormat{WeightKind::kInt4, 32}, WeightFormat{WeightKind::kInt4, 64, true}}) {
+  for (const WeightFormat& format :
+       {kInt8, kFp8, WeightFormat{WeightKind::kInt4, 32}, WeightFormat{WeightKind::kInt4, 64, true}}) {
     std::vector<std::unique_ptr<LinearWeight>> held;
     std::vector<ExpertWeights> experts;
     for (int64_t e = 0; e < count; ++e) {
@@ -235,10 +258,13 @@ TEST_P(QuantizedTest, ExpertsAreTheirLinears) {
       at::Tensor expected = at::zeros({1, hidden}, at::kDouble);
       for (int64_t j = 0; j < 2; ++j) {
         const ExpertWeights& expert = experts[routing.experts.const_data_ptr<int32_t>()[2 * t + j]];
-        const at::Tensor inner = ops_->Activate(ops_->Linear(x.narrow(0, t, 1), *expert.up), Activation::kSilu, /*gated=*/true);
-        expected += ops_->Linear(inner, *expert.down).to(at::kDouble) * routing.weights.const_data_ptr<float>()[2 * t + j];
+        const at::Tensor inner =
+            ops_->Activate(ops_->Linear(x.narrow(0, t, 1), *expert.up), Activation::kSilu, /*gated=*/true);
+        expected +=
+            ops_->Linear(inner, *expert.down).to(at::kDouble) * routing.weights.const_data_ptr<float>()[2 * t + j];
       }
-      EXPECT_LE(ErrorOf(y.narrow(0, t, 1), expected), dtype() == at::kFloat ? 1e-6 : 6e-3) << NameOf(format) << " token " << t;
+      EXPECT_LE(ErrorOf(y.narrow(0, t, 1), expected), dtype() == at::kFloat ? 1e-6 : 6e-3)
+          << NameOf(format) << " token " << t;
     }
   }
 }
@@ -313,7 +339,8 @@ TEST_P(QuantizedTest, BytesCountWhatIsHeld) {
     return held;
   };
   for (int64_t in : {33, 64}) {  // plain ones count their padding too
-    EXPECT_EQ(ops_->NewLinear(33, in, true, dtype(), at::kCPU)->bytes(), CpuWeightBytes(33, in, true, c10::elementSize(dtype()), {}));
+    EXPECT_EQ(ops_->NewLinear(33, in, true, dtype(), at::kCPU)->bytes(),
+              CpuWeightBytes(33, in, true, c10::elementSize(dtype()), {}));
   }
   EXPECT_EQ(bytes(64, 256, kInt8), 64 * (256 + 4));
   EXPECT_EQ(bytes(64, 256, kFp8), 64 * (256 + 2 * 4));
@@ -328,7 +355,8 @@ TEST_P(QuantizedTest, WhatDoesNotFitIsRefused) {
   auto weight = ops_->NewLinear(8, 64, false, dtype(), at::kCPU, int4);
   const QuantizedRows rows = RandomRows(8, 64, int4, random_);
   EXPECT_NO_THROW(ops_->SetQuantizedRows(*weight, 0, rows));
-  const auto refused = [&](int64_t first, const at::Tensor& values, const at::Tensor& scales, const at::Tensor& zeros, const std::string& word) {
+  const auto refused = [&](int64_t first, const at::Tensor& values, const at::Tensor& scales, const at::Tensor& zeros,
+                           const std::string& word) {
     try {
       ops_->SetQuantizedRows(*weight, first, {values, scales, zeros});
       ADD_FAILURE() << "accepted, expected an error with: " << word;

@@ -1,13 +1,14 @@
-// The tile of quantized linears by whole numbers: C [rows, 32 * panels] += X [rows, inputs] times packed blocks, where x is
-// signed bytes with a scale for each row and chunk, and weights are unsigned bytes as they are stored.
+// The tile of quantized linears by whole numbers: C [rows, 32 * panels] += X [rows, inputs] times packed blocks, where
+// x is signed bytes with a scale for each row and chunk, and weights are unsigned bytes as they are stored.
 //
-// Within a chunk sums are whole numbers, so exact in any order; they start at -zero * (sum of x), which makes the weights'
-// zero cost nothing. Chunks are added in order, in fp32, one sum for each output: a row's result depends neither on the tile's
-// shape nor on the instruction set, but for the roundings of that last step.
+// Within a chunk sums are whole numbers, so exact in any order; they start at -zero * (sum of x), which makes the
+// weights' zero cost nothing. Chunks are added in order, in fp32, one sum for each output: a row's result depends
+// neither on the tile's shape nor on the instruction set, but for the roundings of that last step.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-// Of a row of x and a chunk: its scale, and its values' negated sum, times the weights' zero where that is the same for all.
+// Of a row of x and a chunk: its scale, and its values' negated sum, times the weights' zero where that is the same for
+// all.
 struct ChunkOfX {
   float scale;
   int32_t start;
@@ -15,11 +16,11 @@ struct ChunkOfX {
 
 struct QuantizedTileArgs {
   const QuantizedLayout* layout;
-  const uint8_t* panel;  // its first byte; the second panel follows
-  int64_t first, blocks; // the blocks to go over; `first` begins a chunk
+  const uint8_t* panel;    // its first byte; the second panel follows
+  int64_t first, blocks;   // the blocks to go over; `first` begins a chunk
   const uint8_t* decoded;  // what Kind::Decode() made of the blocks, or null
-  const uint8_t* x;      // of block `first`: [block][row][Kind::kXBytes]
-  int64_t x_stride;      // bytes from a block to the next
+  const uint8_t* x;        // of block `first`: [block][row][Kind::kXBytes]
+  int64_t x_stride;        // bytes from a block to the next
   const ChunkOfX* chunks;  // of block `first`: [chunk][row]
   int64_t chunk_stride;
   float* c;
@@ -103,7 +104,8 @@ CAUSEWAY_INLINE I DotBytes(I acc, U w, I x) {
     return acc + (I)_mm512_madd_epi16(_mm512_maddubs_epi16((__m512i)w, (__m512i)x), _mm512_set1_epi16(1));
   } else {
     const __m512i low = _mm512_and_si512((__m512i)w, _mm512_set1_epi16(255)), high = _mm512_srli_epi16((__m512i)w, 8);
-    const __m512i x_low = _mm512_srai_epi16(_mm512_slli_epi16((__m512i)x, 8), 8), x_high = _mm512_srai_epi16((__m512i)x, 8);
+    const __m512i x_low = _mm512_srai_epi16(_mm512_slli_epi16((__m512i)x, 8), 8),
+                  x_high = _mm512_srai_epi16((__m512i)x, 8);
     return acc + (I)_mm512_madd_epi16(low, x_low) + (I)_mm512_madd_epi16(high, x_high);
   }
 #elif defined(__AVX2__)
@@ -111,7 +113,8 @@ CAUSEWAY_INLINE I DotBytes(I acc, U w, I x) {
     return acc + (I)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)w, (__m256i)x), _mm256_set1_epi16(1));
   } else {
     const __m256i low = _mm256_and_si256((__m256i)w, _mm256_set1_epi16(255)), high = _mm256_srli_epi16((__m256i)w, 8);
-    const __m256i x_low = _mm256_srai_epi16(_mm256_slli_epi16((__m256i)x, 8), 8), x_high = _mm256_srai_epi16((__m256i)x, 8);
+    const __m256i x_low = _mm256_srai_epi16(_mm256_slli_epi16((__m256i)x, 8), 8),
+                  x_high = _mm256_srai_epi16((__m256i)x, 8);
     return acc + (I)_mm256_madd_epi16(low, x_low) + (I)_mm256_madd_epi16(high, x_high);
   }
 #else
@@ -147,12 +150,14 @@ CAUSEWAY_INLINE void IntTileImpl(const QuantizedTileArgs& a) {
       for (int u = 0; u < Format::kUnits; ++u, w += kPanel * 4, xu += 4 * Format::kHalves) {
         U words[N];
 #pragma GCC unroll 8
-        for (int v = 0; v < N; ++v) words[v] = (U)Load(reinterpret_cast<const float*>(w + v / kPerPanel * panel_bytes) + v % kPerPanel * W);
+        for (int v = 0; v < N; ++v)
+          words[v] = (U)Load(reinterpret_cast<const float*>(w + v / kPerPanel * panel_bytes) + v % kPerPanel * W);
 #pragma GCC unroll 2
         for (int h = 0; h < Format::kHalves; ++h) {
           U part[N];
 #pragma GCC unroll 8
-          for (int v = 0; v < N; ++v) part[v] = Format::kHalves == 1 ? words[v] : (h == 0 ? words[v] : words[v] >> 4) & 0x0f0f0f0fu;
+          for (int v = 0; v < N; ++v)
+            part[v] = Format::kHalves == 1 ? words[v] : (h == 0 ? words[v] : words[v] >> 4) & 0x0f0f0f0fu;
 #pragma GCC unroll 8
           for (int r = 0; r < kRows; ++r) {
             const I four = (I)(U{} + *reinterpret_cast<const Word*>(xu + r * kXBytes + 4 * h));
@@ -166,7 +171,8 @@ CAUSEWAY_INLINE void IntTileImpl(const QuantizedTileArgs& a) {
 #pragma GCC unroll 8
     for (int v = 0; v < N; ++v) {
       F scale;
-      if constexpr (!Format::kScaleLast) scale = LoadHalf(at.head + v / kPerPanel * panel_bytes + v % kPerPanel * W * 2);
+      if constexpr (!Format::kScaleLast)
+        scale = LoadHalf(at.head + v / kPerPanel * panel_bytes + v % kPerPanel * W * 2);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         float* c = a.c + r * a.ldc + v * W;

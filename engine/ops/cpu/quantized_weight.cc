@@ -71,7 +71,8 @@ void Transpose(const uint32_t* from, int64_t units, uint32_t* to) {
 
 float Fp8ToFloat(uint8_t byte) {
   const int exponent = byte >> 3 & 15, mantissa = byte & 7;
-  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9) : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
+                                        : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
   return byte & 0x80 ? -magnitude : magnitude;
 }
 
@@ -87,7 +88,8 @@ const WeightFormat& Checked(const WeightFormat& format) {
 
 QuantizedWeight::QuantizedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, const WeightFormat& format)
     : out_(out), in_(in), dtype_(dtype), format_(Checked(format)), layout_(cpu::LayoutOf(format, in)) {
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "quantized weights are computed with in bf16 or fp32, not ", dtype);
+  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16,
+              "quantized weights are computed with in bf16 or fp32, not ", dtype);
   panels_ = at::empty({cpu::PanelsOf(out), layout_.panel_bytes}, at::kByte);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
   // Only what no row fills, as in PackedWeight.
@@ -110,10 +112,11 @@ int64_t QuantizedWeight::bytes() const {
 }
 
 void QuantizedWeight::SetRows(int64_t first, const QuantizedRows& rows) {
-  TORCH_CHECK(rows.values.dim() == 2 && rows.values.size(1) == in_ && first >= 0 && first + rows.values.size(0) <= out_, "rows ",
-              rows.values.sizes(), " at ", first, " don't fit a quantized weight of ", out_, " x ", in_);
+  TORCH_CHECK(rows.values.dim() == 2 && rows.values.size(1) == in_ && first >= 0 && first + rows.values.size(0) <= out_,
+              "rows ", rows.values.sizes(), " at ", first, " don't fit a quantized weight of ", out_, " x ", in_);
   const at::ScalarType dtype = format_.kind == WeightKind::kInt8 ? at::kChar : at::kByte;
-  TORCH_CHECK(rows.values.scalar_type() == dtype, "quantized values are ", rows.values.scalar_type(), ", expected ", dtype);
+  TORCH_CHECK(rows.values.scalar_type() == dtype, "quantized values are ", rows.values.scalar_type(), ", expected ",
+              dtype);
   c10::InferenceMode guard;
   SetHeads(first, rows);
   const at::Tensor values = rows.values.contiguous();
@@ -139,7 +142,8 @@ void QuantizedWeight::SetRows(int64_t first, const QuantizedRows& rows) {
       }
       for (int64_t b = 0; b < blocks; ++b) {
         const int64_t block = b0 + b;
-        uint32_t* to = reinterpret_cast<uint32_t*>(Head(row, block / l.group_blocks) + l.head_bytes + block % l.group_blocks * l.block_bytes);
+        uint32_t* to = reinterpret_cast<uint32_t*>(Head(row, block / l.group_blocks) + l.head_bytes +
+                                                   block % l.group_blocks * l.block_bytes);
         for (int64_t r = row; r < panel_end;) {
           const uint32_t* source = words + (r - row) * kRunWords + b * block_words;
           uint32_t* column = to + r % kPanel;
@@ -161,38 +165,42 @@ void QuantizedWeight::SetRows(int64_t first, const QuantizedRows& rows) {
 void QuantizedWeight::SetHeads(int64_t first, const QuantizedRows& rows) {
   const int64_t n = rows.values.size(0), groups = format_.groups(in_);
   const std::vector<int64_t> expected = {n, groups};
-  TORCH_CHECK(rows.scales.sizes() == expected && rows.scales.scalar_type() == at::kFloat, "scales are ", rows.scales.toString(), " of shape ",
-              rows.scales.sizes(), ", expected fp32 of shape ", at::IntArrayRef(expected));
-  TORCH_CHECK(rows.zeros.defined() == format_.zero_points, "zero points were ", rows.zeros.defined() ? "" : "not ", "given to a weight that has ",
-              format_.zero_points ? "them" : "none");
+  TORCH_CHECK(rows.scales.sizes() == expected && rows.scales.scalar_type() == at::kFloat, "scales are ",
+              rows.scales.toString(), " of shape ", rows.scales.sizes(), ", expected fp32 of shape ",
+              at::IntArrayRef(expected));
+  TORCH_CHECK(rows.zeros.defined() == format_.zero_points, "zero points were ", rows.zeros.defined() ? "" : "not ",
+              "given to a weight that has ", format_.zero_points ? "them" : "none");
   const bool half = format_.kind == WeightKind::kInt4;
   const at::Tensor scales = rows.scales.to(half ? at::kHalf : at::kFloat).contiguous();
   const int64_t width = scales.element_size();
   const char* from = static_cast<const char*>(scales.const_data_ptr());
   for (int64_t r = 0; r < n; ++r) {
-    for (int64_t g = 0; g < groups; ++g) std::memcpy(Head(first + r, g) + (first + r) % kPanel * width, from + (r * groups + g) * width, width);
+    for (int64_t g = 0; g < groups; ++g)
+      std::memcpy(Head(first + r, g) + (first + r) % kPanel * width, from + (r * groups + g) * width, width);
   }
   if (!format_.zero_points) return;
-  TORCH_CHECK(rows.zeros.sizes() == expected && rows.zeros.scalar_type() == at::kByte, "zero points are ", rows.zeros.toString(), " of shape ",
-              rows.zeros.sizes(), ", expected uint8 of shape ", at::IntArrayRef(expected));
+  TORCH_CHECK(rows.zeros.sizes() == expected && rows.zeros.scalar_type() == at::kByte, "zero points are ",
+              rows.zeros.toString(), " of shape ", rows.zeros.sizes(), ", expected uint8 of shape ",
+              at::IntArrayRef(expected));
   const at::Tensor zeros = rows.zeros.contiguous();
   const uint8_t* zero = static_cast<const uint8_t*>(zeros.const_data_ptr());
   for (int64_t r = 0; r < n; ++r) {
-    for (int64_t g = 0; g < groups; ++g) Head(first + r, g)[layout_.scale_bytes + (first + r) % kPanel] = zero[r * groups + g];
+    for (int64_t g = 0; g < groups; ++g)
+      Head(first + r, g)[layout_.scale_bytes + (first + r) % kPanel] = zero[r * groups + g];
   }
 }
 
 void QuantizedWeight::SetInputOrder(const at::Tensor& order) {
   TORCH_CHECK(order_.defined(), "an order of inputs for a weight made without one");
-  TORCH_CHECK(order.dim() == 1 && order.size(0) == in_ && order.scalar_type() == at::kInt, "the order of inputs is ", order.toString(),
-              " of shape ", order.sizes(), ", expected int32 of shape [", in_, "]");
+  TORCH_CHECK(order.dim() == 1 && order.size(0) == in_ && order.scalar_type() == at::kInt, "the order of inputs is ",
+              order.toString(), " of shape ", order.sizes(), ", expected int32 of shape [", in_, "]");
   c10::InferenceMode guard;
   const at::Tensor given = order.to(at::kCPU).contiguous();
   const int32_t* columns = static_cast<const int32_t*>(given.const_data_ptr());
   std::vector<bool> seen(in_);
   for (int64_t i = 0; i < in_; ++i) {
-    TORCH_CHECK(columns[i] >= 0 && columns[i] < in_ && !seen[columns[i]], "the order of inputs is no permutation of ", in_, ": it has ",
-                columns[i], " at ", i);
+    TORCH_CHECK(columns[i] >= 0 && columns[i] < in_ && !seen[columns[i]], "the order of inputs is no permutation of ",
+                in_, ": it has ", columns[i], " at ", i);
     seen[columns[i]] = true;
   }
   order_.copy_(given);
@@ -212,7 +220,8 @@ void QuantizedWeight::CopyRow(int64_t row, void* to) const {
   for (int64_t i = 0; i < in_; ++i) {
     const int64_t block = i / kQuantizedBlock, inside = i % kQuantizedBlock;
     const uint8_t* head = panel + block / l.group_blocks * l.group_bytes;
-    const uint8_t* word = head + l.head_bytes + block % l.group_blocks * l.block_bytes + (inside / word_inputs * kPanel + lane) * 4;
+    const uint8_t* word =
+        head + l.head_bytes + block % l.group_blocks * l.block_bytes + (inside / word_inputs * kPanel + lane) * 4;
     const uint8_t byte = word[inside % 4];
     float scale, value = 0;
     if (l.kind == WeightKind::kInt4) {

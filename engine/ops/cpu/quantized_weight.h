@@ -1,4 +1,5 @@
-// A linear's quantized weight in panels (quantized_layout.h), the only copy of it: linears stream it, embeddings take rows.
+// A linear's quantized weight in panels (quantized_layout.h), the only copy of it: linears stream it, embeddings take
+// rows.
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_QUANTIZED_WEIGHT_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_QUANTIZED_WEIGHT_H_
 
@@ -12,8 +13,8 @@ namespace causeway {
 
 class QuantizedWeight : public LinearWeight {
  public:
-  // Computed with in bf16 or fp32. kInt4 and kFp8 take groups of a multiple of 32 inputs, or of all of them (0). Memory comes
-  // from ATen's CPU allocator, in huge pages where there are some; rows hold anything until they are set.
+  // Computed with in bf16 or fp32. kInt4 and kFp8 take groups of a multiple of 32 inputs, or of all of them (0). Memory
+  // comes from ATen's CPU allocator, in huge pages where there are some; rows hold anything until they are set.
   QuantizedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, const WeightFormat& format);
 
   int64_t out_features() const override { return out_; }
@@ -39,7 +40,8 @@ class QuantizedWeight : public LinearWeight {
  private:
   void SetHeads(int64_t first, const QuantizedRows& rows);
   uint8_t* Head(int64_t row, int64_t group) {
-    return static_cast<uint8_t*>(panels_.mutable_data_ptr()) + row / cpu::kPanel * layout_.panel_bytes + group * layout_.group_bytes;
+    return static_cast<uint8_t*>(panels_.mutable_data_ptr()) + row / cpu::kPanel * layout_.panel_bytes +
+           group * layout_.group_bytes;
   }
 
   const int64_t out_, in_;
@@ -49,7 +51,7 @@ class QuantizedWeight : public LinearWeight {
   at::Tensor panels_;  // uint8 [panels, layout_.panel_bytes]
   at::Tensor order_;   // int32 [in], or undefined; of no meaning until ordered_
   bool ordered_ = false;
-  at::Tensor bias_;    // fp32 [out], or undefined
+  at::Tensor bias_;  // fp32 [out], or undefined
 };
 
 }  // namespace causeway

@@ -4,10 +4,12 @@
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr int64_t kPiecesPerThread = 8;  // enough that a thread that comes late or runs slowly finds others to have done its part
+constexpr int64_t kPiecesPerThread =
+    8;  // enough that a thread that comes late or runs slowly finds others to have done its part
 
 // On this thread alone unless `shared`.
-CAUSEWAY_INLINE void RunRegionIf(bool shared, RegionWork work, const void* context, int64_t context_bytes, int64_t tasks) {
+CAUSEWAY_INLINE void RunRegionIf(bool shared, RegionWork work, const void* context, int64_t context_bytes,
+                                 int64_t tasks) {
   if (shared) return RunRegion(work, context, context_bytes, tasks);
   RunAlone(work, context, context_bytes, tasks);
 }
@@ -25,7 +27,7 @@ static void ForPieces(bool shared, int64_t count, const Body& body) {
       [](const void* of, int64_t, RegionTasks& tasks) {
         const Context c = *static_cast<const Context*>(of);
         while (tasks.Next()) {
-          if (tasks.Own()) (*c.body)(c.count * tasks.task / c.pieces, c.count * (tasks.task + 1) / c.pieces);
+          if (tasks.Own()) (*c.body)(c.count* tasks.task / c.pieces, c.count * (tasks.task + 1) / c.pieces);
         }
       },
       &context, sizeof(context), context.pieces);

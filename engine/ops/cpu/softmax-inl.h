@@ -2,24 +2,24 @@
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr int64_t kStep = kTilePanels * kPanel;   // keys
+constexpr int64_t kStep = kTilePanels * kPanel;  // keys
 static_assert(kStep % kBlockTokens == 0 && kAttentionSplit % kStep == 0 && kStep <= kSlab);
 constexpr float kMinusInfinity = -1e30f;  // finite, so that differences of it are 0 and not NaN
 
-// The state of a tile's softmax: for each row its maximum (in units of ln 2), its sum, and its outputs not yet divided by
-// the sum.
+// The state of a tile's softmax: for each row its maximum (in units of ln 2), its sum, and its outputs not yet divided
+// by the sum.
 struct Softmax {
   float *max, *sum, *out;
   int64_t ld;  // of out
 };
 
-// Scores of one row against a step's keys, of which [first, last) count, at least one: updates the row's state, rescales its
-// outputs and leaves the probabilities in `p`, as x of the tile that multiplies them with the values. `scale` includes
-// log2 e: the exponentials are powers of two. kScaled: keys and values have scales of their own, kStep each; key_scales include
-// `scale`, and value_scales must be finite beyond `last` too.
+// Scores of one row against a step's keys, of which [first, last) count, at least one: updates the row's state,
+// rescales its outputs and leaves the probabilities in `p`, as x of the tile that multiplies them with the values.
+// `scale` includes log2 e: the exponentials are powers of two. kScaled: keys and values have scales of their own, kStep
+// each; key_scales include `scale`, and value_scales must be finite beyond `last` too.
 template <class Kind, bool kScaled>
-CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, const float* key_scales, const float* value_scales, int64_t first,
-                                int64_t last, int64_t row, Softmax& state, int64_t width, Word* p) {
+CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, const float* key_scales, const float* value_scales,
+                                int64_t first, int64_t last, int64_t row, Softmax& state, int64_t width, Word* p) {
   constexpr int kVectors = kStep / W;
   constexpr bool kBf16 = sizeof(typename Kind::T) == 2;
   F s[kVectors];
@@ -64,7 +64,8 @@ CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, const float* k
 CAUSEWAY_INLINE void MergeRow(float* max, float* sum, float* out, float from_max, float from_sum, const float* from_out,
                               int64_t width) {
   const float m = *max > from_max ? *max : from_max;
-  const float mine = *sum == 0 ? 0 : Exp2<false>(Set(*max - m))[0], theirs = from_sum == 0 ? 0 : Exp2<false>(Set(from_max - m))[0];
+  const float mine = *sum == 0 ? 0 : Exp2<false>(Set(*max - m))[0],
+              theirs = from_sum == 0 ? 0 : Exp2<false>(Set(from_max - m))[0];
   *max = m;
   *sum = *sum * mine + from_sum * theirs;
   for (int64_t i = 0; i < width; ++i) out[i] = out[i] * mine + from_out[i] * theirs;

@@ -55,8 +55,9 @@ struct TileArgs {
   float* c;
   int64_t ldc;
   bool accumulate;  // add to c
-  // Weights to prefetch meanwhile: `lines` cache lines (0 to 2) a unit, from `ahead` on. Tiles that go over the same weights
-  // share what they fetch for the next. Weights that are gone over once need none: the processor sees the stream by itself.
+  // Weights to prefetch meanwhile: `lines` cache lines (0 to 2) a unit, from `ahead` on. Tiles that go over the same
+  // weights share what they fetch for the next. Weights that are gone over once need none: the processor sees the
+  // stream by itself.
   const Word* ahead;
   int lines;
 };

@@ -1,5 +1,5 @@
-// Vectors of W floats in the compiler's own vector types, so that one source serves every instruction set. Included once by
-// each kernel file, inside the namespace CAUSEWAY_ISA.
+// Vectors of W floats in the compiler's own vector types, so that one source serves every instruction set. Included
+// once by each kernel file, inside the namespace CAUSEWAY_ISA.
 #ifndef CAUSEWAY_ISA
 #error "kernel files define CAUSEWAY_ISA before including this"
 #endif
@@ -166,7 +166,8 @@ CAUSEWAY_INLINE F Exp(F x) {
   return x < -87.0f ? F{} : y;
 }
 
-// 2^x for x <= 0: within 2e-7 of itself, or 3e-6 with kShort, which is far below what bf16 keeps. 0 below -126; 2^0 is 1.
+// 2^x for x <= 0: within 2e-7 of itself, or 3e-6 with kShort, which is far below what bf16 keeps. 0 below -126; 2^0
+// is 1.
 template <bool kShort>
 CAUSEWAY_INLINE F Exp2(F x) {
   const float magic = 12582912.0f;
@@ -194,8 +195,8 @@ CAUSEWAY_INLINE F Exp2(F x) {
   return x < -126.0f ? F{} : y;
 }
 
-// The normal distribution's lower tail at -z, z >= 0, within 1e-6 of itself: e^(-z^2/2) t Q(t) with t = 1 / (1 + 0.35 z). Q was
-// fitted for the least relative error, 3.2e-8, over z in [0, 14].
+// The normal distribution's lower tail at -z, z >= 0, within 1e-6 of itself: e^(-z^2/2) t Q(t) with t = 1 / (1 + 0.35
+// z). Q was fitted for the least relative error, 3.2e-8, over z in [0, 14].
 CAUSEWAY_INLINE F NormalTail(F z) {
   const F t = 1.0f / (1.0f + 0.35f * z);
   F q = Set(-0.029146105f);

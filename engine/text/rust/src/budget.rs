@@ -1,5 +1,5 @@
-//! The fuel of a render, spent on bytes before they are there. The engine charges for a value once it has it: what builds
-//! one out of many references to a long text has to ask first, or the memory is full before the fuel is out.
+//! The fuel of a render, spent on bytes before they are there. The engine charges for a value once it has it: what
+//! builds one out of many references to a long text has to ask first, or the memory is full before the fuel is out.
 
 use minijinja::{Error, ErrorKind, State, Value};
 use std::fmt::{self, Write};

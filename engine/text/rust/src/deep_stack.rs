@@ -5,11 +5,13 @@ use crate::failure::{contain, Failure, Outcome};
 /// Address space; only what is used becomes memory.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Runs `body` on a thread of its own with a deep stack. The caller's limits keep what a text can nest within it. `what` names
-/// the work.
+/// Runs `body` on a thread of its own with a deep stack. The caller's limits keep what a text can nest within it.
+/// `what` names the work.
 pub fn on_deep_stack<T: Send>(what: &str, body: impl FnOnce() -> T + Send) -> Outcome<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("deep stack".into()).stack_size(STACK_BYTES);
+        let thread = std::thread::Builder::new()
+            .name("deep stack".into())
+            .stack_size(STACK_BYTES);
         let handle = thread
             .spawn_scoped(scope, || contain(body))
             .map_err(|error| Failure::internal(format!("no thread for {what}: {error}")))?;

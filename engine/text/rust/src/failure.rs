@@ -33,19 +33,25 @@ impl Failure {
     }
 
     fn new(code: Code, message: impl Into<String>) -> Self {
-        Failure { code, message: shorten(&message.into()) }
+        Failure {
+            code,
+            message: shorten(&message.into()),
+        }
     }
 }
 
-/// Messages may quote a model's files and requests; gRPC carries them in trailers of at most 8 KB, a byte as three where it
-/// is no ASCII.
+/// Messages may quote a model's files and requests; gRPC carries them in trailers of at most 8 KB, a byte as three
+/// where it is no ASCII.
 const MESSAGE_BYTES_MAX: usize = 2000;
 
 pub fn shorten(message: &str) -> String {
     if message.len() <= MESSAGE_BYTES_MAX {
         return message.to_string();
     }
-    let end = (0..=MESSAGE_BYTES_MAX).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0);
+    let end = (0..=MESSAGE_BYTES_MAX)
+        .rev()
+        .find(|&end| message.is_char_boundary(end))
+        .unwrap_or(0);
     format!("{}...", &message[..end])
 }
 
@@ -57,7 +63,8 @@ impl fmt::Display for Failure {
 
 pub type Outcome<T> = Result<T, Failure>;
 
-/// Runs `body`; a panic in it (a bug in a library on hostile input) becomes an Internal error. `what` names the operation.
+/// Runs `body`; a panic in it (a bug in a library on hostile input) becomes an Internal error. `what` names the
+/// operation.
 pub fn guard<T>(what: &str, body: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     contain(body).unwrap_or_else(|panic| Err(Failure::internal(format!("{what} panicked: {panic}"))))
 }
@@ -67,7 +74,10 @@ pub fn contain<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     silence_panics();
     catch_unwind(AssertUnwindSafe(body)).map_err(|panic| {
         let place = PANIC_PLACE.take();
-        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         format!("{}{place}", text.unwrap_or("a value that is no text"))
     })
 }
@@ -83,7 +93,11 @@ fn silence_panics() {
         std::panic::set_hook(Box::new(|info| {
             let place = info.location().map_or(String::new(), |place| {
                 let file = place.file().rsplit('/').take(3).collect::<Vec<_>>();
-                format!(" ({}:{})", file.into_iter().rev().collect::<Vec<_>>().join("/"), place.line())
+                format!(
+                    " ({}:{})",
+                    file.into_iter().rev().collect::<Vec<_>>().join("/"),
+                    place.line()
+                )
             });
             let _ = PANIC_PLACE.try_with(|note| note.replace(place));
         }));

@@ -29,17 +29,26 @@ pub fn read_text(folder: &Path, name: &str) -> Outcome<Option<String>> {
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Failure::invalid(format!("{}: more than the {FILE_BYTES_MAX} bytes allowed", path.display())));
+        return Err(Failure::invalid(format!(
+            "{}: more than the {FILE_BYTES_MAX} bytes allowed",
+            path.display()
+        )));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
-        Failure::invalid(format!("{}: no UTF-8 from byte {} on", path.display(), error.utf8_error().valid_up_to()))
+        Failure::invalid(format!(
+            "{}: no UTF-8 from byte {} on",
+            path.display(),
+            error.utf8_error().valid_up_to()
+        ))
     })?;
     Ok(Some(text))
 }
 
 /// The JSON object in `folder`/`name`, or None when there is no such file. Nesting is limited (to 128) by the parser.
 pub fn read_object(folder: &Path, name: &str) -> Outcome<Option<serde_json::Map<String, Value>>> {
-    let Some(text) = read_text(folder, name)? else { return Ok(None) };
+    let Some(text) = read_text(folder, name)? else {
+        return Ok(None);
+    };
     let path = folder.join(name);
     match serde_json::from_str(&text) {
         Ok(Value::Object(object)) => Ok(Some(object)),

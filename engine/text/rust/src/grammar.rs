@@ -25,7 +25,7 @@ fn limits() -> ParserLimits {
         step_max_items: 50_000,        // 3 ms of a mask
         max_lexer_states: 20_000,      // 40 MB over the life of a request
         max_grammar_size: 40_000,      // a second of compiling
-        verbose_errors: false, // they quote all that was generated
+        verbose_errors: false,         // they quote all that was generated
         ..ParserLimits::default()
     }
 }
@@ -60,13 +60,18 @@ impl GrammarCompiler {
             .map_err(|error| Failure::internal(format!("the vocabulary cannot be prepared for grammars: {error}")))?;
         factory.quiet();
         *factory.limits_mut() = limits();
-        Ok(GrammarCompiler { factory, vocabulary_size })
+        Ok(GrammarCompiler {
+            factory,
+            vocabulary_size,
+        })
     }
 
     pub fn compile(&self, kind: u8, texts: &[&[u8]]) -> Outcome<Matcher> {
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
         if bytes > TEXT_BYTES_MAX {
-            return Err(Failure::invalid(format!("{bytes} bytes, expected at most {TEXT_BYTES_MAX}")));
+            return Err(Failure::invalid(format!(
+                "{bytes} bytes, expected at most {TEXT_BYTES_MAX}"
+            )));
         }
         let mut utf8 = Vec::with_capacity(texts.len());
         for text in texts {
@@ -78,13 +83,18 @@ impl GrammarCompiler {
             let parts = catch_unwind(AssertUnwindSafe(|| grammar.to_internal(Some(environment), limits())));
             let (grammar, lexer) = parts.map_err(failed)?;
             check_lexer(&lexer)?;
-            let parser = self.factory.create_parser_from_init_default(GrammarInit::Internal(grammar, lexer));
+            let parser = self
+                .factory
+                .create_parser_from_init_default(GrammarInit::Internal(grammar, lexer));
             let mut matcher = llguidance::Matcher::new(parser);
             // Refuses what cannot even begin, before the request is queued.
             matcher.compute_mask_or_eos().map_err(failed)?;
             Ok(matcher)
         })??;
-        Ok(Matcher { inner, vocabulary_size: self.vocabulary_size })
+        Ok(Matcher {
+            inner,
+            vocabulary_size: self.vocabulary_size,
+        })
     }
 }
 
@@ -118,7 +128,8 @@ fn read(kind: u8, texts: &[&str]) -> Outcome<TopLevelGrammar> {
     let first = texts.first().copied().unwrap_or_default();
     match kind {
         0 => {
-            let schema: Value = serde_json::from_str(first).map_err(|error| Failure::invalid(format!("no JSON: {error}")))?;
+            let schema: Value =
+                serde_json::from_str(first).map_err(|error| Failure::invalid(format!("no JSON: {error}")))?;
             match schema {
                 Value::Object(_) | Value::Bool(_) => {
                     check_schema(&schema)?;
@@ -171,10 +182,18 @@ fn literal(text: &str) -> String {
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {
-    let text = error.to_string().replace("<non-verbose/>", ""); // the library's empty annex
+    // The tag is the library's empty annex.
+    let text = error.to_string().replace("<non-verbose/>", "");
     // Where it panicked, and advice for whoever sets its limits or writes Lark.
-    const ENDS: [&str; 4] = ["\n<backtrace>", "; either increase", "; try avoiding", "; consider making"];
-    let message = ENDS.iter().fold(text.as_str(), |message, end| message.split(end).next().unwrap_or_default());
+    const ENDS: [&str; 4] = [
+        "\n<backtrace>",
+        "; either increase",
+        "; try avoiding",
+        "; consider making",
+    ];
+    let message = ENDS.iter().fold(text.as_str(), |message, end| {
+        message.split(end).next().unwrap_or_default()
+    });
     Failure::invalid(match message.trim() {
         "NoExtensionBias" => "no token of the vocabulary goes on here, and the text may not end",
         other => other,

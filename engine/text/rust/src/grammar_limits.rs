@@ -1,14 +1,17 @@
-//! What a grammar's text may hold, where the library that compiles it has no limit of its own or one that is too far away.
+//! What a grammar's text may hold, where the library that compiles it has no limit of its own or one that is too far
+//! away.
 
 use crate::failure::{Failure, Outcome};
 use serde_json::{Deserializer, Value};
 use std::collections::HashSet;
 
-/// How deep brackets may nest: for the libraries that parse them by recursion. JSON's stops at 127, Lark's at 28 groups.
+/// How deep brackets may nest: for the libraries that parse them by recursion. JSON's stops at 127, Lark's at 28
+/// groups.
 const NESTING_MAX: usize = 200;
 /// Of items and properties.
 const COUNT_MAX: f64 = 10_000.0;
-/// Of all names in a schema: the work on an object is the square of its names, and they may come from anywhere in the schema.
+/// Of all names in a schema: the work on an object is the square of its names, and they may come from anywhere in the
+/// schema.
 const NAMES_MAX: usize = 1_000;
 /// The same for a schema that counts properties, where it is the cube.
 const COUNTED_NAMES_MAX: usize = 100;
@@ -47,21 +50,29 @@ pub fn check_schema(schema: &Value) -> Outcome<()> {
     }
     let found = names.len();
     if found > NAMES_MAX {
-        return Err(Failure::invalid(format!("{found} different names of properties and keywords, expected at most {NAMES_MAX}")));
+        return Err(Failure::invalid(format!(
+            "{found} different names of properties and keywords, expected at most {NAMES_MAX}"
+        )));
     }
     if counts_properties && found > COUNTED_NAMES_MAX {
         let why = "different names of properties and keywords beside minProperties or maxProperties";
-        return Err(Failure::invalid(format!("{found} {why}, expected at most {COUNTED_NAMES_MAX}")));
+        return Err(Failure::invalid(format!(
+            "{found} {why}, expected at most {COUNTED_NAMES_MAX}"
+        )));
     }
     if patterns > PATTERNS_MAX {
-        return Err(Failure::invalid(format!("patternProperties has {patterns} patterns in all, expected at most {PATTERNS_MAX}")));
+        return Err(Failure::invalid(format!(
+            "patternProperties has {patterns} patterns in all, expected at most {PATTERNS_MAX}"
+        )));
     }
     Ok(())
 }
 
 fn check_count(key: &str, count: &Value) -> Outcome<()> {
     match count.as_f64() {
-        Some(count) if count > COUNT_MAX => Err(Failure::invalid(format!("{key} is {count}, expected at most {COUNT_MAX}"))),
+        Some(count) if count > COUNT_MAX => Err(Failure::invalid(format!(
+            "{key} is {count}, expected at most {COUNT_MAX}"
+        ))),
         _ => Ok(()),
     }
 }
@@ -105,7 +116,9 @@ pub fn check_nesting(text: &str) -> Outcome<()> {
         deepest = deepest.max(depth);
     }
     if deepest > NESTING_MAX {
-        return Err(Failure::invalid(format!("brackets nest {deepest} deep, expected at most {NESTING_MAX}")));
+        return Err(Failure::invalid(format!(
+            "brackets nest {deepest} deep, expected at most {NESTING_MAX}"
+        )));
     }
     Ok(())
 }

@@ -15,7 +15,9 @@ pub fn tojson(state: &State, value: &Value, indent: Option<Value>, kwargs: Kwarg
         // At most what a terminal is wide; a template has no use for more.
         Some(number) => Some(" ".repeat(i64::try_from(number)?.clamp(0, 100) as usize)),
     };
-    let separators: Option<Value> = kwargs.get::<Option<Value>>("separators")?.filter(|pair| !pair.is_none());
+    let separators: Option<Value> = kwargs
+        .get::<Option<Value>>("separators")?
+        .filter(|pair| !pair.is_none());
     let (item_separator, key_separator) = match separators {
         Some(pair) => (separator(&pair, 0)?, separator(&pair, 1)?),
         None => (if indent.is_some() { "," } else { ", " }.to_string(), ": ".to_string()),
@@ -28,14 +30,20 @@ pub fn tojson(state: &State, value: &Value, indent: Option<Value>, kwargs: Kwarg
         key_separator,
     };
     kwargs.assert_all_used()?;
-    let mut writer = Writer { state, style, out: Paid::new(state, String::new()) };
+    let mut writer = Writer {
+        state,
+        style,
+        out: Paid::new(state, String::new()),
+    };
     writer.write(value, 0)?;
     Ok(writer.out.into_inner())
 }
 
 fn separator(pair: &Value, index: usize) -> Result<String, Error> {
     let text = pair.get_item_by_index(index)?;
-    text.as_str().map(str::to_string).ok_or_else(|| invalid("tojson: a separator is no string"))
+    text.as_str()
+        .map(str::to_string)
+        .ok_or_else(|| invalid("tojson: a separator is no string"))
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -71,7 +79,9 @@ impl Writer<'_, '_, '_> {
             // Slices and sums of lists are lists to Python, and iterables to the engine.
             ValueKind::Seq | ValueKind::Iterable => self.write_list(value, depth),
             ValueKind::Undefined => Err(invalid("tojson: the value is undefined")),
-            kind => Err(invalid(format!("tojson: a value of type {kind} is not JSON serializable"))),
+            kind => Err(invalid(format!(
+                "tojson: a value of type {kind} is not JSON serializable"
+            ))),
         }
     }
 
@@ -90,7 +100,12 @@ impl Writer<'_, '_, '_> {
     fn write_map(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         let mut keys: Vec<Value> = value.try_iter()?.collect();
         // Before they are sorted: to compare lists could take the engine for ever.
-        let is_key = |kind| matches!(kind, ValueKind::String | ValueKind::None | ValueKind::Bool | ValueKind::Number);
+        let is_key = |kind| {
+            matches!(
+                kind,
+                ValueKind::String | ValueKind::None | ValueKind::Bool | ValueKind::Number
+            )
+        };
         if let Some(key) = keys.iter().find(|key| !is_key(key.kind())) {
             return Err(invalid(format!("tojson: a key cannot be of type {}", key.kind())));
         }
@@ -121,11 +136,17 @@ impl Writer<'_, '_, '_> {
     }
 
     fn end_items(&mut self, empty: bool, depth: usize) -> Result<(), Error> {
-        if empty { Ok(()) } else { self.start_line(depth) }
+        if empty {
+            Ok(())
+        } else {
+            self.start_line(depth)
+        }
     }
 
     fn start_line(&mut self, depth: usize) -> Result<(), Error> {
-        let Some(indent) = &self.style.indent else { return Ok(()) };
+        let Some(indent) = &self.style.indent else {
+            return Ok(());
+        };
         self.out.push("\n")?;
         (0..depth).try_for_each(|_| self.out.push(indent))
     }
@@ -157,7 +178,10 @@ impl Writer<'_, '_, '_> {
             '\t' => self.out.push("\\t"),
             '\u{8}' => self.out.push("\\b"),
             '\u{c}' => self.out.push("\\f"),
-            _ => character.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| self.out.push(&format!("\\u{unit:04x}"))),
+            _ => character
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .try_for_each(|unit| self.out.push(&format!("\\u{unit:04x}"))),
         }
     }
 }
@@ -167,7 +191,9 @@ fn number(value: &Value) -> String {
     if value.is_integer() {
         return value.to_string();
     }
-    let Ok(float) = f64::try_from(value.clone()) else { return value.to_string() };
+    let Ok(float) = f64::try_from(value.clone()) else {
+        return value.to_string();
+    };
     if float.is_nan() {
         return "NaN".to_string();
     }
@@ -179,9 +205,15 @@ fn number(value: &Value) -> String {
         // Rust writes 1.5e-7 and 1e20, Python 1.5e-07 and 1e+20.
         let text = format!("{float:e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
+        let (sign, digits) = exponent
+            .strip_prefix('-')
+            .map_or(("+", exponent), |digits| ("-", digits));
         return format!("{mantissa}e{sign}{digits:0>2}");
     }
     let text = float.to_string();
-    if text.contains('.') { text } else { text + ".0" }
+    if text.contains('.') {
+        text
+    } else {
+        text + ".0"
+    }
 }

@@ -1,5 +1,5 @@
-//! The Rust half of engine/text: tokenizers and chat templates behind a small bridge. No panic leaves this library; each
-//! function of the bridge either cannot fail or returns a Failure, which C++ turns into an absl::Status.
+//! The Rust half of engine/text: tokenizers and chat templates behind a small bridge. No panic leaves this library;
+//! each function of the bridge either cannot fail or returns a Failure, which C++ turns into an absl::Status.
 
 mod budget;
 mod deep_stack;
@@ -33,14 +33,20 @@ mod bridge {
         fn longest_token(tokenizer: &TextTokenizer) -> i64;
 
         type Stream;
-        fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool) -> Result<Box<Stream>>;
+        fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool)
+            -> Result<Box<Stream>>;
         fn append(stream: &mut Stream, tokenizer: &TextTokenizer, id: i32) -> Result<String>;
         fn flush(stream: &mut Stream, tokenizer: &TextTokenizer) -> Result<String>;
 
         type TextTemplate;
         fn load_template(folder: &[u8]) -> Result<Box<TextTemplate>>;
         /// `texts` holds each message's role and content in turn.
-        fn render(chat: &TextTemplate, texts: &[&[u8]], add_generation_prompt: bool, now_seconds: i64) -> Result<String>;
+        fn render(
+            chat: &TextTemplate,
+            texts: &[&[u8]],
+            add_generation_prompt: bool,
+            now_seconds: i64,
+        ) -> Result<String>;
 
         type GrammarCompiler;
         fn new_grammar_compiler(tokenizer: &TextTokenizer) -> Result<Box<GrammarCompiler>>;
@@ -75,7 +81,9 @@ fn longest_token(tokenizer: &TextTokenizer) -> i64 {
 }
 
 fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool) -> Outcome<Box<Stream>> {
-    guard("starting to decode", || Stream::new(tokenizer, prompt_tail, skip_special_tokens).map(Box::new))
+    guard("starting to decode", || {
+        Stream::new(tokenizer, prompt_tail, skip_special_tokens).map(Box::new)
+    })
 }
 
 fn append(stream: &mut Stream, tokenizer: &TextTokenizer, id: i32) -> Outcome<String> {
@@ -98,14 +106,19 @@ fn render(chat: &TextTemplate, texts: &[&[u8]], add_generation_prompt: bool, now
                 std::str::from_utf8(bytes)
                     .map_err(|_| Failure::invalid(format!("the {what} of message {index} is no valid UTF-8")))
             };
-            messages.push(Message { role: text(pair[0], "role")?, content: text(pair[1], "content")? });
+            messages.push(Message {
+                role: text(pair[0], "role")?,
+                content: text(pair[1], "content")?,
+            });
         }
         chat.render(&messages, add_generation_prompt, now_seconds)
     })
 }
 
 fn new_grammar_compiler(tokenizer: &TextTokenizer) -> Outcome<Box<GrammarCompiler>> {
-    guard("reading the vocabulary for grammars", || GrammarCompiler::new(tokenizer).map(Box::new))
+    guard("reading the vocabulary for grammars", || {
+        GrammarCompiler::new(tokenizer).map(Box::new)
+    })
 }
 
 fn compile_grammar(compiler: &GrammarCompiler, kind: u8, texts: &[&[u8]]) -> Outcome<Box<Matcher>> {

@@ -1,5 +1,5 @@
-//! Python's behaviour where chat templates rely on it and minijinja or its pycompat differ: methods of strings, and what
-//! prints and joins values.
+//! Python's behaviour where chat templates rely on it and minijinja or its pycompat differ: methods of strings, and
+//! what prints and joins values.
 
 use crate::budget::{pay, printed, Paid};
 use minijinja::value::{from_args, Kwargs, Tuple, ValueKind};
@@ -12,7 +12,11 @@ use std::mem::size_of;
 /// Methods of strings and dictionaries; what is not here is pycompat's.
 pub fn call_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     // The engine charges for the text and the result; count() and startswith() walk lists.
-    for list in args.iter().chain([value]).filter(|list| matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable)) {
+    for list in args
+        .iter()
+        .chain([value])
+        .filter(|list| matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable))
+    {
         state.consume_fuel(list.len().unwrap_or_default() as u64)?;
     }
     if let Some(text) = value.as_str() {
@@ -41,7 +45,11 @@ fn string_method(state: &State, text: &str, method: &str, args: &[Value]) -> Res
             let limit = usize::try_from(maxsplit).unwrap_or(usize::MAX);
             let cuts = sep.map_or_else(|| text.matches(is_space).count(), |sep| text.matches(sep).count());
             pay_parts(state, cuts.min(limit))?;
-            list(if method == "split" { split(text, sep, limit) } else { rsplit(text, sep, limit) })
+            list(if method == "split" {
+                split(text, sep, limit)
+            } else {
+                rsplit(text, sep, limit)
+            })
         }
         "splitlines" => {
             let (keep_ends, kwargs): (Option<bool>, Kwargs) = from_args(args)?;
@@ -81,7 +89,10 @@ fn string_method(state: &State, text: &str, method: &str, args: &[Value]) -> Res
         "replace" => {
             let (old, new, count): (&str, &str, Option<i64>) = from_args(args)?;
             let count = usize::try_from(count.unwrap_or(-1)).unwrap_or(usize::MAX);
-            pay(state, (text.matches(old).take(count).count() as u64).saturating_mul(new.len() as u64))?;
+            pay(
+                state,
+                (text.matches(old).take(count).count() as u64).saturating_mul(new.len() as u64),
+            )?;
             Value::from(text.replacen(old, new, count))
         }
         "join" => {
@@ -98,20 +109,27 @@ fn string_method(state: &State, text: &str, method: &str, args: &[Value]) -> Res
 
 /// A slice of the text and a value for each part, and room to grow.
 fn pay_parts(state: &State, cuts: usize) -> Result<(), Error> {
-    pay(state, (cuts as u64).saturating_mul(2 * (size_of::<&str>() + size_of::<Value>()) as u64))
+    pay(
+        state,
+        (cuts as u64).saturating_mul(2 * (size_of::<&str>() + size_of::<Value>()) as u64),
+    )
 }
 
 /// The most that str.format can give: in each field the longest argument, and the numbers there as widths.
 fn pay_format(state: &State, text: &str, args: &[Value]) -> Result<(), Error> {
     let mut longest = 0;
     for value in args {
-        let length = value.as_str().map_or_else(|| printed(state, value).map(|text| text.len()), |text| Ok(text.len()))?;
+        let length = value
+            .as_str()
+            .map_or_else(|| printed(state, value).map(|text| text.len()), |text| Ok(text.len()))?;
         longest = longest.max(length);
     }
     let mut bytes = 0u64;
     for field in text.split('{').skip(1) {
         let field = field.rsplit_once('}').map_or("", |(field, _)| field);
-        let numbers = field.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+        let numbers = field
+            .split(|c: char| !c.is_ascii_digit())
+            .filter(|digits| !digits.is_empty());
         let widths = numbers.map(|digits| digits.parse().unwrap_or(u64::MAX));
         bytes = widths.fold(bytes.saturating_add(longest as u64), u64::saturating_add);
     }
@@ -132,7 +150,9 @@ pub fn join(state: &State, values: &Value, separator: &str) -> Result<String, Er
 }
 
 pub fn escape(state: &State, value: &Value) -> Result<String, Error> {
-    let text = value.as_str().map_or_else(|| printed(state, value).map(Cow::from), |text| Ok(Cow::from(text)))?;
+    let text = value
+        .as_str()
+        .map_or_else(|| printed(state, value).map(Cow::from), |text| Ok(Cow::from(text)))?;
     let mut escaped = Paid::new(state, String::new());
     let mut rest = &text[..];
     while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
@@ -173,9 +193,17 @@ pub fn is_space(character: char) -> bool {
 
 pub fn strip<'a>(text: &'a str, chars: Option<&str>, at_start: bool, at_end: bool) -> &'a str {
     let chars: Option<HashSet<char>> = chars.map(|chars| chars.chars().collect());
-    let drop = |character: char| chars.as_ref().map_or_else(|| is_space(character), |chars| chars.contains(&character));
+    let drop = |character: char| {
+        chars
+            .as_ref()
+            .map_or_else(|| is_space(character), |chars| chars.contains(&character))
+    };
     let text = if at_start { text.trim_start_matches(drop) } else { text };
-    if at_end { text.trim_end_matches(drop) } else { text }
+    if at_end {
+        text.trim_end_matches(drop)
+    } else {
+        text
+    }
 }
 
 fn split<'a>(text: &'a str, sep: Option<&str>, limit: usize) -> Vec<&'a str> {
@@ -202,7 +230,11 @@ fn rsplit<'a>(text: &'a str, sep: Option<&str>, limit: usize) -> Vec<&'a str> {
     } else {
         let mut rest = strip(text, None, false, true);
         while !rest.is_empty() && parts.len() < limit {
-            let start = rest.char_indices().rev().find(|(_, c)| is_space(*c)).map_or(0, |(at, c)| at + c.len_utf8());
+            let start = rest
+                .char_indices()
+                .rev()
+                .find(|(_, c)| is_space(*c))
+                .map_or(0, |(at, c)| at + c.len_utf8());
             parts.push(&rest[start..]);
             rest = strip(&rest[..start], None, false, true);
         }
@@ -215,14 +247,21 @@ fn rsplit<'a>(text: &'a str, sep: Option<&str>, limit: usize) -> Vec<&'a str> {
 }
 
 fn ends_line(c: char) -> bool {
-    matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    matches!(
+        c,
+        '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
 }
 
 fn split_lines(text: &str, keep_ends: bool) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(ends_line) {
-        let width = if rest[at..].starts_with("\r\n") { 2 } else { rest[at..].chars().next().map_or(1, char::len_utf8) };
+        let width = if rest[at..].starts_with("\r\n") {
+            2
+        } else {
+            rest[at..].chars().next().map_or(1, char::len_utf8)
+        };
         lines.push(&rest[..if keep_ends { at + width } else { at }]);
         rest = &rest[at + width..];
     }

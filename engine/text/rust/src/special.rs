@@ -7,8 +7,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::AddedToken;
 
-const STANDARD_NAMES: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const STANDARD_NAMES: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
 
 #[derive(Default)]
 pub struct SpecialTokens {
@@ -26,11 +33,16 @@ impl SpecialTokens {
     /// Reads tokenizer_config.json and special_tokens_map.json; both may be absent.
     pub fn load(folder: &Path) -> Outcome<Self> {
         let mut config = read_object(folder, "tokenizer_config.json")?.unwrap_or_default();
-        let mut tokens = SpecialTokens { class: tokenizer_class(folder, &config)?, ..Default::default() };
+        let mut tokens = SpecialTokens {
+            class: tokenizer_class(folder, &config)?,
+            ..Default::default()
+        };
         if let Some(Value::Object(entries)) = config.get("added_tokens_decoder") {
             for (id, entry) in entries {
                 let what = format!("added_tokens_decoder[{id}]");
-                let id: u32 = id.parse().map_err(|_| bad_entry(folder, &what, "a key that is a token id"))?;
+                let id: u32 = id
+                    .parse()
+                    .map_err(|_| bad_entry(folder, &what, "a key that is a token id"))?;
                 let token = added_token(entry, false).ok_or_else(|| bad_entry(folder, &what, "a token"))?;
                 tokens.by_id.insert(id, token);
             }
@@ -53,7 +65,12 @@ impl SpecialTokens {
             // Keys like add_bos_token are booleans and were skipped above.
             let token = added_token(entry, true).ok_or_else(|| bad_entry(folder, name, "a token"))?;
             // The entry in added_tokens_decoder knows how the token takes the white space around it.
-            let token = self.by_id.values().find(|known| known.content == token.content).cloned().unwrap_or(token);
+            let token = self
+                .by_id
+                .values()
+                .find(|known| known.content == token.content)
+                .cloned()
+                .unwrap_or(token);
             self.named.push((name.clone(), token));
         }
         Ok(())
@@ -73,7 +90,8 @@ impl SpecialTokens {
             }
             Value::Object(by_name) => {
                 for (name, item) in by_name {
-                    self.named.push((name.clone(), added_token(item, true).ok_or_else(bad)?));
+                    self.named
+                        .push((name.clone(), added_token(item, true).ok_or_else(bad)?));
                 }
             }
             _ => return Err(bad()),
@@ -81,12 +99,15 @@ impl SpecialTokens {
         Ok(())
     }
 
-    /// These classes of transformers have special tokens that old folders do not spell out. A name set to null has none.
+    /// These classes of transformers have special tokens that old folders do not spell out. A name set to null has
+    /// none.
     fn take_class_defaults(&mut self, config: &Map<String, Value>) {
         let defaults: &[(&str, &str)] = match self.class.as_str() {
-            "GPT2Tokenizer" => {
-                &[("bos_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>")]
-            }
+            "GPT2Tokenizer" => &[
+                ("bos_token", "<|endoftext|>"),
+                ("eos_token", "<|endoftext|>"),
+                ("unk_token", "<|endoftext|>"),
+            ],
             "LlamaTokenizer" => &[("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")],
             _ => &[],
         };
@@ -128,5 +149,8 @@ fn added_token(entry: &Value, named: bool) -> Option<AddedToken> {
 }
 
 fn bad_entry(folder: &Path, name: &str, expected: &str) -> Failure {
-    Failure::invalid(format!("{}: {name} of the tokenizer's configuration: expected {expected}", folder.display()))
+    Failure::invalid(format!(
+        "{}: {name} of the tokenizer's configuration: expected {expected}",
+        folder.display()
+    ))
 }

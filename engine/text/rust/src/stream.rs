@@ -20,8 +20,12 @@ pub enum DecoderKind {
 
 impl DecoderKind {
     pub fn of(decoder: Option<&DecoderWrapper>) -> Self {
-        let Some(decoder) = decoder else { return DecoderKind::PerToken };
-        let Ok(document) = serde_json::to_value(decoder) else { return DecoderKind::WholeText };
+        let Some(decoder) = decoder else {
+            return DecoderKind::PerToken;
+        };
+        let Ok(document) = serde_json::to_value(decoder) else {
+            return DecoderKind::WholeText;
+        };
         let mut steps = Vec::new();
         flatten(&document, &mut steps);
         let mut kind = DecoderKind::PerToken;
@@ -55,7 +59,9 @@ fn flatten<'a>(decoder: &'a Value, steps: &mut Vec<&'a Value>) {
 fn steps_are_bytes_only(document: &Value) -> bool {
     let mut steps = Vec::new();
     flatten(document, &mut steps);
-    steps.iter().all(|step| matches!(step.get("type").and_then(Value::as_str), Some("ByteLevel" | "Fuse")))
+    steps
+        .iter()
+        .all(|step| matches!(step.get("type").and_then(Value::as_str), Some("ByteLevel" | "Fuse")))
         && steps.first().and_then(|step| step.get("type")).and_then(Value::as_str) == Some("ByteLevel")
 }
 
@@ -95,8 +101,8 @@ impl Stream {
                 stream.prompt_bytes = stream.bytes.len();
                 return Ok(stream);
             }
-            // The tail may begin, and end, inside a run of bytes, and would break the completion's. Of the prompt only the
-            // bytes of its last, unfinished character count.
+            // The tail may begin, and end, inside a run of bytes, and would break the completion's. Of the prompt only
+            // the bytes of its last, unfinished character count.
             DecoderKind::ByteFallback if !tail.is_empty() => {
                 let unfinished = unfinished_bytes(tokenizer, &tail);
                 stream.pending = tail.split_off(tail.len() - unfinished);
@@ -112,7 +118,9 @@ impl Stream {
 
     /// The text that is certain now. Ids outside the vocabulary have none: a model's head may have more rows than that.
     pub fn append(&mut self, tokenizer: &TextTokenizer, id: i32) -> Outcome<String> {
-        let Some(token) = self.visible_token(tokenizer, id) else { return Ok(String::new()) };
+        let Some(token) = self.visible_token(tokenizer, id) else {
+            return Ok(String::new());
+        };
         match tokenizer.decoder_kind {
             DecoderKind::ByteLevel => {
                 push_byte_level(&token, &mut self.bytes);
@@ -173,14 +181,22 @@ impl Stream {
         let mut window = std::mem::take(&mut self.context);
         window.append(&mut self.pending);
         let text = tokenizer.decode_known(&window, false)?;
-        // All of context_text for the decoders analysed above; what is common otherwise, so that nothing is cut wrongly.
+        // All of context_text for the decoders analysed above; what is common otherwise, so that nothing is cut
+        // wrongly.
         let known = common_prefix(&self.context_text, &text);
-        let delta = text[known..].strip_prefix(&prompts).unwrap_or(&text[known..]).to_string();
+        let delta = text[known..]
+            .strip_prefix(&prompts)
+            .unwrap_or(&text[known..])
+            .to_string();
         // The shortest end of the window that gives any text keeps the next token from being treated as the first.
         let mut length = 1;
         loop {
             let start = window.len().saturating_sub(length);
-            let tail_text = if start == 0 { text.clone() } else { tokenizer.decode_known(&window[start..], false)? };
+            let tail_text = if start == 0 {
+                text.clone()
+            } else {
+                tokenizer.decode_known(&window[start..], false)?
+            };
             if start == 0 || !tail_text.is_empty() {
                 self.context = window.split_off(start);
                 self.context_text = tail_text;
@@ -210,7 +226,11 @@ fn common_prefix(a: &str, b: &str) -> usize {
 /// The crate's ByteFallback takes exactly these for bytes: <0x00> to <0xFF>.
 pub(crate) fn byte_token(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
-    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
+    if digits.len() == 2 {
+        u8::from_str_radix(digits, 16).ok()
+    } else {
+        None
+    }
 }
 
 /// How many byte tokens at the end of `ids` are the start of a character that is not complete.
@@ -233,7 +253,8 @@ pub fn anchor(tokenizer: &TextTokenizer) -> Option<i32> {
     })
 }
 
-/// The bytes of a byte-level token: gpt2's table of printable stand-ins. A token with any other character is plain text.
+/// The bytes of a byte-level token: gpt2's table of printable stand-ins. A token with any other character is plain
+/// text.
 pub(crate) fn push_byte_level(token: &str, bytes: &mut Vec<u8>) {
     let start = bytes.len();
     for character in token.chars() {

@@ -14,11 +14,12 @@ use std::ffi::CString;
 use std::fmt;
 use std::path::Path;
 
-/// One render's budget: instructions, and bytes in units of 64 (about 256 MB at worst; budget.rs tells how). A chat of 2,000
-/// messages and 1 MB takes a tenth of it or less.
+/// One render's budget: instructions, and bytes in units of 64 (about 256 MB at worst; budget.rs tells how). A chat of
+/// 2,000 messages and 1 MB takes a tenth of it or less.
 const RENDER_FUEL: u64 = 4_000_000;
 const SOURCE_BYTES_MAX: usize = 256 << 10;
-/// Of one tag, strings aside: bounds how deep an expression nests, for the stack and for the parser's quadratic corners.
+/// Of one tag, strings aside: bounds how deep an expression nests, for the stack and for the parser's quadratic
+/// corners.
 const TAG_BYTES_MAX: usize = 16 << 10;
 const NAME: &str = "chat template";
 
@@ -40,7 +41,11 @@ impl TextTemplate {
         let special_tokens = SpecialTokens::load(folder)?;
         let environment = on_deep_stack("the chat template", || compile(&source))?
             .map_err(|why| Failure::invalid(format!("{}: {why}", folder.display())))?;
-        let variables = special_tokens.named.into_iter().map(|(name, token)| (name, token.content)).collect();
+        let variables = special_tokens
+            .named
+            .into_iter()
+            .map(|(name, token)| (name, token.content))
+            .collect();
         Ok(TextTemplate { environment, variables })
     }
 
@@ -49,13 +54,16 @@ impl TextTemplate {
         if messages.is_empty() {
             return Err(Failure::invalid("a chat needs at least one message"));
         }
-        let messages = messages.iter().map(|message| {
-            Value::from_pairs([("role", message.role), ("content", message.content)])
-        });
+        let messages = messages
+            .iter()
+            .map(|message| Value::from_pairs([("role", message.role), ("content", message.content)]));
         let messages: Value = messages.collect();
         let strftime = move |format: &str| strftime(format, now_seconds);
-        let mut context: Vec<(&str, Value)> =
-            self.variables.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str()))).collect();
+        let mut context: Vec<(&str, Value)> = self
+            .variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), Value::from(value.as_str())))
+            .collect();
         // tools and documents are there, but None: templates ask `tools is none` as well as `tools is defined`.
         context.extend([
             ("messages", messages),
@@ -65,21 +73,31 @@ impl TextTemplate {
             ("strftime_now", Value::from_function(strftime)),
         ]);
         on_deep_stack("the chat template", || {
-            let template = self.environment.get_template(NAME).map_err(|error| Failure::internal(describe(&error)))?;
-            template.render(Value::from_pairs(context)).map_err(|error| match raised_text(&error) {
-                Some(text) => Failure::invalid(text),
-                None => Failure::invalid(describe(&error)),
-            })
+            let template = self
+                .environment
+                .get_template(NAME)
+                .map_err(|error| Failure::internal(describe(&error)))?;
+            template
+                .render(Value::from_pairs(context))
+                .map_err(|error| match raised_text(&error) {
+                    Some(text) => Failure::invalid(text),
+                    None => Failure::invalid(describe(&error)),
+                })
         })?
     }
 }
 
 fn compile(source: &str) -> Result<Environment<'static>, String> {
     if source.len() > SOURCE_BYTES_MAX {
-        return Err(format!("{NAME}: {} bytes; at most {SOURCE_BYTES_MAX} are allowed", source.len()));
+        return Err(format!(
+            "{NAME}: {} bytes; at most {SOURCE_BYTES_MAX} are allowed",
+            source.len()
+        ));
     }
     let mut environment = environment();
-    environment.add_template_owned(NAME, prepare(source)?).map_err(|error| describe(&error))?;
+    environment
+        .add_template_owned(NAME, prepare(source)?)
+        .map_err(|error| describe(&error))?;
     Ok(environment)
 }
 
@@ -93,16 +111,22 @@ fn template_source(folder: &Path) -> Outcome<String> {
         Some(Json::String(source)) => Ok(source.clone()),
         Some(Json::Array(list)) => {
             let named = |item: &&Json| item.get("name").and_then(Json::as_str) == Some("default");
-            let source = list.iter().find(named).and_then(|item| item.get("template")).and_then(Json::as_str);
+            let source = list
+                .iter()
+                .find(named)
+                .and_then(|item| item.get("template"))
+                .and_then(Json::as_str);
             source.map(str::to_string).ok_or_else(|| {
                 Failure::not_found(format!("{}: no chat template is named \"default\"", folder.display()))
             })
         }
         None | Some(Json::Null) => Err(Failure::not_found(format!(
-            "{}: no chat template, neither chat_template.jinja nor in tokenizer_config.json", folder.display()
+            "{}: no chat template, neither chat_template.jinja nor in tokenizer_config.json",
+            folder.display()
         ))),
         Some(_) => Err(Failure::invalid(format!(
-            "{}: chat_template in tokenizer_config.json is neither a string nor a list", folder.display()
+            "{}: chat_template in tokenizer_config.json is neither a string nor a list",
+            folder.display()
         ))),
     }
 }
@@ -110,14 +134,22 @@ fn template_source(folder: &Path) -> Outcome<String> {
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     let mut syntax = environment.syntax().to_builder();
-    environment.set_syntax(syntax.trim_blocks(true).lstrip_blocks(true).build().expect("the default delimiters are valid"));
+    environment.set_syntax(
+        syntax
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .expect("the default delimiters are valid"),
+    );
     environment.set_debug(true);
     environment.set_fuel(Some(RENDER_FUEL));
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(call_method);
     environment.add_function("raise_exception", raise_exception);
     environment.add_filter("tojson", tojson);
-    environment.add_filter("trim", |text: &str, chars: Option<&str>| strip(text, chars, true, true).to_string());
+    environment.add_filter("trim", |text: &str, chars: Option<&str>| {
+        strip(text, chars, true, true).to_string()
+    });
     environment.add_filter("e", escape);
     environment.add_filter("escape", escape);
     environment.add_filter("join", join_filter);
@@ -138,19 +170,25 @@ fn is_iterable(value: &Value) -> bool {
 }
 
 fn join_filter(
-    state: &mut State, values: &Value, separator: Option<&str>, attribute: Option<&str>, kwargs: Kwargs
+    state: &mut State,
+    values: &Value,
+    separator: Option<&str>,
+    attribute: Option<&str>,
+    kwargs: Kwargs,
 ) -> Result<String, Error> {
     let separator = separator.or(kwargs.get("d")?).unwrap_or_default();
     let attribute = attribute.or(kwargs.get("attribute")?);
     kwargs.assert_all_used()?;
-    let Some(attribute) = attribute else { return join(state, values, separator) };
+    let Some(attribute) = attribute else {
+        return join(state, values, separator);
+    };
     let by_attribute = Kwargs::from_iter([("attribute", Value::from(attribute))]);
     let values = state.apply_filter("map", &[values.clone(), by_attribute.into()])?;
     join(state, &values, separator)
 }
 
-/// What jinja2 does before parsing, and the tag that transformers adds: its body renders as it is, in a scope of its own.
-/// Refuses tags that would take the parser too deep.
+/// What jinja2 does before parsing, and the tag that transformers adds: its body renders as it is, in a scope of its
+/// own. Refuses tags that would take the parser too deep.
 fn prepare(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut result = String::with_capacity(source.len());
@@ -166,7 +204,9 @@ fn prepare(source: &str) -> Result<String, String> {
         }
         let end = tag_end(tag).map_err(|size| {
             let line = 1 + result.matches('\n').count();
-            format!("{NAME} line {line}: a tag with {size} bytes besides its strings; at most {TAG_BYTES_MAX} are allowed")
+            format!(
+                "{NAME} line {line}: a tag with {size} bytes besides its strings; at most {TAG_BYTES_MAX} are allowed"
+            )
         })?;
         let inner = tag.get(2..end.max(4) - 2).unwrap_or_default();
         let name = inner.trim_matches(|c| c == '-' || c == '+' || is_space(c));
@@ -182,8 +222,8 @@ fn prepare(source: &str) -> Result<String, String> {
     Ok(result + rest)
 }
 
-/// Where the tag at the start of `text` ends: after the first %} or }} that is not in a string. An error, with the size, when
-/// it has more code than allowed. Text that only looks like a tag, in a raw block, may give any place.
+/// Where the tag at the start of `text` ends: after the first %} or }} that is not in a string. An error, with the
+/// size, when it has more code than allowed. Text that only looks like a tag, in a raw block, may give any place.
 fn tag_end(text: &str) -> Result<usize, usize> {
     let bytes = text.as_bytes();
     let closer: &[u8] = if bytes[1] == b'%' { b"%}" } else { b"}}" };
@@ -204,7 +244,10 @@ fn tag_end(text: &str) -> Result<usize, usize> {
     if code > TAG_BYTES_MAX {
         return Err(code);
     }
-    Ok((0..=(at + 2).min(bytes.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0))
+    Ok((0..=(at + 2).min(bytes.len()))
+        .rev()
+        .find(|&end| text.is_char_boundary(end))
+        .unwrap_or(0))
 }
 
 /// The error of raise_exception(), which is the request's fault and whose text the user gets as it is.
@@ -245,7 +288,10 @@ fn describe(error: &Error) -> String {
 fn strftime(format: &str, now_seconds: i64) -> Result<String, Error> {
     let mut buffer = [0u8; 1024];
     if format.len() > buffer.len() {
-        return Err(Error::new(ErrorKind::InvalidOperation, "strftime_now: the format is too long"));
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "strftime_now: the format is too long",
+        ));
     }
     let bad = |why: &str| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {why}"));
     // The sentinel tells an empty result from one that does not fit.

@@ -36,7 +36,11 @@ impl TextTokenizer {
         add_special_tokens(&mut inner, &special_tokens).map_err(bad)?;
         let vocab = inner.get_vocab(true);
         if let Some((token, id)) = vocab.iter().find(|(_, &id)| id > i32::MAX as u32) {
-            let why = format!("{}: token {token:?} has id {id}; at most {} is allowed", folder.display(), i32::MAX);
+            let why = format!(
+                "{}: token {token:?} has id {id}; at most {} is allowed",
+                folder.display(),
+                i32::MAX
+            );
             return Err(Failure::invalid(why));
         }
         let mut tokenizer = TextTokenizer {
@@ -52,10 +56,14 @@ impl TextTokenizer {
 
     pub fn encode(&self, text: &[u8], add_special_tokens: bool) -> Outcome<Vec<i32>> {
         if text.len() > TEXT_BYTES_MAX {
-            return Err(Failure::invalid(format!("text has {} bytes; at most {TEXT_BYTES_MAX} are allowed", text.len())));
+            return Err(Failure::invalid(format!(
+                "text has {} bytes; at most {TEXT_BYTES_MAX} are allowed",
+                text.len()
+            )));
         }
-        let text = std::str::from_utf8(text)
-            .map_err(|error| Failure::invalid(format!("text is no valid UTF-8 from byte {} on", error.valid_up_to())))?;
+        let text = std::str::from_utf8(text).map_err(|error| {
+            Failure::invalid(format!("text is no valid UTF-8 from byte {} on", error.valid_up_to()))
+        })?;
         let encoding = self
             .inner
             .encode_fast(text, add_special_tokens)
@@ -66,7 +74,9 @@ impl TextTokenizer {
     pub fn decode(&self, ids: &[i32], skip_special_tokens: bool) -> Outcome<String> {
         for (position, &id) in ids.iter().enumerate() {
             if self.token_string(id).is_none() {
-                return Err(Failure::invalid(format!("token id {id} at position {position} is not in the vocabulary")));
+                return Err(Failure::invalid(format!(
+                    "token id {id} at position {position} is not in the vocabulary"
+                )));
             }
         }
         self.decode_known(ids, skip_special_tokens)
@@ -87,7 +97,9 @@ impl TextTokenizer {
     pub(crate) fn token_string(&self, id: i32) -> Option<String> {
         let id = u32::try_from(id).ok()?;
         let added = self.inner.get_added_vocabulary();
-        added.simple_id_to_token(id).or_else(|| tokenizers::Model::id_to_token(self.inner.get_model(), id))
+        added
+            .simple_id_to_token(id)
+            .or_else(|| tokenizers::Model::id_to_token(self.inner.get_model(), id))
     }
 
     pub fn vocab_size(&self) -> i64 {
@@ -111,10 +123,17 @@ fn invalid_file(folder: &Path, name: &str, why: &str) -> Failure {
 
 /// Adds what the configuration names and tokenizer.json lacks, and marks as special what it calls so.
 fn add_special_tokens(inner: &mut Tokenizer, special_tokens: &SpecialTokens) -> tokenizers::Result<()> {
-    let mut known: HashMap<String, AddedToken> =
-        inner.get_added_tokens_decoder().into_values().map(|token| (token.content.clone(), token)).collect();
-    let missing: Vec<AddedToken> =
-        special_tokens.by_id.values().filter(|token| known.get(&token.content) != Some(*token)).cloned().collect();
+    let mut known: HashMap<String, AddedToken> = inner
+        .get_added_tokens_decoder()
+        .into_values()
+        .map(|token| (token.content.clone(), token))
+        .collect();
+    let missing: Vec<AddedToken> = special_tokens
+        .by_id
+        .values()
+        .filter(|token| known.get(&token.content) != Some(*token))
+        .cloned()
+        .collect();
     known.extend(missing.iter().map(|token| (token.content.clone(), token.clone())));
     inner.add_tokens(missing)?;
     let named = special_tokens.named.iter().map(|(_, token)| token);
@@ -129,12 +148,18 @@ fn add_special_tokens(inner: &mut Tokenizer, special_tokens: &SpecialTokens) -> 
 
 /// gpt2's older files, from which transformers builds the same byte-level BPE.
 fn from_vocab_and_merges(folder: &Path, special_tokens: &SpecialTokens) -> Outcome<Tokenizer> {
-    let vocab = if special_tokens.class == "GPT2Tokenizer" { read_object(folder, "vocab.json")? } else { None };
+    let vocab = if special_tokens.class == "GPT2Tokenizer" {
+        read_object(folder, "vocab.json")?
+    } else {
+        None
+    };
     let (Some(vocab), Some(merges)) = (vocab, read_text(folder, "merges.txt")?) else {
         return Err(no_tokenizer(folder));
     };
-    let merges: Vec<&str> =
-        merges.lines().filter(|line| !line.starts_with("#version") && !line.trim().is_empty()).collect();
+    let merges: Vec<&str> = merges
+        .lines()
+        .filter(|line| !line.starts_with("#version") && !line.trim().is_empty())
+        .collect();
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     let document = json!({
         "version": "1.0",
@@ -149,13 +174,22 @@ fn from_vocab_and_merges(folder: &Path, special_tokens: &SpecialTokens) -> Outco
 }
 
 fn no_tokenizer(folder: &Path) -> Failure {
-    const OTHERS: [&str; 6] =
-        ["tokenizer.model", "tekken.json", "vocab.json", "merges.txt", "spiece.model", "tokenizer.tiktoken"];
+    const OTHERS: [&str; 6] = [
+        "tokenizer.model",
+        "tekken.json",
+        "vocab.json",
+        "merges.txt",
+        "spiece.model",
+        "tokenizer.tiktoken",
+    ];
     let found: Vec<&str> = OTHERS.into_iter().filter(|name| folder.join(name).exists()).collect();
     let found = match found.as_slice() {
         [] => "there are no other tokenizer files".to_string(),
         names => {
-            format!("found {}, which cannot be read directly: save the model's fast tokenizer to get it", names.join(", "))
+            format!(
+                "found {}, which cannot be read directly: save the model's fast tokenizer to get it",
+                names.join(", ")
+            )
         }
     };
     Failure::not_found(format!("{}: no tokenizer.json; {found}", folder.display()))

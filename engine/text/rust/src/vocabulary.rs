@@ -23,14 +23,19 @@ impl Vocabulary {
         let ids = tokenizer.inner.get_vocab(true);
         let size = ids.values().max().map_or(0, |&id| id as usize + 1);
         if size > VOCABULARY_MAX {
-            return Err(Failure::invalid(format!("token ids up to {size}; grammars take at most {VOCABULARY_MAX}")));
+            return Err(Failure::invalid(format!(
+                "token ids up to {size}; grammars take at most {VOCABULARY_MAX}"
+            )));
         }
         let mut words = vec![Vec::new(); size + 1];
         for &id in ids.values() {
             words[id as usize] = token_bytes(tokenizer, id as i32)?;
         }
         let info = TokRxInfo::new(words.len() as u32, size as TokenId);
-        Ok(Vocabulary { trie: TokTrie::from(&info, &words), size })
+        Ok(Vocabulary {
+            trie: TokTrie::from(&info, &words),
+            size,
+        })
     }
 }
 
@@ -50,7 +55,9 @@ impl TokenizerEnv for Vocabulary {
 }
 
 fn token_bytes(tokenizer: &TextTokenizer, id: i32) -> Outcome<Vec<u8>> {
-    let Some(token) = tokenizer.token_string(id) else { return Ok(Vec::new()) };
+    let Some(token) = tokenizer.token_string(id) else {
+        return Ok(Vec::new());
+    };
     let added = tokenizer.inner.get_added_vocabulary();
     if added.is_special_token(&token) {
         // No text has this byte, so that only a grammar which names the token gets it.
