@@ -9,8 +9,8 @@
 #include "engine/architecture/registry.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/hub.h"
+#include "engine/device/cuda_library.h"
 #include "engine/engine.h"
-#include "engine/execution/cuda_library.h"
 #include "engine/ops/cpu/cpu_ops.h"
 #include "engine/threads/processors.h"
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/execution/cuda_library.h"
-#include "engine/execution/device_runtime.h"
+#include "engine/device/cuda_library.h"
+#include "engine/device/device_runtime.h"
 
 namespace causeway {
 

@@ -14,12 +14,13 @@
 #include "engine/architecture/registry.h"
 #include "engine/base/bounded_queue.h"
 #include "engine/base/status.h"
-#include "engine/execution/packed_contents.h"
-#include "engine/execution/page_toucher.h"
+#include "engine/device/page_toucher.h"
 #include "engine/execution/stage_worker.h"
 #include "engine/execution/warm_up.h"
-#include "engine/model/loader.h"
 #include "engine/threads/processors.h"
+#include "engine/weights/loader.h"
+#include "engine/weights/packed_contents.h"
+#include "engine/weights/scalar_type.h"
 
 namespace causeway {
 namespace {

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/architecture/spec.h"
+#include "engine/base/device_memory.h"
 #include "engine/base/expert_load.h"
 #include "engine/batch/step.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -36,10 +37,6 @@ struct LoadProgress {
 // Threads that read and pack the weights.
 int LoadThreads(const ExecutorOptions& options);
 
-// Measured, by owner: bytes handed out by the allocators that tag their owner.
-struct DeviceMemory {
-  int64_t weights = 0, kv_cache = 0, activations = 0, activations_peak = 0, workspace = 0;
-};
 struct DeviceStats {
   DeviceMemory memory;
   double busy_seconds = 0;

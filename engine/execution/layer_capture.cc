@@ -4,7 +4,7 @@
 
 #include <ATen/ops/from_blob.h>
 
-#include "engine/execution/device_memory.h"
+#include "engine/device/device_memory.h"
 
 namespace causeway {
 namespace {

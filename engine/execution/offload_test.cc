@@ -13,9 +13,9 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/architecture/held_bytes.h"
-#include "engine/execution/offload_file.h"
 #include "engine/execution/testing.h"
 #include "engine/ops/cpu/cpu_ops.h"
+#include "engine/weights/offload_file.h"
 
 namespace causeway {
 namespace {

@@ -14,11 +14,12 @@
 
 #include "absl/status/status.h"
 #include "engine/base/bounded_queue.h"
-#include "engine/execution/device_runtime.h"
+#include "engine/device/device_runtime.h"
+#include "engine/execution/executor.h"
 #include "engine/execution/sampler_state.h"
 #include "engine/execution/step_batch.h"
-#include "engine/execution/weight_stream.h"
 #include "engine/model/model.h"
+#include "engine/weights/weight_stream.h"
 
 namespace causeway {
 

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/batch/step.h"
-#include "engine/execution/device_runtime.h"
+#include "engine/device/device_runtime.h"
 #include "engine/ops/ops.h"
 
 namespace causeway {

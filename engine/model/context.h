@@ -4,20 +4,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "absl/status/statusor.h"
+#include "engine/architecture/shard.h"
 #include "engine/architecture/spec.h"
-#include "engine/base/dtype.h"
-#include "engine/model/fetcher.h"
 #include "engine/ops/ops.h"
+#include "engine/weights/fetcher.h"
 
 namespace causeway {
-
-// The devices that hold one layer's linears together, each a shard. Of size one today: nothing sums the partial outputs
-// of larger groups yet, but shards are cut, loaded and tested as if it did.
-struct ParallelGroup {
-  int rank = 0;
-  int size = 1;
-};
 
 struct ModelContext {
   const ModelSpec& spec;
@@ -28,9 +20,6 @@ struct ModelContext {
   WeightFetcher* fetcher = nullptr;  // of what the device does not hold; null: it holds all
   bool on_demand = false;            // what is built computes in some steps only (an expert)
 };
-
-// Unimplemented names a dtype that nothing is computed or loaded in.
-absl::StatusOr<at::ScalarType> ScalarTypeOf(DType dtype);
 
 }  // namespace causeway
 

@@ -6,29 +6,11 @@
 #include <memory>
 #include <vector>
 
+#include "engine/architecture/shard.h"
 #include "engine/architecture/spec.h"
 #include "engine/model/context.h"
 
 namespace causeway {
-
-// What one rank holds of a LinearSpec.
-struct LinearShard {
-  // Of the outputs of all parts, concatenated: the runs held here, in the order they are held.
-  struct Run {
-    int64_t first = 0, count = 0;
-  };
-  std::vector<Run> outputs;
-  int64_t in_first = 0, in_count = 0;
-  bool bias = false;
-
-  int64_t out_count() const;
-};
-
-// Cuts outputs: of each of `groups` (sizes that add up to the spec's outputs: q, k, v; or gate, up) rank r has the r-th
-// of `size` equal shares. Outputs stay apart between ranks; no sum is needed.
-LinearShard ColumnShard(const LinearSpec& spec, const std::vector<int64_t>& groups, ParallelGroup group);
-// Cuts inputs: the ranks' outputs add up to the whole, the bias being added by rank 0 alone.
-LinearShard RowShard(const LinearSpec& spec, ParallelGroup group);
 
 // A shard's weight. The weight may be shared: a tied head computes from the embedding's.
 class Linear {
@@ -56,13 +38,9 @@ class Linear {
   std::shared_ptr<LinearWeight> weight_;
 };
 
-inline Linear ColumnParallelLinear(const ModelContext& context, const LinearSpec& spec,
-                                   const std::vector<int64_t>& groups) {
-  return Linear(context, spec, ColumnShard(spec, groups, context.group));
-}
-inline Linear RowParallelLinear(const ModelContext& context, const LinearSpec& spec) {
-  return Linear(context, spec, RowShard(spec, context.group));
-}
+// The group's rank's shards, which must exist: c10::Error where a linear cannot be cut (ColumnShard, RowShard).
+Linear ColumnParallelLinear(const ModelContext& context, const LinearSpec& spec, const std::vector<int64_t>& groups);
+Linear RowParallelLinear(const ModelContext& context, const LinearSpec& spec);
 
 }  // namespace causeway
 

@@ -15,42 +15,6 @@ namespace {
 using testing::Context;
 using testing::Loaded;
 
-TEST(ShardTest, ColumnsAreCutWithinEachGroup) {
-  const LinearSpec spec{.parts = {{"q", "qb", 8}, {"k", "kb", 4}, {"v", "vb", 4}}, .in_features = 6};
-  const LinearShard shard = ColumnShard(spec, {8, 4, 4}, {.rank = 1, .size = 2});
-  ASSERT_EQ(shard.outputs.size(), 3u);
-  EXPECT_EQ(shard.outputs[0].first, 4);
-  EXPECT_EQ(shard.outputs[0].count, 4);
-  EXPECT_EQ(shard.outputs[1].first, 10);
-  EXPECT_EQ(shard.outputs[1].count, 2);
-  EXPECT_EQ(shard.outputs[2].first, 14);
-  EXPECT_EQ(shard.out_count(), 8);
-  EXPECT_EQ(shard.in_count, 6);
-  EXPECT_TRUE(shard.bias);
-}
-
-TEST(ShardTest, RowsAreCutAlongInputsAndRankZeroAddsTheBias) {
-  const LinearSpec spec{.parts = {{"o", "ob", 8}}, .in_features = 6};
-  const LinearShard first = RowShard(spec, {.rank = 0, .size = 2}), second = RowShard(spec, {.rank = 1, .size = 2});
-  EXPECT_EQ(first.in_first, 0);
-  EXPECT_EQ(second.in_first, 3);
-  EXPECT_EQ(second.in_count, 3);
-  EXPECT_EQ(second.out_count(), 8);
-  EXPECT_TRUE(first.bias);
-  EXPECT_FALSE(second.bias);
-}
-
-TEST(ShardTest, UnequalSharesAreRefusedByName) {
-  const LinearSpec spec{.parts = {{"layers.0.o_proj.weight", "", 8}}, .in_features = 7};
-  try {
-    RowShard(spec, {.rank = 0, .size = 2});
-    FAIL() << "no error";
-  } catch (const c10::Error& error) {
-    EXPECT_THAT(error.what(),
-                ::testing::HasSubstr("layers.0.o_proj.weight: 7 features cannot be cut into 2 equal shares"));
-  }
-}
-
 TEST(ShardTest, NormsOfWholeProjectionsAreNotCut) {
   const TinyCheckpoint tiny(TinyLlama({{"model_type", "qwen3"}}));
   const std::unique_ptr<Ops> ops = MakeReferenceOps();

@@ -1,4 +1,4 @@
-#include "engine/model/loader.h"
+#include "engine/weights/loader.h"
 
 #include <atomic>
 #include <cstring>

@@ -82,7 +82,7 @@ LoadTargets StageModel::Targets() {
     if (Fetched(tensor)) targets.elsewhere.push_back(tensor);
     if (weight == nullptr) continue;
     const LinearSpec table = TableSpec(tensor, weight->out_features(), weight->in_features());
-    targets.linears.push_back({&ops_, weight.get(), table, RowShard(table, ParallelGroup())});
+    targets.linears.push_back({&ops_, weight.get(), table, WholeShard(table)});
   }
   for (const auto& [index, layer] : layers_) {
     AddTargets(targets, layer.attention_norm());

@@ -10,8 +10,8 @@
 
 #include "engine/model/kv_cache.h"
 #include "engine/model/layer.h"
-#include "engine/model/loader.h"
 #include "engine/model/rotary.h"
+#include "engine/weights/targets.h"
 
 namespace causeway {
 

@@ -9,7 +9,7 @@ Moe::Moe(const ModelContext& context, const MoeSpec& spec)
     : rule_(spec.rule),
       activation_(spec.experts.at(0).activation),
       correction_tensor_(spec.correction_bias),
-      router_(context, spec.router, RowShard(spec.router, ParallelGroup())) {
+      router_(context, spec.router, WholeShard(spec.router)) {
   TORCH_CHECK(spec.router.out_features() == static_cast<int64_t>(spec.experts.size()), spec.router.parts.front().weight,
               " has ", spec.router.out_features(), " outputs for ", spec.experts.size(), " experts");
   if (!correction_tensor_.empty()) {

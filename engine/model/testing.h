@@ -12,8 +12,8 @@
 #include <c10/core/InferenceMode.h>
 #include <gmock/gmock.h>
 
-#include "engine/model/loader.h"
 #include "engine/model/model.h"
+#include "engine/weights/loader.h"
 
 namespace causeway::testing {
 

@@ -1,6 +1,6 @@
 // One layer's experts at the row counts of decoding and prefill, tokens spread evenly by a random router.
 // bytes_per_second counts the weights of the experts that got a token, once; FLOPS the multiply-adds; busy the experts
-// that got one. Weights lie on what pages malloc gives them; the daemon's lie on huge ones (engine/execution/regions.h)
+// that got one. Weights lie on what pages malloc gives them; the daemon's lie on huge ones (engine/device/regions.h)
 // and are read faster.
 //   experts_benchmark --benchmark_filter=64x ; CAUSEWAY_CPU_THREADS sets the threads
 #include <algorithm>

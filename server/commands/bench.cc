@@ -12,7 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "engine/base/status.h"
 #include "engine/engine.h"
-#include "engine/execution/bandwidth.h"
+#include "engine/measure/bandwidth.h"
 #include "engine/threads/processors.h"
 #include "server/commands/bench_load.h"
 #include "server/commands/bench_run.h"

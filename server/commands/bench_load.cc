@@ -7,7 +7,7 @@
 #include <string>
 
 #include "engine/base/status.h"
-#include "engine/execution/file_bandwidth.h"
+#include "engine/measure/file_bandwidth.h"
 
 namespace causeway {
 namespace {

@@ -12,7 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status.h"
-#include "engine/execution/cuda_library.h"
+#include "engine/device/cuda_library.h"
 #include "engine/threads/processors.h"
 #include "server/commands/calibration_file.h"
 #include "server/startup/engine_options.h"

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "causeway/v1/config.pb.h"
+#include "engine/device/cuda_library.h"
 #include "engine/engine.h"
-#include "engine/execution/cuda_library.h"
 
 namespace causeway {
 

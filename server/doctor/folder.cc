@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "engine/execution/file_bandwidth.h"
+#include "engine/measure/file_bandwidth.h"
 #include "server/doctor/doctor.h"
 
 namespace causeway {

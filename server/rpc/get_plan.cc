@@ -4,7 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/status.h"
-#include "engine/execution/cuda_library.h"
+#include "engine/device/cuda_library.h"
 #include "engine/plan/plan.h"
 #include "google/protobuf/descriptor.h"
 #include "server/rpc/admin.h"

@@ -14,8 +14,8 @@
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
-#include "engine/execution/cuda_library.h"
-#include "engine/execution/device_runtime.h"
+#include "engine/device/cuda_library.h"
+#include "engine/device/device_runtime.h"
 
 namespace causeway {
 namespace {

@@ -12,6 +12,9 @@ import posixpath
 import re
 import sys
 
+from doc_rules import check_doc_names, check_doc_paths, check_metrics, check_readmes
+from tree import line_of, read_tree
+
 # Who may include and link whom, by folder; what a folder may include, those who may include it may include too. The scheduler and the
 # executor are not to know each other, nor the cache sequences: read this table before adding to it.
 MAY_USE = {
@@ -28,9 +31,12 @@ MAY_USE = {
     "engine/schedule": ["engine/batch", "engine/cache"],
     "engine/text": ["engine/base"],
     "engine/ops": ["engine/sampling", "engine/threads"],
-    "engine/model": ["engine/architecture", "engine/ops"],
-    "engine/execution": ["engine/model", "engine/plan", "engine/batch"],
-    "engine/cuda": ["engine/execution"],
+    "engine/device": ["engine/ops", "engine/plan"],
+    "engine/cuda": ["engine/device"],
+    "engine/measure": ["engine/device"],
+    "engine/weights": ["engine/device"],
+    "engine/model": ["engine/weights"],
+    "engine/execution": ["engine/model", "engine/batch"],
     "engine": ["engine/execution", "engine/schedule", "engine/text"],  # engine.h and what stands beside it
     "proto": [],
     "client": ["proto"],
@@ -38,7 +44,7 @@ MAY_USE = {
     "server/telemetry": ["server/startup"],
     "server/rpc": ["server/telemetry"],
     "server/daemon": ["server/rpc"],
-    "server/doctor": ["server/startup"],
+    "server/doctor": ["server/startup", "engine/measure"],
     "server/commands": ["server/daemon", "server/doctor", "engine/strategy"],
     "server": ["server/commands"],  # main.cc
     "tests/support": ["engine"],
@@ -50,7 +56,7 @@ BUILT_IN = {"server/version.h": "server/daemon", "server/version.cc": "server/da
 TEST_ONLY = "tests/support"  # tests beside the code may use it wherever they stand
 # Folders without torch: they build in seconds and run under sanitizers.
 TORCH = re.compile(r"^(ATen|torch|c10|caffe2)/")
-TORCH_FOLDERS = ("engine/ops", "engine/model", "engine/execution", "engine/cuda", "tests/", "cmake/aten/")
+TORCH_FOLDERS = tuple(f"engine/{house}" for house in "ops device cuda measure weights model execution".split()) + ("tests/",)
 # What the engine knows nothing of.
 SERVER_ONLY = re.compile(r"^(grpc|grpcpp|google|prometheus|causeway/v1|yaml-cpp|httplib)\b")
 CUDA = re.compile(r"^(c10/cuda|ATen/cuda|cuda)")
@@ -61,15 +67,10 @@ SERVER_ONLY_TARGET = re.compile(r"(gRPC|protobuf)::|prometheus-cpp|yaml-cpp|\$\{
 
 LINES_MAX, TEST_LINES_MAX = 400, 500
 LONGER = {"engine/plan/plan_property_test.cc": 510, "engine/engine.cc": 410, "engine/ops/cpu/cpu_ops.cc": 410}
-README_LINES_MAX = 50
 
 SOURCE = (".h", ".cc", ".cu", ".rs", ".py", ".proto", ".sh")
 CXX = (".h", ".cc", ".cu")
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)
-
-
-def line_of(text, position):
-    return text.count("\n", 0, position) + 1
 
 
 def folder_of(path):
@@ -261,105 +262,9 @@ def check_built(tree):
             yield path, 1, "no CMakeLists.txt names it: it is not built" + (", and the test never runs" if path.endswith("_test.cc") else "")
 
 
-def check_readmes(tree):
-    folders = {path.split("/")[1] for path in tree if path.startswith("engine/") and path.count("/") >= 2}
-    for folder in sorted(folders):
-        path = f"engine/{folder}/README.md"
-        if path not in tree:
-            yield path, 1, "is missing: purpose, main types, what the folder must not know"
-        elif tree[path].count("\n") > README_LINES_MAX:
-            yield path, README_LINES_MAX, f"{tree[path].count(chr(10))} lines, expected at most {README_LINES_MAX}: it has to fit a screen"
-
-
-def is_there(tree, folders, name, base):
-    """A file, a folder, or a pair named without its extension ("engine/plan/units"), from the top or from `base`."""
-    for root in ("", base):
-        full = posixpath.normpath(posixpath.join(root, name.rstrip("/")))
-        if full in tree or full in folders:
-            return True
-        if "*" in full and any(re.fullmatch(re.escape(full).replace(r"\*", "[^/]*"), path) for path in tree):
-            return True
-        if any(full + extension in tree for extension in (".h", ".cc", ".cu", ".proto")):
-            return True
-    return False
-
-
-def check_doc_paths(tree):
-    """Files, folders and links that the docs name exist."""
-    folders = {posixpath.dirname(path) for path in tree}
-    folders |= {posixpath.dirname(folder) for folder in folders}
-    tops = {path.split("/")[0] for path in tree if "/" in path}
-    for path, text in tree.items():
-        if not path.endswith(".md"):
-            continue
-        base = posixpath.dirname(path)
-        prose = re.sub(r"```.*?```", lambda block: re.sub(r"[^\n]", " ", block.group(0)), text, flags=re.S)
-        for match in re.finditer(r"`([\w.*-]+(?:/[\w.*-]+)*/?)`", prose):
-            name = match.group(1)
-            in_tree = "/" in name and name.split("/")[0] in tops
-            beside = re.fullmatch(r"\w[\w-]*\.(cc|h|cu|rs)", name) and path.startswith("engine/")
-            if (in_tree or beside) and not is_there(tree, folders, name, base):
-                yield path, line_of(prose, match.start()), f"{name} does not exist"
-        for match in re.finditer(r"\]\(([^)#\s]+)[^)]*\)", prose):
-            name = match.group(1)
-            if not re.match(r"\w+:", name) and not is_there(tree, folders, name, base):
-                yield path, line_of(prose, match.start()), f"the link to {name} leads nowhere"
-
-
-def check_doc_names(tree):
-    """Types and functions that docs/ names exist: `StageWorker::RunSegment`, `MakePlan`, `Next()`."""
-    code = "\n".join(text for path, text in tree.items() if path.endswith((".h", ".cc", ".cu", ".rs", ".proto")))
-    words = set(re.findall(r"\w+", code))
-    for path, text in tree.items():
-        if not re.match(r"(docs/[^/]+|README)\.md$", path):
-            continue
-        for match in re.finditer(r"`((?:\w+(?:::|\.))*\w+)(\([^`]*\))?`", text):
-            parts = re.split(r"::|\.", match.group(1))
-            is_name = match.group(2) is not None or "::" in match.group(1) or all(re.match(r"[A-Z][a-z0-9]+[A-Z]", part) for part in parts)
-            for part in parts:
-                if is_name and part not in words:
-                    yield path, line_of(text, match.start()), f"{match.group(0)}: there is no {part} in the code"
-
-
-def check_metrics(tree):
-    """docs/metrics.md lists the metrics that the code exports, all of them and no others."""
-    metric = re.compile(r'"(causeway_[a-z_]+)"')
-    exported = {}
-    for path, text in tree.items():
-        if path.startswith("server/telemetry/") and path.endswith(".cc"):
-            for match in metric.finditer(text):
-                exported.setdefault(match.group(1), (path, line_of(text, match.start())))
-    page = tree.get("docs/metrics.md", "")
-    listed = {match.group(1): line_of(page, match.start()) for match in re.finditer(r"^\| `(causeway_\w+)`", page, re.M)}
-    for name, (path, line) in exported.items():
-        if name not in listed:
-            yield path, line, f"{name} is not in docs/metrics.md"
-    for name, line in listed.items():
-        if name not in exported:
-            yield "docs/metrics.md", line, f"no code exports {name}"
-
-
 RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_processors, check_kernels, check_lengths,
          check_guards, check_machine_paths, check_promises, check_built, check_readmes, check_doc_paths, check_doc_names,
          check_metrics]
-
-
-def read_tree(root):
-    """Text files, without build folders, caches and git's own. What is no text (tensors) is there with an empty text."""
-    tree = {}
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if (not f.startswith(".") or f == ".ci") and f not in ("__pycache__", "shared", "target", "rust-target")
-                            and not os.path.exists(os.path.join(folder, f, "CMakeCache.txt")))
-        for name in files:
-            full = os.path.join(folder, name)
-            with open(full, "rb") as file:
-                data = file.read(1 << 20)
-            try:
-                text = data.decode("utf-8")
-            except UnicodeDecodeError:
-                text = ""
-            tree[os.path.relpath(full, root).replace(os.sep, "/")] = text
-    return tree
 
 
 def self_test():
@@ -373,12 +278,12 @@ def self_test():
         for tree, expected in bad:
             found = [message for _, _, message in rule(tree)]
             if len(found) != 1 or expected not in found[0]:
-                print(f"{rule.__name__}: expected one finding with '{expected}' in {tree}, found {found}")
+                print(f"{rule.__name__}: expected one finding with '{expected}' in {list(tree)}, found {found}")
                 failed += 1
         for tree in good:
             found = list(rule(tree))
             if found:
-                print(f"{rule.__name__}: expected no finding in {tree}, found {found}")
+                print(f"{rule.__name__}: expected no finding in {list(tree)}, found {found}")
                 failed += 1
     print(f"{len(RULES)} rules, {sum(map(len, BAD.values()))} bad samples, {sum(map(len, GOOD.values()))} good ones, {failed} failures")
     return failed

@@ -1,0 +1,32 @@
+#include "engine/device/device_runtime.h"
+
+#include <exception>
+
+#include <c10/util/Exception.h>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status.h"
+#include "engine/device/cpu_runtime.h"
+#include "engine/device/cuda_library.h"
+
+namespace causeway {
+
+absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeDeviceRuntime(const DevicePlan& plan, bool reference_ops) {
+  if (plan.device.kind != DeviceKind::kCuda) return MakeCpuRuntime(plan.device.name, plan.budget, reference_ops);
+  CAUSEWAY_ASSIGN_OR_RETURN(const CudaLibrary* cuda, LoadCudaLibrary());
+  return cuda->make_runtime(plan, reference_ops);
+}
+
+absl::Status CatchTorch(const std::string& where, const std::function<absl::Status()>& work) {
+  try {
+    return work();
+  } catch (const c10::OutOfMemoryError& error) {
+    return absl::ResourceExhaustedError(error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    return absl::InternalError(absl::StrCat(where, ": ", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat(where, ": ", error.what()));
+  }
+}
+
+}  // namespace causeway

@@ -1,0 +1,94 @@
+// What the executor needs of a kind of device. CpuRuntime (cpu_runtime.h) serves the CPU and simulated devices; the
+// CUDA library brings its own (cuda_library.h).
+#ifndef CAUSEWAY_ENGINE_DEVICE_DEVICE_RUNTIME_H_
+#define CAUSEWAY_ENGINE_DEVICE_DEVICE_RUNTIME_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/base/device_memory.h"
+#include "engine/ops/ops.h"
+#include "engine/plan/plan.h"
+
+namespace causeway {
+
+// Whom a device's memory is counted for.
+enum class MemoryOwner { kWeights, kKvCache, kActivations, kWorkspace };
+inline constexpr int kMemoryOwners = 4;
+const char* MemoryOwnerName(MemoryOwner owner);  // "weights", "kv_cache", ...
+
+// One device in use. Its StageWorker's thread makes all calls, except where marked. Allocations are plain at::empty and
+// the like with device(); the runtime counts them by the owner that a MemoryScope names. Nothing here waits for the
+// device unless it says so. Errors are c10::Error.
+class DeviceRuntime {
+ public:
+  virtual ~DeviceRuntime() = default;
+
+  virtual const std::string& name() const = 0;  // the plan's: "cpu", "simulated:1", "cuda:0"; any thread
+  virtual at::Device device() const = 0;        // where its tensors are (kCPU for simulated devices); any thread
+  virtual std::unique_ptr<Ops>
+  MakeOps() = 0;  // the best for the device, or the reference where the factory was told so
+
+  // First on every thread that computes or allocates on this device (the worker, loaders): makes it the thread's
+  // current device and sets how many threads an operation may use. Any thread.
+  virtual void EnterThread(int threads) = 0;
+
+  // Between these two, what the calling thread allocates on this device belongs to `owner`. They nest; use MemoryScope.
+  // Memory may be freed on any thread and is credited to the owner it was allocated for. Any thread.
+  virtual void PushOwner(MemoryOwner owner) = 0;
+  virtual void PopOwner() = 0;
+  virtual DeviceMemory memory() const = 0;  // any thread
+  virtual void ResetActivationsPeak() = 0;  // the peak starts again from what is in use; any thread
+  // A new tensor of zeros, counted for the KV cache.
+  virtual at::Tensor CacheZeros(at::IntArrayRef sizes, const at::TensorOptions& options) = 0;
+  // Sets aside what a step's activations will come from. Called once, before the warm-up.
+  virtual void ReserveActivations(int64_t bytes) = 0;
+  // What the two calls above have reserved and not touched, once each: really held when every page has been
+  // (PageToucher). Any thread, while neither of them runs.
+  virtual std::vector<absl::Span<char>> TakeUntouched() { return {}; }
+
+  // A small host tensor on the device, for work started later on this thread. `host` may be reused or freed at once.
+  virtual at::Tensor Upload(const at::Tensor& host) = 0;
+  // Takes over a tensor that work already started on another device's thread writes, for work started later on this
+  // one. Every device has one queue of work (on CUDA its default stream), and a copy between devices waits for what it
+  // copies. The receiver may write to the result.
+  virtual at::Tensor Import(at::Tensor tensor) = 0;
+  // Waits until all work started on this device is done.
+  virtual void Synchronize() = 0;
+
+  // For weights that come over while steps are computed. Copies go beside the queue of work, and are done when the call
+  // returns; any thread that has entered.
+  virtual at::Tensor AllocateHost(int64_t bytes) = 0;  // uint8 in CPU memory that copies are fastest from; no owner's
+  virtual void CopyFromHost(void* to, const void* from, int64_t bytes) = 0;
+  virtual void CopyToHost(void* to, const void* from, int64_t bytes) = 0;
+  // Waits, on any thread, for the work started so far on this one; null: it is done.
+  virtual std::function<void()> Mark() = 0;
+};
+
+// Runs `work`, which may call torch: its exceptions become statuses. ResourceExhausted when memory ran out.
+absl::Status CatchTorch(const std::string& where, const std::function<absl::Status()>& work);
+
+// Names the owner of what this thread allocates on the device while it lives.
+class MemoryScope {
+ public:
+  MemoryScope(DeviceRuntime& runtime, MemoryOwner owner) : runtime_(runtime) { runtime_.PushOwner(owner); }
+  ~MemoryScope() { runtime_.PopOwner(); }
+  MemoryScope(const MemoryScope&) = delete;
+  MemoryScope& operator=(const MemoryScope&) = delete;
+
+ private:
+  DeviceRuntime& runtime_;
+};
+
+// By plan.device.kind.
+absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeDeviceRuntime(const DevicePlan& plan, bool reference_ops);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_DEVICE_DEVICE_RUNTIME_H_

@@ -1,0 +1,398 @@
+#include "engine/weights/loader.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <thread>
+#include <tuple>
+#include <utility>
+
+#include <ATen/ops/from_blob.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "engine/architecture/registry.h"
+#include "engine/base/status.h"
+#include "engine/weights/scalar_type.h"
+#include "engine/weights/stored_rows.h"
+
+namespace causeway {
+namespace {
+
+using InputOrders = std::map<const LinearTarget*, at::Tensor>;  // of those that have one
+
+constexpr int64_t kRowStep = 64;    // SetRows may run at once on rows that are multiples of this apart
+constexpr int64_t kElementMax = 4;  // bytes of the widest dtype of weights
+constexpr int64_t kTaskBytes = int64_t{512} << 10;
+// Read and packed at once: from one part of the processor's cache into another, which the kernel has just cleared. More
+// would drive that out.
+constexpr int64_t kPieceBytes = int64_t{128} << 10;
+constexpr int64_t kPieceRows = 16;  // what kernels pack fast is a multiple of it
+// What a reader takes on at once. Neighbouring rows lie in one huge page: two readers that first touch it at the same
+// time both clear it, and one of them for nothing.
+constexpr int64_t kRunBytes = int64_t{16} << 20;
+constexpr int64_t kRunsLeft =
+    2;  // of each reader, at least, while there is more than that to do: they end at about the same time
+
+// What one reader does without a look around: rows [first, first + count) of a linear as held, or (linear null) a
+// vector.
+struct Task {
+  const LinearTarget* linear = nullptr;
+  const VectorTarget* vector = nullptr;
+  int batch = 0;
+  int64_t first = 0, count = 0;
+  std::pair<int, uint64_t> place;  // file and offset: read in this order
+  int64_t bytes = 0;               // as held, about
+
+  bool operator<(const Task& other) const { return std::tie(batch, place) < std::tie(other.batch, other.place); }
+};
+
+// Deals a batch of tasks out to `readers` readers, in runs of neighbours. Thread-safe.
+class Runs {
+ public:
+  Runs(absl::Span<const Task> tasks, int readers) : readers_(readers), tasks_(tasks) {
+    for (const Task& task : tasks) left_ += task.bytes;
+  }
+
+  // Empty: there are no more.
+  absl::Span<const Task> Next() {
+    absl::MutexLock lock(&mutex_);
+    const int64_t goal = std::min(kRunBytes, left_ / (kRunsLeft * readers_));
+    size_t count = 0;
+    for (int64_t bytes = 0; count < tasks_.size() && (count == 0 || bytes + tasks_[count].bytes <= goal); ++count)
+      bytes += tasks_[count].bytes;
+    const absl::Span<const Task> run = tasks_.first(count);
+    for (const Task& task : run) left_ -= task.bytes;
+    tasks_.remove_prefix(count);
+    return run;
+  }
+  void Drop() {
+    absl::MutexLock lock(&mutex_);
+    tasks_ = {};
+  }
+
+ private:
+  const int64_t readers_;
+  absl::Mutex mutex_;
+  absl::Span<const Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  int64_t left_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes of those
+};
+
+// Asks for the files' next bytes while those before them are packed: what is not in memory yet then comes as fast as
+// the disk reads. One thread at a time.
+class ReadAhead {
+ public:
+  explicit ReadAhead(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  // Whether some of what was asked for now comes from the disk.
+  bool Reached(std::pair<int, uint64_t> place) {
+    if (place.first != file_) file_ = place.first, asked_ = place.second;
+    if (asked_ > place.second + kAhead / 2) return false;
+    bool from_disk = false;
+    // The kernel answers one request with so much and no more.
+    for (; asked_ < place.second + kAhead; asked_ += kStep) from_disk |= checkpoint_.WillRead(file_, asked_, kStep);
+    return from_disk;
+  }
+
+ private:
+  static constexpr uint64_t kAhead = uint64_t{32} << 20, kStep = uint64_t{128} << 10;
+  const Checkpoint& checkpoint_;
+  int file_ = -1;
+  uint64_t asked_ = 0;  // up to here, of file_
+};
+
+// Bytes of a step that a linear is read by. Where outputs are columns, few of them are short pieces that lie apart:
+// slow to read.
+int64_t StepBytes(const LinearTarget& linear, int64_t staging_bytes) {
+  const WeightEncoding::Kind kind = linear.spec.encoding.kind;
+  const bool by_columns =
+      linear.spec.transposed || kind == WeightEncoding::Kind::kGptq || kind == WeightEncoding::Kind::kAwq;
+  const int64_t wished = by_columns ? staging_bytes : std::min(staging_bytes, kTaskBytes);
+  return std::max(wished, kRowStep * linear.shard.in_count * kElementMax);
+}
+
+// Bytes that the first `outputs` outputs of a part take in the checkpoint, of the inputs that the shard holds; biases
+// aside.
+int64_t WeightBytesUpTo(const Tensors& tensors, const LinearTarget& target, const LinearSpec::Part& part,
+                        int64_t outputs) {
+  double bytes = 0;
+  for (const std::string& name : StoredTensors(target.spec, part)) bytes += static_cast<double>(tensors.at(name).bytes);
+  const double share = static_cast<double>(outputs) * target.shard.in_count /
+                       (static_cast<double>(part.out_features) * target.spec.in_features);
+  return static_cast<int64_t>(bytes * share);
+}
+
+class Reader {
+ public:
+  Reader(const Checkpoint& checkpoint, const Tensors& tensors, const InputOrders& orders, int64_t staging_bytes)
+      : checkpoint_(checkpoint),
+        tensors_(tensors),
+        orders_(orders),
+        staging_(new char[staging_bytes]),
+        staging_bytes_(staging_bytes) {}
+
+  // Adds the bytes read to `bytes`.
+  absl::Status Run(const Task& task, int64_t& bytes) {
+    return task.linear != nullptr ? ReadLinear(*task.linear, task.first, task.count, bytes)
+                                  : ReadVector(*task.vector, bytes);
+  }
+
+ private:
+  // The runs and the parts are two ways to cut the same concatenated outputs; what is read is where both meet `held`.
+  absl::Status ReadLinear(const LinearTarget& target, int64_t held_first, int64_t held_count, int64_t& bytes) {
+    int64_t held = 0;  // first row of the run, as held
+    for (const LinearShard::Run& run : target.shard.outputs) {
+      const int64_t begin = std::max(held, held_first), end = std::min(held + run.count, held_first + held_count);
+      const int64_t shift = run.first - held;  // from rows as held to concatenated outputs
+      int64_t part_first = 0;
+      for (const LinearSpec::Part& part : target.spec.parts) {
+        const int64_t from = std::max(begin + shift, part_first),
+                      to = std::min(end + shift, part_first + part.out_features);
+        if (from < to)
+          CAUSEWAY_RETURN_IF_ERROR(ReadPart(target, part, from - part_first, to - from, from - shift, bytes));
+        part_first += part.out_features;
+      }
+      held += run.count;
+    }
+    return absl::OkStatus();
+  }
+
+  // Outputs [first, first + count) of a part become rows from `held`.
+  absl::Status ReadPart(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count,
+                        int64_t held, int64_t& bytes) {
+    const LinearShard& shard = target.shard;
+    if (target.spec.encoding.kind == WeightEncoding::Kind::kFloat) {
+      CAUSEWAY_RETURN_IF_ERROR(ReadPlain(target, part, first, count, held));
+    } else {
+      const auto order = orders_.find(&target);
+      CAUSEWAY_ASSIGN_OR_RETURN(
+          const QuantizedRows rows,
+          ReadQuantizedRows(checkpoint_, tensors_, target.spec, part, {first, count, shard.in_first, shard.in_count},
+                            order == orders_.end() ? at::Tensor() : order->second));
+      target.ops->SetQuantizedRows(*target.weight, held, rows);
+    }
+    bytes += WeightBytesUpTo(tensors_, target, part, first + count) - WeightBytesUpTo(tensors_, target, part, first);
+    if (part.bias.empty() || !shard.bias) return absl::OkStatus();
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor bias, Read(part.bias, first, count, bytes));
+    target.ops->SetBias(*target.weight, held, bias);
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadPlain(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count,
+                         int64_t held) {
+    const TensorInfo& tensor = tensors_.at(part.weight);
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
+    const LinearShard& shard = target.shard;
+    const int64_t row_bytes = shard.in_count * DTypeBytes(tensor.dtype);
+    const int64_t piece =
+        target.spec.transposed ? count : std::max(kPieceRows, kPieceBytes / row_bytes / kPieceRows * kPieceRows);
+    for (int64_t done = 0; done < count; done += piece) {
+      const int64_t rows = std::min(piece, count - done);
+      Rectangle rectangle{first + done, rows, shard.in_first, shard.in_count};
+      if (target.spec.transposed) rectangle = {shard.in_first, shard.in_count, first, count};
+      CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint_, tensor, rectangle, staging_.get()));
+      const at::Tensor read = at::from_blob(staging_.get(), {rectangle.rows, rectangle.columns}, dtype);
+      try {
+        target.ops->SetRows(*target.weight, held + done, target.spec.transposed ? read.t().contiguous() : read);
+      } catch (const c10::ValueError& error) {  // weights that cannot be quantized
+        return absl::InvalidArgumentError(absl::StrCat(part.weight, ": ", error.what_without_backtrace()));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadVector(const VectorTarget& target, int64_t& bytes) {
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor values, Read(target.tensor, 0, target.values.numel(), bytes));
+    target.values.copy_(values);
+    return absl::OkStatus();
+  }
+
+  // Elements of a one-dimensional tensor; in staging until the next read.
+  absl::StatusOr<at::Tensor> Read(const std::string& name, int64_t first, int64_t count, int64_t& bytes) {
+    const TensorInfo& tensor = tensors_.at(name);
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(tensor.dtype));
+    const int64_t element = DTypeBytes(tensor.dtype);
+    if (count * element > staging_bytes_) {
+      return absl::InternalError(absl::StrCat("tensor ", name, " of ", count * element,
+                                              " bytes exceeds the staging buffer of ", staging_bytes_));
+    }
+    CAUSEWAY_RETURN_IF_ERROR(
+        checkpoint_.Read(tensor, first * element, absl::MakeSpan(staging_.get(), count * element)));
+    bytes += count * element;
+    return at::from_blob(staging_.get(), {count}, dtype);
+  }
+
+  const Checkpoint& checkpoint_;
+  const Tensors& tensors_;
+  const InputOrders& orders_;
+  const std::unique_ptr<char[]> staging_;
+  const int64_t staging_bytes_;
+};
+
+// Every tensor has one target; a tied embedding may have a second, where the head is on another device.
+absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const LoadTargets& targets) {
+  std::map<std::string, int> uses;
+  for (const LinearTarget& linear : targets.linears) {
+    for (const LinearSpec::Part& part : linear.spec.parts) {
+      for (const std::string& name : StoredTensors(linear.spec, part)) ++uses[name];
+      if (!part.bias.empty()) ++uses[part.bias];
+    }
+  }
+  for (const VectorTarget& vector : targets.vectors) ++uses[vector.tensor];
+  for (const std::string& name : targets.elsewhere) ++uses[name];
+  std::vector<std::string> wrong;
+  for (const auto& [name, tensor] : tensors) {
+    const int count = uses[name];
+    const int most = spec.tied_head && name == spec.embedding_weight ? 2 : 1;
+    if (count < 1 || count > most) wrong.push_back(absl::StrCat(name, " is used ", count, " times"));
+  }
+  for (const auto& [name, count] : uses) {
+    if (tensors.count(name) == 0) wrong.push_back(absl::StrCat(name, " is not in the checkpoint"));
+  }
+  if (wrong.empty()) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrCat("the model's parts and the checkpoint's tensors don't match: ", absl::StrJoin(wrong, "; ")));
+}
+
+std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, int64_t staging_bytes) {  // wished
+  std::vector<Task> tasks;
+  auto place = [&tensors](const std::string& name, uint64_t skip) {
+    const TensorInfo& tensor = tensors.at(name);
+    return std::pair(tensor.file, tensor.offset + skip);
+  };
+  for (const LinearTarget& linear : targets.linears) {
+    if (linear.batch == LinearTarget::kFilled) continue;
+    const int64_t rows = linear.shard.out_count();
+    // Stored quantized, rows are unpacked to a byte a weight.
+    const int64_t element = linear.spec.encoding.kind == WeightEncoding::Kind::kFloat ? kElementMax : 1;
+    const int64_t step =
+        std::max(kRowStep, StepBytes(linear, staging_bytes) / (linear.shard.in_count * element) / kRowStep * kRowStep);
+    // Its parts lie in order, one after the other or apart: good enough for the order of reading.
+    const LinearSpec::Part& part = linear.spec.parts.front();
+    const std::string tensor = StoredTensors(linear.spec, part).front();
+    for (int64_t first = 0; first < rows; first += step) {
+      const int64_t count = std::min(step, rows - first);
+      tasks.push_back({&linear, nullptr, linear.batch, first, count,
+                       place(tensor, WeightBytesUpTo(tensors, linear, part, first)),
+                       linear.weight->bytes() * count / rows});
+    }
+  }
+  for (const VectorTarget& vector : targets.vectors)
+    tasks.push_back({nullptr, &vector, 0, 0, 0, place(vector.tensor, 0), static_cast<int64_t>(vector.values.nbytes())});
+  std::sort(tasks.begin(), tasks.end());
+  return tasks;
+}
+
+int64_t StagingBytes(const LoadTargets& targets, int64_t wished) {
+  int64_t bytes = 1;
+  for (const LinearTarget& linear : targets.linears) bytes = std::max(bytes, StepBytes(linear, wished));
+  for (const VectorTarget& vector : targets.vectors) bytes = std::max(bytes, vector.values.numel() * kElementMax);
+  return bytes;
+}
+
+int64_t BytesToRead(const Tensors& tensors, const LoadTargets& targets) {
+  int64_t total = 0;
+  for (const LinearTarget& linear : targets.linears) {
+    if (linear.batch == LinearTarget::kFilled) continue;
+    const LinearSpec& spec = linear.spec;
+    for (const LinearSpec::Part& part : spec.parts) {
+      // A shard's share, exact where parts are cut evenly.
+      const double share = static_cast<double>(linear.shard.out_count()) / spec.out_features();
+      total += static_cast<int64_t>(WeightBytesUpTo(tensors, linear, part, part.out_features) * share);
+      if (!part.bias.empty() && linear.shard.bias)
+        total += tensors.at(part.bias).bytes * linear.shard.out_count() / spec.out_features();
+    }
+  }
+  for (const VectorTarget& vector : targets.vectors) total += tensors.at(vector.tensor).bytes;
+  return total;
+}
+
+absl::Status WithoutExceptions(const std::function<absl::Status()>& load) {
+  try {
+    return load();
+  } catch (const c10::Error& error) {
+    return absl::InternalError(absl::StrCat("loading weights: ", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("loading weights: ", error.what()));
+  }
+}
+
+// Reads the orders of inputs, and tells the weights of a batch: before their rows, which are put in that order.
+absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensors, const LoadTargets& targets,
+                             int batch, InputOrders& orders) {
+  for (const LinearTarget& linear : targets.linears) {
+    if (linear.batch != batch) continue;
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor order, ReadInputOrder(checkpoint, tensors, linear.spec));
+    if (!order.defined()) continue;
+    linear.ops->SetInputOrder(*linear.weight, order);
+    orders[&linear] = order;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets,
+                         const LoadOptions& options) {
+  CAUSEWAY_ASSIGN_OR_RETURN(const Tensors tensors, MatchTensors(spec, checkpoint));
+  CAUSEWAY_RETURN_IF_ERROR(CheckUses(spec, tensors, targets));
+  CAUSEWAY_RETURN_IF_ERROR(CheckContents(spec, checkpoint));
+  const int64_t staging_bytes = StagingBytes(targets, options.staging_bytes);
+  const std::vector<Task> tasks = MakeTasks(tensors, targets, options.staging_bytes);
+  const int64_t bytes_total = BytesToRead(tensors, targets);
+  InputOrders orders;  // of the batch
+
+  absl::Mutex mutex;
+  absl::Status status;  // the first error; guarded by mutex, as is bytes_done
+  int64_t bytes_done = 0;
+  ReadAhead ahead(checkpoint);  // guarded by mutex, as is the next
+  bool waits_for_disk = false;
+  auto read = [&](Runs& runs) {
+    c10::InferenceMode inference;
+    if (options.enter_thread) options.enter_thread();
+    Reader reader(checkpoint, tensors, orders, staging_bytes);
+    for (absl::Span<const Task> run = runs.Next(); !run.empty(); run = runs.Next()) {
+      for (const Task& task : run) {
+        {
+          absl::MutexLock lock(&mutex);
+          if (options.proceed) status.Update(options.proceed());
+          if (!status.ok()) return runs.Drop();
+          if (ahead.Reached(task.place) && std::exchange(waits_for_disk, true) == false && options.from_disk)
+            options.from_disk();
+        }
+        int64_t bytes = 0;
+        const absl::Status result = WithoutExceptions([&] { return reader.Run(task, bytes); });
+        absl::MutexLock lock(&mutex);
+        status.Update(result);
+        if (!status.ok()) return runs.Drop();
+        bytes_done += bytes;
+        if (options.progress) options.progress(bytes_done, bytes_total);
+      }
+    }
+  };
+  for (size_t first = 0; first < tasks.size();) {
+    const int batch = tasks[first].batch;
+    size_t end = first;
+    while (end < tasks.size() && tasks[end].batch == batch) ++end;
+    if (batch != 0 && options.begin_batch) CAUSEWAY_RETURN_IF_ERROR(options.begin_batch(batch));
+    orders.clear();
+    CAUSEWAY_RETURN_IF_ERROR(
+        WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, batch, orders); }));
+    const int count = std::clamp<int>(options.readers, 1, static_cast<int>(end - first));
+    Runs runs(absl::MakeConstSpan(tasks).subspan(first, end - first), count);
+    std::vector<std::thread> readers;
+    for (int i = 0; i < count; ++i) readers.emplace_back([&] { read(runs); });
+    for (std::thread& reader : readers) reader.join();
+    CAUSEWAY_RETURN_IF_ERROR(status);
+    if (batch != 0 && options.end_batch) CAUSEWAY_RETURN_IF_ERROR(options.end_batch(batch));
+    first = end;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace causeway
