@@ -162,9 +162,8 @@ class EngineImpl : public Engine {
 
  private:
   absl::Status Check(const GenerationRequest& request) const {
-    CAUSEWAY_CHECK(
-        request.layer_units.empty() || request.layer_units.back() <= static_cast<int>(model_.spec.layers.size()) + 1,
-        "layer_units");
+    CAUSEWAY_CHECK(request.layer_units.empty() || request.layer_units.back() <= UnitsOf(model_.spec).norm(),
+                   "layer_units");
     if (request.prompt.empty()) return absl::InvalidArgumentError("the prompt is empty; at least one token is needed");
     for (size_t i = 0; i < request.prompt.size(); ++i) {
       if (request.prompt[i] < 0 || request.prompt[i] >= model_.spec.vocab_size) {

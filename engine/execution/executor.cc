@@ -140,7 +140,7 @@ class PipelineExecutor final : public Executor {
   absl::Status MakeWorkers(const ExecutorOptions& options) {
     std::map<int, std::vector<int>> units;  // by device
     for (const Segment& segment : plan_.segments) {
-      for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units[segment.device].push_back(unit);
+      for (const int unit : segment.units.all()) units[segment.device()].push_back(unit);
     }
     int on_cpu = 0;
     for (const auto& [device, held] : units)
@@ -308,16 +308,16 @@ class PipelineExecutor final : public Executor {
   void Release() {
     absl::MutexLock lock(&mutex_);
     while (!held_back_.empty() && held_back_.front().needs <= finished_) {
-      workers_.at(plan_.segments.front().device)->Enqueue(std::move(held_back_.front().step));
+      workers_.at(plan_.segments.front().device())->Enqueue(std::move(held_back_.front().step));
       held_back_.pop_front();
     }
   }
 
   // On the thread of the worker that ran the step's segment.
   void Advance(std::unique_ptr<Step> step) {
-    const int from = plan_.segments[step->segment].device;
+    const int from = plan_.segments[step->segment].device();
     if (++step->segment < plan_.segments.size()) {
-      const int to = plan_.segments[step->segment].device;
+      const int to = plan_.segments[step->segment].device();
       if (step->hidden.defined() && !step->warm_up) {
         absl::MutexLock lock(&mutex_);
         transfers_[{from, to}] += step->hidden.nbytes();
@@ -361,14 +361,14 @@ class PipelineExecutor final : public Executor {
 };
 
 absl::Status Check(const Plan& plan, const ModelSpec& spec) {
-  const int units = static_cast<int>(spec.layers.size()) + 3;
+  const int units = UnitsOf(spec).count();
   int next = 0;
   for (const Segment& segment : plan.segments) {
-    if (segment.first_unit != next || segment.last_unit < segment.first_unit) {
-      return absl::InternalError(absl::StrCat("plan: a segment of units ", segment.first_unit, " to ",
-                                              segment.last_unit, " where unit ", next, " is next"));
+    if (segment.units.first != next || segment.units.last < segment.units.first) {
+      return absl::InternalError(absl::StrCat("plan: a segment of units ", segment.units.first, " to ",
+                                              segment.units.last, " where unit ", next, " is next"));
     }
-    next = segment.last_unit + 1;
+    next = segment.units.last + 1;
   }
   if (next != units) return absl::InternalError(absl::StrCat("plan: segments end before unit ", next, " of ", units));
   if (plan.kv_blocks <= 0) {

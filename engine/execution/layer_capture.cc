@@ -30,13 +30,13 @@ bool WantsLayerOutputs(const StepPlan& plan) {
                      [](const StepSequence& s) { return s.layer_outputs != nullptr; });
 }
 
-void CaptureUnit(Step& step, int unit, int layers, const Hidden& hidden) {
+void CaptureUnit(Step& step, int unit, const Units& units, const Hidden& hidden) {
   UncountedScope uncounted;
   for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
     const StepSequence& sequence = step.plan.sequences[i];
     if (sequence.layer_outputs == nullptr || PromptRows(sequence) <= 0) continue;
     float* const values = sequence.layer_outputs->of_unit(unit);
-    const bool to_norm = unit == layers && sequence.layer_outputs->of_unit(layers + 1) != nullptr;
+    const bool to_norm = unit == units.last_layer() && sequence.layer_outputs->of_unit(units.norm()) != nullptr;
     if (values == nullptr && !to_norm) continue;
     const int64_t first = step.batch.attention.query_start_host[i], rows = PromptRows(sequence);
     // Summed in the model's own dtype, so that it is what the next layer reads.
@@ -49,7 +49,7 @@ void CaptureUnit(Step& step, int unit, int layers, const Hidden& hidden) {
   }
 }
 
-void CaptureFinalNorm(Step& step, int layers, const StageModel& model, DeviceRuntime& runtime) {
+void CaptureFinalNorm(Step& step, const Units& units, const StageModel& model, DeviceRuntime& runtime) {
   UncountedScope uncounted;
   for (size_t i = 0; i < step.before_norm.size(); ++i) {
     const at::Tensor& rows = step.before_norm[i];
@@ -58,7 +58,7 @@ void CaptureFinalNorm(Step& step, int layers, const StageModel& model, DeviceRun
     for (int64_t first = 0; first < rows.size(0); first += kNormRows) {
       const int64_t count = std::min(kNormRows, rows.size(0) - first);
       const at::Tensor normed = model.FinalNorm(runtime.Upload(rows.narrow(0, first, count)));
-      Target(sequence, sequence.layer_outputs->of_unit(layers + 1), first, count).copy_(normed);
+      Target(sequence, sequence.layer_outputs->of_unit(units.norm()), first, count).copy_(normed);
     }
   }
   step.before_norm.clear();

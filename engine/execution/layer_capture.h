@@ -11,12 +11,12 @@ namespace causeway {
 
 bool WantsLayerOutputs(const StepPlan& plan);
 
-// Behind unit 0 (the embeddings) or a layer, 1..layers, of which `hidden` has all rows of the step. Rows to be normed
-// are kept in the step as the last layer leaves them: the norm may be on another device.
-void CaptureUnit(Step& step, int unit, int layers, const Hidden& hidden);
+// After the embeddings or a layer, of which `hidden` has all rows of the step. Rows to be normed are kept in the step
+// as the last layer leaves them: the norm may be on another device.
+void CaptureUnit(Step& step, int unit, const Units& units, const Hidden& hidden);
 
-// Behind the last layer, where `model` holds the final norm.
-void CaptureFinalNorm(Step& step, int layers, const StageModel& model, DeviceRuntime& runtime);
+// After the last layer, where `model` holds the final norm.
+void CaptureFinalNorm(Step& step, const Units& units, const StageModel& model, DeviceRuntime& runtime);
 
 }  // namespace causeway
 

@@ -110,17 +110,17 @@ LoadTargets StageWorker::targets() {
 
 absl::Status StageWorker::StartStream() {
   MemoryScope scope(*runtime_, MemoryOwner::kActivations);
-  return stream_->Start(*ops_, options_.dtype, options_.offload_cpu_rows);
+  return stream_->Start(options_.dtype, options_.offload_cpu_rows);
 }
 
 absl::Status StageWorker::RunSegment(Step& step) {
   MemoryScope scope(*runtime_, MemoryOwner::kActivations);
   const Segment& segment = segments_[step.segment];
-  const int layers = static_cast<int>(spec_.layers.size());
+  const Units units = UnitsOf(spec_);
   StepBatch& batch = step.batch;
   if (stream_ != nullptr) stream_->BeginStep(step.plan.tokens);
   StageInput input;
-  if (segment.first_unit == 0) {
+  if (segment.units.first == Units::kEmbeddings) {
     batch.FillPlaceholders(sampler_.last_tokens());
     input.ids = runtime_->Upload(batch.ids);
   } else {
@@ -131,14 +131,13 @@ absl::Status StageWorker::RunSegment(Step& step) {
   if (batch.rows.defined()) input.rows = runtime_->Upload(batch.rows);
   input.one_of_each = step.warm_up;
   if (WantsLayerOutputs(step.plan)) {
-    input.behind_unit = [&](int unit, const Hidden& hidden) { CaptureUnit(step, unit, layers, hidden); };
+    input.behind_unit = [&](int unit, const Hidden& hidden) { CaptureUnit(step, unit, units, hidden); };
   }
   std::optional<Rehearsal> rehearsal;
   if (step.warm_up) rehearsal.emplace();
-  at::Tensor output = model_->Forward(segment.first_unit, segment.last_unit, std::move(input), rotary_, *cache_);
+  at::Tensor output = model_->Forward(segment.units, std::move(input), rotary_, *cache_);
   if (step.warm_up) model_->ClearExpertLoads();
-  if (segment.first_unit <= layers + 1 && segment.last_unit >= layers + 1)
-    CaptureFinalNorm(step, layers, *model_, *runtime_);
+  if (segment.units.contains(units.norm())) CaptureFinalNorm(step, units, *model_, *runtime_);
   if (step.segment + 1 == segments_.size()) return Finish(step, output);
   step.hidden = std::move(output);
   return absl::OkStatus();

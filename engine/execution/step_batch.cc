@@ -55,7 +55,7 @@ absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits&
     CAUSEWAY_RETURN_IF_ERROR(Check(sequence, limits));
     batch.tokens += sequence.tokens.size();
     const int64_t end = sequence.context + sequence.tokens.size();
-    blocks_max = std::max(blocks_max, (end + kBlockTokens - 1) / kBlockTokens);
+    blocks_max = std::max(blocks_max, BlocksFor(end));
   }
   AttentionBatch& attention = batch.attention;
   batch.ids = at::empty({batch.tokens}, at::kLong);
@@ -82,7 +82,7 @@ absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits&
       positions[row] = position;
       slots[row] = sequence.block_table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens;
     }
-    std::copy_n(sequence.block_table.begin(), (end + kBlockTokens - 1) / kBlockTokens, table);
+    std::copy_n(sequence.block_table.begin(), BlocksFor(end), table);
     table += blocks_max;
     attention.query_start_host.push_back(row);
     attention.context_lens_host.push_back(end);

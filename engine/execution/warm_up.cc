@@ -28,7 +28,7 @@ StepPlan WorstStep(const ModelSpec& spec, const Plan& plan) {
     sequence.tokens.assign(count, 0);
     const bool longest = (i == 0 && scores) || (i + 1 == sequences && count == 1);
     sequence.context = longest ? length_max - count : std::min(length_max - count, kBlockTokens);
-    const int64_t blocks = (sequence.context + count + kBlockTokens - 1) / kBlockTokens;
+    const int64_t blocks = BlocksFor(sequence.context + count);
     for (int64_t b = 0; b < blocks; ++b) sequence.block_table.push_back(next_block++ % plan.kv_blocks);
     sequence.sample = true;
     auto start = std::make_shared<SequenceStart>();

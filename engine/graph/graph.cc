@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "engine/plan/module_sizes.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 
 namespace causeway {
 namespace {
@@ -36,7 +36,7 @@ LayerGraph MakeLayerGraph(const ModelSpec& spec, const GraphOptions& options) {
   graph.model = spec.title();
   graph.options = options;
   graph.nodes.resize(table.count());
-  for (int unit = 0; unit < table.count(); ++unit) graph.nodes[unit].name = UnitNames(table.layers, {unit});
+  for (int unit = 0; unit < table.count(); ++unit) graph.nodes[unit].name = UnitNames(table, {unit});
   for (size_t p = 0; p < table.parts.size(); ++p) {
     if (table.unit_of_part[p] < 0) continue;
     GraphNode& node = graph.nodes[table.unit_of_part[p]];
@@ -47,7 +47,8 @@ LayerGraph MakeLayerGraph(const ModelSpec& spec, const GraphOptions& options) {
       if (tensor != nullptr && !tensor->buffer && tensor->tied_to.empty()) node.parameters += tensor->parameter_count();
     }
   }
-  for (int i = 0; i < table.layers; ++i) graph.nodes[i + 1].flops = LayerFlops(spec, spec.layers[i], options);
+  for (int i = 0; i < table.layers; ++i)
+    graph.nodes[Units::OfLayer(i)].flops = LayerFlops(spec, spec.layers[i], options);
   GraphNode& head = graph.nodes[table.head()];
   head.flops = LinearFlops(spec.head, static_cast<double>(options.batch * options.tokens));
   if (spec.tied_head) head.shared_bytes = index.node(index.Find(spec.embedding_weight)).bytes;

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/plan/device.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 #include "nlohmann/json.hpp"
 
 namespace causeway {
@@ -41,12 +41,8 @@ bool Alike(const GraphNode& a, const GraphNode& b) {
   return a.parameters == b.parameters && a.bytes == b.bytes && a.shared_bytes == b.shared_bytes && a.flops == b.flops;
 }
 
-int Layers(const LayerGraph& graph) { return static_cast<int>(graph.nodes.size()) - 3; }
-
 std::string Names(const LayerGraph& graph, int first, int last) {
-  std::vector<int> units;
-  for (int i = first; i <= last; ++i) units.push_back(i);
-  return UnitNames(Layers(graph), units);
+  return UnitNames(Units::OfCount(static_cast<int>(graph.nodes.size())), UnitRange{first, last}.all());
 }
 
 Row NodeRow(const std::string& name, int count, const GraphNode& node, const LayerGraph& graph) {

@@ -116,14 +116,14 @@ class Measurer {
   }
 
   void Fill(LinearWeight& weight, const Shape& shape, const at::Tensor& rows) {
-    if (format_.kind != WeightKind::kFp8 && !format_.zero_points) return ops_->SetRows(weight, 0, rows);
+    if (format_.kind != WeightKind::kFp8 && !format_.zero_points) return weight.SetRows(0, rows);
     // What no float is turned into while it is loaded: any values.
     const int64_t groups = format_.groups(shape.in);
     QuantizedRows quantized;
     quantized.values = at::full({shape.out, shape.in}, 5, at::kByte);
     quantized.scales = at::full({shape.out, groups}, 0.125, at::kFloat);
     if (format_.zero_points) quantized.zeros = at::full({shape.out, groups}, 7, at::kByte);
-    ops_->SetQuantizedRows(weight, 0, quantized);
+    weight.SetQuantizedRows(0, quantized);
   }
 
   at::Tensor Random(at::IntArrayRef sizes) { return at::randn(sizes, at::kFloat).to(dtype_).to(runtime_.device()); }
@@ -132,7 +132,7 @@ class Measurer {
     const at::Tensor x = Random({rows, shape.in});
     size_t next = 0;
     const double seconds = MedianSeconds([&] {
-      ops_->Linear(x, *weights[next]);
+      weights[next]->Forward(x);
       next = (next + 1) % weights.size();
     });
     return {static_cast<double>(weights[0]->bytes()), 2.0 * static_cast<double>(rows * shape.out * shape.in), seconds};
@@ -140,7 +140,7 @@ class Measurer {
 
   // Sequences of equal length, whose blocks follow one another.
   AttentionBatch MakeBatch(const AttentionShape& shape) {
-    const int64_t blocks = (shape.context + kBlockTokens - 1) / kBlockTokens;
+    const int64_t blocks = BlocksFor(shape.context);
     std::vector<int64_t> positions, slots;
     for (int64_t s = 0; s < shape.sequences; ++s) {
       for (int64_t position = shape.context - shape.rows; position < shape.context; ++position) {

@@ -23,9 +23,9 @@ Attention::Attention(const ModelContext& context, const AttentionSpec& spec)
   norms_.emplace_back(context, spec.norms->key, norms_per_head_ ? head_dim_ : kv_heads_ * head_dim_);
 }
 
-at::Tensor Attention::Forward(Ops& ops, at::Tensor x, const RotaryTables& rotary, const AttentionBatch& batch,
-                              KvLayer& cache) const {
-  at::Tensor qkv = qkv_.Forward(ops, x);  // [tokens, (heads + 2 kv_heads) * head_dim]
+at::Tensor Attention::Forward(const ForwardContext& context, at::Tensor x, KvLayer& cache) const {
+  const auto& [ops, batch, rotary] = context;
+  at::Tensor qkv = qkv_.Forward(x);  // [tokens, (heads + 2 kv_heads) * head_dim]
   x.reset();
   if (!norms_.empty()) {
     norms_[0].ForwardColumns(ops, qkv, 0, norms_per_head_ ? heads_ : 1);
@@ -35,7 +35,7 @@ at::Tensor Attention::Forward(Ops& ops, at::Tensor x, const RotaryTables& rotary
   at::Tensor attended = ops.PagedAttention(qkv, heads_, kv_heads_, head_dim_, scale_, window_, batch,
                                            cache);  // [tokens, heads * head_dim]
   qkv.reset();
-  return output_.Forward(ops, attended);
+  return output_.Forward(attended);
 }
 
 }  // namespace causeway

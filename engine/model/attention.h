@@ -4,9 +4,9 @@
 
 #include <vector>
 
+#include "engine/model/forward_context.h"
 #include "engine/model/linear.h"
 #include "engine/model/norm.h"
-#include "engine/model/rotary.h"
 
 namespace causeway {
 
@@ -16,8 +16,7 @@ class Attention {
 
   // x [tokens, hidden] (given away: its memory is free for what follows) -> [tokens, hidden]; writes this step's keys
   // and values to `cache`.
-  at::Tensor Forward(Ops& ops, at::Tensor x, const RotaryTables& rotary, const AttentionBatch& batch,
-                     KvLayer& cache) const;
+  at::Tensor Forward(const ForwardContext& context, at::Tensor x, KvLayer& cache) const;
 
   const Linear& qkv() const { return qkv_; }
   const Linear& output() const { return output_; }

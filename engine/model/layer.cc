@@ -23,11 +23,11 @@ at::Tensor AddAndNorm(Ops& ops, const Norm& norm, Hidden& hidden) {
   return normed;
 }
 
-void Layer::Forward(Ops& ops, Hidden& hidden, const RotaryTables& rotary, const AttentionBatch& batch,
-                    KvLayer& cache) const {
-  hidden.update = attention_.Forward(ops, AddAndNorm(ops, attention_norm_, hidden), rotary, batch, cache);
-  hidden.update = std::visit([&](const auto& part) { return part.Forward(ops, AddAndNorm(ops, mlp_norm_, hidden)); },
-                             feed_forward_);
+void Layer::Forward(const ForwardContext& context, Hidden& hidden, KvLayer& cache) const {
+  hidden.update = attention_.Forward(context, AddAndNorm(context.ops, attention_norm_, hidden), cache);
+  hidden.update =
+      std::visit([&](const auto& part) { return part.Forward(context, AddAndNorm(context.ops, mlp_norm_, hidden)); },
+                 feed_forward_);
 }
 
 }  // namespace causeway

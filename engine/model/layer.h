@@ -22,7 +22,7 @@ class Layer {
   Layer(const ModelContext& context, const LayerSpec& spec);
 
   // Changes hidden in place.
-  void Forward(Ops& ops, Hidden& hidden, const RotaryTables& rotary, const AttentionBatch& batch, KvLayer& cache) const;
+  void Forward(const ForwardContext& context, Hidden& hidden, KvLayer& cache) const;
 
   const Norm& attention_norm() const { return attention_norm_; }
   const Attention& attention() const { return attention_; }

@@ -21,9 +21,9 @@ class Linear {
   Linear(const LinearSpec& spec, std::shared_ptr<LinearWeight> shared);
 
   // x [tokens, in_count] -> [tokens, out_count].
-  at::Tensor Forward(Ops& ops, const at::Tensor& x) const {
+  at::Tensor Forward(const at::Tensor& x) const {
     const FetchedWeight fetched(fetcher_, *weight_);
-    return ops.Linear(x, fetched.weight);
+    return fetched.weight.Forward(x);
   }
 
   const LinearSpec& spec() const { return spec_; }

@@ -45,12 +45,16 @@ class ShardedModelTest : public ::testing::TestWithParam<Json> {
 TEST_P(ShardedModelTest, LinearsAddUpToTheWhole) {
   const int64_t hidden = tiny_.spec().hidden_size;
   const at::Tensor x = at::randn({5, hidden});
-  const at::Tensor whole = whole_->layer(1).mlp()->Forward(*ops_, x);
-  const at::Tensor sum = ranks_[0]->layer(1).mlp()->Forward(*ops_, x).add(ranks_[1]->layer(1).mlp()->Forward(*ops_, x));
+  const at::Tensor whole = whole_->layer(1).mlp()->Forward(testing::OpsAlone(*ops_), x);
+  const at::Tensor sum = ranks_[0]
+                             ->layer(1)
+                             .mlp()
+                             ->Forward(testing::OpsAlone(*ops_), x)
+                             .add(ranks_[1]->layer(1).mlp()->Forward(testing::OpsAlone(*ops_), x));
   EXPECT_GT(whole.abs().max().item<float>(), 0.1);
   EXPECT_TRUE(at::allclose(sum, whole, 1e-4, 1e-5));
   // A rank alone is not the whole.
-  EXPECT_FALSE(at::allclose(ranks_[0]->layer(1).mlp()->Forward(*ops_, x), whole, 1e-2, 1e-2));
+  EXPECT_FALSE(at::allclose(ranks_[0]->layer(1).mlp()->Forward(testing::OpsAlone(*ops_), x), whole, 1e-2, 1e-2));
 }
 
 TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
@@ -59,11 +63,11 @@ TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
   const AttentionBatch batch = testing::OneSequence(0, 20);
   const RotaryTables rotary = MakeRotaryTables(spec.rope, 64, at::kCPU);
   KvCache cache(Context(spec, *ops_), {0}, 4);
-  const at::Tensor whole = whole_->layer(0).attention().Forward(*ops_, x.clone(), rotary, batch, cache.layer(0));
+  const at::Tensor whole = whole_->layer(0).attention().Forward({*ops_, batch, rotary}, x.clone(), cache.layer(0));
   at::Tensor sum;
   for (int rank : {0, 1}) {
     KvCache shard(Context(spec, *ops_, {.rank = rank, .size = 2}), {0}, 4);
-    at::Tensor part = ranks_[rank]->layer(0).attention().Forward(*ops_, x.clone(), rotary, batch, shard.layer(0));
+    at::Tensor part = ranks_[rank]->layer(0).attention().Forward({*ops_, batch, rotary}, x.clone(), shard.layer(0));
     sum = rank == 0 ? part : sum.add(part);
     // A rank's cache holds its half of the heads.
     const int64_t heads = spec.kv_heads / 2;

@@ -34,8 +34,8 @@ class LoaderTest : public ::testing::Test {
   }
   // The weight as the operations see it, [out, in].
   at::Tensor Matrix(const LinearWeight& weight) {
-    const at::Tensor zero = ops_->Linear(at::zeros({1, weight.in_features()}), weight);
-    return (ops_->Linear(at::eye(weight.in_features()), weight) - zero).t();
+    const at::Tensor zero = weight.Forward(at::zeros({1, weight.in_features()}));
+    return (weight.Forward(at::eye(weight.in_features())) - zero).t();
   }
 
   c10::InferenceMode inference_;
@@ -54,7 +54,7 @@ TEST_F(LoaderTest, PartsAreConcatenatedWhateverTheStagingSizeAndTheReaders) {
       const LinearWeight& up = *model->layer(2).mlp()->up().weight();
       EXPECT_TRUE(Matrix(up).narrow(0, 0, 200).equal(Raw(tiny, "model.layers.2.mlp.gate_proj.weight")));
       EXPECT_TRUE(Matrix(up).narrow(0, 200, 200).equal(Raw(tiny, "model.layers.2.mlp.up_proj.weight")));
-      const at::Tensor biases = ops_->Linear(at::zeros({1, 64}), *model->layer(3).attention().qkv().weight())[0];
+      const at::Tensor biases = model->layer(3).attention().qkv().weight()->Forward(at::zeros({1, 64}))[0];
       EXPECT_TRUE(biases.narrow(0, 64, 32).equal(Raw(tiny, "model.layers.3.self_attn.k_proj.bias")));
       EXPECT_TRUE(model->layer(0).attention_norm().weight().equal(Raw(tiny, "model.layers.0.input_layernorm.weight")));
     }

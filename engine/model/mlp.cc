@@ -20,12 +20,12 @@ Mlp::Mlp(const ModelContext& context, const MlpSpec& spec)
       up_(ColumnParallelLinear(context, spec.up, UpGroups(spec))),
       down_(RowParallelLinear(context, spec.down)) {}
 
-at::Tensor Mlp::Forward(Ops& ops, at::Tensor x) const {
-  at::Tensor up = up_.Forward(ops, x);  // [tokens, intermediate], twice that when gated
+at::Tensor Mlp::Forward(const ForwardContext& context, at::Tensor x) const {
+  at::Tensor up = up_.Forward(x);  // [tokens, intermediate], twice that when gated
   x.reset();
-  at::Tensor activated = ops.Activate(up, activation_, gated_);  // [tokens, intermediate]
+  at::Tensor activated = context.ops.Activate(up, activation_, gated_);  // [tokens, intermediate]
   up.reset();
-  return down_.Forward(ops, activated);
+  return down_.Forward(activated);
 }
 
 }  // namespace causeway

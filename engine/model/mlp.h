@@ -2,6 +2,7 @@
 #ifndef CAUSEWAY_ENGINE_MODEL_MLP_H_
 #define CAUSEWAY_ENGINE_MODEL_MLP_H_
 
+#include "engine/model/forward_context.h"
 #include "engine/model/linear.h"
 
 namespace causeway {
@@ -11,7 +12,7 @@ class Mlp {
   Mlp(const ModelContext& context, const MlpSpec& spec);
 
   // x [tokens, hidden] (given away: its memory is free for what follows) -> [tokens, hidden].
-  at::Tensor Forward(Ops& ops, at::Tensor x) const;
+  at::Tensor Forward(const ForwardContext& context, at::Tensor x) const;
 
   const Linear& up() const { return up_; }
   const Linear& down() const { return down_; }

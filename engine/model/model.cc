@@ -6,6 +6,8 @@
 #include <ATen/ops/index_select.h>
 #include <c10/util/Exception.h>
 
+#include "engine/architecture/units.h"
+
 namespace causeway {
 namespace {
 
@@ -14,8 +16,8 @@ LinearSpec TableSpec(const std::string& tensor, int64_t rows, int64_t columns) {
   return {.parts = {{tensor, "", rows}}, .in_features = columns, .transposed = false};
 }
 
-void AddTargets(LoadTargets& targets, Ops& ops, const Linear& linear) {
-  targets.linears.push_back({&ops, linear.weight().get(), linear.spec(), linear.shard()});
+void AddTargets(LoadTargets& targets, const Linear& linear) {
+  targets.linears.push_back({linear.weight().get(), linear.spec(), linear.shard()});
 }
 
 void AddTargets(LoadTargets& targets, const Norm& norm) {
@@ -23,15 +25,15 @@ void AddTargets(LoadTargets& targets, const Norm& norm) {
   if (norm.bias().defined()) targets.vectors.push_back({norm.spec().bias, norm.bias()});
 }
 
-void AddTargets(LoadTargets& targets, Ops& ops, const Mlp& mlp) {
-  AddTargets(targets, ops, mlp.up());
-  AddTargets(targets, ops, mlp.down());
+void AddTargets(LoadTargets& targets, const Mlp& mlp) {
+  AddTargets(targets, mlp.up());
+  AddTargets(targets, mlp.down());
 }
 
-void AddTargets(LoadTargets& targets, Ops& ops, const Moe& moe) {
-  AddTargets(targets, ops, moe.router());
+void AddTargets(LoadTargets& targets, const Moe& moe) {
+  AddTargets(targets, moe.router());
   if (moe.correction().defined()) targets.vectors.push_back({moe.correction_tensor(), moe.correction()});
-  for (const Mlp& expert : moe.experts()) AddTargets(targets, ops, expert);
+  for (const Mlp& expert : moe.experts()) AddTargets(targets, expert);
 }
 
 int64_t PositionRows(const Module& module, const std::string& prefix, const std::string& tensor) {
@@ -48,9 +50,9 @@ int64_t PositionRows(const Module& module, const std::string& prefix, const std:
 
 StageModel::StageModel(const ModelContext& context, const std::vector<int>& units)
     : spec_(context.spec), ops_(context.ops) {
-  const int layers = spec_.layers.size();
+  const Units model = UnitsOf(spec_);
   for (int unit : units) {
-    if (unit == 0) {
+    if (unit == Units::kEmbeddings) {
       fetcher_ = context.fetcher;
       // A tied head is held as the head is, and embeddings are looked up in that.
       const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
@@ -63,9 +65,9 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
         TORCH_CHECK(rows > 0, "the module tree has no ", spec_.position_weight);
         position_ = ops_.NewLinear(rows, spec_.hidden_size, /*bias=*/false, context.dtype, context.device);
       }
-    } else if (unit <= layers) {
-      layers_.emplace(unit - 1, Layer(context, spec_.layers[unit - 1]));
-    } else if (unit == layers + 1) {
+    } else if (model.is_layer(unit)) {
+      layers_.emplace(Units::LayerOf(unit), Layer(context, spec_.layers[Units::LayerOf(unit)]));
+    } else if (unit == model.norm()) {
       norm_.emplace(context, spec_.final_norm, spec_.hidden_size);
     } else if (spec_.tied_head && embedding_ != nullptr) {
       head_.emplace(spec_.head, embedding_);
@@ -82,19 +84,19 @@ LoadTargets StageModel::Targets() {
     if (Fetched(tensor)) targets.elsewhere.push_back(tensor);
     if (weight == nullptr) continue;
     const LinearSpec table = TableSpec(tensor, weight->out_features(), weight->in_features());
-    targets.linears.push_back({&ops_, weight.get(), table, WholeShard(table)});
+    targets.linears.push_back({weight.get(), table, WholeShard(table)});
   }
   for (const auto& [index, layer] : layers_) {
     AddTargets(targets, layer.attention_norm());
-    AddTargets(targets, ops_, layer.attention().qkv());
-    AddTargets(targets, ops_, layer.attention().output());
+    AddTargets(targets, layer.attention().qkv());
+    AddTargets(targets, layer.attention().output());
     for (const Norm& norm : layer.attention().norms()) AddTargets(targets, norm);
     AddTargets(targets, layer.mlp_norm());
-    if (layer.mlp() != nullptr) AddTargets(targets, ops_, *layer.mlp());
-    if (layer.moe() != nullptr) AddTargets(targets, ops_, *layer.moe());
+    if (layer.mlp() != nullptr) AddTargets(targets, *layer.mlp());
+    if (layer.moe() != nullptr) AddTargets(targets, *layer.moe());
   }
   if (norm_.has_value()) AddTargets(targets, *norm_);
-  if (head_.has_value() && head_->weight() != embedding_) AddTargets(targets, ops_, *head_);
+  if (head_.has_value() && head_->weight() != embedding_) AddTargets(targets, *head_);
   return targets;
 }
 
@@ -121,35 +123,38 @@ void StageModel::ClearExpertLoads() {
 at::Tensor StageModel::Embed(const at::Tensor& ids, const AttentionBatch& batch) const {
   const auto look_up = [this](const at::Tensor& rows, const std::shared_ptr<LinearWeight>& table,
                               const std::string& tensor) {
-    return table != nullptr ? ops_.Embedding(rows, *table) : fetcher_->Rows(tensor, rows);
+    return table != nullptr ? table->Lookup(rows) : fetcher_->Rows(tensor, rows);
   };
   at::Tensor hidden = look_up(ids, embedding_, spec_.embedding_weight);  // [tokens, hidden]
   if (!spec_.position_weight.empty()) hidden.add_(look_up(batch.positions, position_, spec_.position_weight));
   return hidden;
 }
 
-at::Tensor StageModel::Forward(int first_unit, int last_unit, StageInput input, const RotaryTables& rotary,
-                               KvCache& cache) const {
-  const int layers = spec_.layers.size();
+at::Tensor StageModel::Forward(UnitRange units, StageInput input, const RotaryTables& rotary, KvCache& cache) const {
+  const Units model = UnitsOf(spec_);
+  const ForwardContext context{ops_, *input.batch, rotary};
   Hidden hidden;
-  hidden.residual = first_unit == 0 ? Embed(input.ids, *input.batch) : std::move(input.hidden);
-  if (first_unit == 0 && input.behind_unit) input.behind_unit(0, hidden);
+  if (units.first == Units::kEmbeddings) {
+    hidden.residual = Embed(input.ids, *input.batch);
+    if (input.behind_unit) input.behind_unit(Units::kEmbeddings, hidden);
+  } else {
+    hidden.residual = std::move(input.hidden);
+  }
   bool with_mlp = false, with_experts = false;
-  for (int unit = std::max(first_unit, 1); unit <= std::min(last_unit, layers); ++unit) {
-    const Layer& layer = layers_.at(unit - 1);
+  for (const int unit : units.all()) {
+    if (!model.is_layer(unit)) continue;
+    const Layer& layer = layers_.at(Units::LayerOf(unit));
     if (input.one_of_each && std::exchange(layer.moe() != nullptr ? with_experts : with_mlp, true)) continue;
-    layer.Forward(ops_, hidden, rotary, *input.batch, cache.layer(unit - 1));
+    layer.Forward(context, hidden, cache.layer(Units::LayerOf(unit)));
     if (input.behind_unit) input.behind_unit(unit, hidden);
   }
-  if (first_unit <= layers && last_unit >= layers && input.rows.defined()) {
+  if (units.contains(model.last_layer()) && input.rows.defined()) {
     hidden.residual = hidden.residual.index_select(0, input.rows);
     if (hidden.update.defined()) hidden.update = hidden.update.index_select(0, input.rows);
   }
-  if (last_unit > layers && hidden.residual.size(0) > 0) {
-    if (first_unit <= layers + 1) {
-      hidden.residual = AddAndNorm(ops_, *norm_, hidden);
-    }
-    if (last_unit == layers + 2) return head_->Forward(ops_, hidden.residual);
+  if (hidden.residual.size(0) > 0) {  // no row may be selected
+    if (units.contains(model.norm())) hidden.residual = AddAndNorm(ops_, *norm_, hidden);
+    if (units.contains(model.head())) return head_->Forward(hidden.residual);
   }
   if (hidden.update.defined()) hidden.residual.add_(hidden.update);
   return std::move(hidden.residual);

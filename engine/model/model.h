@@ -27,8 +27,7 @@ struct StageInput {
                              // warm-up, where only shapes matter)
 };
 
-// Executes any ModelSpec. Units are the plan's: 0 the embeddings, 1..L the layers, L + 1 the final norm, L + 2 the
-// head. One thread at a time.
+// Executes any ModelSpec. One thread at a time.
 class StageModel {
  public:
   // Unfilled weights for `units` (ascending), allocated on context.device. Of the context, spec and ops must outlive
@@ -38,11 +37,11 @@ class StageModel {
   // What a loader must fill.
   LoadTargets Targets();
 
-  // Runs the units first..last, all of them held here. -> [tokens, hidden], or [selected, hidden] once the last layer
+  // Runs the units, all of them held here. -> [tokens, hidden], or [selected, hidden] once the last layer
   // is among or before them, or logits [selected, vocab] when last is the head.
-  at::Tensor Forward(int first_unit, int last_unit, StageInput input, const RotaryTables& rotary, KvCache& cache) const;
+  at::Tensor Forward(UnitRange units, StageInput input, const RotaryTables& rotary, KvCache& cache) const;
 
-  // [rows, hidden] from behind the last layer. Unit L + 1 must be held here.
+  // [rows, hidden] from behind the last layer. The final norm must be held here.
   at::Tensor FinalNorm(const at::Tensor& rows) const { return norm_->Forward(ops_, rows, at::Tensor()); }
 
   std::vector<int> layers() const;  // held here, ascending indices in the model

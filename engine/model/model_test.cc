@@ -38,13 +38,13 @@ class StageModelTest : public ::testing::TestWithParam<Json> {
 TEST_P(StageModelTest, SegmentsOneAfterTheOtherEqualTheWhole) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
-  const at::Tensor whole = model_->Forward(0, head_, {.ids = ids_, .batch = &batch}, rotary_, cache);
+  const at::Tensor whole = model_->Forward({0, head_}, {.ids = ids_, .batch = &batch}, rotary_, cache);
   ASSERT_EQ(whole.sizes(), (at::IntArrayRef{40, tiny_.spec().vocab_size}));
   EXPECT_GT(whole.std().item<float>(), 0.1);
   KvCache other = NewCache();
   at::Tensor hidden;
   for (int unit = 0; unit <= head_; ++unit) {
-    hidden = model_->Forward(unit, unit, {.ids = ids_, .hidden = hidden, .batch = &batch}, rotary_, other);
+    hidden = model_->Forward({unit, unit}, {.ids = ids_, .hidden = hidden, .batch = &batch}, rotary_, other);
   }
   EXPECT_TRUE(hidden.equal(whole));
 }
@@ -52,15 +52,15 @@ TEST_P(StageModelTest, SegmentsOneAfterTheOtherEqualTheWhole) {
 TEST_P(StageModelTest, OnlySelectedRowsReachTheHead) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
-  const at::Tensor whole = model_->Forward(0, head_, {.ids = ids_, .batch = &batch}, rotary_, cache);
+  const at::Tensor whole = model_->Forward({0, head_}, {.ids = ids_, .batch = &batch}, rotary_, cache);
   const at::Tensor rows = at::tensor(std::vector<int64_t>{4, 39}, at::kLong);
   // Selected as the last layer ends, wherever the segment ends.
   for (const int end : {head_ - 2, head_ - 1, head_}) {
     KvCache other = NewCache();
-    at::Tensor some = model_->Forward(0, end, {.ids = ids_, .rows = rows, .batch = &batch}, rotary_, other);
+    at::Tensor some = model_->Forward({0, end}, {.ids = ids_, .rows = rows, .batch = &batch}, rotary_, other);
     EXPECT_EQ(some.size(0), 2);
     if (end < head_)
-      some = model_->Forward(end + 1, head_, {.hidden = some, .rows = rows, .batch = &batch}, rotary_, other);
+      some = model_->Forward({end + 1, head_}, {.hidden = some, .rows = rows, .batch = &batch}, rotary_, other);
     EXPECT_TRUE(at::allclose(some, whole.index_select(0, rows), 1e-5, 1e-5));
   }
 }
@@ -69,19 +69,19 @@ TEST_P(StageModelTest, NoSelectedRowsAreNoWork) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
   const at::Tensor none = at::tensor(std::vector<int64_t>{}, at::kLong);
-  EXPECT_EQ(model_->Forward(0, head_, {.ids = ids_, .rows = none, .batch = &batch}, rotary_, cache).size(0), 0);
+  EXPECT_EQ(model_->Forward({0, head_}, {.ids = ids_, .rows = none, .batch = &batch}, rotary_, cache).size(0), 0);
 }
 
 TEST_P(StageModelTest, ChunksEqualTheWhole) {
   KvCache cache = NewCache();
   const AttentionBatch all = OneSequence(0, 40);
-  const at::Tensor whole = model_->Forward(0, head_, {.ids = ids_, .batch = &all}, rotary_, cache);
+  const at::Tensor whole = model_->Forward({0, head_}, {.ids = ids_, .batch = &all}, rotary_, cache);
   KvCache other = NewCache();
   for (int64_t first : {0, 13, 14, 32}) {
     const int64_t end = first == 0 ? 13 : first == 13 ? 14 : first == 14 ? 32 : 40;
     const AttentionBatch batch = OneSequence(first, end - first);
     const at::Tensor chunk =
-        model_->Forward(0, head_, {.ids = ids_.narrow(0, first, end - first), .batch = &batch}, rotary_, other);
+        model_->Forward({0, head_}, {.ids = ids_.narrow(0, first, end - first), .batch = &batch}, rotary_, other);
     EXPECT_TRUE(at::allclose(chunk, whole.narrow(0, first, end - first), 1e-4, 1e-4)) << first;
   }
 }
@@ -89,7 +89,7 @@ TEST_P(StageModelTest, ChunksEqualTheWhole) {
 TEST_P(StageModelTest, AWarmUpRunsOneLayerOfEachShape) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
-  model_->Forward(0, head_, {.ids = ids_, .batch = &batch, .one_of_each = true}, rotary_, cache);
+  model_->Forward({0, head_}, {.ids = ids_, .batch = &batch, .one_of_each = true}, rotary_, cache);
   EXPECT_GT(cache.layer(0).keys.abs().max().item<float>(), 0);
   EXPECT_EQ(cache.layer(1).keys.abs().max().item<float>(), 0);
 }
@@ -123,7 +123,7 @@ TEST(MixedLayersTest, AWarmUpRunsAnMlpAndAMixture) {
   KvCache cache(Context(tiny.spec(), *ops), model->layers(), 8);
   const AttentionBatch batch = OneSequence(0, 40);
   const RotaryTables rotary = MakeRotaryTables(tiny.spec().rope, 128, at::kCPU);
-  model->Forward(0, 6, {.ids = at::arange(40, at::kLong), .batch = &batch, .one_of_each = true}, rotary, cache);
+  model->Forward({0, 6}, {.ids = at::arange(40, at::kLong), .batch = &batch, .one_of_each = true}, rotary, cache);
   for (int layer = 0; layer < 4; ++layer)
     EXPECT_EQ(cache.layer(layer).keys.abs().max().item<float>() > 0, layer < 2) << layer;
   EXPECT_EQ(model->ExpertLoads().at(1).steps, 1);

@@ -61,9 +61,10 @@ class Moe::Fetcher final : public ExpertFetcher {
   const Moe& moe_;
 };
 
-at::Tensor Moe::Forward(Ops& ops, at::Tensor x) const {
-  const Routing routing = ops.Route(router_.Forward(ops, x), correction_, rule_);  // [tokens, experts_per_token]
-  thread_local std::vector<int32_t> counts;                                        // kept for its memory
+at::Tensor Moe::Forward(const ForwardContext& context, at::Tensor x) const {
+  Ops& ops = context.ops;
+  const Routing routing = ops.Route(router_.Forward(x), correction_, rule_);  // [tokens, experts_per_token]
+  thread_local std::vector<int32_t> counts;                                   // kept for its memory
   Fetcher fetcher(*this);
   at::Tensor y = ops.Experts(x, routing, weights_, activation_, &counts, fetcher_ != nullptr ? &fetcher : nullptr);
   counter_->Add(counts);

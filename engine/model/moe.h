@@ -19,7 +19,7 @@ class Moe {
   Moe(const ModelContext& context, const MoeSpec& spec);
 
   // x [tokens, hidden] -> [tokens, hidden]. Counts which experts the tokens went to.
-  at::Tensor Forward(Ops& ops, at::Tensor x) const;
+  at::Tensor Forward(const ForwardContext& context, at::Tensor x) const;
 
   const Linear& router() const { return router_; }
   const std::string& correction_tensor() const { return correction_tensor_; }

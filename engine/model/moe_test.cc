@@ -45,7 +45,7 @@ class MoeTest : public ::testing::Test {
   void Fill(const Linear& linear, const at::Tensor& whole) {
     std::vector<at::Tensor> runs;
     for (const LinearShard::Run& run : linear.shard().outputs) runs.push_back(whole.narrow(0, run.first, run.count));
-    ops_->SetRows(*linear.weight(), 0, at::cat(runs).narrow(1, linear.shard().in_first, linear.shard().in_count));
+    linear.weight()->SetRows(0, at::cat(runs).narrow(1, linear.shard().in_first, linear.shard().in_count));
   }
 
   c10::InferenceMode inference_;
@@ -64,10 +64,11 @@ TEST_F(MoeTest, SumsTheMlpsOfTheChosenExperts) {
   for (int64_t t = 0; t < 9; ++t) {
     for (int64_t j = 0; j < 2; ++j) {
       const int64_t e = chosen[t][j].item<int64_t>();
-      expected[t] += scores[t][j] / scores[t].sum() * moe.experts()[e].Forward(*ops_, x.narrow(0, t, 1))[0];
+      expected[t] +=
+          scores[t][j] / scores[t].sum() * moe.experts()[e].Forward(testing::OpsAlone(*ops_), x.narrow(0, t, 1))[0];
     }
   }
-  EXPECT_TRUE(at::allclose(moe.Forward(*ops_, x), expected, 1e-4, 1e-4));
+  EXPECT_TRUE(at::allclose(moe.Forward(testing::OpsAlone(*ops_), x), expected, 1e-4, 1e-4));
   const ExpertLoad load = moe.counter().Read();
   EXPECT_EQ(load.steps, 1);
   for (int64_t e = 0; e < kExperts; ++e) EXPECT_EQ(load.tokens[e], chosen.eq(e).sum().item<int64_t>()) << e;
@@ -76,15 +77,15 @@ TEST_F(MoeTest, SumsTheMlpsOfTheChosenExperts) {
 TEST_F(MoeTest, TheCorrectionSteersTheChoice) {
   const Moe moe = Make(Spec(true));
   moe.correction().copy_(at::tensor(std::vector<float>{0, 9, 0, 0, 9}));
-  moe.Forward(*ops_, at::randn({3, kHidden}));
+  moe.Forward(testing::OpsAlone(*ops_), at::randn({3, kHidden}));
   EXPECT_THAT(moe.counter().Read().tokens, ::testing::ElementsAre(0, 3, 0, 0, 3));
 }
 
 TEST_F(MoeTest, RanksOfAGroupAddUpToTheWhole) {
   const at::Tensor x = at::randn({6, kHidden});
-  const at::Tensor whole = Make(Spec(false)).Forward(*ops_, x);
-  const at::Tensor first = Make(Spec(false), {.rank = 0, .size = 2}).Forward(*ops_, x);
-  const at::Tensor sum = first.add(Make(Spec(false), {.rank = 1, .size = 2}).Forward(*ops_, x));
+  const at::Tensor whole = Make(Spec(false)).Forward(testing::OpsAlone(*ops_), x);
+  const at::Tensor first = Make(Spec(false), {.rank = 0, .size = 2}).Forward(testing::OpsAlone(*ops_), x);
+  const at::Tensor sum = first.add(Make(Spec(false), {.rank = 1, .size = 2}).Forward(testing::OpsAlone(*ops_), x));
   EXPECT_TRUE(at::allclose(sum, whole, 1e-4, 1e-4));
   EXPECT_FALSE(at::allclose(first, whole, 1e-2, 1e-2));
 }

@@ -89,7 +89,7 @@ const std::map<DType, const char*> kStored = {{DType::kI32, "I32"},
 class QuantizedTest : public ::testing::TestWithParam<std::string> {
  protected:
   // The weight as the reference computes from it, [out, in]: exact, as each sum has one term.
-  at::Tensor Matrix(const LinearWeight& weight) { return ops_->Linear(at::eye(weight.in_features()), weight).t(); }
+  at::Tensor Matrix(const LinearWeight& weight) { return weight.Forward(at::eye(weight.in_features())).t(); }
 
   // A copy of a fixture with its config and tensors changed, and more tensors.
   static void Change(const std::string& fixture, const TestFolder& to, const std::function<void(Json&)>& config,
@@ -133,9 +133,9 @@ TEST_P(QuantizedTest, WeightsAreTheReferencesToTheLastBit) {
       const Layer& layer = model->layer(0);
       for (const Linear* linear :
            {&layer.attention().qkv(), &layer.attention().output(), &layer.mlp()->up(), &layer.mlp()->down()}) {
-        at::Tensor matrix = ops_->Linear(at::eye(linear->weight()->in_features()), *linear->weight()).t();
+        at::Tensor matrix = linear->weight()->Forward(at::eye(linear->weight()->in_features())).t();
         if (linear->shard().bias)
-          matrix = matrix - ops_->Linear(at::zeros({1, linear->weight()->in_features()}), *linear->weight()).t();
+          matrix = matrix - linear->weight()->Forward(at::zeros({1, linear->weight()->in_features()})).t();
         const at::Tensor want = wanted.Linear(linear->spec());
         // Taking a bias away again rounds.
         EXPECT_TRUE(linear->shard().bias ? at::allclose(matrix, want, 0, 1e-6) : matrix.equal(want))
@@ -210,13 +210,13 @@ TEST_F(QuantizedFixturesTest, RanksOfAGroupAddUpToTheWhole) {
   at::Tensor sum;
   for (const int rank : {0, 1}) {
     const auto shard = Loaded(opened.spec, *opened.checkpoint, *ops_, {.rank = rank, .size = 2});
-    const at::Tensor part = shard->layer(1).mlp()->Forward(*ops_, x);
+    const at::Tensor part = shard->layer(1).mlp()->Forward(testing::OpsAlone(*ops_), x);
     sum = rank == 0 ? part : sum + part;
     const at::Tensor mine = Matrix(*shard->layer(1).mlp()->up().weight()),
                      all = Matrix(*whole->layer(1).mlp()->up().weight());
     EXPECT_TRUE(mine.equal(at::cat({all.narrow(0, rank * 48, 48), all.narrow(0, 96 + rank * 48, 48)})));
   }
-  EXPECT_TRUE(at::allclose(sum, whole->layer(1).mlp()->Forward(*ops_, x), 1e-4, 1e-5));
+  EXPECT_TRUE(at::allclose(sum, whole->layer(1).mlp()->Forward(testing::OpsAlone(*ops_), x), 1e-4, 1e-5));
 }
 
 TEST_F(QuantizedFixturesTest, CutsThatGroupsDoNotAllowAreRefused) {
@@ -361,7 +361,7 @@ TEST_F(OnLoadTest, LinearsAreWhatQuantizeMakesOfThem) {
   for (const std::string format : {"int8", "int4", "int4:64"}) {
     const WeightFormat held = *ParseQuantize(format);
     const auto expect = [&](const LinearWeight& weight, const at::Tensor& raw, const WeightFormat& as) {
-      const at::Tensor zero = ops_->Linear(at::zeros({1, weight.in_features()}), weight).t();
+      const at::Tensor zero = weight.Forward(at::zeros({1, weight.in_features()})).t();
       EXPECT_TRUE(at::allclose(Matrix(weight) - zero, Dequantize(Quantize(raw, as), as), 0, 1e-6)) << format;
     };
     for (const int64_t staging : {int64_t{1}, int64_t{16} << 20}) {
@@ -414,7 +414,7 @@ TEST_F(OnLoadTest, ATiedTableServesBothEnds) {
   const WeightFormat int8{.kind = WeightKind::kInt8};
   const at::Tensor table = Dequantize(Quantize(Raw(tiny, "model.embed_tokens.weight"), int8), int8);
   const LinearTarget &embedding = both.linears.front(), &head = both.linears.back();
-  EXPECT_TRUE(ops_->Embedding(at::tensor(std::vector<int64_t>{5, 95}), *embedding.weight)[1].equal(table[95]));
+  EXPECT_TRUE(embedding.weight->Lookup(at::tensor(std::vector<int64_t>{5, 95}))[1].equal(table[95]));
   EXPECT_TRUE(Matrix(*head.weight).equal(table));
   // On one device the table is there once.
   EXPECT_EQ(ends.Targets().linears.size() + 1, both.linears.size());
@@ -438,11 +438,11 @@ TEST_F(OnLoadTest, RanksAddUpToNearlyThePlainWhole) {
   const TinyCheckpoint tiny(TinyLlama({{"intermediate_size", 128}}));
   const ModelSpec spec = Quantized(tiny, "int8");
   const auto plain = Loaded(tiny.spec(), tiny.checkpoint(), *ops_);
-  const at::Tensor x = at::randn({5, 64}), want = plain->layer(1).mlp()->Forward(*ops_, x);
+  const at::Tensor x = at::randn({5, 64}), want = plain->layer(1).mlp()->Forward(testing::OpsAlone(*ops_), x);
   at::Tensor sum;
   for (const int rank : {0, 1}) {
     const auto shard = Loaded(spec, tiny.checkpoint(), *ops_, {.rank = rank, .size = 2});
-    const at::Tensor part = shard->layer(1).mlp()->Forward(*ops_, x);
+    const at::Tensor part = shard->layer(1).mlp()->Forward(testing::OpsAlone(*ops_), x);
     sum = rank == 0 ? part : sum + part;
   }
   EXPECT_LT(((sum - want).norm() / want.norm()).item<float>(), 0.02);

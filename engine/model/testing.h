@@ -21,11 +21,14 @@ inline ModelContext Context(const ModelSpec& spec, Ops& ops, ParallelGroup group
   return {spec, ops, at::Device(at::kCPU), at::kFloat, group};
 }
 
-inline std::vector<int> AllUnits(const ModelSpec& spec) {
-  std::vector<int> units(spec.layers.size() + 3);
-  std::iota(units.begin(), units.end(), 0);
-  return units;
+// For modules that neither attend nor rotate.
+inline ForwardContext OpsAlone(Ops& ops) {
+  static const AttentionBatch batch;
+  static const RotaryTables rotary;
+  return {ops, batch, rotary};
 }
+
+inline std::vector<int> AllUnits(const ModelSpec& spec) { return UnitsOf(spec).all(); }
 
 inline std::unique_ptr<StageModel> Loaded(const ModelSpec& spec, const Checkpoint& checkpoint, Ops& ops,
                                           ParallelGroup group = {}, const LoadOptions& options = {}) {
@@ -40,7 +43,7 @@ inline AttentionBatch OneSequence(int64_t context, int64_t count) {
   AttentionBatch batch;
   batch.positions = at::arange(context, context + count, at::kLong);
   batch.slots = batch.positions;
-  batch.block_tables = at::arange(0, (context + count + kBlockTokens - 1) / kBlockTokens, at::kInt).unsqueeze(0);
+  batch.block_tables = at::arange(0, BlocksFor(context + count), at::kInt).unsqueeze(0);
   batch.query_start_host = {0, static_cast<int32_t>(count)};
   batch.context_lens_host = {static_cast<int32_t>(context + count)};
   batch.query_start = at::tensor(batch.query_start_host, at::kInt);

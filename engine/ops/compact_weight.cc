@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
 #include "engine/base/limits.h"
@@ -43,7 +44,13 @@ int64_t CompactWeight::bytes() const {
   return bytes;
 }
 
-void CompactWeight::SetRows(int64_t first, const QuantizedRows& rows) {
+void CompactWeight::SetRows(int64_t first, const at::Tensor& rows) {
+  c10::InferenceMode guard;  // loader threads have none
+  SetQuantizedRows(first, Quantize(rows, format_));
+}
+
+void CompactWeight::SetQuantizedRows(int64_t first, const QuantizedRows& rows) {
+  c10::InferenceMode guard;
   const int64_t n = rows.values.size(0), groups = scales_.size(1);
   TORCH_CHECK(rows.values.dim() == 2 && rows.values.size(1) == in_ && first >= 0 && first + n <= out_features(),
               "rows ", rows.values.sizes(), " at ", first, " don't fit a weight of ", out_features(), " x ", in_);
@@ -57,6 +64,7 @@ void CompactWeight::SetRows(int64_t first, const QuantizedRows& rows) {
 }
 
 void CompactWeight::SetInputOrder(const at::Tensor& order) {
+  c10::InferenceMode guard;
   TORCH_CHECK(order_.defined(), "an input order for a weight made without one");
   TORCH_CHECK(order.scalar_type() == at::kInt && order.dim() == 1 && order.size(0) == in_, "an input order of ",
               order.toString(), " ", order.sizes(), ", expected int32 [", in_, "]");
@@ -65,6 +73,7 @@ void CompactWeight::SetInputOrder(const at::Tensor& order) {
 }
 
 void CompactWeight::SetBias(int64_t first, const at::Tensor& bias) {
+  c10::InferenceMode guard;
   TORCH_CHECK(bias_.defined(), "SetBias on a weight made without a bias");
   bias_.narrow(0, first, bias.size(0)).copy_(bias);
 }
@@ -78,7 +87,8 @@ at::Tensor CompactWeight::Rows(const Pick& pick) const {
   return Dequantize(rows, format_).to(dtype_);
 }
 
-at::Tensor CompactWeight::Linear(const at::Tensor& x) const {
+at::Tensor CompactWeight::Forward(const at::Tensor& x) const {
+  if (device() != x.device()) return Forward(x.to(device())).to(x.device());
   const at::Tensor input = ordered_ ? x.index_select(1, order_) : x;
   const int64_t out = out_features(), step = std::max(kDequantizedOutputs, kDequantizedElements / in_);
   const at::Tensor y = at::empty({x.size(0), out}, x.options());  // pieces are copied: linear's result is contiguous
@@ -91,7 +101,7 @@ at::Tensor CompactWeight::Linear(const at::Tensor& x) const {
   return y;
 }
 
-at::Tensor CompactWeight::Embedding(const at::Tensor& ids) const {
+at::Tensor CompactWeight::Lookup(const at::Tensor& ids) const {
   TORCH_CHECK(!ordered_, "a weight whose inputs are reordered is no table of embeddings");
   return Rows([&](const at::Tensor& held) { return held.index_select(0, ids); });
 }

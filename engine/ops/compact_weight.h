@@ -9,7 +9,7 @@
 
 namespace causeway {
 
-class CompactWeight : public LinearWeight {
+class CompactWeight final : public LinearWeight {
  public:
   CompactWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
                 const WeightFormat& format);
@@ -20,14 +20,12 @@ class CompactWeight : public LinearWeight {
   at::Device device() const override { return values_.device(); }
   std::vector<at::Tensor> Tensors() const override;
 
-  // As Ops' methods of the same names.
-  void SetRows(int64_t first, const QuantizedRows& rows);
-  void SetInputOrder(const at::Tensor& order);
-  void SetBias(int64_t first, const at::Tensor& bias);
-  at::Tensor Linear(const at::Tensor& x) const;
-  at::Tensor Embedding(const at::Tensor& ids) const;
-
-  const WeightFormat& format() const { return format_; }
+  void SetRows(int64_t first, const at::Tensor& rows) override;
+  void SetQuantizedRows(int64_t first, const QuantizedRows& rows) override;
+  void SetInputOrder(const at::Tensor& order) override;
+  void SetBias(int64_t first, const at::Tensor& bias) override;
+  at::Tensor Forward(const at::Tensor& x) const override;
+  at::Tensor Lookup(const at::Tensor& ids) const override;
 
  private:
   // What the held rows that `pick` takes out of each tensor stand for, [n, in] in the computation's dtype.

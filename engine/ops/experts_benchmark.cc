@@ -73,7 +73,7 @@ class Layer {
     held_.push_back(ops_->NewLinear(out, in, false, at::kBFloat16, at::kCPU));
     const at::Tensor rows = random.Tensor({64, in}, at::kBFloat16, 1 / std::sqrt(static_cast<double>(in)));
     for (int64_t row = 0; row < out; row += 64)
-      ops_->SetRows(*held_.back(), row, rows.narrow(0, 0, std::min<int64_t>(64, out - row)));
+      held_.back()->SetRows(row, rows.narrow(0, 0, std::min<int64_t>(64, out - row)));
     return held_.back().get();
   }
 

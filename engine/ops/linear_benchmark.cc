@@ -57,7 +57,7 @@ const Held kHeld[] = {{"bf16", at::kBFloat16, {}},
 void FillRows(LinearWeight& weight, int64_t row, int64_t n, const Held& held, testing::Random& random) {
   const int64_t in = weight.in_features(), groups = held.format.groups(in);
   if (held.format.kind == WeightKind::kFloat) {
-    BenchmarkedOps().SetRows(weight, row, random.Tensor({n, in}, held.dtype, 1 / std::sqrt(static_cast<double>(in))));
+    weight.SetRows(row, random.Tensor({n, in}, held.dtype, 1 / std::sqrt(static_cast<double>(in))));
     return;
   }
   const bool int8 = held.format.kind == WeightKind::kInt8;
@@ -65,7 +65,7 @@ void FillRows(LinearWeight& weight, int64_t row, int64_t n, const Held& held, te
   rows.values = at::full({n, in}, 5, int8 ? at::kChar : at::kByte);
   rows.scales = at::full({n, groups}, 0.125, at::kFloat);
   if (held.format.zero_points) rows.zeros = at::full({n, groups}, 7, at::kByte);
-  BenchmarkedOps().SetQuantizedRows(weight, row, rows);
+  weight.SetQuantizedRows(row, rows);
 }
 
 const std::vector<std::unique_ptr<LinearWeight>>& Weights(int64_t out, int64_t in, const Held& held) {
@@ -90,7 +90,7 @@ void Linear(benchmark::State& state, int64_t out, int64_t in, const Held& held) 
   const at::Tensor x = random.Tensor({state.range(0), in}, held.dtype);
   size_t next = 0;
   for (auto _ : state) {
-    benchmark::DoNotOptimize(BenchmarkedOps().Linear(x, *weights[next]));
+    benchmark::DoNotOptimize(weights[next]->Forward(x));
     next = (next + 1) % weights.size();
   }
   const double iterations = static_cast<double>(state.iterations());

@@ -19,7 +19,16 @@
 
 namespace causeway {
 
-// A linear's weight in the layout its Ops computes from, and its bias. Made by Ops::NewLinear, filled by SetRows.
+// Rows of a quantized weight (weight_format.h), one value a byte, as loaders hand them over and Quantize makes them.
+struct QuantizedRows {
+  at::Tensor values;  // [n, in]: kInt8 int8; kInt4 uint8, 0..15; kFp8 uint8, the bits of e4m3fn
+  at::Tensor scales;  // fp32 [n, groups]; of kInt4 exact in fp16
+  at::Tensor zeros;   // uint8 [n, groups], 0..15; undefined without zero points
+};
+
+// A linear's weight in the layout that its device computes from, and its bias. Ops::NewLinear makes it, the setters
+// fill it. Loader threads call the setters: at once for different weights, and for one weight as far as its setters
+// say. The device's thread calls the rest. Errors are c10::Error.
 class LinearWeight {
  public:
   virtual ~LinearWeight() = default;
@@ -33,13 +42,28 @@ class LinearWeight {
   // All that it holds. Offload points their storages at other memory, so whoever computes asks for addresses anew each
   // time.
   virtual std::vector<at::Tensor> Tensors() const = 0;
-};
 
-// Rows of a quantized weight (weight_format.h), one value a byte, as loaders hand them over and Quantize makes them.
-struct QuantizedRows {
-  at::Tensor values;  // [n, in]: kInt8 int8; kInt4 uint8, 0..15; kFp8 uint8, the bits of e4m3fn
-  at::Tensor scales;  // fp32 [n, groups]; of kInt4 exact in fp16
-  at::Tensor zeros;   // uint8 [n, groups], 0..15; undefined without zero points
+  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted, or quantized by
+  // Quantize(), whose errors it has). Calls of this and of SetQuantizedRows may overlap in time if no run of 64 rows
+  // (0 to 63, 64 to 127, ...) has rows of both.
+  virtual void SetRows(int64_t first, const at::Tensor& rows) = 0;
+  // The same from rows that a checkpoint stores quantized; values, scales and zeros are kept as they are.
+  virtual void SetQuantizedRows(int64_t /*first*/, const QuantizedRows&) {
+    TORCH_CHECK(false, "quantized rows for a weight that is not quantized");
+  }
+  // Input i of a reordered weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order). Before,
+  // column i. While this runs nothing else is called for the weight.
+  virtual void SetInputOrder(const at::Tensor& /*order*/) {
+    TORCH_CHECK(false, "an input order for a weight that is not quantized");
+  }
+  // The bias of outputs [first, first + n). Calls for different outputs may overlap, as may those that set rows.
+  virtual void SetBias(int64_t first, const at::Tensor& bias) = 0;
+
+  // x [tokens, in] -> [tokens, out]. A weight that lies in CPU memory beside a device with memory of its own is
+  // computed on the CPU: the rows go there and come back, and the call waits for them.
+  virtual at::Tensor Forward(const at::Tensor& x) const = 0;
+  // Rows of the weight as embeddings: ids int64 [tokens] -> [tokens, in]. Lets a tied head and embedding share memory.
+  virtual at::Tensor Lookup(const at::Tensor& ids) const = 0;
 };
 
 // Which experts each token goes to, and how much each counts.
@@ -104,40 +128,16 @@ struct KvLayer {
   bool quantized() const { return key_scales.defined(); }
 };
 
-// Called by one thread at a time per device (its StageWorker), except NewLinear and the setters of a weight (SetRows,
-// SetQuantizedRows, SetInputOrder, SetBias), which loader threads call: at once for different weights, and for one
-// weight as far as its setters say. Shapes: tokens is the number of rows of the step. Tensors are contiguous, on the
-// device, of the computation's dtype (bf16, fp16 or fp32) unless said otherwise. Results are new tensors. Errors are
-// programmer's errors (CHECK) or c10::Error.
+// Called by one thread at a time per device (its worker), except NewLinear, which any thread calls. Shapes: tokens is
+// the number of rows of the step. Tensors are contiguous, on the device, of the computation's dtype (bf16, fp16 or
+// fp32) unless said otherwise. Results are new tensors. Errors are programmer's errors (CHECK) or c10::Error.
 class Ops {
  public:
   virtual ~Ops() = default;
 
-  // An unfilled weight of out x in on `device`, computed with in `dtype`.
+  // An unfilled weight of out x in on `device`, computed with in `dtype`. It may outlive this.
   virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype,
                                                   at::Device device, const WeightFormat& format = {}) = 0;
-  // Rows [first, first + n) from `rows` [n, in], a CPU tensor of any floating dtype (converted, or quantized by
-  // Quantize(), whose errors it has). Calls of this and of SetQuantizedRows for one weight may overlap in time if no
-  // run of 64 rows (0 to 63, 64 to 127,
-  // ...) has rows of both.
-  virtual void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) = 0;
-  // The same from rows that a checkpoint stores quantized; values, scales and zeros are kept as they are.
-  virtual void SetQuantizedRows(LinearWeight&, int64_t /*first*/, const QuantizedRows&) {
-    TORCH_CHECK(false, "quantized weights");
-  }
-  // Input i of a reordered weight reads column order[i] of x (int32 [in], a permutation; GPTQ's act-order). Before,
-  // column i. While this runs nothing else is called for the weight.
-  virtual void SetInputOrder(LinearWeight&, const at::Tensor& /*order*/) { TORCH_CHECK(false, "quantized weights"); }
-  // The bias of outputs [first, first + n). Calls for different outputs of one weight may overlap, as may those that
-  // set its rows.
-  virtual void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) = 0;
-
-  // x [tokens, in] -> [tokens, out]. A weight that lies in CPU memory beside a device with memory of its own is
-  // computed on the CPU: the rows go there and come back, and the call waits for them.
-  virtual at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) = 0;
-  // Rows of the weight as embeddings: ids int64 [tokens] -> [tokens, in]. Lets a tied head and embedding share memory.
-  virtual at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) = 0;
-
   // bias may be undefined. With `residual` defined: residual += x in place first, and the norm is of the sum.
   virtual at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) = 0;
   virtual at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,

@@ -50,7 +50,7 @@ struct Span {
 // A batch of these sequences, their blocks scattered over the cache in random order. Returns the number of blocks it
 // needs.
 inline int64_t MakeBatch(const std::vector<Span>& spans, Random& random, AttentionBatch& batch) {
-  const auto blocks_of = [](const Span& s) { return (s.context + kBlockTokens - 1) / kBlockTokens; };
+  const auto blocks_of = [](const Span& s) { return BlocksFor(s.context); };
   int64_t total = 1, widest = 1, tokens = 0;  // block 0 stands for padding and stays unused
   for (const Span& s : spans) {
     total += blocks_of(s);

@@ -202,41 +202,41 @@ TEST_P(QuantizedLinearTest, ComputesFromWhatIsStored) {
   const QuantizedRows rows = Stored();
   auto weight = ops_.NewLinear(out, in, true, at::kFloat, at::kCPU, format);
   const at::Tensor bias = random_.Tensor({out}, at::kFloat), x = random_.Tensor({5, in}, at::kFloat);
-  ops_.SetQuantizedRows(*weight, 0, Slice(rows, 0, out / 2));
-  ops_.SetQuantizedRows(*weight, out / 2, Slice(rows, out / 2, out - out / 2));
-  ops_.SetBias(*weight, 0, bias);
+  weight->SetQuantizedRows(0, Slice(rows, 0, out / 2));
+  weight->SetQuantizedRows(out / 2, Slice(rows, out / 2, out - out / 2));
+  weight->SetBias(0, bias);
   EXPECT_EQ(weight->out_features(), out);
   EXPECT_EQ(weight->in_features(), in);
   EXPECT_EQ(weight->bytes(), WeightBytes(format, 4, out, in) + 4 * out);
   const at::Tensor matrix = Dequantize(rows, format);
-  EXPECT_TRUE(at::allclose(ops_.Linear(x, *weight), at::linear(x, matrix, bias), 1e-5, 1e-5));
+  EXPECT_TRUE(at::allclose(weight->Forward(x), at::linear(x, matrix, bias), 1e-5, 1e-5));
   const at::Tensor ids = at::tensor(std::vector<int64_t>{out - 1, 0, out - 1});
-  EXPECT_TRUE(at::equal(ops_.Embedding(ids, *weight), matrix.index_select(0, ids)));
+  EXPECT_TRUE(at::equal(weight->Lookup(ids), matrix.index_select(0, ids)));
   // Act-order: input i of the weight reads column order[i] of x.
   std::vector<int32_t> order(in);
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), random_.engine());
   const at::Tensor column = at::tensor(order, at::kInt);
-  EXPECT_THROW(ops_.SetInputOrder(*weight, column), c10::Error);
+  EXPECT_THROW(weight->SetInputOrder(column), c10::Error);
   WeightFormat reordered = format;
   reordered.reordered = true;
   weight = ops_.NewLinear(out, in, true, at::kFloat, at::kCPU, reordered);
-  ops_.SetQuantizedRows(*weight, 0, rows);
-  ops_.SetBias(*weight, 0, bias);
-  EXPECT_TRUE(at::allclose(ops_.Linear(x, *weight), at::linear(x, matrix, bias), 1e-5, 1e-5));
-  ops_.SetInputOrder(*weight, column);
+  weight->SetQuantizedRows(0, rows);
+  weight->SetBias(0, bias);
+  EXPECT_TRUE(at::allclose(weight->Forward(x), at::linear(x, matrix, bias), 1e-5, 1e-5));
+  weight->SetInputOrder(column);
   EXPECT_EQ(weight->bytes(), WeightBytes(format, 4, out, in) + 4 * out + 4 * in);
-  EXPECT_TRUE(at::allclose(ops_.Linear(x, *weight), at::linear(x.index_select(1, column), matrix, bias), 1e-5, 1e-5));
+  EXPECT_TRUE(at::allclose(weight->Forward(x), at::linear(x.index_select(1, column), matrix, bias), 1e-5, 1e-5));
 }
 
 TEST_P(QuantizedLinearTest, ResultsAreOfTheComputationsDtype) {
   const auto [format, out, in] = GetParam();
   const QuantizedRows rows = Stored();
   auto weight = ops_.NewLinear(out, in, false, at::kBFloat16, at::kCPU, format);
-  ops_.SetQuantizedRows(*weight, 0, rows);
+  weight->SetQuantizedRows(0, rows);
   const at::Tensor x = random_.Tensor({3, in}, at::kBFloat16);
-  EXPECT_TRUE(at::equal(ops_.Linear(x, *weight), at::linear(x, Dequantize(rows, format).to(at::kBFloat16))));
-  EXPECT_EQ(ops_.Embedding(at::tensor(std::vector<int64_t>{1}), *weight).scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(at::equal(weight->Forward(x), at::linear(x, Dequantize(rows, format).to(at::kBFloat16))));
+  EXPECT_EQ(weight->Lookup(at::tensor(std::vector<int64_t>{1})).scalar_type(), at::kBFloat16);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -251,9 +251,9 @@ TEST_F(QuantizeTest, LinearsAreQuantizedAsTheyAreSet) {
   const at::Tensor rows = random_.Tensor({40, 64}, at::kBFloat16), x = random_.Tensor({3, 64}, at::kFloat);
   for (const WeightFormat& format : {kInt8, kInt4By32}) {
     auto weight = ops.NewLinear(40, 64, false, at::kFloat, at::kCPU, format);
-    ops.SetRows(*weight, 0, rows);
+    weight->SetRows(0, rows);
     EXPECT_TRUE(
-        at::allclose(ops.Linear(x, *weight), at::linear(x, Dequantize(Quantize(rows, format), format)), 1e-5, 1e-5));
+        at::allclose(weight->Forward(x), at::linear(x, Dequantize(Quantize(rows, format), format)), 1e-5, 1e-5));
   }
 }
 
@@ -261,9 +261,8 @@ TEST_F(QuantizeTest, LargeLinearsAreDequantizedInPieces) {
   ReferenceOps ops;
   auto weight = ops.NewLinear(3000, 4096, false, at::kFloat, at::kCPU, kInt8);  // three pieces
   const at::Tensor rows = random_.Tensor({3000, 4096}, at::kFloat), x = random_.Tensor({2, 4096}, at::kFloat);
-  ops.SetRows(*weight, 0, rows);
-  EXPECT_TRUE(
-      at::allclose(ops.Linear(x, *weight), at::linear(x, Dequantize(Quantize(rows, kInt8), kInt8)), 1e-4, 1e-4));
+  weight->SetRows(0, rows);
+  EXPECT_TRUE(at::allclose(weight->Forward(x), at::linear(x, Dequantize(Quantize(rows, kInt8), kInt8)), 1e-4, 1e-4));
 }
 
 TEST_F(QuantizeTest, WrongRowsAreRefused) {
@@ -272,12 +271,12 @@ TEST_F(QuantizeTest, WrongRowsAreRefused) {
   format.reordered = true;
   auto weight = ops.NewLinear(8, 64, false, at::kFloat, at::kCPU, format);
   const at::Tensor values = Levels(8, 64, 16), scales = at::zeros({8, 2});
-  EXPECT_THROW(ops.SetQuantizedRows(*weight, 1, {values, scales, {}}), c10::Error);
-  EXPECT_THROW(ops.SetQuantizedRows(*weight, 0, {values, at::zeros({8, 1}), {}}), c10::Error);
-  EXPECT_THROW(ops.SetQuantizedRows(*weight, 0, {values, scales, at::zeros({8, 2}, at::kByte)}), c10::Error);
-  EXPECT_THROW(ops.SetInputOrder(*weight, at::zeros({63}, at::kInt)), c10::Error);
+  EXPECT_THROW(weight->SetQuantizedRows(1, {values, scales, {}}), c10::Error);
+  EXPECT_THROW(weight->SetQuantizedRows(0, {values, at::zeros({8, 1}), {}}), c10::Error);
+  EXPECT_THROW(weight->SetQuantizedRows(0, {values, scales, at::zeros({8, 2}, at::kByte)}), c10::Error);
+  EXPECT_THROW(weight->SetInputOrder(at::zeros({63}, at::kInt)), c10::Error);
   auto plain = ops.NewLinear(8, 64, false, at::kFloat, at::kCPU);
-  EXPECT_THROW(ops.SetQuantizedRows(*plain, 0, {values, scales, {}}), c10::Error);
+  EXPECT_THROW(plain->SetQuantizedRows(0, {values, scales, {}}), c10::Error);
 }
 
 }  // namespace

@@ -25,38 +25,41 @@
 #include <c10/util/Exception.h>
 
 #include "engine/ops/compact_weight.h"
-#include "engine/ops/quantize.h"
 
 namespace causeway {
 namespace {
 
-class PlainWeight : public LinearWeight {
+class PlainWeight final : public LinearWeight {
  public:
-  PlainWeight(at::Tensor weight, at::Tensor bias) : weight(std::move(weight)), bias(std::move(bias)) {}
-  int64_t out_features() const override { return weight.size(0); }
-  int64_t in_features() const override { return weight.size(1); }
-  int64_t bytes() const override { return weight.nbytes() + (bias.defined() ? bias.nbytes() : 0); }
-  at::Device device() const override { return weight.device(); }
+  PlainWeight(at::Tensor weight, at::Tensor bias) : weight_(std::move(weight)), bias_(std::move(bias)) {}
+  int64_t out_features() const override { return weight_.size(0); }
+  int64_t in_features() const override { return weight_.size(1); }
+  int64_t bytes() const override { return weight_.nbytes() + (bias_.defined() ? bias_.nbytes() : 0); }
+  at::Device device() const override { return weight_.device(); }
   bool as_stored() const override { return true; }
   std::vector<at::Tensor> Tensors() const override {
-    if (bias.defined()) return {weight, bias};
-    return {weight};
+    if (bias_.defined()) return {weight_, bias_};
+    return {weight_};
   }
 
-  at::Tensor weight, bias;  // [out, in]; [out] or undefined
+  void SetRows(int64_t first, const at::Tensor& rows) override {
+    c10::InferenceMode guard;  // loader threads have none
+    weight_.narrow(0, first, rows.size(0)).copy_(rows);
+  }
+  void SetBias(int64_t first, const at::Tensor& bias) override {
+    TORCH_CHECK(bias_.defined(), "SetBias on a weight made without a bias");
+    c10::InferenceMode guard;
+    bias_.narrow(0, first, bias.size(0)).copy_(bias);
+  }
+  at::Tensor Forward(const at::Tensor& x) const override {
+    if (device() != x.device()) return Forward(x.to(device())).to(x.device());
+    return at::linear(x, weight_, bias_.defined() ? std::optional<at::Tensor>(bias_) : std::nullopt);
+  }
+  at::Tensor Lookup(const at::Tensor& ids) const override { return at::embedding(weight_, ids); }
+
+ private:
+  at::Tensor weight_, bias_;  // [out, in]; [out] or undefined
 };
-
-const PlainWeight& Plain(const LinearWeight& weight) {
-  const auto* plain = dynamic_cast<const PlainWeight*>(&weight);
-  TORCH_CHECK(plain != nullptr, "ReferenceOps was given a weight that another Ops made");
-  return *plain;
-}
-
-CompactWeight& Compact(LinearWeight& weight) {
-  auto* compact = dynamic_cast<CompactWeight*>(&weight);
-  TORCH_CHECK(compact != nullptr, "quantized rows or an input order for a weight that is not quantized");
-  return *compact;
-}
 
 // residual += x when there is a residual; what is to be normed.
 const at::Tensor& Summed(const at::Tensor& x, const at::Tensor& residual) {
@@ -110,43 +113,6 @@ std::unique_ptr<LinearWeight> ReferenceOps::NewLinear(int64_t out, int64_t in, b
   return std::make_unique<PlainWeight>(at::zeros({out, in}, options), bias ? at::zeros({out}, options) : at::Tensor());
 }
 
-void ReferenceOps::SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) {
-  // Weights made by several threads and under no guard of the caller's.
-  c10::InferenceMode guard;
-  if (auto* compact = dynamic_cast<CompactWeight*>(&weight))
-    return compact->SetRows(first, Quantize(rows, compact->format()));
-  Plain(weight).weight.narrow(0, first, rows.size(0)).copy_(rows);
-}
-
-void ReferenceOps::SetQuantizedRows(LinearWeight& weight, int64_t first, const QuantizedRows& rows) {
-  c10::InferenceMode guard;
-  Compact(weight).SetRows(first, rows);
-}
-
-void ReferenceOps::SetInputOrder(LinearWeight& weight, const at::Tensor& order) {
-  c10::InferenceMode guard;
-  Compact(weight).SetInputOrder(order);
-}
-
-void ReferenceOps::SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) {
-  c10::InferenceMode guard;
-  if (auto* compact = dynamic_cast<CompactWeight*>(&weight)) return compact->SetBias(first, bias);
-  TORCH_CHECK(Plain(weight).bias.defined(), "SetBias on a weight made without a bias");
-  Plain(weight).bias.narrow(0, first, bias.size(0)).copy_(bias);
-}
-
-at::Tensor ReferenceOps::Linear(const at::Tensor& x, const LinearWeight& weight) {
-  if (weight.device() != x.device()) return Linear(x.to(weight.device()), weight).to(x.device());
-  if (const auto* compact = dynamic_cast<const CompactWeight*>(&weight)) return compact->Linear(x);
-  const PlainWeight& plain = Plain(weight);
-  return at::linear(x, plain.weight, plain.bias.defined() ? std::optional<at::Tensor>(plain.bias) : std::nullopt);
-}
-
-at::Tensor ReferenceOps::Embedding(const at::Tensor& ids, const LinearWeight& weight) {
-  if (const auto* compact = dynamic_cast<const CompactWeight*>(&weight)) return compact->Embedding(ids);
-  return at::embedding(Plain(weight).weight, ids);
-}
-
 at::Tensor ReferenceOps::RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                                  double eps) {
   const at::Tensor sum = Summed(x, residual).to(at::kFloat);
@@ -197,7 +163,7 @@ at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, in
     const int64_t begin = batch.query_start_host[s], end = batch.query_start_host[s + 1],
                   context = batch.context_lens_host[s];
     if (begin == end) continue;
-    const at::Tensor blocks = batch.block_tables[s].narrow(0, 0, (context + kBlockTokens - 1) / kBlockTokens);
+    const at::Tensor blocks = batch.block_tables[s].narrow(0, 0, BlocksFor(context));
     const at::Tensor keys = Gather(cache.keys, cache.key_scales, blocks, context);
     const at::Tensor values = Gather(cache.values, cache.value_scales, blocks, context);
     const at::Tensor key_positions = at::arange(context, batch.positions.options());

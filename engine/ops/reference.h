@@ -15,12 +15,6 @@ class ReferenceOps : public Ops {
  public:
   std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
                                           const WeightFormat& format = {}) override;
-  void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) override;
-  void SetQuantizedRows(LinearWeight& weight, int64_t first, const QuantizedRows& rows) override;
-  void SetInputOrder(LinearWeight& weight, const at::Tensor& order) override;
-  void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) override;
-  at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) override;
-  at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) override;
   at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) override;
   at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                        const at::Tensor& bias, double eps) override;

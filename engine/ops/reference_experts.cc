@@ -59,10 +59,10 @@ at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, co
     if (fetcher != nullptr) fetched.emplace(*fetcher, e);
     const ExpertWeights& expert = fetched.has_value() ? fetched->weights : experts[e];
     at::Tensor up =
-        Linear(in.narrow(0, first[e], rows).to(expert.up->device()), *expert.up);  // [rows, 2 * intermediate]
+        expert.up->Forward(in.narrow(0, first[e], rows).to(expert.up->device()));  // [rows, 2 * intermediate]
     const at::Tensor activated = Activate(up, activation, /*gated=*/true);
     up.reset();
-    down.index_copy_(0, order.narrow(0, first[e], rows), Linear(activated, *expert.down).to(x.device()));
+    down.index_copy_(0, order.narrow(0, first[e], rows), expert.down->Forward(activated).to(x.device()));
   }
   in.reset();
   at::Tensor weighted = down.view({tokens, terms, width}).to(at::kFloat);  // `down` itself in fp32: no longer needed

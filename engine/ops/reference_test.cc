@@ -43,22 +43,22 @@ TEST_F(ReferenceOpsTest, LinearAndEmbedding) {
   const int64_t out = 9, in = 21;
   const at::Tensor rows = random_.Tensor({out, in}, at::kFloat), bias = random_.Tensor({1, out}, at::kFloat);
   auto weight = ops_.NewLinear(out, in, true, at::kFloat, at::kCPU);
-  ops_.SetRows(*weight, 0, rows.narrow(0, 0, 4));
-  ops_.SetRows(*weight, 4, rows.narrow(0, 4, 5));
-  ops_.SetBias(*weight, 0, bias[0]);
+  weight->SetRows(0, rows.narrow(0, 0, 4));
+  weight->SetRows(4, rows.narrow(0, 4, 5));
+  weight->SetBias(0, bias[0]);
   EXPECT_EQ(weight->out_features(), out);
   EXPECT_EQ(weight->in_features(), in);
   EXPECT_EQ(weight->bytes(), (out * in + out) * 4);
   const at::Tensor x = random_.Tensor({5, in}, at::kFloat);
   ExpectEach(
-      ops_.Linear(x, *weight),
+      weight->Forward(x),
       [&](int64_t i, int64_t j) {
         double sum = At(bias, 0, j);
         for (int64_t k = 0; k < in; ++k) sum += At(x, i, k) * At(rows, j, k);
         return sum;
       },
       "linear");
-  EXPECT_TRUE(at::equal(ops_.Embedding(at::tensor(std::vector<int64_t>{8, 0, 8}), *weight)[2], rows[8]));
+  EXPECT_TRUE(at::equal(weight->Lookup(at::tensor(std::vector<int64_t>{8, 0, 8}))[2], rows[8]));
 }
 
 TEST_F(ReferenceOpsTest, Norms) {

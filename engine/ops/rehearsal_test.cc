@@ -19,15 +19,15 @@ TEST(RehearsalTest, FirstRowsAreAsAlwaysAndTheOthersZeros) {
   const std::unique_ptr<Ops> ops = MakeCpuOps();
   for (const WeightFormat& format : {WeightFormat{}, WeightFormat{.kind = WeightKind::kInt8}}) {
     const auto weight = ops->NewLinear(/*out=*/80, /*in=*/64, /*bias=*/true, at::kBFloat16, at::kCPU, format);
-    ops->SetRows(*weight, 0, random.Tensor({80, 64}, at::kFloat));
-    ops->SetBias(*weight, 0, random.Tensor({80}, at::kFloat));
+    weight->SetRows(0, random.Tensor({80, 64}, at::kFloat));
+    weight->SetBias(0, random.Tensor({80}, at::kFloat));
     for (const int64_t rows : {1, 16, 17, 200}) {
-      const at::Tensor x = random.Tensor({rows, 64}, at::kBFloat16), expected = ops->Linear(x, *weight);
+      const at::Tensor x = random.Tensor({rows, 64}, at::kBFloat16), expected = weight->Forward(x);
       const Rehearsal rehearsal;
-      const at::Tensor y = ops->Linear(x, *weight);
+      const at::Tensor y = weight->Forward(x);
       const int64_t computed = Rehearsal::Rows(rows);
       EXPECT_EQ(computed, std::min<int64_t>(rows, 16));
-      EXPECT_TRUE(y.narrow(0, 0, computed).equal(ops->Linear(x.narrow(0, 0, computed), *weight)));
+      EXPECT_TRUE(y.narrow(0, 0, computed).equal(weight->Forward(x.narrow(0, 0, computed))));
       EXPECT_EQ(y.narrow(0, computed, rows - computed).count_nonzero().item<int64_t>(), 0);
       EXPECT_LT((y - expected).narrow(0, 0, computed).abs().max().item<float>(), 0.1);
     }

@@ -57,12 +57,13 @@ class RunCosts {
     layers_.assign(sizes_.size(), {0});
     for (size_t i = 0; i < items.size(); ++i) {
       const int unit = items[i].unit;
-      if (unit == in.units.layers + 1) norm_ = static_cast<int>(i);
+      if (unit == in.units.norm()) norm_ = static_cast<int>(i);
       if (unit == in.units.head()) head_ = static_cast<int>(i);
       bytes_.push_back(bytes_.back() + items[i].bytes);
       units_.push_back(units_.back() + (unit >= 0));
       for (size_t size = 0; size < sizes_.size(); ++size) {
-        layers_[size].push_back(layers_[size].back() + (in.units.is_layer(unit) && needs[unit - 1] == sizes_[size]));
+        layers_[size].push_back(layers_[size].back() +
+                                (in.units.is_layer(unit) && needs[Units::LayerOf(unit)] == sizes_[size]));
       }
     }
     block_bytes_ = in.weights_only ? 0 : LayerKvBytesPerBlock(in.spec, in.options);

@@ -8,7 +8,7 @@
 #include "absl/types/span.h"
 #include "engine/plan/auto_policy.h"
 #include "engine/plan/plan.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 
 namespace causeway {
 

@@ -49,9 +49,9 @@ std::optional<int64_t> SeqsThatCompute(const Plan& plan) {
 Capacity CapacityOf(const Plan& plan) {
   const PlanOptions& options = plan.options;
   Capacity capacity;
-  capacity.sequences.push_back({options.max_model_len, plan.kv_blocks / BlocksOf(options.max_model_len)});
+  capacity.sequences.push_back({options.max_model_len, plan.kv_blocks / BlocksFor(options.max_model_len)});
   for (const int64_t tokens : kCommonTokens) {
-    if (tokens < options.max_model_len) capacity.sequences.push_back({tokens, plan.kv_blocks / BlocksOf(tokens)});
+    if (tokens < options.max_model_len) capacity.sequences.push_back({tokens, plan.kv_blocks / BlocksFor(tokens)});
   }
 
   const std::string sequences =

@@ -84,7 +84,7 @@ class Builder {
       } else if (device != found->second) {
         return absl::UnimplementedError(absl::StrCat(
             "the device map puts ", first_part[unit], " on ", in_.devices[device].name, " and ", node.path, " on ",
-            in_.devices[found->second].name, ", but these compute together (", UnitNames(in_.units.layers, {unit}),
+            in_.devices[found->second].name, ", but these compute together (", UnitNames(in_.units, {unit}),
             ") and must share a device; use device_map auto, or a custom map"));
       }
     }
@@ -92,7 +92,7 @@ class Builder {
     for (int unit = 0; unit < in_.units.count(); ++unit) {
       if (device_of_unit_[unit] >= 0 || !layout_.unplaced.empty() || !layout_.offloaded.empty()) continue;
       return absl::InternalError(
-          absl::StrCat("the model's module tree has nothing for ", UnitNames(in_.units.layers, {unit})));
+          absl::StrCat("the model's module tree has nothing for ", UnitNames(in_.units, {unit})));
     }
     return absl::OkStatus();
   }
@@ -159,10 +159,10 @@ class Builder {
     for (int unit = 0; unit < in_.units.count(); ++unit) {
       const int device = device_of_unit_[unit];
       plan.devices[device].units.push_back(unit);
-      if (!plan.segments.empty() && plan.segments.back().device == device) {
-        plan.segments.back().last_unit = unit;
+      if (!plan.segments.empty() && plan.segments.back().device() == device) {
+        plan.segments.back().units.last = unit;
       } else {
-        plan.segments.push_back({device, unit, unit});
+        plan.segments.push_back({{unit, unit}, {device}});
       }
     }
     const auto used =
@@ -189,8 +189,8 @@ class Builder {
     for (const OffloadPiece& piece : pieces) {
       if (piece.unit != looked_up) {
         key = LookUp(map.device_map, piece.module);
-        const bool alike =
-            in_.units.is_layer(piece.unit) && !HasKeyInside(map.device_map, in_.spec.layers[piece.unit - 1].path);
+        const bool alike = in_.units.is_layer(piece.unit) &&
+                           !HasKeyInside(map.device_map, in_.spec.layers[Units::LayerOf(piece.unit)].path);
         looked_up = alike ? piece.unit : -1;
       }
       const bool mapped = !device_of_key_.contains(*key);

@@ -11,7 +11,7 @@
 #include "engine/plan/budgets.h"
 #include "engine/plan/offload.h"
 #include "engine/plan/plan.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 
 namespace causeway {
 

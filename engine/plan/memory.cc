@@ -57,7 +57,7 @@ struct Step {
            (linear.format.reordered ? rows * in * element : 0);
   }
   // Token ids, positions, slots and selected rows; block tables and lengths.
-  int64_t metadata() const { return rows * 4 * 8 + sampled * ((context + kBlockTokens - 1) / kBlockTokens + 8) * 4; }
+  int64_t metadata() const { return rows * 4 * 8 + sampled * (BlocksFor(context) + 8) * 4; }
   // Beside a norm's input and result.
   int64_t NormBytes(int64_t width) const { return ops == OpsKind::kFused ? 0 : 3 * rows * width * kFloat; }
 };
@@ -185,14 +185,15 @@ int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devi
 
 int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, const PlanOptions& options,
                         DeviceKind kind) {
-  const int layers = static_cast<int>(spec.layers.size());
+  const Units all = UnitsOf(spec);
   StageShape shape;
   for (const int unit : units) {
-    if (unit == 0) shape.embeddings = true;
-    if (unit == layers + 1) shape.norm = true;
-    if (unit == layers + 2) shape.head = true;
-    if (unit < 1 || unit > layers) continue;
-    shape.layer_bytes = std::max(shape.layer_bytes, LayerActivationBytes(spec, spec.layers[unit - 1], options, kind));
+    shape.embeddings |= unit == Units::kEmbeddings;
+    shape.norm |= unit == all.norm();
+    shape.head |= unit == all.head();
+    if (!all.is_layer(unit)) continue;
+    const LayerSpec& layer = spec.layers[Units::LayerOf(unit)];
+    shape.layer_bytes = std::max(shape.layer_bytes, LayerActivationBytes(spec, layer, options, kind));
   }
   return StageActivationBytes(spec, shape, options, kind);
 }

@@ -13,8 +13,6 @@ namespace causeway {
 // Keys and values of one token in one layer, with their scales where there are some.
 int64_t LayerKvBytesPerToken(const ModelSpec& spec, const PlanOptions& options);
 
-// Blocks of the KV cache that so many tokens take.
-inline int64_t BlocksOf(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 // Of one block of the KV cache in one layer.
 inline int64_t LayerKvBytesPerBlock(const ModelSpec& spec, const PlanOptions& options) {
   return kBlockTokens * LayerKvBytesPerToken(spec, options);

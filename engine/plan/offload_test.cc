@@ -200,7 +200,7 @@ TEST(OffloadPlanTest, WhatTheFieldsPoliciesSpillIsComputedOnADevice) {
     ASSERT_TRUE(plan.ok()) << policy << ": " << plan.status();
     EXPECT_GT(plan->offloaded_to_disk, 0) << policy;
     for (const DevicePlan& device : plan->devices) EXPECT_GE(device.free, 0) << policy;
-    EXPECT_EQ(plan->segments.back().last_unit, 18) << policy;
+    EXPECT_EQ(plan->segments.back().units.last, 18) << policy;
   }
 }
 

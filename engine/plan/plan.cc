@@ -54,10 +54,10 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
     return absl::InvalidArgumentError("the KV cache's size is given in tokens and in bytes; give one of them");
   }
 
-  const int64_t per_sequence = BlocksOf(options.max_model_len);
+  const int64_t per_sequence = BlocksFor(options.max_model_len);
   const int64_t block_bytes = static_cast<int64_t>(spec.layers.size()) * LayerKvBytesPerBlock(spec, options);
   const int64_t blocks = options.kv_cache_bytes >= 0    ? options.kv_cache_bytes / std::max<int64_t>(1, block_bytes)
-                         : options.kv_cache_tokens >= 0 ? BlocksOf(options.kv_cache_tokens)
+                         : options.kv_cache_tokens >= 0 ? BlocksFor(options.kv_cache_tokens)
                                                         : per_sequence;
   const int64_t most = std::max(blocks, per_sequence);
   if (static_cast<double>(most) * static_cast<double>(block_bytes) > kKvBytesMax) {
@@ -258,7 +258,7 @@ int64_t BlocksThatFit(const PlannedModel& model, const Attempt& tried, int64_t e
 
 // The most sequences of the usual length that a plan with so many has a KV cache for.
 int64_t SeqsThatFit(const PlannedModel& model, Attempt tried) {
-  const int64_t blocks = BlocksOf(std::min(tried.options.max_model_len, kUsualTokens));
+  const int64_t blocks = BlocksFor(std::min(tried.options.max_model_len, kUsualTokens));
   return LargestThat(1, std::min(kSeqsMax, tried.options.max_num_batched_tokens), [&](int64_t seqs) {
     tried.options.max_num_seqs = seqs;
     return BlocksThatFit(model, tried, seqs * blocks) >= seqs * blocks;

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/architecture/spec.h"
+#include "engine/architecture/units.h"
 #include "engine/plan/device.h"
 
 namespace causeway {
@@ -40,10 +41,12 @@ struct PlanOptions {
 // What the KV cache holds.
 inline DType KvDType(const PlanOptions& options) { return options.kv_dtype.value_or(options.dtype); }
 
-// Execution units: 0 the embeddings, 1..L the layers, L + 1 the final norm, L + 2 the head.
+// Units that a step goes through before it changes devices.
 struct Segment {
-  int device = 0;                     // index into Plan::devices
-  int first_unit = 0, last_unit = 0;  // inclusive
+  UnitRange units;
+  std::vector<int> devices;  // indices into Plan::devices: today one, later the ranks that compute it together
+
+  int device() const { return devices.front(); }
 };
 
 // Weights that a device computes from and does not hold: a module's linears, or a table of embeddings.
@@ -93,6 +96,10 @@ struct Plan {
   // The most sequences of CapacityOf's usual length for which a plan with that max_num_seqs has a KV cache; 0: none.
   int64_t seqs_fitting = 0;
 };
+
+inline Units UnitsOf(const Plan& plan) {
+  return plan.segments.empty() ? Units() : Units::OfCount(plan.segments.back().units.last + 1);
+}
 
 // The model to be placed as it would be in `dtype`, its weights quantized to `quantize` ("int8", "int4") while they are
 // loaded, or as they are to be placed (""): what to propose where it does not fit. An error where that cannot be.

@@ -22,7 +22,7 @@
 #include "engine/plan/capacity.h"
 #include "engine/plan/memory.h"
 #include "engine/plan/test_models.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 
 namespace causeway {
 namespace {
@@ -199,7 +199,7 @@ void CheckTexts(const Plan& plan) {
   EXPECT_EQ((*json)["device_map"].size(), plan.device_map.size());
   ASSERT_EQ((*json)["segments"].size(), plan.segments.size());
   for (size_t i = 0; i < plan.segments.size(); ++i)
-    EXPECT_EQ((*json)["segments"][i]["last_unit"], plan.segments[i].last_unit);
+    EXPECT_EQ((*json)["segments"][i]["last_unit"], plan.segments[i].units.last);
   EXPECT_EQ((*json)["kv_cache"]["tokens"], plan.kv_blocks * kBlockTokens);
 }
 
@@ -220,7 +220,7 @@ void CheckOrder(Random& random, const Case& c, const Plan& plan) {
 // Whoever sets the max_num_seqs that is worth setting has a plan with room for as many, which advises the same; one
 // more have no room.
 void CheckAdvice(Case c, const Plan& plan) {
-  const int64_t blocks = BlocksOf(std::min(plan.options.max_model_len, kUsualTokens));
+  const int64_t blocks = BlocksFor(std::min(plan.options.max_model_len, kUsualTokens));
   c.options.max_num_seqs = CapacityOf(plan).seqs_worth;
   absl::StatusOr<Plan> followed = c.Make();
   ASSERT_TRUE(followed.ok()) << followed.status();
@@ -479,9 +479,9 @@ TEST(PlanPropertyTest, AutoIsTheBestOfAllCuts) {
                     [](const auto& entry) { return entry.second == 0; }))
       c.options.max_memory.clear();
     const AllCuts cuts(c);
-    const int64_t per_sequence = (c.options.max_model_len + kBlockTokens - 1) / kBlockTokens;
+    const int64_t per_sequence = BlocksFor(c.options.max_model_len);
     const bool open = c.options.kv_cache_tokens < 0;
-    const int64_t least = open ? per_sequence : (c.options.kv_cache_tokens + kBlockTokens - 1) / kBlockTokens;
+    const int64_t least = open ? per_sequence : BlocksFor(c.options.kv_cache_tokens);
     const int64_t most = cuts.MostBlocks(open ? per_sequence * c.options.max_num_seqs : least);
     const absl::StatusOr<Plan> plan = MakePlan(c.spec, c.devices, c.options);
     if (most < least) {

@@ -90,8 +90,8 @@ TEST(PlanTest, TiedHeadComesBackUnderTheFieldsRules) {
   ASSERT_TRUE(plan.ok()) << plan.status();
   CheckPlan(spec, *plan);
   ASSERT_EQ(plan->segments.size(), 3u);
-  EXPECT_EQ(plan->segments[2].device, plan->segments[0].device);
-  EXPECT_EQ(plan->segments[2].first_unit, 8);
+  EXPECT_EQ(plan->segments[2].device(), plan->segments[0].device());
+  EXPECT_EQ(plan->segments[2].units.first, 8);
   EXPECT_FALSE(plan->tied_head_copied);
   EXPECT_EQ(plan->device_map.at("lm_head"), "0");
 }
@@ -113,7 +113,7 @@ TEST(PlanTest, AutoCopiesATiedHeadOnlyWhereThatIsNoFuller) {
   ASSERT_TRUE(back.ok()) << back.status();
   CheckPlan(large, *back);
   EXPECT_FALSE(back->tied_head_copied);
-  EXPECT_EQ(back->segments.back().device, back->segments.front().device);
+  EXPECT_EQ(back->segments.back().device(), back->segments.front().device());
 }
 
 TEST(PlanTest, CustomMap) {

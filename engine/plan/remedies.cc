@@ -10,7 +10,7 @@
 #include "engine/base/limits.h"
 #include "engine/plan/catalogue.h"
 #include "engine/plan/memory.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 
 namespace causeway {
 namespace {
@@ -212,7 +212,7 @@ std::string DescribeMisfit(const ModelSpec& spec, const ModuleIndex& index, cons
     }
     if (device.activations > 0) uses.push_back(absl::StrCat("activations ", FormatBytes(device.activations)));
     if (device.reserve > 0) uses.push_back(absl::StrCat("reserve ", FormatBytes(device.reserve)));
-    const std::string held = UnitNames(static_cast<int>(spec.layers.size()), device.units);
+    const std::string held = UnitNames(UnitsOf(spec), device.units);
     short_devices.push_back(absl::StrCat(device.device.name, " is ", FormatBytes(misfit.short_bytes),
                                          " short: its budget is ", FormatBytes(device.budget), ", and ",
                                          held.empty() ? "what it holds" : held, " take", held.empty() ? "s" : "", " ",
@@ -244,9 +244,9 @@ std::string FindRemedies(const Attempt& attempt, const NarrowerSpec& narrower,
         static_cast<int64_t>(attempt.spec->layers.size()) * LayerKvBytesPerBlock(*attempt.spec, options);
     const int64_t asked =
         options.kv_cache_bytes >= 0 ? options.kv_cache_bytes / block_bytes * kBlockTokens : options.kv_cache_tokens;
-    try_less("kv_cache", BlocksOf(options.max_model_len), asked, kBlockTokens, &PlanOptions::kv_cache_tokens);
+    try_less("kv_cache", BlocksFor(options.max_model_len), asked, kBlockTokens, &PlanOptions::kv_cache_tokens);
   }
-  try_less("max_num_batched_tokens", BlocksOf(options.max_num_seqs), options.max_num_batched_tokens, kBlockTokens,
+  try_less("max_num_batched_tokens", BlocksFor(options.max_num_seqs), options.max_num_batched_tokens, kBlockTokens,
            &PlanOptions::max_num_batched_tokens);
   try_less("max_num_seqs", 1, options.max_num_seqs, 1, &PlanOptions::max_num_seqs);
   const auto fits_narrower = [&](DType dtype, const std::string& quantize) {

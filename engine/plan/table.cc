@@ -14,7 +14,7 @@
 #include "engine/checkpoint/json.h"
 #include "engine/plan/capacity.h"
 #include "engine/plan/plan.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 
 namespace causeway {
 namespace {
@@ -68,8 +68,6 @@ std::string Bar(const DevicePlan& device, bool color) {
   return bar;
 }
 
-int LayerCount(const Plan& plan) { return plan.segments.empty() ? 0 : plan.segments.back().last_unit - 2; }
-
 // Header, then a row for each device.
 std::vector<std::vector<std::string>> Rows(const Plan& plan) {
   std::vector<std::vector<std::string>> rows = {{"device", "holds"}};
@@ -77,7 +75,7 @@ std::vector<std::vector<std::string>> Rows(const Plan& plan) {
   rows[0].push_back("budget");
   for (const DevicePlan& device : plan.devices) {
     std::vector<std::string> row = {device.device.name,
-                                    device.units.empty() ? "-" : UnitNames(LayerCount(plan), device.units)};
+                                    device.units.empty() ? "-" : UnitNames(UnitsOf(plan), device.units)};
     for (const Owner& owner : kOwners) row.push_back(device.*owner.bytes == 0 ? "-" : FormatBytes(device.*owner.bytes));
     row.push_back(FormatBytes(device.budget));
     rows.push_back(std::move(row));
@@ -129,10 +127,8 @@ std::vector<std::string> OffloadRemarks(const Plan& plan) {
 std::vector<std::string> Remarks(const Plan& plan) {
   std::vector<std::string> remarks, path;
   for (const Segment& segment : plan.segments) {
-    std::vector<int> units;
-    for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) units.push_back(unit);
-    path.push_back(
-        absl::StrCat(plan.devices[segment.device].device.name, " (", UnitNames(LayerCount(plan), units), ")"));
+    path.push_back(absl::StrCat(plan.devices[segment.device()].device.name, " (",
+                                UnitNames(UnitsOf(plan), segment.units.all()), ")"));
   }
   if (path.size() > 1) remarks.push_back(absl::StrCat("A step goes through ", absl::StrJoin(path, " → "), "."));
   for (std::string& remark : OffloadRemarks(plan)) remarks.push_back(std::move(remark));
@@ -214,7 +210,7 @@ std::string PlanJson(const Plan& plan) {
                                {"activations", device.activations},
                                {"reserve", device.reserve},
                                {"free", device.free},
-                               {"holds", UnitNames(LayerCount(plan), device.units)},
+                               {"holds", UnitNames(UnitsOf(plan), device.units)},
                                {"staging", device.staging},
                                {"offloaded", OrderedJson::array()}});
     for (const OffloadedModule& module : device.offloaded) {
@@ -232,9 +228,9 @@ std::string PlanJson(const Plan& plan) {
   }
   json["segments"] = OrderedJson::array();
   for (const Segment& segment : plan.segments) {
-    json["segments"].push_back({{"device", plan.devices[segment.device].device.name},
-                                {"first_unit", segment.first_unit},
-                                {"last_unit", segment.last_unit}});
+    json["segments"].push_back({{"device", plan.devices[segment.device()].device.name},
+                                {"first_unit", segment.units.first},
+                                {"last_unit", segment.units.last}});
   }
   json["kv_cache"] = {{"tokens", plan.kv_blocks * kBlockTokens},
                       {"blocks", plan.kv_blocks},

@@ -83,9 +83,7 @@ void CheckPlan(const ModelSpec& spec, const Plan& plan) {
     units.insert(units.end(), device.units.begin(), device.units.end());
   }
   std::sort(units.begin(), units.end());
-  std::vector<int> all(spec.layers.size() + 3);
-  std::iota(all.begin(), all.end(), 0);
-  EXPECT_EQ(units, all);
+  EXPECT_EQ(units, UnitsOf(spec).all());
   const int64_t offloaded = plan.offloaded_to_cpu + plan.offloaded_to_disk;
   weights += offloaded;
   const int64_t copy = plan.tied_head_copied ? spec.vocab_size * spec.hidden_size * DTypeBytes(plan.options.dtype) : 0;
@@ -117,13 +115,13 @@ void CheckPlan(const ModelSpec& spec, const Plan& plan) {
   int next = 0;
   for (size_t i = 0; i < plan.segments.size(); ++i) {
     const Segment& segment = plan.segments[i];
-    EXPECT_EQ(segment.first_unit, next);
-    EXPECT_GE(segment.last_unit, segment.first_unit);
-    EXPECT_NE(segment.device, i > 0 ? plan.segments[i - 1].device : -1);
-    for (int unit = segment.first_unit; unit <= segment.last_unit; ++unit) {
-      EXPECT_THAT(plan.devices[segment.device].units, testing::Contains(unit));
+    EXPECT_EQ(segment.units.first, next);
+    EXPECT_GE(segment.units.last, segment.units.first);
+    EXPECT_NE(segment.device(), i > 0 ? plan.segments[i - 1].device() : -1);
+    for (int unit = segment.units.first; unit <= segment.units.last; ++unit) {
+      EXPECT_THAT(plan.devices[segment.device()].units, testing::Contains(unit));
     }
-    next = segment.last_unit + 1;
+    next = segment.units.last + 1;
   }
   EXPECT_EQ(next, static_cast<int>(all.size()));
 }

@@ -126,7 +126,7 @@ int32_t FakeDevice::RunSequence(const StepSequence& s, SequenceTruth& truth, boo
   SCOPED_TRACE(testing::Message() << "sequence " << s.sequence << " in step " << last_step_);
   const int64_t rows = static_cast<int64_t>(s.tokens.size()), end = s.context + rows;
   EXPECT_GE(rows, 1);
-  EXPECT_EQ(static_cast<int64_t>(s.block_table.size()), (end + kBlockTokens - 1) / kBlockTokens);
+  EXPECT_EQ(static_cast<int64_t>(s.block_table.size()), BlocksFor(end));
   EXPECT_EQ(std::set<int32_t>(s.block_table.begin(), s.block_table.end()).size(), s.block_table.size());
   for (int32_t block : s.block_table) EXPECT_TRUE(block >= 0 && block < options_.num_blocks) << block;
   EXPECT_LE(end + 1, options_.max_model_len);

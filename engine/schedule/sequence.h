@@ -61,8 +61,6 @@ struct Sequence {
   bool decoding() const { return issued >= prompt_tokens && length() - issued <= 1; }
 };
 
-inline int64_t BlocksFor(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
-
 // By priority, then arrival: who is admitted first and preempted last.
 struct Outranks {
   bool operator()(const Sequence* a, const Sequence* b) const {

@@ -23,7 +23,7 @@ constexpr double kNormBytes = 2 * 32 * 2;
 TEST(ModelWorkTest, CountsALayerByHand) {
   const ModelWork work = MakeModelWork(TestLlama({.layers = 2}), TestOptions("auto"));
   ASSERT_EQ(work.units.size(), 5u);
-  EXPECT_EQ(work.layers(), 2);
+  EXPECT_EQ(work.model_units().layers, 2);
   EXPECT_EQ(work.format, "bf16");
   EXPECT_EQ(work.head_format, "bf16");
   EXPECT_EQ(work.hidden_row_bytes, 64);

@@ -7,13 +7,11 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/limits.h"
 #include "engine/plan/memory.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 #include "engine/strategy/cut.h"
 
 namespace causeway {
 namespace {
-
-int64_t Blocks(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
 // The steps that a cycle has: every running request is prefilled once and generates its tokens.
 struct Steps {
@@ -86,8 +84,8 @@ ReplicaModel::ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const Plan
                            const Workload& workload)
     : spec_(spec), fleet_(fleet), options_(options), workload_(workload), work_(MakeModelWork(spec, options)) {
   const int64_t tokens = workload.prompt_tokens + workload.output_tokens;
-  blocks_each_ = Blocks(tokens);
-  blocks_least_ = std::max(blocks_each_, Blocks(options.max_model_len));
+  blocks_each_ = BlocksFor(tokens);
+  blocks_least_ = std::max(blocks_each_, BlocksFor(options.max_model_len));
 }
 
 PlanOptions ReplicaModel::OptionsFor(int64_t requests) const {
@@ -102,7 +100,8 @@ const std::vector<StageBytes>& ReplicaModel::Bytes(const ReplicaShape& shape, De
   if (!bytes.empty()) return bytes;
   const ModelSpec& rank = ranks_.try_emplace(shape.tp, RankSpec(spec_, shape.tp)).first->second;
   const PlanOptions options = OptionsFor(shape.requests);
-  const int units = static_cast<int>(work_.units.size()), layers = work_.layers();
+  const Units model = work_.model_units();
+  const int units = model.count();
   std::vector<int64_t> activations;
   for (const LayerSpec& layer : rank.layers) activations.push_back(LayerActivationBytes(rank, layer, options, kind));
   bytes.resize(static_cast<size_t>(units) * units);
@@ -118,12 +117,12 @@ const std::vector<StageBytes>& ReplicaModel::Bytes(const ReplicaShape& shape, De
     int64_t weights = 0, block = 0;
     OffloadableByKind offloadable;
     for (int last = first; last < units; ++last) {
-      held.embeddings |= last == 0;
-      held.norm |= last == layers + 1;
-      held.head |= last == layers + 2;
+      held.embeddings |= last == Units::kEmbeddings;
+      held.norm |= last == model.norm();
+      held.head |= last == model.head();
       const UnitWork& unit = work_.units[last];
       if (unit.kv_bytes > 0) {
-        held.layer_bytes = std::max(held.layer_bytes, activations[last - 1]);
+        held.layer_bytes = std::max(held.layer_bytes, activations[Units::LayerOf(last)]);
         block += LayerKvBytesPerBlock(rank, options);
       }
       weights += unit.cut_bytes / shape.tp + unit.whole_bytes + (first > 0 ? unit.copy_bytes / shape.tp : 0);
@@ -192,12 +191,12 @@ std::string ReplicaModel::Misfit(const ReplicaShape& shape, const Pipeline& pipe
     if (device.disk_bytes_per_second <= 0)
       absl::StrAppend(&weights, " for ", FormatBytes(device.cpu_bytes), " of CPU memory");
   }
-  return absl::StrCat(device.device.name, " is ", FormatBytes(over(worst, firsts[worst], last(worst))),
-                      " short: its budget is ", FormatBytes(device.budget), ", and ", UnitNames(work_.layers(), units),
-                      shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", weights,
-                      " + KV cache of one request ", FormatBytes(blocks_least_ * bytes.block), " + activations ",
-                      FormatBytes(bytes.activations + pipeline.beside),
-                      device.reserve > 0 ? absl::StrCat(" + reserve ", FormatBytes(device.reserve)) : "");
+  return absl::StrCat(
+      device.device.name, " is ", FormatBytes(over(worst, firsts[worst], last(worst))), " short: its budget is ",
+      FormatBytes(device.budget), ", and ", UnitNames(work_.model_units(), units),
+      shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", weights, " + KV cache of one request ",
+      FormatBytes(blocks_least_ * bytes.block), " + activations ", FormatBytes(bytes.activations + pipeline.beside),
+      device.reserve > 0 ? absl::StrCat(" + reserve ", FormatBytes(device.reserve)) : "");
 }
 
 ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
@@ -253,8 +252,7 @@ ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit
     const StageBytes& bytes = pipeline.at(first, last);
     const FleetDevice& device = *pipeline.devices[s];
     const Offloaded offloaded = *pipeline.Fits(s, first, last, blocks);
-    times.stages.push_back({.first_unit = first,
-                            .last_unit = last,
+    times.stages.push_back({.units = {first, last},
                             .device = shape.first_device + s * tp,
                             .budget = device.budget,
                             .weights = bytes.weights - offloaded.bytes + offloaded.staging,

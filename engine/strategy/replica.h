@@ -38,7 +38,7 @@ struct ReplicaFit {
 };
 
 struct StageMemory {
-  int first_unit = 0, last_unit = 0;
+  UnitRange units;
   int device = 0;  // the first of its tp, all of which hold as much
   int64_t budget = 0, weights = 0, kv_cache = 0, activations = 0, reserve = 0;
   Offloaded offloaded;  // of one rank; its staging buffer is in `weights`

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 #include "nlohmann/json.hpp"
 
 namespace causeway {
@@ -92,16 +92,15 @@ std::string Title(const SearchReport& report) {
 
 std::string Where(const SearchReport& report, const Candidate& c) {
   if (c.strategy.pp == 1) return "";
-  const int layers = static_cast<int>(c.replicas.front().back().last_unit) - 2;
+  const Units units = Units::OfCount(c.replicas.front().back().units.last + 1);
   std::vector<std::string> stages;
   for (const StageMemory& stage : c.replicas.front()) {
-    std::vector<int> units;
-    for (int unit = stage.first_unit; unit <= stage.last_unit; ++unit) units.push_back(unit);
-    stages.push_back(absl::StrCat(report.fleet.devices[stage.device].device.name, " (", UnitNames(layers, units), ")"));
+    stages.push_back(
+        absl::StrCat(report.fleet.devices[stage.device].device.name, " (", UnitNames(units, stage.units.all()), ")"));
   }
   const auto as_first = [&c](const std::vector<StageMemory>& replica) {
     return std::equal(replica.begin(), replica.end(), c.replicas.front().begin(),
-                      [](const StageMemory& a, const StageMemory& b) { return a.last_unit == b.last_unit; });
+                      [](const StageMemory& a, const StageMemory& b) { return a.units.last == b.units.last; });
   };
   const bool alike = std::all_of(c.replicas.begin(), c.replicas.end(), as_first);
   return absl::StrCat("Stages: ", absl::StrJoin(stages, " → "),
@@ -180,8 +179,8 @@ std::vector<std::string> Remarks(const SearchReport& report) {
 
 OrderedJson MemoryJson(const Fleet& fleet, const StageMemory& stage) {
   return {{"device", fleet.devices[stage.device].device.name},
-          {"first_unit", stage.first_unit},
-          {"last_unit", stage.last_unit},
+          {"first_unit", stage.units.first},
+          {"last_unit", stage.units.last},
           {"budget", stage.budget},
           {"weights", stage.weights},
           {"kv_cache", stage.kv_cache},

@@ -72,7 +72,8 @@ class Searcher {
   }
 
   std::string Impossible(const Strategy& s, int64_t concurrency) const {
-    if (s.pp > model_.work().layers()) return absl::StrCat(s.pp, " stages for ", model_.work().layers(), " layers");
+    if (s.pp > model_.work().model_units().layers)
+      return absl::StrCat(s.pp, " stages for ", model_.work().model_units().layers, " layers");
     if (s.dp > concurrency)
       return absl::StrCat(s.dp, " replicas for ", concurrency, concurrency == 1 ? " request" : " requests");
     for (size_t first = 0; first < fleet_.devices.size(); first += s.tp) {

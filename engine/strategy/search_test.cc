@@ -365,9 +365,9 @@ TEST(SearchTest, WhatIsRankedHoldsWhateverIsAsked) {
         for (const StageMemory& stage : replica) {
           EXPECT_EQ(stage.device, device);
           device += c.strategy.tp;
-          EXPECT_EQ(stage.first_unit, next);
-          EXPECT_GE(stage.last_unit, stage.first_unit);
-          next = stage.last_unit + 1;
+          EXPECT_EQ(stage.units.first, next);
+          EXPECT_GE(stage.units.last, stage.units.first);
+          next = stage.units.last + 1;
           EXPECT_EQ(stage.budget, made.bytes[stage.device]);
           EXPECT_GE(stage.free(), 0);  // no device is over its memory
           EXPECT_GE(stage.weights, 0);
@@ -403,7 +403,7 @@ TEST(SearchTest, WhatIsRankedHoldsWhateverIsAsked) {
     served.max_model_len = tokens;
     const absl::StatusOr<Plan> plan = MakePlan(made.spec, {fleet.devices[0].device}, served);
     ASSERT_TRUE(plan.ok()) << plan.status();
-    EXPECT_GE(plan->kv_blocks, served.max_num_seqs * ((tokens + kBlockTokens - 1) / kBlockTokens));
+    EXPECT_GE(plan->kv_blocks, served.max_num_seqs * BlocksFor(tokens));
     ++planned;
   }
   EXPECT_GT(ranked, 400);

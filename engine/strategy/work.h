@@ -48,7 +48,7 @@ struct ModelWork {
   std::vector<UnitWork> units;
   std::vector<OffloadableByKind> offloadable;         // by unit, of a stage without the head or without the embeddings
   std::vector<OffloadableByKind> offloadable_shared;  // and of one with both, which a tied head shares with
-  int layers() const { return static_cast<int>(units.size()) - 3; }
+  Units model_units() const { return Units::OfCount(static_cast<int>(units.size())); }
 };
 
 ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options);

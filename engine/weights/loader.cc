@@ -174,12 +174,12 @@ class Reader {
           const QuantizedRows rows,
           ReadQuantizedRows(checkpoint_, tensors_, target.spec, part, {first, count, shard.in_first, shard.in_count},
                             order == orders_.end() ? at::Tensor() : order->second));
-      target.ops->SetQuantizedRows(*target.weight, held, rows);
+      target.weight->SetQuantizedRows(held, rows);
     }
     bytes += WeightBytesUpTo(tensors_, target, part, first + count) - WeightBytesUpTo(tensors_, target, part, first);
     if (part.bias.empty() || !shard.bias) return absl::OkStatus();
     CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor bias, Read(part.bias, first, count, bytes));
-    target.ops->SetBias(*target.weight, held, bias);
+    target.weight->SetBias(held, bias);
     return absl::OkStatus();
   }
 
@@ -198,7 +198,7 @@ class Reader {
       CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint_, tensor, rectangle, staging_.get()));
       const at::Tensor read = at::from_blob(staging_.get(), {rectangle.rows, rectangle.columns}, dtype);
       try {
-        target.ops->SetRows(*target.weight, held + done, target.spec.transposed ? read.t().contiguous() : read);
+        target.weight->SetRows(held + done, target.spec.transposed ? read.t().contiguous() : read);
       } catch (const c10::ValueError& error) {  // weights that cannot be quantized
         return absl::InvalidArgumentError(absl::StrCat(part.weight, ": ", error.what_without_backtrace()));
       }
@@ -329,7 +329,7 @@ absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensor
     if (linear.batch != batch) continue;
     CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor order, ReadInputOrder(checkpoint, tensors, linear.spec));
     if (!order.defined()) continue;
-    linear.ops->SetInputOrder(*linear.weight, order);
+    linear.weight->SetInputOrder(order);
     orders[&linear] = order;
   }
   return absl::OkStatus();

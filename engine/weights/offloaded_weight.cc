@@ -49,8 +49,8 @@ std::vector<StoredPiece> StoredPieces(const std::vector<std::vector<FileExtent>>
   return pieces;
 }
 
-int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, const std::vector<CpuTrial>& trials,
-                       char* staging, int64_t room) {
+int64_t MeasureCpuRows(DeviceRuntime& runtime, at::ScalarType dtype, const std::vector<CpuTrial>& trials, char* staging,
+                       int64_t room) {
   using Clock = std::chrono::steady_clock;
   const int64_t in = trials[0].weight->in_features(),
                 row_bytes = (in + trials[0].weight->out_features()) * static_cast<int64_t>(at::elementSize(dtype));
@@ -65,12 +65,12 @@ int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, c
       const int64_t bytes = PackedBytes(tensors);
       runtime.Synchronize();
       const Clock::time_point begin = Clock::now();
-      ops.Linear(x, *trial.on_cpu);
+      trial.on_cpu->Forward(x);
       runtime.Synchronize();
       const Clock::time_point middle = Clock::now();
       runtime.CopyFromHost(staging, trial.host, bytes);
       PointAt(tensors, staging);
-      ops.Linear(x, *trial.weight);
+      trial.weight->Forward(x);
       runtime.Synchronize();
       on_cpu = std::min(on_cpu, std::chrono::duration<double>(middle - begin).count());
       brought = std::min(brought, std::chrono::duration<double>(Clock::now() - middle).count());

@@ -34,8 +34,8 @@ struct CpuTrial {
 // on the device: tried with 1, 2, 4, ... rows, as many as x and the result have `room` bytes for, with one weight after
 // the other, so that a cache does not hold them. 0: not even one; INT64_MAX: any number. REQUIRES: weights of one
 // shape, at least one. On the device's thread; waits for it.
-int64_t MeasureCpuRows(DeviceRuntime& runtime, Ops& ops, at::ScalarType dtype, const std::vector<CpuTrial>& trials,
-                       char* staging, int64_t room);
+int64_t MeasureCpuRows(DeviceRuntime& runtime, at::ScalarType dtype, const std::vector<CpuTrial>& trials, char* staging,
+                       int64_t room);
 
 }  // namespace causeway
 

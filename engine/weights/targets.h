@@ -14,7 +14,6 @@
 namespace causeway {
 
 struct LinearTarget {
-  Ops* ops = nullptr;
   LinearWeight* weight = nullptr;
   LinearSpec spec;
   LinearShard shard;

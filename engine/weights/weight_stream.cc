@@ -136,14 +136,14 @@ absl::Status WeightStream::EndBatch(int batch) {
   return absl::OkStatus();
 }
 
-absl::Status WeightStream::Start(Ops& ops, at::ScalarType dtype, std::optional<int64_t> cpu_rows) {
+absl::Status WeightStream::Start(at::ScalarType dtype, std::optional<int64_t> cpu_rows) {
   CAUSEWAY_RETURN_IF_ERROR(store_.Finish());
   for (Entry& entry : entries_) {
     if (entry.on_cpu != nullptr)
       PointAt(entry.on_cpu->Tensors(), static_cast<char*>(entry.place.host.mutable_data_ptr()));
   }
-  const int64_t experts = CpuRows(ops, dtype, /*in_order=*/false, cpu_rows);
-  const int64_t others = CpuRows(ops, dtype, /*in_order=*/true, cpu_rows);
+  const int64_t experts = CpuRows(dtype, /*in_order=*/false, cpu_rows);
+  const int64_t others = CpuRows(dtype, /*in_order=*/true, cpu_rows);
   {
     absl::MutexLock lock(&mutex_);
     cpu_rows_[0] = experts;
@@ -154,7 +154,7 @@ absl::Status WeightStream::Start(Ops& ops, at::ScalarType dtype, std::optional<i
   return absl::OkStatus();
 }
 
-int64_t WeightStream::CpuRows(Ops& ops, at::ScalarType dtype, bool in_order, std::optional<int64_t> given) {
+int64_t WeightStream::CpuRows(at::ScalarType dtype, bool in_order, std::optional<int64_t> given) {
   const Entry* largest = nullptr;
   for (const Entry& entry : entries_) {
     if (entry.on_cpu != nullptr && entry.in_order == in_order &&
@@ -170,7 +170,7 @@ int64_t WeightStream::CpuRows(Ops& ops, at::ScalarType dtype, bool in_order, std
     if (entry.on_cpu == nullptr || entry.in_order != in_order || !alike || trials.size() == kTrialsMax) continue;
     trials.push_back({entry.weight.get(), entry.on_cpu.get(), static_cast<char*>(entry.place.host.data_ptr())});
   }
-  return MeasureCpuRows(runtime_, ops, dtype, trials, staging_, activations_);
+  return MeasureCpuRows(runtime_, dtype, trials, staging_, activations_);
 }
 
 bool WeightStream::OnCpu(const Entry& entry) const {

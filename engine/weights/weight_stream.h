@@ -53,7 +53,7 @@ class WeightStream final : public WeightFetcher {
   // Then it can be used. What lies in CPU memory is computed there for up to cpu_rows rows, of a step or, for an
   // expert, of its own, and brought to the device for more. Without a number it finds out up to how many that is
   // faster.
-  absl::Status Start(Ops& ops, at::ScalarType dtype, std::optional<int64_t> cpu_rows);
+  absl::Status Start(at::ScalarType dtype, std::optional<int64_t> cpu_rows);
 
   // Ahead of a step's linears: how many rows it has.
   void BeginStep(int64_t rows);
@@ -94,7 +94,7 @@ class WeightStream final : public WeightFetcher {
   };
 
   const std::string* TierOf(const std::string& tensor) const;
-  int64_t CpuRows(Ops& ops, at::ScalarType dtype, bool in_order, std::optional<int64_t> given);
+  int64_t CpuRows(at::ScalarType dtype, bool in_order, std::optional<int64_t> given);
   void ReadLoop();
 
   int Next() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);            // to be read; -1: nothing

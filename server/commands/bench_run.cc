@@ -14,9 +14,7 @@
 namespace causeway {
 namespace {
 
-int64_t BlocksOfSequence(const BenchCase& bench) {
-  return (bench.prompt_tokens + bench.generated_tokens + kBlockTokens - 1) / kBlockTokens;
-}
+int64_t BlocksOfSequence(const BenchCase& bench) { return BlocksFor(bench.prompt_tokens + bench.generated_tokens); }
 
 // Of one layer, in a step between the two.
 int64_t IdleBytes(const ExpertLoad& before, const ExpertLoad& after) {
@@ -103,7 +101,7 @@ class Runner {
     sequence.sequence = static_cast<uint64_t>(index + 1);
     sequence.slot = static_cast<int32_t>(index);
     sequence.context = context;
-    const int64_t blocks = (context + rows + kBlockTokens - 1) / kBlockTokens, first = index * BlocksOfSequence(bench_);
+    const int64_t blocks = BlocksFor(context + rows), first = index * BlocksOfSequence(bench_);
     for (int64_t b = 0; b < blocks; ++b) sequence.block_table.push_back(static_cast<int32_t>(first + b));
     return sequence;
   }

@@ -28,7 +28,7 @@ class CheckingExecutor : public Executor {
       EXPECT_EQ(s.context, context);
       EXPECT_EQ(s.start != nullptr, context == 0);
       context += static_cast<int64_t>(s.tokens.size());
-      EXPECT_EQ(static_cast<int64_t>(s.block_table.size()), (context + kBlockTokens - 1) / kBlockTokens);
+      EXPECT_EQ(static_cast<int64_t>(s.block_table.size()), BlocksFor(context));
       for (int32_t block : s.block_table) {
         auto [owner, fresh] = owner_.emplace(block, s.sequence);
         EXPECT_TRUE(fresh || owner->second == s.sequence) << "block " << block << " is shared";

@@ -47,16 +47,12 @@ using DeviceMap = std::vector<std::pair<std::string, std::string>>;
 
 DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stages, const std::vector<Device>& devices) {
   DeviceMap map;
-  const int layers = static_cast<int>(spec.layers.size());
   for (size_t s = 0; s < stages.size(); ++s) {
     const std::string key = devices[s].key();
-    for (int unit = stages[s].first_unit; unit <= stages[s].last_unit; ++unit) {
-      map.emplace_back(unit == 0            ? spec.embedding_path
-                       : unit <= layers     ? spec.layers[unit - 1].path
-                       : unit == layers + 1 ? spec.final_norm_path
-                                            : spec.head_path,
-                       key);
-      if (unit == 0 && !spec.position_embedding_path.empty()) map.emplace_back(spec.position_embedding_path, key);
+    for (const int unit : stages[s].units.all()) {
+      map.emplace_back(UnitPath(spec, unit), key);
+      if (unit == Units::kEmbeddings && !spec.position_embedding_path.empty())
+        map.emplace_back(spec.position_embedding_path, key);
     }
   }
   return map;
@@ -70,11 +66,11 @@ absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>&
     const int64_t wanted = stage.offloaded.bytes - stage.offloaded.staging - stage.free();
     PieceList pieces;
     for (const OffloadPiece& piece : all) {
-      if (stage.first_unit <= piece.unit && piece.unit <= stage.last_unit) pieces.push_back(&piece);
+      if (stage.units.contains(piece.unit)) pieces.push_back(&piece);
     }
     std::vector<bool> gone(pieces.size(), false);
     if (!Evict(pieces, wanted, gone))
-      return absl::InternalError(absl::StrCat("stage of unit ", stage.first_unit, ": too little may leave it"));
+      return absl::InternalError(absl::StrCat("stage of unit ", stage.units.first, ": too little may leave it"));
     for (size_t i = 0; i < pieces.size(); ++i) {
       if (!gone[i]) continue;
       const OffloadPiece& piece = *pieces[i];
@@ -174,7 +170,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   }
   absl::StatusOr<PlacedModel> placed = PlaceModel(planned, devices);
   // Blocks for all, where a plan of its own would leave more to others.
-  const int64_t blocks = running * ((tokens + kBlockTokens - 1) / kBlockTokens);
+  const int64_t blocks = running * BlocksFor(tokens);
   if (placed.ok() && placed->plan.kv_blocks < blocks) {
     plan.kv_cache_tokens = blocks * kBlockTokens;
     config.mutable_batching()->set_kv_cache(absl::StrCat(plan.kv_cache_tokens));

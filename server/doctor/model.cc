@@ -13,7 +13,7 @@
 #include "engine/checkpoint/file.h"
 #include "engine/plan/budgets.h"
 #include "engine/plan/capacity.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 #include "server/doctor/doctor.h"
 
 namespace causeway {
@@ -148,7 +148,7 @@ std::vector<Finding> ExamineModel(const EngineOptions& options) {
   int64_t weights = 0;
   for (const DevicePlan& device : placed->plan.devices) {
     weights += device.weights;
-    const std::string units = UnitNames(static_cast<int>(placed->spec.layers.size()), device.units);
+    const std::string units = UnitNames(UnitsOf(placed->spec), device.units);
     if (!device.units.empty()) holds.push_back(absl::StrCat(device.device.name, " (", units, ")"));
   }
   std::string room;

@@ -109,15 +109,16 @@ class LayerOutputsReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   absl::Status Start(absl::StatusOr<PreparedRequest> result) {
     CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, std::move(result));
     const ModelSpec& spec = context_.state.serving()->engine->model().spec;
-    const int layers = static_cast<int>(spec.layers.size());
-    CAUSEWAY_ASSIGN_OR_RETURN(const std::set<int> wanted, ReadLayers(wire_, layers));
+    const Units units = UnitsOf(spec);
+    CAUSEWAY_ASSIGN_OR_RETURN(const std::set<int> wanted, ReadLayers(wire_, units.layers));
     v1::ExtractLayerOutputsResponse accepted;
     accepted.mutable_accepted()->set_request_id(prepared.request.request_id);
     accepted.mutable_accepted()->set_rows(static_cast<int64_t>(prepared.request.prompt.size()));
     accepted.mutable_accepted()->set_hidden_size(spec.hidden_size);
     for (const int layer : wanted) {
       accepted.mutable_accepted()->add_layers(layer);
-      prepared.request.layer_units.push_back(layer == layers && !wire_.before_final_norm() ? layers + 1 : layer);
+      prepared.request.layer_units.push_back(layer == units.last_layer() && !wire_.before_final_norm() ? units.norm()
+                                                                                                       : layer);
     }
     {
       absl::MutexLock lock(&mutex_);

@@ -37,9 +37,9 @@ v1::GetPlanResponse ToWire(const Plan& plan) {
   }
   for (const Segment& segment : plan.segments) {
     v1::PlanSegment* out = response.add_segments();
-    out->set_device(plan.devices[static_cast<size_t>(segment.device)].device.name);
-    out->set_first_unit(segment.first_unit);
-    out->set_last_unit(segment.last_unit);
+    out->set_device(plan.devices[static_cast<size_t>(segment.device())].device.name);
+    out->set_first_unit(segment.units.first);
+    out->set_last_unit(segment.units.last);
   }
   response.mutable_device_map()->insert(plan.device_map.begin(), plan.device_map.end());
   response.set_kv_blocks(plan.kv_blocks);

@@ -1,6 +1,6 @@
 #include "absl/time/clock.h"
 #include "engine/base/limits.h"
-#include "engine/plan/units.h"
+#include "engine/plan/unit_table.h"
 #include "server/rpc/admin.h"
 #include "server/telemetry/engine_families.h"
 
@@ -16,7 +16,6 @@ v1::ServerState ToWire(ServingPhase phase) {
 }
 
 void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResponse* response) {
-  const int layers = plan.segments.empty() ? 0 : plan.segments.back().last_unit - 2;  // the head is the last unit
   bool other_reported = false;
   for (size_t i = 0; i < plan.devices.size(); ++i) {
     const DevicePlan& planned = plan.devices[i];
@@ -25,7 +24,7 @@ void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResp
     out->set_model(planned.device.model);
     out->set_budget_bytes(planned.budget);
     out->set_capacity_bytes(planned.device.memory_bytes);
-    if (!planned.units.empty()) out->set_holds(UnitNames(layers, planned.units));
+    if (!planned.units.empty()) out->set_holds(UnitNames(UnitsOf(plan), planned.units));
     v1::PlannedMemory* plan_bytes = out->mutable_planned();
     plan_bytes->set_weights(planned.weights);
     plan_bytes->set_kv_cache(planned.kv_cache);

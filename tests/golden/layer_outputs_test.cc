@@ -81,7 +81,7 @@ TEST_P(LayerOutputsTest, TheFinalNormMayBeOnAnotherDevice) {
   options_.plan.max_num_batched_tokens = 11;
   auto engine = MakeTestEngine(options_);
   ASSERT_EQ(engine->model().plan.segments.size(), 3u);
-  ASSERT_EQ(engine->model().plan.segments[2].first_unit, 5);
+  ASSERT_EQ(engine->model().plan.segments[2].units.first, 5);
   ExpectStates(GenerateAll(*engine, {Extraction("all")})[0]->end);
 }
 

@@ -108,7 +108,7 @@ TEST_P(ParityTest, SplitOverDevices) {
       }
       auto engine = MakeTestEngine(options_);
       std::set<int> used;  // a tied head may come back to the first
-      for (const Segment& segment : engine->model().plan.segments) used.insert(segment.device);
+      for (const Segment& segment : engine->model().plan.segments) used.insert(segment.device());
       if (map == "auto") {
         EXPECT_EQ(used.size(), static_cast<size_t>(devices));
       } else {

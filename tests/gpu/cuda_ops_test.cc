@@ -60,7 +60,7 @@ TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
       context.push_back(past + rows);
       context_max = std::max<int64_t>(context_max, past + rows);
     }
-    const int64_t width = (context_max + kBlockTokens - 1) / kBlockTokens, blocks = width * sequences + 1;
+    const int64_t width = BlocksFor(context_max), blocks = width * sequences + 1;
     std::vector<int32_t> table(width * sequences);
     for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i) + 1;
     std::shuffle(table.begin(), table.end(), random);

@@ -158,7 +158,7 @@ TEST(EngineTest, AFourWaySplitHoldsAndMovesWhatThePlanSays) {
   auto engine = Make(options, &observer);
   const Plan& plan = engine->model().plan;
   std::set<int> used;
-  for (const Segment& segment : plan.segments) used.insert(segment.device);
+  for (const Segment& segment : plan.segments) used.insert(segment.device());
   EXPECT_EQ(used.size(), 4u);
   std::vector<GenerationRequest> requests;
   for (int i = 0; i < 6; ++i) requests.push_back(GreedyRequest(absl::StrCat(i), RandomPrompt(i, 50 + i), 20));
@@ -181,7 +181,7 @@ TEST(EngineTest, AFourWaySplitHoldsAndMovesWhatThePlanSays) {
   const int layers = static_cast<int>(spec.layers.size());
   int64_t expected = 0, moved = 0;
   for (size_t s = 1; s < plan.segments.size(); ++s) {
-    expected += (plan.segments[s].first_unit > layers ? sampled : rows) * spec.hidden_size * 4;
+    expected += (plan.segments[s].units.first > layers ? sampled : rows) * spec.hidden_size * 4;
   }
   for (const TransferStats& transfer : stats.transfers) moved += transfer.bytes;
   EXPECT_EQ(moved, expected);

@@ -13,38 +13,21 @@
 #include "engine/ops/cpu/linear_runs.h"
 #include "engine/ops/cpu/packed_weight.h"
 #include "engine/ops/cpu/quantized_weight.h"
-#include "engine/ops/quantize.h"
+#include "engine/ops/cpu/tensor_data.h"
 #include "engine/ops/reference.h"
 #include "engine/ops/rehearsal.h"
-#include "engine/threads/for_each.h"
 #include "engine/threads/team.h"
 
 namespace causeway {
 namespace {
 
+using cpu::Data;
 using cpu::Element;
+using cpu::ForRows;
+using cpu::MutableData;
 
 bool Fused(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kBFloat16; }
 Element ElementOf(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? Element::kFp32 : Element::kBf16; }
-
-// A tensor's memory as the kernels read it.
-const void* Data(const at::Tensor& t, const char* name, at::ScalarType dtype) {
-  TORCH_CHECK(t.is_cpu() && t.is_contiguous() && t.scalar_type() == dtype, name, " must be a contiguous ", dtype,
-              " tensor on the CPU, not ", t.toString(), " of shape ", t.sizes(), " and strides ", t.strides());
-  return t.const_data_ptr();
-}
-void* MutableData(const at::Tensor& t, const char* name, at::ScalarType dtype) {
-  return const_cast<void*>(Data(t, name, dtype));
-}
-
-// copy(r) for each of `rows` rows, on all threads where they are more bytes than `bytes_alone`.
-template <class Copy>
-void ForRows(int64_t rows, int64_t row_bytes, int64_t bytes_alone, const Copy& copy) {
-  const int64_t pieces = rows * row_bytes <= bytes_alone ? 1 : std::min<int64_t>(rows, 8 * TeamThreads());
-  ForEach(pieces, [&](int64_t piece) {
-    for (int64_t r = rows * piece / pieces; r < rows * (piece + 1) / pieces; ++r) copy(r);
-  });
-}
 
 class CpuOps : public Ops {
  public:
@@ -54,43 +37,9 @@ class CpuOps : public Ops {
                                           const WeightFormat& format) override {
     TORCH_CHECK(device.is_cpu(), "CpuOps makes weights on the CPU, not on ", device);
     if (!Fused(dtype)) return reference_.NewLinear(out, in, bias, dtype, device, format);
-    if (format.kind != WeightKind::kFloat) return std::make_unique<QuantizedWeight>(out, in, bias, dtype, format);
-    return std::make_unique<PackedWeight>(out, in, bias, dtype);
-  }
-
-  void SetRows(LinearWeight& weight, int64_t first, const at::Tensor& rows) override {
-    if (auto* quantized = dynamic_cast<QuantizedWeight*>(&weight))
-      return quantized->SetRows(first, Quantize(rows, quantized->format()));
-    auto* packed = dynamic_cast<PackedWeight*>(&weight);
-    packed != nullptr ? packed->SetRows(kernels_, first, rows) : reference_.SetRows(weight, first, rows);
-  }
-
-  void SetQuantizedRows(LinearWeight& weight, int64_t first, const QuantizedRows& rows) override {
-    auto* quantized = dynamic_cast<QuantizedWeight*>(&weight);
-    quantized != nullptr ? quantized->SetRows(first, rows) : reference_.SetQuantizedRows(weight, first, rows);
-  }
-
-  void SetInputOrder(LinearWeight& weight, const at::Tensor& order) override {
-    auto* quantized = dynamic_cast<QuantizedWeight*>(&weight);
-    quantized != nullptr ? quantized->SetInputOrder(order) : reference_.SetInputOrder(weight, order);
-  }
-
-  void SetBias(LinearWeight& weight, int64_t first, const at::Tensor& bias) override {
-    if (auto* quantized = dynamic_cast<QuantizedWeight*>(&weight)) return quantized->SetBias(first, bias);
-    auto* packed = dynamic_cast<PackedWeight*>(&weight);
-    packed != nullptr ? packed->SetBias(first, bias) : reference_.SetBias(weight, first, bias);
-  }
-
-  at::Tensor Linear(const at::Tensor& x, const LinearWeight& weight) override {
-    if (const auto* packed = dynamic_cast<const PackedWeight*>(&weight)) return LinearOf(x, *packed);
-    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(&weight)) return LinearOf(x, *quantized);
-    return reference_.Linear(x, weight);
-  }
-
-  at::Tensor Embedding(const at::Tensor& ids, const LinearWeight& weight) override {
-    if (const auto* packed = dynamic_cast<const PackedWeight*>(&weight)) return RowsOf(ids, *packed);
-    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(&weight)) return RowsOf(ids, *quantized);
-    return reference_.Embedding(ids, weight);
+    if (format.kind != WeightKind::kFloat)
+      return std::make_unique<QuantizedWeight>(kernels_, out, in, bias, dtype, format);
+    return std::make_unique<PackedWeight>(kernels_, out, in, bias, dtype);
   }
 
   at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) override {
@@ -278,7 +227,7 @@ class CpuOps : public Ops {
       fetcher->Begin(chosen);
       for (size_t i = 0; i < chosen.size(); ++i) {
         const FetchedExpert fetched(*fetcher, chosen[i].expert);
-        at::Tensor up = Linear(gathered(ups[i].first, ups[i].rows), *fetched.weights.up);
+        at::Tensor up = fetched.weights.up->Forward(gathered(ups[i].first, ups[i].rows));
         const at::Tensor activated = Activate(up, activation, /*gated=*/true);
         up.reset();
         at::Tensor y_rows = down.narrow(0, downs[i].first, downs[i].rows);
@@ -313,32 +262,6 @@ class CpuOps : public Ops {
   }
 
  private:
-  template <class Weight>
-  at::Tensor LinearOf(const at::Tensor& x, const Weight& weight) {
-    TORCH_CHECK(x.dim() == 2 && x.size(1) == weight.in_features(), "Linear: x has shape ", x.sizes(),
-                ", the weight takes ", weight.in_features(), " inputs");
-    Data(x, "x", weight.dtype());
-    at::Tensor y = at::empty({x.size(0), weight.out_features()}, x.options());
-    LinearRuns(x, y, {{&weight, 0, x.size(0)}});
-    return y;
-  }
-
-  // The rows `ids` of a weight, in its dtype.
-  template <class Weight>
-  static at::Tensor RowsOf(const at::Tensor& ids, const Weight& weight) {
-    const int64_t* rows = static_cast<const int64_t*>(Data(ids, "ids", at::kLong));
-    const int64_t n = ids.numel(), out = weight.out_features();
-    for (int64_t i = 0; i < n; ++i) {
-      TORCH_CHECK_INDEX(rows[i] >= 0 && rows[i] < out, "Embedding: id ", rows[i], " is outside a table of ", out,
-                        " rows");
-    }
-    at::Tensor y = at::empty({n, weight.in_features()}, ids.options().dtype(weight.dtype()));
-    char* to = static_cast<char*>(y.mutable_data_ptr());
-    const int64_t row_bytes = y.size(1) * y.element_size();
-    ForRows(n, row_bytes, 32768, [&](int64_t i) { weight.CopyRow(rows[i], to + i * row_bytes); });
-    return y;
-  }
-
   // Runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and of one
   // dtype.
   void LinearRuns(const at::Tensor& x, at::Tensor& y, const std::vector<cpu::LinearRun>& runs) {
@@ -349,7 +272,7 @@ class CpuOps : public Ops {
     }
     if (cpu::RunTogether(kernels_, x, y, runs)) return;
     for (const cpu::LinearRun& run : runs)
-      y.narrow(0, run.first, run.rows).copy_(Linear(x.narrow(0, run.first, run.rows), *run.weight));
+      y.narrow(0, run.first, run.rows).copy_(run.weight->Forward(x.narrow(0, run.first, run.rows)));
   }
 
   at::Tensor Norm(void (*kernel)(const cpu::NormArgs&), const at::Tensor& x, const at::Tensor& residual,

@@ -33,8 +33,8 @@ TEST_P(CpuOpsTest, LinearMatchesReference) {
       for (int64_t rows : {0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 31, 64, 253, 511}) {
         const at::Tensor x = random_.Tensor({rows, in}, dtype());
         // The reference in fp32 from the same rounded inputs, so that only the kernel's own rounding counts.
-        const at::Tensor expected = reference_.Linear(x, *weights.plain);
-        ExpectNear(ops_->Linear(x, *weights.fused), expected, tolerance(),
+        const at::Tensor expected = weights.plain->Forward(x);
+        ExpectNear(weights.fused->Forward(x), expected, tolerance(),
                    "out " + std::to_string(out) + " in " + std::to_string(in) + " rows " + std::to_string(rows));
       }
     }
@@ -45,11 +45,10 @@ TEST_P(CpuOpsTest, LinearOfARowDoesNotDependOnTheBatchOrTheThreads) {
   const int64_t out = 200, in = 514;
   const Pair weights = MakeWeights(out, in, true);
   const at::Tensor x = random_.Tensor({300, in}, dtype());
-  const at::Tensor all = ops_->Linear(x, *weights.fused);
+  const at::Tensor all = weights.fused->Forward(x);
   for (int64_t rows : {1, 2, 5, 6, 7, 16, 33}) {
     SetTeam(static_cast<int>(1 + rows % 3));
-    EXPECT_TRUE(at::equal(ops_->Linear(x.narrow(0, 17, rows), *weights.fused), all.narrow(0, 17, rows)))
-        << rows << " rows";
+    EXPECT_TRUE(at::equal(weights.fused->Forward(x.narrow(0, 17, rows)), all.narrow(0, 17, rows))) << rows << " rows";
   }
   SetTeam(2);
 }
@@ -59,8 +58,8 @@ TEST_P(CpuOpsTest, WeightsSetInPiecesByThreads) {
   const at::Tensor rows = random_.Tensor({out, in}, at::kFloat), bias = random_.Tensor({out}, at::kFloat);
   auto whole = ops_->NewLinear(out, in, true, dtype(), at::kCPU),
        pieces = ops_->NewLinear(out, in, true, dtype(), at::kCPU);
-  ops_->SetRows(*whole, 0, rows);
-  ops_->SetBias(*whole, 0, bias);
+  whole->SetRows(0, rows);
+  whole->SetBias(0, bias);
   std::vector<std::thread> threads;
   for (int64_t begin = 0; begin < out; begin += 192) {  // each thread its own multiple of 64, in odd pieces
     threads.emplace_back([&, begin] {
@@ -68,14 +67,14 @@ TEST_P(CpuOpsTest, WeightsSetInPiecesByThreads) {
       int64_t n = 1;
       for (int64_t at = begin; at < end; at += n, n = n * 2 + 1) {
         n = std::min(n, end - at);
-        ops_->SetRows(*pieces, at, rows.narrow(0, at, n));
-        ops_->SetBias(*pieces, at, bias.narrow(0, at, n));
+        pieces->SetRows(at, rows.narrow(0, at, n));
+        pieces->SetBias(at, bias.narrow(0, at, n));
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
   const at::Tensor x = random_.Tensor({3, in}, dtype());
-  EXPECT_TRUE(at::equal(ops_->Linear(x, *whole), ops_->Linear(x, *pieces)));
+  EXPECT_TRUE(at::equal(whole->Forward(x), pieces->Forward(x)));
   EXPECT_GE(whole->bytes(), out * in * (dtype() == at::kFloat ? 4 : 2));
 }
 
@@ -84,28 +83,28 @@ TEST_P(CpuOpsTest, WeightsConvertFromOtherDtypes) {
   for (at::ScalarType from : {at::kHalf, at::kBFloat16, at::kFloat, at::kDouble}) {
     auto weight = ops_->NewLinear(40, 64, false, dtype(), at::kCPU),
          plain = reference_.NewLinear(40, 64, false, dtype(), at::kCPU);
-    ops_->SetRows(*weight, 0, rows.to(from));
-    reference_.SetRows(*plain, 0, rows.to(from));
-    ExpectNear(ops_->Linear(x, *weight), reference_.Linear(x, *plain), 10 * tolerance(), c10::toString(from));
+    weight->SetRows(0, rows.to(from));
+    plain->SetRows(0, rows.to(from));
+    ExpectNear(weight->Forward(x), plain->Forward(x), 10 * tolerance(), c10::toString(from));
   }
 }
 
 TEST_P(CpuOpsTest, RowsOutsideAWeightAreRefused) {
   auto weight = ops_->NewLinear(8, 16, false, dtype(), at::kCPU);
-  EXPECT_THROW(ops_->SetRows(*weight, 5, random_.Tensor({4, 16}, dtype())), c10::Error);
-  EXPECT_THROW(ops_->SetRows(*weight, 0, random_.Tensor({4, 15}, dtype())), c10::Error);
-  EXPECT_THROW(ops_->SetBias(*weight, 0, random_.Tensor({8}, dtype())), c10::Error);
-  EXPECT_THROW(ops_->Linear(random_.Tensor({1, 15}, dtype()), *weight), c10::Error);
-  EXPECT_THROW(ops_->Linear(random_.Tensor({1, 16}, at::kDouble), *weight), c10::Error);
+  EXPECT_THROW(weight->SetRows(5, random_.Tensor({4, 16}, dtype())), c10::Error);
+  EXPECT_THROW(weight->SetRows(0, random_.Tensor({4, 15}, dtype())), c10::Error);
+  EXPECT_THROW(weight->SetBias(0, random_.Tensor({8}, dtype())), c10::Error);
+  EXPECT_THROW(weight->Forward(random_.Tensor({1, 15}, dtype())), c10::Error);
+  EXPECT_THROW(weight->Forward(random_.Tensor({1, 16}, at::kDouble)), c10::Error);
 }
 
 TEST_P(CpuOpsTest, EmbeddingIsExact) {
   for (int64_t in : {1, 31, 32, 200}) {
     const Pair weights = MakeWeights(77, in, false);
     const at::Tensor ids = at::tensor(std::vector<int64_t>{76, 0, 31, 32, 33, 5, 5});
-    EXPECT_TRUE(at::equal(ops_->Embedding(ids, *weights.fused), reference_.Embedding(ids, *weights.plain))) << in;
-    EXPECT_THROW(ops_->Embedding(at::tensor(std::vector<int64_t>{77}), *weights.fused), c10::Error);
-    EXPECT_THROW(ops_->Embedding(at::tensor(std::vector<int64_t>{-1}), *weights.fused), c10::Error);
+    EXPECT_TRUE(at::equal(weights.fused->Lookup(ids), weights.plain->Lookup(ids))) << in;
+    EXPECT_THROW(weights.fused->Lookup(at::tensor(std::vector<int64_t>{77})), c10::Error);
+    EXPECT_THROW(weights.fused->Lookup(at::tensor(std::vector<int64_t>{-1})), c10::Error);
   }
 }
 
@@ -177,8 +176,8 @@ TEST_P(CpuOpsTest, OtherDtypesGoToTheReference) {
   const at::Tensor x = random_.Tensor({3, 24}, at::kDouble), w = random_.Tensor({24}, at::kDouble);
   auto weight = ops_->NewLinear(5, 24, false, at::kDouble, at::kCPU);
   const at::Tensor rows = random_.Tensor({5, 24}, at::kDouble);
-  ops_->SetRows(*weight, 0, rows);
-  ExpectNear(ops_->Linear(x, *weight), x.matmul(rows.t()), 1e-12, "linear");
+  weight->SetRows(0, rows);
+  ExpectNear(weight->Forward(x), x.matmul(rows.t()), 1e-12, "linear");
   ExpectNear(ops_->RmsNorm(x, {}, w, 1e-5), reference_.RmsNorm(x, {}, w, 1e-5), 0, "norm");
   ExpectNear(ops_->Activate(x, Activation::kGelu, true), reference_.Activate(x, Activation::kGelu, true), 0,
              "activation");

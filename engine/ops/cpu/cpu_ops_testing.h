@@ -47,12 +47,12 @@ class CpuOpsTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::Scal
     Pair pair{ops_->NewLinear(out, in, bias, dtype(), at::kCPU),
               reference_.NewLinear(out, in, bias, dtype(), at::kCPU)};
     const at::Tensor rows = random_.Tensor({out, in}, dtype(), 1 / std::sqrt(static_cast<double>(in)));
-    ops_->SetRows(*pair.fused, 0, rows);
-    reference_.SetRows(*pair.plain, 0, rows);
+    pair.fused->SetRows(0, rows);
+    pair.plain->SetRows(0, rows);
     if (bias) {
       const at::Tensor shift = random_.Tensor({out}, dtype());
-      ops_->SetBias(*pair.fused, 0, shift);
-      reference_.SetBias(*pair.plain, 0, shift);
+      pair.fused->SetBias(0, shift);
+      pair.plain->SetBias(0, shift);
     }
     return pair;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <typeinfo>
 
 #include <ATen/ops/empty.h>
 
@@ -46,9 +47,9 @@ bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& ru
   const int64_t element = x.element_size();
   int64_t scratch_bytes = 0;
   for (const LinearRun& run : runs) {
-    const auto* weight = dynamic_cast<const Weight*>(run.weight);
-    if (weight == nullptr || weight->dtype() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight)))
-      return false;
+    if (typeid(*run.weight) != typeid(Weight)) return false;
+    const auto* weight = static_cast<const Weight*>(run.weight);
+    if (weight->dtype() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight))) return false;
     one = weight;
     if (run.rows == 0) continue;
     Args& args = parts.emplace_back();

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
@@ -14,14 +13,12 @@ namespace causeway {
 
 using cpu::kPanel;
 
-PackedWeight::PackedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype)
-    : out_(out), in_(in), dtype_(dtype) {
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "packed weights are bf16 or fp32, not ", dtype);
+PackedWeight::PackedWeight(const cpu::Kernels& kernels, int64_t out, int64_t in, bool bias, at::ScalarType dtype)
+    : PanelWeight(kernels, out, in, bias, dtype) {
   panels_ = at::empty({cpu::PanelsOf(out), cpu::UnitsOf(element(), in), kPanel}, at::kInt);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
   // Only what no row fills: the others' pages are first touched by the threads that pack them.
   if (out % kPanel != 0) panels_.select(0, panels_.size(0) - 1).zero_();
-  if (bias) bias_ = at::zeros({out}, at::kFloat);
 }
 
 std::vector<at::Tensor> PackedWeight::Tensors() const {
@@ -29,20 +26,13 @@ std::vector<at::Tensor> PackedWeight::Tensors() const {
   return {panels_};
 }
 
-void PackedWeight::SetRows(const cpu::Kernels& kernels, int64_t first, const at::Tensor& rows) {
+void PackedWeight::SetRows(int64_t first, const at::Tensor& rows) {
   TORCH_CHECK(rows.dim() == 2 && rows.size(1) == in_ && first >= 0 && first + rows.size(0) <= out_, "rows ",
               rows.sizes(), " at ", first, " don't fit a weight of ", out_, " x ", in_);
   c10::InferenceMode guard;
   const at::Tensor source = rows.to(at::kCPU, dtype_).contiguous();
-  kernels.pack_rows({source.const_data_ptr(), in_ * source.element_size(), first, rows.size(0),
-                     static_cast<uint32_t*>(panels_.mutable_data_ptr()), cpu::UnitsOf(element(), in_)});
-}
-
-void PackedWeight::SetBias(int64_t first, const at::Tensor& bias) {
-  TORCH_CHECK(bias_.defined(), "SetBias on a weight made without a bias");
-  c10::InferenceMode guard;
-  // Rounded as the weight is, so that it is what a tensor of that dtype would hold.
-  bias_.narrow(0, first, bias.size(0)).copy_(bias.to(dtype_));
+  kernels_.pack_rows({source.const_data_ptr(), in_ * source.element_size(), first, rows.size(0),
+                      static_cast<uint32_t*>(panels_.mutable_data_ptr()), cpu::UnitsOf(element(), in_)});
 }
 
 void PackedWeight::CopyRow(int64_t row, void* to) const {

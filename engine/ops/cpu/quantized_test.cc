@@ -113,9 +113,9 @@ class QuantizedTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::S
                                      const at::Tensor& bias = {}) {
     format.reordered = order.defined();
     auto weight = ops_->NewLinear(rows.values.size(0), rows.values.size(1), bias.defined(), dtype(), at::kCPU, format);
-    ops_->SetQuantizedRows(*weight, 0, rows);
-    if (order.defined()) ops_->SetInputOrder(*weight, order);
-    if (bias.defined()) ops_->SetBias(*weight, 0, bias);
+    weight->SetQuantizedRows(0, rows);
+    if (order.defined()) weight->SetInputOrder(order);
+    if (bias.defined()) weight->SetBias(0, bias);
     return weight;
   }
 
@@ -171,7 +171,7 @@ TEST_P(QuantizedTest, LinearMatchesSumsInDouble) {
         const at::Tensor exact = Exact(rows, format, order);
         for (int64_t n : {0, 1, 2, 3, 4, 5, 6, 7, 16, 40}) {
           const at::Tensor x = random_.Tensor({n, in}, dtype());
-          const at::Tensor y = ops_->Linear(x, *weight);
+          const at::Tensor y = weight->Forward(x);
           ASSERT_EQ(y.sizes(), (std::vector<int64_t>{n, out}));
           ASSERT_EQ(y.scalar_type(), dtype());
           if (n == 0) continue;
@@ -189,10 +189,9 @@ TEST_P(QuantizedTest, FloatRowsAreQuantized) {
   for (const WeightFormat& format : {kInt8, WeightFormat{WeightKind::kInt4, 32}}) {
     const at::Tensor floats = random_.Tensor({70, 200}, at::kFloat), x = random_.Tensor({3, 200}, dtype());
     const auto weight = ops_->NewLinear(70, 200, false, dtype(), at::kCPU, format);
-    ops_->SetRows(*weight, 0, floats.narrow(0, 0, 64));
-    ops_->SetRows(*weight, 64, floats.narrow(0, 64, 6));
-    EXPECT_TRUE(at::equal(ops_->Linear(x, *weight), ops_->Linear(x, *Make(Quantize(floats, format), format))))
-        << NameOf(format);
+    weight->SetRows(0, floats.narrow(0, 0, 64));
+    weight->SetRows(64, floats.narrow(0, 64, 6));
+    EXPECT_TRUE(at::equal(weight->Forward(x), Make(Quantize(floats, format), format)->Forward(x))) << NameOf(format);
   }
 }
 
@@ -208,8 +207,7 @@ TEST_P(QuantizedTest, QuantizingXCostsLittle) {
       if (outlier > 0) x.select(1, 77).fill_(outlier);
       x = x.to(dtype());
       const at::Tensor expected = x.to(at::kDouble).matmul(Exact(rows, format, {}).t());
-      const double error =
-          ((ops_->Linear(x, *weight).to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
+      const double error = ((weight->Forward(x).to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
       EXPECT_LE(error, dtype() == at::kFloat ? 1e-6
                        : outlier > 0         ? 0.03
                                              : 0.01)
@@ -224,10 +222,10 @@ TEST_P(QuantizedTest, ARowDoesNotDependOnTheBatchOrTheThreads) {
     const QuantizedRows rows = RandomRows(out, in, format, random_);
     const auto weight = Make(rows, format);
     const at::Tensor x = random_.Tensor({300, in}, dtype());
-    const at::Tensor all = ops_->Linear(x, *weight);
+    const at::Tensor all = weight->Forward(x);
     for (int64_t n : {1, 2, 5, 6, 7, 16, 33}) {
       SetTeam(static_cast<int>(1 + n % 3));
-      EXPECT_TRUE(at::equal(ops_->Linear(x.narrow(0, 17, n), *weight), all.narrow(0, 17, n)))
+      EXPECT_TRUE(at::equal(weight->Forward(x.narrow(0, 17, n)), all.narrow(0, 17, n)))
           << NameOf(format) << ", " << n << " rows";
     }
     SetTeam(2);
@@ -259,9 +257,8 @@ TEST_P(QuantizedTest, ExpertsAreTheirLinears) {
       for (int64_t j = 0; j < 2; ++j) {
         const ExpertWeights& expert = experts[routing.experts.const_data_ptr<int32_t>()[2 * t + j]];
         const at::Tensor inner =
-            ops_->Activate(ops_->Linear(x.narrow(0, t, 1), *expert.up), Activation::kSilu, /*gated=*/true);
-        expected +=
-            ops_->Linear(inner, *expert.down).to(at::kDouble) * routing.weights.const_data_ptr<float>()[2 * t + j];
+            ops_->Activate(expert.up->Forward(x.narrow(0, t, 1)), Activation::kSilu, /*gated=*/true);
+        expected += expert.down->Forward(inner).to(at::kDouble) * routing.weights.const_data_ptr<float>()[2 * t + j];
       }
       EXPECT_LE(ErrorOf(y.narrow(0, t, 1), expected), dtype() == at::kFloat ? 1e-6 : 6e-3)
           << NameOf(format) << " token " << t;
@@ -276,7 +273,7 @@ TEST_P(QuantizedTest, NonFiniteXGivesNonFiniteRowsAndNoOthers) {
   x[1][200] = std::numeric_limits<double>::quiet_NaN();
   x[2][3] = std::numeric_limits<double>::infinity();
   x[3].zero_();
-  const at::Tensor y = ops_->Linear(x, *weight);
+  const at::Tensor y = weight->Forward(x);
   EXPECT_TRUE(y[0].isfinite().all().item<bool>());
   EXPECT_FALSE(y[1].isfinite().any().item<bool>());
   EXPECT_FALSE(y[2].isfinite().any().item<bool>());
@@ -292,8 +289,8 @@ TEST_P(QuantizedTest, EmbeddingIsTheDequantizedRow) {
     const at::Tensor ids = at::tensor(std::vector<int64_t>{76, 0, 31, 32, 33, 5, 5});
     // A product of a small whole number and fp32 is exact in double, so this rounds once, as the kernels do.
     const at::Tensor expected = Exact(rows, format, order).index_select(0, ids).to(at::kFloat).to(dtype());
-    EXPECT_TRUE(at::equal(ops_->Embedding(ids, *weight), expected)) << NameOf(format);
-    EXPECT_THROW(ops_->Embedding(at::tensor(std::vector<int64_t>{77}), *weight), c10::Error);
+    EXPECT_TRUE(at::equal(weight->Lookup(ids), expected)) << NameOf(format);
+    EXPECT_THROW(weight->Lookup(at::tensor(std::vector<int64_t>{77})), c10::Error);
   }
 }
 
@@ -303,7 +300,7 @@ TEST_P(QuantizedTest, AnOrderIsThereOnceItIsSet) {
   const auto& quantized = dynamic_cast<const QuantizedWeight&>(*weight);
   EXPECT_EQ(quantized.order(), nullptr);
   const int64_t bytes = weight->bytes();
-  ops_->SetInputOrder(*weight, RandomOrder(64, random_));
+  weight->SetInputOrder(RandomOrder(64, random_));
   EXPECT_NE(quantized.order(), nullptr);
   EXPECT_EQ(weight->bytes(), bytes);
 }
@@ -322,13 +319,13 @@ TEST_P(QuantizedTest, WeightsSetInPiecesByThreads) {
         for (int64_t at = begin; at < end; at += n, n = n * 2 + 1) {
           n = std::min(n, end - at);
           const auto piece = [&](const at::Tensor& t) { return t.defined() ? t.narrow(0, at, n) : t; };
-          ops_->SetQuantizedRows(*pieces, at, {piece(rows.values), piece(rows.scales), piece(rows.zeros)});
+          pieces->SetQuantizedRows(at, {piece(rows.values), piece(rows.scales), piece(rows.zeros)});
         }
       });
     }
     for (std::thread& thread : threads) thread.join();
     const at::Tensor x = random_.Tensor({3, in}, dtype());
-    EXPECT_TRUE(at::equal(ops_->Linear(x, *whole), ops_->Linear(x, *pieces))) << NameOf(format);
+    EXPECT_TRUE(at::equal(whole->Forward(x), pieces->Forward(x))) << NameOf(format);
   }
 }
 
@@ -354,11 +351,11 @@ TEST_P(QuantizedTest, WhatDoesNotFitIsRefused) {
   const WeightFormat int4{WeightKind::kInt4, 32, true};
   auto weight = ops_->NewLinear(8, 64, false, dtype(), at::kCPU, int4);
   const QuantizedRows rows = RandomRows(8, 64, int4, random_);
-  EXPECT_NO_THROW(ops_->SetQuantizedRows(*weight, 0, rows));
+  EXPECT_NO_THROW(weight->SetQuantizedRows(0, rows));
   const auto refused = [&](int64_t first, const at::Tensor& values, const at::Tensor& scales, const at::Tensor& zeros,
                            const std::string& word) {
     try {
-      ops_->SetQuantizedRows(*weight, first, {values, scales, zeros});
+      weight->SetQuantizedRows(first, {values, scales, zeros});
       ADD_FAILURE() << "accepted, expected an error with: " << word;
     } catch (const c10::Error& error) {
       EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
@@ -372,10 +369,10 @@ TEST_P(QuantizedTest, WhatDoesNotFitIsRefused) {
   refused(0, rows.values, rows.scales, {}, "zero points were not given");
   refused(0, rows.values, rows.scales, rows.zeros.to(at::kInt), "zero points are");
   refused(0, rows.values + 16, rows.scales, rows.zeros, "0 to 15");
-  EXPECT_THROW(ops_->SetInputOrder(*weight, at::zeros({64}, at::kInt)), c10::Error);
-  EXPECT_THROW(ops_->SetInputOrder(*weight, RandomOrder(63, random_)), c10::Error);
-  EXPECT_THROW(ops_->SetBias(*weight, 0, at::zeros({8})), c10::Error);
-  EXPECT_THROW(ops_->Linear(random_.Tensor({1, 63}, dtype()), *weight), c10::Error);
+  EXPECT_THROW(weight->SetInputOrder(at::zeros({64}, at::kInt)), c10::Error);
+  EXPECT_THROW(weight->SetInputOrder(RandomOrder(63, random_)), c10::Error);
+  EXPECT_THROW(weight->SetBias(0, at::zeros({8})), c10::Error);
+  EXPECT_THROW(weight->Forward(random_.Tensor({1, 63}, dtype())), c10::Error);
   EXPECT_THROW(ops_->NewLinear(8, 64, false, dtype(), at::kCPU, {WeightKind::kInt4, 48}), c10::Error);
   EXPECT_THROW(ops_->NewLinear(8, 64, false, dtype(), at::kCPU, {WeightKind::kFp8, 128, true}), c10::Error);
 }

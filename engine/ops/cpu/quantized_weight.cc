@@ -13,6 +13,7 @@
 #include <c10/util/Half.h>
 
 #include "engine/ops/cpu/huge_pages.h"
+#include "engine/ops/quantize.h"
 
 namespace causeway {
 namespace {
@@ -86,16 +87,14 @@ const WeightFormat& Checked(const WeightFormat& format) {
 
 }  // namespace
 
-QuantizedWeight::QuantizedWeight(int64_t out, int64_t in, bool bias, at::ScalarType dtype, const WeightFormat& format)
-    : out_(out), in_(in), dtype_(dtype), format_(Checked(format)), layout_(cpu::LayoutOf(format, in)) {
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16,
-              "quantized weights are computed with in bf16 or fp32, not ", dtype);
+QuantizedWeight::QuantizedWeight(const cpu::Kernels& kernels, int64_t out, int64_t in, bool bias, at::ScalarType dtype,
+                                 const WeightFormat& format)
+    : PanelWeight(kernels, out, in, bias, dtype), format_(Checked(format)), layout_(cpu::LayoutOf(format, in)) {
   panels_ = at::empty({cpu::PanelsOf(out), layout_.panel_bytes}, at::kByte);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
   // Only what no row fills, as in PackedWeight.
   if (out % kPanel != 0) panels_.select(0, panels_.size(0) - 1).zero_();
   if (format.reordered) order_ = at::empty({in}, at::kInt);
-  if (bias) bias_ = at::zeros({out}, at::kFloat);
 }
 
 std::vector<at::Tensor> QuantizedWeight::Tensors() const {
@@ -105,13 +104,11 @@ std::vector<at::Tensor> QuantizedWeight::Tensors() const {
   return held;
 }
 
-int64_t QuantizedWeight::bytes() const {
-  int64_t bytes = 0;
-  for (const at::Tensor& tensor : Tensors()) bytes += tensor.nbytes();
-  return bytes;
+void QuantizedWeight::SetRows(int64_t first, const at::Tensor& rows) {
+  SetQuantizedRows(first, Quantize(rows, format_));
 }
 
-void QuantizedWeight::SetRows(int64_t first, const QuantizedRows& rows) {
+void QuantizedWeight::SetQuantizedRows(int64_t first, const QuantizedRows& rows) {
   TORCH_CHECK(rows.values.dim() == 2 && rows.values.size(1) == in_ && first >= 0 && first + rows.values.size(0) <= out_,
               "rows ", rows.values.sizes(), " at ", first, " don't fit a quantized weight of ", out_, " x ", in_);
   const at::ScalarType dtype = format_.kind == WeightKind::kInt8 ? at::kChar : at::kByte;
@@ -205,12 +202,6 @@ void QuantizedWeight::SetInputOrder(const at::Tensor& order) {
   }
   order_.copy_(given);
   ordered_ = true;
-}
-
-void QuantizedWeight::SetBias(int64_t first, const at::Tensor& bias) {
-  TORCH_CHECK(bias_.defined(), "SetBias on a weight made without a bias");
-  c10::InferenceMode guard;
-  bias_.narrow(0, first, bias.size(0)).copy_(bias.to(dtype_));  // rounded to what a tensor of that dtype would hold
 }
 
 void QuantizedWeight::CopyRow(int64_t row, void* to) const {
