@@ -6,8 +6,6 @@
 #include <ATen/ops/index_select.h>
 #include <c10/util/Exception.h>
 
-#include "engine/architecture/units.h"
-
 namespace causeway {
 namespace {
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "engine/architecture/units.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/layer.h"
 #include "engine/model/rotary.h"

@@ -123,7 +123,7 @@ void CheckPlan(const ModelSpec& spec, const Plan& plan) {
     }
     next = segment.units.last + 1;
   }
-  EXPECT_EQ(next, static_cast<int>(all.size()));
+  EXPECT_EQ(next, UnitsOf(spec).count());
 }
 
 }  // namespace causeway

@@ -84,14 +84,14 @@ std::atomic<int> late_slots = 0;  // that were closed with a helper inside, as f
 
 class Team {
  public:
-  Team(int threads, TakeOver take_over) : slots_(threads) {
+  Team(int threads, TakeOver take_over) : slots_(threads), beds_(threads - 1) {
     CPU_ZERO(&allowed_);
     sched_getaffinity(0, sizeof(allowed_), &allowed_);
     for (TeamSlot& slot : slots_) {
       slot.threads = threads;
       slot.take_over = take_over == TakeOver::kAllowed;
     }
-    for (int i = 1; i < threads; ++i) helpers_.emplace_back([this] { Help(); });
+    for (std::atomic<uint64_t>& bed : beds_) helpers_.emplace_back([this, &bed] { Help(bed); });
     std::lock_guard lock(teams_mutex);
     teams.insert(this);
   }
@@ -148,14 +148,23 @@ class Team {
     }
   }
 
+  // Wakes those who sleep on an earlier bell, each once: a helper that the system keeps from waking costs no more
+  // calls. Who sleeps on this bell already must be left for the next one.
   void Ring() {
-    ++bell_;
-    if (sleepers_.load() != 0 && sleepers_.exchange(0) != 0) bell_.notify_all();
+    const uint64_t now = SleepsOn(++bell_);
+    bool wake = false;
+    for (std::atomic<uint64_t>& bed : beds_) {
+      uint64_t sleeper = bed;
+      if (sleeper == 0 || sleeper == now) continue;
+      MayBeStopped();
+      wake |= bed.compare_exchange_strong(sleeper, 0);
+    }
+    if (wake) bell_.notify_all();
   }
 
-  void Help() {
+  void Help(std::atomic<uint64_t>& bed) {
     for (uint32_t heard = 0; !stop_;) {
-      heard = AwaitBell(heard);
+      heard = AwaitBell(heard, bed);
       KeepOffOwner();
       TeamSlot* slot = open_;
       if (slot == nullptr) continue;
@@ -180,7 +189,10 @@ class Team {
     if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof(others), &others);
   }
 
-  uint32_t AwaitBell(uint32_t heard) {
+  // In a helper's bed: the bell that it sleeps on, never 0.
+  static uint64_t SleepsOn(uint32_t heard) { return uint64_t{heard} << 1 | 1; }
+
+  uint32_t AwaitBell(uint32_t heard, std::atomic<uint64_t>& bed) {
     const uint64_t began = Now();
     for (int i = 1;; ++i) {
       if (const uint32_t now = bell_; now != heard) return now;
@@ -189,8 +201,10 @@ class Team {
       KeepOffOwner();
       if (Now() - began > kHelperSpin) break;
     }
-    ++sleepers_;
+    bed = SleepsOn(heard);
+    MayBeStopped();
     bell_.wait(heard);
+    bed = 0;
     return bell_;
   }
 
@@ -199,9 +213,9 @@ class Team {
   bool running_ = false;  // of the owner
   std::atomic<bool> stop_ = false;
   alignas(64) std::atomic<TeamSlot*> open_ = nullptr;
-  alignas(64) std::atomic<uint32_t> bell_ = 0;      // rung for each region
-  alignas(64) std::atomic<uint32_t> sleepers_ = 0;  // since it was last rung for them
-  alignas(64) std::atomic<int> owner_cpu_ = -1;     // where the owner opened the last region
+  alignas(64) std::atomic<uint32_t> bell_ = 0;   // rung for each region
+  alignas(64) std::atomic<int> owner_cpu_ = -1;  // where the owner opened the last region
+  std::vector<std::atomic<uint64_t>> beds_;      // of the helpers; 0: awake, or woken
   std::vector<std::thread> helpers_;
 
   static inline std::mutex teams_mutex;

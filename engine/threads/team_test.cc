@@ -160,5 +160,25 @@ TEST_F(TeamTest, HelpersSleepAndWakeAndTeamsEnd) {
   }
 }
 
+// Stops threads up to 0.2 ms, in one of two places: about as long as a helper spins before it sleeps.
+void ShortDelay() {
+  thread_local std::mt19937 random(std::hash<std::thread::id>()(std::this_thread::get_id()));
+  if (random() % 2 == 0) Sleep(static_cast<int>(random() % 200));
+}
+
+// A helper that sleeps just as others are woken must be woken by the next bell: else a team that ends waits for ever.
+TEST_F(TeamTest, NoHelperSleepsThroughABell) {
+  SetTeamDelay(ShortDelay);
+  std::mt19937 random(1);
+  for (int round = 0; round < 400; ++round) {
+    SetTeam(2 + round % 3);
+    for (int region = 0; region < 5; ++region) {
+      ForEach(2, [](int64_t) {});
+      Sleep(static_cast<int>(random() % 120));
+    }
+  }
+  SetTeam(1);
+}
+
 }  // namespace
 }  // namespace causeway
