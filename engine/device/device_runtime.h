@@ -23,8 +23,8 @@ enum class MemoryOwner { kWeights, kKvCache, kActivations, kWorkspace };
 inline constexpr int kMemoryOwners = 4;
 const char* MemoryOwnerName(MemoryOwner owner);  // "weights", "kv_cache", ...
 
-// One device in use. Its StageWorker's thread makes all calls, except where marked. Allocations are plain at::empty and
-// the like with device(); the runtime counts them by the owner that a MemoryScope names. Nothing here waits for the
+// One device in use. Its DeviceWorker's thread makes all calls, except where marked. Allocations are plain at::empty
+// and the like with device(); the runtime counts them by the owner that a MemoryScope names. Nothing here waits for the
 // device unless it says so. Errors are c10::Error.
 class DeviceRuntime {
  public:

@@ -1,50 +1,23 @@
 #include "engine/execution/executor.h"
 
 #include <algorithm>
-#include <chrono>
 #include <deque>
-#include <iterator>
 #include <map>
-#include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "engine/architecture/registry.h"
 #include "engine/base/bounded_queue.h"
+#include "engine/base/clock.h"
 #include "engine/base/status.h"
-#include "engine/device/page_toucher.h"
-#include "engine/execution/stage_worker.h"
+#include "engine/execution/startup.h"
 #include "engine/execution/warm_up.h"
-#include "engine/threads/processors.h"
-#include "engine/weights/loader.h"
-#include "engine/weights/packed_contents.h"
-#include "engine/weights/scalar_type.h"
 
 namespace causeway {
 namespace {
 
 constexpr size_t kResultsMax = 1024;  // far above steps in flight
-constexpr int kReadersMax = 8;
-
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count(); }
-
- private:
-  const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
-};
-
-// Whether its worker needs the processor's cores.
-bool ComputesOnCpu(const DevicePlan& device, const ModelSpec& spec, std::optional<int64_t> offload_cpu_rows) {
-  if (device.device.kind != DeviceKind::kCuda) return true;
-  return offload_cpu_rows != 0 &&
-         std::any_of(device.offloaded.begin(), device.offloaded.end(), [&spec](const OffloadedModule& module) {
-           return module.tier == "cpu" && module.name != spec.embedding_path &&
-                  module.name != spec.position_embedding_path;
-         });
-}
 
 // Routes steps through the segments. A step's segments queue at the workers of their devices, each of which works off
 // its queue in order, so steps stay in order within every segment.
@@ -62,48 +35,13 @@ class PipelineExecutor final : public Executor {
     while (in_flight_ > 0) Wait();
   }
 
-  absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options,
-                     const std::function<void(const LoadProgress&)>& progress,
-                     const std::function<absl::Status()>& proceed) {
-    CAUSEWAY_RETURN_IF_ERROR(MakeWorkers(options));
-    const Stopwatch begun;
-    CAUSEWAY_RETURN_IF_ERROR(OnEach([](StageWorker& worker, int) {
-      worker.BuildModel();
-      return absl::OkStatus();
-    }));
-    CAUSEWAY_RETURN_IF_ERROR(AllocateOffloaded(checkpoint, options));
-    // On the CPU the caches' pages are taken beside the loading, where it leaves processors idle. A stream first
-    // measures, by itself.
-    const auto early = [](StageWorker& worker) {
-      return worker.runtime().device().is_cpu() && worker.stream() == nullptr;
-    };
-    CAUSEWAY_RETURN_IF_ERROR(AllocateCaches(early));
-    PageToucher pages;
-    AddUntouched(pages);
-    const int threads = LoadThreads(options);
-    pages.Start(std::min(ThreadsFor(options.cpu_threads) - threads, threads));
-    LoadOptions load;
-    load.readers = threads;
-    load.progress = [&](int64_t done, int64_t total) {
-      if (progress) progress({done, total, begun.seconds()});
-    };
-    load.proceed = proceed;
-    load.from_disk = [&] { pages.Start(threads); };
-    CAUSEWAY_RETURN_IF_ERROR(Load(checkpoint, std::move(load)));
-    const Stopwatch loaded;
-    pages.Finish(threads);
-    CAUSEWAY_RETURN_IF_ERROR(OnEach(
-        [](StageWorker& worker, int) { return worker.stream() == nullptr ? absl::OkStatus() : worker.StartStream(); }));
-    CAUSEWAY_RETURN_IF_ERROR(AllocateCaches([&early](StageWorker& worker) { return !early(worker); }));
-    CAUSEWAY_RETURN_IF_ERROR(OnEach([this](StageWorker& worker, int device) {
-      worker.ReserveActivations(plan_.devices[device].activations);
-      return absl::OkStatus();
-    }));
-    AddUntouched(pages);
-    pages.Finish(threads);
-    start_.memory = loaded.seconds();
+  absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options, const StartupCallbacks& callbacks) {
+    CAUSEWAY_ASSIGN_OR_RETURN(workers_, MakeWorkers(spec_, plan_, options, sampler_,
+                                                    [this](std::unique_ptr<Step> step) { Advance(std::move(step)); }));
+    CAUSEWAY_ASSIGN_OR_RETURN(start_.memory, LoadModel(spec_, plan_, checkpoint, options, callbacks, workers_));
+    const absl::Time loaded = Clock::Real()->Now();
     CAUSEWAY_RETURN_IF_ERROR(WarmUp());
-    start_.warm_up = loaded.seconds() - start_.memory;
+    start_.warm_up = absl::ToDoubleSeconds(Clock::Real()->Now() - loaded);
     return absl::OkStatus();
   }
 
@@ -137,115 +75,6 @@ class PipelineExecutor final : public Executor {
   }
 
  private:
-  absl::Status MakeWorkers(const ExecutorOptions& options) {
-    std::map<int, std::vector<int>> units;  // by device
-    for (const Segment& segment : plan_.segments) {
-      for (const int unit : segment.units.all()) units[segment.device()].push_back(unit);
-    }
-    int on_cpu = 0;
-    for (const auto& [device, held] : units)
-      on_cpu += ComputesOnCpu(plan_.devices[device], spec_, options.offload_cpu_rows);
-    const int threads = ThreadsFor(options.cpu_threads);
-    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
-    for (auto& [device, held] : units) {
-      std::sort(held.begin(), held.end());
-      CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime,
-                                MakeDeviceRuntime(plan_.devices[device], options.reference_ops));
-      WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)),
-                           .dtype = dtype,
-                           .int8_kv = KvDType(plan_.options) == DType::kI8,
-                           .units = held,
-                           .kv_blocks = plan_.kv_blocks,
-                           .positions = plan_.options.max_model_len,
-                           .plan = plan_.devices[device],
-                           .offload_cpu_rows = options.offload_cpu_rows};
-      for (OffloadedModule& module : worker.plan.offloaded) {
-        // The weight that a tied head has a copy of goes by the embeddings' name.
-        if (spec_.tied_head && module.name == spec_.head_path) module.name = ModulePath(spec_.embedding_weight);
-      }
-      workers_[device] =
-          std::make_unique<StageWorker>(spec_, plan_.segments, std::move(runtime), std::move(worker), sampler_,
-                                        [this](std::unique_ptr<Step> step) { Advance(std::move(step)); });
-    }
-    return absl::OkStatus();
-  }
-
-  // On all workers at once; the first error by device.
-  absl::Status OnEach(const std::function<absl::Status(StageWorker&, int)>& work) {
-    std::map<int, absl::Status> statuses;
-    for (const auto& [device, worker] : workers_) statuses[device];
-    std::vector<std::thread> callers;
-    for (const auto& [device, worker] : workers_) {
-      callers.emplace_back([&, device = device, worker = worker.get()] {
-        statuses[device] = worker->Call([&] { return work(*worker, device); });
-      });
-    }
-    for (std::thread& caller : callers) caller.join();
-    for (const auto& [device, status] : statuses) CAUSEWAY_RETURN_IF_ERROR(status);
-    return absl::OkStatus();
-  }
-
-  absl::Status AllocateCaches(const std::function<bool(StageWorker&)>& whether) {
-    return OnEach([&whether](StageWorker& worker, int) {
-      if (whether(worker)) worker.AllocateCache();
-      return absl::OkStatus();
-    });
-  }
-
-  void AddUntouched(PageToucher& pages) {
-    for (const auto& [device, worker] : workers_) {
-      for (const absl::Span<char> memory : worker->runtime().TakeUntouched()) pages.Add(memory);
-    }
-  }
-
-  absl::Status AllocateOffloaded(const Checkpoint& checkpoint, const ExecutorOptions& options) {
-    std::map<std::string, TensorInfo> tensors;
-    if (plan_.offloaded_to_cpu + plan_.offloaded_to_disk > 0) {
-      CAUSEWAY_ASSIGN_OR_RETURN(tensors, MatchTensors(spec_, checkpoint));
-    }
-    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
-    const PackedContents contents = DescribePacked(spec_, checkpoint, plan_.options.dtype, options.reference_ops);
-    return OnEach([&](StageWorker& worker, int device) -> absl::Status {
-      WeightStream* stream = worker.stream();
-      if (stream == nullptr) return absl::OkStatus();
-      CAUSEWAY_RETURN_IF_ERROR(stream->Allocate(worker.targets(), tensors, checkpoint, options.offload_folder,
-                                                contents.text, contents.reusable));
-      if (plan_.devices[device].units.front() != 0) return absl::OkStatus();
-      const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
-      for (const auto& [table, held_as] :
-           {std::pair(spec_.embedding_weight, format), std::pair(spec_.position_weight, WeightFormat{})}) {
-        if (table.empty() || !stream->Offloads(table)) continue;
-        const bool shared = spec_.tied_head && table == spec_.embedding_weight;
-        CAUSEWAY_RETURN_IF_ERROR(stream->OpenTable(table, checkpoint, tensors.at(table), dtype, held_as, shared));
-      }
-      return absl::OkStatus();
-    });
-  }
-
-  absl::Status Load(const Checkpoint& checkpoint, LoadOptions load) {
-    LoadTargets targets;
-    for (const auto& [device, worker] : workers_) {
-      LoadTargets more = worker->targets();
-      std::move(more.linears.begin(), more.linears.end(), std::back_inserter(targets.linears));
-      std::move(more.vectors.begin(), more.vectors.end(), std::back_inserter(targets.vectors));
-      std::move(more.elsewhere.begin(), more.elsewhere.end(), std::back_inserter(targets.elsewhere));
-    }
-    load.enter_thread = [this] { workers_.begin()->second->runtime().EnterThread(1); };
-    const auto on_streams = [this](absl::Status (WeightStream::*act)(int)) {
-      return [this, act](int batch) {
-        for (const auto& [device, worker] : workers_) {
-          if (worker->stream() == nullptr) continue;
-          CAUSEWAY_RETURN_IF_ERROR(
-              CatchTorch(worker->runtime().name(), [&] { return (worker->stream()->*act)(batch); }));
-        }
-        return absl::OkStatus();
-      };
-    };
-    load.begin_batch = on_streams(&WeightStream::BeginBatch);
-    load.end_batch = on_streams(&WeightStream::EndBatch);
-    return LoadWeights(spec_, checkpoint, targets, load);
-  }
-
   absl::Status WarmUp() {
     for (const auto& [device, worker] : workers_) worker->runtime().ResetActivationsPeak();
     auto step = std::make_unique<Step>();
@@ -255,18 +84,7 @@ class PipelineExecutor final : public Executor {
     CAUSEWAY_RETURN_IF_ERROR(Wait().status);
     sampler_.Clear();
     std::fill(sampled_in_.begin(), sampled_in_.end(), 0);
-    for (const auto& [device, worker] : workers_) {
-      const DeviceMemory memory = worker->runtime().memory();
-      // The reserve is for what libraries take: none on the CPU.
-      const int64_t planned = plan_.devices[device].activations + plan_.devices[device].reserve,
-                    measured = memory.activations_peak + memory.workspace;
-      if (measured <= planned) continue;
-      return absl::FailedPreconditionError(
-          absl::StrCat("device ", worker->runtime().name(), ": a worst-case step (max_num_batched_tokens ",
-                       plan_.options.max_num_batched_tokens, ", max_num_seqs ", plan_.options.max_num_seqs, ") took ",
-                       measured, " bytes of activations and workspace, and the plan allows ", planned));
-    }
-    return absl::OkStatus();
+    return CheckActivations(plan_, workers_);
   }
 
   void Launch(std::unique_ptr<Step> step) {
@@ -356,8 +174,7 @@ class PipelineExecutor final : public Executor {
   std::map<std::pair<int, int>, int64_t> transfers_ ABSL_GUARDED_BY(mutex_);  // (from, to) -> bytes
 
   BoundedQueue<StepResult> results_;
-  std::map<int, std::unique_ptr<StageWorker>>
-      workers_;  // by device; last, so that their threads end before the rest goes
+  DeviceWorkers workers_;  // last, so that their threads end before the rest goes
 };
 
 absl::Status Check(const Plan& plan, const ModelSpec& spec) {
@@ -380,15 +197,13 @@ absl::Status Check(const Plan& plan, const ModelSpec& spec) {
 
 }  // namespace
 
-int LoadThreads(const ExecutorOptions& options) { return std::min(ThreadsFor(options.cpu_threads), kReadersMax); }
-
 absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint,
                                                        const Plan& plan, const ExecutorOptions& options,
                                                        const std::function<void(const LoadProgress&)>& progress,
                                                        const std::function<absl::Status()>& proceed) {
   CAUSEWAY_RETURN_IF_ERROR(Check(plan, spec));
   auto executor = std::make_unique<PipelineExecutor>(spec, plan);
-  CAUSEWAY_RETURN_IF_ERROR(executor->Start(checkpoint, options, progress, proceed));
+  CAUSEWAY_RETURN_IF_ERROR(executor->Start(checkpoint, options, {progress, proceed}));
   return executor;
 }
 

@@ -68,7 +68,7 @@ class Executor {
   virtual void Run(StepPlan plan) = 0;
   // The oldest unfinished step's result; waits for it.
   virtual StepResult Wait() = 0;
-  virtual int steps_in_flight() const = 0;  // 2 with one stage, stages + 1 with several
+  virtual int steps_in_flight() const = 0;  // one more than there are devices that hold units
 
   virtual ExecutorStats Stats() const = 0;  // any thread
 };

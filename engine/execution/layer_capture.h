@@ -2,7 +2,7 @@
 #ifndef CAUSEWAY_ENGINE_EXECUTION_LAYER_CAPTURE_H_
 #define CAUSEWAY_ENGINE_EXECUTION_LAYER_CAPTURE_H_
 
-#include "engine/execution/stage_worker.h"
+#include "engine/execution/device_worker.h"
 
 namespace causeway {
 

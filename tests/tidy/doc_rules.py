@@ -53,7 +53,7 @@ def check_doc_paths(tree):
 
 
 def check_doc_names(tree):
-    """Types and functions that docs/ names exist: `StageWorker::RunSegment`, `MakePlan`, `Next()`."""
+    """Types and functions that docs/ names exist: `DeviceWorker::RunSegment`, `MakePlan`, `Next()`."""
     code = "\n".join(text for path, text in tree.items() if path.endswith((".h", ".cc", ".cu", ".rs", ".proto")))
     words = set(re.findall(r"\w+", code))
     for path, text in tree.items():

@@ -90,7 +90,7 @@ BAD = {
         ({"docs/a.md": "`engine/ops/x*.cc`", "engine/ops/y.cc": ""}, "does not exist"),
     ],
     "check_doc_names": [
-        ({"docs/a.md": "`StageWorker` runs it", "a.h": "class Worker {};"}, "there is no StageWorker"),
+        ({"docs/a.md": "`DeviceWorker` runs it", "a.h": "class Worker {};"}, "there is no DeviceWorker"),
         ({"docs/a.md": "`Worker::Gone` runs it", "a.h": "class Worker {};"}, "there is no Gone"),
         ({"README.md": "`gone()`", "a.h": "class Worker {};"}, "there is no gone"),
     ],
@@ -133,6 +133,6 @@ GOOD = {
          "engine/a/x.h": "", "docs/b.md": ""},
         {"engine/a/README.md": "`x.h`, `engine/a/y*.cc`", "engine/a/x.h": "", "engine/a/y_z.cc": ""},
     ],
-    "check_doc_names": [{"docs/a.md": "`Worker::Run`, `run()`, `StageWorker`, `max_model_len`, `README`", "a.h": "class StageWorker : Worker { void Run(); void run(); };"}],
+    "check_doc_names": [{"docs/a.md": "`Worker::Run`, `run()`, `DeviceWorker`, `max_model_len`, `README`", "a.h": "class DeviceWorker : Worker { void Run(); void run(); };"}],
     "check_metrics": [{"server/telemetry/a.cc": '.Name("causeway_a_total")', "docs/metrics.md": "| `causeway_a_total` | counter |"}],
 }

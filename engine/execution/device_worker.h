@@ -1,6 +1,6 @@
 // One thread, one device: its part of the model, its KV cache, and the steps' work there.
-#ifndef CAUSEWAY_ENGINE_EXECUTION_STAGE_WORKER_H_
-#define CAUSEWAY_ENGINE_EXECUTION_STAGE_WORKER_H_
+#ifndef CAUSEWAY_ENGINE_EXECUTION_DEVICE_WORKER_H_
+#define CAUSEWAY_ENGINE_EXECUTION_DEVICE_WORKER_H_
 
 #include <atomic>
 #include <chrono>
@@ -50,13 +50,13 @@ struct WorkerOptions {
   std::optional<int64_t> offload_cpu_rows;  // as in ExecutorOptions
 };
 
-class StageWorker {
+class DeviceWorker {
  public:
   // `sampler` is shared by the workers: the head's writes it, the first stage's reads last tokens. `done` is called on
   // this worker's thread with each step whose segment has run. All references must outlive the worker.
-  StageWorker(const ModelSpec& spec, const std::vector<Segment>& segments, std::unique_ptr<DeviceRuntime> runtime,
-              WorkerOptions options, SamplerState& sampler, std::function<void(std::unique_ptr<Step>)> done);
-  ~StageWorker();  // after the work that is queued
+  DeviceWorker(const ModelSpec& spec, const std::vector<Segment>& segments, std::unique_ptr<DeviceRuntime> runtime,
+               WorkerOptions options, SamplerState& sampler, std::function<void(std::unique_ptr<Step>)> done);
+  ~DeviceWorker();  // after the work that is queued
 
   // Runs `work` on the worker's thread, behind what is queued, and waits for it. Torch's exceptions come back as
   // statuses.
@@ -115,4 +115,4 @@ class StageWorker {
 
 }  // namespace causeway
 
-#endif  // CAUSEWAY_ENGINE_EXECUTION_STAGE_WORKER_H_
+#endif  // CAUSEWAY_ENGINE_EXECUTION_DEVICE_WORKER_H_

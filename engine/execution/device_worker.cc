@@ -1,4 +1,4 @@
-#include "engine/execution/stage_worker.h"
+#include "engine/execution/device_worker.h"
 
 #include <algorithm>
 #include <optional>
@@ -20,9 +20,9 @@ constexpr size_t kQueueMax = 1024;  // far above steps in flight times segments
 
 }  // namespace
 
-StageWorker::StageWorker(const ModelSpec& spec, const std::vector<Segment>& segments,
-                         std::unique_ptr<DeviceRuntime> runtime, WorkerOptions options, SamplerState& sampler,
-                         std::function<void(std::unique_ptr<Step>)> done)
+DeviceWorker::DeviceWorker(const ModelSpec& spec, const std::vector<Segment>& segments,
+                           std::unique_ptr<DeviceRuntime> runtime, WorkerOptions options, SamplerState& sampler,
+                           std::function<void(std::unique_ptr<Step>)> done)
     : spec_(spec),
       segments_(segments),
       runtime_(std::move(runtime)),
@@ -32,12 +32,12 @@ StageWorker::StageWorker(const ModelSpec& spec, const std::vector<Segment>& segm
       queue_(kQueueMax),
       thread_([this] { Loop(); }) {}
 
-StageWorker::~StageWorker() {
+DeviceWorker::~DeviceWorker() {
   queue_.Close();
   thread_.join();
 }
 
-absl::Status StageWorker::Call(const std::function<absl::Status()>& work) {
+absl::Status DeviceWorker::Call(const std::function<absl::Status()>& work) {
   absl::Status status;
   absl::Notification done;
   queue_.Push({nullptr, [&] {
@@ -48,9 +48,9 @@ absl::Status StageWorker::Call(const std::function<absl::Status()>& work) {
   return status;
 }
 
-void StageWorker::Enqueue(std::unique_ptr<Step> step) { queue_.Push({std::move(step), nullptr}); }
+void DeviceWorker::Enqueue(std::unique_ptr<Step> step) { queue_.Push({std::move(step), nullptr}); }
 
-void StageWorker::Loop() {
+void DeviceWorker::Loop() {
   c10::InferenceMode inference;
   runtime_->EnterThread(options_.threads);
   while (std::optional<Command> command = queue_.Pop()) {
@@ -77,7 +77,7 @@ void StageWorker::Loop() {
   }
 }
 
-void StageWorker::BuildModel() {
+void DeviceWorker::BuildModel() {
   ops_ = runtime_->MakeOps();
   if (!options_.plan.offloaded.empty()) stream_ = std::make_unique<WeightStream>(*runtime_, options_.plan);
   const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup(), stream_.get()};
@@ -85,14 +85,14 @@ void StageWorker::BuildModel() {
   model_ = std::make_unique<StageModel>(context, options_.units);
 }
 
-void StageWorker::AllocateCache() {
+void DeviceWorker::AllocateCache() {
   const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup()};
   cache_ = std::make_unique<KvCache>(
       context, model_->layers(), options_.kv_blocks, options_.int8_kv,
       [this](at::IntArrayRef sizes, const at::TensorOptions& options) { return runtime_->CacheZeros(sizes, options); });
 }
 
-void StageWorker::ReserveActivations(int64_t bytes) {
+void DeviceWorker::ReserveActivations(int64_t bytes) {
   if (!model_->layers().empty()) {
     MemoryScope scope(*runtime_, MemoryOwner::kWorkspace);
     rotary_ = MakeRotaryTables(spec_.rope, options_.positions, runtime_->device());
@@ -102,18 +102,18 @@ void StageWorker::ReserveActivations(int64_t bytes) {
   runtime_->ReserveActivations(std::max<int64_t>(0, bytes - runtime_->memory().workspace));
 }
 
-LoadTargets StageWorker::targets() {
+LoadTargets DeviceWorker::targets() {
   LoadTargets targets = model_->Targets();
   if (stream_ != nullptr) stream_->SetBatches(targets);
   return targets;
 }
 
-absl::Status StageWorker::StartStream() {
+absl::Status DeviceWorker::StartStream() {
   MemoryScope scope(*runtime_, MemoryOwner::kActivations);
   return stream_->Start(options_.dtype, options_.offload_cpu_rows);
 }
 
-absl::Status StageWorker::RunSegment(Step& step) {
+absl::Status DeviceWorker::RunSegment(Step& step) {
   MemoryScope scope(*runtime_, MemoryOwner::kActivations);
   const Segment& segment = segments_[step.segment];
   const Units units = UnitsOf(spec_);
@@ -143,8 +143,8 @@ absl::Status StageWorker::RunSegment(Step& step) {
   return absl::OkStatus();
 }
 
-absl::Status StageWorker::Finish(Step& step,
-                                 const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected
+absl::Status DeviceWorker::Finish(Step& step,
+                                  const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected
   // A row that nothing is to be sampled from (its grammar has ended) stays in the call as a given token, which costs
   // nothing: to leave it out would take a copy of all the others, for which the plan has no room.
   SamplingParams greedy;
@@ -211,7 +211,7 @@ absl::Status StageWorker::Finish(Step& step,
   return absl::OkStatus();
 }
 
-void StageWorker::CopyLogits(Step& step, const at::Tensor& logits) {
+void DeviceWorker::CopyLogits(Step& step, const at::Tensor& logits) {
   for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
     if (!step.plan.sequences[i].all_logits) continue;
     const StepBatch::Selected& selected = step.batch.selected[i];
@@ -221,7 +221,7 @@ void StageWorker::CopyLogits(Step& step, const at::Tensor& logits) {
   }
 }
 
-void StageWorker::Count(const Step& step, double seconds) {
+void DeviceWorker::Count(const Step& step, double seconds) {
   busy_nanoseconds_ += static_cast<int64_t>(seconds * 1e9);
   if (counted_step_ == step.number || !step.result.status.ok()) return;
   counted_step_ = step.number;
@@ -229,7 +229,7 @@ void StageWorker::Count(const Step& step, double seconds) {
   decode_tokens_ += step.plan.tokens - step.plan.prefill_tokens;
 }
 
-DeviceStats StageWorker::stats() const {
+DeviceStats DeviceWorker::stats() const {
   DeviceStats stats;
   stats.memory = runtime_->memory();
   stats.busy_seconds = busy_nanoseconds_ / 1e9;

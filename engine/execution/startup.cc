@@ -1,0 +1,234 @@
+#include "engine/execution/startup.h"
+
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/architecture/registry.h"
+#include "engine/base/status.h"
+#include "engine/device/page_toucher.h"
+#include "engine/threads/processors.h"
+#include "engine/weights/loader.h"
+#include "engine/weights/packed_contents.h"
+#include "engine/weights/scalar_type.h"
+
+namespace causeway {
+namespace {
+
+constexpr int kReadersMax = 8;
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count(); }
+
+ private:
+  const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+};
+
+// Whether its worker needs the processor's cores.
+bool ComputesOnCpu(const DevicePlan& device, const ModelSpec& spec, std::optional<int64_t> offload_cpu_rows) {
+  if (device.device.kind != DeviceKind::kCuda) return true;
+  return offload_cpu_rows != 0 &&
+         std::any_of(device.offloaded.begin(), device.offloaded.end(), [&spec](const OffloadedModule& module) {
+           return module.tier == "cpu" && module.name != spec.embedding_path &&
+                  module.name != spec.position_embedding_path;
+         });
+}
+
+// What loading needs at each of its steps.
+class Loading {
+ public:
+  Loading(const ModelSpec& spec, const Plan& plan, const Checkpoint& checkpoint, const ExecutorOptions& options,
+          const DeviceWorkers& workers)
+      : spec_(spec), plan_(plan), checkpoint_(checkpoint), options_(options), workers_(workers) {}
+
+  absl::StatusOr<double> Run(const StartupCallbacks& callbacks) {
+    const Stopwatch begun;
+    CAUSEWAY_RETURN_IF_ERROR(OnEach([](DeviceWorker& worker, int) {
+      worker.BuildModel();
+      return absl::OkStatus();
+    }));
+    CAUSEWAY_RETURN_IF_ERROR(AllocateOffloaded());
+    // On the CPU the caches' pages are taken beside the loading, where it leaves processors idle. A stream first
+    // measures, by itself.
+    const auto early = [](DeviceWorker& worker) {
+      return worker.runtime().device().is_cpu() && worker.stream() == nullptr;
+    };
+    CAUSEWAY_RETURN_IF_ERROR(AllocateCaches(early));
+    PageToucher pages;
+    AddUntouched(pages);
+    const int threads = LoadThreads(options_);
+    pages.Start(std::min(ThreadsFor(options_.cpu_threads) - threads, threads));
+    LoadOptions load;
+    load.readers = threads;
+    load.progress = [&](int64_t done, int64_t total) {
+      if (callbacks.progress) callbacks.progress({done, total, begun.seconds()});
+    };
+    load.proceed = callbacks.proceed;
+    load.from_disk = [&] { pages.Start(threads); };
+    CAUSEWAY_RETURN_IF_ERROR(Load(std::move(load)));
+    const Stopwatch loaded;
+    pages.Finish(threads);
+    CAUSEWAY_RETURN_IF_ERROR(OnEach([](DeviceWorker& worker, int) {
+      return worker.stream() == nullptr ? absl::OkStatus() : worker.StartStream();
+    }));
+    CAUSEWAY_RETURN_IF_ERROR(AllocateCaches([&early](DeviceWorker& worker) { return !early(worker); }));
+    CAUSEWAY_RETURN_IF_ERROR(OnEach([this](DeviceWorker& worker, int device) {
+      worker.ReserveActivations(plan_.devices[device].activations);
+      return absl::OkStatus();
+    }));
+    AddUntouched(pages);
+    pages.Finish(threads);
+    return loaded.seconds();
+  }
+
+ private:
+  // On all workers at once; the first error by device.
+  absl::Status OnEach(const std::function<absl::Status(DeviceWorker&, int)>& work) {
+    std::map<int, absl::Status> statuses;
+    for (const auto& [device, worker] : workers_) statuses[device];
+    std::vector<std::thread> callers;
+    for (const auto& [device, worker] : workers_) {
+      callers.emplace_back([&, device = device, worker = worker.get()] {
+        statuses[device] = worker->Call([&] { return work(*worker, device); });
+      });
+    }
+    for (std::thread& caller : callers) caller.join();
+    for (const auto& [device, status] : statuses) CAUSEWAY_RETURN_IF_ERROR(status);
+    return absl::OkStatus();
+  }
+
+  absl::Status AllocateCaches(const std::function<bool(DeviceWorker&)>& whether) {
+    return OnEach([&whether](DeviceWorker& worker, int) {
+      if (whether(worker)) worker.AllocateCache();
+      return absl::OkStatus();
+    });
+  }
+
+  void AddUntouched(PageToucher& pages) {
+    for (const auto& [device, worker] : workers_) {
+      for (const absl::Span<char> memory : worker->runtime().TakeUntouched()) pages.Add(memory);
+    }
+  }
+
+  absl::Status AllocateOffloaded() {
+    std::map<std::string, TensorInfo> tensors;
+    if (plan_.offloaded_to_cpu + plan_.offloaded_to_disk > 0) {
+      CAUSEWAY_ASSIGN_OR_RETURN(tensors, MatchTensors(spec_, checkpoint_));
+    }
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan_.options.dtype));
+    const PackedContents contents = DescribePacked(spec_, checkpoint_, plan_.options.dtype, options_.reference_ops);
+    return OnEach([&](DeviceWorker& worker, int device) -> absl::Status {
+      WeightStream* stream = worker.stream();
+      if (stream == nullptr) return absl::OkStatus();
+      CAUSEWAY_RETURN_IF_ERROR(stream->Allocate(worker.targets(), tensors, checkpoint_, options_.offload_folder,
+                                                contents.text, contents.reusable));
+      if (plan_.devices[device].units.front() != 0) return absl::OkStatus();
+      const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
+      for (const auto& [table, held_as] :
+           {std::pair(spec_.embedding_weight, format), std::pair(spec_.position_weight, WeightFormat{})}) {
+        if (table.empty() || !stream->Offloads(table)) continue;
+        const bool shared = spec_.tied_head && table == spec_.embedding_weight;
+        CAUSEWAY_RETURN_IF_ERROR(stream->OpenTable(table, checkpoint_, tensors.at(table), dtype, held_as, shared));
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status Load(LoadOptions load) {
+    LoadTargets targets;
+    for (const auto& [device, worker] : workers_) {
+      LoadTargets more = worker->targets();
+      std::move(more.linears.begin(), more.linears.end(), std::back_inserter(targets.linears));
+      std::move(more.vectors.begin(), more.vectors.end(), std::back_inserter(targets.vectors));
+      std::move(more.elsewhere.begin(), more.elsewhere.end(), std::back_inserter(targets.elsewhere));
+    }
+    load.enter_thread = [this] { workers_.begin()->second->runtime().EnterThread(1); };
+    const auto on_streams = [this](absl::Status (WeightStream::*act)(int)) {
+      return [this, act](int batch) {
+        for (const auto& [device, worker] : workers_) {
+          if (worker->stream() == nullptr) continue;
+          CAUSEWAY_RETURN_IF_ERROR(
+              CatchTorch(worker->runtime().name(), [&] { return (worker->stream()->*act)(batch); }));
+        }
+        return absl::OkStatus();
+      };
+    };
+    load.begin_batch = on_streams(&WeightStream::BeginBatch);
+    load.end_batch = on_streams(&WeightStream::EndBatch);
+    return LoadWeights(spec_, checkpoint_, targets, load);
+  }
+
+  const ModelSpec& spec_;
+  const Plan& plan_;
+  const Checkpoint& checkpoint_;
+  const ExecutorOptions& options_;
+  const DeviceWorkers& workers_;
+};
+
+}  // namespace
+
+int LoadThreads(const ExecutorOptions& options) { return std::min(ThreadsFor(options.cpu_threads), kReadersMax); }
+
+absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& plan, const ExecutorOptions& options,
+                                          SamplerState& sampler,
+                                          const std::function<void(std::unique_ptr<Step>)>& done) {
+  DeviceWorkers workers;
+  std::map<int, std::vector<int>> units;  // by device
+  for (const Segment& segment : plan.segments) {
+    for (const int unit : segment.units.all()) units[segment.device()].push_back(unit);
+  }
+  int on_cpu = 0;
+  for (const auto& [device, held] : units)
+    on_cpu += ComputesOnCpu(plan.devices[device], spec, options.offload_cpu_rows);
+  const int threads = ThreadsFor(options.cpu_threads);
+  CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan.options.dtype));
+  for (auto& [device, held] : units) {
+    std::sort(held.begin(), held.end());
+    CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime,
+                              MakeDeviceRuntime(plan.devices[device], options.reference_ops));
+    WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)),
+                         .dtype = dtype,
+                         .int8_kv = KvDType(plan.options) == DType::kI8,
+                         .units = held,
+                         .kv_blocks = plan.kv_blocks,
+                         .positions = plan.options.max_model_len,
+                         .plan = plan.devices[device],
+                         .offload_cpu_rows = options.offload_cpu_rows};
+    for (OffloadedModule& module : worker.plan.offloaded) {
+      // The weight that a tied head has a copy of goes by the embeddings' name.
+      if (spec.tied_head && module.name == spec.head_path) module.name = ModulePath(spec.embedding_weight);
+    }
+    workers[device] =
+        std::make_unique<DeviceWorker>(spec, plan.segments, std::move(runtime), std::move(worker), sampler, done);
+  }
+  return workers;
+}
+
+absl::StatusOr<double> LoadModel(const ModelSpec& spec, const Plan& plan, const Checkpoint& checkpoint,
+                                 const ExecutorOptions& options, const StartupCallbacks& callbacks,
+                                 const DeviceWorkers& workers) {
+  return Loading(spec, plan, checkpoint, options, workers).Run(callbacks);
+}
+
+absl::Status CheckActivations(const Plan& plan, const DeviceWorkers& workers) {
+  for (const auto& [device, worker] : workers) {
+    const DeviceMemory memory = worker->runtime().memory();
+    // The reserve is for what libraries take: none on the CPU.
+    const int64_t planned = plan.devices[device].activations + plan.devices[device].reserve,
+                  measured = memory.activations_peak + memory.workspace;
+    if (measured <= planned) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("device ", worker->runtime().name(), ": a worst-case step (max_num_batched_tokens ",
+                     plan.options.max_num_batched_tokens, ", max_num_seqs ", plan.options.max_num_seqs, ") took ",
+                     measured, " bytes of activations and workspace, and the plan allows ", planned));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace causeway
