@@ -35,7 +35,7 @@ bool ComputesOnCpu(const DevicePlan& device, const ModelSpec& spec, std::optiona
   if (device.device.kind != DeviceKind::kCuda) return true;
   return offload_cpu_rows != 0 &&
          std::any_of(device.offloaded.begin(), device.offloaded.end(), [&spec](const OffloadedModule& module) {
-           return module.tier == "cpu" && module.name != spec.embedding_path &&
+           return module.tier == Tier::kCpu && module.name != spec.embedding_path &&
                   module.name != spec.position_embedding_path;
          });
 }

@@ -18,7 +18,8 @@ struct ModelContext {
   at::ScalarType dtype;  // of weights and activations
   ParallelGroup group;
   WeightFetcher* fetcher = nullptr;  // of what the device does not hold; null: it holds all
-  bool on_demand = false;            // what is built computes in some steps only (an expert)
+  int layer = 0;                     // that is built
+  bool expert = false;               // what is built computes in some steps only
 };
 
 }  // namespace causeway

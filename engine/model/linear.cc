@@ -24,7 +24,7 @@ Linear::Linear(const ModelContext& context, const LinearSpec& spec, LinearShard 
   const std::string& tensor = spec.parts.front().weight;
   if (context.fetcher != nullptr && context.fetcher->Offloads(tensor)) {
     fetcher_ = context.fetcher;
-    weight_ = fetcher_->Adopt(tensor, !context.on_demand, make);
+    weight_ = fetcher_->Adopt(tensor, context.expert ? std::optional(context.layer) : std::nullopt, make);
   } else {
     weight_ = make(context.device);
   }

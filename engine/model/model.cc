@@ -64,7 +64,10 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
         position_ = ops_.NewLinear(rows, spec_.hidden_size, /*bias=*/false, context.dtype, context.device);
       }
     } else if (model.is_layer(unit)) {
-      layers_.emplace(Units::LayerOf(unit), Layer(context, spec_.layers[Units::LayerOf(unit)]));
+      const int index = Units::LayerOf(unit);
+      ModelContext layer_context = context;
+      layer_context.layer = index;
+      layers_.emplace(index, Layer(layer_context, spec_.layers[index]));
     } else if (unit == model.norm()) {
       norm_.emplace(context, spec_.final_norm, spec_.hidden_size);
     } else if (spec_.tied_head && embedding_ != nullptr) {

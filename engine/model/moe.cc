@@ -16,7 +16,7 @@ Moe::Moe(const ModelContext& context, const MoeSpec& spec)
     correction_ = at::zeros({spec.router.out_features()}, at::TensorOptions(at::kFloat).device(context.device));
   }
   ModelContext expert_context = context;
-  expert_context.on_demand = true;
+  expert_context.expert = true;
   int64_t bytes = 0;
   experts_.reserve(spec.experts.size());
   for (const MlpSpec& expert : spec.experts) {

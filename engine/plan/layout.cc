@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
-#include <numeric>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -69,10 +69,11 @@ class Builder {
       auto found = device_of_key_.find(key);
       const int unit = in_.units.unit_of_part[i];
       if (found == device_of_key_.end()) {
-        if (!HasTier(key)) (key == "disk" ? layout_.unplaced : layout_.offloaded).push_back(part);
+        if (!HasTier(key)) (TierNamed(key) == Tier::kDisk ? layout_.unplaced : layout_.offloaded).push_back(part);
         in_tiers_.push_back({unit, node.bytes});
         if (in_.weights_only)
-          (key == "disk" ? layout_.plan.offloaded_to_disk : layout_.plan.offloaded_to_cpu) += node.bytes;
+          (TierNamed(key) == Tier::kDisk ? layout_.plan.offloaded_to_disk : layout_.plan.offloaded_to_cpu) +=
+              node.bytes;
         continue;
       }
       layout_.plan.devices[found->second].weights += node.bytes;
@@ -98,7 +99,7 @@ class Builder {
   }
 
   bool HasTier(const std::string& key) const {
-    return key == "disk" ? in_.options.offload_to_disk : in_.budgets.cpu_offload_bytes > 0;
+    return TierNamed(key) == Tier::kDisk ? in_.options.offload_to_disk : in_.budgets.cpu_offload_bytes > 0;
   }
 
   // What lies in a tier is computed on the device of the unit before it (or after it, where there is none before). For
@@ -179,7 +180,7 @@ class Builder {
   struct Held {
     PieceList pieces;
     std::vector<bool> gone;
-    std::vector<const std::string*> tier;
+    std::vector<std::optional<Tier>> tier;
   };
 
   std::vector<Held> HeldByDevice(const PartMap& map, const std::vector<OffloadPiece>& pieces) const {
@@ -197,7 +198,7 @@ class Builder {
       Held& device = held[device_of_unit_[piece.unit]];
       device.pieces.push_back(&piece);
       device.gone.push_back(mapped);
-      device.tier.push_back(mapped ? key : nullptr);
+      device.tier.push_back(mapped ? TierNamed(*key) : std::nullopt);
     }
     return held;
   }
@@ -248,7 +249,7 @@ class Builder {
     const std::vector<OffloadPiece>& all = in_.pieces.Of(head_shares);
     if (custom) CAUSEWAY_RETURN_IF_ERROR(CheckTiers(map, all, head_shares));
     std::vector<Held> held = HeldByDevice(map, all);
-    int64_t cpu_left = in_.budgets.cpu_offload_bytes;
+    TierFiller tiers_filled(in_.budgets.cpu_offload_bytes);
     for (size_t d = 0; d < plan.devices.size(); ++d) {
       DevicePlan& device = plan.devices[d];
       auto& [pieces, gone, tier] = held[d];
@@ -258,16 +259,13 @@ class Builder {
       for (size_t i = 0; i < pieces.size(); ++i) {
         if (!gone[i]) continue;
         const OffloadPiece& piece = *pieces[i];
-        const int64_t there =
-            std::max(piece.bytes, std::accumulate(piece.streamed.begin(), piece.streamed.end(), int64_t{0}));
-        const bool on_cpu = tier[i] != nullptr ? *tier[i] == "cpu" : there <= cpu_left;
-        if (on_cpu) cpu_left -= there;
-        (on_cpu ? plan.offloaded_to_cpu : plan.offloaded_to_disk) += piece.bytes;
-        if (in_.names) Leave(piece, on_cpu ? "cpu" : "disk", /*mapped=*/tier[i] != nullptr, device);
+        const Tier lies_in = tiers_filled.Place(piece, tier[i]);
+        (lies_in == Tier::kCpu ? plan.offloaded_to_cpu : plan.offloaded_to_disk) += piece.bytes;
+        if (in_.names) Leave(piece, lies_in, /*mapped=*/tier[i].has_value(), device);
       }
     }
     AddLines();
-    if (cpu_left < 0) {
+    if (tiers_filled.cpu_left() < 0) {
       return absl::FailedPreconditionError(absl::StrCat("the device map puts ", FormatBytes(plan.offloaded_to_cpu),
                                                         " in CPU memory, for which max_memory has ",
                                                         FormatBytes(in_.budgets.cpu_offload_bytes)));
@@ -276,8 +274,9 @@ class Builder {
     return absl::OkStatus();
   }
 
-  void Leave(const OffloadPiece& piece, const std::string& tier, bool mapped, DevicePlan& device) {
-    device.offloaded.push_back({piece.module, piece.bytes, tier});
+  void Leave(const OffloadPiece& piece, Tier lies_in, bool mapped, DevicePlan& device) {
+    const std::string tier = TierName(lies_in);
+    device.offloaded.push_back({piece.module, piece.bytes, lies_in});
     layout_.plan.device_map[piece.module] = tier;
     if (mapped) return;
     std::vector<ModulePlacement>& modules = layout_.plan.modules;

@@ -126,16 +126,6 @@ bool IsPathPrefix(absl::string_view prefix, absl::string_view path) {
          (absl::StartsWith(path, prefix) && (path.size() == prefix.size() || path[prefix.size()] == '.'));
 }
 
-const std::string* LookUp(const std::map<std::string, std::string>& device_map, const std::string& path) {
-  std::string key = path;
-  while (true) {
-    if (auto found = device_map.find(key); found != device_map.end()) return &found->second;
-    if (key.empty()) return nullptr;
-    const size_t dot = key.rfind('.');
-    key.resize(dot == std::string::npos ? 0 : dot);
-  }
-}
-
 std::map<std::string, std::string> MergeUpwards(const std::map<std::string, std::string>& device_map) {
   std::map<std::string, std::string> merged = device_map;
   MergeBelow(merged, "");

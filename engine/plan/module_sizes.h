@@ -69,7 +69,16 @@ struct PartMap {
 bool IsPathPrefix(absl::string_view prefix, absl::string_view path);
 
 // The device of the longest key around `path`, or null.
-const std::string* LookUp(const std::map<std::string, std::string>& device_map, const std::string& path);
+template <class Value>
+const Value* LookUp(const std::map<std::string, Value>& device_map, const std::string& path) {
+  std::string key = path;
+  while (true) {
+    if (auto found = device_map.find(key); found != device_map.end()) return &found->second;
+    if (key.empty()) return nullptr;
+    const size_t dot = key.rfind('.');
+    key.resize(dot == std::string::npos ? 0 : dot);
+  }
+}
 
 // Merges keys with a common prefix and one device upwards, as the field's maps do; {"": d} when two or more are all on
 // d.

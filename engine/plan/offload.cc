@@ -1,8 +1,10 @@
 #include "engine/plan/offload.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "engine/architecture/module.h"
+#include "engine/architecture/units.h"
 
 namespace causeway {
 namespace {
@@ -34,7 +36,11 @@ class Collector {
 
   OffloadPiece Table(const std::string& weight) const {
     const std::string path = ModulePath(weight);
-    return {.kind = OffloadPiece::Kind::kTable, .unit = 0, .module = path, .bytes = ModuleBytes(path), .streamed = {}};
+    return {.kind = OffloadPiece::Kind::kTable,
+            .unit = Units::kEmbeddings,
+            .module = path,
+            .bytes = ModuleBytes(path),
+            .streamed = {}};
   }
 
  private:
@@ -65,9 +71,10 @@ std::vector<OffloadPiece> OffloadPieces(const ModelSpec& spec, bool head_shares)
   std::vector<OffloadPiece> pieces;
   if (!head_shares) pieces.push_back(collector.Table(spec.embedding_weight));
   if (!spec.position_weight.empty()) pieces.push_back(collector.Table(spec.position_weight));
-  int unit = 0;
-  for (const LayerSpec& layer : spec.layers) {
-    ++unit;
+  const Units units = UnitsOf(spec);
+  for (int i = 0; i < units.layers; ++i) {
+    const LayerSpec& layer = spec.layers[i];
+    const int unit = Units::OfLayer(i);
     pieces.push_back(collector.Piece(Kind::kAttention, unit, {&layer.attention.qkv, &layer.attention.output}));
     if (!layer.moe.has_value()) {
       pieces.push_back(collector.Piece(Kind::kMlp, unit, {&layer.mlp.up, &layer.mlp.down}));
@@ -76,7 +83,7 @@ std::vector<OffloadPiece> OffloadPieces(const ModelSpec& spec, bool head_shares)
     for (const MlpSpec& expert : layer.moe->experts)
       pieces.push_back(collector.Piece(Kind::kExpert, unit, {&expert.up, &expert.down}));
   }
-  pieces.push_back(collector.Piece(Kind::kHead, unit + 2, {&spec.head}));
+  pieces.push_back(collector.Piece(Kind::kHead, units.head(), {&spec.head}));
   // A tied head elsewhere has a copy of the weight, which goes by the head's name.
   if (spec.tied_head && !head_shares) pieces.back().module = spec.head_path;
   return pieces;
@@ -143,6 +150,15 @@ bool Evict(const PieceList& pieces, int64_t wanted, std::vector<bool>& gone) {
     return true;
   }
   return false;
+}
+
+Tier TierFiller::Place(const OffloadPiece& piece, std::optional<Tier> given) {
+  // As it lies there: in whole pages for each linear.
+  const int64_t bytes =
+      std::max(piece.bytes, std::accumulate(piece.streamed.begin(), piece.streamed.end(), int64_t{0}));
+  const Tier tier = given.value_or(bytes <= cpu_left_ ? Tier::kCpu : Tier::kDisk);
+  if (tier == Tier::kCpu) cpu_left_ -= bytes;
+  return tier;
 }
 
 }  // namespace causeway

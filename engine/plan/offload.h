@@ -3,10 +3,12 @@
 #define CAUSEWAY_ENGINE_PLAN_OFFLOAD_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/architecture/spec.h"
+#include "engine/plan/tier.h"
 
 namespace causeway {
 
@@ -52,6 +54,19 @@ int64_t FreedBytes(const PieceList& pieces, const std::vector<bool>& gone);
 // Adds to `gone` the least that frees `wanted` bytes: kind by kind, of the last kind evenly spread over the layers, so
 // that reading goes on while the rest is computed. False where all of them are not enough; then all are gone.
 bool Evict(const PieceList& pieces, int64_t wanted, std::vector<bool>& gone);
+
+// Which tier each piece goes to that has left its device: CPU memory as long as it has room, then the disk.
+class TierFiller {
+ public:
+  explicit TierFiller(int64_t cpu_bytes) : cpu_left_(cpu_bytes) {}
+
+  // `given`: a map has it there.
+  Tier Place(const OffloadPiece& piece, std::optional<Tier> given = std::nullopt);
+  int64_t cpu_left() const { return cpu_left_; }  // below 0: maps gave CPU memory more than it has
+
+ private:
+  int64_t cpu_left_;
+};
 
 }  // namespace causeway
 

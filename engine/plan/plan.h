@@ -13,6 +13,7 @@
 #include "engine/architecture/spec.h"
 #include "engine/architecture/units.h"
 #include "engine/plan/device.h"
+#include "engine/plan/tier.h"
 
 namespace causeway {
 
@@ -53,7 +54,7 @@ struct Segment {
 struct OffloadedModule {
   std::string name;  // "model.layers.3.mlp", "model.layers.3.mlp.experts.17", "lm_head"
   int64_t bytes = 0;
-  std::string tier;  // "cpu" or "disk"
+  Tier tier = Tier::kCpu;
 };
 
 struct DevicePlan {

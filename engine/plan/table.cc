@@ -88,7 +88,7 @@ std::string Title(const Plan& plan) {
 }
 
 // "22 mlp, 3 self_attn, embed_tokens": modules by their own names.
-std::string ModuleCounts(const std::vector<OffloadedModule>& modules, absl::string_view tier) {
+std::string ModuleCounts(const std::vector<OffloadedModule>& modules, Tier tier) {
   std::vector<std::pair<std::string, int>> counts;
   for (const OffloadedModule& module : modules) {
     if (module.tier != tier) continue;
@@ -107,12 +107,11 @@ std::vector<std::string> OffloadRemarks(const Plan& plan) {
   std::vector<std::string> remarks;
   for (const DevicePlan& device : plan.devices) {
     std::vector<std::string> places;
-    for (const char* tier : {"cpu", "disk"}) {
+    for (const Tier tier : kTiers) {
       int64_t bytes = 0;
       for (const OffloadedModule& module : device.offloaded) bytes += module.tier == tier ? module.bytes : 0;
       if (bytes == 0) continue;
-      places.push_back(absl::StrCat(FormatBytes(bytes),
-                                    tier == absl::string_view("cpu") ? " in CPU memory (" : " on disk (",
+      places.push_back(absl::StrCat(FormatBytes(bytes), tier == Tier::kCpu ? " in CPU memory (" : " on disk (",
                                     ModuleCounts(device.offloaded, tier), ")"));
     }
     if (places.empty()) continue;
@@ -215,7 +214,7 @@ std::string PlanJson(const Plan& plan) {
                                {"offloaded", OrderedJson::array()}});
     for (const OffloadedModule& module : device.offloaded) {
       json["devices"].back()["offloaded"].push_back(
-          {{"name", module.name}, {"bytes", module.bytes}, {"tier", module.tier}});
+          {{"name", module.name}, {"bytes", module.bytes}, {"tier", TierName(module.tier)}});
     }
   }
   json["offloaded"] = {{"cpu", plan.offloaded_to_cpu}, {"disk", plan.offloaded_to_disk}};

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,9 +22,10 @@ class WeightFetcher {
   virtual bool Offloads(const std::string& tensor) const = 0;
   // An unfilled weight on a device: the model's or, to be computed from there, the CPU; null: it cannot be there.
   using MakeWeight = std::function<std::unique_ptr<LinearWeight>(at::Device)>;
-  // Takes charge of what `make` makes, which has no memory from then on. in_order: used in every step, after the one
-  // adopted before it; else only when it is expected.
-  virtual std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, bool in_order, const MakeWeight& make) = 0;
+  // Takes charge of what `make` makes, which has no memory from then on. It is used in every step, after the one
+  // adopted before it, or, being an expert's of the layer `experts_of`, only when it is expected.
+  virtual std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, std::optional<int> experts_of,
+                                              const MakeWeight& make) = 0;
 
   // While it runs: adopted weights that are about to be acquired, in this order, for so many rows.
   struct Use {

@@ -36,12 +36,14 @@ WeightStream::~WeightStream() {
   if (reader_.joinable()) reader_.join();
 }
 
-const std::string* WeightStream::TierOf(const std::string& tensor) const { return LookUp(tier_of_, tensor); }
+const Tier* WeightStream::TierOf(const std::string& tensor) const { return LookUp(tier_of_, tensor); }
 
-std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, bool in_order, const MakeWeight& make) {
+std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, std::optional<int> experts_of,
+                                                  const MakeWeight& make) {
   Entry entry;
   entry.place.name = tensor;
-  entry.place.on_disk = *TierOf(tensor) == "disk";
+  entry.place.on_disk = *TierOf(tensor) == Tier::kDisk;
+  const bool in_order = !experts_of.has_value();
   entry.in_order = in_order;
   MemoryScope scope(runtime_, MemoryOwner::kWorkspace);  // up to where it is freed
   entry.weight = make(runtime_.device());
@@ -53,11 +55,10 @@ std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, boo
     if (entry.on_cpu != nullptr) PointAt(entry.on_cpu->Tensors(), nullptr);
   }
   const int index = static_cast<int>(entries_.size());
-  // One barrier for each layer with experts: their names begin alike.
-  const std::string layer = tensor.substr(0, tensor.find(".experts."));
-  if (in_order || order_.empty() || order_.back() != kBarrier || layer != last_experts_)
-    order_.push_back(in_order ? index : kBarrier);
-  if (!in_order) last_experts_ = layer;
+  // One barrier for each layer with experts.
+  const bool same_barrier = !order_.empty() && order_.back() == kBarrier && experts_of == last_experts_of_;
+  if (in_order || !same_barrier) order_.push_back(in_order ? index : kBarrier);
+  if (!in_order) last_experts_of_ = experts_of;
   entry.position = order_.size() - 1;
   entry_of_[entry.weight.get()] = index;
   entries_.push_back(std::move(entry));
@@ -98,7 +99,7 @@ absl::Status WeightStream::Allocate(const LoadTargets& targets, const Tensors& t
 absl::Status WeightStream::OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor,
                                      at::ScalarType dtype, const WeightFormat& format, bool shared) {
   UncountedScope uncounted;
-  const bool in_memory = *TierOf(name) == "cpu" && !shared;
+  const bool in_memory = *TierOf(name) == Tier::kCpu && !shared;
   CAUSEWAY_ASSIGN_OR_RETURN(StoredTable table, StoredTable::Open(checkpoint, tensor, dtype, format, in_memory));
   tables_.emplace(name, std::move(table));
   return absl::OkStatus();

@@ -36,7 +36,8 @@ class WeightStream final : public WeightFetcher {
   ~WeightStream() override;
 
   bool Offloads(const std::string& tensor) const override { return TierOf(tensor) != nullptr; }
-  std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, bool in_order, const MakeWeight& make) override;
+  std::shared_ptr<LinearWeight> Adopt(const std::string& tensor, std::optional<int> experts_of,
+                                      const MakeWeight& make) override;
 
   // Once the model is built, in this order. What the checkpoint has on disk as it is computed from is read from its
   // files, which must stay as they are; the rest as WeightStore::Open has it.
@@ -93,7 +94,7 @@ class WeightStream final : public WeightFetcher {
     absl::Status status;
   };
 
-  const std::string* TierOf(const std::string& tensor) const;
+  const Tier* TierOf(const std::string& tensor) const;  // null: the device holds it
   int64_t CpuRows(at::ScalarType dtype, bool in_order, std::optional<int64_t> given);
   void ReadLoop();
 
@@ -110,11 +111,11 @@ class WeightStream final : public WeightFetcher {
   DeviceRuntime& runtime_;
   WeightStore store_;
   const int64_t staging_bytes_, activations_;
-  std::map<std::string, std::string> tier_of_;  // module prefix -> "cpu" or "disk"
+  std::map<std::string, Tier> tier_of_;  // by module prefix
   std::vector<Entry> entries_;
   std::unordered_map<const LinearWeight*, int> entry_of_;
-  std::vector<int> order_;    // entries as steps use them, and barriers
-  std::string last_experts_;  // the layer of the last barrier
+  std::vector<int> order_;              // entries as steps use them, and barriers
+  std::optional<int> last_experts_of_;  // the layer of the last barrier
   std::map<std::string, StoredTable> tables_;
   int batches_ = 0;
   at::Tensor buffer_;

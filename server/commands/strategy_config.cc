@@ -62,6 +62,7 @@ DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stage
 absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>& stages, int64_t cpu_bytes,
                           DeviceMap& map) {
   const std::vector<OffloadPiece> all = OffloadPieces(spec, /*head_shares=*/false);
+  TierFiller tiers(cpu_bytes);
   for (const StageMemory& stage : stages) {
     const int64_t wanted = stage.offloaded.bytes - stage.offloaded.staging - stage.free();
     PieceList pieces;
@@ -74,13 +75,10 @@ absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>&
     for (size_t i = 0; i < pieces.size(); ++i) {
       if (!gone[i]) continue;
       const OffloadPiece& piece = *pieces[i];
-      const int64_t there =
-          std::max(piece.bytes, std::accumulate(piece.streamed.begin(), piece.streamed.end(), int64_t{0}));
-      const bool on_cpu = there <= cpu_bytes;
-      if (on_cpu) cpu_bytes -= there;
+      const Tier tier = tiers.Place(piece);
       const auto whole =
           std::find_if(map.begin(), map.end(), [&](const auto& entry) { return entry.first == piece.module; });
-      (whole != map.end() ? *whole : map.emplace_back(piece.module, "")).second = on_cpu ? "cpu" : "disk";
+      (whole != map.end() ? *whole : map.emplace_back(piece.module, "")).second = TierName(tier);
     }
   }
   return absl::OkStatus();
@@ -182,7 +180,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
     int64_t taken = 0;
     for (const DevicePlan& device : placed->plan.devices) {
       for (const OffloadedModule& module : device.offloaded)
-        taken += module.tier == "cpu" ? module.bytes + kPagesEach : 0;
+        taken += module.tier == Tier::kCpu ? module.bytes + kPagesEach : 0;
     }
     plan.max_memory["cpu"] = std::min(cpu_bytes, (taken + kMiB - 1) / kMiB * kMiB);
     if (taken == 0) plan.max_memory.erase("cpu");

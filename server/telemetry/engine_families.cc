@@ -129,7 +129,8 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
     }
     if (!planned.offloaded.empty()) {
       std::map<std::string, double> bytes;
-      for (const OffloadedModule& module : planned.offloaded) bytes[module.tier] += static_cast<double>(module.bytes);
+      for (const OffloadedModule& module : planned.offloaded)
+        bytes[TierName(module.tier)] += static_cast<double>(module.bytes);
       for (const auto& [tier, held] : bytes) offloaded.Add(With(labels, "tier", tier), held);
       if (bytes.count("cpu") > 0) {
         cpu_rows.Add(With(labels, "weights", "experts"), Rows(device.expert_cpu_rows))
