@@ -1,4 +1,5 @@
-// What passes between the scheduler and the executor: one ragged batch, and what came of it. Plain data.
+// What passes between the scheduler and the executor: one ragged batch, and what came of it. Plain data, which may
+// cross processes, but for SequenceLocal.
 #ifndef CAUSEWAY_ENGINE_BATCH_STEP_H_
 #define CAUSEWAY_ENGINE_BATCH_STEP_H_
 
@@ -27,10 +28,16 @@ struct TokenLogprob {
 struct SequenceStart {
   SamplingParams sampling;
   int64_t min_tokens = 0;
-  std::vector<int32_t> stop_token_ids;          // masked while fewer than min_tokens are generated
-  std::vector<int32_t> tokens;                  // prompt and everything generated so far, for penalties
-  int64_t prompt_tokens = 0;                    // of `tokens`, how many are the prompt
-  std::shared_ptr<TokenConstraint> constraint;  // null: any token; the same for all the sequence's life
+  std::vector<int32_t> stop_token_ids;  // masked while fewer than min_tokens are generated
+  std::vector<int32_t> tokens;          // prompt and everything generated so far, for penalties
+  int64_t prompt_tokens = 0;            // of `tokens`, how many are the prompt
+};
+
+// What of a sequence stays in the process of the scheduler: the rest of a step is data.
+struct SequenceLocal {
+  // Comes with the start, and holds for all the sequence's life; null: any token.
+  std::shared_ptr<TokenConstraint> constraint;
+  std::shared_ptr<LayerOutputs> layer_outputs;  // takes those of the prompt's rows; null: not asked for
 };
 
 // The rows of one sequence in a step: tokens [context, context + tokens.size()).
@@ -43,10 +50,10 @@ struct StepSequence {
   bool sample = false;               // the last row makes a token; false inside a prompt
   // Where the prompt's logprobs are asked for: the tokens behind the last rows, not counting the one that samples.
   std::vector<int32_t> targets;
-  std::shared_ptr<LayerOutputs> layer_outputs;  // takes those of the prompt's rows; null: not asked for
-  bool all_logits = false;                      // the result carries the logits of every row: evaluation and tests only
-  int64_t generated = 0;  // index of the token to be sampled among the generated ones: the random counter
+  bool all_logits = false;  // the result carries the logits of every row: evaluation and tests only
+  int64_t generated = 0;    // index of the token to be sampled among the generated ones: the random counter
   std::shared_ptr<const SequenceStart> start;  // set on the sequence's first step in its slot, else null
+  SequenceLocal local;
 };
 
 struct StepPlan {

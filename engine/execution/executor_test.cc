@@ -417,13 +417,13 @@ TEST(ExecutorTightTest, SequencesWhoseGrammarEndsLeaveTheOthersTheirStep) {
     for (int i = 0; i < 4; ++i) {
       auto start = std::make_shared<SequenceStart>();
       start->sampling.temperature = 0;
-      start->constraint = grammars[i];
       step.sequences.push_back({.sequence = static_cast<uint64_t>(i),
                                 .slot = i,
                                 .tokens = {7 + i},
                                 .block_table = {i},
                                 .sample = true,
-                                .start = start});
+                                .start = start,
+                                .local = {.constraint = grammars[i]}});
     }
     step.tokens = step.prefill_tokens = 4;
     executor->Run(step);

@@ -22,6 +22,7 @@ absl::Status SamplerState::Begin(const StepSequence& sequence) {
   Slot& slot = slots_[sequence.slot];
   if (sequence.start != nullptr) {
     slot.start = sequence.start;
+    slot.constraint = sequence.local.constraint;
     slot.scoring.temperature = 0;
     slot.scoring.logprobs = true;
     slot.scoring.top_logprobs = slot.start->sampling.top_logprobs;
@@ -60,8 +61,8 @@ SampleRow SamplerState::Row(const StepSequence& sequence, TokenMask* mask) const
     row.prompt_counts = &slot.prompt_counts;
     row.output_counts = &slot.output_counts;
   }
-  if (slot.start->constraint != nullptr) {
-    *mask = slot.start->constraint->Await(sequence.generated);
+  if (slot.constraint != nullptr) {
+    *mask = slot.constraint->Await(sequence.generated);
     row.allowed = mask->allowed;
     // The grammar goes before min_tokens.
     if (row.masked != nullptr && !row.allowed.empty() && !LeavesAny(row.allowed, *row.masked)) row.masked = nullptr;
@@ -74,7 +75,7 @@ void SamplerState::Sampled(const StepSequence& sequence, int32_t token) {
   last_tokens_[sequence.slot] = token;
   Slot& slot = slots_[sequence.slot];
   if (!slot.output_counts.empty()) ++slot.output_counts[token];
-  if (slot.start->constraint != nullptr) slot.start->constraint->Chosen(sequence.generated, token);
+  if (slot.constraint != nullptr) slot.constraint->Chosen(sequence.generated, token);
 }
 
 void SamplerState::Clear() {

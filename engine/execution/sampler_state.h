@@ -34,7 +34,8 @@ class SamplerState {
 
  private:
   struct Slot {
-    std::shared_ptr<const SequenceStart> start;         // shared with the scheduler's sequence
+    std::shared_ptr<const SequenceStart> start;  // shared with the scheduler's sequence
+    std::shared_ptr<TokenConstraint> constraint;
     SamplingParams scoring;                             // of its prompt's rows
     std::vector<int32_t> prompt_counts, output_counts;  // [vocab] where the parameters need counts, else empty
   };

@@ -474,12 +474,12 @@ TEST(PrefixCache, APromptWhoseLayersAreAskedForIsComputedInWhole) {
   rig.Add(second);
   EXPECT_EQ(rig.Step(), "2:32");  // of the 40, 32 would have been in the cache
   EXPECT_EQ(rig.last.sequences[0].context, 0);
-  EXPECT_EQ(rig.last.sequences[0].layer_outputs, second.layer_outputs);
+  EXPECT_EQ(rig.last.sequences[0].local.layer_outputs, second.layer_outputs);
   EXPECT_EQ(rig.Step(), "2:8");
-  EXPECT_EQ(rig.last.sequences[0].layer_outputs, second.layer_outputs);
+  EXPECT_EQ(rig.last.sequences[0].local.layer_outputs, second.layer_outputs);
   rig.Apply();
   EXPECT_EQ(rig.Step(), "2:1");
-  EXPECT_EQ(rig.last.sequences[0].layer_outputs, nullptr);  // generated
+  EXPECT_EQ(rig.last.sequences[0].local.layer_outputs, nullptr);  // generated
   for (const SequenceEvent& event : rig.Drain()) EXPECT_EQ(event.cached_tokens, 0);
 }
 

@@ -226,7 +226,7 @@ void StepPlanner::EmitSequence(Sequence& s, uint64_t step, StepSequence& out) {
   const int64_t target_first = std::max(s.issued, s.scored), target_end = std::min(end, s.scored_max());
   if (target_first < target_end)
     out.targets.assign(s.tokens.begin() + target_first + 1, s.tokens.begin() + target_end + 1);
-  if (s.issued < s.prompt_tokens) out.layer_outputs = s.layer_outputs;
+  if (s.issued < s.prompt_tokens) out.local.layer_outputs = s.layer_outputs;
   if (!s.started) {
     auto start = std::make_shared<SequenceStart>();
     start->sampling = s.sampling;
@@ -234,7 +234,7 @@ void StepPlanner::EmitSequence(Sequence& s, uint64_t step, StepSequence& out) {
     start->stop_token_ids = s.stop_token_ids;
     start->tokens = s.tokens;
     start->prompt_tokens = s.prompt_tokens;
-    start->constraint = s.constraint;
+    out.local.constraint = s.constraint;
     out.start = std::move(start);
     s.started = true;
   }
