@@ -22,7 +22,6 @@ add_library(causeway::torch ALIAS causeway_torch)
 target_compile_options(causeway_torch INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${torch_dir}/include>"
   "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${torch_dir}/include/torch/csrc/api/include>")
-target_include_directories(causeway_torch SYSTEM INTERFACE ${CMAKE_SOURCE_DIR}/cmake/aten)  # see the header there
 # ATen's headers include those of the operators that they use, and not all operators.
 target_compile_definitions(causeway_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:AT_PER_OPERATOR_HEADERS>)
 target_link_libraries(causeway_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so ${torch_dir}/lib/libc10.so)
