@@ -83,3 +83,20 @@ def check_metrics(tree):
     for name, line in listed.items():
         if name not in exported:
             yield "docs/metrics.md", line, f"no code exports {name}"
+
+
+def check_all_named(tree):
+    """What exists is named: folders of code in docs/architecture.md, commands of the two programs somewhere in the docs."""
+    page = tree.get("docs/architecture.md")
+    docs = "\n".join(text for path, text in tree.items() if path.endswith(".md"))
+    folders = {posixpath.dirname(path) for path in tree if re.match(r"(engine|server)/[^/]+/[^/]+\.(cc|h|cu)$", path)}
+    for folder in sorted(folders if page is not None else ()):
+        if f"`{folder}/`" not in page:
+            yield "docs/architecture.md", 1, f"{folder}/ is not in its table of folders"
+    patterns = {r"server/main\.cc$": (r'command == "(\w+)"\) return', "causewayd"),
+                r"client/\w+\.cc$": (r'add_subcommand\("(\w+)"', "causeway")}
+    for path, text in tree.items():
+        for files, (pattern, program) in patterns.items():
+            for match in re.finditer(pattern, text) if re.match(files, path) else ():
+                if not re.search(rf"\b{program} (--\w+ \S+ )?{match.group(1)}\b", docs):
+                    yield path, line_of(text, match.start()), f"no page names `{program} {match.group(1)}`"

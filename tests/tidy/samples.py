@@ -98,6 +98,11 @@ BAD = {
         ({"server/telemetry/a.cc": '"causeway_new_total"', "docs/metrics.md": ""}, "is not in docs/metrics.md"),
         ({"server/telemetry/a.cc": "", "docs/metrics.md": "| `causeway_old_total` | counter |"}, "no code exports causeway_old_total"),
     ],
+    "check_all_named": [
+        ({"docs/architecture.md": "| `engine/base/` |", "engine/new/a.cc": ""}, "engine/new/ is not in its table"),
+        ({"server/main.cc": 'if (command == "dance") return Dance();'}, "no page names `causewayd dance`"),
+        ({"client/sing.cc": 'app.add_subcommand("sing", "")', "README.md": "causeway dance"}, "no page names `causeway sing`"),
+    ],
 }
 
 GOOD = {
@@ -135,4 +140,9 @@ GOOD = {
     ],
     "check_doc_names": [{"docs/a.md": "`Worker::Run`, `run()`, `DeviceWorker`, `max_model_len`, `README`", "a.h": "class DeviceWorker : Worker { void Run(); void run(); };"}],
     "check_metrics": [{"server/telemetry/a.cc": '.Name("causeway_a_total")', "docs/metrics.md": "| `causeway_a_total` | counter |"}],
+    "check_all_named": [
+        {"docs/architecture.md": "| `engine/base/` |", "engine/base/a.cc": ""},
+        {"server/main.cc": 'if (command == "plan") return Plan();', "docs/plan.md": "    causewayd plan --model x"},
+        {"client/chat.cc": 'app.add_subcommand("chat", "")', "README.md": "build/bin/causeway --server x chat"},
+    ],
 }

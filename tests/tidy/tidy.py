@@ -12,7 +12,7 @@ import posixpath
 import re
 import sys
 
-from doc_rules import check_doc_names, check_doc_paths, check_metrics, check_readmes
+from doc_rules import check_all_named, check_doc_names, check_doc_paths, check_metrics, check_readmes
 from tree import line_of, read_tree
 
 # Who may include and link whom, by folder; what a folder may include, those who may include it may include too. The scheduler and the
@@ -264,7 +264,7 @@ def check_built(tree):
 
 RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_processors, check_kernels, check_lengths,
          check_guards, check_machine_paths, check_promises, check_built, check_readmes, check_doc_paths, check_doc_names,
-         check_metrics]
+         check_metrics, check_all_named]
 
 
 def self_test():
