@@ -17,7 +17,7 @@
 
 namespace causeway {
 
-// Owned and used by the engine's thread.
+// Used by one thread at a time: made by the caller's, then of the loop that has it.
 class ActiveRequest {
  public:
   // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences handle, handle + 1, ...
@@ -46,6 +46,11 @@ class ActiveRequest {
 
   const std::string& id() const { return request_.request_id; }
   RequestHandle handle() const { return handle_; }
+  int32_t choices() const { return request_.n; }
+  int32_t priority() const { return request_.priority; }
+  absl::Time deadline() const { return request_.deadline; }
+  const std::vector<int32_t>& prompt() const { return request_.prompt; }
+  const std::string& cache_salt() const { return request_.cache_salt; }
 
  private:
   struct Choice {

@@ -86,6 +86,10 @@ class Scheduler {
   // the sequence. How many wait is for the caller to bound.
   absl::Status Add(SequenceRequest request);
 
+  // Whether a sequence of this prompt would be admitted to one of the next steps if it were added now: there is a slot
+  // for it and blocks, after those that wait already and rank before it. `id` is the one that it will have.
+  bool CanStart(uint64_t id, int32_t priority, const std::vector<int32_t>& prompt, const std::string& cache_salt);
+
   // Ends a sequence (cancelled, a stop string, ...) and frees its blocks; tokens of it still in flight will be
   // discarded. nullopt when there is no such sequence (it has ended).
   std::optional<SequenceEvent> Finish(uint64_t id, FinishReason why);

@@ -103,11 +103,8 @@ void StepPlanner::AdmitWaiting() {
 // and some for these to grow: otherwise it would soon be preempted, and its rows computed in vain. When none runs, all
 // blocks are available, and Scheduler::Add has seen to it that they suffice.
 bool StepPlanner::TryAdmit(Sequence& s) {
-  const std::vector<Sequence*>& running = table_.running();
   BlockPool& pool = table_.pool();
-  if (!running.empty() && refused_ == s.id && step_ < refused_until_ && pool.available() <= refused_available_)
-    return false;
-
+  if (Holds(waiting_refused_, s.id)) return false;
   const int64_t tokens = static_cast<int64_t>(s.tokens.size());
   // The last token is always computed: its row makes the next one.
   // Nor is there a logprob or a layer's output in the cache: rows that are to give one are computed.
@@ -115,19 +112,7 @@ bool StepPlanner::TryAdmit(Sequence& s) {
       s.layer_outputs != nullptr ? 0 : std::min(tokens - 1, s.scored < s.scored_max() ? s.scored : tokens);
   const int64_t cached = pool.Find(s.cursor, s.tokens, usable / kBlockTokens, found_);
   const int64_t found = static_cast<int64_t>(found_.size());
-  if (!running.empty()) {
-    int64_t lacking = 0;
-    for (const Sequence* r : running) {
-      lacking += std::max<int64_t>(0, BlocksFor(r->length()) - static_cast<int64_t>(r->table.size()));
-    }
-    const int64_t growth = std::min<int64_t>(running.size(), pool.total() / 16);
-    if (BlocksFor(tokens) - found + cached + lacking + growth > pool.available()) {
-      refused_ = s.id;
-      refused_available_ = pool.available();
-      refused_until_ = step_ + kRefusedSteps;
-      return false;
-    }
-  }
+  if (!HasRoom(BlocksFor(tokens) - found + cached)) return Refuse(waiting_refused_, s.id);
   if (!s.was_admitted) {
     s.was_admitted = true;
     s.cached_tokens = found * kBlockTokens;
@@ -138,6 +123,47 @@ bool StepPlanner::TryAdmit(Sequence& s) {
   }
   table_.Admit(s, found_);
   return true;
+}
+
+bool StepPlanner::HasRoom(int64_t blocks) const {
+  const std::vector<Sequence*>& running = table_.running();
+  if (running.empty()) return true;
+  const BlockPool& pool = table_.pool();
+  int64_t lacking = 0;
+  for (const Sequence* r : running) {
+    lacking += std::max<int64_t>(0, BlocksFor(r->length()) - static_cast<int64_t>(r->table.size()));
+  }
+  const int64_t growth = std::min<int64_t>(running.size(), pool.total() / 16);
+  return blocks + lacking + growth <= pool.available();
+}
+
+bool StepPlanner::Holds(const Refusal& refusal, uint64_t sequence) const {
+  return !table_.running().empty() && refusal.sequence == sequence && step_ < refusal.until &&
+         table_.pool().available() <= refusal.available;
+}
+
+bool StepPlanner::Refuse(Refusal& refusal, uint64_t sequence) {
+  refusal = {.sequence = sequence, .available = table_.pool().available(), .until = step_ + kRefusedSteps};
+  return false;
+}
+
+bool StepPlanner::CanStart(uint64_t id, int32_t priority, const std::vector<int32_t>& prompt,
+                           const std::string& cache_salt) {
+  int64_t slots = static_cast<int64_t>(table_.running().size()), blocks = 0;
+  for (const Sequence* waiting : table_.waiting()) {
+    if (waiting->priority < priority) break;  // it came before, and ranks after
+    ++slots;
+    blocks += BlocksFor(static_cast<int64_t>(waiting->tokens.size()));
+  }
+  if (slots == 0) return true;
+  if (slots >= options_.max_num_seqs || Holds(new_refused_, id)) return false;
+  const PrefixCursor cursor{.salt = std::make_shared<const std::string>(cache_salt)};
+  const int64_t tokens = static_cast<int64_t>(prompt.size());
+  const int64_t cached = table_.pool().Find(cursor, prompt, (tokens - 1) / kBlockTokens, found_);
+  blocks += BlocksFor(tokens) - static_cast<int64_t>(found_.size()) + cached;
+  // With none running those that wait take blocks all the same.
+  const bool room = table_.running().empty() ? blocks <= table_.pool().available() : HasRoom(blocks);
+  return room || Refuse(new_refused_, id);
 }
 
 void StepPlanner::TopUp() {

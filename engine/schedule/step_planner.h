@@ -21,6 +21,9 @@ class StepPlanner {
   // now.
   std::optional<StepPlan> Plan(uint64_t step);
 
+  // As Scheduler::CanStart.
+  bool CanStart(uint64_t id, int32_t priority, const std::vector<int32_t>& prompt, const std::string& cache_salt);
+
   int64_t prefix_query_tokens() const { return prefix_query_tokens_; }
   int64_t prefix_hit_tokens() const { return prefix_hit_tokens_; }
 
@@ -31,6 +34,8 @@ class StepPlanner {
   void PlanPrompts();
   void AdmitWaiting();
   bool TryAdmit(Sequence& sequence);
+  // Whether so many more blocks can be taken with what the running sequences lack, and some for these to grow.
+  bool HasRoom(int64_t blocks) const;
   // Gives unused budget to prompts that were held to a share of it.
   void TopUp();
   // How many of `wanted` rows a prompt takes of the budget, `others` also wanting some.
@@ -58,10 +63,15 @@ class StepPlanner {
   std::vector<Sequence*> decodes_, prompts_;
   std::vector<Sequence*> planned_;  // in the plan's order; those preempted after all have no rows
 
-  // The waiting sequence that was refused last, so that its prefix is not looked up again in every step.
-  uint64_t refused_ = 0;
-  int64_t refused_available_ = 0;
-  uint64_t refused_until_ = 0;  // step
+  // The sequence that was refused last, so that its prefix is not looked up again in every step.
+  struct Refusal {
+    uint64_t sequence = 0;
+    int64_t available = 0;  // blocks
+    uint64_t until = 0;     // step
+  };
+  bool Holds(const Refusal& refusal, uint64_t sequence) const;
+  bool Refuse(Refusal& refusal, uint64_t sequence);  // false
+  Refusal waiting_refused_, new_refused_;            // of those that wait here, and by CanStart
   uint64_t step_ = 0;
 
   std::vector<int32_t> found_;

@@ -1,0 +1,148 @@
+#include "engine/engine_loop.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "engine/base/check.h"
+
+namespace causeway {
+
+EngineLoop::EngineLoop(Front& front, int index, const SchedulerOptions& options, std::unique_ptr<Executor> executor,
+                       EngineObserver* observer, const Clock* clock)
+    : front_(front),
+      index_(index),
+      context_max_(options.max_model_len),
+      observer_(observer),
+      clock_(clock),
+      executor_(std::move(executor)),
+      scheduler_(options, clock),
+      stats_{.scheduler = scheduler_.Stats()},
+      thread_([this] { Run(); }) {}
+
+EngineLoop::~EngineLoop() { thread_.join(); }
+
+EngineLoop::Stats EngineLoop::stats() const {
+  absl::MutexLock lock(&mutex_);
+  return stats_;
+}
+
+void EngineLoop::Run() {
+  std::vector<SequenceEvent> events;
+  int in_flight = 0;
+  while (true) {
+    Front::Commands commands = front_.TakeCommands(index_);
+    for (auto& [request, reason] : commands.ended) EndWaiting(*request, reason);
+    if (commands.stop) break;
+    for (SequenceEvent& event : scheduler_.Expire()) events.push_back(std::move(event));
+    while (in_flight < executor_->steps_in_flight()) {
+      TakeRequests();
+      std::optional<StepPlan> plan = scheduler_.Next();
+      if (!plan.has_value()) break;
+      Admit(*plan);
+      executor_->Run(*std::move(plan));
+      ++in_flight;
+    }
+    // The devices have work again; only now is the last step's text made and sent.
+    Deliver(events);
+    events.clear();
+    // After that, so that a request which has just finished keeps its tokens and its reason.
+    for (const RequestHandle request : commands.cancellations) Cancel(request);
+    Publish();
+    if (in_flight > 0) {
+      StepResult result = executor_->Wait();
+      --in_flight;
+      events = scheduler_.Apply(result);
+      Observe(result);
+    } else {
+      front_.AwaitCommands(index_, scheduler_.NextDeadline());
+    }
+  }
+  Deliver(events);
+  for (; in_flight > 0; --in_flight) executor_->Wait();
+  while (!requests_.empty()) Cancel(requests_.begin()->first);
+}
+
+void EngineLoop::TakeRequests() {
+  const auto can_start = [this](const ActiveRequest& request) {
+    return scheduler_.CanStart(request.handle(), request.priority(), request.prompt(), request.cache_salt());
+  };
+  while (std::unique_ptr<ActiveRequest> request = front_.TakeRequest(can_start)) Start(std::move(request));
+}
+
+void EngineLoop::Start(std::unique_ptr<ActiveRequest> request) {
+  ActiveRequest* active = request.get();
+  const RequestHandle first = active->handle();
+  requests_.emplace(first, std::move(request));
+  for (int32_t i = 0; i < active->choices(); ++i) {
+    const absl::Status added = scheduler_.Add(active->Sequence(i, context_max_));
+    CAUSEWAY_CHECK(added.ok(), "the scheduler refused what Submit had checked: ", added.ToString());
+    sequences_.emplace(first + i, active);
+  }
+}
+
+void EngineLoop::Cancel(RequestHandle handle) {
+  const auto found = requests_.find(handle);
+  if (found == requests_.end()) return;  // ended meanwhile, or another loop's
+  for (const uint64_t sequence : found->second->Live()) {
+    Deliver({*scheduler_.Finish(sequence, FinishReason::kCancelled)});
+  }
+}
+
+void EngineLoop::Admit(const StepPlan& plan) {
+  for (const StepSequence& sequence : plan.sequences) {
+    if (sequence.start == nullptr) continue;
+    ActiveRequest& request = *sequences_.at(sequence.sequence);
+    if (request.admitted()) continue;  // another choice of it was, or it was preempted since
+    request.Admit(clock_->Now(), observer_);
+    front_.Admitted();
+  }
+}
+
+void EngineLoop::Deliver(const std::vector<SequenceEvent>& events) {
+  const absl::Time now = clock_->Now();
+  for (const SequenceEvent& event : events) {
+    const auto found = sequences_.find(event.sequence);
+    if (found == sequences_.end()) continue;  // ended by a cancellation or a stop string meanwhile
+    ActiveRequest& request = *found->second;
+    const bool ended = request.Take(event, now, observer_);
+    if (ended && !event.finished.has_value()) scheduler_.Finish(event.sequence, FinishReason::kStop);
+    if (ended) sequences_.erase(event.sequence);
+    if (!request.ended()) continue;
+    Publish();  // who waits for the request's end finds its blocks free
+    Close(request);
+    requests_.erase(request.handle());
+  }
+}
+
+void EngineLoop::EndWaiting(ActiveRequest& request, FinishReason reason) {
+  const absl::Time now = clock_->Now();
+  for (const uint64_t sequence : request.Live()) {
+    SequenceEvent event;
+    event.sequence = sequence;
+    event.finished = reason;
+    request.Take(event, now, observer_);
+  }
+  Close(request);
+}
+
+void EngineLoop::Close(ActiveRequest& request) {
+  front_.Ended(request);
+  request.Close(clock_->Now(), observer_);
+}
+
+void EngineLoop::Observe(const StepResult& result) {
+  last_step_ = clock_->Now();
+  if (observer_ == nullptr) return;
+  observer_->OnStep({.seconds = result.seconds,
+                     .tokens = result.rows,
+                     .prefill_tokens = result.prefill_rows,
+                     .sequences = result.sequences});
+}
+
+void EngineLoop::Publish() {
+  const SchedulerStats scheduler = scheduler_.Stats();
+  absl::MutexLock lock(&mutex_);
+  stats_ = {.scheduler = scheduler, .last_step = last_step_};
+}
+
+}  // namespace causeway

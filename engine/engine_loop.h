@@ -1,0 +1,74 @@
+// The loop that computes: one scheduler and one executor, fed by the front.
+#ifndef CAUSEWAY_ENGINE_ENGINE_LOOP_H_
+#define CAUSEWAY_ENGINE_ENGINE_LOOP_H_
+
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "engine/base/clock.h"
+#include "engine/engine.h"
+#include "engine/execution/executor.h"
+#include "engine/front.h"
+#include "engine/request.h"
+#include "engine/schedule/scheduler.h"
+
+namespace causeway {
+
+// A thread of its own makes all calls of the scheduler, of the executor's Run and Wait, and of the requests that it has
+// taken from the front. The front must be stopped before this is destroyed.
+class EngineLoop {
+ public:
+  // `index` is the loop's at the front. `observer` may be null. The front and the clock must outlive it.
+  EngineLoop(Front& front, int index, const SchedulerOptions& options, std::unique_ptr<Executor> executor,
+             EngineObserver* observer, const Clock* clock);
+  ~EngineLoop();
+
+  struct Stats {
+    SchedulerStats scheduler;
+    absl::Time last_step = absl::InfinitePast();
+  };
+  Stats stats() const;                                     // any thread
+  const Executor& executor() const { return *executor_; }  // of it, Stats(): any thread
+
+ private:
+  void Run();
+  void TakeRequests();
+  void Start(std::unique_ptr<ActiveRequest> request);
+  void Cancel(RequestHandle request);
+  // The requests of the sequences that the step starts leave the queue.
+  void Admit(const StepPlan& plan);
+  void Deliver(const std::vector<SequenceEvent>& events);
+  // Of a request that ended while it waited at the front.
+  void EndWaiting(ActiveRequest& request, FinishReason reason);
+  void Close(ActiveRequest& request);
+  void Observe(const StepResult& result);
+  void Publish();
+
+  Front& front_;
+  const int index_;
+  const int64_t context_max_;
+  EngineObserver* const observer_;
+  const Clock* const clock_;
+  const std::unique_ptr<Executor> executor_;
+
+  // Of the thread.
+  Scheduler scheduler_;
+  absl::flat_hash_map<RequestHandle, std::unique_ptr<ActiveRequest>> requests_;
+  absl::flat_hash_map<uint64_t, ActiveRequest*> sequences_;
+  absl::Time last_step_ = absl::InfinitePast();
+
+  mutable absl::Mutex mutex_;
+  Stats stats_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;  // last: it uses the others
+};
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_ENGINE_LOOP_H_

@@ -1,0 +1,133 @@
+#include "engine/front.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace causeway {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Sink final : public TokenSink {
+ public:
+  void OnDelta(GenerationDelta) override {}
+  void OnEnd(GenerationEnd) override {}
+};
+
+class FrontTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<RequestHandle> Submit(const std::string& id, int32_t priority = 0, int32_t choices = 1,
+                                       absl::Time deadline = absl::InfiniteFuture()) {
+    GenerationRequest request{.request_id = id, .prompt = {1, 2}};
+    request.n = choices;
+    request.priority = priority;
+    request.deadline = deadline;
+    return front_.Submit(id, choices, [&](RequestHandle handle) {
+      return std::make_unique<ActiveRequest>(request, std::make_shared<Sink>(), /*tokenizer=*/nullptr, handle,
+                                             clock_.Now());
+    });
+  }
+  // The id of the request that a loop gets; "" where it gets none.
+  std::string Take(bool can_start = true) {
+    std::unique_ptr<ActiveRequest> request = front_.TakeRequest([&](const ActiveRequest&) { return can_start; });
+    if (request == nullptr) return "";
+    taken_.push_back(std::move(request));
+    return taken_.back()->id();
+  }
+
+  FakeClock clock_;
+  Front front_{/*loops=*/2, /*queue_max=*/3, &clock_};
+  std::vector<std::unique_ptr<ActiveRequest>> taken_;
+};
+
+TEST_F(FrontTest, RequestsWaitUntilALoopCanStartThemInTheOneOrder) {
+  ASSERT_TRUE(Submit("a").ok() && Submit("b", /*priority=*/1).ok() && Submit("c").ok());
+  EXPECT_EQ(Take(/*can_start=*/false), "");
+  EXPECT_EQ(front_.counts().waiting, 3);
+  EXPECT_EQ(Take(), "b");
+  EXPECT_EQ(Take(), "a");
+  EXPECT_EQ(Take(), "c");
+  EXPECT_EQ(Take(), "");
+  EXPECT_EQ(front_.counts().waiting, 3) << "taken, and not in a step yet";
+  taken_[0]->Admit(clock_.Now(), nullptr);
+  front_.Admitted();
+  EXPECT_EQ(front_.counts().waiting, 2);
+  EXPECT_EQ(front_.counts().running, 1);
+  for (const auto& request : taken_) front_.Ended(*request);
+  EXPECT_EQ(front_.counts().waiting + front_.counts().running, 0);
+}
+
+TEST_F(FrontTest, ChoicesTakeHandlesOfTheirOwn) {
+  const RequestHandle first = *Submit("a", 0, /*choices=*/3), second = *Submit("b");
+  EXPECT_EQ(second, first + 3);
+}
+
+TEST_F(FrontTest, AFullQueueAndAnIdInUseAreRefused) {
+  ASSERT_TRUE(Submit("a").ok());
+  EXPECT_EQ(Submit("a").status().code(), absl::StatusCode::kAlreadyExists);
+  ASSERT_TRUE(Submit("b").ok() && Submit("c").ok());
+  const absl::Status full = Submit("d").status();
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(full.message()), HasSubstr("3 requests are waiting and the limit is 3"));
+}
+
+TEST_F(FrontTest, WhatIsCancelledWhileItWaitsIsGivenToALoopOnce) {
+  const RequestHandle a = *Submit("a");
+  ASSERT_TRUE(Submit("b").ok());
+  front_.Cancel(a);
+  EXPECT_TRUE(front_.Cancel("b").ok());
+  EXPECT_EQ(front_.Cancel("x").code(), absl::StatusCode::kNotFound);
+  const Front::Commands commands = front_.TakeCommands(1);
+  ASSERT_EQ(commands.ended.size(), 2u);
+  EXPECT_EQ(commands.ended[0].first->id(), "a");
+  EXPECT_EQ(commands.ended[0].second, FinishReason::kCancelled);
+  EXPECT_TRUE(front_.TakeCommands(0).ended.empty());
+  EXPECT_EQ(Take(), "");
+}
+
+TEST_F(FrontTest, WhatIsCancelledOnceTakenIsToldToEveryLoop) {
+  const RequestHandle a = *Submit("a");
+  EXPECT_EQ(Take(), "a");
+  front_.Cancel(a);
+  EXPECT_THAT(front_.TakeCommands(0).cancellations, ::testing::ElementsAre(a));
+  EXPECT_THAT(front_.TakeCommands(1).cancellations, ::testing::ElementsAre(a));
+}
+
+TEST_F(FrontTest, DeadlinesPassWhileRequestsWait) {
+  ASSERT_TRUE(Submit("a", 0, 1, clock_.Now() + absl::Seconds(5)).ok() && Submit("b").ok());
+  EXPECT_TRUE(front_.TakeCommands(0).ended.empty());
+  clock_.Advance(absl::Seconds(6));
+  const Front::Commands commands = front_.TakeCommands(0);
+  ASSERT_EQ(commands.ended.size(), 1u);
+  EXPECT_EQ(commands.ended[0].first->id(), "a");
+  EXPECT_EQ(commands.ended[0].second, FinishReason::kDeadline);
+  EXPECT_EQ(Take(), "b");
+}
+
+TEST_F(FrontTest, ALoopThatWaitsIsWokenByARequest) {
+  front_.TakeCommands(1);
+  std::thread loop([&] { front_.AwaitCommands(1, absl::InfiniteFuture()); });
+  ASSERT_TRUE(Submit("a").ok());
+  loop.join();
+  EXPECT_EQ(Take(), "a");
+}
+
+TEST_F(FrontTest, StoppingEndsWhatWaitsAndRefusesTheRest) {
+  ASSERT_TRUE(Submit("a").ok());
+  front_.Stop();
+  EXPECT_EQ(Submit("b").status().code(), absl::StatusCode::kUnavailable);
+  const Front::Commands commands = front_.TakeCommands(0);
+  EXPECT_TRUE(commands.stop);
+  EXPECT_EQ(commands.ended.size(), 1u);
+  EXPECT_TRUE(front_.TakeCommands(1).stop);
+}
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,33 @@
+#include "engine/waiting_requests.h"
+
+namespace causeway {
+
+bool StartsBefore(const StartRank& a, const StartRank& b) {
+  return a.priority != b.priority ? a.priority > b.priority : a.handle < b.handle;
+}
+
+void WaitingRequests::Add(std::unique_ptr<ActiveRequest> request) {
+  const StartRank rank{request->priority(), request->handle()};
+  ranks_[rank.handle] = rank;
+  if (request->deadline() < absl::InfiniteFuture()) deadlines_.emplace(request->deadline(), rank.handle);
+  by_rank_.emplace(rank, std::move(request));
+}
+
+std::unique_ptr<ActiveRequest> WaitingRequests::TakeFirst() { return Take(by_rank_.begin()->first.handle); }
+
+std::unique_ptr<ActiveRequest> WaitingRequests::Take(RequestHandle handle) {
+  const auto rank = ranks_.find(handle);
+  if (rank == ranks_.end()) return nullptr;
+  const auto found = by_rank_.find(rank->second);
+  std::unique_ptr<ActiveRequest> request = std::move(found->second);
+  deadlines_.erase({request->deadline(), handle});
+  by_rank_.erase(found);
+  ranks_.erase(rank);
+  return request;
+}
+
+std::unique_ptr<ActiveRequest> WaitingRequests::TakeExpired(absl::Time now) {
+  return NextDeadline() <= now ? Take(deadlines_.begin()->second) : nullptr;
+}
+
+}  // namespace causeway
