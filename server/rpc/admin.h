@@ -4,11 +4,11 @@
 
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
-#include <grpcpp/support/server_callback.h>
 
 #include "absl/status/statusor.h"
 #include "causeway/v1/admin.pb.h"
 #include "server/rpc/serving.h"
+#include "server/rpc/stream_writer.h"
 
 namespace causeway {
 
@@ -21,9 +21,8 @@ absl::StatusOr<v1::CancelResponse> HandleCancel(RpcContext& context, const v1::C
 // Only what is answered: the service asks for the drain once that has been sent.
 absl::StatusOr<v1::DrainResponse> HandleDrain(RpcContext& context, const v1::DrainRequest& request);
 // Owns itself until its call is done.
-grpc::ServerWriteReactor<grpc::ByteBuffer>* HandleExtractLayerOutputs(RpcContext& context,
-                                                                      grpc::CallbackServerContext* call,
-                                                                      const grpc::ByteBuffer& request);
+StreamReactor* HandleExtractLayerOutputs(RpcContext& context, grpc::CallbackServerContext* call,
+                                         const grpc::ByteBuffer& request);
 
 }  // namespace causeway
 

@@ -54,21 +54,9 @@ class DrainReactor : public grpc::ServerUnaryReactor {
   const bool drain_;
 };
 
-// A stream that is refused before anything is written.
-template <typename Response>
-grpc::ServerWriteReactor<Response>* Refuse(const absl::Status& status) {
-  class Reactor : public grpc::ServerWriteReactor<Response> {
-   public:
-    void OnDone() override { delete this; }
-  };
-  auto* reactor = new Reactor;
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
-}
-
 }  // namespace
 
-void AdminService::Stop() { watchers_.Stop(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the daemon stops")); }
+void AdminService::Stop() { watchers_.Stop(); }
 
 grpc::ServerUnaryReactor* AdminService::GetModel(grpc::CallbackServerContext* call, const v1::GetModelRequest* request,
                                                  v1::GetModelResponse* response) {
@@ -104,15 +92,21 @@ grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* c
   return Answer(context_, call, *request, response, HandleGetStatus);
 }
 
-grpc::ServerWriteReactor<v1::GetStatusResponse>* AdminService::WatchStatus(grpc::CallbackServerContext* call,
-                                                                           const v1::WatchStatusRequest* request) {
-  if (absl::Status status = CheckPeer(*call); !status.ok()) return Refuse<v1::GetStatusResponse>(status);
-  const double seconds = request->has_interval_seconds() ? request->interval_seconds() : kWatchIntervalDefault;
+StreamReactor* AdminService::WatchStatus(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) {
+  return StreamOr(OpenWatch(*call, *request));
+}
+
+absl::StatusOr<StreamReactor*> AdminService::OpenWatch(const grpc::CallbackServerContext& call,
+                                                       const grpc::ByteBuffer& bytes) {
+  CAUSEWAY_RETURN_IF_ERROR(CheckPeer(call));
+  v1::WatchStatusRequest request;
+  CAUSEWAY_RETURN_IF_ERROR(ParseMessage(bytes, &request));
+  const double seconds = request.has_interval_seconds() ? request.interval_seconds() : kWatchIntervalDefault;
   if (!(seconds >= kWatchIntervalMin && seconds <= kWatchIntervalMax)) {
-    return Refuse<v1::GetStatusResponse>(absl::InvalidArgumentError(absl::StrCat(
-        "interval_seconds is ", seconds, ", expected a number in [", kWatchIntervalMin, ", ", kWatchIntervalMax, "]")));
+    return absl::InvalidArgumentError(absl::StrCat("interval_seconds is ", seconds, ", expected a number in [",
+                                                   kWatchIntervalMin, ", ", kWatchIntervalMax, "]"));
   }
-  return watchers_.Open([this] { return *HandleGetStatus(context_, {}); },
+  return watchers_.Open([this] { return WriteMessage(*HandleGetStatus(context_, {})); },
                         std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)));
 }
 
@@ -126,9 +120,8 @@ grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* call,
   return new DrainReactor(context_, Handle(context_, *call, *request, response, HandleDrain));  // deletes itself
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* AdminService::ExtractLayerOutputs(grpc::CallbackServerContext* call,
-                                                                              const grpc::ByteBuffer* request) {
-  if (absl::Status status = CheckPeer(*call); !status.ok()) return Refuse<grpc::ByteBuffer>(status);
+StreamReactor* AdminService::ExtractLayerOutputs(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) {
+  if (absl::Status status = CheckPeer(*call); !status.ok()) return StreamOr(status);
   return HandleExtractLayerOutputs(context_, call, *request);
 }
 

@@ -12,7 +12,7 @@ namespace causeway {
 
 // Raw, where texts are taken: the handlers parse, so that broken UTF-8 gets a proper answer (wire.h).
 using RawAdmin = v1::Admin::WithCallbackMethod_GetModel<v1::Admin::WithRawCallbackMethod_GetPlan<
-    v1::Admin::WithCallbackMethod_GetStatus<v1::Admin::WithCallbackMethod_WatchStatus<
+    v1::Admin::WithCallbackMethod_GetStatus<v1::Admin::WithRawCallbackMethod_WatchStatus<
         v1::Admin::WithCallbackMethod_Cancel<v1::Admin::WithCallbackMethod_Drain<
             v1::Admin::WithRawCallbackMethod_ExtractLayerOutputs<v1::Admin::Service>>>>>>>;
 
@@ -30,18 +30,18 @@ class AdminService final : public RawAdmin {
                                     grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
-  grpc::ServerWriteReactor<v1::GetStatusResponse>* WatchStatus(grpc::CallbackServerContext* call,
-                                                               const v1::WatchStatusRequest* request) override;
+  StreamReactor* WatchStatus(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* call, const v1::CancelRequest* request,
                                    v1::CancelResponse* response) override;
   grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* call, const v1::DrainRequest* request,
                                   v1::DrainResponse* response) override;
-  grpc::ServerWriteReactor<grpc::ByteBuffer>* ExtractLayerOutputs(grpc::CallbackServerContext* call,
-                                                                  const grpc::ByteBuffer* request) override;
+  StreamReactor* ExtractLayerOutputs(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) override;
 
  private:
+  absl::StatusOr<StreamReactor*> OpenWatch(const grpc::CallbackServerContext& call, const grpc::ByteBuffer& bytes);
+
   RpcContext& context_;
-  Watchers<v1::GetStatusResponse> watchers_;
+  Watchers watchers_;
 };
 
 }  // namespace causeway

@@ -5,9 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "engine/base/status.h"
 #include "server/rpc/admin.h"
 #include "server/rpc/generation_call.h"
@@ -53,62 +51,38 @@ absl::StatusOr<std::set<int>> ReadLayers(const v1::ExtractLayerOutputsRequest& w
   return wanted;
 }
 
-// Waits for the end of the request, then sends what was gathered. Shared, because gRPC and the engine let go of it each
-// in its own time.
-class LayerOutputsReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
-                            public TokenSink,
-                            public std::enable_shared_from_this<LayerOutputsReactor> {
+// Waits for the end of the request, then sends what was gathered.
+class LayerOutputsStream final : public StreamWriter, public TokenSink {
  public:
-  LayerOutputsReactor(RpcContext& context, const grpc::CallbackServerContext& call)
-      : context_(context), call_(context, call) {}
+  LayerOutputsStream(RpcContext& context, const grpc::CallbackServerContext& call) : call_(context, call) {}
 
   // Once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
-    self_ = shared_from_this();
-    if (absl::Status parsed = ParseMessage(bytes, &wire_); !parsed.ok()) return Finish(call_.Refuse(parsed));
-    call_.Prepare(AsGeneration(wire_), bytes.Length(), [self = self_](absl::StatusOr<PreparedRequest> prepared) {
-      if (absl::Status status = self->Start(std::move(prepared)); !status.ok())
-        return self->Finish(self->call_.Refuse(status));
-      self->MaybeWrite();
-    });
+    Attach();
+    if (absl::Status parsed = ParseMessage(bytes, &wire_); !parsed.ok()) return Refuse(call_.Refuse(parsed));
+    call_.Prepare(AsGeneration(wire_), bytes.Length(),
+                  [this, self = shared_from_this()](absl::StatusOr<PreparedRequest> prepared) {
+                    if (absl::Status status = Start(std::move(prepared)); !status.ok())
+                      return Refuse(call_.Refuse(status));
+                    Open();
+                  });
   }
 
   void OnDelta(GenerationDelta delta) override {}
 
   void OnEnd(GenerationEnd end) override {
-    grpc::Status status = call_.End(end);
+    const grpc::Status status = call_.End(end);
     {
       absl::MutexLock lock(&mutex_);
-      outputs_ = std::move(end.layer_outputs);
-      end_ = std::move(status);
+      if (!gone()) outputs_ = std::move(end.layer_outputs);
     }
-    MaybeWrite();
+    End(status);
   }
-
-  void OnWriteDone(bool ok) override {
-    {
-      absl::MutexLock lock(&mutex_);
-      writing_ = false;
-      broken_ |= !ok;
-    }
-    MaybeWrite();
-  }
-
-  void OnCancel() override {
-    {
-      absl::MutexLock lock(&mutex_);
-      broken_ = true;
-    }
-    call_.OnCancel();
-    MaybeWrite();
-  }
-
-  void OnDone() override { self_.reset(); }
 
  private:
   absl::Status Start(absl::StatusOr<PreparedRequest> result) {
     CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, std::move(result));
-    const ModelSpec& spec = context_.state.serving()->engine->model().spec;
+    const ModelSpec& spec = call_.engine().model().spec;
     const Units units = UnitsOf(spec);
     CAUSEWAY_ASSIGN_OR_RETURN(const std::set<int> wanted, ReadLayers(wire_, units.layers));
     v1::ExtractLayerOutputsResponse accepted;
@@ -125,82 +99,57 @@ class LayerOutputsReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       layers_.assign(wanted.begin(), wanted.end());
       accepted_ = std::move(accepted);
     }
-    CAUSEWAY_RETURN_IF_ERROR(call_.Submit(std::move(prepared.request), self_));
-    absl::MutexLock lock(&mutex_);
-    submitted_ = true;
-    return absl::OkStatus();
+    return call_.Submit(std::move(prepared.request), std::shared_ptr<TokenSink>(shared_from_this(), this));
   }
 
-  // The next message to send; false when there is none, or none yet.
-  bool Next(v1::ExtractLayerOutputsResponse* message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  bool Next(grpc::ByteBuffer* message) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (accepted_.has_value()) {
-      *message = *std::exchange(accepted_, std::nullopt);
+      *message = WriteMessage(*std::exchange(accepted_, std::nullopt));
       return true;
     }
-    if (outputs_ == nullptr || layer_ == layers_.size()) return false;
+    if (outputs_ == nullptr) return false;
+    if (layer_ == layers_.size()) {
+      outputs_.reset();  // all is written: the memory is another request's
+      return false;
+    }
     const int64_t row_bytes = outputs_->width * static_cast<int64_t>(sizeof(float));
     const int64_t rows = std::clamp<int64_t>(kLayerRowsBytesMax / row_bytes, 1, outputs_->rows - row_);
     const float* values = outputs_->of_unit(outputs_->units[layer_]) + row_ * outputs_->width;
-    v1::LayerRows* out = message->mutable_rows();
+    v1::ExtractLayerOutputsResponse response;
+    v1::LayerRows* out = response.mutable_rows();
     out->set_layer(layers_[layer_]);
     out->set_first_row(row_);
     out->set_values(values, static_cast<size_t>(rows * row_bytes));  // little-endian, as all processors we build for
     row_ += rows;
     if (row_ == outputs_->rows) ++layer_, row_ = 0;
+    *message = WriteMessage(response);
     return true;
   }
 
-  // Starts the next write, or finishes the call, unless a write is in flight.
-  void MaybeWrite() {
-    bool finish = false;
+  void OnGone() override {
     {
       absl::MutexLock lock(&mutex_);
-      if (!submitted_ || writing_ || finished_) return;
-      v1::ExtractLayerOutputsResponse message;
-      if (!broken_ && Next(&message)) {
-        out_ = WriteMessage(message);
-        writing_ = true;
-      } else if (end_.has_value()) {
-        finished_ = finish = true;
-        outputs_.reset();
-      } else {
-        return;
-      }
+      outputs_.reset();
     }
-    // Outside the lock: only one thread gets here for each write, and gRPC may call back.
-    if (finish) {
-      Finish(*end_);
-    } else {
-      StartWrite(&out_);
-    }
+    call_.OnCancel();
   }
 
-  RpcContext& context_;
   GenerationCall call_;
-  v1::ExtractLayerOutputsRequest wire_;  // until the request is submitted
-  grpc::ByteBuffer out_;                 // of the write in flight
-  absl::Mutex mutex_;
+  v1::ExtractLayerOutputsRequest wire_;              // until the request is submitted
   std::vector<int> layers_ ABSL_GUARDED_BY(mutex_);  // as the caller counts them, in the order of the outputs' units
   std::optional<v1::ExtractLayerOutputsResponse> accepted_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const LayerOutputs> outputs_ ABSL_GUARDED_BY(mutex_);
   size_t layer_ ABSL_GUARDED_BY(mutex_) = 0;  // of the next rows, an index of layers_
   int64_t row_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool submitted_ ABSL_GUARDED_BY(mutex_) = false;  // to the engine; nothing is written before
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool broken_ ABSL_GUARDED_BY(mutex_) = false;  // the reader is gone; nothing more is written
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  std::optional<grpc::Status> end_;  // written once under the lock, before finished_ may be set
-  std::shared_ptr<LayerOutputsReactor> self_;
 };
 
 }  // namespace
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* HandleExtractLayerOutputs(RpcContext& context,
-                                                                      grpc::CallbackServerContext* call,
-                                                                      const grpc::ByteBuffer& request) {
-  auto reactor = std::make_shared<LayerOutputsReactor>(context, *call);
-  reactor->Begin(request);
-  return reactor.get();  // kept by itself until OnDone
+StreamReactor* HandleExtractLayerOutputs(RpcContext& context, grpc::CallbackServerContext* call,
+                                         const grpc::ByteBuffer& request) {
+  auto stream = std::make_shared<LayerOutputsStream>(context, *call);
+  stream->Begin(request);
+  return stream.get();  // kept by itself until OnDone
 }
 
 }  // namespace causeway

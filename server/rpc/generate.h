@@ -9,14 +9,15 @@
 #include "absl/status/statusor.h"
 #include "causeway/v1/generation.pb.h"
 #include "server/rpc/serving.h"
+#include "server/rpc/stream_writer.h"
 
 namespace causeway {
 
 // The reactors own themselves until their call is done.
 grpc::ServerUnaryReactor* HandleGenerate(RpcContext& context, grpc::CallbackServerContext* call,
                                          const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
-grpc::ServerWriteReactor<grpc::ByteBuffer>* HandleGenerateStream(RpcContext& context, grpc::CallbackServerContext* call,
-                                                                 const grpc::ByteBuffer& request);
+StreamReactor* HandleGenerateStream(RpcContext& context, grpc::CallbackServerContext* call,
+                                    const grpc::ByteBuffer& request);
 
 absl::StatusOr<v1::TokenizeResponse> HandleTokenize(RpcContext& context, const v1::TokenizeRequest& request);
 absl::StatusOr<v1::DetokenizeResponse> HandleDetokenize(RpcContext& context, const v1::DetokenizeRequest& request);

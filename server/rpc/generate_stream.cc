@@ -2,8 +2,6 @@
 #include <optional>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "engine/base/status.h"
 #include "server/rpc/generate.h"
 #include "server/rpc/generation_call.h"
@@ -13,62 +11,37 @@
 namespace causeway {
 namespace {
 
-// One write in flight; what comes meanwhile is merged in StreamEvents. The engine's thread only ever takes a short lock
-// and starts a write. Shared, because gRPC and the engine let go of it each in its own time.
-class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
-                      public TokenSink,
-                      public std::enable_shared_from_this<StreamReactor> {
+// What waits for a write is merged in StreamEvents.
+class GenerationStream final : public StreamWriter, public TokenSink {
  public:
-  StreamReactor(RpcContext& context, const grpc::CallbackServerContext& call) : call_(context, call) {}
+  GenerationStream(RpcContext& context, const grpc::CallbackServerContext& call) : call_(context, call) {}
 
   // Once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
-    self_ = shared_from_this();
-    call_.Prepare(bytes, [self = self_](absl::StatusOr<PreparedRequest> prepared) {
-      if (absl::Status status = self->Start(std::move(prepared)); !status.ok())
-        return self->Finish(self->call_.Refuse(status));
-      self->MaybeWrite();
+    Attach();
+    call_.Prepare(bytes, [this, self = shared_from_this()](absl::StatusOr<PreparedRequest> prepared) {
+      if (absl::Status status = Start(std::move(prepared)); !status.ok()) return Refuse(call_.Refuse(status));
+      Open();
     });
   }
 
   void OnDelta(GenerationDelta delta) override {
     {
       absl::MutexLock lock(&mutex_);
-      if (broken_) return;
+      if (gone()) return;
       events_->Add(delta);
     }
-    MaybeWrite();
+    Write();
   }
 
   void OnEnd(GenerationEnd end) override {
-    grpc::Status status = call_.End(end);
+    const grpc::Status status = call_.End(end);
     {
       absl::MutexLock lock(&mutex_);
       events_->End(end);
-      end_ = std::move(status);
     }
-    MaybeWrite();
+    End(status);
   }
-
-  void OnWriteDone(bool ok) override {
-    {
-      absl::MutexLock lock(&mutex_);
-      writing_ = false;
-      if (!ok) broken_ = true;  // OnCancel follows, or has come, and cancels the request
-    }
-    MaybeWrite();
-  }
-
-  void OnCancel() override {
-    {
-      absl::MutexLock lock(&mutex_);
-      broken_ = true;
-    }
-    call_.OnCancel();
-    MaybeWrite();
-  }
-
-  void OnDone() override { self_.reset(); }
 
  private:
   absl::Status Start(absl::StatusOr<PreparedRequest> result) {
@@ -77,55 +50,29 @@ class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       absl::MutexLock lock(&mutex_);
       events_.emplace(prepared.request, std::move(prepared.output));
     }
-    CAUSEWAY_RETURN_IF_ERROR(call_.Submit(std::move(prepared.request), self_));
-    absl::MutexLock lock(&mutex_);
-    accepted_ = true;
-    return absl::OkStatus();
+    return call_.Submit(std::move(prepared.request), std::shared_ptr<TokenSink>(shared_from_this(), this));
   }
 
-  // Starts the next write, or finishes the call, unless a write is in flight.
-  void MaybeWrite() {
-    bool finish = false;
-    {
-      absl::MutexLock lock(&mutex_);
-      if (!accepted_ || writing_ || finished_) return;
-      v1::GenerateStreamResponse message;
-      if (!broken_ && events_->Next(&message)) {
-        out_ = WriteMessage(message);
-        writing_ = true;
-      } else if (end_.has_value()) {
-        finished_ = finish = true;
-      } else {
-        return;
-      }
-    }
-    // Outside the lock: only one thread gets here for each write, and gRPC may call back.
-    if (finish) {
-      Finish(*end_);
-    } else {
-      StartWrite(&out_);
-    }
+  bool Next(grpc::ByteBuffer* message) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    v1::GenerateStreamResponse response;
+    if (!events_->Next(&response)) return false;
+    *message = WriteMessage(response);
+    return true;
   }
+
+  void OnGone() override { call_.OnCancel(); }
 
   GenerationCall call_;
-  grpc::ByteBuffer out_;  // of the write in flight
-  absl::Mutex mutex_;
   std::optional<StreamEvents> events_ ABSL_GUARDED_BY(mutex_);
-  bool accepted_ ABSL_GUARDED_BY(mutex_) = false;  // by the engine; nothing is written before
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool broken_ ABSL_GUARDED_BY(mutex_) = false;  // the reader is gone; nothing more is written
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  std::optional<grpc::Status> end_;  // written once under the lock, before finished_ may be set
-  std::shared_ptr<StreamReactor> self_;
 };
 
 }  // namespace
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* HandleGenerateStream(RpcContext& context, grpc::CallbackServerContext* call,
-                                                                 const grpc::ByteBuffer& request) {
-  auto reactor = std::make_shared<StreamReactor>(context, *call);
-  reactor->Begin(request);
-  return reactor.get();  // kept by itself until OnDone
+StreamReactor* HandleGenerateStream(RpcContext& context, grpc::CallbackServerContext* call,
+                                    const grpc::ByteBuffer& request) {
+  auto stream = std::make_shared<GenerationStream>(context, *call);
+  stream->Begin(request);
+  return stream.get();  // kept by itself until OnDone
 }
 
 }  // namespace causeway

@@ -32,6 +32,9 @@ class GenerationCall {
   void Prepare(v1::GenerateRequest wire, size_t bytes, Then then);
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink);
 
+  // Once prepared.
+  Engine& engine() { return *engine_; }
+
   // The client has gone, or its deadline has passed: frees what the request holds.
   void OnCancel();
 

@@ -23,8 +23,7 @@ class GenerationService final : public RawGeneration {
                                      grpc::ByteBuffer* response) override {
     return HandleGenerate(context_, call, *request, response);
   }
-  grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream(grpc::CallbackServerContext* call,
-                                                             const grpc::ByteBuffer* request) override {
+  StreamReactor* GenerateStream(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) override {
     return HandleGenerateStream(context_, call, *request);
   }
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,

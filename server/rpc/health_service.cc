@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/status.h"
+#include "server/rpc/wire.h"
 
 namespace causeway {
 
@@ -15,7 +17,7 @@ void HealthService::SetServing(bool serving) {
   if (serving_.exchange(serving) != serving) watchers_.Poke();
 }
 
-void HealthService::Stop() { watchers_.Stop(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the daemon stops")); }
+void HealthService::Stop() { watchers_.Stop(); }
 
 HealthCheckResponse HealthService::Status(const std::string& service) const {
   HealthCheckResponse response;
@@ -40,9 +42,14 @@ grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* call
   return reactor;
 }
 
-grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::CallbackServerContext* call,
-                                                                    const HealthCheckRequest* request) {
-  return watchers_.Open([this, service = request->service()] { return Status(service); });
+StreamReactor* HealthService::Watch(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) {
+  return StreamOr(OpenWatch(*request));
+}
+
+absl::StatusOr<StreamReactor*> HealthService::OpenWatch(const grpc::ByteBuffer& bytes) {
+  HealthCheckRequest request;
+  CAUSEWAY_RETURN_IF_ERROR(ParseMessage(bytes, &request));
+  return watchers_.Open([this, service = request.service()] { return WriteMessage(Status(service)); });
 }
 
 }  // namespace causeway

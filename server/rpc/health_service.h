@@ -11,9 +11,13 @@
 
 namespace causeway {
 
+// Watch is raw, as every stream is.
+using RawHealth = grpc::health::v1::Health::WithCallbackMethod_Check<
+    grpc::health::v1::Health::WithRawCallbackMethod_Watch<grpc::health::v1::Health::Service>>;
+
 // NOT_SERVING from construction on, so that no probe sees a server that is up and loading as ready (gRPC's own service
 // starts out as SERVING). The server as a whole ("") and every service in `services` have the same status.
-class HealthService final : public grpc::health::v1::Health::CallbackService {
+class HealthService final : public RawHealth {
  public:
   explicit HealthService(std::set<std::string> services);
 
@@ -25,15 +29,15 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* call,
                                   const grpc::health::v1::HealthCheckRequest* request,
                                   grpc::health::v1::HealthCheckResponse* response) override;
-  grpc::ServerWriteReactor<grpc::health::v1::HealthCheckResponse>* Watch(
-      grpc::CallbackServerContext* call, const grpc::health::v1::HealthCheckRequest* request) override;
+  StreamReactor* Watch(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) override;
 
  private:
   grpc::health::v1::HealthCheckResponse Status(const std::string& service) const;
+  absl::StatusOr<StreamReactor*> OpenWatch(const grpc::ByteBuffer& bytes);
 
   const std::set<std::string> services_;
   std::atomic<bool> serving_{false};
-  Watchers<grpc::health::v1::HealthCheckResponse> watchers_;
+  Watchers watchers_;
 };
 
 }  // namespace causeway

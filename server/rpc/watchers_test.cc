@@ -12,15 +12,15 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "server/rpc/wire.h"
 
 namespace causeway {
 namespace {
 
 using grpc::health::v1::Health;
-using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
-class WatchersTest : public ::testing::Test, public Health::CallbackService {
+class WatchersTest : public ::testing::Test, public Health::WithRawCallbackMethod_Watch<Health::Service> {
  protected:
   WatchersTest() {
     grpc::ServerBuilder builder;
@@ -31,15 +31,14 @@ class WatchersTest : public ::testing::Test, public Health::CallbackService {
     stub_ = Health::NewStub(grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials()));
   }
   ~WatchersTest() override {
-    watchers_.Stop(grpc::Status::CANCELLED);
+    watchers_.Stop();
     server_->Shutdown();
   }
-  grpc::ServerWriteReactor<HealthCheckResponse>* Watch(grpc::CallbackServerContext*,
-                                                       const HealthCheckRequest*) override {
-    return watchers_.Open(value_, interval_);
+  StreamReactor* Watch(grpc::CallbackServerContext*, const grpc::ByteBuffer*) override {
+    return watchers_.Open([value = value_] { return WriteMessage(value()); }, interval_);
   }
 
-  Watchers<HealthCheckResponse> watchers_;
+  Watchers watchers_;
   std::function<HealthCheckResponse()> value_;
   std::chrono::milliseconds interval_{0};
   std::unique_ptr<grpc::Server> server_;
