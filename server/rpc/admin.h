@@ -12,14 +12,19 @@
 
 namespace causeway {
 
-absl::StatusOr<v1::GetModelResponse> HandleGetModel(RpcContext& context, const v1::GetModelRequest& request);
+absl::StatusOr<v1::GetModelResponse> HandleGetModel(RpcContext& context, const Caller& caller,
+                                                    const v1::GetModelRequest& request);
 // Of a request with any field set it makes the plan: milliseconds, and seconds where a large model does not fit and
 // what would help is tried.
-absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const v1::GetPlanRequest& request);
-absl::StatusOr<v1::GetStatusResponse> HandleGetStatus(RpcContext& context, const v1::GetStatusRequest& request);
-absl::StatusOr<v1::CancelResponse> HandleCancel(RpcContext& context, const v1::CancelRequest& request);
+absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const Caller& caller,
+                                                  const v1::GetPlanRequest& request);
+absl::StatusOr<v1::GetStatusResponse> HandleGetStatus(RpcContext& context, const Caller& caller,
+                                                      const v1::GetStatusRequest& request);
+absl::StatusOr<v1::CancelResponse> HandleCancel(RpcContext& context, const Caller& caller,
+                                                const v1::CancelRequest& request);
 // Only what is answered: the service asks for the drain once that has been sent.
-absl::StatusOr<v1::DrainResponse> HandleDrain(RpcContext& context, const v1::DrainRequest& request);
+absl::StatusOr<v1::DrainResponse> HandleDrain(RpcContext& context, const Caller& caller,
+                                              const v1::DrainRequest& request);
 // Owns itself until its call is done.
 StreamReactor* HandleExtractLayerOutputs(RpcContext& context, grpc::CallbackServerContext* call,
                                          const grpc::ByteBuffer& request);

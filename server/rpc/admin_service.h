@@ -1,8 +1,6 @@
-// causeway.v1.Admin: binds each RPC to its handler and refuses callers from other machines.
+// causeway.v1.Admin: binds each RPC to its handler.
 #ifndef CAUSEWAY_SERVER_RPC_ADMIN_SERVICE_H_
 #define CAUSEWAY_SERVER_RPC_ADMIN_SERVICE_H_
-
-#include <memory>
 
 #include "causeway/v1/admin.grpc.pb.h"
 #include "server/rpc/serving.h"
@@ -10,10 +8,10 @@
 
 namespace causeway {
 
-// Raw, where texts are taken: the handlers parse, so that broken UTF-8 gets a proper answer (wire.h).
-using RawAdmin = v1::Admin::WithCallbackMethod_GetModel<v1::Admin::WithRawCallbackMethod_GetPlan<
-    v1::Admin::WithCallbackMethod_GetStatus<v1::Admin::WithRawCallbackMethod_WatchStatus<
-        v1::Admin::WithCallbackMethod_Cancel<v1::Admin::WithCallbackMethod_Drain<
+// Raw: the handlers parse, so that broken UTF-8 gets a proper answer (wire.h).
+using RawAdmin = v1::Admin::WithRawCallbackMethod_GetModel<v1::Admin::WithRawCallbackMethod_GetPlan<
+    v1::Admin::WithRawCallbackMethod_GetStatus<v1::Admin::WithRawCallbackMethod_WatchStatus<
+        v1::Admin::WithRawCallbackMethod_Cancel<v1::Admin::WithRawCallbackMethod_Drain<
             v1::Admin::WithRawCallbackMethod_ExtractLayerOutputs<v1::Admin::Service>>>>>>>;
 
 class AdminService final : public RawAdmin {
@@ -24,17 +22,17 @@ class AdminService final : public RawAdmin {
   // Ends the WatchStatus streams. Call before the server is shut down, which would wait for them.
   void Stop();
 
-  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* call, const v1::GetModelRequest* request,
-                                     v1::GetModelResponse* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetPlan(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
                                     grpc::ByteBuffer* response) override;
-  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest* request,
-                                      v1::GetStatusResponse* response) override;
+  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
+                                      grpc::ByteBuffer* response) override;
   StreamReactor* WatchStatus(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) override;
-  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* call, const v1::CancelRequest* request,
-                                   v1::CancelResponse* response) override;
-  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* call, const v1::DrainRequest* request,
-                                  v1::DrainResponse* response) override;
+  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
+                                   grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
+                                  grpc::ByteBuffer* response) override;
   StreamReactor* ExtractLayerOutputs(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request) override;
 
  private:

@@ -3,11 +3,11 @@
 
 namespace causeway {
 
-absl::StatusOr<v1::CancelResponse> HandleCancel(RpcContext& context, const v1::CancelRequest& request) {
+absl::StatusOr<v1::CancelResponse> HandleCancel(RpcContext& context, const Caller& caller,
+                                                const v1::CancelRequest& request) {
   if (request.request_id().empty())
     return absl::InvalidArgumentError("request_id is empty, expected the id of a request");
-  CAUSEWAY_ASSIGN_OR_RETURN(const Serving* serving, context.state.Loaded());
-  CAUSEWAY_RETURN_IF_ERROR(serving->engine->Cancel(request.request_id()));
+  CAUSEWAY_RETURN_IF_ERROR(caller.serving->engine->Cancel(request.request_id()));
   return v1::CancelResponse();
 }
 

@@ -5,13 +5,14 @@
 
 namespace causeway {
 
-absl::StatusOr<v1::DetokenizeResponse> HandleDetokenize(RpcContext& context, const v1::DetokenizeRequest& request) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const Serving* serving, context.state.Loaded());
-  CAUSEWAY_RETURN_IF_ERROR(CheckModelName(request.model(), *serving));
-  const Tokenizer* tokenizer = serving->engine->tokenizer();
+absl::StatusOr<v1::DetokenizeResponse> HandleDetokenize(RpcContext& context, const Caller& caller,
+                                                        const v1::DetokenizeRequest& request) {
+  const Serving& serving = *caller.serving;
+  CAUSEWAY_RETURN_IF_ERROR(CheckModelName(request.model(), serving));
+  const Tokenizer* tokenizer = serving.engine->tokenizer();
   if (tokenizer == nullptr) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the model \"", serving->name, "\" has no tokenizer, so its token ids have no text"));
+        absl::StrCat("the model \"", serving.name, "\" has no tokenizer, so its token ids have no text"));
   }
   const absl::Span<const int32_t> ids(request.ids().data(), static_cast<size_t>(request.ids_size()));
   auto text = tokenizer->Decode(ids, request.skip_special_tokens());

@@ -3,13 +3,14 @@
 
 namespace causeway {
 
-absl::StatusOr<v1::DrainResponse> HandleDrain(RpcContext& context, const v1::DrainRequest& request) {
+absl::StatusOr<v1::DrainResponse> HandleDrain(RpcContext& context, const Caller& caller,
+                                              const v1::DrainRequest& request) {
   v1::DrainResponse response;
   if (const Serving* serving = context.state.serving(); serving != nullptr) {
     const EngineStats stats = serving->engine->Stats();
     response.set_requests_remaining(stats.requests_running + stats.requests_waiting);
   }
-  Log(LogLevel::kInfo, "drain asked for by Admin.Drain");
+  Log(LogLevel::kInfo, "drain asked for by Admin.Drain", {{"peer", caller.peer}});
   return response;
 }
 

@@ -54,12 +54,13 @@ absl::StatusOr<std::set<int>> ReadLayers(const v1::ExtractLayerOutputsRequest& w
 // Waits for the end of the request, then sends what was gathered.
 class LayerOutputsStream final : public StreamWriter, public TokenSink {
  public:
-  LayerOutputsStream(RpcContext& context, const grpc::CallbackServerContext& call) : call_(context, call) {}
+  LayerOutputsStream(RpcContext& context, const grpc::CallbackServerContext& call)
+      : call_(context, Method::kExtractLayerOutputs, call) {}
 
   // Once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
     Attach();
-    if (absl::Status parsed = ParseMessage(bytes, &wire_); !parsed.ok()) return Refuse(call_.Refuse(parsed));
+    if (absl::Status parsed = call_.Parse(bytes, &wire_); !parsed.ok()) return Refuse(call_.Refuse(parsed));
     call_.Prepare(AsGeneration(wire_), bytes.Length(),
                   [this, self = shared_from_this()](absl::StatusOr<PreparedRequest> prepared) {
                     if (absl::Status status = Start(std::move(prepared)); !status.ok())

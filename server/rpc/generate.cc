@@ -17,7 +17,7 @@ class GenerateReactor : public grpc::ServerUnaryReactor,
                         public std::enable_shared_from_this<GenerateReactor> {
  public:
   GenerateReactor(RpcContext& context, const grpc::CallbackServerContext& call, grpc::ByteBuffer* out)
-      : call_(context, call), out_(out) {}
+      : call_(context, Method::kGenerate, call), out_(out) {}
 
   // Once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {

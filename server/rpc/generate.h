@@ -19,8 +19,10 @@ grpc::ServerUnaryReactor* HandleGenerate(RpcContext& context, grpc::CallbackServ
 StreamReactor* HandleGenerateStream(RpcContext& context, grpc::CallbackServerContext* call,
                                     const grpc::ByteBuffer& request);
 
-absl::StatusOr<v1::TokenizeResponse> HandleTokenize(RpcContext& context, const v1::TokenizeRequest& request);
-absl::StatusOr<v1::DetokenizeResponse> HandleDetokenize(RpcContext& context, const v1::DetokenizeRequest& request);
+absl::StatusOr<v1::TokenizeResponse> HandleTokenize(RpcContext& context, const Caller& caller,
+                                                    const v1::TokenizeRequest& request);
+absl::StatusOr<v1::DetokenizeResponse> HandleDetokenize(RpcContext& context, const Caller& caller,
+                                                        const v1::DetokenizeRequest& request);
 
 }  // namespace causeway
 

@@ -14,7 +14,8 @@ namespace {
 // What waits for a write is merged in StreamEvents.
 class GenerationStream final : public StreamWriter, public TokenSink {
  public:
-  GenerationStream(RpcContext& context, const grpc::CallbackServerContext& call) : call_(context, call) {}
+  GenerationStream(RpcContext& context, const grpc::CallbackServerContext& call)
+      : call_(context, Method::kGenerateStream, call) {}
 
   // Once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {

@@ -9,7 +9,6 @@
 #include "server/rpc/convert.h"
 #include "server/rpc/limits.h"
 #include "server/rpc/status_map.h"
-#include "server/rpc/wire.h"
 #include "server/telemetry/log.h"
 
 namespace causeway {
@@ -48,43 +47,38 @@ std::string ForLog(const absl::Status& status) {
 
 }  // namespace
 
-GenerationCall::GenerationCall(RpcContext& context, const grpc::CallbackServerContext& call)
-    : context_(context), deadline_(DeadlineOf(call)) {}
+GenerationCall::GenerationCall(RpcContext& context, Method method, const grpc::CallbackServerContext& call)
+    : context_(context), caller_(context.gate.Admit(method, call.peer())), deadline_(DeadlineOf(call)) {}
 
 void GenerationCall::Prepare(const grpc::ByteBuffer& bytes, Then then) {
   v1::GenerateRequest wire;
-  if (absl::Status parsed = ParseMessage(bytes, &wire); !parsed.ok()) return then(parsed);
+  if (absl::Status parsed = Parse(bytes, &wire); !parsed.ok()) return then(parsed);
   Prepare(std::move(wire), bytes.Length(), std::move(then));
 }
 
 void GenerationCall::Prepare(v1::GenerateRequest wire, size_t bytes, Then then) {
-  if (CheckRequestId(wire.request_id()).ok())
-    request_id_ = wire.request_id();  // a refusal's line in the log has it too
-  const absl::StatusOr<const Serving*> serving = context_.state.Accepting();
-  if (!serving.ok()) return then(serving.status());
-  if (!wire.has_grammar() && bytes <= kInlineBytesMax) return then(Validate(wire, **serving));
-  const absl::Status queued = context_.workers.Push(bytes, [this, then, wire = std::move(wire), serving = *serving] {
+  if (!wire.has_grammar() && bytes <= kInlineBytesMax) return then(Validate(wire));
+  const absl::Status queued = context_.workers.Push(bytes, [this, then, wire = std::move(wire)] {
     if (timed_out_ || Clock::Real()->Now() >= deadline_)
       return then(absl::DeadlineExceededError("the deadline passed before the request was prepared"));
     if (cancelled_) return then(absl::CancelledError("the request was cancelled"));
-    then(Validate(wire, *serving));
+    then(Validate(wire));
   });
   if (!queued.ok()) then(queued);
 }
 
-absl::StatusOr<PreparedRequest> GenerationCall::Validate(const v1::GenerateRequest& wire, const Serving& serving) {
-  CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, PrepareRequest(wire, serving));
+absl::StatusOr<PreparedRequest> GenerationCall::Validate(const v1::GenerateRequest& wire) {
+  CAUSEWAY_ASSIGN_OR_RETURN(PreparedRequest prepared, PrepareRequest(wire, *caller_->serving));
   prepared.request.deadline = deadline_;
   request_id_ = prepared.request.request_id;
   grammar_field_ = prepared.grammar_field;
-  engine_ = serving.engine;
   return prepared;
 }
 
 absl::Status GenerationCall::Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const RequestHandle handle, engine_->Submit(std::move(request), std::move(sink)));
+  CAUSEWAY_ASSIGN_OR_RETURN(const RequestHandle handle, engine().Submit(std::move(request), std::move(sink)));
   submitted_ = handle;
-  if (cancelled_) engine_->Cancel(handle);
+  if (cancelled_) engine().Cancel(handle);
   return absl::OkStatus();
 }
 
@@ -92,7 +86,7 @@ void GenerationCall::OnCancel() {
   if (deadline_ - Clock::Real()->Now() < kDeadlineSlack) timed_out_ = true;
   // Whichever of Submit and this comes second sees what the other wrote.
   cancelled_ = true;
-  if (const RequestHandle handle = submitted_; handle != 0) engine_->Cancel(handle);
+  if (const RequestHandle handle = submitted_; handle != 0) engine().Cancel(handle);
 }
 
 grpc::Status GenerationCall::Refuse(const absl::Status& status) {

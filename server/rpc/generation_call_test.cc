@@ -44,21 +44,21 @@ class GenerationCallTest : public ::testing::Test {
 };
 
 TEST_F(GenerationCallTest, TakesItsOwn) {
-  GenerationCall call(context_, client_);
+  GenerationCall call(context_, Method::kGenerate, client_);
   ASSERT_TRUE(Submit(call, "r").ok());
   call.OnCancel();
   EXPECT_FALSE(engine_.IsRunning("r"));
 }
 
 TEST_F(GenerationCallTest, TakesItsOwnAlsoWhenItGoesBeforeTheRequestIsIn) {
-  GenerationCall call(context_, client_);
+  GenerationCall call(context_, Method::kGenerate, client_);
   call.OnCancel();
   ASSERT_TRUE(Submit(call, "r").ok());
   EXPECT_FALSE(engine_.IsRunning("r"));
 }
 
 TEST_F(GenerationCallTest, LeavesTheOneThatHasTheIdAlready) {
-  GenerationCall first(context_, client_), second(context_, client_);
+  GenerationCall first(context_, Method::kGenerate, client_), second(context_, Method::kGenerate, client_);
   ASSERT_TRUE(Submit(first, "r").ok());
   EXPECT_EQ(Submit(second, "r").code(), absl::StatusCode::kAlreadyExists);
   second.OnCancel();
@@ -66,7 +66,7 @@ TEST_F(GenerationCallTest, LeavesTheOneThatHasTheIdAlready) {
 }
 
 TEST_F(GenerationCallTest, LeavesTheOneThatGotTheIdAfterwards) {
-  GenerationCall first(context_, client_), second(context_, client_);
+  GenerationCall first(context_, Method::kGenerate, client_), second(context_, Method::kGenerate, client_);
   ASSERT_TRUE(Submit(first, "r").ok());
   ASSERT_TRUE(engine_.Finish("r", FakeEngine::End(FinishReason::kStop)));
   ASSERT_TRUE(Submit(second, "r").ok());

@@ -1,11 +1,9 @@
 #include "server/rpc/generation_service.h"
 
 #include "causeway/v1/generation.grpc.pb.h"
-#include "engine/base/status.h"
 #include "server/rpc/generate.h"
 #include "server/rpc/limits.h"
-#include "server/rpc/status_map.h"
-#include "server/rpc/wire.h"
+#include "server/rpc/unary.h"
 
 namespace causeway {
 namespace {
@@ -28,39 +26,19 @@ class GenerationService final : public RawGeneration {
   }
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override {
-    return Answer<v1::TokenizeRequest>(call, *request, response, HandleTokenize);
+    return AnswerUnary<v1::TokenizeRequest>(context_, {Method::kTokenize, call, request, response}, HandleTokenize,
+                                            OfText(request->Length()));
   }
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
                                        grpc::ByteBuffer* response) override {
-    return Answer<v1::DetokenizeRequest>(call, *request, response, HandleDetokenize);
+    return AnswerUnary<v1::DetokenizeRequest>(context_, {Method::kDetokenize, call, request, response},
+                                              HandleDetokenize, OfText(request->Length()));
   }
 
  private:
-  template <typename Request, typename Handler>
-  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call, const grpc::ByteBuffer& bytes,
-                                   grpc::ByteBuffer* out, Handler handler) {
-    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-    // All of them are gRPC's, and there until Finish.
-    const auto work = [this, call, &bytes, out, handler, reactor] {
-      reactor->Finish(ToGrpcStatus(Handle<Request>(*call, bytes, out, handler)));
-    };
-    if (bytes.Length() <= kInlineBytesMax) {
-      work();
-    } else if (absl::Status status = context_.workers.Push(bytes.Length(), work); !status.ok()) {
-      reactor->Finish(ToGrpcStatus(status));
-    }
-    return reactor;
-  }
-
-  template <typename Request, typename Handler>
-  absl::Status Handle(const grpc::CallbackServerContext& call, const grpc::ByteBuffer& bytes, grpc::ByteBuffer* out,
-                      Handler handler) {
-    if (call.IsCancelled()) return absl::CancelledError("the call was cancelled");
-    Request request;
-    CAUSEWAY_RETURN_IF_ERROR(ParseMessage(bytes, &request));
-    CAUSEWAY_ASSIGN_OR_RETURN(const auto response, handler(context_, request));
-    *out = WriteMessage(response);
-    return absl::OkStatus();
+  UnaryOptions OfText(size_t bytes) {
+    if (bytes <= kInlineBytesMax) return {};
+    return {.workers = &context_.workers, .bytes = bytes};
   }
 
   RpcContext& context_;

@@ -1,14 +1,14 @@
-#include "engine/base/status.h"
 #include "server/rpc/admin.h"
 
 namespace causeway {
 
-absl::StatusOr<v1::GetModelResponse> HandleGetModel(RpcContext& context, const v1::GetModelRequest& request) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const Serving* serving, context.state.Loaded());
-  const Engine& engine = *serving->engine;
+absl::StatusOr<v1::GetModelResponse> HandleGetModel(RpcContext& context, const Caller& caller,
+                                                    const v1::GetModelRequest& request) {
+  const Serving& serving = *caller.serving;
+  const Engine& engine = *serving.engine;
   const PlacedModel& model = engine.model();
   v1::GetModelResponse response;
-  response.set_name(serving->name);
+  response.set_name(serving.name);
   response.set_folder(model.folder);
   response.set_architecture(model.spec.architecture);
   response.set_parameters(model.spec.parameter_count());
@@ -21,12 +21,12 @@ absl::StatusOr<v1::GetModelResponse> HandleGetModel(RpcContext& context, const v
   response.set_has_tokenizer(engine.tokenizer() != nullptr);
   response.set_has_chat_template(engine.chat_template() != nullptr);
   response.mutable_eos_token_ids()->Assign(model.spec.eos_token_ids.begin(), model.spec.eos_token_ids.end());
-  response.set_default_temperature(serving->defaults.temperature);
-  response.set_default_top_k(serving->defaults.top_k);
-  response.set_default_top_p(serving->defaults.top_p);
-  response.set_default_min_p(serving->defaults.min_p);
-  response.set_default_typical_p(serving->defaults.typical_p);
-  response.set_default_repetition_penalty(serving->defaults.repetition_penalty);
+  response.set_default_temperature(serving.defaults.temperature);
+  response.set_default_top_k(serving.defaults.top_k);
+  response.set_default_top_p(serving.defaults.top_p);
+  response.set_default_min_p(serving.defaults.min_p);
+  response.set_default_typical_p(serving.defaults.typical_p);
+  response.set_default_repetition_penalty(serving.defaults.repetition_penalty);
   response.set_version(context.version);
   return response;
 }

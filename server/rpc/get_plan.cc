@@ -101,7 +101,8 @@ absl::StatusOr<std::vector<Device>> Devices(const Plan& plan, const v1::GetPlanR
 
 }  // namespace
 
-absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const v1::GetPlanRequest& request) {
+absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const Caller& caller,
+                                                  const v1::GetPlanRequest& request) {
   if (request.ByteSizeLong() == 0) return ToWire(*context.plan);
   CAUSEWAY_ASSIGN_OR_RETURN(const LoadedConfig changed, Changed(*context.config, request));
   CAUSEWAY_ASSIGN_OR_RETURN(const EngineOptions options, MakeEngineOptions(changed));

@@ -75,7 +75,8 @@ void FillEngine(const EngineStats& stats, absl::Time now, v1::GetStatusResponse*
 
 }  // namespace
 
-absl::StatusOr<v1::GetStatusResponse> HandleGetStatus(RpcContext& context, const v1::GetStatusRequest& request) {
+absl::StatusOr<v1::GetStatusResponse> HandleGetStatus(RpcContext& context, const Caller& caller,
+                                                      const v1::GetStatusRequest& request) {
   const absl::Time now = absl::Now();
   v1::GetStatusResponse response;
   response.set_state(ToWire(context.state.phase()));

@@ -18,7 +18,7 @@ class GrpcServer : public RpcServer {
       : address_(std::move(address)),
         generation_(MakeGenerationService(context)),
         admin_(context),
-        health_({"causeway.v1.Generation", "causeway.v1.Admin"}) {}
+        health_(context, {"causeway.v1.Generation", "causeway.v1.Admin"}) {}
 
   absl::Status Listen(int64_t message_bytes_max) {
     static const bool reflection = [] {

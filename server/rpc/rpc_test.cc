@@ -219,6 +219,14 @@ TEST_F(RpcTest, BrokenUtf8IsAnsweredByName) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("causeway.v1.GenerateRequest.prompt is not valid UTF-8"));
   EXPECT_EQ(Count("invalid"), 1);
+
+  const std::string id = "\x0a\x02\xff\xfe";  // field 1, the request's id
+  grpc::Slice id_slice(id);
+  grpc::ByteBuffer cancel(&id_slice, 1);
+  const grpc::internal::RpcMethod admin("/causeway.v1.Admin/Cancel", grpc::internal::RpcMethod::NORMAL_RPC);
+  grpc::ClientContext other;
+  EXPECT_THAT(grpc::internal::BlockingUnaryCall(channel_.get(), admin, &other, cancel, &response).error_message(),
+              HasSubstr("causeway.v1.CancelRequest.request_id is not valid UTF-8"));
 }
 
 TEST_F(RpcTest, AStreamBeginsAndEndsAsPromised) {

@@ -7,9 +7,10 @@
 #include <functional>
 #include <string>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
+#include "server/rpc/gate.h"
 #include "server/rpc/model_defaults.h"
 #include "server/rpc/prepare_workers.h"
 #include "server/startup/load_config.h"
@@ -26,7 +27,7 @@ struct Serving {
 
 enum class ServingPhase { kLoading, kServing, kDraining };
 
-// Written by the daemon, read by every handler. Thread-safe.
+// Written by the daemon, read by the gate and by those who report it. Thread-safe.
 class ServingState {
  public:
   // `serving` outlives every call; the state goes from loading to serving.
@@ -39,19 +40,6 @@ class ServingState {
   ServingPhase phase() const { return phase_.load(std::memory_order_acquire); }
   // Null while loading.
   const Serving* serving() const { return serving_.load(std::memory_order_acquire); }
-  // For calls that need the model. Unavailable while loading.
-  absl::StatusOr<const Serving*> Loaded() const {
-    const Serving* found = serving();
-    if (found == nullptr)
-      return absl::UnavailableError("the model is still loading; health says SERVING once it is there");
-    return found;
-  }
-  // For calls that start new work. Unavailable while loading or draining.
-  absl::StatusOr<const Serving*> Accepting() const {
-    if (phase() == ServingPhase::kDraining)
-      return absl::UnavailableError("the daemon is draining and takes no new requests");
-    return Loaded();
-  }
 
  private:
   std::atomic<const Serving*> serving_{nullptr};
@@ -61,6 +49,7 @@ class ServingState {
 // Borrowed by the services; outlives them.
 struct RpcContext {
   ServingState state;
+  Gate gate{state};
   Metrics* metrics;
   const Plan* plan;                      // made before the listener is
   const LoadedConfig* config = nullptr;  // that the daemon was started with; outlives the services

@@ -4,18 +4,19 @@
 
 namespace causeway {
 
-absl::StatusOr<v1::TokenizeResponse> HandleTokenize(RpcContext& context, const v1::TokenizeRequest& request) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const Serving* serving, context.state.Loaded());
-  CAUSEWAY_RETURN_IF_ERROR(CheckModelName(request.model(), *serving));
+absl::StatusOr<v1::TokenizeResponse> HandleTokenize(RpcContext& context, const Caller& caller,
+                                                    const v1::TokenizeRequest& request) {
+  const Serving& serving = *caller.serving;
+  CAUSEWAY_RETURN_IF_ERROR(CheckModelName(request.model(), serving));
   EncodedInput input;
   switch (request.input_case()) {
     case v1::TokenizeRequest::kText: {
       const bool special = request.has_add_special_tokens() ? request.add_special_tokens() : true;
-      CAUSEWAY_ASSIGN_OR_RETURN(input, EncodeText(*serving, "text", request.text(), special));
+      CAUSEWAY_ASSIGN_OR_RETURN(input, EncodeText(serving, "text", request.text(), special));
       break;
     }
     case v1::TokenizeRequest::kChat: {
-      CAUSEWAY_ASSIGN_OR_RETURN(input, EncodeChat(*serving, request.chat(), request.add_special_tokens()));
+      CAUSEWAY_ASSIGN_OR_RETURN(input, EncodeChat(serving, request.chat(), request.add_special_tokens()));
       break;
     }
     default: return absl::InvalidArgumentError("no input: set one of text and chat");
