@@ -1,7 +1,5 @@
 #include "engine/weights/weight_stream.h"
 
-#include <algorithm>
-#include <limits>
 #include <utility>
 
 #include <ATen/ops/empty.h>
@@ -24,7 +22,8 @@ WeightStream::WeightStream(DeviceRuntime& runtime, const DevicePlan& plan)
     : runtime_(runtime),
       store_(runtime),
       staging_bytes_(plan.staging - DirectFile::kAlignment),
-      activations_(plan.activations) {
+      activations_(plan.activations),
+      ring_(staging_bytes_) {
   for (const OffloadedModule& module : plan.offloaded) tier_of_[module.name] = module.tier;
 }
 
@@ -54,13 +53,12 @@ std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, std
     entry.on_cpu = runtime_.device().is_cpu() ? entry.weight : make(at::kCPU);
     if (entry.on_cpu != nullptr) PointAt(entry.on_cpu->Tensors(), nullptr);
   }
-  const int index = static_cast<int>(entries_.size());
-  // One barrier for each layer with experts.
-  const bool same_barrier = !order_.empty() && order_.back() == kBarrier && experts_of == last_experts_of_;
-  if (in_order || !same_barrier) order_.push_back(in_order ? index : kBarrier);
-  if (!in_order) last_experts_of_ = experts_of;
-  entry.position = order_.size() - 1;
-  entry_of_[entry.weight.get()] = index;
+  const bool in_cpu_memory = entry.on_cpu != nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    entry_of_[entry.weight.get()] = in_order ? ring_.AddInOrder(entry.bytes(), in_cpu_memory)
+                                             : ring_.AddExpert(*experts_of, entry.bytes(), in_cpu_memory);
+  }
   entries_.push_back(std::move(entry));
   return entries_.back().weight;
 }
@@ -147,9 +145,7 @@ absl::Status WeightStream::Start(at::ScalarType dtype, std::optional<int64_t> cp
   const int64_t others = CpuRows(dtype, /*in_order=*/true, cpu_rows);
   {
     absl::MutexLock lock(&mutex_);
-    cpu_rows_[0] = experts;
-    cpu_rows_[1] = others;
-    SkipOnCpu();
+    ring_.SetCpuRows({.experts = experts, .in_order = others});
   }
   reader_ = std::thread([this] { ReadLoop(); });
   return absl::OkStatus();
@@ -174,43 +170,12 @@ int64_t WeightStream::CpuRows(at::ScalarType dtype, bool in_order, std::optional
   return MeasureCpuRows(runtime_, dtype, trials, staging_, activations_);
 }
 
-bool WeightStream::OnCpu(const Entry& entry) const {
-  return entry.on_cpu != nullptr && (entry.in_order ? step_rows_ : entry.rows) <= cpu_rows_[entry.in_order];
+int64_t WeightStream::cpu_rows(bool in_order) const {
+  absl::MutexLock lock(&mutex_);
+  return in_order ? ring_.cpu_rows().in_order : ring_.cpu_rows().experts;
 }
 
-int WeightStream::Next() const {
-  if (!expected_.empty()) return expected_.front();
-  if (order_.empty()) return -1;
-  const int index = order_[cursor_];
-  return index == kBarrier || OnCpu(entries_[index]) ? -1 : index;
-}
-
-void WeightStream::SkipOnCpu() {
-  for (size_t n = 0; n < order_.size() && order_[cursor_] != kBarrier && OnCpu(entries_[order_[cursor_]]); ++n) {
-    cursor_ = (cursor_ + 1) % order_.size();
-  }
-}
-
-void WeightStream::GoTo(size_t position) {
-  cursor_ = position % order_.size();
-  SkipOnCpu();
-}
-
-// Where so many bytes fit beside what is still needed.
-std::optional<int64_t> WeightStream::Room(int64_t bytes) const {
-  if (slots_.empty()) return 0;
-  const int64_t first = slots_.front().offset, end = slots_.back().offset + slots_.back().bytes;
-  const bool wrapped = slots_.back().offset < first;
-  if (wrapped) return end + bytes <= first ? std::optional(end) : std::nullopt;
-  if (end + bytes <= staging_bytes_) return end;
-  return bytes <= first ? std::optional<int64_t>(0) : std::nullopt;
-}
-
-bool WeightStream::HasWork() const {
-  if (stop_) return true;
-  const int next = Next();
-  return next >= 0 && Room(entries_[next].bytes()).has_value();
-}
+bool WeightStream::HasWork() const { return stop_ || ring_.Next().has_value(); }
 
 void WeightStream::ReadLoop() {
   c10::InferenceMode inference;
@@ -219,136 +184,71 @@ void WeightStream::ReadLoop() {
   while (true) {
     mutex_.Await(absl::Condition(this, &WeightStream::HasWork));
     if (stop_) break;
-    const int index = Next();
-    const Entry& entry = entries_[index];
-    if (!expected_.empty()) {
-      expected_.pop_front();
-    } else {
-      GoTo(cursor_ + 1);
-    }
-    slots_.push_back({.entry = index, .offset = *Room(entry.bytes()), .bytes = entry.bytes()});
-    Slot& slot = slots_.back();  // stays where it is: only what is read is popped
+    const StagingRing::Read read = ring_.StartRead();
+    const Entry& entry = entries_[read.id];
     const std::vector<std::function<void()>> unfinished = std::exchange(unfinished_, {});
     mutex_.Unlock();
     absl::Status status = CatchTorch(runtime_.name(), [&] {
       for (const std::function<void()>& wait : unfinished) wait();
-      return store_.Get(entry.place, staging_ + slot.offset);
+      return store_.Get(entry.place, staging_ + read.offset);
     });
     mutex_.Lock();
     if (status.ok()) streamed_bytes_ += entry.bytes();
-    slot.status = std::move(status);
-    slot.read = true;
-    PopReleased();
+    ring_.FinishRead(std::move(status));
   }
   mutex_.Unlock();
 }
 
-WeightStream::Slot* WeightStream::FirstUnacquired() {
-  for (Slot& slot : slots_) {
-    if (!slot.acquired && !slot.released) return &slot;
-  }
-  return nullptr;
-}
-
-void WeightStream::DropUnacquired() {
-  for (Slot& slot : slots_) slot.released |= !slot.acquired;
-  PopReleased();
-}
-
-void WeightStream::PopReleased() {
-  while (!slots_.empty() && slots_.front().read && slots_.front().released) slots_.pop_front();
-}
-
 void WeightStream::BeginStep(int64_t rows) {
   absl::MutexLock lock(&mutex_);
-  const bool was_on_cpu = std::exchange(step_rows_, rows) <= cpu_rows_[1];
-  if (order_.empty() || was_on_cpu == (rows <= cpu_rows_[1])) return;
-  // What is brought over is not what it was in the last step, and was read ahead for this one.
-  DropUnacquired();
-  expected_.clear();
-  GoTo(used_);
+  ring_.BeginStep(rows);
 }
 
 void WeightStream::Expect(const std::vector<Use>& uses) {
+  std::vector<StagingRing::Use> expected;
+  for (const auto& [weight, rows] : uses) expected.push_back({entry_of_.at(weight), rows});
   absl::MutexLock lock(&mutex_);
-  std::deque<int> expected;
-  for (const auto& [weight, rows] : uses) {
-    const int index = entry_of_.at(weight);
-    entries_[index].rows = rows;
-    if (!OnCpu(entries_[index])) expected.push_back(index);
-  }
-  if (!expected.empty()) {
-    DropUnacquired();
-    GoTo(entries_[expected.front()].position + 1);
-  } else if (!order_.empty() && expected_.empty() && order_[cursor_] == kBarrier) {
-    GoTo(cursor_ + 1);
-  }
-  expected_ = std::move(expected);
+  ring_.Expect(expected);
 }
 
 const LinearWeight& WeightStream::Acquire(const LinearWeight& weight) {
+  using State = StagingRing::Acquired::State;
   const int index = entry_of_.at(&weight);
   const Entry& entry = entries_[index];
-  absl::Status status;
+  StagingRing::Acquired acquired;
   {
     absl::MutexLock lock(&mutex_);
-    used_ = (entry.position + 1) % order_.size();
-    if (OnCpu(entry)) {
+    acquired = ring_.Acquire(index);
+    if (acquired.state == State::kWait) {
+      mutex_.Await(absl::Condition(&ring_, &StagingRing::CanAcquire));
+      acquired = ring_.Acquire(index);
+    }
+    if (acquired.state == State::kOnCpu) {
       // It may have been pointed elsewhere where it is the device's too.
       if (entry.on_cpu == entry.weight) PointAt(entry.tensors, static_cast<char*>(entry.place.host.mutable_data_ptr()));
       return *entry.on_cpu;
     }
-    if (const Slot* ahead = FirstUnacquired(); (ahead != nullptr ? ahead->entry : Next()) != index) {
-      // Something else was read ahead.
-      DropUnacquired();
-      expected_.clear();
-      GoTo(entry.in_order ? entry.position : entry.position + 1);
-      if (!entry.in_order) expected_.push_back(index);
-    }
-    const auto is_read = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      const Slot* slot = FirstUnacquired();
-      return slot != nullptr && slot->read;
-    };
-    mutex_.Await(absl::Condition(&is_read));
-    Slot& slot = *FirstUnacquired();
-    status = slot.status;
-    if (status.ok()) {
-      PointAt(entry.tensors, staging_ + slot.offset);
-      slot.acquired = true;
-    } else {
-      slot.released = true;
-      PopReleased();
-    }
+    if (acquired.state == State::kReady) PointAt(entry.tensors, staging_ + acquired.offset);
   }
-  TORCH_CHECK(status.ok(), entry.place.name, ": ", status.message());
+  TORCH_CHECK(acquired.state == State::kReady, entry.place.name, ": ", acquired.status.message());
   return weight;
 }
 
 void WeightStream::Release(const LinearWeight& weight) {
   const int index = entry_of_.at(&weight);
   absl::MutexLock lock(&mutex_);
-  for (Slot& slot : slots_) {
-    if (slot.entry != index || !slot.acquired || slot.released) continue;
-    slot.released = true;
-    PointAt(entries_[index].tensors, nullptr);
-    try {
-      if (std::function<void()> wait = runtime_.Mark()) unfinished_.push_back(std::move(wait));
-    } catch (const c10::Error&) {
-      // A device that cannot mark its work has failed: the next step on it says so. Here a destructor may be running.
-    }
-    PopReleased();
-    return;
+  if (!ring_.Release(index)) return;
+  PointAt(entries_[index].tensors, nullptr);
+  try {
+    if (std::function<void()> wait = runtime_.Mark()) unfinished_.push_back(std::move(wait));
+  } catch (const c10::Error&) {
+    // A device that cannot mark its work has failed: the next step on it says so. Here a destructor may be running.
   }
 }
 
 void WeightStream::ReleaseAll() {
   absl::MutexLock lock(&mutex_);
-  for (Slot& slot : slots_) {
-    if (slot.acquired && !slot.released) PointAt(entries_[slot.entry].tensors, nullptr);
-    slot.released = true;
-  }
-  expected_.clear();
-  PopReleased();
+  for (const int index : ring_.ReleaseAll()) PointAt(entries_[index].tensors, nullptr);
 }
 
 at::Tensor WeightStream::Rows(const std::string& tensor, const at::Tensor& ids) {

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/device/device_runtime.h"
+#include "engine/staging/staging_ring.h"
 #include "engine/weights/fetcher.h"
 #include "engine/weights/stored_table.h"
 #include "engine/weights/targets.h"
@@ -25,9 +25,8 @@
 
 namespace causeway {
 
-// One device's. Weights lie in a WeightStore, as they are computed from. A thread of its own
-// reads them into the staging buffer, in the order of use and as far ahead as there is room. What is not the same in
-// each step (experts) is read once it is known; what follows in order waits until then.
+// One device's. Weights lie in a WeightStore, as they are computed from. A thread of its own reads them into the
+// staging buffer; a StagingRing says which one is read next, and to where.
 //
 // The device's thread makes all calls, except where marked. The runtime must outlive it.
 class WeightStream final : public WeightFetcher {
@@ -66,71 +65,42 @@ class WeightStream final : public WeightFetcher {
   void ReleaseAll();
 
   int64_t streamed_bytes() const { return streamed_bytes_; }  // any thread
-  int64_t cpu_rows(bool in_order) const {
-    return cpu_rows_[in_order];
-  }  // any thread; 0 before Start, and where none can be
+  int64_t cpu_rows(bool in_order) const;                      // any thread; 0 before Start, and where none can be
 
  private:
-  static constexpr int kBarrier = -1;  // in order_: what follows waits for Expect
-
   struct Entry {
     WeightStore::Place place;
     std::shared_ptr<LinearWeight> weight;
     std::vector<at::Tensor> tensors;  // of the weight
     std::shared_ptr<LinearWeight>
-        on_cpu;           // computes from CPU memory: the weight itself where the device does too; null: nothing can
-    int64_t rows = 1;     // of what is not in order: for how many it is expected
-    size_t position = 0;  // in order_; of what is not in order, the place of the barrier before it
+        on_cpu;  // computes from CPU memory: the weight itself where the device does too; null: nothing can
     bool in_order = true;
     int batch = LinearTarget::kFilled;
 
     int64_t bytes() const { return place.bytes; }
   };
-  // A stretch of the staging buffer. Oldest first; those acquired are before those that are not.
-  struct Slot {
-    int entry = 0;
-    int64_t offset = 0, bytes = 0;
-    bool read = false, acquired = false, released = false;
-    absl::Status status;
-  };
 
   const Tier* TierOf(const std::string& tensor) const;  // null: the device holds it
   int64_t CpuRows(at::ScalarType dtype, bool in_order, std::optional<int64_t> given);
   void ReadLoop();
-
-  int Next() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);            // to be read; -1: nothing
-  void GoTo(size_t position) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // in order_, or what comes behind it
-  void SkipOnCpu() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool OnCpu(const Entry& entry) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // computed there in this step
-  std::optional<int64_t> Room(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Slot* FirstUnacquired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void DropUnacquired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PopReleased() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   DeviceRuntime& runtime_;
   WeightStore store_;
   const int64_t staging_bytes_, activations_;
   std::map<std::string, Tier> tier_of_;  // by module prefix
-  std::vector<Entry> entries_;
+  std::vector<Entry> entries_;           // by the ring's ids
   std::unordered_map<const LinearWeight*, int> entry_of_;
-  std::vector<int> order_;              // entries as steps use them, and barriers
-  std::optional<int> last_experts_of_;  // the layer of the last barrier
   std::map<std::string, StoredTable> tables_;
   int batches_ = 0;
   at::Tensor buffer_;
   char* staging_ = nullptr;  // in it, aligned
 
-  absl::Mutex mutex_;
-  std::deque<Slot> slots_ ABSL_GUARDED_BY(mutex_);
-  std::deque<int> expected_ ABSL_GUARDED_BY(mutex_);  // read before what follows in order_
-  size_t cursor_ ABSL_GUARDED_BY(mutex_) = 0;         // in order_, of reading
-  size_t used_ ABSL_GUARDED_BY(mutex_) = 0;           // in order_, of computing
-  int64_t step_rows_ ABSL_GUARDED_BY(mutex_) = 1;
+  mutable absl::Mutex mutex_;
+  StagingRing ring_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::function<void()>> unfinished_
       ABSL_GUARDED_BY(mutex_);  // waits for work that reads what is about to be overwritten
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
-  std::atomic<int64_t> cpu_rows_[2] = {0, 0};  // computed on the CPU up to so many: experts; what is in order
   std::atomic<int64_t> streamed_bytes_ = 0;
   std::thread reader_;
 };

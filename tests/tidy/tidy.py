@@ -20,6 +20,7 @@ from tree import line_of, read_tree
 MAY_USE = {
     "engine/base": [],
     "engine/threads": ["engine/base"],
+    "engine/staging": ["engine/base"],
     "engine/checkpoint": ["engine/base"],
     "engine/architecture": ["engine/checkpoint"],
     "engine/plan": ["engine/architecture", "engine/threads"],
@@ -34,7 +35,7 @@ MAY_USE = {
     "engine/device": ["engine/ops", "engine/plan"],
     "engine/cuda": ["engine/device"],
     "engine/measure": ["engine/device"],
-    "engine/weights": ["engine/device"],
+    "engine/weights": ["engine/device", "engine/staging"],
     "engine/model": ["engine/weights"],
     "engine/execution": ["engine/model", "engine/batch"],
     "engine": ["engine/execution", "engine/schedule", "engine/text"],  # engine.h and what stands beside it
