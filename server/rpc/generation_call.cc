@@ -90,6 +90,7 @@ void GenerationCall::OnCancel() {
 }
 
 grpc::Status GenerationCall::Refuse(const absl::Status& status) {
+  if (!arrived_) return ToGrpcStatus(status);
   const Outcome outcome = OutcomeOf(status);
   context_.metrics->CountOutcome(outcome);
   Log(LogLevel::kInfo, "request refused",

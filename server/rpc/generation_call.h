@@ -35,6 +35,9 @@ class GenerationCall {
   // The gate's refusal, or what is wrong with the bytes. The line of either in the log has the message's request id.
   template <typename Message>
   absl::Status Parse(const grpc::ByteBuffer& bytes, Message* wire) {
+    // gRPC hands on a call that was given up before its message had come, and nothing as its message.
+    arrived_ = bytes.Valid();
+    if (!arrived_) return absl::CancelledError("the call ended before its message came");
     absl::Status status = caller_.status();
     status.Update(ParseMessage(bytes, wire));
     if (CheckRequestId(wire->request_id()).ok()) request_id_ = wire->request_id();
@@ -48,7 +51,8 @@ class GenerationCall {
   // The client has gone, or its deadline has passed: frees what the request holds.
   void OnCancel();
 
-  // Both count the outcome, write the log's line and give the status to finish the call with.
+  // Both count the outcome, write the log's line and give the status to finish the call with. A call whose message
+  // never came is its client's alone: it is neither counted nor logged.
   grpc::Status Refuse(const absl::Status& status);
   grpc::Status End(const GenerationEnd& end);
 
@@ -57,6 +61,7 @@ class GenerationCall {
 
   RpcContext& context_;
   const absl::StatusOr<Caller> caller_;
+  bool arrived_ = false;  // the message
   std::string request_id_, grammar_field_;
   absl::Time deadline_ = absl::InfiniteFuture();
   std::atomic<bool> timed_out_{false}, cancelled_{false};

@@ -74,5 +74,19 @@ TEST_F(GenerationCallTest, LeavesTheOneThatGotTheIdAfterwards) {
   EXPECT_TRUE(engine_.IsRunning("r"));
 }
 
+// An empty message that came is another thing than none.
+TEST_F(GenerationCallTest, ACallWhoseMessageNeverCameIsNotCounted) {
+  GenerationCall given_up(context_, Method::kGenerate, client_), empty(context_, Method::kGenerate, client_);
+  const auto refused = [](GenerationCall& call, const grpc::ByteBuffer& bytes) {
+    grpc::Status status;
+    call.Prepare(bytes, [&](absl::StatusOr<PreparedRequest> prepared) { status = call.Refuse(prepared.status()); });
+    return status.error_code();
+  };
+  EXPECT_EQ(refused(given_up, grpc::ByteBuffer()), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(metrics_.Outcomes().at("invalid") + metrics_.Outcomes().at("cancelled"), 0);
+  EXPECT_EQ(refused(empty, WriteMessage(v1::GenerateRequest())), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(metrics_.Outcomes().at("invalid"), 1);
+}
+
 }  // namespace
 }  // namespace causeway
