@@ -104,6 +104,9 @@ void StagingRing::DropUnacquired() {
 
 void StagingRing::PopReleased() {
   while (!slots_.empty() && slots_.front().read && slots_.front().released) slots_.pop_front();
+  // What was dropped behind a weight that is acquired would else keep its room until that is released, and the next
+  // acquired with it would wait for ever.
+  while (!slots_.empty() && slots_.back().read && slots_.back().released) slots_.pop_back();
 }
 
 void StagingRing::BeginStep(int64_t rows) {

@@ -27,9 +27,8 @@ namespace causeway {
 //
 // The next Acquire is always served in the end where the buffer has room for the largest weight in order and for twice
 // the weights of the largest expert, and where one weight in order, or the weights of one expert, are acquired and
-// released before the next. Experts have to be acquired as they were expected: what was read ahead in vain behind a
-// weight that is acquired keeps its room until that is released. Room for two neighbours in order lets one be read
-// while the other is computed from, unless what is free of it lies on both sides of that one.
+// released before the next. Room for two neighbours in order lets one be read while the other is computed from, unless
+// what is free of it lies on both sides of that one.
 class StagingRing {
  public:
   explicit StagingRing(int64_t bytes) : bytes_(bytes) {}  // of the buffer

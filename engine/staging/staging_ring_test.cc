@@ -261,15 +261,28 @@ TEST(StagingRing, IsReleasedOnce) {
   EXPECT_FALSE(ring.Release(0));
 }
 
-TEST(StagingRing, ReleasedOutOfOrderMakesRoomBehindTheOldest) {
+TEST(StagingRing, WhatIsReleasedMakesRoomBehindTheOldestToo) {
   StagingRing ring = InOrder(10, {5, 5, 5});
   ReadAll(ring);
   Take(ring, 0);
   Take(ring, 1);
   ring.Release(1);
-  EXPECT_EQ(Next(ring), std::nullopt);
-  ring.Release(0);
-  EXPECT_THAT(Next(ring), Optional(Pair(2, 0)));
+  EXPECT_THAT(Next(ring), Optional(Pair(2, 5)));
+}
+
+// An expert's first weight is acquired, and what was read ahead behind it turns out to be another's.
+TEST(StagingRing, WhatIsReadInVainBehindAnAcquiredWeightMakesRoom) {
+  StagingRing ring(8);
+  for (int expert = 0; expert < 2; ++expert) {
+    ring.AddExpert(/*layer=*/0, 4, /*in_cpu_memory=*/false);
+    ring.AddExpert(/*layer=*/0, 4, /*in_cpu_memory=*/false);
+  }
+  ring.Expect({{0, 1}, {3, 1}});
+  EXPECT_THAT(ReadAll(ring), ElementsAre(Pair(0, 0), Pair(3, 4)));
+  EXPECT_EQ(Take(ring, 0), 0);
+  EXPECT_EQ(ring.Acquire(1).state, State::kWait);
+  EXPECT_THAT(ReadAll(ring), ElementsAre(Pair(1, 4)));
+  EXPECT_EQ(Take(ring, 1), 4);
 }
 
 TEST(StagingRing, AStepThatFailsReleasesAll) {
