@@ -20,6 +20,18 @@ set(causeway_grpc_headers ${causeway_common_headers}
   <grpcpp/support/client_callback.h> <grpcpp/support/server_callback.h> <grpcpp/support/sync_stream.h>)
 set(causeway_test_headers <gmock/gmock.h> <gtest/gtest.h> <nlohmann/json.hpp>)
 
+# What precompiled headers are made of. They differ from one build folder to the next, byte by byte, and would differ for the
+# compiler cache: it takes this in their place (ccache's pch_external_checksum).
+execute_process(COMMAND dpkg-query -W libabsl-dev libgrpc++-dev libprotobuf-dev libgtest-dev libgmock-dev nlohmann-json3-dev
+                        libc6-dev
+  OUTPUT_VARIABLE causeway_header_versions ERROR_QUIET)
+cmake_path(GET CAUSEWAY_DEPS FILENAME deps_name)  # names the versions of what is in it
+string(APPEND causeway_header_versions "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}\n${deps_name}\n")
+function(causeway_sum_headers target)
+  get_target_property(folder ${target} BINARY_DIR)
+  file(CONFIGURE OUTPUT ${folder}/CMakeFiles/${target}.dir/cmake_pch.hxx.gch.sum CONTENT "${causeway_header_versions}${ARGN}")
+endfunction()
+
 # What FAMILY is for this folder and those below it, and which target compiles its headers: the family's lowest library,
 # for the tests one that is made here. DEPS: where the headers are found.
 macro(causeway_family family owner)
@@ -31,6 +43,7 @@ macro(causeway_family family owner)
     add_library(${causeway_precompiled_test_owner} OBJECT ${CMAKE_BINARY_DIR}/headers_only.cc)
     target_link_libraries(${causeway_precompiled_test_owner} PRIVATE GTest::gmock ${ARGN})
     target_precompile_headers(${causeway_precompiled_test_owner} PRIVATE ${causeway_${family}_headers} ${causeway_test_headers})
+    causeway_sum_headers(${causeway_precompiled_test_owner} ${causeway_${family}_headers} ${causeway_test_headers})
   endif()
 endmacro()
 
@@ -38,6 +51,7 @@ endmacro()
 function(causeway_precompiled target)
   if(target STREQUAL causeway_precompiled_owner)
     target_precompile_headers(${target} PRIVATE ${causeway_${causeway_family}_headers})
+    causeway_sum_headers(${target} ${causeway_${causeway_family}_headers})
   else()
     target_precompile_headers(${target} REUSE_FROM ${causeway_precompiled_owner})
   endif()
