@@ -30,8 +30,8 @@ std::string ModelName(const std::string& model) {
 // The fused kernels pad weights; where ATen computes (on GPUs, in fp16, when asked to) they are held as they are
 // stored.
 bool HasFusedWeights(const std::vector<Device>& devices, DType dtype, bool reference_ops) {
-  const bool on_cpu = std::any_of(devices.begin(), devices.end(),
-                                  [](const Device& device) { return device.kind != DeviceKind::kCuda; });
+  const bool on_cpu =
+      std::any_of(devices.begin(), devices.end(), [](const Device& device) { return ComputesOnCpu(device.kind); });
   return on_cpu && !reference_ops && dtype != DType::kF16;
 }
 

@@ -12,7 +12,11 @@
 namespace causeway {
 
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeDeviceRuntime(const DevicePlan& plan, bool reference_ops) {
-  if (plan.device.kind != DeviceKind::kCuda) return MakeCpuRuntime(plan.device.name, plan.budget, reference_ops);
+  switch (plan.device.kind) {
+    case DeviceKind::kCpu:
+    case DeviceKind::kSimulated: return MakeCpuRuntime(plan.device.name, plan.budget, reference_ops);
+    case DeviceKind::kCuda: break;
+  }
   CAUSEWAY_ASSIGN_OR_RETURN(const CudaLibrary* cuda, LoadCudaLibrary());
   return cuda->make_runtime(plan, reference_ops);
 }

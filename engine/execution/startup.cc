@@ -31,8 +31,8 @@ class Stopwatch {
 };
 
 // Whether its worker needs the processor's cores.
-bool ComputesOnCpu(const DevicePlan& device, const ModelSpec& spec, std::optional<int64_t> offload_cpu_rows) {
-  if (device.device.kind != DeviceKind::kCuda) return true;
+bool NeedsProcessors(const DevicePlan& device, const ModelSpec& spec, std::optional<int64_t> offload_cpu_rows) {
+  if (ComputesOnCpu(device.device.kind)) return true;
   return offload_cpu_rows != 0 &&
          std::any_of(device.offloaded.begin(), device.offloaded.end(), [&spec](const OffloadedModule& module) {
            return module.tier == Tier::kCpu && module.name != spec.embedding_path &&
@@ -185,7 +185,7 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
   }
   int on_cpu = 0;
   for (const auto& [device, held] : units)
-    on_cpu += ComputesOnCpu(plan.devices[device], spec, options.offload_cpu_rows);
+    on_cpu += NeedsProcessors(plan.devices[device], spec, options.offload_cpu_rows);
   const int threads = ThreadsFor(options.cpu_threads);
   CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan.options.dtype));
   for (auto& [device, held] : units) {

@@ -94,6 +94,13 @@ absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices,
   return budgets;
 }
 
-int64_t ReserveBytes(const Device& device) { return device.kind == DeviceKind::kCuda ? int64_t{600} << 20 : 0; }
+int64_t ReserveBytes(const Device& device) {
+  switch (device.kind) {
+    case DeviceKind::kCuda: return int64_t{600} << 20;
+    case DeviceKind::kCpu:
+    case DeviceKind::kSimulated: return 0;
+  }
+  return 0;
+}
 
 }  // namespace causeway

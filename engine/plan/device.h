@@ -16,6 +16,16 @@ namespace causeway {
 // kSimulated: computes on the CPU within a memory budget of its own, and stands for a GPU in device maps.
 enum class DeviceKind { kCuda, kCpu, kSimulated };
 
+// Whether the processor computes what is on such a device. A new kind has to say so here: the compiler asks for it.
+inline bool ComputesOnCpu(DeviceKind kind) {
+  switch (kind) {
+    case DeviceKind::kCpu:
+    case DeviceKind::kSimulated: return true;
+    case DeviceKind::kCuda: return false;
+  }
+  return false;
+}
+
 struct Device {
   DeviceKind kind = DeviceKind::kCpu;
   int id = 0;                   // 0, 1, ... among GPUs (real or simulated), as device maps name them; 0 for the CPU

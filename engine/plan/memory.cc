@@ -14,7 +14,7 @@ enum class OpsKind {
 
 OpsKind OpsOf(const PlanOptions& options, DeviceKind device) {
   if (options.reference_ops) return OpsKind::kReference;
-  if (device == DeviceKind::kCuda) return OpsKind::kCuda;
+  if (!ComputesOnCpu(device)) return OpsKind::kCuda;
   return options.dtype == DType::kF16 ? OpsKind::kReference : OpsKind::kFused;  // the CPU has no kernels for halves
 }
 
@@ -165,7 +165,7 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   if (shape.norm || shape.head)
     worst = std::max(worst, 2 * step.hidden + 3 * selected + step.NormBytes(spec.hidden_size));
   if (shape.head) {
-    const int64_t sampling = kind == DeviceKind::kCuda ? kDeviceSampleBytes : 0;  // whoever computed the logits
+    const int64_t sampling = ComputesOnCpu(kind) ? 0 : kDeviceSampleBytes;  // whoever computed the logits
     worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.head) + step.Dequantized(spec.head) +
                                 step.sampled * spec.vocab_size * (step.element + sampling));
   }

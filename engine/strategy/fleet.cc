@@ -78,7 +78,7 @@ absl::StatusOr<Fleet> MakeFleet(const std::vector<Device>& devices, const FleetO
               .network = {"network", options.network_bytes_per_second, CatalogueLatencies().network_seconds}};
   const auto is_used = [&budgets](int i) { return budgets.bytes[i] > 0; };
   int on_processor = 0;
-  for (int i = 0; i < count; ++i) on_processor += is_used(i) && devices[i].kind != DeviceKind::kCuda;
+  for (int i = 0; i < count; ++i) on_processor += is_used(i) && ComputesOnCpu(devices[i].kind);
   // One that is not at hand says nothing of its machine's disk.
   fleet.disk_measured = calibration.disk_bytes_per_second > 0 &&
                         std::all_of(devices.begin(), devices.end(), [](const Device& d) { return d.at_hand; });

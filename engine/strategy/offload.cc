@@ -89,7 +89,7 @@ StreamSeconds SecondsToStream(const Offloaded& offloaded, double experts_share, 
                from_disk = on_disk > 0 ? on_disk / device.disk_bytes_per_second : 0;
   const double linears = static_cast<double>(offloaded.linears),
                experts = experts_share * static_cast<double>(offloaded.experts);
-  const bool computes_and_copies = device.device.kind != DeviceKind::kCuda;
+  const bool computes_and_copies = ComputesOnCpu(device.device.kind);
   return {.hidden = linears * (from_disk + (computes_and_copies ? 0 : from_cpu)),
           .waited_for = experts * (from_cpu + from_disk) + (computes_and_copies ? linears * from_cpu : 0)};
 }

@@ -69,7 +69,7 @@ const std::set<std::string> kSized = {"max-model-len", "max-num-seqs", "kv-cache
 // where there is no room to measure.
 std::optional<double> Bandwidth(const Plan& plan, int threads) {
   for (const DevicePlan& device : plan.devices) {
-    if (!device.units.empty() && device.device.kind == DeviceKind::kCuda) return std::nullopt;
+    if (!device.units.empty() && !ComputesOnCpu(device.device.kind)) return std::nullopt;
   }
   const double measured = MeasureReadBandwidth(threads);
   return measured > 0 ? std::optional<double>(measured) : std::nullopt;

@@ -159,7 +159,7 @@ absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const De
     if (!of_head.cached.empty()) speed.cached_linears[work.head_format] = FitWorkSpeed(of_head.cached);
   }
   speed.attention = FitWorkSpeed(times.attention);
-  if (device.kind != DeviceKind::kCuda) speed.threads = threads;
+  if (ComputesOnCpu(device.kind)) speed.threads = threads;
   if (!times.cached.empty()) {
     speed.cache_bytes = times.cache_bytes;
     speed.cached_linears[work.format] = FitWorkSpeed(times.cached);
@@ -178,7 +178,7 @@ absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const De
   speed.step_seconds = std::max(0.0, few - kFewLayers * speed.layer_seconds);
   speed.sample_seconds = std::max(0.0, (batch - few) / (kBatch - 1));
   speed.hand_over_seconds = kHandOverSeconds;  // between GPUs, of which here is one
-  if (device.kind != DeviceKind::kCuda) {
+  if (ComputesOnCpu(device.kind)) {
     CAUSEWAY_ASSIGN_OR_RETURN(speed.hand_over_seconds, HandOverSeconds(options, work.dtype, speed));
   }
   return speed;

@@ -208,7 +208,7 @@ int64_t ResidentBytes() {
 int64_t OtherBytes(const Plan& plan, const ExecutorStats& stats) {
   int64_t other = ResidentBytes();
   for (size_t i = 0; i < plan.devices.size() && i < stats.devices.size(); ++i) {
-    if (plan.devices[i].device.kind == DeviceKind::kCuda) continue;
+    if (!ComputesOnCpu(plan.devices[i].device.kind)) continue;
     const DeviceMemory& m = stats.devices[i].memory;
     other -= m.weights + m.kv_cache + m.activations + m.workspace;
   }
