@@ -23,7 +23,7 @@ MAY_USE = {
     "engine/staging": ["engine/base"],
     "engine/checkpoint": ["engine/base"],
     "engine/architecture": ["engine/checkpoint"],
-    "engine/plan": ["engine/architecture", "engine/threads"],
+    "engine/plan": ["engine/architecture"],
     "engine/graph": ["engine/plan"],
     "engine/strategy": ["engine/graph"],
     "engine/sampling": ["engine/base"],
