@@ -175,8 +175,9 @@ class Ops {
   // gated: x [tokens, 2n] -> act(x[:, :n]) * x[:, n:]; else act(x).
   virtual at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) = 0;
 
-  // logits [rows, vocab] of the computation's dtype; reads them once; rows.size() == rows. The order of processors is
-  // allowed, masked, logit_bias, repetition, frequency, presence, temperature, top_k, top_p, min_p, typical_p, sample.
+  // logits [rows, vocab] of the computation's dtype; rows.size() == rows. Where they lie in host memory each is read
+  // once. The order of processors is allowed, masked, logit_bias, repetition, frequency, presence, temperature, top_k,
+  // top_p, min_p, typical_p, sample.
   virtual std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) = 0;
 };
 

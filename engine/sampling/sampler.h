@@ -1,4 +1,6 @@
-// Chooses one token from one row of logits, on the host. Torch-free: Ops::Sample hands it rows that lie in CPU memory.
+// Chooses one token from one row of logits, on the host. Torch-free: Ops::Sample (engine/ops/sample.cc) hands it rows
+// that lie in CPU memory. That file samples rows on another device with operations on tensors, which make the same
+// choices: what changes here has to change there too.
 #ifndef CAUSEWAY_ENGINE_SAMPLING_SAMPLER_H_
 #define CAUSEWAY_ENGINE_SAMPLING_SAMPLER_H_
 
@@ -11,7 +13,8 @@
 
 namespace causeway {
 
-// One row to sample from; see params.h for the meaning of the parameters. All pointers are borrowed for the call.
+// One row to sample from. SamplingOptions in proto/causeway/v1/generation.proto says what the parameters mean. All
+// pointers are borrowed for the call.
 struct SampleRow {
   const SamplingParams* params = nullptr;
   // Tokens that must not be chosen now (stop ids before min_tokens); may be null. Ids outside the vocabulary are
