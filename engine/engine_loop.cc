@@ -63,9 +63,7 @@ void EngineLoop::Run() {
 }
 
 void EngineLoop::TakeRequests() {
-  const auto can_start = [this](const ActiveRequest& request) {
-    return scheduler_.CanStart(request.handle(), request.priority(), request.prompt(), request.cache_salt());
-  };
+  const auto can_start = [this](const ActiveRequest& request) { return scheduler_.CanStart(request.Candidate()); };
   while (std::unique_ptr<ActiveRequest> request = front_.TakeRequest(can_start)) Start(std::move(request));
 }
 

@@ -57,6 +57,14 @@ SequenceRequest ActiveRequest::Sequence(int32_t index, int64_t context_max) cons
   return sequence;
 }
 
+SequenceCandidate ActiveRequest::Candidate() const {
+  return {.id = handle_,
+          .priority = request_.priority,
+          .prompt = request_.prompt,
+          .cache_salt = request_.cache_salt,
+          .computes_all = request_.sampling.prompt_logprobs || layer_outputs_ != nullptr};
+}
+
 void ActiveRequest::Admit(absl::Time now, EngineObserver* observer) {
   admitted_ = now;
   if (observer != nullptr) observer->OnAdmitted(Seconds(admitted_ - submitted_));

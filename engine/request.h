@@ -31,6 +31,9 @@ class ActiveRequest {
   // What the scheduler is to run for choice `index`. The prompt is computed once and shared by the later choices.
   SequenceRequest Sequence(int32_t index, int64_t context_max) const;
 
+  // The first of them before it is added; borrows from this.
+  SequenceCandidate Candidate() const;
+
   // A first sequence of it is in a step. Call once.
   void Admit(absl::Time now, EngineObserver* observer);
   // Takes one event of one of this request's sequences, tells the sink and the observer (which may be null). True when
@@ -49,8 +52,6 @@ class ActiveRequest {
   int32_t choices() const { return request_.n; }
   int32_t priority() const { return request_.priority; }
   absl::Time deadline() const { return request_.deadline; }
-  const std::vector<int32_t>& prompt() const { return request_.prompt; }
-  const std::string& cache_salt() const { return request_.cache_salt; }
 
  private:
   struct Choice {

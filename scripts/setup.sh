@@ -78,9 +78,11 @@ wheels() {  # wheels STAMP WHAT REQUIREMENT...
 mkdir -p "$deps" "$cache/ccache"
 # Sloppiness is what ccache asks for before it caches what uses precompiled headers. In depend mode it learns from the
 # compiler which headers a file includes, and does not preprocess every file once more.
-printf '%s\n' 'sloppiness = pch_defines,time_macros' 'depend_mode = true' 'inode_cache = true' \
-  'pch_external_checksum = true' >"$cache/ccache/ccache.conf"
 exec 9>"$cache/lock"; flock 9
+settings=$(printf '%s\n' 'sloppiness = pch_defines,time_macros' 'depend_mode = true' 'inode_cache = true' \
+  'pch_external_checksum = true')
+# Another clone may be compiling: the file is written only where it says something else.
+[ "$(cat "$cache/ccache/ccache.conf" 2>/dev/null)" = "$settings" ] || echo "$settings" >"$cache/ccache/ccache.conf"
 wheels torch "LibTorch $TORCH" --no-deps "torch==$TORCH" "nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI"
 if [ "${1:-}" = --tests ]; then wheels format "clang-format $CLANG_FORMAT" --no-deps "clang-format==$CLANG_FORMAT"; fi
 if [ $cuda = ON ]; then

@@ -1,7 +1,6 @@
 #include "engine/execution/startup.h"
 
 #include <algorithm>
-#include <chrono>
 #include <iterator>
 #include <string>
 #include <thread>
@@ -9,7 +8,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "engine/architecture/registry.h"
+#include "engine/base/clock.h"
 #include "engine/base/status.h"
 #include "engine/device/page_toucher.h"
 #include "engine/threads/processors.h"
@@ -22,13 +23,7 @@ namespace {
 
 constexpr int kReadersMax = 8;
 
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count(); }
-
- private:
-  const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
-};
+double SecondsSince(absl::Time begun) { return absl::ToDoubleSeconds(Clock::Real()->Now() - begun); }
 
 // Whether its worker needs the processor's cores.
 bool NeedsProcessors(const DevicePlan& device, const ModelSpec& spec, std::optional<int64_t> offload_cpu_rows) {
@@ -48,7 +43,7 @@ class Loading {
       : spec_(spec), plan_(plan), checkpoint_(checkpoint), options_(options), workers_(workers) {}
 
   absl::StatusOr<double> Run(const StartupCallbacks& callbacks) {
-    const Stopwatch begun;
+    const absl::Time begun = Clock::Real()->Now();
     CAUSEWAY_RETURN_IF_ERROR(OnEach([](DeviceWorker& worker, int) {
       worker.BuildModel();
       return absl::OkStatus();
@@ -67,12 +62,12 @@ class Loading {
     LoadOptions load;
     load.readers = threads;
     load.progress = [&](int64_t done, int64_t total) {
-      if (callbacks.progress) callbacks.progress({done, total, begun.seconds()});
+      if (callbacks.progress) callbacks.progress({done, total, SecondsSince(begun)});
     };
     load.proceed = callbacks.proceed;
     load.from_disk = [&] { pages.Start(threads); };
     CAUSEWAY_RETURN_IF_ERROR(Load(std::move(load)));
-    const Stopwatch loaded;
+    const absl::Time loaded = Clock::Real()->Now();
     pages.Finish(threads);
     CAUSEWAY_RETURN_IF_ERROR(OnEach([](DeviceWorker& worker, int) {
       return worker.stream() == nullptr ? absl::OkStatus() : worker.StartStream();
@@ -84,7 +79,7 @@ class Loading {
     }));
     AddUntouched(pages);
     pages.Finish(threads);
-    return loaded.seconds();
+    return SecondsSince(loaded);
   }
 
  private:

@@ -297,17 +297,7 @@ TEST(PlanTest, LargeModelsOn64DevicesInMilliseconds) {
                                      .kv_heads = 8,
                                      .context = 131072});
   // MiniMax-M2: near 16,000 experts.
-  const ModelSpec experts = TestSpec({{"model_type", "minimax_m2"},
-                                      {"vocab_size", 200064},
-                                      {"hidden_size", 3072},
-                                      {"intermediate_size", 1536},
-                                      {"num_hidden_layers", 62},
-                                      {"num_attention_heads", 48},
-                                      {"num_key_value_heads", 8},
-                                      {"head_dim", 128},
-                                      {"rotary_dim", 64},
-                                      {"num_local_experts", 256}},
-                                     DType::kBF16);
+  const ModelSpec experts = TestMiniMaxM2();
   const std::vector<Device> devices = TestDevices(std::vector<int64_t>(64, int64_t{80} << 30));
   for (const ModelSpec* spec : {&dense, &experts}) {
     double least = 1e9;

@@ -238,21 +238,7 @@ TEST(RemediesTest, OfManyShortDevicesAFewAreNamed) {
 TEST(RemediesTest, LargeModelsThatDoNotFitAreRefusedAtOnce) {
   const ModelSpec layers =
       TestLlama({.layers = 2000, .hidden = 1024, .intermediate = 4096, .heads = 8, .kv_heads = 8, .context = 131072});
-  const ModelSpec experts = TestSpec({{"model_type", "minimax_m2"},
-                                      {"vocab_size", 200064},
-                                      {"hidden_size", 3072},
-                                      {"intermediate_size", 1536},
-                                      {"num_hidden_layers", 62},
-                                      {"num_attention_heads", 48},
-                                      {"num_key_value_heads", 8},
-                                      {"head_dim", 128},
-                                      {"rotary_dim", 64},
-                                      {"num_local_experts", 256},
-                                      {"num_experts_per_tok", 8},
-                                      {"use_qk_norm", true},
-                                      {"max_position_embeddings", 196608},
-                                      {"tie_word_embeddings", false}},
-                                     DType::kBF16);
+  const ModelSpec experts = TestMiniMaxM2();
   const struct {
     const ModelSpec& spec;
     const char* policy;

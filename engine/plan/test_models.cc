@@ -21,6 +21,27 @@ ModelSpec TestSpec(const Json& config, DType dtype) {
   return spec.ok() ? *std::move(spec) : ModelSpec();
 }
 
+ModelSpec TestMiniMaxM2() {
+  return TestSpec({{"model_type", "minimax_m2"},
+                   {"vocab_size", 200064},
+                   {"hidden_size", 3072},
+                   {"intermediate_size", 1536},
+                   {"num_hidden_layers", 62},
+                   {"num_attention_heads", 48},
+                   {"num_key_value_heads", 8},
+                   {"head_dim", 128},
+                   {"rotary_dim", 64},
+                   {"num_local_experts", 256},
+                   {"num_experts_per_tok", 8},
+                   {"max_position_embeddings", 196608},
+                   {"rope_theta", 5000000},
+                   {"use_qk_norm", true},
+                   {"scoring_func", "sigmoid"},
+                   {"use_routing_bias", true},
+                   {"tie_word_embeddings", false}},
+                  DType::kBF16);
+}
+
 ModelSpec TestLlama(const LlamaShape& shape, DType dtype) {
   return TestSpec({{"model_type", "llama"},
                    {"vocab_size", shape.vocab},

@@ -16,6 +16,7 @@ namespace causeway {
 
 // Of the architecture named by "model_type". Fails the test on an error.
 ModelSpec TestSpec(const Json& config, DType dtype);
+ModelSpec TestMiniMaxM2();  // as published, in bf16: near 16,000 experts
 
 struct LlamaShape {
   int64_t layers = 4, hidden = 32, intermediate = 64, vocab = 96, heads = 4, kv_heads = 2, context = 256;

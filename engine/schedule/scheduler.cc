@@ -41,9 +41,7 @@ class Scheduler::Impl {
       : options_(options), clock_(clock), table_(options), planner_(options, clock, &table_) {}
 
   absl::Status Add(SequenceRequest request);
-  bool CanStart(uint64_t id, int32_t priority, const std::vector<int32_t>& prompt, const std::string& cache_salt) {
-    return planner_.CanStart(id, priority, prompt, cache_salt);
-  }
+  bool CanStart(const SequenceCandidate& candidate) { return planner_.CanStart(candidate); }
   std::optional<SequenceEvent> Finish(uint64_t id, FinishReason why);
   std::vector<SequenceEvent> Expire();
   std::optional<StepPlan> Next();
@@ -296,10 +294,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, const Clock* clock) {
 }
 Scheduler::~Scheduler() = default;
 absl::Status Scheduler::Add(SequenceRequest request) { return impl_->Add(std::move(request)); }
-bool Scheduler::CanStart(uint64_t id, int32_t priority, const std::vector<int32_t>& prompt,
-                         const std::string& cache_salt) {
-  return impl_->CanStart(id, priority, prompt, cache_salt);
-}
+bool Scheduler::CanStart(const SequenceCandidate& candidate) { return impl_->CanStart(candidate); }
 std::optional<SequenceEvent> Scheduler::Finish(uint64_t id, FinishReason why) { return impl_->Finish(id, why); }
 std::vector<SequenceEvent> Scheduler::Expire() { return impl_->Expire(); }
 absl::Time Scheduler::NextDeadline() const {

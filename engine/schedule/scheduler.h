@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "engine/base/clock.h"
 #include "engine/batch/finish.h"
 #include "engine/batch/step.h"
@@ -44,6 +46,15 @@ struct SequenceRequest {
   // The other choices of an n > 1 request wait until this sequence's prompt is computed, to share its blocks. 0, or a
   // sequence that has ended or was never added: no wait.
   uint64_t after = 0;
+};
+
+// A sequence that might be added: what of a SequenceRequest says whether there is room for it.
+struct SequenceCandidate {
+  uint64_t id = 0;  // that it will have
+  int32_t priority = 0;
+  absl::Span<const int32_t> prompt;
+  absl::string_view cache_salt;
+  bool computes_all = false;  // its prompt is computed whatever the cache has: for its logprobs, or its layers' outputs
 };
 
 // What happened to a sequence. Every sequence has exactly one event with `finished`, its last.
@@ -86,9 +97,9 @@ class Scheduler {
   // the sequence. How many wait is for the caller to bound.
   absl::Status Add(SequenceRequest request);
 
-  // Whether a sequence of this prompt would be admitted to one of the next steps if it were added now: there is a slot
-  // for it and blocks, after those that wait already and rank before it. `id` is the one that it will have.
-  bool CanStart(uint64_t id, int32_t priority, const std::vector<int32_t>& prompt, const std::string& cache_salt);
+  // Whether the sequence would be admitted to one of the next steps if it were added now: there is a slot for it and
+  // blocks, after those that wait already and rank before it.
+  bool CanStart(const SequenceCandidate& candidate);
 
   // Ends a sequence (cancelled, a stop string, ...) and frees its blocks; tokens of it still in flight will be
   // discarded. nullopt when there is no such sequence (it has ended).

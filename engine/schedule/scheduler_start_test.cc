@@ -33,7 +33,11 @@ class CanStartTest : public ::testing::Test {
     return request;
   }
   bool CanStart(const SequenceRequest& request) {
-    return scheduler_.CanStart(request.id, request.priority, request.prompt, request.cache_salt);
+    return scheduler_.CanStart({.id = request.id,
+                                .priority = request.priority,
+                                .prompt = request.prompt,
+                                .cache_salt = request.cache_salt,
+                                .computes_all = request.sampling.prompt_logprobs});
   }
   void Add(const SequenceRequest& request) {
     device_.Add(request);
@@ -80,6 +84,9 @@ TEST_F(CanStartTest, APrefixThatIsThereNeedsNoBlocks) {
   SequenceRequest salted = Request(4, 100);
   salted.cache_salt = "another";
   EXPECT_FALSE(CanStart(salted));
+  SequenceRequest scored = Request(5, 100);
+  scored.sampling.prompt_logprobs = true;
+  EXPECT_FALSE(CanStart(scored)) << "its prompt is computed all the same";
 }
 
 TEST_F(CanStartTest, ThoseThatWaitAndRankBeforeAreCounted) {
@@ -108,7 +115,7 @@ TEST_F(CanStartTest, WhatCanStartIsInTheNextStepThatHasRoomForIt) {
         Request(id, 1 + static_cast<int64_t>(random() % 150), static_cast<int32_t>(random() % 3 * 1000));
     request.stop.max_tokens = 1 + static_cast<int64_t>(random() % 60);
     const int64_t preemptions = scheduler.Stats().preemptions;
-    const bool can = scheduler.CanStart(id, 0, request.prompt, "");
+    const bool can = scheduler.CanStart({.id = id, .prompt = request.prompt});
     if (can) {
       device.Add(request);
       ASSERT_TRUE(scheduler.Add(request).ok());

@@ -147,23 +147,23 @@ bool StepPlanner::Refuse(Refusal& refusal, uint64_t sequence) {
   return false;
 }
 
-bool StepPlanner::CanStart(uint64_t id, int32_t priority, const std::vector<int32_t>& prompt,
-                           const std::string& cache_salt) {
+bool StepPlanner::CanStart(const SequenceCandidate& candidate) {
   int64_t slots = static_cast<int64_t>(table_.running().size()), blocks = 0;
   for (const Sequence* waiting : table_.waiting()) {
-    if (waiting->priority < priority) break;  // it came before, and ranks after
+    if (waiting->priority < candidate.priority) break;  // it came before, and ranks after
     ++slots;
     blocks += BlocksFor(static_cast<int64_t>(waiting->tokens.size()));
   }
   if (slots == 0) return true;
-  if (slots >= options_.max_num_seqs || Holds(new_refused_, id)) return false;
-  const PrefixCursor cursor{.salt = std::make_shared<const std::string>(cache_salt)};
-  const int64_t tokens = static_cast<int64_t>(prompt.size());
-  const int64_t cached = table_.pool().Find(cursor, prompt, (tokens - 1) / kBlockTokens, found_);
+  if (slots >= options_.max_num_seqs || Holds(new_refused_, candidate.id)) return false;
+  const PrefixCursor cursor{.salt = std::make_shared<const std::string>(candidate.cache_salt)};
+  const int64_t tokens = static_cast<int64_t>(candidate.prompt.size());
+  const int64_t usable = candidate.computes_all ? 0 : tokens - 1;
+  const int64_t cached = table_.pool().Find(cursor, candidate.prompt, usable / kBlockTokens, found_);
   blocks += BlocksFor(tokens) - static_cast<int64_t>(found_.size()) + cached;
   // With none running those that wait take blocks all the same.
   const bool room = table_.running().empty() ? blocks <= table_.pool().available() : HasRoom(blocks);
-  return room || Refuse(new_refused_, id);
+  return room || Refuse(new_refused_, candidate.id);
 }
 
 void StepPlanner::TopUp() {

@@ -22,7 +22,7 @@ class StepPlanner {
   std::optional<StepPlan> Plan(uint64_t step);
 
   // As Scheduler::CanStart.
-  bool CanStart(uint64_t id, int32_t priority, const std::vector<int32_t>& prompt, const std::string& cache_salt);
+  bool CanStart(const SequenceCandidate& candidate);
 
   int64_t prefix_query_tokens() const { return prefix_query_tokens_; }
   int64_t prefix_hit_tokens() const { return prefix_hit_tokens_; }

@@ -44,27 +44,6 @@ PlanOptions Options() {
   return options;
 }
 
-ModelSpec MiniMaxM2() {
-  return TestSpec({{"model_type", "minimax_m2"},
-                   {"vocab_size", 200064},
-                   {"hidden_size", 3072},
-                   {"intermediate_size", 1536},
-                   {"num_hidden_layers", 62},
-                   {"num_attention_heads", 48},
-                   {"num_key_value_heads", 8},
-                   {"head_dim", 128},
-                   {"rotary_dim", 64},
-                   {"num_local_experts", 256},
-                   {"num_experts_per_tok", 8},
-                   {"max_position_embeddings", 196608},
-                   {"rope_theta", 5000000},
-                   {"use_qk_norm", true},
-                   {"scoring_func", "sigmoid"},
-                   {"use_routing_bias", true},
-                   {"tie_word_embeddings", false}},
-                  DType::kBF16);
-}
-
 TEST(StrategyTest, RanksAreTpFirstThenPpThenDp) {
   const Strategy s{.dp = 2, .pp = 3, .tp = 4};
   std::set<std::tuple<int, int, int>> places;
@@ -412,7 +391,7 @@ TEST(SearchTest, WhatIsRankedHoldsWhateverIsAsked) {
 }
 
 TEST(SearchTest, MiniMaxM2OverEightDevicesTakesNoTime) {
-  const ModelSpec spec = MiniMaxM2();
+  const ModelSpec spec = TestMiniMaxM2();
   const Fleet fleet = *MakeFleet(Catalogued("8xH100-80GB"), {}, {});
   absl::StatusOr<Search> search;
   double seconds = 1e9;
