@@ -92,6 +92,7 @@ class CudaRuntime final : public DeviceRuntime {
     at::empty({bytes}, at::TensorOptions(at::kByte).device(device()));
   }
 
+  bool in_host_memory() const override { return false; }
   at::Tensor Upload(const at::Tensor& host) override {
     // From pageable memory: the driver has copied `host` into a staging buffer when this returns. What is larger than
     // that buffer (block tables of many long contexts) may wait for the GPU.
@@ -99,6 +100,7 @@ class CudaRuntime final : public DeviceRuntime {
     result.copy_(host, /*non_blocking=*/true);
     return result;
   }
+  at::Tensor Download(const at::Tensor& tensor) override { return tensor.to(at::kCPU); }
   at::Tensor Import(at::Tensor tensor) override { return tensor.to(device(), /*non_blocking=*/true); }
   void Synchronize() override {
     const c10::cuda::CUDAGuard guard(index_);

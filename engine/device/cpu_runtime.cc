@@ -49,7 +49,9 @@ class CpuRuntime final : public DeviceRuntime {
   std::vector<absl::Span<char>> TakeUntouched() override { return std::exchange(untouched_, {}); }
 
   // All of them share the host's memory, and work started on a thread is done when the call returns.
+  bool in_host_memory() const override { return true; }
   at::Tensor Upload(const at::Tensor& host) override { return host; }
+  at::Tensor Download(const at::Tensor& tensor) override { return tensor; }
   at::Tensor Import(at::Tensor tensor) override { return tensor.cpu(); }
   void Synchronize() override {}
 

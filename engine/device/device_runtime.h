@@ -53,8 +53,14 @@ class DeviceRuntime {
   // (PageToucher). Any thread, while neither of them runs.
   virtual std::vector<absl::Span<char>> TakeUntouched() { return {}; }
 
-  // A small host tensor on the device, for work started later on this thread. `host` may be reused or freed at once.
+  // Whether the device computes from the CPU's memory: then the two calls below copy nothing and return what they were
+  // given. Any thread.
+  virtual bool in_host_memory() const = 0;
+  // A small host tensor on the device, for work started later on this thread. `host` may be reused or freed at once,
+  // except on a device in host memory.
   virtual at::Tensor Upload(const at::Tensor& host) = 0;
+  // A tensor of the device on the host. Waits until the work that makes it is done.
+  virtual at::Tensor Download(const at::Tensor& tensor) = 0;
   // Takes over a tensor that work already started on another device's thread writes, for work started later on this
   // one. Every device has one queue of work (on CUDA its default stream), and a copy between devices waits for what it
   // copies. The receiver may write to the result.
@@ -62,8 +68,8 @@ class DeviceRuntime {
   // Waits until all work started on this device is done.
   virtual void Synchronize() = 0;
 
-  // For weights that come over while steps are computed. Copies go beside the queue of work, and are done when the call
-  // returns; any thread that has entered.
+  // For weights that are prefetched while steps are computed. Copies go beside the queue of work, and are done when the
+  // call returns; any thread that has entered.
   virtual at::Tensor AllocateHost(int64_t bytes) = 0;  // uint8 in CPU memory that copies are fastest from; no owner's
   virtual void CopyFromHost(void* to, const void* from, int64_t bytes) = 0;
   virtual void CopyToHost(void* to, const void* from, int64_t bytes) = 0;

@@ -95,7 +95,8 @@ void DeviceWorker::AllocateCache() {
 void DeviceWorker::ReserveActivations(int64_t bytes) {
   if (!model_->layers().empty()) {
     MemoryScope scope(*runtime_, MemoryOwner::kWorkspace);
-    rotary_ = MakeRotaryTables(spec_.rope, options_.positions, runtime_->device());
+    const RotaryTables tables = MakeRotaryTables(spec_.rope, options_.positions);
+    if (tables.cos.defined()) rotary_ = {runtime_->Upload(tables.cos), runtime_->Upload(tables.sin)};
   }
   runtime_->Synchronize();
   // The plan counts the tables among what a step needs.
@@ -131,7 +132,7 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   if (batch.rows.defined()) input.rows = runtime_->Upload(batch.rows);
   input.one_of_each = step.warm_up;
   if (WantsLayerOutputs(step.plan)) {
-    input.behind_unit = [&](int unit, const Hidden& hidden) { CaptureUnit(step, unit, units, hidden); };
+    input.after_unit = [&](int unit, const Hidden& hidden) { CaptureUnit(step, unit, units, hidden, *runtime_); };
   }
   std::optional<Rehearsal> rehearsal;
   if (step.warm_up) rehearsal.emplace();
@@ -215,7 +216,7 @@ void DeviceWorker::CopyLogits(Step& step, const at::Tensor& logits) {
   for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
     if (!step.plan.sequences[i].all_logits) continue;
     const StepBatch::Selected& selected = step.batch.selected[i];
-    const at::Tensor rows = logits.narrow(0, selected.first, selected.count).to(at::kCPU, at::kFloat).contiguous();
+    const at::Tensor rows = runtime_->Download(logits.narrow(0, selected.first, selected.count)).to(at::kFloat);
     const float* values = rows.const_data_ptr<float>();
     step.result.logits.emplace_back(values, values + rows.numel());
   }

@@ -20,6 +20,8 @@
 
 namespace causeway {
 
+class DeviceRuntime;
+
 struct ExecutorOptions {
   int cpu_threads = 0;         // divided among the stages that run at once; 0: as many as there are processors at hand
   bool reference_ops = false;  // the ATen reference instead of fused kernels
@@ -27,6 +29,9 @@ struct ExecutorOptions {
   // Weights in CPU memory are computed from by the CPU for up to so many rows of a step, and brought to the device for
   // more. Without a number: up to as many as a measurement at startup finds faster so.
   std::optional<int64_t> offload_cpu_rows;
+  // Makes the devices; null: MakeDeviceRuntime. Tests bring devices of their own.
+  std::function<absl::StatusOr<std::unique_ptr<DeviceRuntime>>(const DevicePlan& plan, bool reference_ops)>
+      make_runtime;
 };
 
 struct LoadProgress {

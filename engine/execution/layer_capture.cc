@@ -30,7 +30,7 @@ bool WantsLayerOutputs(const StepPlan& plan) {
                      [](const StepSequence& s) { return s.local.layer_outputs != nullptr; });
 }
 
-void CaptureUnit(Step& step, int unit, const Units& units, const Hidden& hidden) {
+void CaptureUnit(Step& step, int unit, const Units& units, const Hidden& hidden, DeviceRuntime& runtime) {
   UncountedScope uncounted;
   for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
     const StepSequence& sequence = step.plan.sequences[i];
@@ -40,8 +40,8 @@ void CaptureUnit(Step& step, int unit, const Units& units, const Hidden& hidden)
     if (values == nullptr && !to_norm) continue;
     const int64_t first = step.batch.attention.query_start_host[i], rows = PromptRows(sequence);
     // Summed in the model's own dtype, so that it is what the next layer reads.
-    at::Tensor output = hidden.residual.narrow(0, first, rows).to(at::kCPU);
-    if (hidden.update.defined()) output = output.add(hidden.update.narrow(0, first, rows).to(at::kCPU));
+    at::Tensor output = runtime.Download(hidden.residual.narrow(0, first, rows));
+    if (hidden.update.defined()) output = output.add(runtime.Download(hidden.update.narrow(0, first, rows)));
     if (values != nullptr) Target(sequence, values, 0, rows).copy_(output);
     if (!to_norm) continue;
     step.before_norm.resize(step.plan.sequences.size());
@@ -58,7 +58,8 @@ void CaptureFinalNorm(Step& step, const Units& units, const StageModel& model, D
     for (int64_t first = 0; first < rows.size(0); first += kNormRows) {
       const int64_t count = std::min(kNormRows, rows.size(0) - first);
       const at::Tensor normed = model.FinalNorm(runtime.Upload(rows.narrow(0, first, count)));
-      Target(sequence, sequence.local.layer_outputs->of_unit(units.norm()), first, count).copy_(normed);
+      Target(sequence, sequence.local.layer_outputs->of_unit(units.norm()), first, count)
+          .copy_(runtime.Download(normed));
     }
   }
   step.before_norm.clear();

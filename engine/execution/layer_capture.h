@@ -13,7 +13,7 @@ bool WantsLayerOutputs(const StepPlan& plan);
 
 // After the embeddings or a layer, of which `hidden` has all rows of the step. Rows to be normed are kept in the step
 // as the last layer leaves them: the norm may be on another device.
-void CaptureUnit(Step& step, int unit, const Units& units, const Hidden& hidden);
+void CaptureUnit(Step& step, int unit, const Units& units, const Hidden& hidden, DeviceRuntime& runtime);
 
 // After the last layer, where `model` holds the final norm.
 void CaptureFinalNorm(Step& step, const Units& units, const StageModel& model, DeviceRuntime& runtime);

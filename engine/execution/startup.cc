@@ -52,7 +52,7 @@ class Loading {
     // On the CPU the caches' pages are taken beside the loading, where it leaves processors idle. A stream first
     // measures, by itself.
     const auto early = [](DeviceWorker& worker) {
-      return worker.runtime().device().is_cpu() && worker.stream() == nullptr;
+      return worker.runtime().in_host_memory() && worker.stream() == nullptr;
     };
     CAUSEWAY_RETURN_IF_ERROR(AllocateCaches(early));
     PageToucher pages;
@@ -178,6 +178,7 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
   for (const Segment& segment : plan.segments) {
     for (const int unit : segment.units.all()) units[segment.device()].push_back(unit);
   }
+  const auto make_runtime = options.make_runtime ? options.make_runtime : &MakeDeviceRuntime;
   int on_cpu = 0;
   for (const auto& [device, held] : units)
     on_cpu += NeedsProcessors(plan.devices[device], spec, options.offload_cpu_rows);
@@ -186,7 +187,7 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
   for (auto& [device, held] : units) {
     std::sort(held.begin(), held.end());
     CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime,
-                              MakeDeviceRuntime(plan.devices[device], options.reference_ops));
+                              make_runtime(plan.devices[device], options.reference_ops));
     WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)),
                          .dtype = dtype,
                          .int8_kv = KvDType(plan.options) == DType::kI8,

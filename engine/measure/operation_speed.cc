@@ -70,7 +70,7 @@ class Measurer {
       const Weights weights = MakeWeights(shape, kMemoryBytes);
       for (const int64_t rows : kRows) times.linears.push_back(TimeLinear(weights, shape, rows));
     }
-    const int64_t cache = runtime_.device().is_cpu() ? CacheBytes() : 0;
+    const int64_t cache = runtime_.in_host_memory() ? CacheBytes() : 0;
     if (cache >= (4 << 20)) {
       times.cache_bytes = cache / 2;
       for (const Shape& shape : kCachedShapes) {

@@ -61,7 +61,7 @@ TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
   const ModelSpec& spec = tiny_.spec();
   const at::Tensor x = at::randn({20, spec.hidden_size});
   const AttentionBatch batch = testing::OneSequence(0, 20);
-  const RotaryTables rotary = MakeRotaryTables(spec.rope, 64, at::kCPU);
+  const RotaryTables rotary = MakeRotaryTables(spec.rope, 64);
   KvCache cache(Context(spec, *ops_), {0}, 4);
   const at::Tensor whole = whole_->layer(0).attention().Forward({*ops_, batch, rotary}, x.clone(), cache.layer(0));
   at::Tensor sum;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include <ATen/ops/index_select.h>
 #include <c10/util/Exception.h>
 
 namespace causeway {
@@ -127,7 +126,7 @@ at::Tensor StageModel::Embed(const at::Tensor& ids, const AttentionBatch& batch)
     return table != nullptr ? table->Lookup(rows) : fetcher_->Rows(tensor, rows);
   };
   at::Tensor hidden = look_up(ids, embedding_, spec_.embedding_weight);  // [tokens, hidden]
-  if (!spec_.position_weight.empty()) hidden.add_(look_up(batch.positions, position_, spec_.position_weight));
+  if (!spec_.position_weight.empty()) ops_.Add(hidden, look_up(batch.positions, position_, spec_.position_weight));
   return hidden;
 }
 
@@ -137,7 +136,7 @@ at::Tensor StageModel::Forward(UnitRange units, StageInput input, const RotaryTa
   Hidden hidden;
   if (units.first == Units::kEmbeddings) {
     hidden.residual = Embed(input.ids, *input.batch);
-    if (input.behind_unit) input.behind_unit(Units::kEmbeddings, hidden);
+    if (input.after_unit) input.after_unit(Units::kEmbeddings, hidden);
   } else {
     hidden.residual = std::move(input.hidden);
   }
@@ -147,17 +146,17 @@ at::Tensor StageModel::Forward(UnitRange units, StageInput input, const RotaryTa
     const Layer& layer = layers_.at(Units::LayerOf(unit));
     if (input.one_of_each && std::exchange(layer.moe() != nullptr ? with_experts : with_mlp, true)) continue;
     layer.Forward(context, hidden, cache.layer(Units::LayerOf(unit)));
-    if (input.behind_unit) input.behind_unit(unit, hidden);
+    if (input.after_unit) input.after_unit(unit, hidden);
   }
   if (units.contains(model.last_layer()) && input.rows.defined()) {
-    hidden.residual = hidden.residual.index_select(0, input.rows);
-    if (hidden.update.defined()) hidden.update = hidden.update.index_select(0, input.rows);
+    hidden.residual = ops_.SelectRows(hidden.residual, input.rows);
+    if (hidden.update.defined()) hidden.update = ops_.SelectRows(hidden.update, input.rows);
   }
   if (hidden.residual.size(0) > 0) {  // no row may be selected
     if (units.contains(model.norm())) hidden.residual = AddAndNorm(ops_, *norm_, hidden);
     if (units.contains(model.head())) return head_->Forward(hidden.residual);
   }
-  if (hidden.update.defined()) hidden.residual.add_(hidden.update);
+  if (hidden.update.defined()) ops_.Add(hidden.residual, hidden.update);
   return std::move(hidden.residual);
 }
 

@@ -20,10 +20,10 @@ namespace causeway {
 struct StageInput {
   at::Tensor ids;     // int64 [tokens]; read by unit 0 alone
   at::Tensor hidden;  // [tokens, hidden] from the segment before; undefined for the first; written over
-  at::Tensor rows;  // int64 [selected]: rows that go on behind the last layer, to norm and head; undefined: all of them
+  at::Tensor rows;  // int64 [selected]: rows that go on after the last layer, to norm and head; undefined: all of them
   const AttentionBatch* batch = nullptr;
   std::function<void(int unit, const Hidden& hidden)>
-      behind_unit;           // where set, called behind the embeddings and each layer
+      after_unit;            // where set, called after the embeddings and each layer
   bool one_of_each = false;  // of the segment's layers, the first with an MLP and the first with experts alone (the
                              // warm-up, where only shapes matter)
 };
@@ -42,7 +42,7 @@ class StageModel {
   // is among or before them, or logits [selected, vocab] when last is the head.
   at::Tensor Forward(UnitRange units, StageInput input, const RotaryTables& rotary, KvCache& cache) const;
 
-  // [rows, hidden] from behind the last layer. The final norm must be held here.
+  // [rows, hidden] as the last layer leaves them. The final norm must be held here.
   at::Tensor FinalNorm(const at::Tensor& rows) const { return norm_->Forward(ops_, rows, at::Tensor()); }
 
   std::vector<int> layers() const;  // held here, ascending indices in the model

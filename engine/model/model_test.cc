@@ -20,7 +20,7 @@ class StageModelTest : public ::testing::TestWithParam<Json> {
   StageModelTest()
       : tiny_(GetParam()),
         model_(Loaded(tiny_.spec(), tiny_.checkpoint(), *ops_)),
-        rotary_(MakeRotaryTables(tiny_.spec().rope, 128, at::kCPU)),
+        rotary_(MakeRotaryTables(tiny_.spec().rope, 128)),
         ids_(at::arange(0, 40, at::kLong).mul(7).add(3).remainder(90)),
         head_(tiny_.spec().layers.size() + 2) {}
 
@@ -122,7 +122,7 @@ TEST(MixedLayersTest, AWarmUpRunsAnMlpAndAMixture) {
   const auto model = Loaded(tiny.spec(), tiny.checkpoint(), *ops);
   KvCache cache(Context(tiny.spec(), *ops), model->layers(), 8);
   const AttentionBatch batch = OneSequence(0, 40);
-  const RotaryTables rotary = MakeRotaryTables(tiny.spec().rope, 128, at::kCPU);
+  const RotaryTables rotary = MakeRotaryTables(tiny.spec().rope, 128);
   model->Forward({0, 6}, {.ids = at::arange(40, at::kLong), .batch = &batch, .one_of_each = true}, rotary, cache);
   for (int layer = 0; layer < 4; ++layer)
     EXPECT_EQ(cache.layer(layer).keys.abs().max().item<float>() > 0, layer < 2) << layer;

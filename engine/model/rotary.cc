@@ -9,7 +9,7 @@
 
 namespace causeway {
 
-RotaryTables MakeRotaryTables(const RopeSpec& rope, int64_t positions, at::Device device) {
+RotaryTables MakeRotaryTables(const RopeSpec& rope, int64_t positions) {
   if (rope.dim == 0) return {};
   const int64_t pairs = rope.dim / 2;
   const at::TensorOptions host = at::TensorOptions(at::kFloat);
@@ -28,7 +28,7 @@ RotaryTables MakeRotaryTables(const RopeSpec& rope, int64_t positions, at::Devic
       sin[p * pairs + i] = std::sin(static_cast<double>(angle)) * rope.attention_factor;
     }
   }
-  return {tables.cos.to(device), tables.sin.to(device)};
+  return tables;
 }
 
 }  // namespace causeway

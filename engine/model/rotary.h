@@ -21,7 +21,8 @@ struct RotaryTables {
 // by the length of the longest prompt of the batch, so that its tokens depend on its neighbours and on how it was
 // chunked; here they never do. LongRoPE is treated alike: positions within the original context have the short factors,
 // those beyond it the long ones.
-RotaryTables MakeRotaryTables(const RopeSpec& rope, int64_t positions, at::Device device);
+// On the host.
+RotaryTables MakeRotaryTables(const RopeSpec& rope, int64_t positions);
 
 }  // namespace causeway
 

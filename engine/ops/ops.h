@@ -172,6 +172,11 @@ class Ops {
   virtual at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts,
                              Activation activation, std::vector<int32_t>* counts, ExpertFetcher* fetcher = nullptr) = 0;
 
+  // x += y, of the same shape.
+  virtual void Add(at::Tensor& x, const at::Tensor& y) = 0;
+  // Those rows of x [tokens, width], in the order of `rows`, int64 [n] -> [n, width].
+  virtual at::Tensor SelectRows(const at::Tensor& x, const at::Tensor& rows) = 0;
+
   // gated: x [tokens, 2n] -> act(x[:, :n]) * x[:, n:]; else act(x).
   virtual at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) = 0;
 

@@ -185,6 +185,10 @@ at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, in
   return out;
 }
 
+void ReferenceOps::Add(at::Tensor& x, const at::Tensor& y) { x.add_(y); }
+
+at::Tensor ReferenceOps::SelectRows(const at::Tensor& x, const at::Tensor& rows) { return x.index_select(0, rows); }
+
 at::Tensor ReferenceOps::Activate(const at::Tensor& x, Activation kind, bool gated) {
   const int64_t width = gated ? x.size(-1) / 2 : x.size(-1);
   const at::Tensor in = x.narrow(-1, 0, width).to(at::kFloat);

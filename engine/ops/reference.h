@@ -27,6 +27,8 @@ class ReferenceOps : public Ops {
   Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) override;
   at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts,
                      Activation activation, std::vector<int32_t>* counts, ExpertFetcher* fetcher = nullptr) override;
+  void Add(at::Tensor& x, const at::Tensor& y) override;
+  at::Tensor SelectRows(const at::Tensor& x, const at::Tensor& rows) override;
   at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override;
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;
 };

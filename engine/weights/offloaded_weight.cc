@@ -57,7 +57,7 @@ int64_t MeasureCpuRows(DeviceRuntime& runtime, at::ScalarType dtype, const std::
   size_t next = 0;
   int64_t faster = 0;
   for (int64_t rows = 1; faster == rows / 2 && (rows == 1 || rows * row_bytes <= room); rows *= 2) {
-    const at::Tensor x = at::zeros({rows, in}, at::TensorOptions(dtype).device(runtime.device()));
+    const at::Tensor x = runtime.Upload(at::zeros({rows, in}, dtype));
     double brought = std::numeric_limits<double>::max(), on_cpu = brought;
     for (int round = 0; round < kRounds; ++round) {
       const CpuTrial& trial = trials[next++ % trials.size()];
@@ -79,7 +79,7 @@ int64_t MeasureCpuRows(DeviceRuntime& runtime, at::ScalarType dtype, const std::
     if (on_cpu >= brought) break;
     faster = rows;
     // A device that computes from CPU memory itself saves the same copy at any number of rows.
-    if (runtime.device().is_cpu()) return std::numeric_limits<int64_t>::max();
+    if (runtime.in_host_memory()) return std::numeric_limits<int64_t>::max();
   }
   return faster;
 }

@@ -47,7 +47,7 @@ absl::Status WeightStore::Open(const std::vector<Place*>& places, const Checkpoi
     writing_ = !packed_->complete();
   }
   // Files are not read into a device's own memory, nor across blocks.
-  if (!checkpoint_files_.empty() || (packed_ != nullptr && !runtime_.device().is_cpu())) {
+  if (!checkpoint_files_.empty() || (packed_ != nullptr && !runtime_.in_host_memory())) {
     pinned_ = runtime_.AllocateHost(kPieceBytes + 3 * DirectFile::kAlignment);
     piece_ = DirectFile::Aligned(static_cast<char*>(pinned_.mutable_data_ptr()));
   }
@@ -60,7 +60,7 @@ absl::Status WeightStore::Put(const Place& place, const char* from) {
     runtime_.CopyToHost(place.host.mutable_data_ptr(), from, place.bytes);
     return absl::OkStatus();
   }
-  if (runtime_.device().is_cpu()) return packed_->Write(place.offset, absl::MakeConstSpan(from, place.bytes));
+  if (runtime_.in_host_memory()) return packed_->Write(place.offset, absl::MakeConstSpan(from, place.bytes));
   return InPieces(place.bytes, [&](int64_t done, int64_t bytes) {
     runtime_.CopyToHost(piece_, from + done, bytes);
     return packed_->Write(place.offset + done, absl::MakeConstSpan(piece_, bytes));
@@ -74,7 +74,7 @@ absl::Status WeightStore::Get(const Place& place, char* to) {
     runtime_.CopyFromHost(to, place.host.const_data_ptr(), place.bytes);
     return absl::OkStatus();
   }
-  if (place.stored.empty() && runtime_.device().is_cpu())
+  if (place.stored.empty() && runtime_.in_host_memory())
     return packed_->Read(place.offset, absl::MakeSpan(to, place.bytes));
   if (place.stored.empty()) {
     return InPieces(place.bytes, [&](int64_t done, int64_t bytes) -> absl::Status {

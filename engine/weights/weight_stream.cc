@@ -50,7 +50,7 @@ std::shared_ptr<LinearWeight> WeightStream::Adopt(const std::string& tensor, std
   entry.place.bytes = PackedBytes(entry.tensors);
   PointAt(entry.tensors, nullptr);
   if (!entry.place.on_disk) {
-    entry.on_cpu = runtime_.device().is_cpu() ? entry.weight : make(at::kCPU);
+    entry.on_cpu = runtime_.in_host_memory() ? entry.weight : make(at::kCPU);
     if (entry.on_cpu != nullptr) PointAt(entry.on_cpu->Tensors(), nullptr);
   }
   const bool in_cpu_memory = entry.on_cpu != nullptr;
@@ -237,7 +237,15 @@ const LinearWeight& WeightStream::Acquire(const LinearWeight& weight) {
 void WeightStream::Release(const LinearWeight& weight) {
   const int index = entry_of_.at(&weight);
   absl::MutexLock lock(&mutex_);
-  if (!ring_.Release(index)) return;
+  if (ring_.Release(index)) Leave(index);
+}
+
+void WeightStream::ReleaseAll() {
+  absl::MutexLock lock(&mutex_);
+  for (const int index : ring_.ReleaseAll()) Leave(index);
+}
+
+void WeightStream::Leave(int index) {
   PointAt(entries_[index].tensors, nullptr);
   try {
     if (std::function<void()> wait = runtime_.Mark()) unfinished_.push_back(std::move(wait));
@@ -246,21 +254,10 @@ void WeightStream::Release(const LinearWeight& weight) {
   }
 }
 
-void WeightStream::ReleaseAll() {
-  absl::MutexLock lock(&mutex_);
-  for (const int index : ring_.ReleaseAll()) PointAt(entries_[index].tensors, nullptr);
-}
-
 at::Tensor WeightStream::Rows(const std::string& tensor, const at::Tensor& ids) {
-  absl::StatusOr<at::Tensor> rows;
-  {
-    UncountedScope uncounted;
-    rows = tables_.at(tensor).Rows(ids.cpu());
-  }
+  absl::StatusOr<at::Tensor> rows = tables_.at(tensor).Rows(runtime_.Download(ids));
   TORCH_CHECK(rows.ok(), tensor, ": ", rows.status().message());
-  const at::Tensor result = at::empty(rows->sizes(), rows->options().device(runtime_.device()));
-  result.copy_(*rows);
-  return result;
+  return runtime_.Upload(*rows);
 }
 
 }  // namespace causeway

@@ -82,6 +82,8 @@ class WeightStream final : public WeightFetcher {
 
   const Tier* TierOf(const std::string& tensor) const;  // null: the device holds it
   int64_t CpuRows(at::ScalarType dtype, bool in_order, std::optional<int64_t> given);
+  // The weight's room may be read into again, once the work started so far is done.
+  void Leave(int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReadLoop();
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -48,6 +48,10 @@ BAD = {
         ({"client/a.cc": "int n = get_nprocs();\n"}, "get_nprocs: ask"),
         ({"engine/text/rust/src/a.rs": "std::thread::available_parallelism()\n"}, "available_parallelism: ask"),
     ],
+    "check_forward_pass": [
+        ({"engine/model/a.cc": "hidden.add_(x);\n"}, ".add_( goes past Ops"),
+        ({"engine/model/a.h": "#include <ATen/ops/index_select.h>\n"}, "index_select.h> goes past Ops"),
+    ],
     "check_kernels": [
         ({"engine/cuda/a.cu": "#include <ATen/core/Tensor.h>\n"}, "reaches the kernels of engine/cuda/a.cu"),
         ({"engine/ops/cpu/kernels_x.cc": '#include "engine/ops/cpu/a.h"\n', "engine/ops/cpu/a.h": '#include "engine/ops/ops.h"\n',
@@ -121,6 +125,8 @@ GOOD = {
         {"engine/model/a.h": "#include <ATen/core/Tensor.h>\n", "server/rpc/a.h": "#include <grpcpp/grpcpp.h>\n", "engine/cuda/a.cc": "#include <c10/cuda/X.h>\n"}],
     "check_processors": [{"engine/threads/a.cc": "sched_getaffinity(0, bytes, mask);\n", "engine/a.cc": "ProcessorsAtHand()",
                           "docs/a.md": "not hardware_concurrency"}],
+    "check_forward_pass": [{"engine/model/a.cc": "#include <ATen/ops/empty.h>\nx.view({1}).narrow(0, 0, 1);\nops.Add(x, y);\n",
+                            "engine/model/a_test.cc": "x.add_(y);\n", "engine/ops/a.cc": "x.add_(y);\n"}],
     "check_kernels": [{"engine/cuda/a.cu": '#include "engine/cuda/a.h"\n', "engine/cuda/a.h": "#include <cstdint>\n", "engine/cuda/b.cc": "#include <ATen/X.h>\n"}],
     "check_lengths": [{"engine/base/a.cc": "\n" * 400, "engine/base/a_test.cc": "\n" * 450, "data.json": "\n" * 9000}],
     "check_guards": [{"engine/base/a.h": "// What.\n" + guarded("CAUSEWAY_ENGINE_BASE_A_H_"), "engine/ops/cpu/a-inl.h": "int x;\n"}],

@@ -138,7 +138,7 @@ def check_link_graph(tree):
     targets = {f"causeway_{folder.split('/')[-1]}": folder for folder in MAY_USE if folder != "engine"}
     targets.update(causeway_engine="engine", causeway_commands="client", causeway_bench="server/commands",
                    causeway_daemon_commands="server/commands", causeway_text_rust="engine/text",
-                   causeway_test_engine=TEST_ONLY, causeway_test_checkpoint=TEST_ONLY, causeway_test_daemon=TEST_ONLY)
+                   causeway_test_engine=TEST_ONLY, causeway_test_checkpoint=TEST_ONLY, causeway_test_device=TEST_ONLY, causeway_test_daemon=TEST_ONLY)
     for path, line, command, target, words in links(tree):
         if target in IMPORTED:
             continue
@@ -178,6 +178,16 @@ def check_processors(tree):
             continue
         for match in asks.finditer(text):
             yield path, line_of(text, match.start()), f"{match.group(1)}: ask engine/threads/processors.h"
+
+
+def check_forward_pass(tree):
+    """The forward pass computes by Ops alone: a device that does its work late cannot delay what goes past it."""
+    computes = re.compile(r"<ATen/ops/(?!empty\b|zeros\b)\w+\.h>|\.(?:add|sub|mul|div|copy|to|cpu|cuda|item|sum|mean|clone|"
+                          r"contiguous|fill|zero|gather|scatter|matmul|index_\w+?|masked_\w+?)_?\(")
+    for path, text in tree.items():
+        if path.startswith("engine/model/") and path.endswith(CXX) and not is_test(path):
+            for match in computes.finditer(text):
+                yield path, line_of(text, match.start()), f"{match.group(0)} goes past Ops"
 
 
 def check_kernels(tree):
@@ -263,7 +273,7 @@ def check_built(tree):
             yield path, 1, "no CMakeLists.txt names it: it is not built" + (", and the test never runs" if path.endswith("_test.cc") else "")
 
 
-RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_processors, check_kernels, check_lengths,
+RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_processors, check_forward_pass, check_kernels, check_lengths,
          check_guards, check_machine_paths, check_promises, check_built, check_readmes, check_doc_paths, check_doc_names,
          check_metrics, check_all_named]
 

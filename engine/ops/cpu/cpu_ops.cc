@@ -248,6 +248,9 @@ class CpuOps : public Ops {
     return y;
   }
 
+  void Add(at::Tensor& x, const at::Tensor& y) override { reference_.Add(x, y); }
+  at::Tensor SelectRows(const at::Tensor& x, const at::Tensor& rows) override { return reference_.SelectRows(x, rows); }
+
   at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override {
     if (!Fused(x.scalar_type())) return reference_.Activate(x, kind, gated);
     const int64_t width = gated ? x.size(1) / 2 : x.size(1);

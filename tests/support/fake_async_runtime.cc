@@ -1,0 +1,117 @@
+#include "tests/support/fake_async_runtime.h"
+
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include <ATen/ops/empty.h>
+
+#include "engine/device/cpu_runtime.h"
+#include "engine/device/device_memory.h"
+#include "tests/support/fake_async_ops.h"
+
+namespace causeway::testing {
+namespace {
+
+class FakeAsyncRuntime final : public DeviceRuntime {
+ public:
+  FakeAsyncRuntime(std::unique_ptr<DeviceRuntime> cpu, std::shared_ptr<LateQueue> queue, const FakeMachine& machine,
+                   bool reference_ops)
+      : cpu_(std::move(cpu)), queue_(std::move(queue)), machine_(machine), reference_ops_(reference_ops) {}
+  ~FakeAsyncRuntime() override {
+    try {
+      Synchronize();
+    } catch (const c10::Error&) {
+      // The device has failed: nothing of it is computed any more.
+    }
+  }
+
+  const std::string& name() const override { return cpu_->name(); }
+  // With a number, by which a weight of the device is told from one of the host.
+  at::Device device() const override { return at::Device(at::kCPU, 0); }
+  std::unique_ptr<Ops> MakeOps() override {
+    return MakeFakeAsyncOps(reference_ops_ ? MakeReferenceOps() : MakeCpuOps(), *this, queue_);
+  }
+  void EnterThread(int threads) override { cpu_->EnterThread(threads); }
+  void PushOwner(MemoryOwner owner) override { cpu_->PushOwner(owner); }
+  void PopOwner() override { cpu_->PopOwner(); }
+  DeviceMemory memory() const override {
+    DeviceMemory memory = cpu_->memory();
+    memory.activations_peak = 0;
+    return memory;
+  }
+  void ResetActivationsPeak() override {}
+  at::Tensor CacheZeros(at::IntArrayRef sizes, const at::TensorOptions& options) override {
+    return cpu_->CacheZeros(sizes, options);
+  }
+  void ReserveActivations(int64_t) override {}
+  std::vector<absl::Span<char>> TakeUntouched() override { return cpu_->TakeUntouched(); }
+
+  bool in_host_memory() const override { return false; }
+  at::Tensor Upload(const at::Tensor& host) override {
+    at::Tensor from, result = Poisoned(host.sizes(), host.options());
+    {
+      UncountedScope uncounted;
+      from = host.clone();
+    }
+    queue_->Push([from, result] { result.copy_(from); });
+    return result;
+  }
+  at::Tensor Download(const at::Tensor& tensor) override {
+    Synchronize();
+    UncountedScope uncounted;
+    return tensor.clone();
+  }
+  at::Tensor Import(at::Tensor tensor) override {
+    at::Tensor result = Poisoned(tensor.sizes(), tensor.options());
+    // As of now: what the other devices are given later is not waited for.
+    std::vector<std::pair<std::shared_ptr<LateQueue>, uint64_t>> before;
+    for (const auto& [name, queue] : machine_.queues()) {
+      if (queue != queue_) before.emplace_back(queue, queue->pushed());
+    }
+    queue_->Push([before, tensor, result] {
+      for (const auto& [queue, pushed] : before) queue->Wait(pushed);
+      result.copy_(tensor);
+    });
+    return result;
+  }
+  void Synchronize() override { queue_->Wait(queue_->pushed()); }
+
+  at::Tensor AllocateHost(int64_t bytes) override { return cpu_->AllocateHost(bytes); }
+  void CopyFromHost(void* to, const void* from, int64_t bytes) override {
+    std::memset(to, 0xff, bytes);
+    queue_->Delay();
+    std::memcpy(to, from, bytes);
+  }
+  void CopyToHost(void* to, const void* from, int64_t bytes) override {
+    std::memset(to, 0xff, bytes);
+    queue_->Delay();
+    std::memcpy(to, from, bytes);
+  }
+  std::function<void()> Mark() override {
+    return [queue = queue_, pushed = queue_->pushed()] { queue->Wait(pushed); };
+  }
+
+ private:
+  const std::unique_ptr<DeviceRuntime> cpu_;
+  const std::shared_ptr<LateQueue> queue_;
+  const FakeMachine& machine_;
+  const bool reference_ops_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DeviceRuntime>> FakeMachine::MakeRuntime(const DevicePlan& plan, bool reference_ops) {
+  std::unique_ptr<DeviceRuntime> cpu = MakeCpuRuntime(plan.device.name, /*budget_bytes=*/0, reference_ops);
+  LateOptions options = options_;
+  options.seed += queues_.size();
+  auto queue = std::make_shared<LateQueue>(plan.device.name, options, [runtime = cpu.get()] {
+    runtime->EnterThread(1);
+    PushMemoryTag(nullptr,
+                  MemoryOwner::kWorkspace);  // for the thread's life: what it computes in between counts nowhere
+  });
+  queues_[plan.device.name] = queue;
+  return std::make_unique<FakeAsyncRuntime>(std::move(cpu), std::move(queue), *this, reference_ops);
+}
+
+}  // namespace causeway::testing
