@@ -1,12 +1,18 @@
 # causeway_library(NAME SOURCES a.cc b.cc DEPS other)   one target for one folder; headers are included from the top.
-# causeway_test(NAME SOURCES a_test.cc DEPS other [LABEL unit|integration|golden|gpu] [TIMEOUT seconds])
+# causeway_test(NAME SOURCES a_test.cc DEPS other [LABEL unit|integration|golden|gpu] [TIMEOUT seconds] [PROGRAMS causewayd]
+#               [SERIAL] [SANITIZED])
+#   PROGRAMS are what it starts. SERIAL: it compares times, or loads the whole machine. Builds with a sanitizer hold the tests of folders that link no torch, and of the others those that are SANITIZED.
 # causeway_benchmark(NAME SOURCES a_benchmark.cc DEPS other)   built by the target `benchmarks`, run by hand.
 # Without CAUSEWAY_TESTS the last two do nothing.
+
+if(CAUSEWAY_SANITIZE)
+  set(causeway_only_for_tests EXCLUDE_FROM_ALL)  # a library that no test links is not built
+endif()
 
 function(causeway_library name)
   cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
   if(A_SOURCES)
-    add_library(${name} STATIC ${A_SOURCES})
+    add_library(${name} STATIC ${causeway_only_for_tests} ${A_SOURCES})
     target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
     target_link_libraries(${name} PUBLIC ${A_DEPS})
     causeway_precompiled(${name})
@@ -21,22 +27,32 @@ function(causeway_test name)
   if(NOT CAUSEWAY_TESTS)
     return()
   endif()
-  cmake_parse_arguments(A "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(A "SERIAL;SANITIZED" "LABEL;TIMEOUT" "SOURCES;DEPS;PROGRAMS" ${ARGN})
+  if(causeway_marked_tests_only AND NOT A_SANITIZED)
+    return()
+  endif()
   if(NOT A_LABEL)
     set(A_LABEL unit)
   endif()
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 120)
   endif()
+  if(CAUSEWAY_SANITIZE MATCHES thread)
+    list(APPEND A_SOURCES ${CMAKE_SOURCE_DIR}/tests/sanitize/abseil.cc)
+  endif()
   add_executable(${name} ${A_SOURCES})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${A_DEPS} GTest::gmock_main)
   causeway_precompiled_test(${name})
+  if(A_PROGRAMS)
+    add_dependencies(${name} ${A_PROGRAMS})
+  endif()
   target_compile_definitions(${name} PRIVATE CAUSEWAY_SOURCE_DIR="${CMAKE_SOURCE_DIR}" CAUSEWAY_BINARY_DIR="${CMAKE_BINARY_DIR}")
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
   # Tests run side by side: threads that spin while they wait would take each other's processors.
-  set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} ENVIRONMENT OMP_WAIT_POLICY=PASSIVE)
+  set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} ENVIRONMENT OMP_WAIT_POLICY=PASSIVE
+    RUN_SERIAL "${A_SERIAL}")
 endfunction()
 
 add_custom_target(benchmarks)

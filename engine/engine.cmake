@@ -5,4 +5,4 @@ causeway_library(causeway_engine
 causeway_test(request_test SOURCES request_test.cc DEPS causeway_engine)
 causeway_test(place_model_test SOURCES place_model_test.cc DEPS causeway_engine causeway_test_checkpoint)
 causeway_test(text_files_test SOURCES text_files_test.cc DEPS causeway_engine)
-causeway_test(front_test SOURCES front_test.cc DEPS causeway_engine)
+causeway_test(front_test SOURCES front_test.cc DEPS causeway_engine SANITIZED)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything: the tests of `make test`, the torch-free part under sanitizers, the fuzz target, and the tests labelled
+# Everything: the tests of `make test`, what is marked for them under sanitizers, the fuzz target, and the tests labelled
 # long. All of it runs, whatever fails on the way; a table at the end says what did.
 #   scripts/test-all.sh BUILD     FUZZ_SECONDS (default 600) is how long the fuzz target runs
 set -euo pipefail
@@ -26,8 +26,9 @@ sanitized() {
   local folder=$build-${1%%,*}
   cmake -G Ninja -S . -B "$folder" -DCAUSEWAY_DEPS="$CAUSEWAY_DEPS" -DCAUSEWAY_SANITIZE="$1" -DCAUSEWAY_TESTS=ON --log-level=WARNING >/dev/null
   ninja -C "$folder"
+  local suppressions=$PWD/tests/sanitize/thread.supp
   cd "$folder"
-  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 ctest --output-on-failure -j "$(nproc)" --timeout 1800
+  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS="halt_on_error=1:ignore_noninstrumented_modules=1:suppressions=$suppressions" ctest --output-on-failure -j "$(nproc)" --timeout 1800
 }
 
 can_fuzz() {
@@ -50,8 +51,8 @@ labelled_long() {
 }
 
 part "tests of make test" make --no-print-directory test BUILD="$build"
-part "torch-free part under address and undefined" sanitized address,undefined
-part "torch-free part under thread" sanitized thread
+part "under address and undefined sanitizers" sanitized address,undefined
+part "under the thread sanitizer" sanitized thread
 part "fuzzing the safetensors parser" fuzz
 part "tests labelled long" labelled_long
 say "what ran:"

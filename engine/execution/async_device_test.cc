@@ -43,21 +43,23 @@ class AsyncDeviceTest : public ::testing::TestWithParam<Json> {
       : tiny_(GetParam()),
         folder_((fs::path(::testing::TempDir()) / absl::StrCat("async-device-", getpid())).string()) {
     fs::create_directories(folder_);
-    auto cpu = testing::Start(tiny_, PlanFor(tiny_.spec(), "simulated:1x64MiB"), /*reference=*/true);
+    auto cpu = Start(nullptr, PlanFor(tiny_.spec(), "simulated:1x64MiB"));
     expected_ = Driver(*cpu, kPrompts, {.tokens = kTokens}).Run();
   }
   ~AsyncDeviceTest() override { fs::remove_all(folder_); }
 
-  std::unique_ptr<Executor> Start(FakeMachine& machine, const Plan& plan,
+  // On the machine's devices; null: on the CPU.
+  std::unique_ptr<Executor> Start(FakeMachine* machine, const Plan& plan,
                                   std::optional<int64_t> cpu_rows = std::nullopt) {
     ExecutorOptions options;
-    options.cpu_threads = 2;
-    options.reference_ops = true;
+    options.cpu_threads = 1;  // as in engine_threads_test
     options.offload_folder = folder_;
     options.offload_cpu_rows = cpu_rows;
-    options.make_runtime = [&machine](const DevicePlan& device, bool reference) {
-      return machine.MakeRuntime(device, reference);
-    };
+    if (machine != nullptr) {
+      options.make_runtime = [machine](const DevicePlan& device, bool reference) {
+        return machine->MakeRuntime(device, reference);
+      };
+    }
     auto executor = MakeExecutor(tiny_.spec(), tiny_.checkpoint(), plan, options, nullptr);
     if (!executor.ok()) throw std::runtime_error(executor.status().ToString());
     return *std::move(executor);
@@ -109,7 +111,7 @@ TEST_P(AsyncDeviceTest, OneDeviceAndSeveralGiveTheTokensOfTheCpu) {
   for (const char* devices : {"simulated:1x64MiB", "simulated:2x64MiB", "simulated:4x64MiB"}) {
     FakeMachine machine({});
     const Plan plan = PlanFor(tiny_.spec(), devices);
-    ExpectSame(*Start(machine, plan));
+    ExpectSame(*Start(&machine, plan));
     EXPECT_EQ(machine.queues().size(), plan.devices.size());
   }
 }
@@ -135,15 +137,16 @@ TEST_P(AsyncDeviceTest, LayerOutputsAreThoseOfTheCpu) {
     EXPECT_TRUE(result.status.ok()) << result.status;
     return taken;
   };
-  auto cpu = testing::Start(tiny_, PlanFor(tiny_.spec(), "simulated:1x64MiB"), /*reference=*/true);
+  auto cpu = Start(nullptr, PlanFor(tiny_.spec(), "simulated:1x64MiB"));
   const auto expected = outputs(*cpu);
   for (const char* devices : {"simulated:1x64MiB", "simulated:4x64MiB"}) {
     FakeMachine machine({});
-    auto late = Start(machine, PlanFor(tiny_.spec(), devices));
+    auto late = Start(&machine, PlanFor(tiny_.spec(), devices));
     const auto got = outputs(*late);
     for (int unit = 0; unit + 1 < units; ++unit) {
       for (int64_t i = 0; i < rows * tiny_.spec().hidden_size; ++i)
-        ASSERT_EQ(got->of_unit(unit)[i], expected->of_unit(unit)[i]) << devices << ", unit " << unit << ", value " << i;
+        ASSERT_NEAR(got->of_unit(unit)[i], expected->of_unit(unit)[i], 1e-4)
+            << devices << ", unit " << unit << ", value " << i;
     }
   }
 }
@@ -153,7 +156,7 @@ TEST_P(AsyncDeviceTest, OffloadedWeightsGiveTheTokensOfTheCpu) {
     FakeMachine machine({});
     const Plan plan = PlanFor(tiny_.spec(), "simulated:1x64MiB", AllIn(offload.tier));
     ASSERT_GT(plan.offloaded_to_cpu + plan.offloaded_to_disk, 0);
-    ExpectSame(*Start(machine, plan, offload.cpu_rows));
+    ExpectSame(*Start(&machine, plan, offload.cpu_rows));
   }
 }
 
@@ -161,9 +164,10 @@ TEST_P(AsyncDeviceTest, OffloadedWeightsGiveTheTokensOfTheCpu) {
 TEST_P(AsyncDeviceTest, AnOperationThatIsRefusedEndsItsStepAlone) {
   for (const Offload& offload : {Offload{"", 0}, Offload{"cpu", 0}, Offload{"disk", 0}}) {
     FakeMachine machine({});
-    auto executor = Start(
-        machine, PlanFor(tiny_.spec(), "simulated:1x64MiB", offload.tier.empty() ? PlanOptions() : AllIn(offload.tier)),
-        offload.cpu_rows);
+    auto executor =
+        Start(&machine,
+              PlanFor(tiny_.spec(), "simulated:1x64MiB", offload.tier.empty() ? PlanOptions() : AllIn(offload.tier)),
+              offload.cpu_rows);
     uint64_t number = 0;
     for (uint64_t after = 0;; after += 7) {
       machine.queue("simulated:0").RefuseAt(after);
@@ -186,7 +190,7 @@ TEST_P(AsyncDeviceTest, AFailedDeviceFailsStepsAndNothingHangs) {
   for (const Offload& offload : {Offload{"", 0}, Offload{"cpu", 0}, Offload{"disk", 0}}) {
     for (const uint64_t after : {0, 3, 20, 45}) {
       FakeMachine machine({});
-      auto executor = Start(machine,
+      auto executor = Start(&machine,
                             offload.tier.empty() ? PlanFor(tiny_.spec(), "simulated:2x64MiB")
                                                  : PlanFor(tiny_.spec(), "simulated:1x64MiB", AllIn(offload.tier)),
                             offload.cpu_rows);

@@ -5,6 +5,7 @@
 #include <deque>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <grpcpp/create_channel.h>
 #include <grpcpp/server_builder.h>
@@ -147,6 +148,58 @@ TEST_F(StreamWriterTest, AStreamThatWasNotMadeEndsWithItsStatus) {
   const grpc::Status status = reader->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(status.error_message(), "interval_seconds is 0");
+}
+
+// Threads that push what their number and a count say, each in order, until `stop`.
+std::vector<std::thread> Pushers(QueueStream& stream, int messages, const std::atomic<bool>& stop) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&stream, &stop, messages, t] {
+      for (int i = 0; i < messages && !stop; ++i) stream.Push(absl::StrCat(t, ".", i));
+    });
+  }
+  return threads;
+}
+
+TEST_F(StreamWriterTest, ManyThreadsWriteOneStream) {
+  constexpr int kMessages = 300;
+  auto reader = Call();
+  stream_->Open();
+  const std::atomic<bool> stop = false;
+  std::vector<std::thread> threads = Pushers(*stream_, kMessages, stop);
+  std::thread ends([&] {
+    for (std::thread& thread : threads) thread.join();
+    std::thread other([&] { stream_->End(grpc::Status::OK); });
+    stream_->End(grpc::Status::OK);
+    other.join();
+  });
+  std::vector<int> next(threads.size(), 0);
+  v1::GenerateStreamResponse response;
+  while (reader->Read(&response)) {
+    const int thread = response.request_id()[0] - '0';
+    EXPECT_EQ(response.request_id(), absl::StrCat(thread, ".", next[thread]++));
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  ends.join();
+  for (const int messages : next) EXPECT_EQ(messages, kMessages);
+}
+
+TEST_F(StreamWriterTest, AReaderWhoGoesWhileManyThreadsWriteEndsTheStream) {
+  auto reader = Call();
+  stream_->Open();
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> threads = Pushers(*stream_, 1 << 20, stop);
+  v1::GenerateStreamResponse response;
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(reader->Read(&response));
+  call_.TryCancel();
+  const absl::Time give_up = absl::Now() + absl::Seconds(20);
+  while (stream_->gone_calls() == 0 && absl::Now() < give_up) std::this_thread::yield();
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(stream_->gone_calls(), 1);
+  stream_->End(grpc::Status::CANCELLED);
+  while (stream_.use_count() > 1 && absl::Now() < give_up) std::this_thread::yield();
+  EXPECT_EQ(stream_.use_count(), 1);
 }
 
 TEST_F(StreamWriterTest, AReaderWhoGoesIsHeardOfOnceAndGetsNothingMore) {

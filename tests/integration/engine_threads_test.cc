@@ -1,0 +1,128 @@
+// Every thread of an engine at once: clients that submit, cancel and look, on devices that do their work late, with
+// weights that are prefetched. For the thread sanitizer above all; whoever gets tokens gets the right ones.
+#include <atomic>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/clock.h"
+#include "tests/support/fake_async_runtime.h"
+#include "tests/support/test_engine.h"
+#include "tests/support/tiny_checkpoint.h"
+
+namespace causeway {
+namespace {
+
+constexpr int kClients = 6, kRequests = 12;
+constexpr int64_t kTokens = 10;
+
+std::vector<int32_t> Prompt(uint64_t seed) {
+  std::mt19937_64 random(seed % 7);  // some are alike, and share what is cached
+  std::vector<int32_t> prompt(5 + random() % 40);
+  for (int32_t& token : prompt) token = static_cast<int32_t>(random() % 90);
+  return prompt;
+}
+
+class EngineThreadsTest : public ::testing::Test {
+ protected:
+  EngineThreadsTest() : tiny_(TinyQwen3Moe()) {}
+
+  EngineOptions Options(const std::string& devices) const {
+    EngineOptions options;
+    options.model = tiny_.folder();
+    options.devices = devices;
+    options.dtype = "fp32";
+    // Helpers of a team may read on, for nothing, what somebody else has done for them: to the sanitizer a race.
+    options.executor.cpu_threads = 1;
+    options.plan.max_num_seqs = 4;
+    options.plan.max_num_batched_tokens = 32;
+    options.plan.kv_cache_tokens = 256;  // too little for four of the longest: some are preempted
+    options.plan.max_model_len = 96;
+    return options;
+  }
+
+  // A client: some of its requests are cancelled, some have too little time.
+  void Client(Engine& engine, uint64_t client) {
+    std::mt19937_64 random(client);
+    for (int i = 0; i < kRequests; ++i) {
+      const uint64_t seed = client * kRequests + i;
+      GenerationRequest request = GreedyRequest(absl::StrCat(client, "-", i), Prompt(seed), kTokens);
+      const bool hurried = random() % 5 == 0, cancelled = random() % 4 == 0;
+      if (hurried) request.deadline = Clock::Real()->Now() + absl::Milliseconds(random() % 60);
+      const auto sink = std::make_shared<CollectingSink>();
+      const absl::StatusOr<RequestHandle> handle = engine.Submit(std::move(request), sink);
+      ASSERT_TRUE(handle.ok()) << handle.status();
+      if (cancelled) engine.Cancel(*handle);
+      if (random() % 2 == 0) {
+        EXPECT_LE(engine.Stats().requests_running, kClients);
+      }
+      sink->Wait();
+      ASSERT_TRUE(sink->end.status.ok()) << sink->end.status;
+      const std::vector<int32_t>& tokens = sink->choices[0].tokens;
+      const std::vector<int32_t>& expected = expected_[seed % 7];
+      ASSERT_LE(tokens.size(), expected.size());
+      EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), expected.begin())) << client << "-" << i;
+      if (!hurried && !cancelled) {
+        EXPECT_EQ(tokens.size(), expected.size());
+      }
+      whole_ += tokens.size() == expected.size();
+    }
+  }
+
+  void Expect() {
+    const std::unique_ptr<Engine> engine = MakeTestEngine(Options("cpu"));
+    for (uint64_t seed = 0; seed < 7; ++seed) {
+      const auto sinks = GenerateAll(*engine, {GreedyRequest("alone", Prompt(seed), kTokens)});
+      expected_.push_back(sinks[0]->choices[0].tokens);
+    }
+  }
+
+  void Run(const EngineOptions& plain) {
+    testing::FakeMachine machine({});
+    EngineOptions options = plain;
+    options.executor.make_runtime = [&machine](const DevicePlan& device, bool reference) {
+      return machine.MakeRuntime(device, reference);
+    };
+    std::unique_ptr<Engine> engine = MakeTestEngine(options);
+    std::vector<std::thread> clients;
+    for (int c = 0; c < kClients; ++c) clients.emplace_back([&, c] { Client(*engine, c); });
+    for (std::thread& client : clients) client.join();
+    EXPECT_GT(whole_, kClients * kRequests / 2);
+    const EngineStats stats = engine->Stats();
+    EXPECT_EQ(stats.requests_running + stats.requests_waiting, 0);
+    EXPECT_EQ(stats.blocks_used, 0);
+    // Whoever is still there when the engine goes is told so.
+    const auto last = std::make_shared<CollectingSink>();
+    ASSERT_TRUE(engine->Submit(GreedyRequest("last", Prompt(1), 40), last).ok());
+    engine.reset();
+    EXPECT_EQ(last->ends, 1);
+  }
+
+  const TinyCheckpoint tiny_;
+  std::vector<std::vector<int32_t>> expected_;
+  std::atomic<int> whole_ = 0;
+};
+
+TEST_F(EngineThreadsTest, ManyClientsOnDevicesThatHandOver) {
+  Expect();
+  Run(Options("simulated:2x64MiB"));
+}
+
+TEST_F(EngineThreadsTest, ManyClientsWithOffloadedWeights) {
+  Expect();
+  EngineOptions options = Options("simulated:1x64MiB");
+  options.plan.device_map = "custom";
+  options.plan.custom_map = {{"", "cpu"}};
+  options.plan.max_memory = {{"0", int64_t{64} << 20}, {"cpu", int64_t{64} << 20}};
+  options.executor.offload_cpu_rows = 2;
+  Run(options);
+}
+
+}  // namespace
+}  // namespace causeway
