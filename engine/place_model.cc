@@ -4,6 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/architecture/held_bytes.h"
 #include "engine/architecture/quantization.h"
 #include "engine/architecture/registry.h"
@@ -49,6 +50,14 @@ absl::StatusOr<ModelSpec> MakeSpec(const Checkpoint& checkpoint, DType dtype, ab
   return spec;
 }
 
+std::string UnusedText(const std::vector<std::string>& tensors, const std::string& architecture) {
+  constexpr size_t kNamed = 8;
+  const size_t named = std::min(kNamed, tensors.size());
+  return absl::StrCat("tensors that ", architecture, " has no use for: ",
+                      absl::StrJoin(tensors.begin(), tensors.begin() + static_cast<int64_t>(named), ", "),
+                      tensors.size() > named ? absl::StrCat(" and ", tensors.size() - named, " more") : "");
+}
+
 absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& options,
                                   const std::vector<Device>& devices) {
   const DType dtype = placed.plan.options.dtype;
@@ -92,8 +101,12 @@ absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purp
         absl::StrCat(placed.folder, " does not have the weights; their sizes are what its config.json asks for"));
   } else {
     // Refuses a checkpoint with wrong tensors before a device is looked at.
-    CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint).status());
+    std::vector<std::string> unused;
+    CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint, &unused).status());
+    if (!unused.empty()) placed.spec.warnings.push_back(UnusedText(unused, placed.spec.architecture));
   }
+  const std::vector<std::string>& more = placed.checkpoint->warnings();
+  placed.spec.warnings.insert(placed.spec.warnings.end(), more.begin(), more.end());
   placed.plan.options.dtype = dtype;
   return placed;
 }

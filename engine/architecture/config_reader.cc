@@ -1,6 +1,7 @@
 #include "engine/architecture/config_reader.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -179,6 +180,13 @@ bool IsNeutral(const Json& value, double number) {
   return value.empty() || (value.is_string() && value.get_ref<const std::string&>().empty());
 }
 
+// 64.0 is 64, as Python's users write it.
+std::optional<int64_t> WholeNumber(double number) {
+  constexpr double kExactMax = int64_t{1} << 53;
+  if (std::abs(number) > kExactMax || number != std::floor(number)) return std::nullopt;
+  return static_cast<int64_t>(number);
+}
+
 }  // namespace
 
 ConfigReader::ConfigReader(const Json& config, std::string what) : config_(&config), what_(std::move(what)) {}
@@ -209,8 +217,11 @@ void ConfigReader::Expected(absl::string_view key, absl::string_view expected, c
 std::optional<int64_t> ConfigReader::OptionalInt(absl::string_view key, int64_t min, int64_t max) {
   const Json* value = Find(key);
   if (value == nullptr) return std::nullopt;
-  const bool fits = value->is_number_integer() && (!value->is_number_unsigned() || value->get<uint64_t>() <= INT64_MAX);
-  if (fits && value->get<int64_t>() >= min && value->get<int64_t>() <= max) return value->get<int64_t>();
+  std::optional<int64_t> whole;
+  if (value->is_number_integer() && (!value->is_number_unsigned() || value->get<uint64_t>() <= INT64_MAX))
+    whole = value->get<int64_t>();
+  if (value->is_number_float()) whole = WholeNumber(value->get<double>());
+  if (whole.has_value() && *whole >= min && *whole <= max) return whole;
   Expected(key, absl::StrCat("a whole number from ", min, " to ", max), value);
   return min;
 }

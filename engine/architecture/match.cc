@@ -38,7 +38,9 @@ struct Match {
 // Takes in that `tensor` is the parameter `name`, if that is one.
 void Identify(const std::string& name, const TensorInfo& tensor, Match& match) {
   const auto parameter = match.expected.find(name);
-  if (parameter == match.expected.end()) return match.extra.push_back(Printable(tensor.name));
+  // A part of a stack whose other parts are the model's.
+  if (parameter == match.expected.end())
+    return match.wrong.push_back(absl::StrCat(Printable(tensor.name), " would be ", name, ", which the model lacks"));
   const auto [place, is_new] = match.stored.try_emplace(name, tensor);
   if (!is_new) {
     return match.wrong.push_back(
@@ -156,7 +158,8 @@ absl::Status CheckContents(const ModelSpec& spec, const Checkpoint& checkpoint) 
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::map<std::string, TensorInfo>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint) {
+absl::StatusOr<std::map<std::string, TensorInfo>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint,
+                                                               std::vector<std::string>* unused) {
   Match match = MakeMatch(spec, checkpoint);
   JoinTied(match);
   for (const auto& [name, parameter] : match.expected) {
@@ -166,7 +169,10 @@ absl::StatusOr<std::map<std::string, TensorInfo>> MatchTensors(const ModelSpec& 
       match.missing.push_back(absl::StrCat(name, " ", ShapeText(parameter->shape)));
     }
   }
-  if (match.missing.empty() && match.extra.empty() && match.wrong.empty()) return std::move(match.stored);
+  if (match.missing.empty() && match.wrong.empty()) {
+    if (unused != nullptr) *unused = std::move(match.extra);
+    return std::move(match.stored);
+  }
   std::string message = absl::StrCat("the tensors in ", checkpoint.folder(), " do not fit its config.json (",
                                      spec.architecture, "): ", match.missing.size(), " missing, ", match.extra.size(),
                                      " unexpected, ", match.wrong.size(), " wrong");

@@ -25,6 +25,7 @@ using ::causeway::testing::TestTensor;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::UnorderedElementsAre;
 
 constexpr char kGpt2[] =
     R"({"model_type": "gpt2", "vocab_size": 6, "n_embd": 4, "n_layer": 2, "n_head": 2, "n_positions": 5})";
@@ -78,7 +79,7 @@ class MatchTest : public ::testing::Test {
     auto opened = Checkpoint::Open(folder_.path());
     if (!opened.ok()) return opened.status();
     checkpoint_ = *std::move(opened);
-    return MatchTensors(spec_, *checkpoint_);
+    return MatchTensors(spec_, *checkpoint_, &unused_);
   }
   std::string Error() { return Message(Match().status()); }
 
@@ -87,6 +88,7 @@ class MatchTest : public ::testing::Test {
   size_t spec_tensors_ = 0;
   std::vector<TestTensor> tensors_;
   std::unique_ptr<Checkpoint> checkpoint_;
+  std::vector<std::string> unused_;
 };
 
 std::string WithoutPrefix(const std::string& name, const std::string& prefix) {
@@ -206,8 +208,8 @@ TEST_F(MatchTest, StacksThatDoNotFitAreNamed) {
               AllOf(HasSubstr(right.name + " has the shape [3, 5, 4], expected a stack [experts, 2 * rows, ...]"),
                     HasSubstr("missing: model.layers.1.block_sparse_moe.experts.0.w1.weight [3, 4]")));
   both = Tensor(right.name, {4, 6, 4});
-  EXPECT_THAT(Error(), HasSubstr("0 missing, 2 unexpected, 0 wrong"));
-  EXPECT_THAT(Error(), HasSubstr("unexpected: model.layers.1.mlp.experts.gate_up_proj[3]"));
+  EXPECT_THAT(Error(), HasSubstr("0 missing, 0 unexpected, 2 wrong"));
+  EXPECT_THAT(Error(), HasSubstr("wrong: model.layers.1.mlp.experts.gate_up_proj[3] would be "));
   both = Tensor(right.name, {3, 8, 4});
   EXPECT_THAT(Error(), HasSubstr("experts.2.w3.weight has the shape [4, 4], expected [3, 4]"));
   // No bytes at all, and as many experts as there is no memory for.
@@ -251,10 +253,17 @@ TEST_F(MatchTest, LongListsAreCut) {
   EXPECT_LT(error.size(), 5000u);
 }
 
-TEST_F(MatchTest, ABiasOfAProjectionIsNoInertBuffer) {
+// As transformers has it: weights that the model doesn't use are told of.
+TEST_F(MatchTest, TensorsWithoutAUseAreNoError) {
   Use(kGpt2);
-  tensors_.push_back(Tensor("h.0.attn.c_attn.masked_bias", {1}));
-  EXPECT_THAT(Error(), AllOf(HasSubstr("unexpected: h.0.attn.c_attn.masked_bias"), Not(HasSubstr("missing:"))));
+  const size_t used = tensors_.size();
+  for (const char* name : {"v_head.summary.weight", "h.0.attn.c_attn.masked_bias", "h.99.ln_1.weight"})
+    tensors_.push_back(Tensor(name, {1}));
+  const auto matched = Match();
+  ASSERT_TRUE(matched.ok()) << matched.status();
+  EXPECT_EQ(matched->size(), used);
+  EXPECT_THAT(unused_,
+              UnorderedElementsAre("h.0.attn.c_attn.masked_bias", "h.99.ln_1.weight", "v_head.summary.weight"));
 }
 
 }  // namespace

@@ -32,9 +32,7 @@ std::vector<LinearSpec*> LayerLinears(ModelSpec& spec) {
 }
 
 bool IsQuantized(const Quantization& quantization, const std::string& path) {
-  for (const std::string& entry : quantization.kept) {
-    if (absl::StrContains(absl::StrCat(".", path, "."), absl::StrCat(".", entry, "."))) return false;
-  }
+  if (quantization.kept.Contains(path)) return false;
   return quantization.only.empty() ||
          std::any_of(quantization.only.begin(), quantization.only.end(),
                      [&path](const std::string& name) { return absl::EndsWith(path, absl::StrCat(".", name)); });
@@ -169,8 +167,11 @@ void ReadFp8(ConfigReader& config, Quantization& q) {
 }
 
 void ReadBits(ConfigReader& config, bool zero_points, Quantization& q) {
+  const bool fine = config.ok();
   const int64_t bits = config.Int("bits|w_bit", 1, 64);
-  if (bits != 4) config.Unsupported(absl::StrCat("bits ", bits, " is not supported with ", q.method, "; expected 4"));
+  // What is no number has been complained of.
+  if (bits != 4 && config.ok() == fine)
+    config.Unsupported(absl::StrCat("bits ", bits, " is not supported with ", q.method, "; expected 4"));
   q.format = {.kind = WeightKind::kInt4, .group = ReadGroup(config), .zero_points = zero_points};
 }
 
@@ -234,8 +235,12 @@ std::optional<Quantization> ReadQuantization(ConfigReader& config) {
   ConfigReader inner = config.Object("quantization_config");
   Quantization q;
   q.method = inner.String("quant_method", "");
-  for (const char* key : {"modules_to_not_convert", "ignored_layers"}) {
-    for (std::string& name : Names(inner, key)) q.kept.push_back(std::move(name));
+  std::vector<std::string> kept = Names(inner, "modules_to_not_convert");
+  for (std::string& name : Names(inner, "ignored_layers")) kept.push_back(std::move(name));
+  if (absl::StatusOr<ModuleNames> names = ModuleNames::Make(kept); names.ok()) {
+    q.kept = *std::move(names);
+  } else {
+    inner.Invalid(absl::StrCat("modules_to_not_convert: ", names.status().message()));
   }
   if (q.method == "fp8") {
     ReadFp8(inner, q);

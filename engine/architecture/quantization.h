@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/architecture/config_reader.h"
+#include "engine/architecture/module_names.h"
 #include "engine/architecture/spec.h"
 
 namespace causeway {
@@ -21,8 +22,7 @@ struct Quantization {
   std::string method;  // "gptq"
   WeightEncoding encoding;
   WeightFormat format;
-  // Modules that stay plain: those within a path that has the components of an entry ("lm_head", "mlp.gate") in a row.
-  std::vector<std::string> kept;
+  ModuleNames kept;  // modules that stay plain
   // When not empty, only modules whose paths end in one of these are quantized.
   std::vector<std::string> only;
 };

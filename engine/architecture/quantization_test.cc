@@ -1,12 +1,14 @@
 #include "engine/architecture/quantization.h"
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "engine/architecture/registry.h"
 
 namespace causeway {
@@ -173,7 +175,7 @@ TEST(QuantizationTest, ExpertsAreQuantizedAndRoutersAreNot) {
 }
 
 TEST(QuantizationTest, NamesToKeepAreWholeComponents) {
-  // "gate" is not gate_proj, and layer 1 is not layer 10.
+  // "gate" is not gate_proj, and layer 1's MLP is not layer 10's.
   const auto spec = Make(Llama(
       R"({"quant_method": "awq", "bits": 4, "group_size": 32, "modules_to_not_convert": ["gate", "layers.1.mlp", "self_attn"]})",
       R"({"num_hidden_layers": 11})"));
@@ -182,6 +184,45 @@ TEST(QuantizationTest, NamesToKeepAreWholeComponents) {
   EXPECT_EQ(spec->layers[1].mlp.up.format.kind, WeightKind::kFloat);
   EXPECT_EQ(spec->layers[10].mlp.up.format.kind, WeightKind::kInt4);
   EXPECT_EQ(spec->layers[10].attention.output.format.kind, WeightKind::kFloat);
+}
+
+// The oracle is should_convert_module of transformers 4.57: an entry is matched as a regular expression against the
+// beginning of a module's name, or ends it.
+TEST(QuantizationTest, NamesToKeepAreTransformersToo) {
+  const struct {
+    const char* entries;
+    std::set<int> layers;  // of twelve, those whose linears stay plain
+  } cases[] = {
+      {R"(["model.layers.0.", "model.layers.11."])", {0, 11}},  // as published AWQ folders of MiniMax-M2 have them
+      {R"([".layers.3."])", {3}},
+      {R"(["model.layers.1"])", {1, 10, 11}},  // a beginning knows no boundary
+      {R"(["model.layers.(2|5)\\."])", {2, 5}},
+      {R"([".*\\.layers\\.[78]\\..*"])", {7, 8}},
+      {R"(["layers.4.mlp.gate_proj", "layers.4.mlp.up_proj", "layers.4.mlp.down_proj", "layers.4.self_attn"])", {4}},
+      {R"(["ayers\\.6"])", {}},  // matched from the beginning on
+      {R"(["."])", {}},
+      {R"(["lm_head"])", {}},
+  };
+  for (const auto& [entries, layers] : cases) {
+    const auto spec =
+        Make(Llama(absl::StrCat(R"({"quant_method": "awq", "bits": 4, "modules_to_not_convert": )", entries, "}"),
+                   R"({"num_hidden_layers": 12})"));
+    ASSERT_TRUE(spec.ok()) << entries << spec.status();
+    for (int layer = 0; layer < 12; ++layer) {
+      const WeightKind expected = layers.count(layer) > 0 ? WeightKind::kFloat : WeightKind::kInt4;
+      EXPECT_EQ(spec->layers[layer].mlp.up.format.kind, expected) << entries << ", layer " << layer;
+      EXPECT_EQ(spec->layers[layer].attention.qkv.format.kind, expected) << entries << ", layer " << layer;
+    }
+  }
+  const absl::Status status =
+      Make(Llama(R"x({"quant_method": "awq", "bits": 4, "modules_to_not_convert": ["layers.(?!0)"]})x")).status();
+  EXPECT_THAT(std::string(status.message()), HasSubstr("modules_to_not_convert: \"layers.(?!0)\" is no regular"));
+}
+
+TEST(QuantizationTest, BitsThatAreNoNumberAreOneComplaint) {
+  const absl::Status status = Make(Llama(R"({"quant_method": "gptq", "bits": "4", "group_size": 128})")).status();
+  EXPECT_THAT(std::string(status.message()), HasSubstr("bits"));
+  EXPECT_THAT(std::string(status.message()), ::testing::Not(HasSubstr("not supported")));
 }
 
 TEST(QuantizationTest, OthersAreRefusedByName) {

@@ -11,8 +11,7 @@ namespace {
 // On every layer, or on none: the field's class does not know max_window_layers.
 Windows ReadWindows(ConfigReader& config) {
   const bool on = config.Bool("use_sliding_window", false);
-  Windows windows = ReadWindow(config, 4096);
-  if (!on) windows.width = 0;
+  const Windows windows = on ? ReadWindow(config, 4096) : NoWindow(config);
   if (config.Int("max_window_layers", 0, kLayersMax, 0) > 0 && windows.width > 0)
     config.Unsupported(
         "max_window_layers: a sliding window on some of the layers is not supported in this architecture");

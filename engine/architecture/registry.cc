@@ -53,8 +53,12 @@ absl::StatusOr<DType> StoredDType(const Json& config, DType otherwise) {
   if (name == nullptr) return otherwise;
   absl::string_view plain = *name;
   if (plain.substr(0, 6) == "torch.") plain.remove_prefix(6);
+  if (plain == "auto") return otherwise;  // what the weights are stored in, as for transformers
   absl::StatusOr<DType> dtype = DTypeFromName(plain);
-  if (!dtype.ok()) return absl::InvalidArgumentError(absl::StrCat("config.json: ", dtype.status().message()));
+  if (!dtype.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("config.json: ", dtype.status().message(), "; dtype (--dtype) goes before it"));
+  }
   return dtype;
 }
 
@@ -121,15 +125,15 @@ absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generati
 
   ModelSpec spec = row->make(reader, dtype);
   spec.architecture = row->model_type;
-  CAUSEWAY_RETURN_IF_ERROR(StoredDType(config, DType::kF32).status());
   static const Json* const kEmpty = new Json(Json::object());
   ConfigReader generation(generation_config.is_object() ? generation_config : *kEmpty, "generation_config.json");
   ReadEndOfSequence(reader, generation, row->eos_token_id, spec);
   const std::optional<Quantization> quantization = ReadQuantization(reader);
   reader.JudgeUnreadKeys();
-  reader.Merge(generation);
   CAUSEWAY_RETURN_IF_ERROR(reader.status());
   spec.warnings.insert(spec.warnings.end(), reader.warnings().begin(), reader.warnings().end());
+  // The model can do without it.
+  if (!generation.ok()) spec.warnings.push_back(absl::StrCat(generation.status().message(), "; it is ignored"));
   if (quantization.has_value()) CAUSEWAY_RETURN_IF_ERROR(ApplyQuantization(*quantization, spec));
   return spec;
 }

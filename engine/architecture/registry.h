@@ -28,9 +28,10 @@ std::vector<std::string> SupportedArchitectures();
 // Matches the checkpoint's tensors with the spec's: canonical name -> where the checkpoint holds it, which may be a
 // slice of one of its tensors. Resolves the other spellings (gpt2 without "transformer.", stacked experts), leaves out
 // listed inert buffers and tensors of known contents, checks dtypes (bf16, fp16, fp32) and shapes. Of tied tensors the
-// result holds the source, wherever it is stored. Goes by the headers alone. InvalidArgument lists every missing, extra
-// and mismatched tensor at once.
-absl::StatusOr<std::map<std::string, TensorInfo>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint);
+// result holds the source, wherever it is stored. Goes by the headers alone. InvalidArgument lists every missing and
+// mismatched tensor at once, and those that the model has no use for, which alone are no error: they are `unused`.
+absl::StatusOr<std::map<std::string, TensorInfo>> MatchTensors(const ModelSpec& spec, const Checkpoint& checkpoint,
+                                                               std::vector<std::string>* unused = nullptr);
 
 // Reads what MatchTensors cannot know: tied tensors that are both stored have to be equal, and tensors of known
 // contents to have these. REQUIRES: it found no fault. InvalidArgument names the first that is otherwise.

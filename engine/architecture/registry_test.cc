@@ -133,11 +133,14 @@ TEST(RegistryTest, EndOfSequenceComesFromTheGenerationConfigFirst) {
   const auto outside = Make(With(Llama(), R"({"eos_token_id": [3, 96]})"));
   EXPECT_THAT(outside->eos_token_ids, ElementsAre(3));
   EXPECT_THAT(outside->warnings, ElementsAre("eos_token_id 96 is outside the vocabulary of 96 and is ignored"));
-  EXPECT_THAT(std::string(Make(Llama(), Json::parse(R"({"eos_token_id": "x"})")).status().message()),
-              HasSubstr("generation_config.json: eos_token_id: expected"));
+  // What generation_config.json gets wrong is config.json's to say.
+  const auto broken = Make(With(Llama(), R"({"eos_token_id": 3})"), Json::parse(R"({"eos_token_id": "x"})"));
+  ASSERT_TRUE(broken.ok()) << broken.status();
+  EXPECT_THAT(broken->eos_token_ids, ElementsAre(3));
+  EXPECT_THAT(broken->warnings, ElementsAre(HasSubstr("generation_config.json: eos_token_id: expected")));
   EXPECT_EQ(Make(With(Llama(), Json({{"eos_token_id", std::vector<int>(64, 5)}}).dump()))->eos_token_ids.size(), 1u);
-  EXPECT_THAT(std::string(Make(Llama(), {{"eos_token_id", std::vector<int>(65, 5)}}).status().message()),
-              HasSubstr("generation_config.json: eos_token_id: expected at most 64 token ids, found 65"));
+  EXPECT_THAT(Make(Llama(), {{"eos_token_id", std::vector<int>(65, 5)}})->warnings,
+              ElementsAre(HasSubstr("generation_config.json: eos_token_id: expected at most 64 token ids, found 65")));
 }
 
 TEST(RegistryTest, UnknownKeysAreWarnedOf) {
@@ -195,8 +198,6 @@ TEST(RegistryTest, NamesWhatIsMissingOrWrong) {
        "num_attention_heads * head_dim: expected at most 4194304"},
       {With(Llama(), R"({"rms_norm_eps": 0})"), "rms_norm_eps: expected a number above 0, at most 1e+30, found 0"},
       {With(Llama(), R"({"head_dim": 7})"), "rotary dimensions: expected an even number, found 7"},
-      {With(Llama(), R"({"dtype": "int8"})"), "dtype \"int8\" is not supported"},
-      {With(Llama(), R"({"torch_dtype": 3})"), "torch_dtype: expected a string, found 3"},
       {With(Llama(), R"({"layer_types": 3})"), "layer_types: expected a list of 2, one for each layer, found 3"},
       {With(Llama(), R"({"layer_types": ["full_attention"]})"),
        "layer_types: expected a list of 2, one for each layer, found one of 1"},
@@ -214,6 +215,23 @@ TEST(RegistryTest, NamesWhatIsMissingOrWrong) {
       std::string(Make(Json::parse(R"({"model_type": "llama", "vocab_size": 0, "clip_qkv": 2})")).status().message()),
       ::testing::AllOf(HasSubstr("vocab_size"), HasSubstr("hidden_size"), HasSubstr("num_attention_heads"),
                        HasSubstr("clip_qkv")));
+}
+
+// Values that mean nothing where they stand, and numbers as Python's users write them.
+TEST(RegistryTest, ValuesWithoutAMeaningPass) {
+  const Json configs[] = {
+      With(Llama(), R"({"model_type": "qwen2", "use_sliding_window": false, "sliding_window": 0})"),
+      With(Llama(),
+           R"({"model_type": "qwen2", "use_sliding_window": false, "sliding_window": -1, "max_window_layers": 2.0})"),
+      With(Llama(),
+           R"({"rope_scaling": {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64.0}})"),
+      With(Llama(),
+           R"({"rope_scaling": {"rope_type": "default", "mrope_section": [2, 2, 2], "mrope_interleaved": true}})"),
+      With(Llama(), R"({"max_position_embeddings": 256.0, "vocab_size": 9.6e1})"),
+  };
+  for (const Json& config : configs) EXPECT_TRUE(Make(config).ok()) << config << Make(config).status();
+  EXPECT_THAT(std::string(Make(With(Llama(), R"({"vocab_size": 96.5})")).status().message()),
+              HasSubstr("vocab_size: expected a whole number"));
 }
 
 TEST(RegistryTest, FullAttentionLayerTypesAndSwitchedOffOptionsPass) {
@@ -244,11 +262,19 @@ TEST(ComputeDTypeTest, AutoFollowsTheConfig) {
   EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"dtype": "torch.bfloat16"})")), DType::kBF16);
   EXPECT_EQ(*DTypeFor("float32", With(Llama(), R"({"dtype": "bfloat16"})")), DType::kF32);
   EXPECT_EQ(*DTypeFor("fp16", Llama()), DType::kF16);
+  // Whatever config.json says, a flag goes before it.
+  for (const char* odd : {R"({"torch_dtype": "float64"})", R"({"torch_dtype": 3})", R"({"dtype": "auto"})"})
+    EXPECT_EQ(*DTypeFor("bf16", With(Llama(), odd)), DType::kBF16) << odd;
+  EXPECT_THAT(std::string(DTypeFor("auto", With(Llama(), R"({"torch_dtype": "float64"})")).status().message()),
+              HasSubstr("dtype (--dtype) goes before it"));
+  EXPECT_THAT(std::string(DTypeFor("auto", With(Llama(), R"({"torch_dtype": 3})")).status().message()),
+              HasSubstr("torch_dtype: expected a string, found 3"));
   EXPECT_THAT(std::string(DTypeFor("int4", Llama()).status().message()), HasSubstr("dtype \"int4\" is not supported"));
 }
 
 TEST(ComputeDTypeTest, AutoAsksTheWeightsWhereTheConfigIsSilent) {
   EXPECT_EQ(*DTypeFor("auto", Llama()), DType::kBF16);
+  EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"torch_dtype": "auto"})")), DType::kBF16);
 }
 
 }  // namespace

@@ -192,7 +192,10 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
     const int64_t inside = rope.Int("original_max_position_embeddings", 1, kContextMax, defaults.max_positions);
     return config.Int("original_max_position_embeddings", 1, kContextMax, inside);
   };
-  if (type == "linear") {
+  if (type == "default") {
+    // How positions of images are divided: those of text are the same in every part.
+    for (const char* key : {"mrope_section", "mrope_interleaved"}) rope.Skip(key);
+  } else if (type == "linear") {
     ScaleLinear(rope, spec);
   } else if (type == "dynamic") {
     ReadDynamic(rope, defaults, spec);
@@ -204,7 +207,7 @@ RopeSpec ReadRope(ConfigReader& config, const RopeDefaults& defaults) {
     ScaleLongrope(rope, original(), static_cast<double>(defaults.max_positions), spec);
   } else if (type == "proportional") {
     ScaleProportional(rope, config, defaults, spec);
-  } else if (type != "default") {
+  } else {
     rope.Unsupported(
         absl::StrCat("rope_type \"", Printable(type),
                      "\" is not supported; expected default, linear, dynamic, llama3, yarn, longrope or proportional"));

@@ -143,7 +143,7 @@ TEST(RopeTest, NamesWhatIsWrong) {
       {R"({"rope_scaling": {"type": "axial", "factor": 2}})",
        "rope_type \"axial\" is not supported; expected default, linear, dynamic, llama3, yarn, longrope or "
        "proportional"},
-      {R"({"rope_scaling": {"type": "default", "mrope_section": [16, 24, 24]}})",
+      {R"({"rope_scaling": {"type": "linear", "factor": 2, "mrope_section": [16, 24, 24]}})",
        "mrope_section = [16,24,24] changes the computation"},
       {R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})",
        "rope_parameters.full_attention: frequencies of their own"},

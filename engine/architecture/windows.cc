@@ -15,12 +15,16 @@ Windows ReadWindow(ConfigReader& config, int64_t otherwise) {
   return {.width = config.OptionalInt("sliding_window", 1, kContextMax).value_or(absent ? otherwise : 0)};
 }
 
+Windows NoWindow(ConfigReader& config) {
+  config.Skip("sliding_window");
+  return {};
+}
+
 Windows ReadSwitchedWindow(ConfigReader& config) {
   const bool on = config.Bool("use_sliding_window", false);
-  Windows windows = ReadWindow(config, 4096);
+  Windows windows = on ? ReadWindow(config, 4096) : NoWindow(config);
   windows.first = config.Int("max_window_layers", 0, kLayersMax, 28);
   windows.by_layer = true;
-  if (!on) windows.width = 0;
   return windows;
 }
 

@@ -19,6 +19,8 @@ struct Windows {
 
 // sliding_window on every layer; `otherwise` where the key is absent, none where it is null.
 Windows ReadWindow(ConfigReader& config, int64_t otherwise);
+// None; what sliding_window says where it is switched off is not looked at.
+Windows NoWindow(ConfigReader& config);
 // sliding_window (4096) where use_sliding_window is on, and there from layer max_window_layers (28) on, or as
 // layer_types says.
 Windows ReadSwitchedWindow(ConfigReader& config);

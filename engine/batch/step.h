@@ -66,8 +66,9 @@ struct StepPlan {
 struct SampledToken {
   enum class Outcome {
     kToken,
-    kComplete,  // the grammar allows no further token: there is none, and the sequence has ended
-    kFailed,    // the grammar cannot be followed further, `status` says why
+    kComplete,   // the grammar allows no further token: there is none, and the sequence has ended
+    kFailed,     // the grammar cannot be followed further, `status` says why
+    kNotFinite,  // the row's logits have NaN or infinity, `status` says so: what the sequence computed is worth nothing
   };
   uint64_t sequence = 0;
   Outcome outcome = Outcome::kToken;

@@ -28,6 +28,7 @@ constexpr size_t kConfigBytesMax = size_t{16} << 20;  // published ones stay bel
 constexpr size_t kIndexBytesMax = size_t{100} << 20;
 constexpr size_t kShardsMax = 10'000;
 constexpr size_t kListedMax = 20;
+constexpr uint64_t kPointerBytes = 64;  // enough to know a Git LFS pointer by
 
 // "a, b, c and 4 more"
 std::string Listed(const std::vector<std::string>& names) {
@@ -103,28 +104,30 @@ absl::StatusOr<Json> ReadObject(const std::string& path) {
   return json;
 }
 
-// Both directions: what the index promises is in its shard, and what the shards hold is in the index.
-absl::Status CheckIndex(const std::string& path, const std::map<std::string, std::string>& shard_of,
-                        const Checkpoint& checkpoint) {
-  std::vector<std::string> wrong;
-  for (const auto& [name, shard] : shard_of) {
-    const auto tensor = checkpoint.tensors().find(name);
-    const std::string shown = Printable(name);
-    if (tensor == checkpoint.tensors().end()) {
-      wrong.push_back(absl::StrCat(shown, " is not in ", shard));
-    } else if (fs::path(checkpoint.files()[tensor->second.file]).filename() != shard) {
-      wrong.push_back(absl::StrCat(shown, " is not in ", shard, " but in ",
-                                   fs::path(checkpoint.files()[tensor->second.file]).filename().string()));
-    }
+// What a broken generation_config.json says as far as it can be read: generation has defaults for the rest.
+absl::StatusOr<Json> ReadLenient(const std::string& path, std::vector<std::string>& warnings) {
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, kConfigBytesMax));
+  absl::StatusOr<Json> json = ParseJson(text, path);
+  if (json.ok() && json->is_object()) return json;
+  const std::string why = json.ok() ? absl::StrCat(path, ": expected an object, found ", JsonKind(*json))
+                                    : std::string(json.status().message());
+  json = ParseLenientJson(text, path);
+  if (!json.ok() || !json->is_object()) {
+    warnings.push_back(absl::StrCat(why, "; the file is ignored"));
+    return Json::object();
   }
-  for (const auto& [name, tensor] : checkpoint.tensors()) {
-    if (shard_of.count(name) == 0) {
-      wrong.push_back(absl::StrCat(name, " is in ", fs::path(checkpoint.files()[tensor.file]).filename().string(),
-                                   " but not in weight_map"));
-    }
-  }
-  if (wrong.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(path, " and its files disagree: ", Listed(wrong)));
+  warnings.push_back(absl::StrCat(why, "; the rest of the file is read"));
+  return json;
+}
+
+// Another program's settings for quantized weights, where config.json has none: AutoGPTQ's and AutoAWQ's first folders.
+absl::Status AddQuantization(const std::string& path, absl::string_view method, Json& config) {
+  if (!IsThere(path) || (config.contains("quantization_config") && !config["quantization_config"].is_null()))
+    return absl::OkStatus();
+  CAUSEWAY_ASSIGN_OR_RETURN(Json settings, ReadObject(path));
+  if (!settings.contains("quant_method")) settings["quant_method"] = std::string(method);
+  config["quantization_config"] = std::move(settings);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -143,8 +146,11 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   CAUSEWAY_ASSIGN_OR_RETURN(Json config, ReadObject(in_folder("config.json")));
   Json generation_config = Json::object();
   if (IsThere(in_folder("generation_config.json"))) {
-    CAUSEWAY_ASSIGN_OR_RETURN(generation_config, ReadObject(in_folder("generation_config.json")));
+    CAUSEWAY_ASSIGN_OR_RETURN(generation_config,
+                              ReadLenient(in_folder("generation_config.json"), checkpoint->warnings_));
   }
+  CAUSEWAY_RETURN_IF_ERROR(AddQuantization(in_folder("quantize_config.json"), "gptq", config));
+  CAUSEWAY_RETURN_IF_ERROR(AddQuantization(in_folder("quant_config.json"), "awq", config));
   checkpoint->config_ = std::make_unique<const Json>(std::move(config));
   checkpoint->generation_config_ = std::make_unique<const Json>(std::move(generation_config));
 
@@ -176,15 +182,37 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
                                             "; is the download complete?"));
   }
   for (const std::string& shard : shards) CAUSEWAY_RETURN_IF_ERROR(checkpoint->AddFile(shard));
-  CAUSEWAY_RETURN_IF_ERROR(CheckIndex(index, shard_of, *checkpoint));
+  checkpoint->CompareIndex(shard_of);
   return checkpoint;
+}
+
+void Checkpoint::CompareIndex(const std::map<std::string, std::string>& shard_of) {
+  const auto shard = [this](const TensorInfo& tensor) { return fs::path(files_[tensor.file]).filename().string(); };
+  std::vector<std::string> wrong;
+  for (const auto& [name, named] : shard_of) {
+    const auto tensor = tensors_.find(name);
+    const std::string shown = Printable(name);
+    if (tensor == tensors_.end()) {
+      wrong.push_back(absl::StrCat(shown, " is not in ", named));
+    } else if (shard(tensor->second) != named) {
+      wrong.push_back(absl::StrCat(shown, " is not in ", named, " but in ", shard(tensor->second)));
+    }
+  }
+  for (const auto& [name, tensor] : tensors_) {
+    if (shard_of.count(name) == 0)
+      wrong.push_back(absl::StrCat(name, " is in ", shard(tensor), " and not in the index"));
+  }
+  if (!wrong.empty())
+    warnings_.push_back(absl::StrCat(folder_, ": ", kIndexFile, " and its files disagree: ", Listed(wrong)));
 }
 
 absl::Status Checkpoint::AddFile(const std::string& name) {
   const std::string path = (fs::path(folder_) / name).string();
   CAUSEWAY_ASSIGN_OR_RETURN(File file, File::Open(path));
-  std::string head(std::min<uint64_t>(kSafetensorsLengthBytes, file.bytes()), '\0');
+  std::string head(std::min<uint64_t>(kPointerBytes, file.bytes()), '\0');
   CAUSEWAY_RETURN_IF_ERROR(ReadExactly(file.descriptor(), 0, absl::MakeSpan(&head[0], head.size()), path));
+  CAUSEWAY_RETURN_IF_ERROR(CheckNoLfsPointer(head, path));
+  head.resize(std::min(head.size(), kSafetensorsLengthBytes));
   CAUSEWAY_ASSIGN_OR_RETURN(const uint64_t header_bytes, SafetensorsHeaderBytes(head, file.bytes(), path));
   head.resize(kSafetensorsLengthBytes + header_bytes);
   CAUSEWAY_RETURN_IF_ERROR(ReadExactly(file.descriptor(), 0, absl::MakeSpan(&head[0], head.size()), path));

@@ -32,7 +32,8 @@ class Checkpoint {
  public:
   // model.safetensors, or else the shards that model.safetensors.index.json names. NotFound: no folder, no
   // config.json, no safetensors (pickle files are refused by name), missing shards (all listed). InvalidArgument: a
-  // file breaks the format, or index and shards disagree; the message names file and tensor.
+  // file breaks the format; the message names file and tensor. What can be done without is a warning: a broken
+  // generation_config.json, and tensors that are in the index or a shard alone.
   // kOptional: a folder whose weights are not there, or not all, has no files and no tensors.
   enum class Weights : uint8_t { kRequired, kOptional };
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder,
@@ -43,6 +44,7 @@ class Checkpoint {
   const Json& config() const { return *config_; }
   // generation_config.json, or an empty object.
   const Json& generation_config() const { return *generation_config_; }
+  const std::vector<std::string>& warnings() const { return warnings_; }
   // Paths of the safetensors files.
   const std::vector<std::string>& files() const { return files_; }
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
@@ -62,10 +64,12 @@ class Checkpoint {
   Checkpoint();
   // Opens one file, checks its header and takes its tensors in.
   absl::Status AddFile(const std::string& name);
+  // Warns where the index and its shards disagree: of tensors that are missing their user says so.
+  void CompareIndex(const std::map<std::string, std::string>& shard_of);
 
   std::string folder_;
   std::unique_ptr<const Json> config_, generation_config_;  // not members: their type is only declared here
-  std::vector<std::string> files_;
+  std::vector<std::string> files_, warnings_;
   std::vector<File> open_files_;  // beside files_
   std::map<std::string, TensorInfo> tensors_;
 };

@@ -107,11 +107,60 @@ TEST_F(CheckpointTest, AllMissingShardsAreListedAtOnce) {
                                      Not(HasSubstr("model-1"))));
 }
 
-TEST_F(CheckpointTest, IndexAndShardsMustAgreeBothWays) {
+TEST_F(CheckpointTest, WhereIndexAndShardsDisagreeIsAWarning) {
   WriteSharded(R"({"a": "model-2.safetensors", "b": "model-2.safetensors", "d": "model-1.safetensors"})");
-  EXPECT_THAT(Message(Error()), AllOf(HasSubstr("a is not in model-2.safetensors but in model-1.safetensors"),
-                                      HasSubstr("d is not in model-1.safetensors"),
-                                      HasSubstr("c is in model-2.safetensors but not in weight_map")));
+  const auto checkpoint = Checkpoint::Open(folder_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_THAT((*checkpoint)->tensors(), ::testing::SizeIs(3));
+  EXPECT_THAT((*checkpoint)->warnings(),
+              ::testing::ElementsAre(AllOf(HasSubstr("a is not in model-2.safetensors but in model-1.safetensors"),
+                                           HasSubstr("d is not in model-1.safetensors"),
+                                           HasSubstr("c is in model-2.safetensors and not in the index"))));
+}
+
+TEST_F(CheckpointTest, ABrokenGenerationConfigIsReadAsFarAsItGoes) {
+  folder_.Write("model.safetensors", SafetensorsFile({{"a", "U8", {1}, "x"}}));
+  const struct {
+    const char *text, *read, *warning;
+  } cases[] = {
+      {R"({"top_k": 3})", R"({"top_k": 3})", ""},
+      {"", "{}", "generation_config.json: not valid JSON at byte 1"},
+      {R"({"top_k": 3)", "{}", "the file is ignored"},
+      {"[1]", "{}", "expected an object, found an array; the file is ignored"},
+      {R"({"top_k": 3, "top_p": NaN, "a": "NaN \" Infinity", "b": -Infinity})",
+       R"({"top_k": 3, "top_p": null, "a": "NaN \" Infinity", "b": null})", "the rest of the file is read"},
+      {R"({"top_k": 3, "top_k": 4})", R"({"top_k": 4})", "the key \"top_k\" appears twice in one object; the rest"},
+  };
+  for (const auto& [text, read, warning] : cases) {
+    folder_.Write("generation_config.json", text);
+    const auto checkpoint = Checkpoint::Open(folder_.path());
+    ASSERT_TRUE(checkpoint.ok()) << text << checkpoint.status();
+    EXPECT_EQ((*checkpoint)->generation_config(), Json::parse(read)) << text;
+    if (*warning == 0)
+      EXPECT_THAT((*checkpoint)->warnings(), ::testing::IsEmpty());
+    else
+      EXPECT_THAT((*checkpoint)->warnings(), ::testing::ElementsAre(HasSubstr(warning))) << text;
+  }
+}
+
+// As AutoGPTQ and AutoAWQ wrote their folders before config.json had a place for it.
+TEST_F(CheckpointTest, SettingsOfQuantizedWeightsMayHaveAFileOfTheirOwn) {
+  folder_.Write("model.safetensors", SafetensorsFile({{"a", "U8", {1}, "x"}}));
+  const auto quantization = [this] {
+    const auto checkpoint = Checkpoint::Open(folder_.path());
+    EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+    return (*checkpoint)->config().value("quantization_config", Json());
+  };
+  folder_.Write("config.json", R"({"quantization_config": null})");
+  folder_.Write("quant_config.json", R"({"w_bit": 4})");
+  EXPECT_EQ(quantization(), Json::parse(R"({"w_bit": 4, "quant_method": "awq"})"));
+  folder_.Write("quantize_config.json", R"({"bits": 4})");
+  EXPECT_EQ(quantization(), Json::parse(R"({"bits": 4, "quant_method": "gptq"})"));
+  folder_.Write("config.json", R"({"quantization_config": {"quant_method": "fp8"}})");
+  EXPECT_EQ(quantization(), Json::parse(R"({"quant_method": "fp8"})"));
+  folder_.Write("config.json", "{}");
+  folder_.Write("quantize_config.json", "{");
+  EXPECT_THAT(Message(Error()), HasSubstr("quantize_config.json: not valid JSON"));
 }
 
 TEST_F(CheckpointTest, ATensorInTwoShardsIsRefused) {
@@ -173,7 +222,9 @@ TEST_F(CheckpointTest, ABrokenFileIsNamed) {
   folder_.Write("model.safetensors", LengthPrefix(50) + "{}");
   EXPECT_THAT(Message(Error()), HasSubstr("claims 50 bytes, but the file has 10; is the download complete?"));
   folder_.Write("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
-  EXPECT_THAT(Message(Error()), HasSubstr("not a safetensors file"));
+  EXPECT_THAT(Message(Error()), HasSubstr("model.safetensors: a Git LFS pointer"));
+  folder_.Write("config.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  EXPECT_THAT(Message(Error()), HasSubstr("config.json: a Git LFS pointer"));
 }
 
 }  // namespace

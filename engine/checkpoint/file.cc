@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
 
@@ -76,7 +77,14 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t bytes_
   }
   std::string text(file.bytes(), '\0');
   CAUSEWAY_RETURN_IF_ERROR(ReadExactly(file.descriptor(), 0, absl::MakeSpan(&text[0], text.size()), path));
+  CAUSEWAY_RETURN_IF_ERROR(CheckNoLfsPointer(text, path));
   return text;
+}
+
+absl::Status CheckNoLfsPointer(absl::string_view first, absl::string_view path) {
+  if (!absl::StartsWith(first, "version https://git-lfs")) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      path, ": a Git LFS pointer in place of the file; fetch it with `git lfs pull` in the model's folder"));
 }
 
 }  // namespace causeway

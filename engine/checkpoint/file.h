@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace causeway {
@@ -41,7 +42,10 @@ using PreadFunction = ssize_t (*)(int descriptor, void* destination, size_t byte
 absl::Status ReadExactly(int descriptor, uint64_t offset, absl::Span<char> destination, absl::string_view what,
                          PreadFunction read = nullptr);
 
-// The whole file. NotFound; ResourceExhausted above `bytes_max`.
+// InvalidArgument where the file that begins so is a Git LFS pointer, which a clone without LFS leaves in its place.
+absl::Status CheckNoLfsPointer(absl::string_view first, absl::string_view path);
+
+// The whole file. NotFound; ResourceExhausted above `bytes_max`; a Git LFS pointer is refused.
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t bytes_max);
 
 }  // namespace causeway

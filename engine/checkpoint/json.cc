@@ -1,5 +1,6 @@
 #include "engine/checkpoint/json.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -7,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/file.h"
 
@@ -17,7 +19,7 @@ namespace {
 // nests without bound.
 class TreeBuilder : public nlohmann::json_sax<Json> {
  public:
-  explicit TreeBuilder(absl::string_view what) : what_(what) {}
+  TreeBuilder(absl::string_view what, bool last_of_equal_keys) : what_(what), last_of_equal_keys_(last_of_equal_keys) {}
 
   bool null() override { return Add(nullptr); }
   bool boolean(bool value) override { return Add(value); }
@@ -34,7 +36,8 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   bool key(string_t& key) override {
     if (!Count()) return false;
     auto [slot, is_new] = open_.back()->get_ref<Json::object_t&>().try_emplace(key);
-    if (!is_new) return Fail(absl::StrCat("the key \"", Printable(key), "\" appears twice in one object"));
+    if (!is_new && !last_of_equal_keys_)
+      return Fail(absl::StrCat("the key \"", Printable(key), "\" appears twice in one object"));
     value_ = &slot->second;
     return true;
   }
@@ -92,6 +95,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   }
 
   const std::string what_;
+  const bool last_of_equal_keys_;
   Json root_;
   std::vector<Json*> open_;  // from the root inwards
   Json* value_ = nullptr;    // where the last value went, or the one after a key goes
@@ -99,12 +103,38 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   absl::Status status_;
 };
 
+absl::StatusOr<Json> Parse(absl::string_view text, absl::string_view what, bool last_of_equal_keys) {
+  TreeBuilder builder(what, last_of_equal_keys);
+  const bool complete = Json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.Finish(complete);
+}
+
+// The words for numbers that JSON doesn't have, outside of strings, become null.
+std::string WithoutNotFinite(absl::string_view text) {
+  std::string plain;
+  bool in_string = false;
+  while (!text.empty()) {
+    if (!in_string && (absl::ConsumePrefix(&text, "NaN") || absl::ConsumePrefix(&text, "Infinity") ||
+                       absl::ConsumePrefix(&text, "-Infinity"))) {
+      plain += "null";
+      continue;
+    }
+    const size_t bytes = in_string && text[0] == '\\' ? std::min<size_t>(2, text.size()) : 1;
+    if (text[0] == '"') in_string = !in_string;
+    plain.append(text.data(), bytes);
+    text.remove_prefix(bytes);
+  }
+  return plain;
+}
+
 }  // namespace
 
 absl::StatusOr<Json> ParseJson(absl::string_view text, absl::string_view what) {
-  TreeBuilder builder(what);
-  const bool complete = Json::sax_parse(text.begin(), text.end(), &builder);
-  return builder.Finish(complete);
+  return Parse(text, what, /*last_of_equal_keys=*/false);
+}
+
+absl::StatusOr<Json> ParseLenientJson(absl::string_view text, absl::string_view what) {
+  return Parse(WithoutNotFinite(text), what, /*last_of_equal_keys=*/true);
 }
 
 absl::StatusOr<Json> ReadJsonFile(const std::string& path, size_t bytes_max) {

@@ -21,6 +21,9 @@ inline constexpr size_t kJsonValuesMax = 8'000'000;
 // InvalidArgument says where and what: a syntax error's byte, a duplicate key, nesting deeper than kJsonDepthMax, more
 // values than kJsonValuesMax. `what` names the text in messages.
 absl::StatusOr<Json> ParseJson(absl::string_view text, absl::string_view what);
+// As ParseJson, of what Python's reader takes and JSON is not: NaN and infinities are null, and of equal keys the last
+// one counts.
+absl::StatusOr<Json> ParseLenientJson(absl::string_view text, absl::string_view what);
 // As ParseJson; `what` is the file's path. NotFound when there is no such file, ResourceExhausted for one above
 // `bytes_max`.
 absl::StatusOr<Json> ReadJsonFile(const std::string& path, size_t bytes_max);

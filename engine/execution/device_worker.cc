@@ -18,6 +18,12 @@ namespace {
 
 constexpr size_t kQueueMax = 1024;  // far above steps in flight times segments
 
+absl::Status NotFinite(at::ScalarType dtype) {
+  return absl::InternalError(absl::StrCat(
+      "the model's logits hold NaN or infinite numbers: its weights do (the log of the start names them), ",
+      "or what is computed from them exceeds ", at::toString(dtype), ", and a wider dtype helps"));
+}
+
 }  // namespace
 
 DeviceWorker::DeviceWorker(const ModelSpec& spec, const std::vector<Segment>& segments,
@@ -188,9 +194,14 @@ absl::Status DeviceWorker::Finish(Step& step,
     return absl::OkStatus();
   }
   const std::vector<SampleOutput> outputs = ops_->Sample(logits, rows);
-  const auto fill = [&outputs](const Output& from, SampledToken& token) {
+  const auto fill = [&](const Output& from, SampledToken& token) {
     const SampleOutput& output = outputs[from.row];
     token.sequence = from.sequence->sequence;
+    if (!output.finite) {
+      token.outcome = SampledToken::Outcome::kNotFinite;
+      token.status = NotFinite(options_.dtype);
+      return;
+    }
     token.token = output.token;
     token.logprob = output.logprob;
     for (const auto& [id, logprob] : output.top) token.top_logprobs.push_back({id, logprob});
@@ -200,7 +211,9 @@ absl::Status DeviceWorker::Finish(Step& step,
   for (const Output& output : sampled) {
     while (token->outcome != SampledToken::Outcome::kToken) ++token;
     fill(output, *token);
-    if (Allows(rows[output.row], token->token)) {
+    if (token->outcome == SampledToken::Outcome::kNotFinite) {
+      // The sequence has ended: rows of it that are in flight compute nothing that is read.
+    } else if (Allows(rows[output.row], token->token)) {
       sampler_.Sampled(*output.sequence, token->token);
     } else {
       token->outcome = SampledToken::Outcome::kFailed;

@@ -38,7 +38,10 @@ class PipelineExecutor final : public Executor {
   absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options, const StartupCallbacks& callbacks) {
     CAUSEWAY_ASSIGN_OR_RETURN(workers_, MakeWorkers(spec_, plan_, options, sampler_,
                                                     [this](std::unique_ptr<Step> step) { Advance(std::move(step)); }));
-    CAUSEWAY_ASSIGN_OR_RETURN(start_.memory, LoadModel(spec_, plan_, checkpoint, options, callbacks, workers_));
+    CAUSEWAY_ASSIGN_OR_RETURN(LoadedModel loaded_model,
+                              LoadModel(spec_, plan_, checkpoint, options, callbacks, workers_));
+    start_.memory = loaded_model.memory_seconds;
+    not_finite_ = std::move(loaded_model.not_finite);
     const absl::Time loaded = Clock::Real()->Now();
     CAUSEWAY_RETURN_IF_ERROR(WarmUp());
     start_.warm_up = absl::ToDoubleSeconds(Clock::Real()->Now() - loaded);
@@ -61,6 +64,7 @@ class PipelineExecutor final : public Executor {
   ExecutorStats Stats() const override {
     ExecutorStats stats;
     stats.start = start_;
+    stats.not_finite = not_finite_;
     stats.devices.resize(plan_.devices.size());
     for (const auto& [device, worker] : workers_) {
       stats.devices[device] = worker->stats();
@@ -157,7 +161,8 @@ class PipelineExecutor final : public Executor {
   const Plan plan_;
   const BatchLimits limits_;
   SamplerState sampler_;
-  StartSeconds start_;  // not written any more once Start has returned
+  StartSeconds start_;  // not written any more once Start has returned, nor is the next
+  NotFiniteWeights not_finite_;
 
   // Of the thread that calls Run and Wait.
   int in_flight_ = 0;

@@ -58,10 +58,14 @@ struct StartSeconds {
   double memory = 0;  // taking what was not there yet of the cache's and the activations'
   double warm_up = 0;
 };
+// How many values of the checkpoint's tensors are NaN or infinite, by tensor; those that have any, as far as they were
+// read while loading.
+using NotFiniteWeights = std::map<std::string, int64_t>;
 struct ExecutorStats {
   std::vector<DeviceStats> devices;  // as Plan::devices
   std::vector<TransferStats> transfers;
   StartSeconds start;
+  NotFiniteWeights not_finite;
   std::map<int, ExpertLoad> experts;  // by layer, of those with experts, whatever device they are on
 };
 

@@ -42,7 +42,8 @@ class Loading {
           const DeviceWorkers& workers)
       : spec_(spec), plan_(plan), checkpoint_(checkpoint), options_(options), workers_(workers) {}
 
-  absl::StatusOr<double> Run(const StartupCallbacks& callbacks) {
+  absl::StatusOr<LoadedModel> Run(const StartupCallbacks& callbacks) {
+    LoadedModel model;
     const absl::Time begun = Clock::Real()->Now();
     CAUSEWAY_RETURN_IF_ERROR(OnEach([](DeviceWorker& worker, int) {
       worker.BuildModel();
@@ -65,6 +66,7 @@ class Loading {
       if (callbacks.progress) callbacks.progress({done, total, SecondsSince(begun)});
     };
     load.proceed = callbacks.proceed;
+    load.not_finite = [&](const std::string& tensor, int64_t values) { model.not_finite[tensor] += values; };
     load.from_disk = [&] { pages.Start(threads); };
     CAUSEWAY_RETURN_IF_ERROR(Load(std::move(load)));
     const absl::Time loaded = Clock::Real()->Now();
@@ -79,7 +81,8 @@ class Loading {
     }));
     AddUntouched(pages);
     pages.Finish(threads);
-    return SecondsSince(loaded);
+    model.memory_seconds = SecondsSince(loaded);
+    return model;
   }
 
  private:
@@ -206,9 +209,9 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
   return workers;
 }
 
-absl::StatusOr<double> LoadModel(const ModelSpec& spec, const Plan& plan, const Checkpoint& checkpoint,
-                                 const ExecutorOptions& options, const StartupCallbacks& callbacks,
-                                 const DeviceWorkers& workers) {
+absl::StatusOr<LoadedModel> LoadModel(const ModelSpec& spec, const Plan& plan, const Checkpoint& checkpoint,
+                                      const ExecutorOptions& options, const StartupCallbacks& callbacks,
+                                      const DeviceWorkers& workers) {
   return Loading(spec, plan, checkpoint, options, workers).Run(callbacks);
 }
 

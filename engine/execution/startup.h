@@ -27,11 +27,14 @@ struct StartupCallbacks {
   std::function<absl::Status()> proceed;
 };
 
-// Fills the workers' weights from the checkpoint, allocates caches and activations and takes their pages. The seconds
-// that it took after the weights were in place.
-absl::StatusOr<double> LoadModel(const ModelSpec& spec, const Plan& plan, const Checkpoint& checkpoint,
-                                 const ExecutorOptions& options, const StartupCallbacks& callbacks,
-                                 const DeviceWorkers& workers);
+struct LoadedModel {
+  double memory_seconds = 0;  // from when the weights were in place
+  NotFiniteWeights not_finite;
+};
+// Fills the workers' weights from the checkpoint, allocates caches and activations and takes their pages.
+absl::StatusOr<LoadedModel> LoadModel(const ModelSpec& spec, const Plan& plan, const Checkpoint& checkpoint,
+                                      const ExecutorOptions& options, const StartupCallbacks& callbacks,
+                                      const DeviceWorkers& workers);
 
 // FailedPrecondition where a device took more for the worst step, which has just run, than the plan allows.
 absl::Status CheckActivations(const Plan& plan, const DeviceWorkers& workers);

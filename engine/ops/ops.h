@@ -181,8 +181,8 @@ class Ops {
   virtual at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) = 0;
 
   // logits [rows, vocab] of the computation's dtype; rows.size() == rows. Where they lie in host memory each is read
-  // once. The order of processors is allowed, masked, logit_bias, repetition, frequency, presence, temperature, top_k,
-  // top_p, min_p, typical_p, sample.
+  // once. An output says whether its row was finite. The order of processors is allowed, masked, logit_bias,
+  // repetition, frequency, presence, temperature, top_k, top_p, min_p, typical_p, sample.
   virtual std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) = 0;
 };
 

@@ -215,6 +215,7 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
   for (int round = 0; round < 12; ++round) {
     at::Tensor logits = random_.Tensor({n, vocab}, round % 2 == 0 ? at::kFloat : at::kBFloat16, 3);  // bf16: many ties
     if (round == 3) logits[2].fill_(std::numeric_limits<double>::quiet_NaN());
+    if (round > 3) logits[2][vocab - 1 - round] = (round % 2 == 0 ? 1 : -1) * std::numeric_limits<double>::infinity();
     std::vector<SamplingParams> params(n);
     std::vector<std::vector<int32_t>> masked(n), prompt(n), output(n);
     std::vector<std::vector<uint32_t>> allowed(n);
@@ -254,8 +255,10 @@ TEST_F(ReferenceOpsTest, SamplingOnTheDeviceAgreesWithTheHost) {
     }
     const std::vector<SampleOutput> host = SampleOnHost(logits, rows), device = SampleOnDevice(logits, rows);
     for (int64_t i = 0; i < n; ++i) {
+      EXPECT_EQ(host[i].finite, round < 3 || i != 2) << "round " << round << " row " << i;
+      EXPECT_EQ(device[i].finite, host[i].finite) << "round " << round << " row " << i;
+      if (!host[i].finite) continue;
       EXPECT_EQ(device[i].token, host[i].token) << "round " << round << " row " << i;
-      if (round == 3 && i == 2) continue;  // the probabilities of a row of NaN mean nothing
       EXPECT_NEAR(device[i].logprob, host[i].logprob, 1e-4);
       ASSERT_EQ(device[i].top.size(), host[i].top.size());
       for (size_t t = 0; t < host[i].top.size(); ++t) {

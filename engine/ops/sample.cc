@@ -28,6 +28,7 @@
 #include <c10/util/Exception.h>
 #include <c10/util/Half.h>
 
+#include "absl/base/casts.h"
 #include "engine/ops/reference.h"
 #include "engine/ops/rehearsal.h"
 #include "engine/threads/for_each.h"
@@ -37,12 +38,20 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
+// Whether all are finite. By their bits: so the loop stays one for the vector units.
 template <typename T>
-void Widen(const T* from, int64_t n, float* to) {
-  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(from[i]);
+bool Widen(const T* from, int64_t n, float* to) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  uint32_t not_finite = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const float wide = static_cast<float>(from[i]);
+    to[i] = wide;
+    not_finite |= static_cast<uint32_t>((absl::bit_cast<uint32_t>(wide) & kExponent) == kExponent);
+  }
+  return not_finite == 0;
 }
 
-void WidenRow(const at::Tensor& logits, int64_t row, float* to) {
+bool WidenRow(const at::Tensor& logits, int64_t row, float* to) {
   const int64_t vocab = logits.size(1);
   switch (logits.scalar_type()) {
     case at::kBFloat16: return Widen(logits.const_data_ptr<at::BFloat16>() + row * vocab, vocab, to);
@@ -208,8 +217,9 @@ std::vector<SampleOutput> SampleOnHost(const at::Tensor& logits, const std::vect
     thread_local std::vector<float> row;
     thread_local SampleScratch scratch;
     row.resize(vocab);
-    WidenRow(dense, i, row.data());
+    const bool finite = WidenRow(dense, i, row.data());
     outputs[i] = SampleOne(absl::MakeSpan(row), rows[i], scratch);
+    outputs[i].finite = finite;
   });
   return outputs;
 }
@@ -222,6 +232,7 @@ std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::ve
     if (row.params->logprobs) top = std::max<int64_t>(top, row.params->top_logprobs);
   }
   top = std::min(top, logits.size(1));
+  const at::Tensor finite = logits.isfinite().all(1, /*keepdim=*/true);
   const at::Tensor raw = at::nan_to_num(logits.to(at::kFloat), kNever, -kNever, kNever);
   at::Tensor processed = raw.clone();
   Process(processed, rows);
@@ -231,7 +242,8 @@ std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::ve
     tokens = at::where(given >= 0, given, tokens);
   }
 
-  std::vector<at::Tensor> columns = {tokens.to(at::kDouble)};  // a double holds a token id and a float exactly
+  // A double holds a token id and a float exactly.
+  std::vector<at::Tensor> columns = {finite.to(at::kDouble), tokens.to(at::kDouble)};
   if (logprobs) {
     const at::Tensor log_softmax = at::log_softmax(raw, -1);
     columns.push_back(log_softmax.gather(1, tokens).to(at::kDouble));
@@ -246,11 +258,12 @@ std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::ve
   for (size_t i = 0; i < rows.size(); ++i) {
     const double* row = host.const_data_ptr<double>() + i * host.size(1);
     const SamplingParams& p = *rows[i].params;
-    outputs[i].token = static_cast<int32_t>(row[0]);
+    outputs[i].finite = row[0] != 0;
+    outputs[i].token = static_cast<int32_t>(row[1]);
     if (!p.logprobs) continue;
-    outputs[i].logprob = static_cast<float>(row[1]);
+    outputs[i].logprob = static_cast<float>(row[2]);
     for (int64_t t = 0; t < std::min<int64_t>(p.top_logprobs, top); ++t) {
-      outputs[i].top.emplace_back(static_cast<int32_t>(row[2 + t]), static_cast<float>(row[2 + top + t]));
+      outputs[i].top.emplace_back(static_cast<int32_t>(row[3 + t]), static_cast<float>(row[3 + top + t]));
     }
   }
   return outputs;

@@ -32,6 +32,7 @@ struct SampleRow {
 };
 
 struct SampleOutput {
+  bool finite = true;  // whether all of the row's raw logits are; else the rest says nothing
   int32_t token = 0;
   float logprob = 0;  // of the raw distribution, when params->logprobs
   std::vector<std::pair<int32_t, float>>

@@ -69,6 +69,7 @@ class Scheduler::Impl {
   InFlight Remember(const StepPlan& plan) const;
   SequenceEvent End(Sequence& sequence, FinishReason why, absl::Status status = absl::OkStatus());
   void Take(Sequence& sequence, const SampledToken& token, SequenceEvent& event);
+  SequenceEvent EndNotFinite(Sequence& sequence, const absl::Status& status);
   void TakePrompt(Sequence& sequence, const InFlight::Row& row, absl::Span<const SampledToken> prompt,
                   std::vector<SequenceEvent>& events);
   std::vector<SequenceEvent> Fail(const InFlight& failed, const absl::Status& status);
@@ -207,6 +208,11 @@ std::vector<SequenceEvent> Scheduler::Impl::Apply(const StepResult& result) {
 // A preempted sequence may have had rows computed again whose results were still on their way.
 void Scheduler::Impl::TakePrompt(Sequence& s, const InFlight::Row& row, absl::Span<const SampledToken> prompt,
                                  std::vector<SequenceEvent>& events) {
+  for (const SampledToken& token : prompt) {
+    if (token.outcome != SampledToken::Outcome::kNotFinite) continue;
+    events.push_back(EndNotFinite(s, token.status));
+    return;
+  }
   const int64_t known = s.scored - row.target_first;
   CAUSEWAY_CHECK(known >= 0, "sequence ", s.id, ": targets from row ", row.target_first, " on, ", s.scored, " known");
   if (known >= row.targets) return;
@@ -218,9 +224,13 @@ void Scheduler::Impl::TakePrompt(Sequence& s, const InFlight::Row& row, absl::Sp
 }
 
 void Scheduler::Impl::Take(Sequence& s, const SampledToken& token, SequenceEvent& event) {
-  if (token.outcome != SampledToken::Outcome::kToken) {
-    const bool failed = token.outcome == SampledToken::Outcome::kFailed;
-    event = End(s, failed ? FinishReason::kError : FinishReason::kStop, token.status);
+  using Outcome = SampledToken::Outcome;
+  if (token.outcome == Outcome::kNotFinite) {
+    event = EndNotFinite(s, token.status);
+    return;
+  }
+  if (token.outcome != Outcome::kToken) {
+    event = End(s, token.outcome == Outcome::kFailed ? FinishReason::kError : FinishReason::kStop, token.status);
     return;
   }
   const int64_t generated = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;  // before this one
@@ -239,6 +249,13 @@ void Scheduler::Impl::Take(Sequence& s, const SampledToken& token, SequenceEvent
     event.finished = FinishReason::kLength;
   }
   if (event.finished.has_value()) table_.Remove(s);
+}
+
+// Any of its blocks may hold what makes the logits what they are, so that nobody is to find them by their prefix. Those
+// who hold some of them already go on: if a shared block is to blame, their own logits tell.
+SequenceEvent Scheduler::Impl::EndNotFinite(Sequence& s, const absl::Status& status) {
+  for (const int32_t block : s.table) table_.pool().Forget(block);
+  return End(s, FinishReason::kError, status);
 }
 
 // What the failed step was to write is garbage. It is forgotten, and its sequences end, as do those that found such a

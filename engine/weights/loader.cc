@@ -4,20 +4,20 @@
 #include <map>
 #include <memory>
 #include <thread>
-#include <tuple>
 #include <utility>
 
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "engine/architecture/registry.h"
 #include "engine/base/status.h"
+#include "engine/weights/load_runs.h"
+#include "engine/weights/not_finite.h"
 #include "engine/weights/scalar_type.h"
 #include "engine/weights/stored_rows.h"
 
@@ -33,79 +33,6 @@ constexpr int64_t kTaskBytes = int64_t{512} << 10;
 // would drive that out.
 constexpr int64_t kPieceBytes = int64_t{128} << 10;
 constexpr int64_t kPieceRows = 16;  // what kernels pack fast is a multiple of it
-// What a reader takes on at once. Neighbouring rows lie in one huge page: two readers that first touch it at the same
-// time both clear it, and one of them for nothing.
-constexpr int64_t kRunBytes = int64_t{16} << 20;
-constexpr int64_t kRunsLeft =
-    2;  // of each reader, at least, while there is more than that to do: they end at about the same time
-
-// What one reader does without a look around: rows [first, first + count) of a linear as held, or (linear null) a
-// vector.
-struct Task {
-  const LinearTarget* linear = nullptr;
-  const VectorTarget* vector = nullptr;
-  int batch = 0;
-  int64_t first = 0, count = 0;
-  std::pair<int, uint64_t> place;  // file and offset: read in this order
-  int64_t bytes = 0;               // as held, about
-
-  bool operator<(const Task& other) const { return std::tie(batch, place) < std::tie(other.batch, other.place); }
-};
-
-// Deals a batch of tasks out to `readers` readers, in runs of neighbours. Thread-safe.
-class Runs {
- public:
-  Runs(absl::Span<const Task> tasks, int readers) : readers_(readers), tasks_(tasks) {
-    for (const Task& task : tasks) left_ += task.bytes;
-  }
-
-  // Empty: there are no more.
-  absl::Span<const Task> Next() {
-    absl::MutexLock lock(&mutex_);
-    const int64_t goal = std::min(kRunBytes, left_ / (kRunsLeft * readers_));
-    size_t count = 0;
-    for (int64_t bytes = 0; count < tasks_.size() && (count == 0 || bytes + tasks_[count].bytes <= goal); ++count)
-      bytes += tasks_[count].bytes;
-    const absl::Span<const Task> run = tasks_.first(count);
-    for (const Task& task : run) left_ -= task.bytes;
-    tasks_.remove_prefix(count);
-    return run;
-  }
-  void Drop() {
-    absl::MutexLock lock(&mutex_);
-    tasks_ = {};
-  }
-
- private:
-  const int64_t readers_;
-  absl::Mutex mutex_;
-  absl::Span<const Task> tasks_ ABSL_GUARDED_BY(mutex_);
-  int64_t left_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes of those
-};
-
-// Asks for the files' next bytes while those before them are packed: what is not in memory yet then comes as fast as
-// the disk reads. One thread at a time.
-class ReadAhead {
- public:
-  explicit ReadAhead(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
-
-  // Whether some of what was asked for now comes from the disk.
-  bool Reached(std::pair<int, uint64_t> place) {
-    if (place.first != file_) file_ = place.first, asked_ = place.second;
-    if (asked_ > place.second + kAhead / 2) return false;
-    bool from_disk = false;
-    // The kernel answers one request with so much and no more.
-    for (; asked_ < place.second + kAhead; asked_ += kStep) from_disk |= checkpoint_.WillRead(file_, asked_, kStep);
-    return from_disk;
-  }
-
- private:
-  static constexpr uint64_t kAhead = uint64_t{32} << 20, kStep = uint64_t{128} << 10;
-  const Checkpoint& checkpoint_;
-  int file_ = -1;
-  uint64_t asked_ = 0;  // up to here, of file_
-};
-
 // Bytes of a step that a linear is read by. Where outputs are columns, few of them are short pieces that lie apart:
 // slow to read.
 int64_t StepBytes(const LinearTarget& linear, int64_t staging_bytes) {
@@ -141,6 +68,8 @@ class Reader {
     return task.linear != nullptr ? ReadLinear(*task.linear, task.first, task.count, bytes)
                                   : ReadVector(*task.vector, bytes);
   }
+  // How many values of what was read are NaN or infinite, by tensor.
+  const std::map<std::string, int64_t>& not_finite() const { return not_finite_; }
 
  private:
   // The runs and the parts are two ways to cut the same concatenated outputs; what is read is where both meet `held`.
@@ -197,6 +126,7 @@ class Reader {
       if (target.spec.transposed) rectangle = {shard.in_first, shard.in_count, first, count};
       CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint_, tensor, rectangle, staging_.get()));
       const at::Tensor read = at::from_blob(staging_.get(), {rectangle.rows, rectangle.columns}, dtype);
+      Look(part.weight, read);
       try {
         target.weight->SetRows(held + done, target.spec.transposed ? read.t().contiguous() : read);
       } catch (const c10::ValueError& error) {  // weights that cannot be quantized
@@ -224,7 +154,13 @@ class Reader {
     CAUSEWAY_RETURN_IF_ERROR(
         checkpoint_.Read(tensor, first * element, absl::MakeSpan(staging_.get(), count * element)));
     bytes += count * element;
-    return at::from_blob(staging_.get(), {count}, dtype);
+    const at::Tensor read = at::from_blob(staging_.get(), {count}, dtype);
+    Look(name, read);
+    return read;
+  }
+
+  void Look(const std::string& tensor, const at::Tensor& read) {
+    if (const int64_t count = CountNotFinite(read); count > 0) not_finite_[tensor] += count;
   }
 
   const Checkpoint& checkpoint_;
@@ -232,6 +168,7 @@ class Reader {
   const InputOrders& orders_;
   const std::unique_ptr<char[]> staging_;
   const int64_t staging_bytes_;
+  std::map<std::string, int64_t> not_finite_;
 };
 
 // Every tensor has one target; a tied embedding may have a second, where the head is on another device.
@@ -374,6 +311,9 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
         if (options.progress) options.progress(bytes_done, bytes_total);
       }
     }
+    if (!options.not_finite) return;
+    absl::MutexLock lock(&mutex);
+    for (const auto& [tensor, count] : reader.not_finite()) options.not_finite(tensor, count);
   };
   for (size_t first = 0; first < tasks.size();) {
     const int batch = tasks[first].batch;

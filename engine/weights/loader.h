@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -22,6 +23,9 @@ struct LoadOptions {
   // Called once at most, by a reader, when the files turn out not to be in memory: readers wait for the disk, and
   // processors have time for other work. May be null.
   std::function<void()> from_disk;
+  // Told of tensors with values that are NaN or infinite, and of how many more of them: several times for one that
+  // several readers have read. One call at a time; may be null.
+  std::function<void(const std::string& tensor, int64_t values)> not_finite;
   // Around each batch but 0, by the calling thread: make room for its targets, and put away what they were filled with.
   // May be null.
   std::function<absl::Status(int batch)> begin_batch, end_batch;

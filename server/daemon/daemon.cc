@@ -129,6 +129,17 @@ class DaemonImpl final : public Daemon {
     return absl::InvalidArgumentError(absl::StrCat(loaded_.Where(path), ": ", std::string(address.status().message())));
   }
 
+  // The first of them, each with how many values.
+  static std::string ForLog(const NotFiniteWeights& weights) {
+    constexpr size_t kNamed = 8;
+    std::vector<std::string> named;
+    for (const auto& [tensor, values] : weights) {
+      if (named.size() == kNamed) break;
+      named.push_back(absl::StrCat(tensor, ": ", values));
+    }
+    return absl::StrCat(absl::StrJoin(named, ", "), weights.size() > kNamed ? ", ..." : "");
+  }
+
   absl::Status Load(PlacedModel placed) {
     LoadMeter meter(LoadDisplayFor(config_.log().format()));
     auto engine = Engine::Create(std::move(placed), options_, metrics_.get(), [&](const LoadProgress& progress) {
@@ -150,6 +161,10 @@ class DaemonImpl final : public Daemon {
          {"warm_up_seconds", start.warm_up},
          {"text_seconds", stats.text_seconds},
          {"seconds", stats.load_seconds}});
+    if (const NotFiniteWeights& weights = stats.executor.not_finite; !weights.empty()) {
+      Log(LogLevel::kWarning, "weights hold NaN or infinite numbers: requests that meet them end with INTERNAL",
+          {{"tensors", weights.size()}, {"values", ForLog(weights)}});
+    }
     if (engine_->tokenizer() == nullptr) {
       Log(LogLevel::kWarning, "the model has no tokenizer: requests must send token ids and get token ids");
     }
