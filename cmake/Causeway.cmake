@@ -1,7 +1,8 @@
 # causeway_library(NAME SOURCES a.cc b.cc DEPS other)   one target for one folder; headers are included from the top.
 # causeway_test(NAME SOURCES a_test.cc DEPS other [LABEL unit|integration|golden|gpu] [TIMEOUT seconds] [PROGRAMS causewayd]
 #               [SERIAL] [SANITIZED])
-#   PROGRAMS are what it starts. SERIAL: it compares times, or loads the whole machine. Builds with a sanitizer hold the tests of folders that link no torch, and of the others those that are SANITIZED.
+#   PROGRAMS are what it starts. SERIAL: it compares times, or loads the whole machine. Builds with a sanitizer hold the
+#   tests of folders that link no torch, and of the others those that are SANITIZED.
 # causeway_benchmark(NAME SOURCES a_benchmark.cc DEPS other)   built by the target `benchmarks`, run by hand.
 # Without CAUSEWAY_TESTS the last two do nothing.
 

@@ -4,10 +4,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "engine/architecture/held_bytes.h"
 #include "engine/architecture/quantization.h"
 #include "engine/architecture/registry.h"
+#include "engine/base/listed.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/hub.h"
 #include "engine/device/cuda_library.h"
@@ -17,6 +17,8 @@
 
 namespace causeway {
 namespace {
+
+constexpr size_t kListedMax = 8;
 
 // The name requests may use: org/name as given, or the last part of the folder's path.
 std::string ModelName(const std::string& model) {
@@ -48,14 +50,6 @@ absl::StatusOr<ModelSpec> MakeSpec(const Checkpoint& checkpoint, DType dtype, ab
   CAUSEWAY_ASSIGN_OR_RETURN(const WeightFormat format, ParseQuantize(quantize));
   CAUSEWAY_RETURN_IF_ERROR(QuantizeOnLoad(format, spec));
   return spec;
-}
-
-std::string UnusedText(const std::vector<std::string>& tensors, const std::string& architecture) {
-  constexpr size_t kNamed = 8;
-  const size_t named = std::min(kNamed, tensors.size());
-  return absl::StrCat("tensors that ", architecture, " has no use for: ",
-                      absl::StrJoin(tensors.begin(), tensors.begin() + static_cast<int64_t>(named), ", "),
-                      tensors.size() > named ? absl::StrCat(" and ", tensors.size() - named, " more") : "");
 }
 
 absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& options,
@@ -103,7 +97,10 @@ absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purp
     // Refuses a checkpoint with wrong tensors before a device is looked at.
     std::vector<std::string> unused;
     CAUSEWAY_RETURN_IF_ERROR(MatchTensors(placed.spec, *placed.checkpoint, &unused).status());
-    if (!unused.empty()) placed.spec.warnings.push_back(UnusedText(unused, placed.spec.architecture));
+    if (!unused.empty()) {
+      placed.spec.warnings.push_back(
+          absl::StrCat("tensors that ", placed.spec.architecture, " has no use for: ", Listed(unused, kListedMax)));
+    }
   }
   const std::vector<std::string>& more = placed.checkpoint->warnings();
   placed.spec.warnings.insert(placed.spec.warnings.end(), more.begin(), more.end());

@@ -13,7 +13,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "engine/base/listed.h"
 #include "engine/base/status.h"
 #include "engine/checkpoint/safetensors.h"
 
@@ -27,16 +27,7 @@ constexpr char kIndexFile[] = "model.safetensors.index.json";
 constexpr size_t kConfigBytesMax = size_t{16} << 20;  // published ones stay below 1 MB, label lists included
 constexpr size_t kIndexBytesMax = size_t{100} << 20;
 constexpr size_t kShardsMax = 10'000;
-constexpr size_t kListedMax = 20;
 constexpr uint64_t kPointerBytes = 64;  // enough to know a Git LFS pointer by
-
-// "a, b, c and 4 more"
-std::string Listed(const std::vector<std::string>& names) {
-  const size_t shown = std::min(names.size(), kListedMax);
-  std::string text = absl::StrJoin(names.begin(), names.begin() + shown, ", ");
-  if (names.size() > shown) absl::StrAppend(&text, " and ", names.size() - shown, " more");
-  return text;
-}
 
 // A link that leads nowhere is there too: opening it then names the file.
 bool IsThere(const std::string& path) {

@@ -18,7 +18,7 @@ namespace causeway {
 
 // What one reader does without a look around: rows [first, first + count) of a linear as held, or (linear null) a
 // vector.
-struct Task {
+struct LoadTask {
   const LinearTarget* linear = nullptr;
   const VectorTarget* vector = nullptr;
   int batch = 0;
@@ -26,25 +26,25 @@ struct Task {
   std::pair<int, uint64_t> place;  // file and offset: read in this order
   int64_t bytes = 0;               // as held, about
 
-  bool operator<(const Task& other) const { return std::tie(batch, place) < std::tie(other.batch, other.place); }
+  bool operator<(const LoadTask& other) const { return std::tie(batch, place) < std::tie(other.batch, other.place); }
 };
 
 // Deals a batch of tasks out to `readers` readers, in runs of neighbours. Thread-safe.
-class Runs {
+class LoadRuns {
  public:
-  Runs(absl::Span<const Task> tasks, int readers) : readers_(readers), tasks_(tasks) {
-    for (const Task& task : tasks) left_ += task.bytes;
+  LoadRuns(absl::Span<const LoadTask> tasks, int readers) : readers_(readers), tasks_(tasks) {
+    for (const LoadTask& task : tasks) left_ += task.bytes;
   }
 
   // Empty: there are no more.
-  absl::Span<const Task> Next() {
+  absl::Span<const LoadTask> Next() {
     absl::MutexLock lock(&mutex_);
     const int64_t goal = std::min(kRunBytes, left_ / (kRunsLeft * readers_));
     size_t count = 0;
     for (int64_t bytes = 0; count < tasks_.size() && (count == 0 || bytes + tasks_[count].bytes <= goal); ++count)
       bytes += tasks_[count].bytes;
-    const absl::Span<const Task> run = tasks_.first(count);
-    for (const Task& task : run) left_ -= task.bytes;
+    const absl::Span<const LoadTask> run = tasks_.first(count);
+    for (const LoadTask& task : run) left_ -= task.bytes;
     tasks_.remove_prefix(count);
     return run;
   }
@@ -57,12 +57,13 @@ class Runs {
   // What a reader takes on at once. Neighbouring rows lie in one huge page: two readers that first touch it at the same
   // time both clear it, and one of them for nothing.
   static constexpr int64_t kRunBytes = int64_t{16} << 20;
-  // Runs that are left for each reader, at least, while there is more than that to do: all end at about the same time.
+  // LoadRuns that are left for each reader, at least, while there is more than that to do: all end at about the same
+  // time.
   static constexpr int64_t kRunsLeft = 2;
 
   const int64_t readers_;
   absl::Mutex mutex_;
-  absl::Span<const Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  absl::Span<const LoadTask> tasks_ ABSL_GUARDED_BY(mutex_);
   int64_t left_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes of those
 };
 

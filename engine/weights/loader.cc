@@ -33,6 +33,7 @@ constexpr int64_t kTaskBytes = int64_t{512} << 10;
 // would drive that out.
 constexpr int64_t kPieceBytes = int64_t{128} << 10;
 constexpr int64_t kPieceRows = 16;  // what kernels pack fast is a multiple of it
+
 // Bytes of a step that a linear is read by. Where outputs are columns, few of them are short pieces that lie apart:
 // slow to read.
 int64_t StepBytes(const LinearTarget& linear, int64_t staging_bytes) {
@@ -64,7 +65,7 @@ class Reader {
         staging_bytes_(staging_bytes) {}
 
   // Adds the bytes read to `bytes`.
-  absl::Status Run(const Task& task, int64_t& bytes) {
+  absl::Status Run(const LoadTask& task, int64_t& bytes) {
     return task.linear != nullptr ? ReadLinear(*task.linear, task.first, task.count, bytes)
                                   : ReadVector(*task.vector, bytes);
   }
@@ -196,8 +197,8 @@ absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const Load
       absl::StrCat("the model's parts and the checkpoint's tensors don't match: ", absl::StrJoin(wrong, "; ")));
 }
 
-std::vector<Task> MakeTasks(const Tensors& tensors, const LoadTargets& targets, int64_t staging_bytes) {  // wished
-  std::vector<Task> tasks;
+std::vector<LoadTask> MakeTasks(const Tensors& tensors, const LoadTargets& targets, int64_t staging_bytes) {  // wished
+  std::vector<LoadTask> tasks;
   auto place = [&tensors](const std::string& name, uint64_t skip) {
     const TensorInfo& tensor = tensors.at(name);
     return std::pair(tensor.file, tensor.offset + skip);
@@ -280,7 +281,7 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
   CAUSEWAY_RETURN_IF_ERROR(CheckUses(spec, tensors, targets));
   CAUSEWAY_RETURN_IF_ERROR(CheckContents(spec, checkpoint));
   const int64_t staging_bytes = StagingBytes(targets, options.staging_bytes);
-  const std::vector<Task> tasks = MakeTasks(tensors, targets, options.staging_bytes);
+  const std::vector<LoadTask> tasks = MakeTasks(tensors, targets, options.staging_bytes);
   const int64_t bytes_total = BytesToRead(tensors, targets);
   InputOrders orders;  // of the batch
 
@@ -289,12 +290,12 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
   int64_t bytes_done = 0;
   ReadAhead ahead(checkpoint);  // guarded by mutex, as is the next
   bool waits_for_disk = false;
-  auto read = [&](Runs& runs) {
+  auto read = [&](LoadRuns& runs) {
     c10::InferenceMode inference;
     if (options.enter_thread) options.enter_thread();
     Reader reader(checkpoint, tensors, orders, staging_bytes);
-    for (absl::Span<const Task> run = runs.Next(); !run.empty(); run = runs.Next()) {
-      for (const Task& task : run) {
+    for (absl::Span<const LoadTask> run = runs.Next(); !run.empty(); run = runs.Next()) {
+      for (const LoadTask& task : run) {
         {
           absl::MutexLock lock(&mutex);
           if (options.proceed) status.Update(options.proceed());
@@ -324,7 +325,7 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
     CAUSEWAY_RETURN_IF_ERROR(
         WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, batch, orders); }));
     const int count = std::clamp<int>(options.readers, 1, static_cast<int>(end - first));
-    Runs runs(absl::MakeConstSpan(tasks).subspan(first, end - first), count);
+    LoadRuns runs(absl::MakeConstSpan(tasks).subspan(first, end - first), count);
     std::vector<std::thread> readers;
     for (int i = 0; i < count; ++i) readers.emplace_back([&] { read(runs); });
     for (std::thread& reader : readers) reader.join();

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "engine/base/listed.h"
 #include "engine/base/status.h"
 #include "engine/engine.h"
 #include "engine/threads/processors.h"
@@ -131,13 +132,9 @@ class DaemonImpl final : public Daemon {
 
   // The first of them, each with how many values.
   static std::string ForLog(const NotFiniteWeights& weights) {
-    constexpr size_t kNamed = 8;
     std::vector<std::string> named;
-    for (const auto& [tensor, values] : weights) {
-      if (named.size() == kNamed) break;
-      named.push_back(absl::StrCat(tensor, ": ", values));
-    }
-    return absl::StrCat(absl::StrJoin(named, ", "), weights.size() > kNamed ? ", ..." : "");
+    for (const auto& [tensor, values] : weights) named.push_back(absl::StrCat(tensor, ": ", values));
+    return Listed(named, /*most=*/8);
   }
 
   absl::Status Load(PlacedModel placed) {
