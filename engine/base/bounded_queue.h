@@ -17,7 +17,7 @@ class BoundedQueue {
  public:
   explicit BoundedQueue(size_t capacity) : capacity_(capacity) {}
 
-  // Waits for room. False, leaving `item` untouched, once the queue is closed.
+  // Waits for room. Returns false, and leaves `item` untouched, once the queue is closed.
   bool Push(T&& item) {
     std::unique_lock<std::mutex> lock(mutex_);
     room_.wait(lock, [this] { return closed_ || items_.size() < capacity_; });
@@ -27,7 +27,7 @@ class BoundedQueue {
     return true;
   }
 
-  // Waits for an item. nullopt once the queue is closed and empty.
+  // Waits for an item. Returns nullopt once the queue is closed and empty.
   std::optional<T> Pop() {
     std::unique_lock<std::mutex> lock(mutex_);
     item_.wait(lock, [this] { return closed_ || !items_.empty(); });
@@ -48,7 +48,7 @@ class BoundedQueue {
 
  private:
   const size_t capacity_;
-  // The standard's mutex, not Abseil's: the thread sanitizer doesn't see into Debian's Abseil.
+  // This is the standard's mutex and not Abseil's, because the thread sanitizer does not see into Debian's Abseil.
   std::mutex mutex_;
   std::condition_variable room_, item_;
   std::deque<T> items_;  // guarded by mutex_, as is the next

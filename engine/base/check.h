@@ -1,5 +1,5 @@
-// CAUSEWAY_CHECK for a programmer's error: says what and where, and aborts. Input and environment give a Status
-// instead.
+// CAUSEWAY_CHECK is for a programmer's error: it says what is wrong and where, and aborts. Wrong input and environment
+// give a Status instead.
 #ifndef CAUSEWAY_ENGINE_BASE_CHECK_H_
 #define CAUSEWAY_ENGINE_BASE_CHECK_H_
 

@@ -12,9 +12,9 @@ namespace causeway {
 class Clock {
  public:
   virtual ~Clock() = default;
-  // Never goes back: read from the monotonic clock, anchored to wall time at start.
+  // Never goes back: the time is read from the monotonic clock, which is anchored to wall time at start.
   virtual absl::Time Now() const = 0;
-  // The process's clock; lives for ever.
+  // The process's clock, which lives for ever.
   static const Clock* Real();
 };
 

@@ -38,8 +38,9 @@ std::string Unescaped(absl::string_view text) {
   return plain;
 }
 
-// Mounts of the unified hierarchy (version 2), or of the one that has `controller` (version 1). A line is "ID parent
-// device root point options [tags] - type source options"; a version 1 hierarchy's last options name its controllers.
+// Lists the mounts of the unified hierarchy (version 2), or of the one that has `controller` (version 1). A line is "ID
+// parent device root point options [tags] - type source options"; a version 1 hierarchy's last options name its
+// controllers.
 std::vector<Mount> Mounts(const std::string& root, int version, absl::string_view controller) {
   std::vector<Mount> mounts;
   const std::string text = ReadKernelFile(root + "/proc/self/mountinfo");
@@ -55,7 +56,7 @@ std::vector<Mount> Mounts(const std::string& root, int version, absl::string_vie
 
 // The path of group `path` below the mount point; nothing where the mount does not show it.
 std::optional<std::string> PathBelow(const Mount& mount, const std::string& path) {
-  if (absl::StartsWith(path, "/..")) return std::nullopt;  // outside of the process's namespace
+  if (absl::StartsWith(path, "/..")) return std::nullopt;  // the group lies outside the process's namespace
   if (mount.root == "/") return path == "/" ? "" : path;
   if (path == mount.root) return "";
   if (absl::StartsWith(path, mount.root + "/")) return path.substr(mount.root.size());
@@ -86,7 +87,7 @@ std::vector<ControlGroup> ControlGroups(const std::string& root, absl::string_vi
       AddUpwards(version, root + mount.point, *below, groups);
       shown = true;
     }
-    // Other mounts may show other processes' groups: the first is the one in its usual place.
+    // The mounts may show the groups of other processes only. The first of them is the one in its usual place.
     if (!shown && !mounts.empty()) AddUpwards(version, root + mounts.front().point, "", groups);
   }
   return groups;

@@ -10,8 +10,8 @@
 namespace causeway {
 
 struct ControlGroup {
-  int version = 2;     // of control groups: 1 or 2, whose files differ
-  std::string folder;  // of its files
+  int version = 2;     // 1 or 2; the two have different files
+  std::string folder;  // where the group's files are
 };
 
 // The process's groups for `controller` ("cpu", "memory"): its own and those around it up to the mount point, innermost
@@ -19,7 +19,7 @@ struct ControlGroup {
 // controller's files or be missing. Where no mount shows the process's group, as in some containers, the mount point is
 // taken for it.
 //
-// Everything is read below `root`: "" is this machine, a test puts a folder there.
+// Everything is read below `root`: "" is this machine; a test puts a folder there.
 std::vector<ControlGroup> ControlGroups(const std::string& root, absl::string_view controller);
 
 }  // namespace causeway

@@ -68,7 +68,8 @@ TEST_F(ControlGroupTest, AContainersMountBeginsAtItsOwnGroup) {
   EXPECT_THAT(Groups("3:cpu:/docker/abc\n", mounts), ElementsAre("1 /sys/fs/cgroup/cpu"));
   EXPECT_THAT(Groups("3:cpu:/docker/abc/inner\n", mounts),
               ElementsAre("1 /sys/fs/cgroup/cpu/inner", "1 /sys/fs/cgroup/cpu"));
-  // Not shown by the mount: another container's, whose name begins alike; one outside of the namespace.
+  // The mount shows neither of them: one is another container's, whose name begins alike, the other is outside the
+  // namespace.
   EXPECT_THAT(Groups("3:cpu:/docker/abcd\n", mounts), ElementsAre("1 /sys/fs/cgroup/cpu"));
   EXPECT_THAT(Groups("0::/../x\n", kUnified), ElementsAre("2 /sys/fs/cgroup"));
   // Another group's mount says nothing where one shows the process's own.

@@ -6,7 +6,7 @@
 
 namespace causeway {
 
-// By owner: bytes handed out by the allocators that tag their owner.
+// Bytes by owner, as handed out by the allocators that tag their owner.
 struct DeviceMemory {
   int64_t weights = 0, kv_cache = 0, activations = 0, activations_peak = 0, workspace = 0;
 };

@@ -13,11 +13,12 @@ enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI64, kI
 
 // Bytes of one element.
 int64_t DTypeBytes(DType dtype);
-// "bf16", "fp32", "fp16", ... as flags and tables spell them.
+// The name that flags and tables use: "bf16", "fp32", "fp16", ...
 absl::string_view DTypeName(DType dtype);
-// A safetensors spelling ("BF16", "F32", "F8_E4M3", ...). InvalidArgument names the unknown one.
+// Reads a name that safetensors uses ("BF16", "F32", "F8_E4M3", ...). InvalidArgument names an unknown one.
 absl::StatusOr<DType> DTypeFromSafetensors(absl::string_view name);
-// A flag's or config.json's spelling of a floating type: bf16, bfloat16, fp16, float16, half, fp32, float32, float.
+// Reads the name of a floating type in a flag or in config.json: bf16, bfloat16, fp16, float16, half, fp32, float32,
+// float.
 absl::StatusOr<DType> DTypeFromName(absl::string_view name);
 
 }  // namespace causeway

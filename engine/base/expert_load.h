@@ -11,18 +11,18 @@ namespace causeway {
 
 // Sums over the steps counted. A token counts once for each expert that it went to.
 struct ExpertLoad {
-  int64_t steps = 0;            // in which the layer computed any token
+  int64_t steps = 0;            // steps in which the layer computed any token
   int64_t busy = 0;             // experts that got a token, added up over the steps: those that were read
   int64_t busiest = 0;          // tokens of each step's busiest expert
-  std::vector<int64_t> tokens;  // by expert
-  int64_t expert_bytes = 0;     // of one expert's weights as held, on average
+  std::vector<int64_t> tokens;  // tokens of each expert
+  int64_t expert_bytes = 0;     // bytes of one expert's weights as held, on average
 };
 
 class ExpertCounter {
  public:
   ExpertCounter(int64_t experts, int64_t expert_bytes) : expert_bytes_(expert_bytes), tokens_(experts) {}
 
-  // One thread. counts[e] tokens went to expert e.
+  // Counts a step in which counts[e] tokens went to expert e. Only one thread may call it.
   void Add(const std::vector<int32_t>& counts) {
     int64_t busy = 0, busiest = 0;
     for (size_t e = 0; e < tokens_.size(); ++e) {
@@ -36,12 +36,12 @@ class ExpertCounter {
     Increase(busy_, busy);
     Increase(busiest_, busiest);
   }
-  // The thread that adds.
+  // Only the thread that adds may call it.
   void Clear() {
     for (std::atomic<int64_t>* counter : {&steps_, &busy_, &busiest_}) counter->store(0, std::memory_order_relaxed);
     for (std::atomic<int64_t>& counter : tokens_) counter.store(0, std::memory_order_relaxed);
   }
-  // Any thread; a step that is being added may be there in part.
+  // Any thread may call it. A step that is being added may be counted in part.
   ExpertLoad Read() const {
     ExpertLoad load{.steps = steps_, .busy = busy_, .busiest = busiest_, .tokens = {}, .expert_bytes = expert_bytes_};
     for (const std::atomic<int64_t>& counter : tokens_) load.tokens.push_back(counter.load(std::memory_order_relaxed));

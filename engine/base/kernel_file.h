@@ -6,7 +6,8 @@
 
 namespace causeway {
 
-// All of the file's text; empty where it cannot be read: a kernel that lacks a file says nothing by it.
+// Returns all of the file's text, or nothing where it cannot be read: a kernel that lacks a file has nothing to say
+// there.
 std::string ReadKernelFile(const std::string& path);
 
 }  // namespace causeway

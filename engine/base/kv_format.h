@@ -4,8 +4,8 @@
 
 namespace causeway {
 
-// Integers go from -kKvInt8Max to it: symmetric, so that a scale is all that is kept beside them. The scale of a row,
-// which is one token's key or value of one head, is its largest magnitude / kKvInt8Max.
+// Integers go from -kKvInt8Max to kKvInt8Max. They are symmetric, so that a scale is all that is kept beside them. A
+// row is one token's key or value of one head; its scale is its largest magnitude / kKvInt8Max.
 inline constexpr int kKvInt8Max = 127;
 // Rows of lesser magnitude than this are held as zeros: the inverse of their scale could overflow.
 inline constexpr float kKvVanishing = 1e-30f;

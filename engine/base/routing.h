@@ -8,13 +8,13 @@ namespace causeway {
 
 enum class RouterScore { kSoftmax, kSigmoid };
 
-// A token's scores are softmax or sigmoid of its router logits, in fp32. It goes to the `experts_per_token` experts of
-// the highest score (plus a correction per expert, where there is one, which counts for the choice alone), each
-// weighted by its score.
+// A token's scores are softmax or sigmoid of its router logits, in fp32. The token goes to the `experts_per_token`
+// experts of the highest score, and each counts by its score. Where there is a correction for each expert, it is added
+// for the choice alone.
 struct RoutingRule {
   int64_t experts_per_token = 0;
   RouterScore score = RouterScore::kSoftmax;
-  bool normalize = false;  // the chosen experts' scores divided by their sum
+  bool normalize = false;  // divide the chosen experts' scores by their sum
 };
 
 }  // namespace causeway

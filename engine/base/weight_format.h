@@ -15,9 +15,9 @@ enum class WeightKind : uint8_t { kFloat, kInt8, kInt4, kFp8 };
 
 struct WeightFormat {
   WeightKind kind = WeightKind::kFloat;
-  int64_t group = 0;         // inputs that share a scale: kInt4 a multiple of 32 (or of all inputs), kFp8 128
-  bool zero_points = false;  // kInt4
-  bool reordered = false;    // inputs stand in an order of their own, kept beside (int32 each); not with kFloat
+  int64_t group = 0;         // inputs that share a scale: a multiple of 32 or all inputs (kInt4), 128 (kFp8)
+  bool zero_points = false;  // only for kInt4
+  bool reordered = false;    // inputs have an order of their own, kept beside them (int32 each); not for kFloat
 
   bool operator==(const WeightFormat& other) const {
     return kind == other.kind && group == other.group && zero_points == other.zero_points &&
@@ -30,8 +30,8 @@ struct WeightFormat {
   }
 };
 
-// Memory of a weight of out x in: values (int4 two a byte), scales, zeros and order. Elements of the computation's
-// dtype take element_bytes.
+// The memory of a weight of out x in: values (int4 two a byte), scales, zeros and order. An element of the
+// computation's dtype takes element_bytes.
 inline int64_t WeightBytes(const WeightFormat& format, int64_t element_bytes, int64_t out, int64_t in) {
   const int64_t scales = out * format.groups(in), order = format.reordered ? in * 4 : 0;
   switch (format.kind) {

@@ -1,11 +1,11 @@
-// A measured piece of work.
+// How long a piece of work took.
 #ifndef CAUSEWAY_ENGINE_BASE_WORK_TIME_H_
 #define CAUSEWAY_ENGINE_BASE_WORK_TIME_H_
 
 namespace causeway {
 
-// What an operation reads (weights, or keys and values), what it computes (two for each multiply-add), and how long it
-// takes.
+// How many bytes an operation reads (weights, or keys and values), how many operations it computes (two for each
+// multiply-add), and how long it takes.
 struct WorkTime {
   double bytes = 0, flop = 0, seconds = 0;
 };
