@@ -29,7 +29,7 @@ int CountAffinity() {
   return 1;
 }
 
-// Of a list of processors as the kernel writes it, "0-3,8": how many there are; 0 where it is not understood.
+// Counts the processors in a list as the kernel writes it, "0-3,8"; returns 0 where it does not understand the list.
 int CountListed(const std::string& text) {
   int count = 0;
   for (absl::string_view range : absl::StrSplit(absl::StripAsciiWhitespace(text), ',')) {
@@ -42,10 +42,10 @@ int CountListed(const std::string& text) {
   return count;
 }
 
-// Time that the group may use, in processors; 0: no limit.
+// The time that the group may use, in processors; 0 means no limit.
 double Quota(const ControlGroup& group) {
-  // "200000 100000" or "max 100000": microseconds in each period. Version 1 has a file for each, and -1 where there is
-  // no limit.
+  // Version 2 writes "200000 100000" or "max 100000": microseconds in each period. Version 1 has a file for each
+  // number, and -1 where there is no limit.
   const auto read = [&group](absl::string_view name) { return ReadKernelFile(absl::StrCat(group.folder, "/", name)); };
   const std::string text =
       group.version == 2 ? read("cpu.max") : absl::StrCat(read("cpu.cfs_quota_us"), " ", read("cpu.cfs_period_us"));
@@ -55,8 +55,8 @@ double Quota(const ControlGroup& group) {
   return used > 0 && period > 0 ? static_cast<double>(used) / static_cast<double>(period) : 0;
 }
 
-// Threads that a quota keeps busy: rounded up, as Go, Java and .NET do, lest a part of it be left. What is hardly above
-// a whole number earns no further thread: that one would be stopped nearly all the time.
+// How many threads a quota keeps busy. It is rounded up, as Go, Java and .NET do, so that no part of it is left unused.
+// A quota hardly above a whole number gets no further thread: that thread would be stopped nearly all the time.
 int ThreadsOfQuota(double quota) {
   constexpr double kTooLittle = 0.05;
   return static_cast<int>(std::clamp(std::ceil(quota - kTooLittle), 1.0, static_cast<double>(kProcessorsMax)));

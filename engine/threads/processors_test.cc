@@ -24,7 +24,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// The fake machine has 64 processors and this one fewer: `quota` tells what was read, `count` only up to what is here.
+// The fake machine has 64 processors and the real one fewer. `quota` tells what was read; `count` does only up to what
+// the real one has.
 class ProcessorsTest : public ::testing::Test {
  protected:
   ProcessorsTest() {
@@ -41,7 +42,7 @@ class ProcessorsTest : public ::testing::Test {
     std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
     std::ofstream(root_ + path) << text;
   }
-  // Of a group of version 2 with this cpu.max.
+  // The processors of a group of version 2 with this cpu.max.
   Processors WithCpuMax(const std::string& text) {
     Write("/proc/self/cgroup", "0::/\n");
     Write("/sys/fs/cgroup/unified/cpu.max", text);
@@ -159,7 +160,8 @@ TEST(ThisMachineTest, ZeroThreadsAreAsManyAsAtHand) {
   EXPECT_EQ(ThreadsFor(7), 7);
 }
 
-// A group of version 1 beside this process's own, with a quota of half a processor; no folder where it may not be made.
+// A group of version 1 beside this process's own, with a quota of half a processor. There is no folder where it may not
+// be made.
 class HalfAProcessor {
  public:
   HalfAProcessor() {

@@ -15,11 +15,11 @@
 namespace causeway {
 namespace {
 
-// A helper without work spins for so long: regions of a step follow one another within a few microseconds, and steps
-// within some hundred. Waking a sleeping thread takes tens of microseconds.
+// A helper without work spins for this long before it sleeps. Regions of a step follow one another within a few
+// microseconds, and steps within some hundred. Waking a sleeping thread takes tens of microseconds.
 constexpr uint64_t kHelperSpin = 50'000;  // ns
-// The owner, with all tasks begun, spins for so long before it sleeps, and takes over a begun task once it has waited
-// for as many times as long as its own tasks took, at least this.
+// Once all tasks are begun, the owner spins for kOwnerSpin before it sleeps. It takes over a begun task when it has
+// waited for longer than its own tasks took on average, and at least for kPatienceLeast.
 constexpr uint64_t kOwnerSpin = 100'000;
 constexpr uint64_t kPatienceLeast = 3'000;
 
@@ -41,19 +41,19 @@ void Pause() {
 
 }  // namespace
 
-// One region at a time. A late helper holds on to its slot, so that the next region takes another.
+// A slot holds one region at a time. A late helper holds on to its slot, so that the next region takes another.
 struct TeamSlot {
   enum State : uint8_t { kOpen, kBegun, kOwned, kDone };
 
   RegionWork work = nullptr;
-  std::unique_ptr<uint64_t[]> context;  // a copy
+  std::unique_ptr<uint64_t[]> context;  // a copy of what RunRegion was given
   int64_t context_bytes = 0, context_words = 0;
-  std::unique_ptr<std::atomic<uint8_t>[]> states;  // of the tasks
+  std::unique_ptr<std::atomic<uint8_t>[]> states;  // one for each task
   int64_t tasks = 0, capacity = 0;
   int threads = 1;
   bool take_over = false;
-  bool late = false;  // of the owner: whether it counted the slot among those that hold late helpers
-  alignas(64) std::atomic<int64_t> claimed = 0;    // tasks below it have been claimed
+  bool late = false;                               // whether the owner has counted the slot in late_slots
+  alignas(64) std::atomic<int64_t> claimed = 0;    // tasks below this one have been claimed
   alignas(64) std::atomic<uint32_t> inside = 0;    // helpers that may look at the region
   alignas(64) std::atomic<uint32_t> sleeping = 0;  // the owner waits to be woken
 
@@ -80,7 +80,7 @@ struct TeamSlot {
 
 namespace {
 
-std::atomic<int> late_slots = 0;  // that were closed with a helper inside, as far as their owners know
+std::atomic<int> late_slots = 0;  // slots that were closed with a helper inside, as far as their owners know
 
 class Team {
  public:
@@ -140,7 +140,7 @@ class Team {
   TeamSlot& FreeSlot() {
     for (;;) {
       for (TeamSlot& slot : slots_) {
-        if (slot.inside != 0) continue;  // a helper that comes now finds that it is not the open one, and goes
+        if (slot.inside != 0) continue;  // a helper that comes now finds that the slot is not the open one, and goes
         if (slot.late) --late_slots;
         slot.late = false;
         return slot;
@@ -148,8 +148,8 @@ class Team {
     }
   }
 
-  // Wakes those who sleep on an earlier bell, each once: a helper that the system keeps from waking costs no more
-  // calls. Who sleeps on this bell already must be left for the next one.
+  // Wakes the helpers that sleep on an earlier bell, each once: a helper that the system keeps from waking costs no
+  // more calls. A helper that sleeps on this bell already must be left for the next one.
   void Ring() {
     const uint64_t now = SleepsOn(++bell_);
     bool wake = false;
@@ -179,8 +179,8 @@ class Team {
     }
   }
 
-  // The system likes to wake a thread where the one that woke it runs. There a helper would take the owner's time: it
-  // goes elsewhere.
+  // The system likes to wake a thread on the processor of the thread that woke it. There a helper would take the
+  // owner's time, so it moves elsewhere.
   void KeepOffOwner() {
     const int cpu = owner_cpu_;
     if (sched_getcpu() != cpu) return;
@@ -189,7 +189,7 @@ class Team {
     if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof(others), &others);
   }
 
-  // In a helper's bed: the bell that it sleeps on, never 0.
+  // What a helper writes into its bed: the bell that it sleeps on. It is never 0.
   static uint64_t SleepsOn(uint32_t heard) { return uint64_t{heard} << 1 | 1; }
 
   uint32_t AwaitBell(uint32_t heard, std::atomic<uint64_t>& bed) {
@@ -209,13 +209,13 @@ class Team {
   }
 
   std::vector<TeamSlot> slots_;
-  cpu_set_t allowed_;     // what the owner may run on
-  bool running_ = false;  // of the owner
+  cpu_set_t allowed_;     // processors that the owner may run on
+  bool running_ = false;  // whether the owner is inside a region
   std::atomic<bool> stop_ = false;
   alignas(64) std::atomic<TeamSlot*> open_ = nullptr;
   alignas(64) std::atomic<uint32_t> bell_ = 0;   // rung for each region
-  alignas(64) std::atomic<int> owner_cpu_ = -1;  // where the owner opened the last region
-  std::vector<std::atomic<uint64_t>> beds_;      // of the helpers; 0: awake, or woken
+  alignas(64) std::atomic<int> owner_cpu_ = -1;  // the processor on which the owner opened the last region
+  std::vector<std::atomic<uint64_t>> beds_;      // one for each helper; 0: the helper is awake, or woken
   std::vector<std::thread> helpers_;
 
   static inline std::mutex teams_mutex;
@@ -224,8 +224,8 @@ class Team {
 
 thread_local std::unique_ptr<Team> team;
 
-// Takes a part of what nobody has claimed yet, less each time: processors that are shared with others are not equally
-// fast.
+// Claims a part of the tasks that nobody has claimed yet, and a smaller part each time: processors that are shared with
+// other programs are not equally fast.
 bool Claim(TeamSlot& slot, RegionTasks& mine) {
   int64_t first = slot.claimed.load(std::memory_order_relaxed);
   while (first < slot.tasks) {
@@ -238,12 +238,13 @@ bool Claim(TeamSlot& slot, RegionTasks& mine) {
   return false;
 }
 
-// The owner's, once all tasks are begun: waits until all are done, or there is one to take over.
+// The owner calls this once all tasks are begun. It waits until all are done (and returns false), or until there is one
+// to take over.
 bool AwaitOthers(TeamSlot& slot, RegionTasks& mine) {
   const uint64_t began = Now();
   uint64_t patience = kPatienceLeast;
   if (mine.finished > 0) patience = std::max(patience, (began - mine.began) / mine.finished);
-  if (mine.took_over) patience = 0;  // what others have begun is as old as what was taken over
+  if (mine.took_over) patience = 0;  // other tasks were begun as long ago as the one that was taken over
   for (int i = 1;; ++i) {
     while (mine.done < slot.tasks && slot.states[mine.done] == TeamSlot::kDone) ++mine.done;
     if (mine.done == slot.tasks) return false;

@@ -1,6 +1,6 @@
-// Regions that read memory, as linears do when they decode: large ones (6 MB in 64 tasks, out of 1 GB) and small ones
-// (96 KB in 8 tasks, out of 8 MB), alone and by a team of CAUSEWAY_CPU_THREADS (default 2), with and without taking
-// over. Run it beside a process that takes one of the processors, and without.
+// Measures regions that read memory, as linears do when they decode: large ones (6 MB in 64 tasks, out of 1 GB) and
+// small ones (96 KB in 8 tasks, out of 8 MB), alone and by a team of CAUSEWAY_CPU_THREADS (default 2), with and without
+// taking over. Run it beside a process that takes one of the processors, and without.
 #include "engine/threads/team.h"
 
 #include <sys/mman.h>
@@ -31,8 +31,8 @@ const char* Memory() {
 
 struct Reading {
   const char* from;
-  size_t bytes;    // of a task
-  uint64_t* sums;  // of each task
+  size_t bytes;    // in each task
+  uint64_t* sums;  // one for each task
 };
 
 void Read(const void* context, int64_t, RegionTasks& tasks) {

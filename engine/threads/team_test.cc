@@ -14,7 +14,7 @@ namespace {
 
 void Sleep(int microseconds) { std::this_thread::sleep_for(std::chrono::microseconds(microseconds)); }
 
-// Stops threads at random, up to 2 ms, in one of `kOneIn` places.
+// Stops threads for up to 2 ms, at one of `kOneIn` places at random.
 constexpr int kOneIn = 40;
 void RandomDelay() {
   thread_local std::mt19937 random(std::hash<std::thread::id>()(std::this_thread::get_id()));
@@ -31,9 +31,9 @@ class TeamTest : public ::testing::Test {
 
 // out[i] = in[i] * 3 + 1, computed into the thread's own memory first.
 struct Sums {
-  const std::atomic<int64_t>* in;  // a late helper reads what is there for the next region
+  const std::atomic<int64_t>* in;  // a late helper reads what is there for the next region, hence atomic
   int64_t* out;
-  std::atomic<int64_t>* writes;  // of each task
+  std::atomic<int64_t>* writes;  // one for each task
   std::atomic<int64_t>* computed;
 };
 void AddUp(const void* context, int64_t, RegionTasks& tasks) {
@@ -74,7 +74,7 @@ TEST_F(TeamTest, EveryTaskIsWrittenOnceHoweverManyThreadsAndDelays) {
   }
 }
 
-// A helper that is stopped in the middle of its first task.
+// One helper is stopped in the middle of its first task.
 std::atomic<bool> stopped = false, released = false;
 struct Waiting {
   std::thread::id owner;
@@ -99,7 +99,7 @@ TEST_F(TeamTest, TheOwnerTakesOverWhatAStoppedHelperHasBegun) {
   SetTeam(2, TakeOver::kAllowed);
   std::atomic<int> written_by_owner = 0;
   const Waiting waiting{std::this_thread::get_id(), &written_by_owner};
-  RunRegion(StopHelpers, &waiting, sizeof(waiting), 8);  // would never end if it waited for the helper
+  RunRegion(StopHelpers, &waiting, sizeof(waiting), 8);  // this would never end if it waited for the helper
   EXPECT_EQ(written_by_owner, 8);
 
   // While the helper is away, regions go on without it.
@@ -107,7 +107,7 @@ TEST_F(TeamTest, TheOwnerTakesOverWhatAStoppedHelperHasBegun) {
   for (int i = 0; i < 100; ++i) ForEach(4, [&](int64_t) { ++done; });
   EXPECT_EQ(done, 400);
 
-  // Who frees what it may read waits for it.
+  // A thread that frees what the helper may read waits for it.
   std::atomic<bool> waited = false;
   std::thread frees([&] {
     WaitForLateHelpers();
@@ -160,13 +160,14 @@ TEST_F(TeamTest, HelpersSleepAndWakeAndTeamsEnd) {
   }
 }
 
-// Stops threads up to 0.2 ms, in one of two places: about as long as a helper spins before it sleeps.
+// Stops threads for up to 0.2 ms, at one of two places: that is about as long as a helper spins before it sleeps.
 void ShortDelay() {
   thread_local std::mt19937 random(std::hash<std::thread::id>()(std::this_thread::get_id()));
   if (random() % 2 == 0) Sleep(static_cast<int>(random() % 200));
 }
 
-// A helper that sleeps just as others are woken must be woken by the next bell: else a team that ends waits for ever.
+// A helper that falls asleep just as others are woken must be woken by the next bell. Otherwise a team that ends would
+// wait for ever.
 TEST_F(TeamTest, NoHelperSleepsThroughABell) {
   SetTeamDelay(ShortDelay);
   std::mt19937 random(1);
