@@ -12,7 +12,7 @@ int StagingRing::AddInOrder(int64_t bytes, bool in_cpu_memory) {
 }
 
 int StagingRing::AddExpert(int layer, int64_t bytes, bool in_cpu_memory) {
-  // One barrier for each layer with experts.
+  // Each layer with experts has one barrier.
   const bool same_barrier = !order_.empty() && order_.back() == kBarrier && layer == layer_of_last_barrier_;
   if (!same_barrier) order_.push_back(kBarrier);
   layer_of_last_barrier_ = layer;
@@ -53,7 +53,7 @@ void StagingRing::GoTo(size_t position) {
   SkipOnCpu();
 }
 
-// Where so many bytes fit beside what is still needed.
+// Where this many bytes fit beside what is still needed.
 std::optional<int64_t> StagingRing::Room(int64_t bytes) const {
   CAUSEWAY_CHECK(bytes <= bytes_, "a weight of ", bytes, " bytes in a staging buffer of ", bytes_);
   if (slots_.empty()) return 0;
@@ -104,15 +104,15 @@ void StagingRing::DropUnacquired() {
 
 void StagingRing::PopReleased() {
   while (!slots_.empty() && slots_.front().read && slots_.front().released) slots_.pop_front();
-  // What was dropped behind a weight that is acquired would else keep its room until that is released, and the next
-  // acquired with it would wait for ever.
+  // A weight that was dropped may stand after one that is acquired. It would keep its room until that one is released,
+  // and the next one to be acquired together with that one would wait for ever.
   while (!slots_.empty() && slots_.back().read && slots_.back().released) slots_.pop_back();
 }
 
 void StagingRing::BeginStep(int64_t rows) {
   const bool was_on_cpu = std::exchange(step_rows_, rows) <= cpu_rows_.in_order;
   if (order_.empty() || was_on_cpu == (rows <= cpu_rows_.in_order)) return;
-  // What is brought over is not what it was in the last step, and was read ahead for this one.
+  // This step fetches other weights than the last one did, so what was prefetched for it is of no use.
   DropUnacquired();
   expected_.clear();
   GoTo(used_);
@@ -138,7 +138,7 @@ StagingRing::Acquired StagingRing::Acquire(int id) {
   used_ = (weight.position + 1) % order_.size();
   if (OnCpu(weight)) return {.state = Acquired::State::kOnCpu};
   if (const size_t ahead = FirstUnacquired(); (ahead < slots_.size() ? slots_[ahead].id : NextId()) != id) {
-    // Something else was read ahead.
+    // Another weight was prefetched.
     DropUnacquired();
     expected_.clear();
     GoTo(weight.in_order ? weight.position : weight.position + 1);

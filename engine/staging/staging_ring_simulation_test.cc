@@ -1,4 +1,4 @@
-// Seeded random models, steps and interleavings, held against a buffer in which every byte knows who was read into it.
+// Runs seeded random models, steps and interleavings. In their buffer every byte knows which read put it there.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -31,9 +31,9 @@ constexpr int64_t kRowsMax = 5;
 
 struct Trouble {
   bool careless = false;      // steps use other weights than they said
-  bool changing = false;      // steps have different numbers of rows
-  int64_t fails_one_in = 0;   // reads
-  int64_t aborts_one_in = 0;  // actions, with what they have acquired
+  bool changing = false;      // steps have different numbers of rows from one to the next
+  int64_t fails_one_in = 0;   // one in so many reads fails
+  int64_t aborts_one_in = 0;  // one in so many actions aborts with what it has acquired
 };
 
 class Simulation {
@@ -42,19 +42,19 @@ class Simulation {
       : random_(seed),
         trouble_(trouble),
         model_(testing::MakeStagedModel(random_)),
-        // Often there is no more room than a plan gives.
+        // In two of three models there is no more room than a plan gives.
         staging_bytes_(model_.StagingBytes() + (OneIn(random_, 3) ? Between(random_, 0, 60) : 0)),
         step_rows_(Between(random_, 1, kRowsMax)),
         expert_rows_(model_.weights.size(), 1),
         ring_(staging_bytes_),
         buffer_(staging_bytes_, kFree) {
     testing::AddTo(ring_, model_);
-    ring_.BeginStep(step_rows_);  // otherwise it would read ahead for a step of one row
+    ring_.BeginStep(step_rows_);  // otherwise the ring would prefetch for a step of one row
   }
 
   void Run() {
     while (steps_ < kSteps && !::testing::Test::HasFatalFailure()) {
-      // A computer that has to wait may have given the reader something to do.
+      // The computing side may wait and have given the reader something to do.
       const bool moved = (OneIn(random_, 2) && MoveReader()) || MoveComputer() || MoveReader();
       ASSERT_TRUE(moved) << "neither side can do anything, in step " << steps_;
     }
@@ -165,7 +165,7 @@ class Simulation {
     return true;
   }
 
-  // The buffer, or the error, says which read it is of. All reads before that one were in vain.
+  // The buffer, or the error, tells which read this is. All reads before that one were in vain.
   void Take(int id, const StagingRing::Acquired& acquired) {
     const bool fails = acquired.state == State::kFailed;
     int read = -1;
@@ -213,16 +213,16 @@ class Simulation {
   const StagedModel model_;
   const int64_t staging_bytes_;
   int64_t step_rows_;
-  std::vector<int64_t> expert_rows_;  // by id
+  std::vector<int64_t> expert_rows_;  // one for each id
   StagingRing ring_;
-  std::vector<int> buffer_;  // stamps
+  std::vector<int> buffer_;  // one for each byte: the read that it came from
   std::vector<Span> reads_;
-  std::deque<int> ahead_;  // in reads_: not acquired, or dropped
-  std::vector<int> held_;  // in reads_: acquired
-  bool reading_ = false;   // the last one of reads_
+  std::deque<int> ahead_;  // reads that are neither acquired nor dropped, as places in reads_
+  std::vector<int> held_;  // reads that are acquired, as places in reads_
+  bool reading_ = false;   // the last one of reads_ is under way
   StagedStep step_;
-  size_t at_ = 0;        // in the step's actions
-  size_t acquired_ = 0;  // of the action's weights
+  size_t at_ = 0;        // which of the step's actions comes next
+  size_t acquired_ = 0;  // how many of the action's weights are acquired
   bool waiting_ = false;
   int steps_ = 0;
   int64_t dropped_ = 0, failures_ = 0;

@@ -38,7 +38,7 @@ Reads ReadAll(StagingRing& ring) {
   return reads;
 }
 
-// Where the weight is, which has been read.
+// Acquires a weight that has been read, and returns where it is.
 int64_t Take(StagingRing& ring, int id) {
   const StagingRing::Acquired acquired = ring.Acquire(id);
   EXPECT_EQ(acquired.state, State::kReady) << "weight " << id;
@@ -73,7 +73,7 @@ TEST(StagingRing, OneWeightIsReadForTheNextStepWhileItIsComputedFrom) {
   EXPECT_THAT(ReadAll(ring), ElementsAre(Pair(0, 0)));
 }
 
-// A slot is one stretch: 4 bytes are free here while weight 1 is computed from, two on either side of it.
+// A slot is one stretch. While weight 1 is computed from, 4 bytes are free, two on either side of it.
 TEST(StagingRing, WhatFitsInNoStretchWaitsForMoreRoom) {
   StagingRing ring = InOrder(10, {2, 6, 4});
   EXPECT_THAT(ReadAll(ring), ElementsAre(Pair(0, 0), Pair(1, 2)));
@@ -215,7 +215,7 @@ TEST(StagingRing, TheCpuComputesStepsOfFewRows) {
   ring.Release(1);
   EXPECT_EQ(ring.Acquire(2).state, State::kOnCpu);
 
-  // Weight 3 was read ahead, and is read again where computing has got to.
+  // Weight 3 was prefetched. It is read again where computing has got to.
   ring.BeginStep(3);
   EXPECT_THAT(ReadAll(ring), ElementsAre(Pair(3, 0), Pair(0, 4)));
   EXPECT_EQ(Take(ring, 3), 0);
@@ -270,7 +270,7 @@ TEST(StagingRing, WhatIsReleasedMakesRoomBehindTheOldestToo) {
   EXPECT_THAT(Next(ring), Optional(Pair(2, 5)));
 }
 
-// An expert's first weight is acquired, and what was read ahead behind it turns out to be another's.
+// An expert's first weight is acquired, and what was prefetched after it turns out to be another expert's.
 TEST(StagingRing, WhatIsReadInVainBehindAnAcquiredWeightMakesRoom) {
   StagingRing ring(8);
   for (int expert = 0; expert < 2; ++expert) {

@@ -1,5 +1,5 @@
-// A reader thread and a computing thread around one ring, with real bytes. The thread sanitizer sees bytes that the
-// ring gives to both, the address sanitizer those beyond the buffer.
+// Runs a reader thread and a computing thread around one ring, with real bytes. The thread sanitizer sees bytes that
+// the ring gives to both; the address sanitizer sees those beyond the buffer.
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
@@ -27,18 +27,18 @@ using testing::StagedStep;
 
 constexpr char kReleased = 0;
 
-// What each byte of a weight is. Neighbours in order differ.
+// What each byte of a weight is. Neighbours in order have different ones.
 char StampOf(int id) { return static_cast<char>(1 + id % 120); }
 
-// What WeightStream does around the ring, with stamps in place of weights. It has the standard's mutex: the thread
-// sanitizer doesn't see into Debian's Abseil.
+// Does what WeightStream does around the ring, with stamps in place of weights. It has the standard's mutex, because
+// the thread sanitizer does not see into Debian's Abseil.
 class Stream {
  public:
   Stream(const StagedModel& model, uint64_t seed, int64_t fails_one_in)
       : model_(model),
         fails_one_in_(fails_one_in),
         random_(seed),
-        // Of exactly that size: what is beyond belongs to nobody.
+        // The buffer has exactly that size, so that the bytes beyond it belong to nobody.
         buffer_(std::make_unique<char[]>(model.StagingBytes())),
         ring_(model.StagingBytes()) {
     testing::AddTo(ring_, model_);
@@ -70,8 +70,8 @@ class Stream {
     Locked([&] { ring_.ReleaseAll(); });
   }
 
-  // Between Acquire and Release; false where something else is there. Whoever still computed from it afterwards, or
-  // read into it before, would be seen by the writes.
+  // To be called between Acquire and Release. Returns false where other bytes are there. It overwrites them, so that
+  // the sanitizer sees a thread that still computes from them, or one that reads into them too early.
   bool Compute(int id, int64_t offset) {
     char* const begin = buffer_.get() + offset;
     const int64_t bytes = model_.weights[id].bytes;
@@ -107,7 +107,7 @@ class Stream {
 
   const StagedModel& model_;
   const int64_t fails_one_in_;
-  Random random_;  // the reader's
+  Random random_;  // only the reader thread uses it
   const std::unique_ptr<char[]> buffer_;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -116,7 +116,7 @@ class Stream {
   std::thread reader_;
 };
 
-// False: it failed, with whatever it has acquired.
+// Returns false when the step failed; the stream still holds what it had acquired.
 bool RunStep(Stream& stream, const StagedStep& step, int64_t aborts_one_in, Random& random) {
   stream.BeginStep(step.rows);
   for (const StagedStep::Action& action : step.actions) {

@@ -14,7 +14,7 @@ namespace causeway::testing {
 
 using Random = std::mt19937_64;
 
-// From `least` up to and with `most`.
+// A number from `least` to `most`, both included.
 inline int64_t Between(Random& random, int64_t least, int64_t most) {
   return least + static_cast<int64_t>(random() % static_cast<uint64_t>(most - least + 1));
 }
@@ -25,7 +25,8 @@ struct StagedModel {
     int64_t bytes = 0;
     bool in_cpu_memory = false, in_order = true;
   };
-  // In the order of use: one weight in order, or the experts of a layer, each of which has two weights.
+  // Units are in the order of use: each is one weight in order, or the experts of a layer, each of which has two
+  // weights.
   struct Unit {
     int in_order = -1;
     std::vector<std::vector<int>> experts;
@@ -34,7 +35,7 @@ struct StagedModel {
   std::vector<Unit> units;
   StagingRing::CpuRows cpu_rows;
 
-  // What a plan gives at least: room for two neighbours in order, the last one followed by the first one, and for two
+  // The least that a plan gives: room for two neighbours in order (the first one follows the last one), and for two
   // experts.
   int64_t StagingBytes() const {
     std::vector<int64_t> in_order;
@@ -95,13 +96,13 @@ inline void AddTo(StagingRing& ring, const StagedModel& model) {
 struct StagedStep {
   struct Action {
     std::vector<StagingRing::Use> expect;
-    std::vector<int> compute;  // empty: it expects
+    std::vector<int> compute;  // when it is empty, the action expects
   };
   int64_t rows = 1;
   std::vector<Action> actions;
 };
 
-// A careless step leaves out weights in order, and stops before it has used all experts that it expected.
+// A careless step leaves out some weights in order, and stops before it has used all experts that it expected.
 inline StagedStep MakeStagedStep(const StagedModel& model, int64_t rows, bool careless, Random& random) {
   StagedStep step{.rows = rows};
   for (const StagedModel::Unit& unit : model.units) {
