@@ -22,7 +22,7 @@ using Tokens = std::vector<int32_t>;
 
 PrefixCursor Root(const std::string& salt = "") { return {std::make_shared<const std::string>(salt), 0, 0}; }
 
-// `blocks` full blocks of tokens, each filled with the given value.
+// Full blocks of tokens, one for each of `values` and filled with it.
 Tokens Filled(std::initializer_list<int32_t> values) {
   Tokens tokens;
   for (int32_t value : values) tokens.insert(tokens.end(), kBlockTokens, value);
@@ -121,7 +121,7 @@ TEST(BlockPool, ReleasedPrefixesStayFoundUntilBlocksAreNeeded) {
   EXPECT_EQ(cursor.blocks, 2);
   EXPECT_EQ(pool.available(), 2);
   EXPECT_EQ(pool.Find(Root(), Filled({1, 2, 3}), 9, found), 1);
-  // The cursor goes on from where it is.
+  // The cursor goes on from its place.
   EXPECT_EQ(pool.Register(cursor, Filled({3}), pool.Allocate()), table[2]) << "the known block is taken in its place";
   EXPECT_EQ(pool.available(), 1);
   pool.Release(table);
@@ -172,12 +172,12 @@ TEST(BlockPool, ForgottenBlocksAreFoundNoMore) {
   pool.Release(table);
   EXPECT_EQ(pool.cached(), 2);
   EXPECT_EQ(pool.available(), 4);
-  // The same tokens computed anew do not lead to what was behind the forgotten block.
+  // The same tokens computed anew do not lead to the blocks that came after the forgotten one.
   const auto again = Compute(pool, Filled({1, 2}));
   EXPECT_EQ(again[0], table[0]);
   EXPECT_EQ(Find(pool, Filled({1, 2, 3})).size(), 2u);
   pool.Release(again);
-  pool.Forget(again[1]);  // while cached
+  pool.Forget(again[1]);  // while it is cached
   EXPECT_THAT(Find(pool, Filled({1, 2})), ElementsAre(again[0]));
   EXPECT_EQ(pool.available(), 4);
   std::vector<int32_t> all;
@@ -208,7 +208,8 @@ TEST(BlockPool, AllocationTellsOneUseFromTheNext) {
   EXPECT_NE(pool.allocation(table[0]), allocation);
 }
 
-// Random holders of random chains over a small alphabet, against what each block was really filled with.
+// Random holders take random chains over a small alphabet. They are compared with what each block was really filled
+// with.
 TEST(BlockPool, RandomUseAgainstTheTruth) {
   for (uint64_t seed = 0; seed < 300; ++seed) {
     std::mt19937_64 random(seed);
@@ -220,7 +221,7 @@ TEST(BlockPool, RandomUseAgainstTheTruth) {
       std::vector<int32_t> table;
     };
     std::vector<Holder> holders;
-    std::map<int32_t, std::pair<std::string, Tokens>> content;  // salt and whole prefix that a block was filled with
+    std::map<int32_t, std::pair<std::string, Tokens>> content;  // what each block was filled with: salt and prefix
     for (int step = 0; step < 300; ++step) {
       if (random() % 2 && !holders.empty()) {
         const size_t i = random() % holders.size();
