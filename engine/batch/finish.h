@@ -6,8 +6,8 @@ namespace causeway {
 
 enum class FinishReason {
   kStop,       // a stop id, an end-of-sequence id, or a stop string
-  kLength,     // max_tokens or the context
-  kCancelled,  // by the client
+  kLength,     // max_tokens or the context is reached
+  kCancelled,  // the client has cancelled
   kDeadline,
   kError,  // the step failed
 };

@@ -1,4 +1,4 @@
-// What layers put out for the prompt of one sequence, gathered in host memory while steps compute it.
+// The outputs of layers for the prompt of one sequence, gathered in host memory while steps compute it.
 #ifndef CAUSEWAY_ENGINE_BATCH_LAYER_OUTPUTS_H_
 #define CAUSEWAY_ENGINE_BATCH_LAYER_OUTPUTS_H_
 
@@ -10,8 +10,8 @@
 
 namespace causeway {
 
-// A unit's rows are written by the stage that computes it, and no other. Read once the sequence has ended with its
-// whole prompt computed. Rows that are computed again, after a preemption, are written again.
+// The stage that computes a unit writes its rows, and no other does. They may be read once the sequence has ended with
+// its whole prompt computed. Rows that are computed again after a preemption are written again.
 struct LayerOutputs {
   std::vector<int> units;           // ascending: 0 the embeddings, 1..L the layers, L + 1 the final norm
   int64_t rows = 0;                 // one for each token of the prompt
@@ -23,7 +23,7 @@ struct LayerOutputs {
   }
   int64_t bytes() const { return Bytes(units.size(), rows, width); }
 
-  // [rows, width] of a unit; null where it is not wanted.
+  // The rows of a unit, [rows, width]; null where the unit is not wanted.
   float* of_unit(int unit) const {
     const auto found = std::lower_bound(units.begin(), units.end(), unit);
     if (found == units.end() || *found != unit) return nullptr;
