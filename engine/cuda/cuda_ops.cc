@@ -56,7 +56,8 @@ at::Tensor CudaOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t
                         qkv.options().dtype(at::kFloat));
     a.partial = partial.data_ptr<float>();
   }
-  // The allocator hands `partial` to nothing on another stream, so it may go out of scope while the kernel runs.
+  // The allocator gives the memory of `partial` to no other stream, so that it may go out of scope while the kernel
+  // runs.
   C10_CUDA_CHECK(LaunchPagedAttention(a, c10::cuda::getCurrentCUDAStream().stream()));
   return output;
 }

@@ -26,7 +26,7 @@ namespace {
 
 using c10::cuda::CUDACachingAllocator::getDeviceStats;
 
-// What cuBLAS takes of the caching allocator at a thread's first product, at most. It is part of the plan's reserve.
+// The most that cuBLAS takes from the caching allocator at a thread's first product. It is part of the plan's reserve.
 constexpr int64_t kLibraryBytes = int64_t{64} << 20;
 
 class CudaRuntime final : public DeviceRuntime {
@@ -50,13 +50,13 @@ class CudaRuntime final : public DeviceRuntime {
   }
 
   void EnterThread(int threads) override {
-    at::get_num_threads();  // first, or the next question would undo what follows: see CpuRuntime
+    at::get_num_threads();  // before the next call, which this one would undo otherwise: see CpuRuntime
     at::set_num_threads(threads);
     c10::cuda::set_device(index_);
   }
 
-  // The caching allocator does not know owners, but weights, cache and steps come one after the other: what is
-  // allocated between the first scope of an owner and its last is that owner's.
+  // The caching allocator does not know owners. But weights, cache and steps come one after the other: what is
+  // allocated between an owner's first scope and its last belongs to that owner.
   void PushOwner(MemoryOwner owner) override {
     absl::MutexLock lock(&mutex_);
     Phase& phase = phases_[static_cast<int>(owner)];
@@ -88,13 +88,13 @@ class CudaRuntime final : public DeviceRuntime {
     return at::zeros(sizes, options);
   }
   void ReserveActivations(int64_t bytes) override {
-    // Freed at once, and kept by the caching allocator, which cuts steps' tensors from it.
+    // This is freed at once. The caching allocator keeps it, and cuts the steps' tensors from it.
     at::empty({bytes}, at::TensorOptions(at::kByte).device(device()));
   }
 
   bool in_host_memory() const override { return false; }
   at::Tensor Upload(const at::Tensor& host) override {
-    // From pageable memory: the driver has copied `host` into a staging buffer when this returns. What is larger than
+    // `host` is pageable memory: the driver has copied it into a staging buffer when this returns. What is larger than
     // that buffer (block tables of many long contexts) may wait for the GPU.
     at::Tensor result = at::empty(host.sizes(), host.options().device(device()));
     result.copy_(host, /*non_blocking=*/true);
@@ -108,7 +108,7 @@ class CudaRuntime final : public DeviceRuntime {
   }
 
   at::Tensor AllocateHost(int64_t bytes) override {
-    // Not torch's page-locked memory, which comes in powers of two.
+    // torch's page-locked memory is not used, since it comes in powers of two.
     void* memory = nullptr;
     C10_CUDA_CHECK(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable));
     return at::from_blob(memory, {bytes}, [](void* block) { cudaFreeHost(block); }, at::TensorOptions(at::kByte));
@@ -118,7 +118,7 @@ class CudaRuntime final : public DeviceRuntime {
   }
   void CopyToHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyDeviceToHost); }
   std::function<void()> Mark() override {
-    // Not ATen's event, whose header wants libraries that this one does without.
+    // ATen's event is not used, since its header needs libraries that this one does without.
     cudaEvent_t made = nullptr;
     C10_CUDA_CHECK(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
     const std::shared_ptr<CUevent_st> event(made, [](cudaEvent_t old) { cudaEventDestroy(old); });
@@ -132,8 +132,8 @@ class CudaRuntime final : public DeviceRuntime {
     int64_t before = 0, bytes = 0;
   };
 
-  // On a stream of its own, so that it runs beside the kernels; what was started before on the default stream is not
-  // waited for.
+  // Copies on a stream of its own, so that it runs beside the kernels. It does not wait for what was started before on
+  // the default stream.
   void Copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
     const c10::cuda::CUDAGuard guard(index_);
     C10_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, copies_.stream()));
@@ -173,7 +173,7 @@ std::vector<Device> ListCudaDevices() {
       device.memory_bytes = static_cast<int64_t>(total);
       device.available_bytes = static_cast<int64_t>(available);
     } catch (const c10::Error& error) {
-      // Broken, or another process's alone: it keeps its number, and has no memory for us.
+      // The device is broken, or another process has it alone. It keeps its number, and has no memory for us.
       device.model = absl::StrCat("not usable: ", error.what_without_backtrace());
       cudaGetLastError();
     }
@@ -190,8 +190,8 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan&
   try {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index));
     c10::cuda::CUDACachingAllocator::init(c10::cuda::device_count());
-    // A budget below the device's memory is enforced by the allocator. The reserve is what lies outside it, but for
-    // cuBLAS.
+    // The allocator enforces a budget below the device's memory. Of the reserve, only what cuBLAS takes comes from the
+    // allocator.
     const int64_t allocated_max = plan.budget - plan.reserve + std::min(plan.reserve, kLibraryBytes);
     const double share =
         static_cast<double>(allocated_max) / static_cast<double>(std::max<int64_t>(plan.device.memory_bytes, 1));
@@ -222,7 +222,7 @@ CudaSystem DescribeCudaSystem() {
   void* pinned = nullptr;
   system.pins_memory = devices > 0 && cudaHostAlloc(&pinned, kPinnedTrialBytes, cudaHostAllocDefault) == cudaSuccess;
   if (pinned != nullptr) cudaFreeHost(pinned);
-  cudaGetLastError();  // what was refused is told, and is not the next caller's error
+  cudaGetLastError();  // clears the error, which has been reported, so that the next caller does not find it
   return system;
 }
 

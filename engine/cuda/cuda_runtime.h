@@ -11,7 +11,7 @@
 
 namespace causeway {
 
-// Those at hand, id ascending; empty without any.
+// Lists the CUDA devices at hand, id ascending.
 std::vector<Device> ListCudaDevices();
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan& plan, bool reference_ops);
 CudaSystem DescribeCudaSystem();

@@ -1,4 +1,4 @@
-// What the engine finds in this library (cuda_library.h).
+// The functions that the engine finds in this library (cuda_library.h).
 #include "engine/cuda/cuda_runtime.h"
 
 extern "C" __attribute__((visibility("default"))) const causeway::CudaLibrary* causeway_cuda_library() {

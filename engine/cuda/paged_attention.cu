@@ -1,6 +1,6 @@
-// One thread block computes one row's attention for one key/value head, that is for the group of query heads that share
-// it, over one part of the context. Its warps take every fourth token; a lane holds its share of the head's dimensions,
-// so that a warp reads one key or value row as one coalesced stretch. Softmax is online (a running maximum and sum), in
+// One thread block computes one row's attention for one key/value head (for the group of query heads that share it)
+// over one part of the context. Its warps take every fourth token. A lane holds its share of the head's dimensions, so
+// that a warp reads one key or value row as one coalesced stretch. Softmax is online (a running maximum and sum), in
 // fp32.
 #include <algorithm>
 #include <cfloat>
@@ -57,8 +57,8 @@ __device__ inline int SequenceOf(const int32_t* query_start, int sequences, int 
   return low;
 }
 
-// Grid: x rows, y kv_heads * groups, z splits. kDims: dimensions a lane holds, head_dim <= 32 * kDims. Stored is what
-// the cache holds: T, or int8_t with scales, which go into scores and weights.
+// Grid: x rows, y kv_heads * groups, z splits. kDims: how many dimensions a lane holds, head_dim <= 32 * kDims. Stored:
+// what the cache holds, T or int8_t with scales, which are multiplied into scores and weights.
 template <typename T, typename Stored, int kDims>
 __global__ void __launch_bounds__(kWarps* kLanes) Attend(const PagedAttentionArguments a) {
   const int row = blockIdx.x, split = blockIdx.z;
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kWarps* kLanes) Attend(const PagedAttentionArg
     }
   }
 
-  // The warps' results are merged by the first of them.
+  // The first warp merges the results of all.
   __shared__ float shared_sum[kWarps][kGroup][kDims * kLanes];
   __shared__ float shared_highest[kWarps][kGroup], shared_weight[kWarps][kGroup];
 #pragma unroll
@@ -207,7 +207,7 @@ int64_t PagedAttentionPartialFloats(int rows, int heads, int head_dim, int split
 }
 
 int PagedAttentionSplits(int rows, int kv_heads, int64_t context_max, int multiprocessors) {
-  constexpr int kTokensMin = 256, kSplitsMax = 64;  // shorter parts cost more to merge than they win
+  constexpr int kTokensMin = 256, kSplitsMax = 64;  // merging shorter parts costs more than they save
   const int64_t blocks = static_cast<int64_t>(rows) * kv_heads;
   const int64_t wanted = (2 * multiprocessors + blocks - 1) / blocks;
   return static_cast<int>(std::clamp<int64_t>(std::min<int64_t>(wanted, context_max / kTokensMin), 1, kSplitsMax));

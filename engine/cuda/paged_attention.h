@@ -11,7 +11,7 @@ namespace causeway {
 enum class CudaDType { kF32, kBF16, kF16 };
 
 struct PagedAttentionArguments {
-  CudaDType dtype;          // of queries and output, and of keys and values where they have no scales
+  CudaDType dtype;          // type of queries and output, and of keys and values where they have no scales
   const void* queries;      // [rows, query_stride]; heads * head_dim of each row are read
   int64_t query_stride;     // elements
   const void* keys;         // [blocks, kv_heads, 16, head_dim]; int8 where there are scales
@@ -24,9 +24,9 @@ struct PagedAttentionArguments {
   const int32_t* query_start;   // [sequences + 1]
   int rows, sequences, block_table_stride;
   int heads, kv_heads, head_dim;  // heads % kv_heads == 0; head_dim <= 256
-  int window;                     // 0: none; else a row attends to itself and the window - 1 before it
+  int window;                     // 0: none; otherwise a row attends to itself and to the window - 1 before it
   float scale;
-  // Long contexts are cut into `splits` parts that run at once and are merged after. With more than one, `partial`
+  // Long contexts are cut into `splits` parts that run at once and are then merged. With more than one part, `partial`
   // holds PagedAttentionPartialFloats(...) floats.
   int splits;
   float* partial;
