@@ -1,6 +1,6 @@
-// Paged attention of llama-1b (32 heads, 4 key-value heads) and gpt2-xl (25 heads), decoding and prefill.
-// Each with a cache in bf16 and in int8. bytes_per_second counts keys and values (and their scales) read once; FLOPS
-// the multiply-adds that the causal mask leaves.
+// Measures paged attention of llama-1b (32 heads, 4 key-value heads) and gpt2-xl (25 heads), in decoding and prefill,
+// each with a cache in bf16 and in int8. bytes_per_second counts keys and values (and their scales) read once; FLOPS
+// counts the multiply-adds that the causal mask leaves.
 #include <cmath>
 #include <memory>
 #include <string>
@@ -31,7 +31,7 @@ void Attention(benchmark::State& state, const Case& c, bool int8) {
   AttentionBatch batch;
   const int64_t blocks =
       testing::MakeBatch(std::vector<testing::Span>(c.sequences, {c.rows, c.context}), random, batch);
-  // Several layers in turn, so that keys and values come from memory.
+  // Several layers take turns, so that keys and values come from memory.
   std::vector<KvLayer> layers;
   const at::Tensor block = random.Tensor({1, c.kv_heads, kBlockTokens, c.head_dim}, at::kFloat, int8 ? 30 : 1)
                                .to(int8 ? at::kChar : at::kBFloat16);

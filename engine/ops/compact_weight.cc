@@ -45,7 +45,7 @@ int64_t CompactWeight::bytes() const {
 }
 
 void CompactWeight::SetRows(int64_t first, const at::Tensor& rows) {
-  c10::InferenceMode guard;  // loader threads have none
+  c10::InferenceMode guard;  // loader threads don't hold one
   SetQuantizedRows(first, Quantize(rows, format_));
 }
 

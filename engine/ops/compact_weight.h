@@ -1,4 +1,4 @@
-// ReferenceOps' quantized weight: held compactly on any device, dequantized in pieces whenever it is used.
+// ReferenceOps' quantized weight. It is held compactly on any device, and dequantized in pieces whenever it is used.
 #ifndef CAUSEWAY_ENGINE_OPS_COMPACT_WEIGHT_H_
 #define CAUSEWAY_ENGINE_OPS_COMPACT_WEIGHT_H_
 
@@ -28,7 +28,7 @@ class CompactWeight final : public LinearWeight {
   at::Tensor Lookup(const at::Tensor& ids) const override;
 
  private:
-  // What the held rows that `pick` takes out of each tensor stand for, [n, in] in the computation's dtype.
+  // `pick` takes rows out of each tensor that is held. Returns what they stand for, [n, in] in the computation's dtype.
   template <class Pick>
   at::Tensor Rows(const Pick& pick) const;
 
@@ -38,7 +38,7 @@ class CompactWeight final : public LinearWeight {
   at::Tensor values_;  // [out, in]; kInt4 packed, [out, (in + 1) / 2]
   at::Tensor scales_;  // [out, groups]; kInt4 fp16, else fp32
   at::Tensor zeros_;   // uint8 [out, groups], or undefined
-  at::Tensor order_;   // int32 [in], or undefined; of no meaning until ordered_
+  at::Tensor order_;   // int32 [in], or undefined; has a meaning only once ordered_
   bool ordered_ = false;
   at::Tensor bias_;  // [out], or undefined
 };

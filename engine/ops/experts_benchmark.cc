@@ -1,7 +1,7 @@
-// One layer's experts at the row counts of decoding and prefill, tokens spread evenly by a random router.
-// bytes_per_second counts the weights of the experts that got a token, once; FLOPS the multiply-adds; busy the experts
-// that got one. Weights lie on what pages malloc gives them; the daemon's lie on huge ones (engine/device/regions.h)
-// and are read faster.
+// Measures one layer's experts at the row counts of decoding and prefill. A random router spreads tokens evenly.
+// bytes_per_second counts the weights of the experts that got a token, once; FLOPS counts the multiply-adds; busy
+// counts the experts that got a token. Weights lie on what pages malloc gives them; the daemon's lie on huge ones
+// (engine/device/regions.h) and are read faster.
 //   experts_benchmark --benchmark_filter=64x ; CAUSEWAY_CPU_THREADS sets the threads
 #include <algorithm>
 #include <cmath>
@@ -40,7 +40,7 @@ class Layer {
     c10::InferenceMode guard;
     const int64_t tokens = state.range(0);
     testing::Random random(2);
-    // As many sets of tokens as it takes for caches to forget one, each with a routing of its own.
+    // As many sets of tokens as it takes for caches to forget one. Each has a routing of its own.
     constexpr int kSets = 16;
     std::vector<at::Tensor> x;
     std::vector<Routing> routings;
@@ -83,7 +83,7 @@ class Layer {
   std::vector<ExpertWeights> experts_;
 };
 
-// One shape's weights at a time.
+// Holds one shape's weights at a time.
 Layer& Held(const Shape& shape) {
   static std::unique_ptr<Layer> layer;
   if (layer == nullptr || layer->shape().experts != shape.experts) {

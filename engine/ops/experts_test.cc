@@ -1,4 +1,5 @@
-// Routing and experts, of the reference and of the kernels on every instruction set, against plain loops in double.
+// Compares routing and experts, of the reference and of the kernels on every instruction set, with plain loops in
+// double.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -61,7 +62,7 @@ std::vector<Case> Cases() {
 
 class ExpertsTest : public ::testing::TestWithParam<Case> {
  protected:
-  // A mixture whose weights are kept as they were given, too.
+  // A mixture of experts, which also keeps its weights as they were given.
   struct Mixture {
     std::vector<std::unique_ptr<LinearWeight>> held;
     std::vector<ExpertWeights> experts;
@@ -82,7 +83,7 @@ class ExpertsTest : public ::testing::TestWithParam<Case> {
     }
     return mixture;
   }
-  // Each token to `count` different experts of [first, first + among).
+  // Sends each token to `count` different experts of [first, first + among).
   Routing RandomRouting(int64_t tokens, int64_t count, int64_t first, int64_t among) {
     Routing routing{at::zeros({tokens, count}, at::kInt), random_.Tensor({tokens, count}, at::kFloat).abs()};
     std::vector<int32_t> order(among);
@@ -124,7 +125,7 @@ class ExpertsTest : public ::testing::TestWithParam<Case> {
 INSTANTIATE_TEST_SUITE_P(Ops, ExpertsTest, ::testing::ValuesIn(Cases()),
                          [](const auto& info) { return info.param.name; });
 
-// What ATen does not promise, of the kernels alone.
+// Tests of the kernels alone, for what ATen does not promise.
 class FusedExpertsTest : public ExpertsTest {};
 INSTANTIATE_TEST_SUITE_P(Ops, FusedExpertsTest, ::testing::ValuesIn(FusedCases()),
                          [](const auto& info) { return info.param.name; });
@@ -212,7 +213,7 @@ TEST_P(ExpertsTest, SumsWhatTheChosenExpertsMake) {
   struct Choice {
     int64_t tokens, count, first, among;
   };
-  // All experts, some, one for all tokens, none.
+  // The choices take all experts, some, one for all tokens, none.
   for (const Choice& c : {Choice{1, 13, 0, 13}, {9, 4, 0, 13}, {300, 2, 5, 3}, {40, 1, 12, 1}, {0, 2, 0, 13}}) {
     const at::Tensor x = random_.Tensor({c.tokens, 70}, dtype());
     const Routing routing = RandomRouting(c.tokens, c.count, c.first, c.among);
@@ -274,7 +275,7 @@ TEST_P(ExpertsTest, FetchedOneByOneTheyMakeTheSame) {
     std::vector<int32_t> counts, counts_fetched;
     const at::Tensor all = ops_->Experts(x, routing, mixture.experts, Activation::kSilu, &counts);
     OneAtATime fetcher(mixture.experts);
-    const std::vector<ExpertWeights> elsewhere(13);  // computed from what the fetcher says, and from nothing else
+    const std::vector<ExpertWeights> elsewhere(13);  // results come from what the fetcher says, and from nothing else
     EXPECT_TRUE(at::equal(ops_->Experts(x, routing, elsewhere, Activation::kSilu, &counts_fetched, &fetcher), all))
         << tokens;
     EXPECT_EQ(counts_fetched, counts);

@@ -1,6 +1,6 @@
-// Linears of llama-1b's and gpt2-xl's shapes at the row counts of decoding and prefill, weights in floats and
-// quantized, taken from memory: they rotate through copies of 256 MB in all. bytes_per_second counts the weights read
-// once; FLOPS the multiply-adds.
+// Measures linears of llama-1b's and gpt2-xl's shapes at the row counts of decoding and prefill. Weights are in floats
+// and quantized, and come from memory: they rotate through copies of 256 MB in all. bytes_per_second counts the weights
+// read once; FLOPS counts the multiply-adds.
 //   linear_benchmark --benchmark_filter='int8.*5632' ; CAUSEWAY_CPU_THREADS sets the threads, CAUSEWAY_ISA the kernels
 //   (avx2, ...)
 #include <cmath>
@@ -39,7 +39,7 @@ Ops& BenchmarkedOps() {
   return *ops;
 }
 
-// What a linear is held in and computed with.
+// How a linear is held, and what it is computed in.
 struct Held {
   const char* name;
   at::ScalarType dtype;
@@ -53,7 +53,7 @@ const Held kHeld[] = {{"bf16", at::kBFloat16, {}},
                       {"int4-128-zeros", at::kBFloat16, {WeightKind::kInt4, 128, true}},
                       {"fp8", at::kBFloat16, {WeightKind::kFp8, 128}}};
 
-// Rows [row, row + n) of a weight; what the values are doesn't matter.
+// Fills rows [row, row + n) of a weight; what the values are doesn't matter.
 void FillRows(LinearWeight& weight, int64_t row, int64_t n, const Held& held, testing::Random& random) {
   const int64_t in = weight.in_features(), groups = held.format.groups(in);
   if (held.format.kind == WeightKind::kFloat) {

@@ -18,7 +18,7 @@
 
 namespace causeway::testing {
 
-// A benchmark's threads: CAUSEWAY_CPU_THREADS, or one.
+// Gives a benchmark the threads that CAUSEWAY_CPU_THREADS says, or one.
 inline void SetTeamFromEnvironment() {
   const char* threads = std::getenv("CAUSEWAY_CPU_THREADS");
   SetTeam(threads == nullptr ? 1 : std::max(1, std::atoi(threads)), TakeOver::kAllowed);
@@ -28,7 +28,7 @@ class Random {
  public:
   explicit Random(uint64_t seed) : engine_(seed) {}
 
-  // Normally distributed, in `dtype`.
+  // A normally distributed tensor in `dtype`.
   at::Tensor Tensor(at::IntArrayRef sizes, at::ScalarType dtype, double deviation = 1) {
     at::Tensor t = at::empty(sizes, at::kFloat);
     std::normal_distribution<float> normal(0, static_cast<float>(deviation));
@@ -42,13 +42,13 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-// A sequence of a batch: `rows` of this step, `context` tokens in all.
+// A sequence of a batch: it has `rows` in this step, and `context` tokens in all.
 struct Span {
   int32_t rows, context;
 };
 
-// A batch of these sequences, their blocks scattered over the cache in random order. Returns the number of blocks it
-// needs.
+// Makes a batch of these sequences, with their blocks scattered over the cache in random order. Returns the number of
+// blocks it needs.
 inline int64_t MakeBatch(const std::vector<Span>& spans, Random& random, AttentionBatch& batch) {
   const auto blocks_of = [](const Span& s) { return BlocksFor(s.context); };
   int64_t total = 1, widest = 1, tokens = 0;  // block 0 stands for padding and stays unused

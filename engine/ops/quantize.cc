@@ -51,7 +51,7 @@ at::Tensor Dequantize(const QuantizedRows& rows, const WeightFormat& format) {
   const int64_t in = rows.values.size(1), groups = format.groups(in), width = groups == 1 ? in : format.group;
   at::Tensor values =
       (format.kind == WeightKind::kFp8 ? rows.values.view(at::kFloat8_e4m3fn) : rows.values).to(at::kFloat);
-  // In place, on the groups first .. first + count as a view [n, count, wide].
+  // Works in place, on the groups first .. first + count as a view [n, count, wide].
   const auto dequantize = [&](int64_t first, int64_t count, int64_t wide) {
     if (count == 0) return;
     at::Tensor part = values.narrow(1, first * width, count * wide).unflatten(1, {count, wide});

@@ -1,4 +1,4 @@
-// Quantizing weights while they are loaded, on one thread; bytes_per_second counts the rows read.
+// Measures how fast one thread quantizes weights while they are loaded; bytes_per_second counts the rows read.
 #include "engine/ops/quantize.h"
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// Quantize, Dequantize and ReferenceOps' quantized weights.
+// Tests of Quantize, Dequantize and ReferenceOps' quantized weights.
 #include "engine/ops/quantize.h"
 
 #include <cmath>
@@ -61,8 +61,8 @@ TEST_F(QuantizeTest, Int8IsWithinHalfAStepOfEveryWeight) {
 
 TEST_F(QuantizeTest, Int4HasTheErrorOfASearchedScale) {
   const at::Tensor rows = random_.Tensor({64, 2048}, at::kBFloat16, 0.02);
-  // Of normal weights, the least possible in this format is about 0.0066 and 0.0081; the plain choice, the largest to
-  // -8, 0.0071 and 0.0087.
+  // For normal weights, the least possible error in this format is about 0.0066 and 0.0081. The plain choice, which
+  // puts the largest at -8, has 0.0071 and 0.0087.
   EXPECT_LT(SquaredError(rows, kInt4By32), 0.0067);
   EXPECT_LT(SquaredError(rows, {.kind = WeightKind::kInt4, .group = 64}), 0.0082);
   EXPECT_LT(SquaredError(rows, {.kind = WeightKind::kInt4, .group = 0}), 0.03);
@@ -99,7 +99,7 @@ TEST_F(QuantizeTest, ZerosAndVanishingWeightsBecomeZero) {
 }
 
 TEST_F(QuantizeTest, SmallScalesKeepTheirPrecisionInFp16) {
-  // Scales near 2^-17 and of either sign, which fp16 holds as subnormals, in steps of 2^-24.
+  // The scales are near 2^-17 and of either sign. fp16 holds them as subnormals, in steps of 2^-24.
   const at::Tensor rows = random_.Tensor({16, 64}, at::kFloat, 3e-5), scales = Quantize(rows, kInt4By32).scales;
   EXPECT_LT(SquaredError(rows, kInt4By32), 0.008);
   EXPECT_TRUE(at::equal(scales, scales.to(at::kHalf).to(at::kFloat)));
@@ -121,7 +121,7 @@ TEST_F(QuantizeTest, WhatCannotBeQuantizedIsRefused) {
     for (const WeightFormat& format : {kInt8, kInt4By32})
       EXPECT_EQ(complaint(rows, format), "expected finite weights, found others");
   }
-  // A scale of 125000.
+  // This makes a scale of 125000.
   EXPECT_EQ(complaint(at::full({1, 32}, 1e6), kInt4By32),
             "expected weights with scales that fp16 holds, found larger ones");
   EXPECT_EQ(complaint(at::full({1, 32}, 1e6), kInt8), "no error");
@@ -259,7 +259,7 @@ TEST_F(QuantizeTest, LinearsAreQuantizedAsTheyAreSet) {
 
 TEST_F(QuantizeTest, LargeLinearsAreDequantizedInPieces) {
   ReferenceOps ops;
-  auto weight = ops.NewLinear(3000, 4096, false, at::kFloat, at::kCPU, kInt8);  // three pieces
+  auto weight = ops.NewLinear(3000, 4096, false, at::kFloat, at::kCPU, kInt8);  // dequantized in three pieces
   const at::Tensor rows = random_.Tensor({3000, 4096}, at::kFloat), x = random_.Tensor({2, 4096}, at::kFloat);
   weight->SetRows(0, rows);
   EXPECT_TRUE(at::allclose(weight->Forward(x), at::linear(x, Dequantize(Quantize(rows, kInt8), kInt8)), 1e-4, 1e-4));

@@ -43,7 +43,7 @@ class PlainWeight final : public LinearWeight {
   }
 
   void SetRows(int64_t first, const at::Tensor& rows) override {
-    c10::InferenceMode guard;  // loader threads have none
+    c10::InferenceMode guard;  // loader threads don't hold one
     weight_.narrow(0, first, rows.size(0)).copy_(rows);
   }
   void SetBias(int64_t first, const at::Tensor& bias) override {
@@ -61,14 +61,14 @@ class PlainWeight final : public LinearWeight {
   at::Tensor weight_, bias_;  // [out, in]; [out] or undefined
 };
 
-// residual += x when there is a residual; what is to be normed.
+// Adds x to the residual when there is one, and returns what is to be normed.
 const at::Tensor& Summed(const at::Tensor& x, const at::Tensor& residual) {
   if (!residual.defined()) return x;
   residual.add_(x);
   return residual;
 }
 
-// x [tokens, heads, head_dim]: the first rotary dimensions of each head rotated, pairs (i, i + rotary / 2).
+// x [tokens, heads, head_dim] with the first rotary dimensions of each head rotated, as pairs (i, i + rotary / 2).
 at::Tensor Rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
   const int64_t half = cos.size(-1);
   const at::Tensor a = x.narrow(-1, 0, half).to(at::kFloat), b = x.narrow(-1, half, half).to(at::kFloat);
@@ -87,10 +87,10 @@ at::Tensor Gather(const at::Tensor& cache, const at::Tensor& scales, const at::T
   return gathered;
 }
 
-// rows [tokens, kv_heads, head_dim] to their places: blocks and offsets [tokens].
+// Writes rows [tokens, kv_heads, head_dim] to their places: blocks and offsets are [tokens].
 void WriteCache(const at::Tensor& cache, const at::Tensor& scales, const at::Tensor& rows, const at::Tensor& blocks,
                 const at::Tensor& offsets) {
-  // Indexing dimensions 0 and 2 around a slice: [tokens, kv_heads, ...].
+  // Indexing dimensions 0 and 2 around a slice gives [tokens, kv_heads, ...].
   if (!scales.defined()) {
     cache.transpose(1, 2).index_put_({blocks, offsets}, rows);
     return;

@@ -1,6 +1,6 @@
-// Ops over ATen, on the CPU and on CUDA alike: what the fused kernels are checked against, and what runs where there
-// are none. Callers hold an at::InferenceMode (or NoGradMode) guard. Nothing here waits for a CUDA device but Sample
-// and Experts, each once.
+// Ops over ATen, for the CPU and CUDA alike. The fused kernels are checked against it, and it runs where there are
+// none. Callers hold an at::InferenceMode (or NoGradMode) guard. Only Sample and Experts wait for a CUDA device, each
+// once.
 #ifndef CAUSEWAY_ENGINE_OPS_REFERENCE_H_
 #define CAUSEWAY_ENGINE_OPS_REFERENCE_H_
 
@@ -33,9 +33,9 @@ class ReferenceOps : public Ops {
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;
 };
 
-// The rows of CPU logits by SampleOne, shared out over the calling thread's team.
+// Chooses for the rows of CPU logits by SampleOne. The calling thread's team shares the rows.
 std::vector<SampleOutput> SampleOnHost(const at::Tensor& logits, const std::vector<SampleRow>& rows);
-// The same choices computed on the device of `logits`, with one copy back at the end.
+// Makes the same choices on the device of `logits`, with one copy back at the end.
 std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::vector<SampleRow>& rows);
 
 }  // namespace causeway

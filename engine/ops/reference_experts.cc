@@ -23,7 +23,7 @@ Routing ReferenceOps::Route(const at::Tensor& logits, const at::Tensor& correcti
   const at::Tensor in = logits.to(at::kFloat);
   const at::Tensor scores =
       rule.score == RouterScore::kSigmoid ? at::sigmoid(in) : at::softmax(in, -1);  // [tokens, experts]
-  // Stable, so that the lower of equal experts goes first; at::topk promises no order.
+  // The sort is stable, so that the lower of equal experts goes first; at::topk promises no order.
   const at::Tensor order = std::get<1>(
       at::sort(correction.defined() ? scores + correction : scores, /*stable=*/true, /*dim=*/-1, /*descending=*/true));
   const at::Tensor chosen = order.narrow(1, 0, count);
@@ -38,8 +38,8 @@ at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, co
                 count = static_cast<int64_t>(experts.size());
   const auto [sorted, order] =
       at::sort(routing.experts.flatten(), /*stable=*/true, /*dim=*/0, /*descending=*/false);  // [tokens * terms]
-  // One wait for the device in each layer, today: how many rows each expert has. Grouped products that read it on the
-  // device need the experts' weights stacked in one tensor, which would end their being placed one by one.
+  // Today each layer waits once for the device, to learn how many rows each expert has. Grouped products that read it
+  // on the device need the experts' weights stacked in one tensor; then experts could no longer be placed one by one.
   const at::Tensor firsts =
       at::searchsorted(sorted, at::arange(count + 1, sorted.options()), /*out_int32=*/true).to(at::kCPU);
   const int32_t* first = firsts.const_data_ptr<int32_t>();
@@ -65,7 +65,7 @@ at::Tensor ReferenceOps::Experts(const at::Tensor& x, const Routing& routing, co
     down.index_copy_(0, order.narrow(0, first[e], rows), expert.down->Forward(activated).to(x.device()));
   }
   in.reset();
-  at::Tensor weighted = down.view({tokens, terms, width}).to(at::kFloat);  // `down` itself in fp32: no longer needed
+  at::Tensor weighted = down.view({tokens, terms, width}).to(at::kFloat);  // in fp32: `down` itself
   return weighted.mul_(routing.weights.unsqueeze(-1)).sum(1).to(x.scalar_type());
 }
 

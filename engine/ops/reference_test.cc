@@ -1,4 +1,4 @@
-// ReferenceOps against plain loops in double, and sampling on a device against sampling on the host.
+// Compares ReferenceOps with plain loops in double, and sampling on a device with sampling on the host.
 #include "engine/ops/reference.h"
 
 #include <cmath>
@@ -21,7 +21,7 @@ using testing::Random;
 
 class ReferenceOpsTest : public ::testing::Test {
  protected:
-  // t[i][j] == want(i, j) to fp32's accuracy.
+  // Expects t[i][j] == want(i, j) to fp32's accuracy.
   void ExpectEach(const at::Tensor& t, const std::function<double(int64_t, int64_t)>& want, const std::string& what) {
     const at::Tensor d = t.to(at::kDouble).contiguous();
     for (int64_t i = 0; i < d.size(0); ++i) {
@@ -108,7 +108,7 @@ TEST_F(ReferenceOpsTest, NormsOfColumns) {
           double squares = 0;
           const int64_t run = (j - first) / width * width + first;
           for (int64_t k = run; k < run + width; ++k) squares += At(x, i, k) * At(x, i, k);
-          // Twice rounded: as a normed value, and times its weight.
+          // The result is rounded twice: as a normed value, and after it is multiplied with its weight.
           return rounded(rounded(At(x, i, j) / std::sqrt(squares / width + eps)) * At(weight, 0, j - run));
         },
         "norm of columns");
@@ -134,7 +134,7 @@ TEST_F(ReferenceOpsTest, Activations) {
   }
 }
 
-// Rotation, cache and attention together, against keys and values kept in plain arrays.
+// Tests rotation, cache and attention together, against keys and values kept in plain arrays.
 TEST_F(ReferenceOpsTest, RotaryCacheAndAttention) {
   const int64_t heads = 4, kv_heads = 2, dim = 10, rotary = 6, half = rotary / 2,
                 columns = (heads + 2 * kv_heads) * dim;
@@ -184,8 +184,8 @@ TEST_F(ReferenceOpsTest, RotaryCacheAndAttention) {
   }
 }
 
-// What is written in int8 is within half a step of what was to be, and attention is that over the integers times their
-// scales.
+// What is written in int8 is within half a step of the exact value, and attention is computed from the integers times
+// their scales.
 TEST_F(ReferenceOpsTest, AnInt8CacheIsItsIntegersTimesTheirScales) {
   const int64_t heads = 4, kv_heads = 2, dim = 10;
   AttentionBatch batch;

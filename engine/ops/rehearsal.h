@@ -1,4 +1,4 @@
-// Steps whose numbers nobody reads.
+// A rehearsal: steps whose numbers nobody reads.
 #ifndef CAUSEWAY_ENGINE_OPS_REHEARSAL_H_
 #define CAUSEWAY_ENGINE_OPS_REHEARSAL_H_
 
@@ -7,10 +7,10 @@
 
 namespace causeway {
 
-// While it lives, the fused kernels of the CPU that the calling thread runs compute the first rows of products and of
-// attention and make the others zeros, and of the rows to sample from only the first are looked at. All memory is taken
-// as without it: a warm-up finds out what a step needs at a fraction of its time. Other operations, and other devices'
-// Ops, are as always.
+// While it lives, the fused CPU kernels that the calling thread runs compute the first rows of products and of
+// attention, and make the other rows zeros. Of the rows to sample from, they look only at the first. They take all
+// memory as without it, so that a warm-up finds out what a step needs in a fraction of its time. Other operations, and
+// other devices' Ops, are not affected.
 class Rehearsal {
  public:
   Rehearsal() { ++depth_; }
@@ -23,7 +23,7 @@ class Rehearsal {
   static int64_t Rows(int64_t rows) { return Now() ? std::min(rows, kRows) : rows; }
 
  private:
-  static constexpr int64_t kRows = 16;  // enough for every way through the kernels
+  static constexpr int64_t kRows = 16;  // enough to go through every path of the kernels
   static inline thread_local int depth_ = 0;
 };
 

@@ -1,5 +1,5 @@
 // Sampling over logits that lie in host memory (row by row, SampleOne) and on another device (whole batches of ATen
-// operations). Both make the same choices; see engine/sampling/sampler.h for what they are.
+// operations). Both make the same choices; engine/sampling/sampler.h says which.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -93,7 +93,8 @@ at::Tensor CountsOf(const std::vector<int32_t>& counts, at::Device device) {
       .to(device, at::kFloat, /*non_blocking=*/true);
 }
 
-// The rows' bits as 0 and -infinity, added: [rows, vocab], spread out on the device from an eighth of a byte each.
+// Rules out the tokens that a row's bits don't allow: they become -infinity. The bits travel as an eighth of a byte for
+// each token, and the device spreads them out to [rows, vocab].
 void KeepAllowed(at::Tensor& logits, const std::vector<SampleRow>& rows) {
   std::vector<int64_t> constrained;
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -125,7 +126,7 @@ void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
     }
     for (const auto& [token, value] : rows[i].params->logit_bias) bias.Add(i, token, value, vocab);
   }
-  masked.PutInto(logits, /*add=*/false);  // infinity less infinity would be no number
+  masked.PutInto(logits, /*add=*/false);  // before the bias, since infinity less infinity is no number
   bias.PutInto(logits, /*add=*/true);
   for (size_t i = 0; i < rows.size(); ++i) {
     const SamplingParams& p = *rows[i].params;
@@ -141,7 +142,7 @@ void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
   }
 }
 
-// Which tokens typical_p keeps of those with a weight, [rows, vocab]; sampler.cc's KeepTypical says how.
+// Which tokens with a weight typical_p keeps, [rows, vocab]; sampler.cc's KeepTypical says how.
 at::Tensor Typical(const at::Tensor& logits, const std::vector<SampleRow>& rows, const at::Tensor& max,
                    const at::Tensor& scale, const at::Tensor& weights) {
   const at::Device device = logits.device();
@@ -159,7 +160,7 @@ at::Tensor Typical(const at::Tensor& logits, const std::vector<SampleRow>& rows,
   return (distance <= sorted.gather(1, last)).logical_or(typical_p >= 1);
 }
 
-// A token for each row [rows, 1].
+// Chooses a token for each row, [rows, 1].
 at::Tensor Choose(const at::Tensor& logits, const std::vector<SampleRow>& rows) {
   const auto any = [&rows](auto&& wants) {
     return std::any_of(rows.begin(), rows.end(), [&](const SampleRow& r) { return wants(*r.params); });

@@ -17,7 +17,7 @@ CAUSEWAY_INLINE F Activated(F x) {
 template <class T, int kKind>
 static void ActivateKind(const ActivateArgs& a) {
   const int64_t stride = a.gated ? 2 * a.width : a.width;
-  // Rows are cut in pieces so that a single wide row is shared as well.
+  // Rows are cut into pieces, so that threads can share a single wide row, too.
   constexpr int64_t kPiece = 2048;
   const int64_t pieces = (a.width + kPiece - 1) / kPiece;
   ForEachOf(a.rows * a.width > 8192, a.rows * pieces, [&](int64_t t) {

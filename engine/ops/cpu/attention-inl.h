@@ -1,14 +1,14 @@
 // Attention over the paged cache. A task is a tile of queries (tokens times the heads that share a key-value head)
-// against a range of keys, taken kStep at a time: keys and values are packed into panels once for all queries of the
-// tile, scores and outputs are then two small matrix products by the linears' tile, and the softmax is computed online
+// against a range of keys, taken kStep at a time. Keys and values are packed into panels once for all queries of the
+// tile. Scores and outputs are then two small matrix products by the linears' tile, and the softmax is computed online
 // in fp32.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 CAUSEWAY_INLINE int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// Stored is what the cache holds: T, or int8 with scales. Integers are exact in T; their scales go into the scores and
-// into the probabilities, one for a key and not one for each of its dimensions.
+// Stored is what the cache holds: T, or int8 with scales. T holds the integers exactly. Their scales are multiplied
+// into the scores and the probabilities: one for each key, and not one for each of its dimensions.
 template <class Kind, class Stored>
 struct AttentionWork {
   using T = typename Kind::T;
@@ -52,7 +52,7 @@ struct AttentionWork {
     };
     step = take_softmax();
     total = take_softmax();
-    if (width != a.head_dim) memset(values, 0, kValueUnits * width * 4);  // the lanes beyond head_dim stay so
+    if (width != a.head_dim) memset(values, 0, kValueUnits * width * 4);  // the lanes beyond head_dim stay zero
   }
 
   void Reset(Softmax& s, int64_t rows) {
@@ -86,13 +86,13 @@ struct AttentionWork {
     }
   }
 
-  // The first cell (of a token and head) of the cache's block with key `key` of the task's sequence and head.
+  // The cell of the cache (a token and head) where the block begins that holds `key` of the task's sequence and head.
   int64_t BlockAt(const AttentionTask& task, int64_t key) const {
     const int64_t block = a.block_tables[task.sequence * a.table_stride + key / kBlockTokens];
     return (block * a.kv_heads + task.kv_head) * kBlockTokens;
   }
 
-  // The block of the cache at `at` as T. Where it has to be converted, the one at `ahead` is prefetched.
+  // The block of the cache at `at` as T. Where it has to be converted, the block at `ahead` is prefetched on the way.
   const T* Block(const Stored* at, const Stored* ahead) {
     if constexpr (kScaled) {
       WidenBlock(at, ahead, kBlockTokens * a.head_dim, wide);
@@ -102,7 +102,7 @@ struct AttentionWork {
     }
   }
 
-  // What packing is to prefetch: nothing where converting has.
+  // What packing has to prefetch: nothing where converting has prefetched it.
   static const T* Ahead(const Stored* ahead) {
     if constexpr (kScaled)
       return nullptr;
@@ -110,8 +110,8 @@ struct AttentionWork {
       return ahead;
   }
 
-  // The scales of step's keys [k, k + kBlockTokens), in cells from `at` on; of values beyond `count` 0, since nothing
-  // was written there.
+  // Takes the scales of a step's keys [k, k + kBlockTokens) from the cells from `at` on. The scales of values from
+  // `count` on become 0, since nothing was written there.
   void TakeScales(int64_t at, int64_t ahead, int64_t k, int64_t count, float scale) {
     __builtin_prefetch(a.key_scales + ahead, 0, 2);
     __builtin_prefetch(a.value_scales + ahead, 0, 2);
@@ -119,8 +119,8 @@ struct AttentionWork {
     for (int64_t i = 0; i < kBlockTokens; ++i) value_scales[k + i] = k + i < count ? a.value_scales[at + i] : 0;
   }
 
-  // The first key that any row of the task attends to, on the grid of steps, which starts at 0 for all: the grid is the
-  // same for a row whatever tile it is in.
+  // The first key that any row of the task attends to, rounded down to the grid of steps. The grid starts at 0 for all,
+  // so that it is the same for a row whatever tile the row is in.
   int64_t Oldest(const AttentionTask& task) const {
     const int64_t row = task.last - task.rows + 1;
     return a.window > 0 && row >= a.window ? (row - a.window + 1) / kStep * kStep : 0;
@@ -134,8 +134,9 @@ struct AttentionWork {
     return end < task.last + 1 ? end : task.last + 1;
   }
 
-  // Keys [begin, end) of a sequence for all rows of the task; `begin` is on the grid of steps. While a step is packed,
-  // the keys and values of the one after it are prefetched: of `next`, from next_begin on, when it is the last.
+  // Computes keys [begin, end) of a sequence for all rows of the task; `begin` is on the grid of steps. While a step is
+  // packed, the keys and values of the step after it are prefetched. After the last step, those of `next` are, from
+  // next_begin on.
   void Range(const AttentionTask& task, int64_t begin, int64_t end, Softmax& state, const AttentionTask& next,
              int64_t next_begin) {
     const int64_t rows = task.rows * group;
@@ -151,7 +152,7 @@ struct AttentionWork {
         const int64_t ahead_cell = ahead_begin + k <= ahead_task.last ? BlockAt(ahead_task, ahead_begin + k) : cell;
         const int64_t ahead = ahead_cell * a.head_dim;
         if constexpr (kScaled) TakeScales(cell, ahead_cell, k, count, scale);
-        // Scores of lanes beyond `count` are not looked at; products with their values must be zero.
+        // The scores of lanes from `count` on are not looked at, but products with their values must be zero.
         if (k < count) {
           const T* from = Block(all_keys + block, all_keys + ahead);
           PackKeys(from, Ahead(all_keys + ahead), a.head_dim, keys + k / kPanel * units * kPanel, k % kPanel);
@@ -196,7 +197,7 @@ struct AttentionWork {
       if (begin >= end) continue;
       const AttentionTask& after = s + 1 < splits_end ? task : next;
       const int64_t after_begin = s + 1 < splits_end ? Begin(task, s + 1) : Begin(next, next.split_first);
-      if (first) {  // what merging it into nothing would give
+      if (first) {  // the same as merging it into nothing
         Range(task, begin, end, total, after, after_begin);
         first = false;
         continue;
@@ -240,7 +241,7 @@ struct AttentionWork {
   }
 };
 
-// Neighbours in the list are neighbours in memory: a thread fetches ahead from one to the next.
+// Neighbours in the list are neighbours in memory: a thread prefetches from one to the next.
 template <class Kind, class Stored>
 static void AttentionTasksOf(const void* context, int64_t, RegionTasks& tasks) {
   const AttentionArgs& a = *static_cast<const AttentionArgs*>(context);

@@ -1,4 +1,4 @@
-// Keys and values of the paged cache into panels for the tile.
+// Packs keys and values of the paged cache into panels for the tile.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
@@ -10,7 +10,7 @@ CAUSEWAY_INLINE __m512i InterleaveLow() {
 }
 #endif
 
-// A block of n integers as T, which holds them exactly. Prefetches `ahead`.
+// Converts a block of n integers to T, which holds them exactly. Prefetches `ahead`.
 template <class T>
 CAUSEWAY_INLINE void WidenBlock(const int8_t* from, const int8_t* ahead, int64_t n, T* to) {
   for (int64_t i = 0; i < n; i += 64) __builtin_prefetch(ahead + i, 0, 2);
@@ -25,8 +25,8 @@ CAUSEWAY_INLINE void WidenBlock(const int8_t* from, const int8_t* ahead, int64_t
   for (; i < n; i += W) Store(to + i, Load(from + i));
 }
 
-// The keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. The block at `ahead`,
-// if there is one, is prefetched on the way, row by row: a burst of prefetches would hold everything up.
+// Packs the keys of a block, [16, head_dim], into lanes [lane, lane + 16) of a panel of head_dim units. Where there is
+// a block at `ahead`, it is prefetched on the way, row by row: a burst of prefetches would hold everything up.
 template <class T>
 CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, Word* panel, int64_t lane) {
   constexpr int64_t kPerUnit = 4 / sizeof(T);
@@ -57,8 +57,9 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, W
   }
 }
 
-// The first `count` values of a block, [16, head_dim], into units [unit, ...) of panels of outputs; the other units'
-// values are zero (nothing was written there: they may hold anything). Prefetches `ahead`, if there is one.
+// Packs the first `count` values of a block, [16, head_dim], into units [unit, ...) of panels of outputs. The other
+// values of these units become zero, since nothing was written there and they may hold anything. Prefetches `ahead`, if
+// there is one.
 template <class T>
 CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_dim, int64_t count, Word* panels,
                                 int64_t panel_words, int64_t unit) {

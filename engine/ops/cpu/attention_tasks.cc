@@ -5,8 +5,8 @@
 namespace causeway::cpu {
 namespace {
 
-// Rows (queries times heads) of a tile: enough that packing keys and values is little beside multiplying with them, few
-// enough that scores and outputs stay in L2.
+// How many rows (queries times heads) a tile has at most. They are enough that packing keys and values is little beside
+// multiplying with them, and few enough that scores and outputs stay in L2.
 constexpr int64_t kTileRowsMax = 96;
 
 }  // namespace

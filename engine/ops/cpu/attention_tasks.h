@@ -13,16 +13,17 @@ struct AttentionTasks {
   std::vector<AttentionTask> tasks;  // the most work first
   std::vector<AttentionMerge> merges;
   int64_t partial_count = 0;
-  int64_t row_max = 0;  // queries times heads of a group, of the largest task
-  int64_t pairs = 0;    // of a query head and a key: the work
+  int64_t row_max = 0;  // queries times heads of a group, in the largest task
+  int64_t pairs = 0;    // pairs of a query head and a key, which measure the work
 };
 
 struct AttentionShape {
   int64_t heads, kv_heads, window;
 };
 
-// query_start [sequences + 1] and context_lens [sequences] as in AttentionBatch. Tiles of queries for each key-value
-// head; single queries of long contexts are cut along the context too, when there would be too few tasks for `threads`.
+// query_start [sequences + 1] and context_lens [sequences] are as in AttentionBatch. Makes tiles of queries for each
+// key-value head. Single queries of long contexts are cut along the context, too, when there would be too few tasks for
+// `threads`.
 void MakeAttentionTasks(const std::vector<int32_t>& query_start, const std::vector<int32_t>& context_lens,
                         const AttentionShape& shape, int threads, AttentionTasks& out);
 

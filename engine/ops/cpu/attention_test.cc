@@ -1,4 +1,4 @@
-// Attention, and the caches that it reads, of CpuOps against ReferenceOps.
+// Compares attention of CpuOps, and the caches that it reads, with ReferenceOps.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -90,7 +90,7 @@ TEST_P(CpuAttentionTest, RotaryAndAnInt8CacheMatchReference) {
           EXPECT_TRUE((at(fused.keys) == 0).all().item<bool>() && (at(fused.values) == 0).all().item<bool>());
           continue;
         }
-        // Within half a step of what was to be stored.
+        // The value that was stored is within half a step of what was to be.
         const at::Tensor error =
             (at(fused.values).to(at::kFloat) * at(fused.value_scales).unsqueeze(-1) - values[row]).abs();
         EXPECT_TRUE((error <= at(fused.value_scales).unsqueeze(-1) * 0.5001).all().item<bool>()) << "row " << row;
@@ -99,7 +99,7 @@ TEST_P(CpuAttentionTest, RotaryAndAnInt8CacheMatchReference) {
   }
 }
 
-// Nothing is a number of what an int8 cache holds for a head whose key or value was none, wherever in it that stood.
+// A head whose key or value holds a NaN or an infinity, wherever in it, has no finite number in an int8 cache.
 TEST_P(CpuAttentionTest, AnInt8CacheKeepsWhatIsNotFinite) {
   const int64_t head_dim = 35;
   AttentionBatch batch;
@@ -108,9 +108,9 @@ TEST_P(CpuAttentionTest, AnInt8CacheKeepsWhatIsNotFinite) {
   const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
   const at::Tensor rows = qkv.view({8, 6, head_dim});
   rows[1][2][0] = nan, rows[2][2][34] = -nan, rows[3][2][17] = infinity,
-  rows[4][2].fill_(-infinity);  // of the first key
+  rows[4][2].fill_(-infinity);  // in the first key
   rows[1][4][0] = nan, rows[2][4][34] = -nan, rows[3][4][17] = infinity,
-  rows[4][4].fill_(-infinity);  // of the first value
+  rows[4][4].fill_(-infinity);  // in the first value
   KvLayer fused = EmptyInt8Cache(blocks, 2, head_dim), plain = EmptyInt8Cache(blocks, 2, head_dim);
   at::Tensor fused_qkv = qkv.clone(), plain_qkv = qkv.clone();
   ops_->RotaryAndCache(fused_qkv, {}, {}, 2, 2, head_dim, batch, fused);
@@ -129,7 +129,7 @@ TEST_P(CpuAttentionTest, AnInt8CacheKeepsWhatIsNotFinite) {
   }
 }
 
-// Integers of all sizes, and scales of NaN where nothing was written.
+// An int8 cache of integers of all sizes, with scales of NaN where nothing was written.
 KvLayer MakeInt8Cache(const AttentionBatch& batch, int64_t blocks, const Heads& h, Random& random) {
   KvLayer cache = EmptyInt8Cache(blocks, h.kv_heads, h.head_dim);
   for (const at::Tensor& side : {cache.keys, cache.values}) {
@@ -203,7 +203,7 @@ TEST_P(CpuAttentionTest, AttentionOfARowDoesNotDependOnTheBatchOrTheThreads) {
       return ops_->PagedAttention(x, h.heads, h.kv_heads, h.head_dim, 0.2, window, b, cache);
     };
     const at::Tensor all = run(batch, qkv, window);
-    for (int32_t row : {0, 1, 50, 99}) {  // alone: cut along the context
+    for (int32_t row : {0, 1, 50, 99}) {  // a single query, cut along the context
       AttentionBatch one = batch;
       one.query_start_host = {0, 1};
       one.context_lens_host = {context - rows + row + 1};

@@ -144,7 +144,7 @@ class CpuOps : public Ops {
                            qkv.options().dtype(at::kFloat));
       args.partials = static_cast<float*>(partials.mutable_data_ptr());
     }
-    if (Rehearsal::Now()) {  // tasks are of a few rows or of a range of context
+    if (Rehearsal::Now()) {  // a task has a few rows or a range of context
       out.zero_();
       args.task_count = Rehearsal::Rows(args.task_count);
       args.merge_count = 0;
@@ -204,7 +204,7 @@ class CpuOps : public Ops {
     if (ups.empty()) return y;
 
     const int64_t rows = tokens * terms, row_bytes = width * x.element_size();
-    const int32_t* token_of = groups.token_of.data();          // `groups` itself is another one on each thread
+    const int32_t* token_of = groups.token_of.data();          // each thread has a `groups` of its own
     const auto gathered = [&](int64_t first, int64_t count) {  // rows by expert
       at::Tensor in = at::empty({count, width}, x.options());
       char* to = static_cast<char*>(in.mutable_data_ptr());
@@ -265,8 +265,8 @@ class CpuOps : public Ops {
   }
 
  private:
-  // Runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and of one
-  // dtype.
+  // Computes runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and
+  // of one dtype.
   void LinearRuns(const at::Tensor& x, at::Tensor& y, const std::vector<cpu::LinearRun>& runs) {
     for (const cpu::LinearRun& run : runs) {
       TORCH_CHECK(run.weight->in_features() == x.size(1) && run.weight->out_features() == y.size(1), "a linear of ",

@@ -1,7 +1,7 @@
-// Ops by the fused CPU kernels. bf16 and fp32 tensors; other dtypes go to ReferenceOps. The result of a row, in every
-// operation and both dtypes, doesn't depend on the other rows of the batch nor on the number of threads.
+// Ops by the fused CPU kernels. They compute bf16 and fp32 tensors; other dtypes go to ReferenceOps. In every operation
+// and both dtypes, the result of a row doesn't depend on the other rows of the batch nor on the number of threads.
 //
-// Threads: the calling thread's team (engine/threads/team.h); small work stays on the caller.
+// Work runs on the calling thread's team (engine/threads/team.h); small work stays on the caller.
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_CPU_OPS_H_
 
@@ -12,10 +12,10 @@
 
 namespace causeway {
 
-// With the kernels of one instruction set, which must be among cpu::SupportedIsas(). MakeCpuOps() takes the best.
+// Uses the kernels of one instruction set, which must be among cpu::SupportedIsas(). MakeCpuOps() takes the best.
 std::unique_ptr<Ops> MakeCpuOps(cpu::Isa isa);
 
-// What a weight of CpuOps takes, as its bytes() says, before there is one: bf16 or fp32, of `element_bytes`.
+// What bytes() of a weight of CpuOps will say, before the weight exists. Its dtype is bf16 or fp32, of `element_bytes`.
 int64_t CpuWeightBytes(int64_t out, int64_t in, bool bias, int64_t element_bytes, const WeightFormat& format);
 
 }  // namespace causeway

@@ -1,4 +1,5 @@
-// Every operation of CpuOps but attention, on every instruction set that this processor runs, against ReferenceOps.
+// Compares every operation of CpuOps but attention with ReferenceOps, on every instruction set that this processor
+// runs.
 #include "engine/ops/cpu/cpu_ops.h"
 
 #include <cmath>
@@ -32,7 +33,7 @@ TEST_P(CpuOpsTest, LinearMatchesReference) {
       const Pair weights = MakeWeights(out, in, bias);
       for (int64_t rows : {0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 31, 64, 253, 511}) {
         const at::Tensor x = random_.Tensor({rows, in}, dtype());
-        // The reference in fp32 from the same rounded inputs, so that only the kernel's own rounding counts.
+        // The reference computes in fp32 from the same rounded inputs, so that only the kernel's own rounding counts.
         const at::Tensor expected = weights.plain->Forward(x);
         ExpectNear(weights.fused->Forward(x), expected, tolerance(),
                    "out " + std::to_string(out) + " in " + std::to_string(in) + " rows " + std::to_string(rows));
@@ -61,7 +62,7 @@ TEST_P(CpuOpsTest, WeightsSetInPiecesByThreads) {
   whole->SetRows(0, rows);
   whole->SetBias(0, bias);
   std::vector<std::thread> threads;
-  for (int64_t begin = 0; begin < out; begin += 192) {  // each thread its own multiple of 64, in odd pieces
+  for (int64_t begin = 0; begin < out; begin += 192) {  // each thread sets its own multiple of 64, in odd pieces
     threads.emplace_back([&, begin] {
       const int64_t end = std::min(begin + 192, out);
       int64_t n = 1;
@@ -207,7 +208,7 @@ TEST_P(VectorMathTest, ExpAndGeluKeepTheirRelativeAccuracy) {
     const double v = x[i], exact = v * 0.5 * std::erfc(-v / std::sqrt(2.0));
     worst = std::max(worst, std::abs(y[i] / exact - 1));
   }
-  EXPECT_LT(worst, 1e-5);  // of which rounding v^2 / 2 before e^x is the most, far out
+  EXPECT_LT(worst, 1e-5);  // most of it comes from rounding v^2 / 2 before e^x, far out
 
   float in[3] = {-1000, -88.5f, 0}, out[3];
   cpu::KernelsOf(GetParam()).exp(in, out, 3);

@@ -26,10 +26,10 @@ class CpuOpsTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::Scal
 
   cpu::Isa isa() const { return std::get<0>(GetParam()); }
   at::ScalarType dtype() const { return std::get<1>(GetParam()); }
-  // Of results of about unit size: a few roundings to the dtype.
+  // The tolerance for results of about unit size: a few roundings to the dtype.
   double tolerance() const { return dtype() == at::kFloat ? 2e-5 : 2e-2; }
 
-  // |actual - expected| <= tolerance * (1 + |expected|), and no NaN.
+  // Expects |actual - expected| <= tolerance * (1 + |expected|), and no NaN.
   void ExpectNear(const at::Tensor& actual, const at::Tensor& expected, double tolerance, const std::string& what) {
     ASSERT_EQ(actual.sizes(), expected.sizes()) << what;
     ASSERT_EQ(actual.scalar_type(), expected.scalar_type()) << what;

@@ -15,7 +15,7 @@ void GroupByExpert(const int32_t* chosen, int64_t tokens, int64_t experts_per_to
   for (int64_t e = 0; e < experts; ++e) groups.first[e + 1] += groups.first[e];
   groups.token_of.resize(rows);
   groups.row_of.resize(rows);
-  // first[e] counts up to the end of e, which is where e + 1 begins.
+  // first[e] counts up to the end of e's rows, which is where those of e + 1 begin.
   for (int64_t i = 0; i < rows; ++i) {
     const int32_t row = groups.first[chosen[i]]++;
     groups.token_of[row] = static_cast<int32_t>(i / experts_per_token);

@@ -11,10 +11,10 @@ namespace causeway::cpu {
 struct ExpertGroups {
   std::vector<int32_t> first;     // [experts + 1]: expert e has rows [first[e], first[e + 1])
   std::vector<int32_t> token_of;  // [rows]: row r's token
-  std::vector<int32_t> row_of;    // [tokens * experts_per_token]: where a token's choices went, in its own order
+  std::vector<int32_t> row_of;    // [tokens * experts_per_token]: the row of a token's choice, in the token's order
 };
 
-// chosen [tokens, experts_per_token], each in [0, experts). Reuses the memory of `groups`.
+// chosen is [tokens, experts_per_token], each in [0, experts). Reuses the memory of `groups`.
 void GroupByExpert(const int32_t* chosen, int64_t tokens, int64_t experts_per_token, int64_t experts,
                    ExpertGroups& groups);
 

@@ -1,4 +1,4 @@
-// Around the linears of experts: which experts a token goes to, and the sum of what they made of it.
+// What is around the linears of experts: which experts a token goes to, and the sum of their outputs.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
@@ -16,8 +16,8 @@ CAUSEWAY_INLINE void ScoreRow(const T* logits, int64_t experts, bool sigmoid, fl
   ForEachVector(experts, [&](int64_t i, int64_t n) { StoreSome(scores + i, LoadSome(scores + i, n) / sum, n); });
 }
 
-// The `count` highest of `scores`, highest first; of equal ones the lower. Valid and distinct even where scores are
-// NaN.
+// Chooses the `count` highest of `scores`, highest first; of equal ones the one with the lower number. The choices are
+// valid and distinct even where scores are NaN.
 CAUSEWAY_INLINE void Choose(const float* scores, int64_t experts, int64_t count, int32_t* chosen) {
   int64_t held = 0;
   for (int64_t e = 0; e < experts; ++e) {

@@ -1,4 +1,4 @@
-// Large pages for memory that kernels stream through: with pages of 4 KB, a TLB miss every 64 lines costs up to half of
+// Huge pages for memory that kernels stream through. With pages of 4 KB, a TLB miss every 64 lines costs up to half of
 // the bandwidth.
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_HUGE_PAGES_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_HUGE_PAGES_H_
@@ -7,8 +7,8 @@
 
 namespace causeway {
 
-// Asks for huge pages for the whole ones within [data, data + bytes). To be called before the memory is first touched.
-// Only advice: everything works without, slower.
+// Asks the system to put [data, data + bytes) into huge pages, as far as whole ones fit in. To be called before the
+// memory is first touched. It is only advice: without it everything works, but slower.
 void AskForHugePages(void* data, size_t bytes);
 
 }  // namespace causeway

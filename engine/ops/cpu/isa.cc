@@ -56,11 +56,11 @@ void* Scratch(size_t bytes) {
   thread_local Buffer buffer;
   if (buffer.bytes < bytes) {
     std::free(buffer.data);
-    // Grown by a quarter more than asked, so that batches growing row by row don't allocate each time.
+    // The buffer grows by a quarter more than asked, so that batches that grow row by row don't allocate each time.
     buffer.bytes = (bytes + bytes / 4 + 4095) / 4096 * 4096;
     buffer.data = std::aligned_alloc(64, buffer.bytes);
-    if (buffer.data ==
-        nullptr) {  // within a parallel region this ends the process: a step's scratch is small and soon constant
+    // Within a parallel region this ends the process. A step's scratch is small, and constant after the first steps.
+    if (buffer.data == nullptr) {
       buffer.bytes = 0;
       throw std::bad_alloc();
     }

@@ -8,11 +8,11 @@
 
 namespace causeway::cpu {
 
-// Each with what those before it have; kAvx512Bf16 has VNNI too, as every processor with bf16 does.
+// Each set includes those before it. kAvx512Bf16 has VNNI, too, as every processor with bf16 does.
 enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16 };
 
 const char* IsaName(Isa isa);
-// Those compiled in that this processor (and its operating system) can run; never empty.
+// The compiled sets that this processor (and its operating system) can run; never empty.
 std::vector<Isa> SupportedIsas();
 const Kernels& KernelsOf(Isa isa);
 

@@ -1,4 +1,4 @@
-// All kernels for one instruction set; see kernels.h. Included by kernels_*.cc after defining CAUSEWAY_ISA.
+// All kernels for one instruction set; see kernels.h. kernels_*.cc include this file after they define CAUSEWAY_ISA.
 
 #include "engine/ops/cpu/kernels.h"
 

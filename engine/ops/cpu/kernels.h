@@ -1,6 +1,6 @@
-// The fused CPU kernels behind plain pointers: one table per instruction set, all compiled from the same *-inl.h
-// sources. No torch here: a kernel file is compiled with instructions that the machine may lack, so it must not
-// instantiate inline functions that the linker could share with other files (hence static below).
+// The fused CPU kernels, called with plain pointers: there is one table for each instruction set, and all are compiled
+// from the same *-inl.h sources. No torch here: a kernel file is compiled with instructions that the machine may lack,
+// so it must not instantiate inline functions that the linker could share with other files (hence static below).
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_KERNELS_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_KERNELS_H_
 
@@ -22,7 +22,7 @@ static constexpr int64_t UnitsOf(Element element, int64_t in) { return element =
 static constexpr int64_t PanelsOf(int64_t out) { return (out + kPanel - 1) / kPanel; }
 
 struct LinearArgs {
-  Element element;         // of x, panels and y
+  Element element;         // type of x, panels and y
   const void* x;           // [rows, in]
   const uint32_t* panels;  // [PanelsOf(out), UnitsOf(in), kPanel]
   const float* bias;       // [out], or null
@@ -32,7 +32,7 @@ struct LinearArgs {
 };
 
 struct QuantizedLinearArgs {
-  Element element;  // of x and y
+  Element element;  // type of x and y
   QuantizedLayout layout;
   const uint8_t* panels;  // [PanelsOf(out), layout.panel_bytes], 64-byte aligned
   const int32_t* order;   // [in]: the column of x that input i reads; null: i
@@ -43,10 +43,10 @@ struct QuantizedLinearArgs {
   void* scratch;  // quantized_scratch_bytes(args) of memory, 64-byte aligned
 };
 
-// Rows [first, first + count) of a weight into its panels. Outputs beyond the matrix are left as they are.
+// Packs rows [first, first + count) of a weight into its panels. Outputs beyond the matrix are left as they are.
 struct PackArgs {
   const void* rows;   // [count, row_bytes]
-  int64_t row_bytes;  // of a row's inputs, without gaps
+  int64_t row_bytes;  // bytes of a row's inputs, without gaps
   int64_t first, count;
   uint32_t* panels;  // [PanelsOf(out), units, kPanel], 64-byte aligned
   int64_t units;
@@ -55,7 +55,7 @@ struct PackArgs {
 struct NormArgs {
   Element element;
   const void* x;       // [rows, width]
-  void* residual;      // [rows, width] or null: becomes residual + x, and is what is normed
+  void* residual;      // [rows, width] or null: becomes residual + x, which is then normed
   const void* weight;  // [width]
   const void* bias;    // [width] or null
   void* y;             // [rows, width]
@@ -63,10 +63,10 @@ struct NormArgs {
   float eps;
 };
 
-// RMS norms in place of `groups` runs of `width` columns each.
+// RMS norms, in place, of `groups` runs of `width` columns each.
 struct NormColumnsArgs {
   Element element;
-  void* x;             // of row r at x + r * stride elements
+  void* x;             // row r is at x + r * stride elements
   const void* weight;  // [width]
   int64_t rows, stride, groups, width;
   float eps;
@@ -95,7 +95,7 @@ struct RotaryArgs {
   int64_t rows, heads, kv_heads, head_dim, rotary_dim;
 };
 
-// Rows of a weight to quantize. Scales are not finite where a row's weights are not.
+// Quantizes rows of a weight. Scales are not finite where a row's weights are not.
 struct QuantizeArgs {
   Element element;
   const void* x;  // [rows, in]
@@ -108,14 +108,14 @@ struct QuantizeArgs {
 // A piece of work of one attention call: some queries of a sequence, for the heads that share one key-value head.
 struct AttentionTask {
   int32_t sequence, kv_head;
-  int32_t row, rows;  // of the step's batch; their last one is at position `last`
+  int32_t row, rows;  // rows of the step's batch; the last one is at position `last`
   int32_t last;
-  // Keys are taken in ranges of kAttentionSplit, each with a softmax of its own, and merged in order: the result of a
-  // row doesn't depend on how many threads share a sequence.
+  // Keys are taken in ranges of kAttentionSplit. Each range has a softmax of its own, and they are merged in order: so
+  // a row's result doesn't depend on how many threads share a sequence.
   int32_t split_first, split_count;
-  int32_t partial;  // where its result awaits the merge of a group, or -1: goes to `out`
+  int32_t partial;  // the slot where its result waits to be merged, or -1: it goes to `out`
 };
-// Tasks whose partial results [first, first + count) make the output of one row.
+// The partial results [first, first + count) make the output of one row.
 struct AttentionMerge {
   int32_t first, count, row, kv_head;
 };
@@ -138,13 +138,13 @@ struct AttentionArgs {
   const AttentionMerge* merges;
   int64_t merge_count;
   float* partials;  // PartialFloats() for each task with a partial result
-  int64_t row_max;  // queries times heads of a group: the largest task
+  int64_t row_max;  // queries times heads of a group, in the largest task
   bool parallel;    // whether there is enough work to wake threads for
 };
-// A partial result: for each head of the group its maximum, its sum and head_dim outputs.
+// A partial result has, for each head of the group, its maximum, its sum and head_dim outputs.
 static constexpr int64_t PartialFloats(int64_t group, int64_t head_dim) { return group * (head_dim + 2); }
 
-// As Ops::Route.
+// The arguments of Ops::Route.
 struct RouteArgs {
   Element element;
   const void* logits;       // [tokens, experts]
@@ -155,9 +155,9 @@ struct RouteArgs {
   bool sigmoid, normalize;
 };
 
-// Sums of rows of x: y[t] = sum over j of weights[t][j] * x[rows[t][j]], in fp32 and in this order, rounded once.
+// Sums rows of x: y[t] = sum over j of weights[t][j] * x[rows[t][j]], in fp32 and in this order, rounded once.
 struct CombineArgs {
-  Element element;       // of x and y
+  Element element;       // type of x and y
   const void* x;         // [any, width]
   const int32_t* rows;   // [tokens, terms]
   const float* weights;  // [tokens, terms]
@@ -166,12 +166,13 @@ struct CombineArgs {
 };
 
 struct Kernels {
-  // `count` linears of one element, computed at once: the threads share the work of all. A row's result depends neither
+  // Computes `count` linears of one element at once: the threads share the work of all. A row's result depends neither
   // on the other rows nor on the other linears.
   void (*linear)(const LinearArgs* parts, int64_t count);
-  int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0: needs none
-  // Several at once, sharing the threads: all of one element, kind and zero_points. bf16 x is quantized to bytes, with
-  // a scale for each row and 32 to 128 inputs, unless the weights are fp8; fp32 x is taken as it is.
+  int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0 where none is needed
+  // Computes several linears at once: all of one element, kind and zero_points, and the threads share the work. bf16 x
+  // is quantized to bytes, with a scale for each row and 32 to 128 inputs, unless the weights are fp8. fp32 x is taken
+  // as it is.
   void (*quantized_linear)(const QuantizedLinearArgs* parts, int64_t count);
   int64_t (*quantized_scratch_bytes)(const QuantizedLinearArgs&);
   void (*pack_rows)(const PackArgs&);  // on the calling thread
@@ -185,12 +186,12 @@ struct Kernels {
   void (*attention)(const AttentionArgs&);
   void (*quantize_int8)(const QuantizeArgs&);
   void (*quantize_int4)(const QuantizeArgs&);
-  // For tests: y[i] = f(x[i]).
+  // y[i] = f(x[i]), for tests.
   void (*exp)(const float* x, float* y, int64_t n);
   void (*gelu)(const float* x, float* y, int64_t n);
 };
 
-// One per instruction set; call only what SupportedIsas() lists.
+// There is one for each instruction set. Call only those that SupportedIsas() lists.
 namespace avx512bf16 {
 extern const Kernels kKernels;
 }
@@ -207,8 +208,8 @@ namespace portable {
 extern const Kernels kKernels;
 }
 
-// Working memory of the calling thread, 64-byte aligned and at least `bytes` long; kept until the thread ends. Each use
-// takes what it needs in one call: the next call may move it.
+// Working memory of the calling thread, 64-byte aligned and at least `bytes` long, kept until the thread ends. A caller
+// takes all that it needs in one call, since the next call may move the memory.
 void* Scratch(size_t bytes);
 
 }  // namespace causeway::cpu

@@ -1,22 +1,21 @@
-// Linears over packed panels, for any number of rows: several at once, each with rows and weights of its own, whose
-// tasks are shared out over the threads as if they were one.
+// Linears over packed panels, for any number of rows: several at once, each with rows and weights of its own. The
+// threads share their tasks as if they were one linear.
 //
-// One tile of rows: a thread walks its panels from end to end; the weights stream from memory once, x comes from L1.
-// More rows: for each slab of a pair of panels, 32 KB that stay in L2, all tiles of rows pass over it and prefetch the
-// next slab, each its share, so that memory and arithmetic overlap.
+// One tile of rows: a thread walks its panels from end to end; the weights stream from memory once, and x comes from
+// L1. More rows: for each slab of a pair of panels (32 KB that stay in L2), all tiles of rows pass over it. Each of
+// them prefetches its share of the next slab, so that memory and arithmetic overlap.
 //
-// A task's products stand in the thread's own memory until it owns the task: the owner of the team may take over what a
-// helper has begun. Late helpers read packed x and weights, and never write.
+// A task's products stand in the thread's own memory until it owns the task, since the owner of the team may take over
+// what a helper has begun. Late helpers read packed x and weights, and never write.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr int64_t kRowBlock =
-    64;  // rows at most of a task: their sums (16 KB) stay in L1, and little is lost when a task is done twice
-constexpr int64_t kBlocksTogether =
-    4;  // blocks of rows that pass over a group of panels one after the other, while it is in L2
+// A task has this many rows at most: their sums (16 KB) stay in L1, and little is lost when a task is done twice.
+constexpr int64_t kRowBlock = 64;
+// This many blocks of rows pass over a group of panels one after the other, while the group is in L2.
+constexpr int64_t kBlocksTogether = 4;
 constexpr int64_t kSerialWords = 4096;  // weights times rows below which waking threads costs more than it gives
-constexpr int64_t kSerialPacks =
-    64;  // slabs of rows, 512 bytes each, below which sharing them out costs more than it gives
+constexpr int64_t kSerialPacks = 64;    // slabs of rows (512 bytes each) below which sharing costs more than it gives
 
 template <class T>
 CAUSEWAY_INLINE void StoreRow(const float* c, const float* bias, T* y, int64_t n) {
@@ -25,7 +24,7 @@ CAUSEWAY_INLINE void StoreRow(const float* c, const float* bias, T* y, int64_t n
   if (i < n) StoreFirst(y + i, bias == nullptr ? Load(c + i) : Load(c + i) + LoadFirst(bias + i, n - i), n - i);
 }
 
-// Whether x is read in place: a single row has no rows to hold apart.
+// Whether x is read in place, without packing: a single row may be.
 template <class Kind>
 CAUSEWAY_INLINE bool Direct(const LinearArgs& a) {
   return a.rows == 1 && (sizeof(typename Kind::T) == 4 || (Kind::kWords == 1 && a.in % 2 == 0));
@@ -36,7 +35,7 @@ static int64_t ScratchBytesOf(const LinearArgs& a) {
   return Direct<Kind>(a) ? 0 : a.rows * ((UnitsOf(a.element, a.in) + kSlab - 1) / kSlab) * kRowWords<Kind> * 4;
 }
 
-// Rows of y for one group of panels, whose products stand in c.
+// Stores rows of y for one group of panels, from the products in c.
 template <class T>
 CAUSEWAY_INLINE void StoreRows(const LinearArgs& a, const float* c, int64_t ldc, int64_t row0, int64_t rows,
                                int64_t column, int64_t columns) {
@@ -47,10 +46,10 @@ CAUSEWAY_INLINE void StoreRows(const LinearArgs& a, const float* c, int64_t ldc,
   }
 }
 
-// How a part is cut: groups of panels, blocks of rows, slabs of inputs. A task is a block against a group.
+// A part is cut into groups of panels, blocks of rows and slabs of inputs. A task is a block against a group.
 constexpr int64_t kWide = kTilePanels * kPanel;
 struct RowCut {
-  int64_t passes, blocks;  // over all weights, and of each pass
+  int64_t passes, blocks;  // passes over all weights, and blocks of each pass
 };
 CAUSEWAY_INLINE RowCut CutRows(int64_t rows) {
   constexpr int64_t kPassRows = kRowBlock * kBlocksTogether;
@@ -63,7 +62,7 @@ CAUSEWAY_INLINE int64_t LinearTasks(int64_t rows, int64_t out) {
 }
 CAUSEWAY_INLINE int64_t SlabsOf(const LinearArgs& a) { return (UnitsOf(a.element, a.in) + kSlab - 1) / kSlab; }
 
-// Items of several parts, numbered through: items(p) of part p.
+// How many items several parts have together; part p has items(p). They are numbered through.
 template <class Items>
 CAUSEWAY_INLINE int64_t ItemsOf(int64_t parts, const Items& items) {
   int64_t total = 0;
@@ -71,11 +70,11 @@ CAUSEWAY_INLINE int64_t ItemsOf(int64_t parts, const Items& items) {
   return total;
 }
 
-// An item's part.
+// The part that an item belongs to.
 struct PartCursor {
   int64_t part = 0, first = 0;  // the number of the part's first item
 };
-// Those that one thread asks for mostly ascend.
+// The items that one thread asks for mostly ascend.
 template <class Items>
 CAUSEWAY_INLINE void MoveTo(PartCursor& at, int64_t item, const Items& items) {
   if (item < at.first) at.part = at.first = 0;
@@ -85,7 +84,7 @@ CAUSEWAY_INLINE void MoveTo(PartCursor& at, int64_t item, const Items& items) {
   }
 }
 
-// each(p, begin, end) for all items, with those of one part in pieces.
+// Calls each(p, begin, end) for all items, with those of one part in pieces.
 template <class Items, class Each>
 CAUSEWAY_INLINE void ForItems(bool shared, int64_t parts, const Items& items, const Each& each) {
   ForPieces(shared, ItemsOf(parts, items), [&](int64_t begin, int64_t end) {
@@ -99,8 +98,8 @@ CAUSEWAY_INLINE void ForItems(bool shared, int64_t parts, const Items& items, co
   });
 }
 
-// The products of a task: rows [row0, row0 + rows) with a group's panels, in c. `after`: panels that this thread goes
-// on with, or null.
+// The products of a task, in c: rows [row0, row0 + rows) with a group's panels. `after` are the panels that this thread
+// goes on with, or null.
 template <class Kind>
 static void Multiply(const LinearArgs& a, int64_t panel, int64_t count, int64_t row0, int64_t rows, const Word* after,
                      float* c) {
@@ -120,13 +119,14 @@ static void Multiply(const LinearArgs& a, int64_t panel, int64_t count, int64_t 
     return Tile<Kind>(rows, count, tile);
   }
   for (int64_t s = 0; s < slabs; ++s, tile.w += kSlab * kPanel) {
-    // The next slab of these panels, or the first one of what follows.
+    // The next slab of these panels, or the first slab of the panels after them.
     const Word* next = s + 1 < slabs ? tile.w + kSlab * kPanel : after;
     tile.units = units - s * kSlab < kSlab ? units - s * kSlab : kSlab;
     tile.accumulate = s > 0;
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = rows * t / tiles, last = rows * (t + 1) / tiles;
-      // A slab of a panel is two lines a unit, in halves of one: tile t fetches halves [half, half + lines).
+      // A slab of a panel has two cache lines a unit. Tiles share them in halves: tile t fetches halves [half, half +
+      // lines).
       const int64_t half = 2 * count * t / tiles;
       tile.lines = next != nullptr ? static_cast<int>(2 * count * (t + 1) / tiles - half) : 0;
       tile.ahead = next == nullptr ? nullptr : next + half / 2 * panel_words + half % 2 * (kSlab * kPanel / 2);
@@ -137,10 +137,10 @@ static void Multiply(const LinearArgs& a, int64_t panel, int64_t count, int64_t 
   }
 }
 
-// What a task computes: a block of rows against a group of panels; and what its thread most likely goes on with.
+// What a task computes (a block of rows against a group of panels), and what its thread most likely goes on with.
 struct TaskPlace {
   int64_t row0, rows, panel, panels;
-  int64_t after_panel;  // of the same part, or -1
+  int64_t after_panel;  // a panel of the same part, or -1
   bool after_part;      // the next part's first panel
 };
 CAUSEWAY_INLINE TaskPlace PlaceOf(int64_t all_rows, int64_t out, const RegionTasks& tasks, const PartCursor& at) {

@@ -13,7 +13,7 @@
 namespace causeway::cpu {
 namespace {
 
-// What only one kind of weight has.
+// Sets what only one kind of weight has.
 void Describe(const PackedWeight&, LinearArgs&) {}
 void Describe(const QuantizedWeight& weight, QuantizedLinearArgs& args) {
   args.layout = weight.layout();
@@ -22,7 +22,7 @@ void Describe(const QuantizedWeight& weight, QuantizedLinearArgs& args) {
 bool Alike(const PackedWeight&, const PackedWeight&) { return true; }
 bool Alike(const QuantizedWeight& a, const QuantizedWeight& b) { return a.format() == b.format(); }
 
-// Leaves as many rows to compute as are rehearsed, of all parts together; y's others are zeros.
+// Leaves as many rows to compute as are rehearsed, over all parts together; the other rows of y become zeros.
 template <class Args>
 void CutForRehearsal(std::vector<Args>& parts, int64_t element) {
   int64_t all = 0;
@@ -37,7 +37,7 @@ void CutForRehearsal(std::vector<Args>& parts, int64_t element) {
   parts.erase(std::remove_if(parts.begin(), parts.end(), [](const Args& args) { return args.rows == 0; }), parts.end());
 }
 
-// False, and nothing is done, unless all are a `Weight` of x's dtype and of one format.
+// Returns false, and does nothing, unless all are a `Weight` of x's dtype and of one format.
 template <class Weight, class Args>
 bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs,
             int64_t (*scratch_bytes_of)(const Args&), void (*kernel)(const Args*, int64_t)) {

@@ -16,7 +16,7 @@ struct LinearRun {
   int64_t first, rows;
 };
 
-// x and y are contiguous, of one dtype, and as wide as the weights have it. False, and nothing is done, unless the
+// x and y are contiguous, of one dtype, and as wide as the weights have it. Returns false, and does nothing, unless the
 // weights are of one kind and format that a kernel computes with in x's dtype.
 bool RunTogether(const Kernels& kernels, const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs);
 

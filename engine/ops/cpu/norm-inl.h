@@ -1,11 +1,11 @@
-// RMSNorm and LayerNorm, with the residual added on the way: one pass over memory for a row that stays in L1; and the
-// norms of columns in place. All sums fp32.
+// RMSNorm and LayerNorm, with the residual added on the way, in one pass over memory for a row that stays in L1; and
+// the norms of columns in place. All sums are fp32.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 constexpr int64_t kParallelElements = 32768;  // work below which waking threads costs more than it gives
 
-// f(v, i, n) for vectors of the row; the last may have fewer than W lanes.
+// Calls f(v, i, n) for the vectors of the row; the last may have fewer than W lanes.
 template <class Body>
 CAUSEWAY_INLINE void ForEachVector(int64_t width, Body body) {
   int64_t i = 0;

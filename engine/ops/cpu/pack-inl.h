@@ -1,4 +1,4 @@
-// Rows of a weight into its panels, on the loading path.
+// Packs rows of a weight into its panels, on the loading path.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
@@ -14,7 +14,7 @@ CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to
     b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
   }
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {  // a[4 i + k]: column 4 l + k of rows 4 i to 4 i + 3, in 128-bit lane l
+  for (int i = 0; i < 4; ++i) {  // a[4 i + k] holds column 4 l + k of rows 4 i to 4 i + 3, in 128-bit lane l
     a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
     a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
     a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
@@ -33,7 +33,7 @@ CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to
 }
 #endif
 
-// A run of rows that share a panel, [first, last), from their bytes on; `panel` is theirs.
+// Packs a run of rows that share a panel, [first, last); `panel` is theirs.
 static void PackRun(const PackArgs& a, int64_t first, int64_t last, Word* panel) {
   const char* from = static_cast<const char*>(a.rows) + (first - a.first) * a.row_bytes;
   const int64_t lane = first % kPanel, count = last - first;
@@ -43,19 +43,19 @@ static void PackRun(const PackArgs& a, int64_t first, int64_t last, Word* panel)
     const Word* words = reinterpret_cast<const Word*>(from);
     for (; (done + 16) * 4 <= a.row_bytes; done += 16) {
       for (int64_t r = 0; r < count; r += 16) {
-        // Into the caches: a page that the kernel has just cleared is in them, and writing past them would first put
-        // that to memory.
+        // This writes into the caches. A page that the kernel has just cleared is in them, and writing past them would
+        // first put it to memory.
         Transpose16(words + r * a.row_bytes / 4 + done, a.row_bytes / 4, panel + done * kPanel + lane + r, kPanel);
       }
     }
   }
 #endif
-  constexpr int64_t kRun = 64;  // units taken from each row before the next row: what is written to stays in L1
+  constexpr int64_t kRun = 64;  // units taken from each row before the next row, so that what is written to stays in L1
   Word run[kRun];
   for (; done < a.units; done += kRun) {
     const int64_t n = a.units - done < kRun ? a.units - done : kRun, bytes = a.row_bytes - done * 4;
     for (int64_t r = 0; r < count; ++r) {
-      run[n - 1] = 0;  // half of the last unit when the inputs are odd
+      run[n - 1] = 0;  // clears the half of the last unit that odd inputs leave
       memcpy(run, from + r * a.row_bytes + done * 4, bytes < n * 4 ? bytes : n * 4);
       for (int64_t u = 0; u < n; ++u) panel[(done + u) * kPanel + lane + r] = run[u];
     }

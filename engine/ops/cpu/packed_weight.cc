@@ -17,7 +17,7 @@ PackedWeight::PackedWeight(const cpu::Kernels& kernels, int64_t out, int64_t in,
     : PanelWeight(kernels, out, in, bias, dtype) {
   panels_ = at::empty({cpu::PanelsOf(out), cpu::UnitsOf(element(), in), kPanel}, at::kInt);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
-  // Only what no row fills: the others' pages are first touched by the threads that pack them.
+  // Zeroes only what no row fills: the threads that pack the other panels are the first to touch their pages.
   if (out % kPanel != 0) panels_.select(0, panels_.size(0) - 1).zero_();
 }
 

@@ -25,8 +25,8 @@ int64_t PanelWeight::bytes() const {
 
 void PanelWeight::SetBias(int64_t first, const at::Tensor& bias) {
   TORCH_CHECK(bias_.defined(), "SetBias on a weight made without a bias");
-  c10::InferenceMode guard;  // loader threads have none
-  // Rounded as the weight is, so that it is what a tensor of that dtype would hold.
+  c10::InferenceMode guard;  // loader threads don't hold one
+  // The bias is rounded as the weight is, so that it is what a tensor of that dtype would hold.
   bias_.narrow(0, first, bias.size(0)).copy_(bias.to(dtype_));
 }
 

@@ -1,5 +1,5 @@
 // What the weights of the CPU's kernels have in common: panels of rows (kernels.h), the only copy of the weight.
-// Linears stream it, embeddings pick rows out of it.
+// Linears stream it, and embeddings pick rows out of it.
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_PANEL_WEIGHT_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_PANEL_WEIGHT_H_
 
@@ -23,11 +23,11 @@ class PanelWeight : public LinearWeight {
   at::Tensor Forward(const at::Tensor& x) const final;
   at::Tensor Lookup(const at::Tensor& ids) const final;
 
-  // Row `row` as in_features() elements of dtype(), in the order of x.
+  // Writes row `row` as in_features() elements of dtype(), in the order of x.
   virtual void CopyRow(int64_t row, void* to) const = 0;
 
  protected:
-  // Computed with in bf16 or fp32. Memory comes from ATen's CPU allocator. The kernels must outlive this.
+  // Computation is in bf16 or fp32. Memory comes from ATen's CPU allocator. The kernels must outlive this.
   PanelWeight(const cpu::Kernels& kernels, int64_t out, int64_t in, bool bias, at::ScalarType dtype);
 
   const cpu::Kernels& kernels_;

@@ -1,12 +1,12 @@
-// Rows of a weight to whole numbers and scales, on the loading path: engine/ops/quantize.h. Single-threaded, as its
-// callers are many.
+// Quantizes rows of a weight to whole numbers and scales, on the loading path: see engine/ops/quantize.h. It is
+// single-threaded, since many threads call it at once.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr float kVanishing =
-    1e-30f;  // rows and groups below this are held as zero: the inverse of their scale could overflow
+// Rows and groups below this are held as zero: the inverse of their scale could overflow.
+constexpr float kVanishing = 1e-30f;
 
-// To the nearest whole number, ties to even, for |x| < 2^22.
+// Rounds to the nearest whole number, ties to even, for |x| < 2^22.
 CAUSEWAY_INLINE F Round(F x) {
 #if defined(__AVX512F__)
   return (F)_mm512_roundscale_ps((__m512)x, 0);
@@ -16,7 +16,7 @@ CAUSEWAY_INLINE F Round(F x) {
   return (x + 12582912.0f) - 12582912.0f;
 #endif
 }
-// The first n lanes, rounded, as bytes; -128 <= x <= 127.
+// Stores the first n lanes, rounded, as bytes; -128 <= x <= 127.
 CAUSEWAY_INLINE void StoreBytes(void* p, F x, int64_t n) {
 #if defined(__AVX512F__)
   const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)x));
@@ -35,11 +35,11 @@ CAUSEWAY_INLINE void StoreBytes(void* p, F x, int64_t n) {
 }
 CAUSEWAY_INLINE F Abs(F x) { return (F)((I)x & 0x7fffffff); }
 
-// To fp16's nearest; beyond its range to infinity.
+// Rounds to the nearest number of fp16; beyond its range to infinity.
 CAUSEWAY_INLINE float RoundToHalf(float x) {
   const float magnitude = x < 0 ? -x : x;
   if (magnitude < 6.103515625e-5f)
-    return __builtin_copysignf((magnitude + 0.5f) - 0.5f, x);  // subnormal: steps of 2^-24
+    return __builtin_copysignf((magnitude + 0.5f) - 0.5f, x);  // subnormal, in steps of 2^-24
   uint32_t bits;
   memcpy(&bits, &x, 4);
   bits = (bits + 0xfffu + ((bits >> 13) & 1u)) & ~0x1fffu;
@@ -52,8 +52,7 @@ CAUSEWAY_INLINE void ToFloats(const T* x, float* y, int64_t count) {
   ForEachVector(count, [&](int64_t i, int64_t n) { StoreSome(y + i, LoadSome(x + i, n), n); });
 }
 
-// The largest magnitude, or what is not finite, if anything is: compared as whole numbers, infinity and NaN are above
-// all others.
+// The largest magnitude, or an infinity or NaN if there is one: compared as whole numbers, these are above all others.
 template <class T>
 CAUSEWAY_INLINE float LargestMagnitude(const T* x, int64_t count) {
   I most{};
@@ -82,11 +81,11 @@ static void QuantizeInt8Of(const QuantizeArgs& a) {
   }
 }
 
-// Where the value of the largest magnitude lands on -8..7 before rounding, as tried for each group. Beyond -8 it is
-// cut, which often pays.
+// A scale puts the value of the largest magnitude at one of these places of -8..7 before rounding. Each is tried for
+// each group. A value beyond -8 is cut off, which often pays.
 constexpr float kLandings[] = {-7.2f, -7.7f, -8.2f, -8.8f, -9.6f, 7.4f};
 
-// The scale of least squared error among those tried, for W groups at once: x is [group, W].
+// The scale of least squared error among those tried, for W groups at once; x is [group, W].
 CAUSEWAY_INLINE F BestScale(const float* x, int64_t group) {
   F most{};  // the value of the largest magnitude
   for (int64_t i = 0; i < group; ++i) {
@@ -127,7 +126,7 @@ static void QuantizeInt4Of(const QuantizeArgs& a) {
     const bool finite = largest - largest == 0;
     for (int64_t g0 = 0; g0 < groups; g0 += W) {
       const int64_t count = groups - g0 < W ? groups - g0 : W;
-      // Lanes beyond the last group keep what was there before, and nobody reads their scale.
+      // Lanes beyond the last group keep what was there before; nobody reads their scale.
       for (int64_t i = 0; i < a.group; ++i) {
         for (int64_t g = 0; g < count; ++g) turned[i * W + g] = row[(g0 + g) * a.group + i];
       }

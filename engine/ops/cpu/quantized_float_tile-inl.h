@@ -1,8 +1,9 @@
-// The tiles of quantized linears by floats: weights become floats in registers, exactly, and x is as it came.
+// The tiles of quantized linears that compute with floats. Weights become floats in registers, exactly, and x stays as
+// it came.
 //   WideKind  fp32 x, any format: what computing in fp32 takes, and fp8 where there is no vdpbf16ps
 //   Fp8Kind   bf16 x and fp8 weights, by vdpbf16ps: e4m3 is exact in bf16. Several tiles of rows
 //            share decoded weights
-// A chunk is summed by itself, then scaled and added to the sum of those before.
+// A chunk is summed by itself, then scaled and added to the sum of the chunks before it.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
@@ -11,7 +12,7 @@ struct Fp8 {
   static constexpr bool kScaleLast = false;
 };
 
-// Input j of a word as floats, its zero taken off.
+// Input j of a word as floats, less its zero.
 CAUSEWAY_INLINE F Decode(Int8, U word, int j, F) {
   return __builtin_convertvector((I)(word >> (8 * j) & 255u), F) - static_cast<float>(kInt8Zero);
 }
@@ -91,8 +92,8 @@ struct WideKind {
 };
 
 #if defined(__AVX512BF16__)
-// Bytes 0 and 2 of each word (even) or 1 and 3 as two bf16. The bias of the exponent grows by 120, which is an addition
-// to the bits; the eight values with an exponent of 0 take their addend from a table.
+// Turns bytes 0 and 2 of each word (even) or 1 and 3 into two bf16. The bias of the exponent grows by 120, which is an
+// addition to the bits. The eight values with an exponent of 0 take their addend from a table.
 struct Fp8ToBf16 {
   __m512i table, bias = _mm512_set1_epi16(120 << 7), mask = _mm512_set1_epi16(static_cast<int16_t>(0x87f0));
 
@@ -119,9 +120,9 @@ struct Fp8ToBf16 {
 struct Fp8Kind {
   using Format = Fp8;
   static constexpr bool kChunks = false, kDecodes = true;
-  static constexpr int64_t kXBytes = kQuantizedBlock * 2;  // of four inputs: 0 and 2, then 1 and 3
+  static constexpr int64_t kXBytes = kQuantizedBlock * 2;  // two vectors for four inputs: 0 and 2, then 1 and 3
 
-  // a's blocks of its panels.
+  // Decodes the blocks of a's panels.
   static void Decode(const QuantizedTileArgs& a, int64_t panels, uint8_t* to) {
     const Fp8ToBf16 decode;
     GroupCursor at(a);

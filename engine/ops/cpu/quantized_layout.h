@@ -1,12 +1,13 @@
-// Where the bytes of a quantized weight lie. No torch: kernel files include this, hence static and no templates.
+// Where the bytes of a quantized weight lie. No torch here: kernel files include this header, so it has only static
+// functions and no templates.
 //
-// Outputs stand in panels of kPanel, inputs in blocks of kQuantizedBlock. A panel is one run of bytes, its groups one
-// after the other: the group's scales, its zeros, its blocks. A block is [unit][output] words of 32 bits:
+// Outputs stand in panels of kPanel, inputs in blocks of kQuantizedBlock. A panel is one run of bytes with its groups
+// one after the other: a group has its scales, its zeros, its blocks. A block is [unit][output] words of 32 bits:
 //   kInt8  4 inputs, each byte a value + 128
 //   kInt4  8 inputs, byte j holds input j in its low and input 4 + j in its high half
 //   kFp8   4 inputs
-// Outputs beyond the matrix are zero bytes. So are inputs beyond it, but for kInt8, where they are the value 0; x is
-// zero there.
+// Outputs beyond the matrix are zero bytes. Inputs beyond it are zero bytes, too, but for kInt8, where they are the
+// value 0; x is zero there.
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_QUANTIZED_LAYOUT_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_QUANTIZED_LAYOUT_H_
 
@@ -24,18 +25,18 @@ inline constexpr int kInt4Zero = 8;             // the zero of an int4 without z
 struct QuantizedLayout {
   WeightKind kind;
   bool zero_points;
-  int64_t blocks;        // of a panel
-  int64_t group_blocks;  // that share a scale; the last group may be shorter
-  int64_t
-      chunk_blocks;     // that share a scale of x, where x is quantized; divides group_blocks unless there is one group
-  int64_t scale_bytes;  // of a group, 32 outputs: fp16 of kInt4, else fp32
+  int64_t blocks;        // blocks of a panel
+  int64_t group_blocks;  // blocks that share a scale; the last group may be shorter
+  // Blocks that share a scale of x, where x is quantized. It divides group_blocks unless there is one group.
+  int64_t chunk_blocks;
+  int64_t scale_bytes;  // scales of a group, 32 outputs: fp16 for kInt4, else fp32
   int64_t head_bytes;   // scales and zeros of a group
   int64_t block_bytes;
-  int64_t group_bytes;  // from a group to the next
+  int64_t group_bytes;  // bytes from a group to the next
   int64_t panel_bytes;
 };
 
-// Requires the format to be one that QuantizedWeight accepts.
+// The format must be one that QuantizedWeight accepts.
 static inline QuantizedLayout LayoutOf(const WeightFormat& format, int64_t in) {
   QuantizedLayout l{};
   l.kind = format.kind;

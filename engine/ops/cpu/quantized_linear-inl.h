@@ -1,10 +1,10 @@
-// Linears over quantized panels, several at once: the tasks of all parts, a pair of panels and a block of rows each,
-// are shared out over the threads, and written once they are owned. Rows go over slabs of weights as in linear-inl.h.
+// Linears over quantized panels, several at once. A task is a pair of panels and a block of rows. The threads share the
+// tasks of all parts, and write a task's result once they own it. Rows go over slabs of weights as in linear-inl.h.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr int64_t kSlabBlocks = 16;       // of two panels: 32 KB of bytes, 16 KB of int4; whole chunks
-constexpr int64_t kSerialInputs = 16384;  // of x, below which sharing out their packing costs more than it gives
+constexpr int64_t kSlabBlocks = 16;       // blocks of two panels: 32 KB of bytes, 16 KB of int4; whole chunks
+constexpr int64_t kSerialInputs = 16384;  // inputs of x below which sharing out their packing costs more than it gives
 
 template <class Kind, int kPanels>
 CAUSEWAY_INLINE void QuantizedTileOfPanels(int64_t rows, const QuantizedTileArgs& a) {
@@ -44,7 +44,7 @@ static int64_t QuantizedScratchBytesOf(const QuantizedLinearArgs& a) {
   return (ChunkBytes<Kind>(a) + a.layout.blocks * a.rows * Kind::kXBytes + 63) / 64 * 64;
 }
 
-// Rows of y for the panels whose products stand in c.
+// Stores rows of y for the panels whose products stand in c.
 template <class Kind, class T>
 CAUSEWAY_INLINE void StoreQuantizedRows(const QuantizedLinearArgs& a, float* c, int64_t ldc, int64_t row0, int64_t rows,
                                         int64_t panel, int64_t panels) {
@@ -60,7 +60,7 @@ CAUSEWAY_INLINE void StoreQuantizedRows(const QuantizedLinearArgs& a, float* c, 
   }
 }
 
-// The products of a task, in c. `after`: the panels that this thread goes on with, or null.
+// Computes the products of a task into c. `after` are the panels that this thread goes on with, or null.
 template <class Kind>
 static void QuantizedMultiply(const QuantizedLinearArgs& a, int64_t panel, int64_t count, int64_t row0, int64_t rows,
                               const uint8_t* after, float* c, uint8_t* decoded) {
@@ -79,7 +79,8 @@ static void QuantizedMultiply(const QuantizedLinearArgs& a, int64_t panel, int64
   for (tile.first = 0; tile.first < l.blocks; tile.first += step) {
     const int64_t left = l.blocks - tile.first;
     tile.blocks = left < step ? left : step;
-    // The next slab of these panels, about so, as groups need not begin with it; or the first one of what follows.
+    // Roughly the next slab of these panels, since groups need not begin with it; or the first slab of the panels after
+    // them.
     const uint8_t* next = left > step ? tile.panel + (tile.first + step) * l.group_bytes / l.group_blocks : after;
     if constexpr (Kind::kDecodes) {
       if (tiles > 1) Kind::Decode(tile, count, decoded);
@@ -102,7 +103,7 @@ template <class Kind, class T>
 static void QuantizedTasksOf(const void* context, int64_t context_bytes, RegionTasks& tasks) {
   const QuantizedLinearArgs* parts = static_cast<const QuantizedLinearArgs*>(context);
   const int64_t part_count = context_bytes / static_cast<int64_t>(sizeof(QuantizedLinearArgs));
-  // A decoded slab in bf16, where there is one, then c.
+  // The memory holds a decoded slab in bf16, where there is one, and then c.
   constexpr int64_t kDecodedBytes = Kind::kDecodes ? kSlabBlocks * kQuantizedBlock * kWide * 2 : 0;
   uint8_t* decoded = static_cast<uint8_t*>(Scratch(kDecodedBytes + kRowBlock * kWide * sizeof(float)));
   float* c = reinterpret_cast<float*>(decoded + kDecodedBytes);
@@ -140,7 +141,7 @@ static void QuantizedLinearOf(const QuantizedLinearArgs* parts, int64_t count) {
               count * static_cast<int64_t>(sizeof(QuantizedLinearArgs)), tasks);
 }
 
-// run(Kind, T) with the arithmetic for a part.
+// Calls run(Kind, T) with the arithmetic for a part.
 template <class Run>
 CAUSEWAY_INLINE auto WithKind(const QuantizedLinearArgs& a, Run run) {
   const WeightKind kind = a.layout.kind;

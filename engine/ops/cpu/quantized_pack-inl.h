@@ -1,10 +1,11 @@
-// Rows of x as the tiles of quantized linears read them: [block][row][Kind::kXBytes]. Inputs beyond the row are zero.
+// Packs rows of x as the tiles of quantized linears read them: [block][row][Kind::kXBytes]. Inputs beyond the row are
+// zero.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 constexpr int64_t kChunkMax = 4 * kQuantizedBlock;
 
-// `n` inputs of a row from input `first` on, in the weight's order, as floats; then zeros up to `padded`.
+// Takes `n` inputs of a row from input `first` on, in the weight's order, as floats. Zeros follow up to `padded`.
 template <class T>
 CAUSEWAY_INLINE void GatherX(const T* x, const int32_t* order, int64_t first, int64_t n, int64_t padded, float* to) {
   int64_t i = 0;
@@ -17,9 +18,9 @@ CAUSEWAY_INLINE void GatherX(const T* x, const int32_t* order, int64_t first, in
   for (; i < padded; ++i) to[i] = 0;
 }
 
-// Signed bytes to the nearest, ties to even; returns their sum.
+// Stores signed bytes, rounded to the nearest, ties to even; returns their sum.
 CAUSEWAY_INLINE int32_t StoreBlocks(const float* x, float inverse, int64_t n, uint8_t* to, int64_t stride) {
-  F sums = {};  // of whole numbers, exact
+  F sums = {};  // a sum of whole numbers, which is exact
   for (int64_t b = 0; b < n; b += kQuantizedBlock, to += stride) {
     for (int64_t i = 0; i < kQuantizedBlock; i += W) {
       const F q = Round(Load(x + b + i) * inverse);
@@ -30,8 +31,8 @@ CAUSEWAY_INLINE int32_t StoreBlocks(const float* x, float inverse, int64_t n, ui
   return static_cast<int32_t>(Sum(sums));
 }
 
-// A chunk of `blocks` blocks of a row, standing in x as floats. A chunk that holds a NaN or an infinity has a scale of
-// NaN.
+// Packs a chunk of `blocks` blocks of a row, which stands in x as floats. A chunk that holds a NaN or an infinity gets
+// a scale of NaN.
 CAUSEWAY_INLINE ChunkOfX PackBytes(const float* x, int64_t blocks, int zero, uint8_t* to, int64_t stride) {
   const int64_t n = blocks * kQuantizedBlock;
   F largest = {}, poison = {};
@@ -41,7 +42,7 @@ CAUSEWAY_INLINE ChunkOfX PackBytes(const float* x, int64_t blocks, int zero, uin
     poison += v * 0.0f;
   }
   const float most = MaxOf(largest);
-  // Of values too small for the inverse to be finite nothing is kept.
+  // A chunk becomes 0 when its values are too small for the inverse to be finite.
   const float inverse = most > 1e-36f ? 127.0f / most : 0.0f;
   return {most / 127.0f + Sum(poison), -zero * StoreBlocks(x, inverse, n, to, stride)};
 }
@@ -54,13 +55,13 @@ CAUSEWAY_INLINE void PackPairs(const float* x, int64_t blocks, uint8_t* to, int6
       for (int j = 0; j < 4; ++j) {
         uint32_t bits;
         memcpy(&bits, x + i + kFrom[j], 4);
-        out[i + j] = static_cast<uint16_t>(bits >> 16);  // x came as bf16
+        out[i + j] = static_cast<uint16_t>(bits >> 16);  // exact, since x came as bf16
       }
     }
   }
 }
 
-// Chunk `chunk` of row `row` of a part.
+// Packs chunk `chunk` of row `row` of a part.
 template <class Kind, class T>
 CAUSEWAY_INLINE void PackChunk(const QuantizedLinearArgs& a, int64_t chunk, int64_t row, ChunkOfX* chunks,
                                uint8_t* packed) {

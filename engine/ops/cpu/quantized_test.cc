@@ -1,4 +1,4 @@
-// Quantized weights of CpuOps, on every instruction set that this processor runs, against sums in double.
+// Compares quantized weights of CpuOps with sums in double, on every instruction set that this processor runs.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -41,7 +41,7 @@ std::string NameOf(const WeightFormat& f) {
   return kind + "_" + std::to_string(f.group) + (f.zero_points ? "_zeros" : "");
 }
 
-// Values of a format, uniformly distributed, with scales that make products with unit x of about unit size.
+// Makes uniformly distributed values of a format, with scales that make products with unit x of about unit size.
 QuantizedRows RandomRows(int64_t out, int64_t in, const WeightFormat& format, Random& random) {
   QuantizedRows rows;
   const int64_t groups = format.groups(in);
@@ -133,7 +133,7 @@ INSTANTIATE_TEST_SUITE_P(Isas, QuantizedTest,
                            return name + (std::get<1>(info.param) == at::kFloat ? "_fp32" : "_bf16");
                          });
 
-// x as the kernels see it: for integer arithmetic, bytes with a scale for each row and chunk.
+// x as the kernels see it. For integer arithmetic they see bytes with a scale for each row and chunk.
 at::Tensor SeenX(const at::Tensor& x, const WeightFormat& format, const at::Tensor& order) {
   at::Tensor seen = x.to(at::kFloat).contiguous().clone();
   if (x.scalar_type() == at::kFloat || format.kind == WeightKind::kFp8) return seen.to(at::kDouble);
@@ -163,7 +163,7 @@ TEST_P(QuantizedTest, LinearMatchesSumsInDouble) {
   for (const WeightFormat& format : Formats()) {
     for (const auto& [out, in] :
          std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 32}, {33, 40}, {65, 320}, {96, 700}, {130, 1024}}) {
-      for (bool extras : {false, true}) {  // a bias and an order of the inputs
+      for (bool extras : {false, true}) {  // with and without a bias and an order of the inputs
         const QuantizedRows rows = RandomRows(out, in, format, random_);
         const at::Tensor order = extras ? RandomOrder(in, random_) : at::Tensor();
         const at::Tensor bias = extras ? random_.Tensor({out}, dtype()) : at::Tensor();
@@ -196,7 +196,8 @@ TEST_P(QuantizedTest, FloatRowsAreQuantized) {
 }
 
 TEST_P(QuantizedTest, QuantizingXCostsLittle) {
-  // Against x as it is: the error of a whole result, relative to its size. An outlier in x hurts its own chunk only.
+  // Compares with the exact x: the error of a whole result, relative to its size. An outlier in x hurts its own chunk
+  // only.
   const int64_t out = 256, in = 1024;
   for (const WeightFormat& format :
        {kInt8, WeightFormat{WeightKind::kInt4, 32}, WeightFormat{WeightKind::kInt4, 128, true}, kFp8}) {
@@ -312,7 +313,7 @@ TEST_P(QuantizedTest, WeightsSetInPiecesByThreads) {
     const auto whole = Make(rows, format);
     const auto pieces = ops_->NewLinear(out, in, false, dtype(), at::kCPU, format);
     std::vector<std::thread> threads;
-    for (int64_t begin = 0; begin < out; begin += 128) {  // each thread its own multiple of 64, in odd pieces
+    for (int64_t begin = 0; begin < out; begin += 128) {  // each thread sets its own multiple of 64, in odd pieces
       threads.emplace_back([&, begin] {
         const int64_t end = std::min(begin + 128, out);
         int64_t n = 1;

@@ -1,14 +1,15 @@
-// The tile of quantized linears by whole numbers: C [rows, 32 * panels] += X [rows, inputs] times packed blocks, where
-// x is signed bytes with a scale for each row and chunk, and weights are unsigned bytes as they are stored.
+// The tile of quantized linears that computes with whole numbers: C [rows, 32 * panels] += X [rows, inputs] times
+// packed blocks. x is signed bytes with a scale for each row and chunk, and weights are unsigned bytes as they are
+// stored.
 //
-// Within a chunk sums are whole numbers, so exact in any order; they start at -zero * (sum of x), which makes the
-// weights' zero cost nothing. Chunks are added in order, in fp32, one sum for each output: a row's result depends
+// Within a chunk sums are whole numbers, so they are exact in any order. They start at -zero * (sum of x), so that the
+// weights' zero costs nothing. Chunks are added in order, in fp32, one sum for each output: a row's result depends
 // neither on the tile's shape nor on the instruction set, but for the roundings of that last step.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-// Of a row of x and a chunk: its scale, and its values' negated sum, times the weights' zero where that is the same for
-// all.
+// A row's chunk of x has a scale and a start for its sums: the values' negated sum, times the weights' zero where that
+// is the same for all.
 struct ChunkOfX {
   float scale;
   int32_t start;
@@ -16,21 +17,21 @@ struct ChunkOfX {
 
 struct QuantizedTileArgs {
   const QuantizedLayout* layout;
-  const uint8_t* panel;    // its first byte; the second panel follows
+  const uint8_t* panel;    // first byte of the first panel; the second panel follows
   int64_t first, blocks;   // the blocks to go over; `first` begins a chunk
   const uint8_t* decoded;  // what Kind::Decode() made of the blocks, or null
-  const uint8_t* x;        // of block `first`: [block][row][Kind::kXBytes]
+  const uint8_t* x;        // from block `first` on: [block][row][Kind::kXBytes]
   int64_t x_stride;        // bytes from a block to the next
-  const ChunkOfX* chunks;  // of block `first`: [chunk][row]
+  const ChunkOfX* chunks;  // from block `first` on: [chunk][row]
   int64_t chunk_stride;
   float* c;
   int64_t ldc;
-  // Bytes of each panel to prefetch meanwhile: `lines` cache lines for each block.
+  // What to prefetch of each panel meanwhile: `lines` cache lines for each block.
   const uint8_t* ahead;
   int64_t lines;
 };
 
-// Where in its panel a tile is: the scales of the group it is in, the next block, the blocks left of the group.
+// A tile's place in its panel: the scales of its group, the next block, the blocks left in the group.
 struct GroupCursor {
   const uint8_t* head;
   const uint8_t* w;
@@ -43,7 +44,7 @@ struct GroupCursor {
     w = head + l.head_bytes + inside * l.block_bytes;
     left = l.group_blocks - inside;
   }
-  // The blocks of the next chunk; `more` are left of the tile.
+  // The blocks of the next chunk; `more` are left in the tile.
   __attribute__((always_inline)) int64_t Next(const QuantizedLayout& l, int64_t more) {
     if (left == 0) {
       head = w;
@@ -64,7 +65,7 @@ CAUSEWAY_INLINE void PrefetchBlock(const QuantizedTileArgs& a, int64_t block, in
   }
 }
 
-// W scales of fp16, widened.
+// Loads W scales of fp16, widened.
 CAUSEWAY_INLINE F LoadHalf(const uint8_t* p) {
 #if defined(__AVX512F__)
   return (F)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -74,7 +75,7 @@ CAUSEWAY_INLINE F LoadHalf(const uint8_t* p) {
   return (F)((U)magnitude | (h & 0x8000u) << 16);
 #endif
 }
-// W bytes, each in a word.
+// Loads W bytes, each into a word.
 CAUSEWAY_INLINE I LoadBytes(const uint8_t* p) {
 #if defined(__AVX512F__)
   return (I)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -87,7 +88,7 @@ CAUSEWAY_INLINE I LoadBytes(const uint8_t* p) {
 
 struct Int8 {
   static constexpr int kUnits = 8, kHalves = 1;  // words of a block for each output; parts of a word with 4 inputs each
-  static constexpr bool kScaleLast = true;       // one scale for an output: multiplied in when all is summed
+  static constexpr bool kScaleLast = true;       // an output has one scale, which is multiplied in when all is summed
 };
 struct Int4 {
   static constexpr int kUnits = 4, kHalves = 2;
@@ -184,13 +185,13 @@ CAUSEWAY_INLINE void IntTileImpl(const QuantizedTileArgs& a) {
   }
 }
 
-// x as signed bytes; weights in Format, with or without zero points.
+// The kind with x as signed bytes and weights in Format, with or without zero points.
 template <class F_, bool kZeros_>
 struct IntKind {
   using Format = F_;
   static constexpr bool kChunks = true, kDecodes = false;  // x has ChunkOfX; Decode() prepares slabs for several tiles
   static constexpr int64_t kXBytes = kQuantizedBlock;
-  // One function for each shape, as TileOf.
+  // There is one function for each shape, as in TileOf.
   template <int kRows, int kPanels>
   static __attribute__((noinline)) void Tile(const QuantizedTileArgs& a) {
     IntTileImpl<Format, kZeros_, kRows, kPanels>(a);

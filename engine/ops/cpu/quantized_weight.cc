@@ -22,12 +22,12 @@ using cpu::kPanel;
 using cpu::kQuantizedBlock;
 using cpu::QuantizedLayout;
 
-constexpr int64_t kRunBlocks = 8;  // taken from each row of a panel before the next: 8 KB as words, which stay in L1
+constexpr int64_t kRunBlocks = 8;  // blocks taken from a row before the next row: 8 KB as words, which stay in L1
 constexpr int64_t kRunWords = kRunBlocks * kQuantizedBlock / 4;
 
 // The loops below run over whole blocks without branches, so that the compiler can use vectors.
 
-// `n` inputs (a multiple of 32) of a row as words; returns whether all are values of the kind.
+// Turns `n` inputs (a multiple of 32) of a row into words. Returns whether all are values of the kind.
 bool ToWords(WeightKind kind, const uint8_t* from, int64_t n, uint32_t* to) {
   switch (kind) {
     case WeightKind::kInt8: {
@@ -92,7 +92,7 @@ QuantizedWeight::QuantizedWeight(const cpu::Kernels& kernels, int64_t out, int64
     : PanelWeight(kernels, out, in, bias, dtype), format_(Checked(format)), layout_(cpu::LayoutOf(format, in)) {
   panels_ = at::empty({cpu::PanelsOf(out), layout_.panel_bytes}, at::kByte);
   AskForHugePages(panels_.mutable_data_ptr(), panels_.nbytes());
-  // Only what no row fills, as in PackedWeight.
+  // Zeroes only what no row fills, as PackedWeight does.
   if (out % kPanel != 0) panels_.select(0, panels_.size(0) - 1).zero_();
   if (format.reordered) order_ = at::empty({in}, at::kInt);
 }

@@ -12,8 +12,8 @@ namespace causeway {
 
 class QuantizedWeight final : public PanelWeight {
  public:
-  // kInt4 and kFp8 take groups of a multiple of 32 inputs, or of all of them (0). In huge pages where there are some;
-  // rows hold anything until they are set.
+  // kInt4 and kFp8 take groups of a multiple of 32 inputs, or of all of them (0). The memory is in huge pages where the
+  // system has some. Rows hold anything until they are set.
   QuantizedWeight(const cpu::Kernels& kernels, int64_t out, int64_t in, bool bias, at::ScalarType dtype,
                   const WeightFormat& format);
 
@@ -21,7 +21,7 @@ class QuantizedWeight final : public PanelWeight {
   const WeightFormat& format() const { return format_; }
   const cpu::QuantizedLayout& layout() const { return layout_; }
   const uint8_t* panels() const { return static_cast<const uint8_t*>(panels_.const_data_ptr()); }
-  // Null until one is set.
+  // Null until an order is set.
   const int32_t* order() const { return ordered_ ? static_cast<const int32_t*>(order_.const_data_ptr()) : nullptr; }
 
   void SetRows(int64_t first, const at::Tensor& rows) override;
@@ -39,7 +39,7 @@ class QuantizedWeight final : public PanelWeight {
   const WeightFormat format_;
   const cpu::QuantizedLayout layout_;
   at::Tensor panels_;  // uint8 [panels, layout_.panel_bytes]
-  at::Tensor order_;   // int32 [in], or undefined; of no meaning until ordered_
+  at::Tensor order_;   // int32 [in], or undefined; has a meaning only once ordered_
   bool ordered_ = false;
 };
 

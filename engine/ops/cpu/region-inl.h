@@ -1,20 +1,20 @@
-// Regions of the calling thread's team (engine/threads/team.h) for the kernels.
+// The kernels run regions of the calling thread's team (engine/threads/team.h) through these functions.
 
 #include "engine/threads/team.h"
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
-constexpr int64_t kPiecesPerThread =
-    8;  // enough that a thread that comes late or runs slowly finds others to have done its part
+// There are enough pieces that others do the part of a thread that comes late or runs slowly.
+constexpr int64_t kPiecesPerThread = 8;
 
-// On this thread alone unless `shared`.
+// Runs on all threads where `shared`, and on this thread alone otherwise.
 CAUSEWAY_INLINE void RunRegionIf(bool shared, RegionWork work, const void* context, int64_t context_bytes,
                                  int64_t tasks) {
   if (shared) return RunRegion(work, context, context_bytes, tasks);
   RunAlone(work, context, context_bytes, tasks);
 }
 
-// body(begin, end) for pieces of [0, count), on all threads where `shared`. Each piece is done by one thread, once.
+// Calls body(begin, end) for pieces of [0, count), on all threads where `shared`. One thread does each piece, once.
 template <class Body>
 static void ForPieces(bool shared, int64_t count, const Body& body) {
   if (!shared) return body(0, count);
@@ -33,7 +33,7 @@ static void ForPieces(bool shared, int64_t count, const Body& body) {
       &context, sizeof(context), context.pieces);
 }
 
-// body(i) for each i of [0, count).
+// Calls body(i) for each i of [0, count).
 template <class Body>
 static void ForEachOf(bool shared, int64_t count, const Body& body) {
   ForPieces(shared, count, [&](int64_t begin, int64_t end) {

@@ -1,4 +1,4 @@
-// Rotation of queries and keys, and the writing of keys and values to the cache.
+// Rotates queries and keys, and writes keys and values to the cache.
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
@@ -13,7 +13,7 @@ CAUSEWAY_INLINE void Rotate(const T* from, T* to, const float* cos, const float*
   });
 }
 
-// The integers of a row, nearest to row / scale, and its scale, which is not finite where the row is not.
+// Quantizes a row: its integers are the nearest to row / scale. The scale is not finite where the row is not.
 template <class T>
 CAUSEWAY_INLINE void QuantizeRow(const T* row, int64_t n, int8_t* to, float* scale) {
   const float largest = LargestMagnitude(row, n);

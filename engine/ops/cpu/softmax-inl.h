@@ -6,17 +6,17 @@ constexpr int64_t kStep = kTilePanels * kPanel;  // keys
 static_assert(kStep % kBlockTokens == 0 && kAttentionSplit % kStep == 0 && kStep <= kSlab);
 constexpr float kMinusInfinity = -1e30f;  // finite, so that differences of it are 0 and not NaN
 
-// The state of a tile's softmax: for each row its maximum (in units of ln 2), its sum, and its outputs not yet divided
+// The state of a tile's softmax. Each row has its maximum (in units of ln 2), its sum, and its outputs not yet divided
 // by the sum.
 struct Softmax {
   float *max, *sum, *out;
-  int64_t ld;  // of out
+  int64_t ld;  // row stride of out
 };
 
-// Scores of one row against a step's keys, of which [first, last) count, at least one: updates the row's state,
-// rescales its outputs and leaves the probabilities in `p`, as x of the tile that multiplies them with the values.
-// `scale` includes log2 e: the exponentials are powers of two. kScaled: keys and values have scales of their own, kStep
-// each; key_scales include `scale`, and value_scales must be finite beyond `last` too.
+// Takes the scores of one row against a step's keys, of which [first, last) count, at least one. Updates the row's
+// state, rescales its outputs and leaves the probabilities in `p`, as x of the tile that multiplies them with the
+// values. `scale` includes log2 e, since the exponentials are powers of two. kScaled: keys and values have scales of
+// their own, kStep each; key_scales include `scale`, and value_scales must be finite beyond `last`, too.
 template <class Kind, bool kScaled>
 CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, const float* key_scales, const float* value_scales,
                                 int64_t first, int64_t last, int64_t row, Softmax& state, int64_t width, Word* p) {
@@ -60,7 +60,7 @@ CAUSEWAY_INLINE void SoftmaxRow(const float* scores, float scale, const float* k
   state.sum[row] += Sum(sum);
 }
 
-// into += from, one row, two softmaxes over disjoint keys.
+// Merges `from` into `into`, for one row: two softmaxes over disjoint keys.
 CAUSEWAY_INLINE void MergeRow(float* max, float* sum, float* out, float from_max, float from_sum, const float* from_out,
                               int64_t width) {
   const float m = *max > from_max ? *max : from_max;

@@ -1,4 +1,4 @@
-// Memory of tensors as the kernels read it.
+// The memory of tensors, as the kernels read it.
 #ifndef CAUSEWAY_ENGINE_OPS_CPU_TENSOR_DATA_H_
 #define CAUSEWAY_ENGINE_OPS_CPU_TENSOR_DATA_H_
 
@@ -22,7 +22,7 @@ inline void* MutableData(const at::Tensor& t, const char* name, at::ScalarType d
   return const_cast<void*>(Data(t, name, dtype));
 }
 
-// copy(r) for each of `rows` rows, on all threads where they are more bytes than `bytes_alone`.
+// Calls copy(r) for each of `rows` rows, on all threads where they are more bytes than `bytes_alone`.
 template <class Copy>
 void ForRows(int64_t rows, int64_t row_bytes, int64_t bytes_alone, const Copy& copy) {
   const int64_t pieces = rows * row_bytes <= bytes_alone ? 1 : std::min<int64_t>(rows, 8 * TeamThreads());

@@ -1,8 +1,8 @@
 // The one inner kernel of linears and attention: a tile of C [rows, 32 * panels] = X [rows, units] times packed panels.
-// Sums run over the units in order, one accumulator for each output whatever the tile's shape: a row's result does not
-// depend on the rows beside it.
+// Sums run over the units in order, with one accumulator for each output whatever the tile's shape. So a row's result
+// does not depend on the rows beside it.
 //
-// The three kinds of arithmetic differ in what a unit is on the side of x:
+// The three kinds of arithmetic differ in what a unit of x is:
 //   DotBf16   two bf16 in a word, by vdpbf16ps (AVX-512 bf16 only)
 //   WideBf16  two floats: weights are bf16, widened in registers
 //   Fp32      one float
@@ -48,16 +48,16 @@ constexpr int64_t kRowWords = kSlab * Kind::kWords;
 
 struct TileArgs {
   const Word* x;
-  int64_t slab_words;  // from a row's slab to its next
+  int64_t slab_words;  // words from a row's slab to its next slab
   const Word* w;
   int64_t panel_words;
   int64_t units;
   float* c;
   int64_t ldc;
-  bool accumulate;  // add to c
-  // Weights to prefetch meanwhile: `lines` cache lines (0 to 2) a unit, from `ahead` on. Tiles that go over the same
-  // weights share what they fetch for the next. Weights that are gone over once need none: the processor sees the
-  // stream by itself.
+  bool accumulate;  // add to c instead of overwriting it
+  // What to prefetch of the weights meanwhile: `lines` cache lines (0 to 2) a unit, from `ahead` on. Tiles that go over
+  // the same weights share the prefetching of the next ones. Weights that are gone over once need none: the processor
+  // sees the stream by itself.
   const Word* ahead;
   int lines;
 };
@@ -118,7 +118,8 @@ CAUSEWAY_INLINE void TileImpl(const TileArgs& a) {
       }
     }
   }
-  // Hidden from the compiler that this is where c began: it would keep all rows' addresses in registers over the loop.
+  // This hides from the compiler that c began here. It would keep all rows' addresses in registers over the loop
+  // otherwise.
   c = a.c;
   asm volatile("" : "+r"(c));
 #pragma GCC unroll 8
@@ -128,7 +129,7 @@ CAUSEWAY_INLINE void TileImpl(const TileArgs& a) {
   }
 }
 
-// One function for each shape: without noinline the compiler merges them into one frame and spills.
+// There is one function for each shape: without noinline the compiler merges them into one frame and spills.
 template <class Kind, int kRows, int kPanels, int kLines>
 static __attribute__((noinline)) void TileOf(const TileArgs& a) {
   TileImpl<Kind, kRows, kPanels, kLines>(a);
@@ -159,7 +160,7 @@ CAUSEWAY_INLINE void TileOfPanels(int64_t rows, const TileArgs& a) {
   }
 }
 
-// rows in [1, kTileRows], panels in [1, kTilePanels].
+// rows are in [1, kTileRows], panels in [1, kTilePanels].
 template <class Kind>
 static void Tile(int64_t rows, int64_t panels, const TileArgs& a) {
 #if defined(__AVX512F__)
@@ -168,7 +169,7 @@ static void Tile(int64_t rows, int64_t panels, const TileArgs& a) {
   TileOfPanels<Kind, 1>(rows, a);
 }
 
-// `units` units of one row of x, starting at unit `first`, as a tile reads them; `in` is the row's length.
+// Packs `units` units of one row of x, from unit `first` on, as a tile reads them; `in` is the row's length.
 template <class Kind>
 CAUSEWAY_INLINE void PackX(const typename Kind::T* x, int64_t in, int64_t first, int64_t units, Word* to) {
   if constexpr (sizeof(typename Kind::T) == 4) {

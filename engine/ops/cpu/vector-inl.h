@@ -1,5 +1,5 @@
-// Vectors of W floats in the compiler's own vector types, so that one source serves every instruction set. Included
-// once by each kernel file, inside the namespace CAUSEWAY_ISA.
+// Vectors of W floats in the compiler's own vector types, so that one source serves every instruction set. Each kernel
+// file includes it once, inside the namespace CAUSEWAY_ISA.
 #ifndef CAUSEWAY_ISA
 #error "kernel files define CAUSEWAY_ISA before including this"
 #endif
@@ -42,7 +42,7 @@ CAUSEWAY_INLINE F Min(F a, F b) { return a < b ? a : b; }
 
 CAUSEWAY_INLINE F Load(const float* p) { return *reinterpret_cast<const FUnaligned*>(p); }
 CAUSEWAY_INLINE void Store(float* p, F v) { *reinterpret_cast<FUnaligned*>(p) = v; }
-// W 16-bit values, each in a word. (The compiler's own conversion takes the long way round.)
+// Loads W 16-bit values, each into a word. (The compiler's own conversion takes the long way round.)
 CAUSEWAY_INLINE U Widen(const void* p) {
 #if defined(__AVX512F__)
   return (U)_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
@@ -53,7 +53,7 @@ CAUSEWAY_INLINE U Widen(const void* p) {
 #endif
 }
 CAUSEWAY_INLINE F Load(const Bf16* p) { return (F)(Widen(p) << 16); }
-// To the nearest, ties to even; a NaN stays one.
+// Rounds to the nearest, ties to even; a NaN stays one.
 CAUSEWAY_INLINE U RoundToBf16(F v) {
   const U u = (U)v;
   const U rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
@@ -73,10 +73,10 @@ CAUSEWAY_INLINE void Store(Bf16* p, F v) {
 #endif
 }
 
-// v as the type of p holds it.
+// v rounded as the type of p holds it.
 CAUSEWAY_INLINE F Rounded(const float*, F v) { return v; }
 CAUSEWAY_INLINE F Rounded(const Bf16*, F v) { return (F)(RoundToBf16(v) << 16); }
-// W integers of 8 bits.
+// Loads W integers of 8 bits.
 CAUSEWAY_INLINE F Load(const int8_t* p) {
 #if defined(__AVX512F__)
   return (F)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
@@ -86,13 +86,13 @@ CAUSEWAY_INLINE F Load(const int8_t* p) {
   return __builtin_convertvector(*reinterpret_cast<const BUnaligned*>(p), F);
 #endif
 }
-// To the nearest, ties to even; v within [-128, 127].
+// Rounds to the nearest, ties to even; v is within [-128, 127].
 CAUSEWAY_INLINE void Store(int8_t* p, F v) {
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, left in the low bits
   *reinterpret_cast<BUnaligned*>(p) = __builtin_convertvector((I)(v + magic) - (I)Set(magic), BUnaligned);
 }
 
-// The first n lanes; the others are zero.
+// Loads the first n lanes; the others are zero.
 template <class T>
 CAUSEWAY_INLINE F LoadFirst(const T* p, int64_t n) {
   T lanes[W] = {};
@@ -166,8 +166,8 @@ CAUSEWAY_INLINE F Exp(F x) {
   return x < -87.0f ? F{} : y;
 }
 
-// 2^x for x <= 0: within 2e-7 of itself, or 3e-6 with kShort, which is far below what bf16 keeps. 0 below -126; 2^0
-// is 1.
+// 2^x for x <= 0, within 2e-7 of itself, or 3e-6 with kShort, which is far below what bf16 keeps. It is 0 below -126,
+// and 2^0 is 1.
 template <bool kShort>
 CAUSEWAY_INLINE F Exp2(F x) {
   const float magic = 12582912.0f;
