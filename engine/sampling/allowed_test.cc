@@ -22,7 +22,7 @@ std::vector<float> Logits() {
 
 TEST(Processors, OnlyAllowedTokensAreChosen) {
   const std::vector<float> logits = Logits();
-  std::vector<uint32_t> allowed = {0, 1u << 5, ~0u};  // 37, 64 to 95; the rest has no words or no bits
+  std::vector<uint32_t> allowed = {0, 1u << 5, ~0u};  // allows 37 and 64 to 95; the rest has no words or no bits
   const std::vector<std::pair<double, double>> ways = {{0, 1}, {1, 1}, {1, 0.9}};
   for (const auto& [temperature, top_p] : ways) {
     SamplingParams params;

@@ -11,27 +11,28 @@ namespace causeway {
 
 struct TokenMask {
   enum class State {
-    kTokens,    // `allowed` says which
+    kTokens,    // `allowed` says which tokens may come
     kComplete,  // nothing may follow: the sequence ends without another token
     kFailed,    // `status` says why; the sequence ends
   };
   State state = State::kTokens;
-  absl::Span<const uint32_t> allowed;  // SampleRow::allowed; the constraint's own, until Chosen is called
+  absl::Span<const uint32_t> allowed;  // as SampleRow::allowed; the constraint owns it, until Chosen is called
   absl::Status status;
 };
 
-// Of one sequence for all its life, preempted or not: each of its tokens is chosen once, in order. Thread-safe.
+// The constraint of one sequence for all its life, preempted or not: each of its tokens is chosen once, in order.
+// Thread-safe.
 class TokenConstraint {
  public:
   virtual ~TokenConstraint() = default;
 
-  // False while the mask of generated token `index` is not there and such masks have been slow: a step that samples it
-  // now would make its other rows wait. Never waits.
+  // Returns false while the mask of generated token `index` is not there and such masks have been slow: a step that
+  // samples it now would make its other rows wait. Never waits.
   virtual bool Soon(int64_t index) const = 0;
-  // The mask of generated token `index`; waits for it. `index` is that of the first token not chosen yet, or any once
-  // the sequence has ended.
+  // Returns the mask of generated token `index`, and waits for it. `index` is that of the first token not chosen yet,
+  // or any once the sequence has ended.
   virtual TokenMask Await(int64_t index) = 0;
-  // The token at `index`, by the mask. The next mask is begun.
+  // Says which token was chosen at `index`, by the mask. Work on the next mask begins.
   virtual void Chosen(int64_t index, int32_t token) = 0;
 };
 

@@ -12,14 +12,14 @@
 namespace causeway {
 namespace {
 
-// With as many digits as tell it from its neighbours: StrCat's six would write 2.0000001 as 2.
+// Writes as many digits as tell a number from its neighbours: StrCat's six would write 2.0000001 as 2.
 std::string Spelled(std::floating_point auto value) {
   char text[64];
   return std::string(text, std::to_chars(text, text + sizeof(text), value, std::chars_format::general).ptr);
 }
 std::string Spelled(std::integral auto value) { return absl::StrCat(value); }
 
-// `range` is how the message spells the bounds; a NaN is inside no range.
+// `range` is how the message writes the bounds. A NaN is inside no range.
 absl::Status Check(bool inside, absl::string_view field, auto value, absl::string_view range) {
   if (inside) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(field, " is ", Spelled(value), ", expected ", range));

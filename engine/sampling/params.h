@@ -23,20 +23,20 @@ struct SamplingParams {
   uint64_t seed = 0;
   bool logprobs = false;
   int32_t top_logprobs = 0;      // 0..20
-  bool prompt_logprobs = false;  // those of the prompt's tokens too, with as many of the likeliest
+  bool prompt_logprobs = false;  // also for the prompt's tokens, with as many of the likeliest
 
   bool needs_counts() const { return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0; }
 };
 
 struct StopParams {
   int64_t max_tokens = 0;          // of generated tokens; 0: up to the context
-  int64_t min_tokens = 0;          // end-of-sequence and stop ids are masked before
-  std::vector<int32_t> token_ids;  // the request's own and, unless ignore_eos, the model's end-of-sequence ids
+  int64_t min_tokens = 0;          // until then, end-of-sequence and stop ids are masked
+  std::vector<int32_t> token_ids;  // the request's own, and the model's end-of-sequence ids unless ignore_eos is set
   std::vector<std::string> strings;
   bool include_stop = false;
 };
 
-// InvalidArgument names the field, the value and the range.
+// An InvalidArgument names the field, the value and the range.
 absl::Status Validate(const SamplingParams& params, int64_t vocab_size);
 
 }  // namespace causeway

@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kLanes = 16;
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
-// Inlined into every clone, so that each compiles it for its own instructions.
+// It is inlined into every clone, so that each compiles it for its own instructions.
 inline __attribute__((always_inline)) float ExpInline(float x) {
   const bool zero = !(x >= -87.0f);  // true for NaN
   x = zero ? -87.0f : x;

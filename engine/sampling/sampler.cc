@@ -15,7 +15,7 @@ using row_math::kBlock;
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-// The order of likelihood, made total by ids so that every cut is at one definite place.
+// The order of likelihood. Ids make it total, so that every cut is at one definite place.
 bool Before(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
 }
@@ -86,7 +86,7 @@ void Gather(absl::Span<const float> logits, const std::vector<float>& maxima, fl
 
 // Gathers the k most likely tokens, and those that tie with the last of them.
 void GatherTopK(absl::Span<const float> logits, int64_t k, SampleScratch& s) {
-  // The k-th largest of the blocks' maxima is a floor under the k-th largest element.
+  // The k-th largest of the blocks' maxima is a lower bound of the k-th largest element.
   float floor = kNever;
   if (k <= static_cast<int64_t>(s.maxima.size())) {
     s.selection.clear();
@@ -103,9 +103,9 @@ void GatherTopK(absl::Span<const float> logits, int64_t k, SampleScratch& s) {
                s.kept.end());
 }
 
-// The last of the fewest entries, in the order of `before`, whose weights reach `target`. Selection by halves, as in
-// quickselect, with weights in the place of counts: linear time on average. `selection` is not empty and gets
-// reordered.
+// In the order of `before`, finds the fewest entries whose weights reach `target`, and returns the last of them. It
+// selects by halves, as quickselect does, with weights in the place of counts: so it takes linear time on average.
+// `selection` is not empty and gets reordered.
 template <typename Entry, typename Order, typename Weight>
 Entry CutAtMass(std::vector<Entry>& selection, double target, const Order& before, const Weight& weight) {
   auto begin = selection.begin(), end = selection.end();
@@ -124,11 +124,11 @@ Entry CutAtMass(std::vector<Entry>& selection, double target, const Order& befor
   return *begin;
 }
 
-// Draws among all tokens with a weight: one pass sums the blocks, then only the block that holds the target is walked.
+// Draws among all tokens with a weight. One pass sums the blocks; then only the block that holds the target is walked.
 int32_t DrawFromRow(absl::Span<const float> logits, double total, float max, float scale, double uniform,
                     const std::vector<double>& sums) {
   double target = uniform * total;
-  // Rounding may leave the target at the end of the row: then the last block and token with a weight are meant.
+  // Rounding may leave the target at the end of the row. Then the last block and token with a weight are taken.
   size_t block = 0, last = 0;
   for (; block < sums.size(); ++block) {
     if (sums[block] > 0) last = block;
@@ -152,9 +152,9 @@ int32_t DrawFromRow(absl::Span<const float> logits, double total, float max, flo
   return static_cast<int32_t>(chosen);
 }
 
-// Keeps the fewest of `kept` that reach `typical_p` of its mass, those first whose surprise is nearest to the expected
-// one, and what ties with the last of them. With x the logarithm of a token's weight, surprise less entropy is the mean
-// of x less x.
+// Keeps the fewest of `kept` that reach `typical_p` of its mass: those whose surprise is nearest to the expected one
+// come first. It also keeps what ties with the last of them. With x the logarithm of a token's weight, surprise less
+// entropy is the mean of x less x.
 template <typename Weight>
 void KeepTypical(double typical_p, float max, float scale, const Weight& weight, SampleScratch& s) {
   const auto log_weight = [max, scale](const Candidate& c) -> double { return (c.logit - max) * scale; };
@@ -181,10 +181,10 @@ void KeepTypical(double typical_p, float max, float scale, const Weight& weight,
 int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uniform, SampleScratch& s) {
   s.maxima.resize(row_math::Blocks(logits.size()));
   const float max = row_math::BlockMaxima(logits, s.maxima.data());
-  // Nothing may be chosen, or one logit is above all numbers: there are no probabilities to draw by.
+  // Nothing may be chosen, or one logit is infinite: there are no probabilities to draw by.
   if (!std::isfinite(max)) return static_cast<int32_t>(row_math::ArgMax(logits));
 
-  // Bounded so that a difference of 0 stays 0 at the smallest temperatures.
+  // The scale is bounded, so that a difference of 0 stays 0 at the smallest temperatures.
   const float scale = static_cast<float>(std::min(1 / p.temperature, 1e30));
   const auto weight = [max, scale](float logit) -> double { return row_math::Exp((logit - max) * scale); };
   const auto mass_of = [&weight](const std::vector<Candidate>& candidates) {
@@ -247,7 +247,7 @@ int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uni
   return chosen;
 }
 
-// The `count` largest of the row, in order; a pass that compares each element with the least of those found.
+// Finds the `count` largest of the row, in order. One pass compares each element with the least of those found.
 void TopOf(absl::Span<const float> row, size_t count, double log_total, std::vector<std::pair<int32_t, float>>& top) {
   top.reserve(count + 1);
   for (size_t i = 0; i < row.size(); ++i) {

@@ -31,7 +31,7 @@ SampleOutput Sample(std::vector<float> logits, const SamplingParams& params, dou
   row.masked = &masked;
   if (params.needs_counts()) row.prompt_counts = &prompt_counts, row.output_counts = &output_counts;
   row.uniform = uniform;
-  static SampleScratch* scratch = new SampleScratch;  // shared, so that a call that leaves something behind shows
+  static SampleScratch* scratch = new SampleScratch;  // shared, so that leftovers of a call show
   return SampleOne(absl::MakeSpan(logits), row, *scratch);
 }
 
@@ -49,7 +49,7 @@ std::vector<float> RandomLogits(int64_t n, float spread, uint64_t seed) {
   return logits;
 }
 
-// What the documentation says, said plainly in doubles: the probability of each token after all filters.
+// The documentation, written out plainly in doubles: the probability of each token after all filters.
 std::vector<double> Distribution(const std::vector<float>& logits, const SamplingParams& p) {
   const size_t n = logits.size();
   std::vector<int32_t> order(n);
@@ -104,7 +104,7 @@ TEST(Greedy, LargestLogitLowestIdOnTies) {
 }
 
 TEST(Greedy, EveryPositionOfEveryLength) {
-  // Lengths around the lanes and blocks of the vectorised pass.
+  // The lengths are around the lanes and blocks of the vectorised pass.
   for (int n : {1, 15, 16, 17, 255, 256, 257, 300, 512, 1000}) {
     for (int at = 0; at < n; ++at) {
       std::vector<float> logits(n, -1.0f);
@@ -147,7 +147,7 @@ TEST(Processors, RepetitionOverPromptAndOutputAsHuggingFace) {
   params.repetition_penalty = 2;
   EXPECT_EQ(Sample({4, 3}, params, 0, {}, {0}).token, 1);  // 4 / 2 < 3
   EXPECT_EQ(Sample({4, 3}, params, 0, {}, {}, {0}).token, 1);
-  EXPECT_EQ(Sample({4, 1.5f}, params, 0, {}, {0, 0, 0}).token, 0);  // once, however often seen: 2 > 1.5
+  EXPECT_EQ(Sample({4, 1.5f}, params, 0, {}, {0, 0, 0}).token, 0);  // counts once, however often it was seen: 2 > 1.5
   EXPECT_EQ(Sample({-1, -1.5f}, params, 0, {}, {0}).token, 1);      // -1 * 2 < -1.5
   params.repetition_penalty = 0.5;
   EXPECT_EQ(Sample({-2, -1.5f}, params, 0, {}, {0}).token, 0);  // -2 * 0.5 > -1.5
@@ -217,15 +217,15 @@ TEST(Logprobs, FewerTokensThanAskedFor) {
   EXPECT_EQ(Sample({1, 2, 3}, params).top.size(), 3u);
 }
 
-// The exact inverse of the distribution function: for each token, uniforms just inside both ends of its interval must
-// choose it. This is stronger than any statistic.
+// Checks the exact inverse of the distribution function: for each token, uniforms just inside both ends of its interval
+// must choose it. This is stronger than any statistic.
 void ExpectExact(const std::vector<float>& logits, const SamplingParams& params) {
   const std::vector<double> expected = Distribution(logits, params);
   double low = 0;
   const double likeliest = *std::max_element(expected.begin(), expected.end());
   for (size_t i = 0; i < logits.size(); ++i) {
     const double high = low + expected[i];
-    // The likely ones, and of the others every 37th, which is enough and quick.
+    // Checks the likely tokens, and every 37th of the others, which is enough and quick.
     if (expected[i] > 1e-4 && (expected[i] > 0.2 * likeliest || i % 37 == 0)) {
       const double margin = expected[i] * 0.01 + 2e-6;
       ASSERT_EQ(Sample(logits, params, low + margin).token, static_cast<int32_t>(i)) << "low end, p " << expected[i];
@@ -289,11 +289,11 @@ TEST(Sampling, TopPKeepsTheTokenThatCrosses) {
   EXPECT_THAT(Support(logits, params), ElementsAre(0, 1, 3));
   params.top_p = 1e-9;
   EXPECT_THAT(Support(logits, params), ElementsAre(1)) << "never empty";
-  params.top_p = 0.5, params.top_k = 2;  // of the two kept, renormalised: 0.625, 0.375
+  params.top_p = 0.5, params.top_k = 2;  // the two that are kept, renormalised: 0.625, 0.375
   EXPECT_THAT(Support(logits, params), ElementsAre(1));
 }
 
-// Kept by transformers 5's TypicalLogitsWarper, alone and behind its warpers of temperature, top_k, top_p and min_p.
+// transformers 5's TypicalLogitsWarper keeps these, alone and after its warpers of temperature, top_k, top_p and min_p.
 TEST(Sampling, TypicalKeepsWhatTransformersKeeps) {
   const std::vector<std::vector<float>> rows = {
       {0.92f, 0.26f, -0.86f, -0.85f, 1.01f, -0.13f, -0.07f, -0.72f, 0.2f, -0.01f, -0.68f, -0.37f},
@@ -325,7 +325,7 @@ TEST(Sampling, MinPIsRelativeToTheLargest) {
   EXPECT_THAT(Support(logits, params), ElementsAre(1, 3));
   params.min_p = 1;
   EXPECT_THAT(Support(logits, params), ElementsAre(1));
-  params.min_p = 0.31, params.temperature = 2;  // after the temperature: sqrt(0.15 / 0.5) = 0.55
+  params.min_p = 0.31, params.temperature = 2;  // applies after the temperature: sqrt(0.15 / 0.5) = 0.55
   EXPECT_THAT(Support(logits, params), ElementsAre(0, 1, 2, 3));
 }
 
@@ -361,7 +361,7 @@ TEST(Sampling, ChiSquaredAgainstTheDistribution) {
     chi += (counts[i] - mean) * (counts[i] - mean) / mean;
     ++cells;
   }
-  // Mean cells - 1, deviation sqrt(2 (cells - 1)); the draws are fixed by the seed, so this either always holds or
+  // The mean is cells - 1, the deviation sqrt(2 (cells - 1)). The seed fixes the draws, so this either always holds or
   // never.
   EXPECT_LT(chi, cells - 1 + 4 * std::sqrt(2.0 * (cells - 1)));
 }
@@ -391,7 +391,7 @@ TEST(RowMath, BlockSumsOfEveryTail) {
   }
 }
 
-// Uniform within and between sequences: over positions, over seeds, and of the differences of neighbours.
+// The numbers are uniform within and between sequences: over positions, over seeds, and as differences of neighbours.
 TEST(UniformAt, IsUniformAndIndependent) {
   constexpr int kBins = 64, kDraws = 1 << 18;
   const auto chi = [](const std::vector<int>& counts) {
@@ -427,7 +427,7 @@ TEST(UniformAt, SequencesOfNeighbouringSeedsAreNotShiftedCopies) {
   EXPECT_EQ(seen.size(), 64u * 512);
 }
 
-// Streams are promised to be the same on every machine and version.
+// Streams are promised to be the same on every machine and in every version.
 TEST(UniformAt, IsFixed) {
   EXPECT_DOUBLE_EQ(UniformAt(0, 0), 0.6524484863740322);
   EXPECT_DOUBLE_EQ(UniformAt(0, 1), 0.7012121095215252);
