@@ -24,12 +24,12 @@ namespace fs = std::filesystem;
 
 constexpr char kSingleFile[] = "model.safetensors";
 constexpr char kIndexFile[] = "model.safetensors.index.json";
-constexpr size_t kConfigBytesMax = size_t{16} << 20;  // published ones stay below 1 MB, label lists included
+constexpr size_t kConfigBytesMax = size_t{16} << 20;  // published ones stay below 1 MB, including lists of labels
 constexpr size_t kIndexBytesMax = size_t{100} << 20;
 constexpr size_t kShardsMax = 10'000;
 constexpr uint64_t kPointerBytes = 64;  // enough to know a Git LFS pointer by
 
-// A link that leads nowhere is there too: opening it then names the file.
+// A link that leads nowhere counts as there: the error of opening it then names the file.
 bool IsThere(const std::string& path) {
   std::error_code error;
   return fs::exists(fs::symlink_status(path, error));
@@ -145,7 +145,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   checkpoint->config_ = std::make_unique<const Json>(std::move(config));
   checkpoint->generation_config_ = std::make_unique<const Json>(std::move(generation_config));
 
-  // As elsewhere in the field, a single file goes before an index that stayed behind.
+  // As in other programs, a single file takes precedence over an index that was left there.
   if (IsThere(in_folder(kSingleFile))) {
     CAUSEWAY_RETURN_IF_ERROR(checkpoint->AddFile(kSingleFile));
     return checkpoint;
@@ -232,7 +232,8 @@ absl::Status Checkpoint::Read(const TensorInfo& tensor, uint64_t offset, absl::S
 }
 
 bool Checkpoint::WillRead(int file, uint64_t offset, uint64_t bytes) const {
-  // What is in memory is so as a whole, most often, and advice about it looks at every page.
+  // A file is most often in memory as a whole or not at all, and advice about it would look at every page. So it looks
+  // at one byte first.
   char first;
   const iovec probe{&first, 1};
   if (::preadv2(open_files_[file].descriptor(), &probe, 1, static_cast<off_t>(offset), RWF_NOWAIT) >= 0) return false;

@@ -23,14 +23,14 @@ struct TensorInfo {
   DType dtype;
   std::vector<int64_t> shape;
   int file;         // index into Checkpoint::files()
-  uint64_t offset;  // of the first byte in that file
+  uint64_t offset;  // where the first byte is in that file
   uint64_t bytes;
 };
 
 // Immutable after Open; thread-safe. Files stay open as long as the object lives.
 class Checkpoint {
  public:
-  // model.safetensors, or else the shards that model.safetensors.index.json names. NotFound: no folder, no
+  // Opens model.safetensors, or else the shards that model.safetensors.index.json names. NotFound: no folder, no
   // config.json, no safetensors (pickle files are refused by name), missing shards (all listed). InvalidArgument: a
   // file breaks the format; the message names file and tensor. What can be done without is a warning: a broken
   // generation_config.json, and tensors that are in the index or a shard alone.
@@ -42,22 +42,22 @@ class Checkpoint {
 
   const std::string& folder() const { return folder_; }
   const Json& config() const { return *config_; }
-  // generation_config.json, or an empty object.
+  // The content of generation_config.json, or an empty object.
   const Json& generation_config() const { return *generation_config_; }
   const std::vector<std::string>& warnings() const { return warnings_; }
   // Paths of the safetensors files.
   const std::vector<std::string>& files() const { return files_; }
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
 
-  // Reads bytes [offset, offset + destination.size()) of the tensor; OutOfRange beyond its end. DataLoss when the
-  // file has become shorter than its header said, or cannot be read. Any number of threads may read at once.
+  // Reads bytes [offset, offset + destination.size()) of the tensor. OutOfRange: beyond its end. DataLoss: the file has
+  // become shorter than its header said, or cannot be read. Any number of threads may read at once.
   absl::Status Read(const TensorInfo& tensor, uint64_t offset, absl::Span<char> destination) const;
 
-  // Of a file, open as long as this lives.
+  // The descriptor of a file, open as long as this object lives.
   int descriptor(int file) const { return open_files_[file].descriptor(); }
 
-  // Advice that these bytes of file `file` will be read soon; past its end too. False where they are in memory, as far
-  // as a look at the first tells. Any number of threads.
+  // Advises the system that these bytes of file `file` will be read; they may reach past its end. Returns false where
+  // they are in memory, as far as a look at the first byte tells. Any number of threads may call it.
   bool WillRead(int file, uint64_t offset, uint64_t bytes) const;
 
  private:

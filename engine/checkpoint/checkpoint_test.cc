@@ -54,7 +54,7 @@ TEST_F(CheckpointTest, OpensASingleFileAndReadsPartsOfTensors) {
 }
 
 TEST_F(CheckpointTest, NothingIsReadBeforeItIsAskedFor) {
-  // Data that is no longer there is only missed by Read.
+  // Only Read finds out that data has gone.
   folder_.Write("model.safetensors", SafetensorsFile({{"a", "U8", {4}, "abcd"}, {"late", "U8", {4}, "efgh"}}));
   auto checkpoint = Checkpoint::Open(folder_.path());
   ASSERT_TRUE(checkpoint.ok());

@@ -1,4 +1,4 @@
-// Reading files of a model folder: whole small ones, and exact ranges of large ones.
+// Reads files of a model folder: whole small ones, and exact ranges of large ones.
 #ifndef CAUSEWAY_ENGINE_CHECKPOINT_FILE_H_
 #define CAUSEWAY_ENGINE_CHECKPOINT_FILE_H_
 
@@ -18,15 +18,15 @@ namespace causeway {
 // An open file descriptor, closed at the end.
 class File {
  public:
-  // NotFound: nothing there. InvalidArgument: not a regular file (symbolic links are followed). Other errors as errno
-  // says.
+  // NotFound: nothing is there. InvalidArgument: not a regular file (symbolic links are followed). Other errors are the
+  // system's.
   static absl::StatusOr<File> Open(const std::string& path);
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
   ~File();
 
   int descriptor() const { return descriptor_; }
-  uint64_t bytes() const { return bytes_; }  // when it was opened
+  uint64_t bytes() const { return bytes_; }  // the size when it was opened
 
  private:
   File(int descriptor, uint64_t bytes) : descriptor_(descriptor), bytes_(bytes) {}

@@ -21,7 +21,7 @@ using ::causeway::testing::TestFolder;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-// A file of bytes 0, 1, 2, ... whose reads fail, are interrupted and fall short by script.
+// A file of bytes 0, 1, 2, ... Its reads fail, are interrupted and fall short as a script says.
 struct Fault {
   ssize_t result;  // bytes to give at most, or -1
   int error = 0;

@@ -33,7 +33,7 @@ std::string Environment(const char* name) {
   return value;
 }
 
-// A part of a repository's name or of a revision, which becomes a part of a path.
+// Whether this may be a part of a repository's name or of a revision, and so of a path.
 bool IsPlain(absl::string_view part) {
   if (part.empty() || part.size() > 96 || part[0] == '.' || part[0] == '-') return false;
   for (char c : part) {
@@ -52,7 +52,7 @@ bool ArePlain(const std::vector<std::string>& parts) {
 }  // namespace
 
 std::string HubCacheFolder() {
-  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {  // the second is the first's older name
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {  // the second is an older name of the first
     if (std::string folder = Environment(name); !folder.empty()) return folder;
   }
   if (std::string home = Environment("HF_HOME"); !home.empty()) return absl::StrCat(home, "/hub");

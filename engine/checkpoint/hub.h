@@ -9,14 +9,14 @@
 
 namespace causeway {
 
-// The folder of `model`: a path to a folder; or "org/name" (older models: "name"), looked up in the cache at revision
-// main, or at "org/name@revision": a branch, a tag or a full commit. A folder of that name in the working directory
-// goes first. NotFound says where was looked and which command downloads it. InvalidArgument: neither a folder nor a
-// possible name.
+// Finds the folder of `model`, which is a path to a folder or "org/name" (older models: "name"). A name is looked up in
+// the cache at revision main. "org/name@revision" names another: a branch, a tag or a full commit. A folder of that
+// name in the working directory takes precedence. NotFound says where it looked and which command downloads the model.
+// InvalidArgument: neither a folder nor a possible name.
 absl::StatusOr<std::string> ResolveModel(const std::string& model);
 
-// HF_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub or ~/.cache/huggingface/hub: the first whose variable is
-// set.
+// The first of HF_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub whose variable is set, else
+// ~/.cache/huggingface/hub.
 std::string HubCacheFolder();
 
 }  // namespace causeway

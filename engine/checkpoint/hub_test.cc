@@ -18,7 +18,7 @@ using ::causeway::testing::TestFolder;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-// Starts with none of the cache's variables set, and puts them back.
+// Each test starts with none of the cache's variables set. They are put back afterwards.
 class HubTest : public ::testing::Test {
  protected:
   HubTest() {

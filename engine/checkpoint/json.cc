@@ -15,8 +15,8 @@
 namespace causeway {
 namespace {
 
-// Builds the tree from the parser's events. nlohmann's own builder keeps the last of two equal keys without a word and
-// nests without bound.
+// Builds the tree from the parser's events. nlohmann's own builder keeps the last of two equal keys silently and nests
+// without bound.
 class TreeBuilder : public nlohmann::json_sax<Json> {
  public:
   TreeBuilder(absl::string_view what, bool last_of_equal_keys) : what_(what), last_of_equal_keys_(last_of_equal_keys) {}
@@ -84,7 +84,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   bool Open(Json container) {
     if (open_.size() >= kJsonDepthMax) return Fail(absl::StrCat("nested deeper than ", kJsonDepthMax, " levels"));
     if (!Add(std::move(container))) return false;
-    // The pointer holds while the container is open: its parent gets no other value until then.
+    // The pointer stays valid while the container is open: its parent gets no other value until then.
     open_.push_back(value_);
     return true;
   }
@@ -98,7 +98,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   const bool last_of_equal_keys_;
   Json root_;
   std::vector<Json*> open_;  // from the root inwards
-  Json* value_ = nullptr;    // where the last value went, or the one after a key goes
+  Json* value_ = nullptr;    // where the last value went, or where the one after a key goes
   size_t values_ = 0;
   absl::Status status_;
 };
@@ -157,7 +157,7 @@ absl::string_view JsonKind(const Json& value) {
 }
 
 std::string JsonExcerpt(const Json& value) {
-  // A string or a small value is short to print; a large container would be printed whole only to be cut.
+  // A string or a small value is short to print. A large container would be printed whole, only to be cut.
   if (value.is_structured() && value.size() > 20) return absl::StrCat(JsonKind(value), " of ", value.size(), " values");
   return Printable(value.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace), 60);
 }

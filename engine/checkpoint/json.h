@@ -15,7 +15,7 @@ namespace causeway {
 using Json = nlohmann::json;
 
 inline constexpr int kJsonDepthMax = 64;
-// Keys and values of one document: bounds the memory that a hostile file can make its tree take.
+// The most keys and values of one document. It bounds the memory that a hostile file can make its tree take.
 inline constexpr size_t kJsonValuesMax = 8'000'000;
 
 // InvalidArgument says where and what: a syntax error's byte, a duplicate key, nesting deeper than kJsonDepthMax, more
@@ -32,7 +32,7 @@ absl::StatusOr<Json> ReadJsonFile(const std::string& path, size_t bytes_max);
 absl::string_view JsonKind(const Json& value);
 // The value as it stands in the file, cut after 60 bytes, for messages.
 std::string JsonExcerpt(const Json& value);
-// What a file says, as a message may quote it: at most so many bytes, the unprintable ones as \xNN.
+// What a file says, as a message may quote it: at most `bytes_max` bytes, the unprintable ones as \xNN.
 std::string Printable(absl::string_view text, size_t bytes_max = 100);
 
 }  // namespace causeway

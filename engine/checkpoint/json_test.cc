@@ -30,7 +30,7 @@ TEST(JsonTest, RefusesEqualKeysAtAnyDepth) {
               AllOf(HasSubstr("config.json"), HasSubstr("\"a\" appears twice")));
   EXPECT_THAT(Message(ParseJson(R"([{"x": {"b": 1, "c": 2, "b": 3}}])", "t").status()),
               HasSubstr("\"b\" appears twice"));
-  // The same key once escaped.
+  // The same key, once escaped.
   EXPECT_THAT(Message(ParseJson(R"({"a": 1, "\u0061": 1})", "t").status()), HasSubstr("appears twice"));
   EXPECT_TRUE(ParseJson(R"({"a": {"a": 1}, "b": {"a": 1}})", "t").ok());
 }
@@ -39,7 +39,7 @@ TEST(JsonTest, BoundsNesting) {
   const auto nested = [](int depth) { return std::string(depth, '[') + std::string(depth, ']'); };
   EXPECT_TRUE(ParseJson(nested(kJsonDepthMax), "t").ok());
   EXPECT_THAT(Message(ParseJson(nested(kJsonDepthMax + 1), "t").status()), HasSubstr("nested deeper than 64"));
-  // A bomb must fail on its 65th level rather than on the stack.
+  // This must fail on its 65th level, and not on the stack.
   EXPECT_THAT(Message(ParseJson(std::string(5'000'000, '['), "t").status()), HasSubstr("nested deeper than 64"));
 }
 

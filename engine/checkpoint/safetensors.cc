@@ -29,7 +29,7 @@ absl::Status CheckName(const std::string& name) {
   return absl::OkStatus();
 }
 
-// One value of the header's object. The message leaves out file and tensor; the caller puts them in front.
+// Reads one value of the header's object. The message leaves out file and tensor; the caller puts them in front.
 absl::StatusOr<TensorInfo> ParseEntry(const std::string& name, const Json& entry, uint64_t data_bytes) {
   if (!entry.is_object())
     return absl::InvalidArgumentError(absl::StrCat("expected an object, found ", JsonKind(entry)));
@@ -64,7 +64,7 @@ absl::StatusOr<TensorInfo> ParseEntry(const std::string& name, const Json& entry
     const int64_t size = dimension.get<int64_t>();
     tensor.shape.push_back(size);
     empty |= size == 0;
-    // A zero further on does not excuse an overflow before it: no real tensor is that large.
+    // A later zero does not excuse an overflow: no real tensor is that large.
     overflow |= size != 0 && __builtin_mul_overflow(bytes, size, &bytes);
   }
   if (overflow) return absl::InvalidArgumentError("shape: its size in bytes overflows 63 bits");

@@ -18,17 +18,17 @@ inline constexpr uint64_t kSafetensorsHeaderBytesMax = 100'000'000;  // the form
 inline constexpr size_t kTensorNameBytesMax = 512;
 inline constexpr size_t kTensorRankMax = 16;
 
-// Bytes of the JSON, read from the file's first 8 bytes. InvalidArgument when it is none, above the limit or beyond
-// the file.
+// Reads from the file's first 8 bytes how many bytes the JSON has. InvalidArgument: none, above the limit or beyond the
+// file.
 absl::StatusOr<uint64_t> SafetensorsHeaderBytes(absl::string_view first, uint64_t file_bytes, absl::string_view what);
 
 // `head` is the file's beginning up to the end of its JSON, `file_bytes` the whole file's size, `what` its name for
-// messages. Pure: touches no file. Tensors come in the order of their data; `file` is left 0, `offset` counts from
-// the file's first byte.
+// messages. The function is pure and touches no file. Tensors come in the order of their data; `file` is left 0, and
+// `offset` counts from the file's first byte.
 //
-// InvalidArgument, naming the tensor, unless: every dtype is known, every shape is a list of non-negative integers
-// whose product with the dtype's size is exactly data_offsets' length and does not overflow, and the tensors cover
-// the file's data exactly: no byte twice, none left out, none beyond the end.
+// InvalidArgument names the tensor, unless all of this holds. Every dtype is known. Every shape is a list of
+// non-negative integers, whose product with the dtype's size does not overflow and is exactly data_offsets' length. The
+// tensors cover the file's data exactly: no byte twice, none left out, none beyond the end.
 absl::StatusOr<std::vector<TensorInfo>> ParseSafetensorsHeader(absl::string_view head, uint64_t file_bytes,
                                                                absl::string_view what);
 

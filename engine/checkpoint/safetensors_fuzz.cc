@@ -1,8 +1,8 @@
 // libFuzzer target for the safetensors header and the JSON beneath it; scripts/fuzz.sh builds and runs it.
 //
-// Input: one byte of mode, eight of the data's length, then the header's JSON. Mode's lowest bit set: the length
-// prefix is right, so that the fuzzer's work goes into the JSON; clear: the JSON stands for the whole file, prefix
-// included.
+// The input is one byte of mode, eight of the data's length, then the header's JSON. With mode's lowest bit set the
+// length prefix is right, so that the fuzzer's work goes into the JSON. Otherwise the JSON stands for the whole file,
+// prefix included.
 #include <cstdint>
 #include <cstdlib>
 #include <set>
@@ -23,7 +23,7 @@ uint64_t LittleEndian(const uint8_t* bytes) {
   return value;
 }
 
-// Whatever was accepted must be safe to read from: in order, without gaps, inside the file, of the size it claims.
+// What was accepted must be safe to read from: in order, without gaps, inside the file, of the size it claims.
 void CheckAccepted(const std::vector<TensorInfo>& tensors, uint64_t data_begin, uint64_t file_bytes) {
   uint64_t at = data_begin;
   std::set<std::string> names;

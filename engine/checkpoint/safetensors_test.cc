@@ -24,7 +24,7 @@ absl::StatusOr<std::vector<TensorInfo>> Parse(const std::string& file) {
   return ParseSafetensorsHeader(file, file.size(), "f");
 }
 
-// A file with this header and so many bytes of data.
+// Parses a file with this header and `data_bytes` of data.
 absl::StatusOr<std::vector<TensorInfo>> ParseText(const std::string& header, uint64_t data_bytes) {
   const std::string head = LengthPrefix(header.size()) + header;
   return ParseSafetensorsHeader(head, head.size() + data_bytes, "f");
@@ -137,7 +137,7 @@ TEST(SafetensorsTest, BoundsTheHeader) {
               HasSubstr("has 513 bytes; at most 512"));
 }
 
-// Whatever a header says: what is accepted covers the file's data exactly once.
+// Whatever a header says, tensors that are accepted cover the file's data exactly once.
 void ExpectSound(const absl::StatusOr<std::vector<TensorInfo>>& parsed, uint64_t data_begin, uint64_t file_bytes) {
   if (!parsed.ok()) {
     EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument);
@@ -181,7 +181,7 @@ TEST(SafetensorsTest, RandomFilesRoundTripAndTheirDamageIsNeverUnsound) {
     ExpectSound(parsed, data_begin, file.size());
     for (int damage = 0; damage < 20; ++damage) {
       std::string broken = file.substr(0, data_begin);
-      // A digit for a digit keeps the JSON valid and its sense wrong.
+      // Replacing a digit with a digit keeps the JSON valid and makes its meaning wrong.
       const size_t at = 8 + random() % (broken.size() - 8);
       broken[at] = isdigit(static_cast<unsigned char>(broken[at])) ? static_cast<char>('0' + random() % 10)
                                                                    : static_cast<char>(random());

@@ -1,4 +1,4 @@
-// For tests: folders that go away, and safetensors files in memory.
+// For tests: temporary folders, and safetensors files in memory.
 #ifndef CAUSEWAY_ENGINE_CHECKPOINT_TESTING_H_
 #define CAUSEWAY_ENGINE_CHECKPOINT_TESTING_H_
 
@@ -16,7 +16,7 @@
 
 namespace causeway::testing {
 
-// A new folder under the temporary one, removed with all inside at the end.
+// A new folder under the temporary one. The destructor removes it with all inside.
 class TestFolder {
  public:
   TestFolder() {
@@ -29,7 +29,7 @@ class TestFolder {
 
   const std::string& path() const { return path_; }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  // Makes the folders in between.
+  // Writes a file; makes the folders in between.
   void Write(const std::string& name, const std::string& bytes) const {
     std::filesystem::create_directories(std::filesystem::path(*this / name).parent_path());
     std::ofstream(*this / name, std::ios::binary) << bytes;
@@ -52,7 +52,7 @@ struct TestTensor {
   std::string data;  // its bytes
 };
 
-// A whole file: length, header, data in the order given.
+// A whole file: length, header, and data in the order given.
 inline std::string SafetensorsFile(const std::vector<TestTensor>& tensors) {
   Json header = Json::object();
   std::string data;
