@@ -18,8 +18,7 @@ double LayerFlops(const ModelSpec& spec, const LayerSpec& layer, const GraphOpti
   const int64_t window = layer.attention.sliding_window;
   const double keys = static_cast<double>(window > 0 ? std::min(window, options.tokens) : options.tokens);
   double flops = LinearFlops(layer.attention.qkv, rows) + LinearFlops(layer.attention.output, rows);
-  flops += 4 * rows * keys *
-           static_cast<double>(spec.heads * spec.head_dim);  // of queries with keys, of weights with values
+  flops += 4 * rows * keys * static_cast<double>(spec.heads * spec.head_dim);  // queries with keys, weights with values
   if (!layer.moe.has_value()) return flops + LinearFlops(layer.mlp.up, rows) + LinearFlops(layer.mlp.down, rows);
   const MlpSpec& expert = layer.moe->experts.front();  // all are of one shape
   const double chosen = rows * static_cast<double>(layer.moe->rule.experts_per_token);

@@ -1,4 +1,4 @@
-// A model as a graph of layers: what each holds and computes, and what goes from one to the next.
+// A model as a graph of layers: what each layer holds and computes, and what passes from one to the next.
 #ifndef CAUSEWAY_ENGINE_GRAPH_GRAPH_H_
 #define CAUSEWAY_ENGINE_GRAPH_GRAPH_H_
 
@@ -14,17 +14,18 @@ namespace causeway {
 struct GraphOptions {
   int64_t batch = 1;
   int64_t tokens = 1024;
-  DType dtype = DType::kBF16;  // of the hidden states; weights have the spec's
+  DType dtype = DType::kBF16;  // dtype of the hidden states; weights have the spec's
 };
 
 struct GraphNode {
   std::string name;        // "embeddings", "layer 3", "final norm", "head"
-  int64_t parameters = 0;  // tied ones at their source alone
-  int64_t bytes = 0;       // of these, and of buffers
-  // Of a weight that is the embeddings' too (a tied head): a stage that holds this node and not them needs a copy.
+  int64_t parameters = 0;  // a tied weight counts at its source alone
+  int64_t bytes = 0;       // bytes of the parameters and of buffers
+  // Bytes of a weight that the embeddings have, too (a tied head). A stage that holds this node but not the embeddings
+  // needs a copy.
   int64_t shared_bytes = 0;
-  // Two for each multiply-add of linears and attention; those that a causal mask hides count, those outside a sliding
-  // window and those of experts that a token does not go to do not.
+  // Operations of linears and attention, two for each multiply-add. Those that a causal mask hides count. Those outside
+  // a sliding window don't, nor those of experts that a token does not go to.
   double flops = 0;
 };
 

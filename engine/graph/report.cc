@@ -14,7 +14,7 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 using Row = std::vector<std::string>;
 
-// The first column to the left, numbers to the right, `left` more columns to the left at the end.
+// Aligns the first column and the last `left` columns to the left, and numbers to the right.
 std::string Aligned(const std::vector<Row>& rows, size_t left) {
   std::vector<size_t> widths(rows.front().size(), 0);
   for (const Row& row : rows) {

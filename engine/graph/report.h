@@ -1,4 +1,4 @@
-// A layer graph and its stages, for people and for programs.
+// Writes a layer graph and its stages, for people and for programs.
 #ifndef CAUSEWAY_ENGINE_GRAPH_REPORT_H_
 #define CAUSEWAY_ENGINE_GRAPH_REPORT_H_
 
@@ -17,7 +17,7 @@ struct GraphReport {
 
 std::string GraphTable(const GraphReport& report);
 std::string GraphJson(const GraphReport& report);
-// For Graphviz; stages of the first cut, if there is one, as clusters.
+// Output for Graphviz. The stages of the first cut, if there is one, become clusters.
 std::string GraphDot(const GraphReport& report);
 
 }  // namespace causeway

@@ -12,7 +12,8 @@ namespace causeway {
 namespace {
 
 constexpr double kEven = 0.9;
-// To whole numbers: bytes and parameters with room below one for what a node adds, FLOPs as shares of all.
+// Factors that turn loads into whole numbers. Bytes and parameters leave room below one for what a node adds; FLOPs are
+// shares of all.
 constexpr double kUnit = 1024, kFlopsUnit = 1e15;
 
 void Append(const LayerGraph& graph, int i, Stage& stage) {
@@ -50,8 +51,8 @@ std::vector<int> UniformStarts(const LayerGraph& graph, int stages) {
 std::vector<int> BestStarts(const LayerGraph& graph, int stages, Objective objective) {
   const int nodes = static_cast<int>(graph.nodes.size());
   const double unit = objective == Objective::kFlops ? kFlopsUnit / graph.total.flops : kUnit;
-  // Of the nodes before each, and what a stage that does not begin with the first adds. One more for each node, so that
-  // no stage is better off empty.
+  // `loads` sums up the nodes before each one. `shared` sums up what a node adds to a stage that does not begin with
+  // the first node. Each node counts one more, so that no stage is better off empty.
   std::vector<int64_t> loads = {0}, shared = {0};
   for (int i = 0; i < nodes; ++i) {
     Stage alone{.first = 0};

@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 
 double Mebibytes(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
-// The published cut, and ours over all nodes.
+// The published cut, and our cut over all nodes.
 TEST(StagesTest, KnownCutsOfGpt) {
   const LayerGraph graph = Gpt15B();
   struct Known {
@@ -50,7 +50,7 @@ double LoadOf(const LayerGraph& graph, int first, int last, Objective objective)
   return load;
 }
 
-// The least fullest of `stages` stages from node `first` on, by trying every cut.
+// The load of the fullest of `stages` stages from node `first` on, the least over every cut.
 double BruteForce(const LayerGraph& graph, int first, int stages, Objective objective) {
   const int nodes = static_cast<int>(graph.nodes.size());
   if (stages == 1) return LoadOf(graph, first, nodes - 1, objective);
@@ -109,7 +109,7 @@ TEST(StagesTest, AdviceSaysWhatBinds) {
   EXPECT_EQ(AdviseStages(graph, 8, int64_t{1} << 29).stages, 0);
   const StageAdvice even = AdviseStages(graph, 51, 0);
   EXPECT_GE(CutIntoStages(graph, even.stages, Objective::kBytes)->evenness, 0.9);
-  // The embeddings are 306.7 MiB, more than two layers.
+  // The embeddings have 306.7 MiB, which is more than two layers.
   EXPECT_EQ(graph.nodes[even.node].bytes, graph.nodes[0].bytes);
   EXPECT_EQ(CutIntoStages(graph, even.node_binds, Objective::kBytes)->fullest_bytes, graph.nodes[0].bytes);
   EXPECT_GT(CutIntoStages(graph, even.node_binds - 1, Objective::kBytes)->fullest_bytes, graph.nodes[0].bytes);

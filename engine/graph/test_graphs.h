@@ -16,7 +16,7 @@ inline void WithoutBiases(Module& module) {
   for (Module& child : module.children) WithoutBiases(child);
 }
 
-// GPT-2's largest as studies of pipelines count it: fp32, an untied head, without biases and positions, 1,024 tokens.
+// The largest GPT-2, as studies of pipelines count it: fp32, an untied head, no biases and positions, 1,024 tokens.
 inline LayerGraph Gpt15B() {
   ModelSpec spec = TestSpec({{"model_type", "gpt2"},
                              {"n_layer", 48},
