@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kBufferBytes = size_t{512} << 20;
 constexpr int kPasses = 6;
-constexpr int kLanes = 32;  // independent sums, so that the loads and not the additions are what is waited for
+constexpr int kLanes = 32;  // independent sums, so that the loop waits for loads and not for additions
 
 // Sums every word: the result makes the reads necessary.
 uint64_t ReadAll(const uint64_t* words, size_t count) {

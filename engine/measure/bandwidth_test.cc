@@ -33,7 +33,7 @@ TEST(FolderBandwidthTest, AFolderThatTakesNoFileIsNamed) {
   EXPECT_THAT(std::string(missing.message()), ::testing::HasSubstr(folder / "missing"));
   EXPECT_FALSE(MeasureFolderBandwidth("/proc/self", int64_t{4} << 20).ok());  // not even root makes files there
   if (std::filesystem::is_directory("/dev/shm")) {
-    // In memory: there is no disk to be asked, and it is measured all the same.
+    // This folder is in memory and has no disk to ask; it is measured all the same.
     EXPECT_TRUE(MeasureFolderBandwidth("/dev/shm", int64_t{4} << 20).ok());
   }
 }

@@ -84,7 +84,7 @@ absl::StatusOr<FolderBandwidth> MeasureFolderBandwidth(const std::string& folder
   ::unlink(path.c_str());
   const absl::Cleanup close = [descriptor] { ::close(descriptor); };
 
-  // Direct reads want aligned memory. Random bytes, since some disks are quick with zeros.
+  // Direct reads need aligned memory. The bytes are random, since some disks are quick with zeros.
   const std::unique_ptr<char, void (*)(void*)> piece(static_cast<char*>(std::aligned_alloc(kHugePage, kReadBytes)),
                                                      &std::free);
   if (piece == nullptr) return absl::ResourceExhaustedError(absl::StrCat("no memory for ", kReadBytes, " bytes"));

@@ -44,7 +44,8 @@ struct AttentionShape {
 constexpr AttentionShape kAttention[] = {{1, 1, 512},   {1, 1, 4096},  {8, 1, 512},   {16, 1, 2048},
                                          {1, 128, 128}, {8, 128, 128}, {1, 512, 512}, {1, 512, 2048}};
 
-// What the largest cache has that the first processor shares with others, by the kernel; 0: it does not say.
+// The size of the largest cache that the first processor shares with others, as the kernel says; 0 where it does not
+// say.
 int64_t CacheBytes() {
   for (const char* level : {"3", "2"}) {
     std::ifstream file(absl::StrCat("/sys/devices/system/cpu/cpu0/cache/index", level, "/size"));
@@ -89,7 +90,7 @@ class Measurer {
   double MedianSeconds(const std::function<void()>& work) {
     std::vector<double> all;
     double sum = 0;
-    work();  // kernels are chosen and buffers made
+    work();  // the first run chooses kernels and makes buffers
     runtime_.Synchronize();
     for (int round = 0; round < kRoundsMax && (round < kRoundsMin || sum < kPointSeconds); ++round) {
       const auto start = std::chrono::steady_clock::now();
@@ -117,7 +118,7 @@ class Measurer {
 
   void Fill(LinearWeight& weight, const Shape& shape, const at::Tensor& rows) {
     if (format_.kind != WeightKind::kFp8 && !format_.zero_points) return weight.SetRows(0, rows);
-    // What no float is turned into while it is loaded: any values.
+    // No float weight is turned into this format while it is loaded, so the values don't matter.
     const int64_t groups = format_.groups(shape.in);
     QuantizedRows quantized;
     quantized.values = at::full({shape.out, shape.in}, 5, at::kByte);
@@ -180,20 +181,20 @@ class Measurer {
                            layers[next]);
       next = (next + 1) % layers.size();
     });
-    // Pairs of a query and a key that the causal mask leaves.
+    // Counts the pairs of a query and a key that the causal mask leaves.
     const double rows = static_cast<double>(shape.rows), context = static_cast<double>(shape.context);
     const double pairs = static_cast<double>(shape.sequences) * rows * (context - (rows - 1) / 2);
     return {layer_bytes, 4 * pairs * static_cast<double>(kHeads * kHeadDim), seconds};
   }
 
-  // Reads a row and its residual, writes both.
+  // It reads a row and its residual, and writes both.
   WorkTime TimeNorm() {
     const at::Tensor x = Random({kElementRows, kElementWidth}), residual = Random({kElementRows, kElementWidth}),
                      weight = Random({kElementWidth});
     const double seconds = MedianSeconds([&] { ops_->RmsNorm(x, residual, weight, 1e-5); });
     return {4.0 * static_cast<double>(x.nbytes()), 0, seconds};
   }
-  // Reads a gate's outputs and up's, writes as many as one of them has.
+  // It reads the outputs of a gate and of up, and writes as many as one of them has.
   WorkTime TimeActivation() {
     const at::Tensor x = Random({kElementRows, 2 * kElementWidth});
     const double seconds = MedianSeconds([&] { ops_->Activate(x, Activation::kSilu, /*gated=*/true); });
@@ -214,7 +215,7 @@ absl::StatusOr<OperationTimes> MeasureOperations(const Device& device, DType dty
                             MakeDeviceRuntime({.device = device, .budget = device.available_bytes}, reference_ops));
   OperationTimes times;
   absl::Status status;
-  std::thread([&] {  // what a thread enters it never leaves
+  std::thread([&] {  // a thread of its own, since EnterThread cannot be undone
     status = CatchTorch(device.name, [&] {
       c10::InferenceMode guard;
       runtime->EnterThread(threads);

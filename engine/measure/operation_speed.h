@@ -1,4 +1,4 @@
-// How long operations take here, by themselves: what predictions of whole steps rest on.
+// Measures how long operations take here by themselves. Predictions of whole steps rest on that.
 #ifndef CAUSEWAY_ENGINE_MEASURE_OPERATION_SPEED_H_
 #define CAUSEWAY_ENGINE_MEASURE_OPERATION_SPEED_H_
 
@@ -13,24 +13,24 @@
 
 namespace causeway {
 
-// Medians of many.
+// Times are medians of many runs.
 struct OperationTimes {
   std::vector<WorkTime> linears;  // one row to several hundred, weights from memory
   std::vector<WorkTime>
-      cached;  // the same of small linears whose weights stay in the processor's cache; empty: it has none to speak of
-  int64_t cache_bytes = 0;          // that weights may have in all to stay there
+      cached;  // the same for small linears whose weights stay in the processor's cache; empty where it has hardly any
+  int64_t cache_bytes = 0;          // how many bytes of weights stay there in all
   std::vector<WorkTime> attention;  // decoding and prefill, keys and values from memory
   std::vector<WorkTime>
-      rows;  // norms and activations over many rows: `bytes` are those of the rows that they read and write
+      rows;  // norms and activations over many rows; `bytes` are those of the rows that they read and write
 };
 
-// Runs linears of a model's usual shapes and attention on the device, some seconds in all. Needs about 1 GiB of its
-// memory. ResourceExhausted: it has less. `threads`: as many as an operation may use on the CPU.
+// Runs linears of a model's usual shapes, and attention, on the device; that takes some seconds. It needs about 1 GiB
+// of the device's memory; ResourceExhausted: the device has less. `threads`: how many an operation may use on the CPU.
 absl::StatusOr<OperationTimes> MeasureOperations(const Device& device, DType dtype, const WeightFormat& format,
                                                  int threads, bool reference_ops);
 
-// Bytes a second copied within memory by one thread, as hidden states go between devices that share it. 0: no memory
-// for the buffers.
+// Bytes a second that one thread copies within memory, as hidden states go between devices that share it. It is 0 when
+// there is no memory for the buffers.
 double MeasureCopyBandwidth();
 
 }  // namespace causeway
