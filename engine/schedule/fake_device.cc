@@ -18,7 +18,7 @@ uint64_t Mix(uint64_t a, uint64_t b) {
   return z ^ (z >> 31);
 }
 
-// What a row leaves in the cache: of its token and of all that it attends to.
+// What a row leaves in the cache. It depends on the row's token and on all that it attends to.
 uint64_t RowValue(uint64_t before, int64_t position, int32_t token) { return Mix(Mix(before, position), token); }
 
 int32_t Draw(uint64_t attended, const SamplingParams& sampling, int64_t generated, int64_t min_tokens,

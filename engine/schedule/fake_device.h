@@ -1,6 +1,6 @@
 // An executor for tests that computes something exact: a "model" whose next token depends on every token before it, as
 // read from a fake KV cache of blocks and offsets. Any mistake in block tables, sharing, preemption or placeholders
-// changes tokens. It checks the contract of StepPlan as it goes.
+// changes tokens. On the way it checks the contract of StepPlan.
 #ifndef CAUSEWAY_ENGINE_SCHEDULE_FAKE_DEVICE_H_
 #define CAUSEWAY_ENGINE_SCHEDULE_FAKE_DEVICE_H_
 
@@ -17,8 +17,8 @@ namespace causeway {
 
 inline constexpr int32_t kFakeVocab = 50;
 
-// What a sequence must come to when it runs to its end: the generated tokens, and the stop id at their end if there is
-// one.
+// The result that a sequence must have when it runs to its end: the generated tokens, and the stop id at their end if
+// there is one.
 struct FakeTruth {
   std::vector<int32_t> generated;
   bool stopped = false;
@@ -29,16 +29,16 @@ class FakeDevice {
  public:
   explicit FakeDevice(const SchedulerOptions& options);
 
-  // Told of every sequence that the scheduler was given, before any step has it.
+  // Adds a sequence that the scheduler is given. It must be called before any step has the sequence.
   void Add(const SequenceRequest& request);
-  // Computes the step, with all checks (EXPECT), and returns its result. A step that is to fail leaves garbage in the
+  // Computes the step, with all checks (EXPECT), and returns its result. A step with `fail` leaves garbage in the
   // cache.
   StepResult Run(const StepPlan& plan, bool fail = false);
 
   int64_t restarts() const { return restarts_; }  // sequences that came back after a preemption
 
  private:
-  struct Entry {  // of the KV cache
+  struct Entry {  // one place of the KV cache
     uint64_t value = 0;
     std::string salt;
   };

@@ -28,7 +28,7 @@ absl::Status Validate(const SchedulerOptions& o) {
   constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("num_blocks", o.num_blocks, 1, kMax));
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_num_seqs", o.max_num_seqs, 1, kMax));
-  // Each running sequence can have a row in every step, and a prompt beside them at least one.
+  // In every step there is a row for each running sequence, and at least one for a prompt beside them.
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_num_batched_tokens", o.max_num_batched_tokens, o.max_num_seqs, kMax));
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_model_len", o.max_model_len, 2, kMax));
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("stages", o.stages, 1, kMax));
@@ -50,12 +50,12 @@ class Scheduler::Impl {
   const SequenceTable& table() const { return table_; }
 
  private:
-  // A step that is not applied yet.
+  // A step whose result is not applied yet.
   struct InFlight {
     struct Row {
       uint64_t sequence;
       bool sample;
-      int64_t targets, target_first;  // how many, and the row of the first
+      int64_t targets, target_first;  // how many targets, and the row of the first
     };
     struct Written {
       int32_t block;
@@ -205,7 +205,7 @@ std::vector<SequenceEvent> Scheduler::Impl::Apply(const StepResult& result) {
   return events;
 }
 
-// A preempted sequence may have had rows computed again whose results were still on their way.
+// A preempted sequence may have rows computed again while the results of the first time are still in flight.
 void Scheduler::Impl::TakePrompt(Sequence& s, const InFlight::Row& row, absl::Span<const SampledToken> prompt,
                                  std::vector<SequenceEvent>& events) {
   for (const SampledToken& token : prompt) {
@@ -233,7 +233,7 @@ void Scheduler::Impl::Take(Sequence& s, const SampledToken& token, SequenceEvent
     event = End(s, token.outcome == Outcome::kFailed ? FinishReason::kError : FinishReason::kStop, token.status);
     return;
   }
-  const int64_t generated = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;  // before this one
+  const int64_t generated = static_cast<int64_t>(s.tokens.size()) - s.prompt_tokens;  // without this one
   s.tokens.push_back(token.token);
   --s.unknown;
   table_.Issued(s);  // a block that this token completes may be in flight already
@@ -267,7 +267,7 @@ std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const a
   BlockPool& pool = table_.pool();
   absl::flat_hash_set<int32_t> garbage;
   for (const InFlight::Written& w : failed.written) {
-    // Blocks handed out again since then get written by their new owners.
+    // Blocks that were handed out again since then get written by their new owners.
     if (pool.allocation(w.block) == w.allocation) garbage.insert(w.block);
   }
   absl::btree_set<uint64_t> ends;

@@ -1,5 +1,5 @@
 // Decides what every step computes: admission, the token budget, chunked prefill, block tables, preemption, and when a
-// sequence has ended. Torch-free and knows no executor: StepPlan out, StepResult in.
+// sequence has ended. It has no torch and knows no executor: a StepPlan goes out, a StepResult comes in.
 #ifndef CAUSEWAY_ENGINE_SCHEDULE_SCHEDULER_H_
 #define CAUSEWAY_ENGINE_SCHEDULE_SCHEDULER_H_
 
@@ -21,70 +21,71 @@
 namespace causeway {
 
 struct SchedulerOptions {
-  int64_t num_blocks = 0;                 // of kBlockTokens tokens
-  int64_t max_num_seqs = 64;              // running at once; also the number of slots
+  int64_t num_blocks = 0;                 // blocks of kBlockTokens tokens
+  int64_t max_num_seqs = 64;              // sequences that run at once; also the number of slots
   int64_t max_num_batched_tokens = 2048;  // rows of a step, at least max_num_seqs
   int64_t max_model_len = 0;              // prompt and generated tokens of one sequence
-  int stages = 1;  // of the pipeline: with more than one, a sequence whose next token is in flight waits for it
+  int stages = 1;  // stages of the pipeline; with more than one, a sequence whose next token is in flight waits for it
   int steps_in_flight = 2;  // Executor::steps_in_flight()
   bool prefix_cache = true;
 };
-// InvalidArgument names the option, its value and its range.
+// An InvalidArgument names the option, its value and its range.
 absl::Status Validate(const SchedulerOptions& options);
 
 struct SequenceRequest {
-  uint64_t id = 0;              // never used before in this engine
+  uint64_t id = 0;              // an id never used before in this engine
   std::vector<int32_t> prompt;  // at least one token
   SamplingParams sampling;
-  StopParams stop;       // `strings` are the engine's business: it calls Finish when one appears
+  StopParams stop;       // the engine looks for `strings`, and calls Finish when one appears
   int32_t priority = 0;  // higher first, then in order of arrival: admitted first, preempted last
   absl::Time deadline = absl::InfiniteFuture();
   std::string cache_salt;                       // prefixes are shared only between sequences of equal salt
-  std::shared_ptr<TokenConstraint> constraint;  // null: any token
+  std::shared_ptr<TokenConstraint> constraint;  // null allows any token
   std::shared_ptr<LayerOutputs>
-      layer_outputs;  // takes those of the prompt, none of which then comes from the cache; null: not asked for
-  // The other choices of an n > 1 request wait until this sequence's prompt is computed, to share its blocks. 0, or a
-  // sequence that has ended or was never added: no wait.
+      layer_outputs;  // gathers the prompt's outputs, none of which comes from the cache; null: not asked for
+  // The other choices of an n > 1 request wait until this sequence's prompt is computed, to share its blocks. They
+  // don't wait for 0, nor for a sequence that has ended or was never added.
   uint64_t after = 0;
 };
 
-// A sequence that might be added: what of a SequenceRequest says whether there is room for it.
+// A sequence that might be added: the part of a SequenceRequest that tells whether there is room for it.
 struct SequenceCandidate {
-  uint64_t id = 0;  // that it will have
+  uint64_t id = 0;  // the id that it will have
   int32_t priority = 0;
   absl::Span<const int32_t> prompt;
   absl::string_view cache_salt;
-  bool computes_all = false;  // its prompt is computed whatever the cache has: for its logprobs, or its layers' outputs
+  bool computes_all = false;  // its prompt is computed whatever the cache has, for its logprobs or its layers' outputs
 };
 
-// What happened to a sequence. Every sequence has exactly one event with `finished`, its last.
+// What happened to a sequence. Every sequence has exactly one event with `finished`, its last one.
 struct SequenceEvent {
   uint64_t sequence = 0;
-  // The next of the prompt's tokens, with their logprobs, where they are asked for: all but the first, each once and in
-  // order.
+  // The next of the prompt's tokens, with their logprobs, where they are asked for. All but the first come, each once
+  // and in order.
   std::vector<SampledToken> prompt;
   std::optional<SampledToken> token;  // the new token; a stop token is reported too, with `finished` kStop
   std::optional<FinishReason> finished;
   std::optional<int32_t> stop_token;  // the stop id that ended it
-  absl::Status status;                // of the step or the grammar, when finished is kError
-  int64_t cached_tokens = 0;          // of the prompt, taken from the prefix cache when first admitted
+  absl::Status status;                // why the step or the grammar failed, when finished is kError
+  int64_t cached_tokens = 0;          // how much of the prompt came from the prefix cache when it was first admitted
 };
 
 struct SchedulerStats {
   int64_t running = 0, waiting = 0;                              // sequences; a preempted one waits
-  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // cached: unused, but holding a prefix. Else free.
+  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // a cached block is unused, but holds a prefix
   int64_t preemptions = 0;                                       // since the start, as are the next two
-  // Prompt tokens of admitted sequences, and of those the ones taken from the cache. A sequence that waited for another
-  // of its request is in neither: it finds that one's prompt always.
+  // The prompt tokens of admitted sequences, and how many of them came from the cache. A sequence that waited for
+  // another one of its request counts in neither: it always finds that one's prompt.
   int64_t prefix_query_tokens = 0, prefix_hit_tokens = 0;
   int64_t steps_unapplied = 0;
 };
 
-// One thread owns it. The engine's loop: Expire; Next and Executor::Run while they give; Executor::Wait; Apply.
+// One thread owns it. The engine's loop calls Expire; Next and Executor::Run while there is a step; Executor::Wait;
+// Apply.
 //
 // Blocks and slots that a sequence gives back are handed out again at once, though steps in flight may still write to
-// them: every stage runs the steps in the order of their numbers, so what a later step writes there is written after,
-// and read only by steps later still. For the same reason a full block can be shared as soon as the step that fills it
+// them. Every stage runs the steps in the order of their numbers. So what a later step writes there is written after,
+// and only still later steps read it. For the same reason a full block can be shared as soon as the step that fills it
 // is planned.
 class Scheduler {
  public:
@@ -92,31 +93,31 @@ class Scheduler {
   Scheduler(const SchedulerOptions& options, const Clock* clock);
   ~Scheduler();
 
-  // InvalidArgument: an empty prompt, or one that leaves no room for a token in the context or the KV cache.
-  // AlreadyExists: the id is in use. Where the KV cache is smaller than the context, it is the context: kLength ends
-  // the sequence. How many wait is for the caller to bound.
+  // Adds a sequence. InvalidArgument: an empty prompt, or one that leaves no room for a token in the context or the KV
+  // cache. AlreadyExists: the id is in use. Where the KV cache is smaller than the context, it takes the context's
+  // place: kLength ends the sequence. The caller bounds how many wait.
   absl::Status Add(SequenceRequest request);
 
-  // Whether the sequence would be admitted to one of the next steps if it were added now: there is a slot for it and
-  // blocks, after those that wait already and rank before it.
+  // Whether the sequence would be admitted to one of the next steps if it were added now. Then a slot and blocks are
+  // left for it after those that wait already and rank before it.
   bool CanStart(const SequenceCandidate& candidate);
 
-  // Ends a sequence (cancelled, a stop string, ...) and frees its blocks; tokens of it still in flight will be
-  // discarded. nullopt when there is no such sequence (it has ended).
+  // Ends a sequence (cancelled, a stop string, ...) and frees its blocks; its tokens in flight will be discarded.
+  // Returns nullopt when there is no such sequence (it has ended).
   std::optional<SequenceEvent> Finish(uint64_t id, FinishReason why);
 
-  // Ends the sequences past their deadlines (kDeadline).
+  // Ends the sequences whose deadlines have passed (kDeadline).
   std::vector<SequenceEvent> Expire();
-  // The earliest deadline, InfiniteFuture when there is none.
+  // Returns the earliest deadline, InfiniteFuture when there is none.
   absl::Time NextDeadline() const;
 
-  // The next step, or nullopt when nothing can be planned before the next Apply or Add. Every plan must be run, in
-  // order.
+  // Returns the next step, or nullopt when nothing can be planned before the next Apply or Add. Every plan must be run,
+  // in order.
   std::optional<StepPlan> Next();
 
-  // The result of the oldest unapplied step. Ends sequences by stop ids, max_tokens and the context; a failed step ends
-  // its sequences, and those that share what it was to compute, with kError. CHECKs that the result belongs to the
-  // step.
+  // Takes the result of the oldest unapplied step. Ends sequences by stop ids, max_tokens and the context. A failed
+  // step ends its sequences, and those that share what it was to compute, with kError. CHECKs that the result belongs
+  // to the step.
   std::vector<SequenceEvent> Apply(const StepResult& result);
 
   bool idle() const;  // no sequence is running or waiting (discarded steps may still be in flight)

@@ -1,4 +1,4 @@
-// The cost of scheduling one step: 256 sequences running, 10,000 waiting. The goal is 50 us for Next and Apply
+// Measures what scheduling one step costs: 256 sequences run, 10,000 wait. The goal is 50 us for Next and Apply
 // together.
 #include "engine/schedule/scheduler.h"
 
@@ -19,7 +19,7 @@ struct Load {
   int64_t running, waiting, prompt;
 };
 
-// Keeps `running` sequences decoding; those that end are replaced, so that admission and ends are part of the cost.
+// Keeps `running` sequences decoding. Those that end are replaced, so that admission and ends are part of the cost.
 void Steps(benchmark::State& state, const Load& load, int stages) {
   SchedulerOptions options;
   options.max_num_seqs = load.running;
@@ -40,7 +40,7 @@ void Steps(benchmark::State& state, const Load& load, int stages) {
   };
   while (static_cast<int64_t>(id) < load.running + load.waiting) add();
 
-  // Only Next and Apply are timed; results are made as the executor would make them.
+  // Only Next and Apply are timed. Results are made as the executor would make them.
   std::deque<StepResult> results;
   int64_t sequences = 0, steps = 0;
   double seconds = 0;
@@ -65,7 +65,7 @@ void Steps(benchmark::State& state, const Load& load, int stages) {
     }
     results.pop_front();
   };
-  while (scheduler.Stats().running < load.running || steps < 1000) round();  // until ends and arrivals are even
+  while (scheduler.Stats().running < load.running || steps < 1000) round();  // until as many sequences end as arrive
   sequences = steps = 0;
   for (auto _ : state) {
     seconds = 0;

@@ -34,7 +34,7 @@ SequenceRequest Request(uint64_t id, int64_t prompt, int64_t max_tokens) {
   return request;
 }
 
-// Runs everything to the end with full pipelines; per sequence its tokens, its reason, and the order of the ends.
+// Runs everything to the end with full pipelines. Keeps each sequence's tokens and reason, and the order of the ends.
 struct Outcome {
   std::map<uint64_t, std::vector<int32_t>> tokens;
   std::map<uint64_t, FinishReason> reasons;
@@ -67,7 +67,7 @@ Outcome RunAll(Scheduler& scheduler, FakeDevice& device, int64_t fail_step = -1)
 
 TEST(Preemption, OversubscribedThreeTimesTokensAreTheSame) {
   for (int stages : {1, 2, 4}) {
-    // Twelve sequences of 96 tokens at their ends are 72 blocks; there are 24.
+    // At their ends, twelve sequences of 96 tokens have 72 blocks; there are 24.
     SchedulerOptions options = Options(24);
     options.stages = stages;
     options.steps_in_flight = stages == 1 ? 2 : stages + 1;
@@ -86,7 +86,7 @@ TEST(Preemption, OversubscribedThreeTimesTokensAreTheSame) {
     }
     EXPECT_GT(scheduler.Stats().preemptions, 0);
     EXPECT_EQ(scheduler.Stats().blocks_used, 0);
-    // No thrashing: recomputation stays a fraction of the work.
+    // There is no thrashing: recomputation stays a fraction of the work.
     EXPECT_LT(outcome.rows, 2 * 12 * 95) << "stages " << stages;
   }
 }
@@ -143,7 +143,7 @@ TEST(Preemption, RowsOfOnePreemptedWhilePlanningGoToOthers) {
   FakeDevice device(options);
   SequenceRequest low = Request(1, 15, 100), high = Request(2, 96, 5);  // together eight blocks once `low` has grown
   high.priority = 1;
-  std::vector<int64_t> rows;  // of `high`
+  std::vector<int64_t> rows;  // rows of `high`
   for (const SequenceRequest& request : {low, high}) {
     device.Add(request);
     ASSERT_TRUE(scheduler.Add(request).ok());
@@ -171,8 +171,8 @@ TEST(Preemption, ASequenceMayFillTheWholePool) {
   EXPECT_EQ(outcome.reasons.at(1), FinishReason::kLength);
 }
 
-// A failed step ends its own sequences, the one that found its blocks by prefix, and nobody else; what it was to write
-// is found no more.
+// A failed step ends its own sequences and the one that found its blocks by prefix, and nobody else. What it was to
+// write is no longer found.
 TEST(FailedStep, EndsThoseWhoDependOnItAndForgetsWhatItWrote) {
   SchedulerOptions options = Options(100);
   options.stages = 3, options.steps_in_flight = 4;
@@ -232,7 +232,7 @@ TEST(FailedStep, LeavesThoseAloneWhoWereGivenItsBlocksSince) {
 }
 
 TEST(FailedStep, OfAPreemptedSequenceLosesItsToken) {
-  // Every step once, over a workload with preemptions: those that don't fail come to the right end.
+  // Each run fails another step of a workload with preemptions. Sequences that don't fail come to the right end.
   SchedulerOptions options = Options(6);
   for (int64_t fail = 1; fail < 60; ++fail) {
     FakeClock clock;

@@ -1,4 +1,5 @@
-// Seeded random workloads against the fake device: whatever happens, tokens are those of a sequence that runs alone.
+// Runs seeded random workloads against the fake device. Whatever happens, tokens are those of a sequence that runs
+// alone.
 #include <algorithm>
 #include <map>
 #include <optional>
@@ -218,7 +219,7 @@ TEST(SchedulerSimulation, TokensAreThoseOfASequenceAlone) {
   RecordProperty("preemptions", std::to_string(totals.preemptions));
 }
 
-// As in the engine: one thread schedules, another computes, plans and results cross by queues.
+// As in the engine, one thread schedules and another computes; plans and results cross by queues.
 TEST(SchedulerSimulation, PlansAndResultsCrossThreads) {
   for (uint64_t seed = 1; seed <= 40; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);

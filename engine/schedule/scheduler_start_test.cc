@@ -1,4 +1,4 @@
-// What a scheduler says of sequences that it does not have yet.
+// What a scheduler says about sequences that it does not have yet.
 #include <algorithm>
 #include <numeric>
 #include <optional>

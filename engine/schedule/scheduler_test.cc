@@ -33,13 +33,13 @@ SequenceRequest Request(uint64_t id, int64_t prompt, int64_t max_tokens = 4) {
   SequenceRequest request;
   request.id = id;
   request.prompt.resize(prompt);
-  // Different for each id, so that nothing is shared by accident.
+  // The prompt is different for each id, so that nothing is shared by accident.
   for (int64_t i = 0; i < prompt; ++i) request.prompt[i] = static_cast<int32_t>(id * 1000 + i);
   request.stop.max_tokens = max_tokens;
   return request;
 }
 
-// A scheduler with the fake device behind it.
+// A scheduler with a fake device.
 struct Rig {
   explicit Rig(SchedulerOptions o) : options(o), scheduler(o, &clock), device(o) {}
 
@@ -48,7 +48,7 @@ struct Rig {
     const absl::Status status = scheduler.Add(request);
     EXPECT_TRUE(status.ok()) << status;
   }
-  // Plans and starts a step: "id:rows" of each of its sequences, or "none".
+  // Plans and starts a step. Returns "id:rows" for each of its sequences, or "none".
   std::string Step(bool fail = false) {
     const std::optional<StepPlan> plan = scheduler.Next();
     if (!plan.has_value()) return "none";
@@ -65,7 +65,7 @@ struct Rig {
     in_flight.pop_front();
     return scheduler.Apply(result);
   }
-  // Runs to the end; the events of each step in order.
+  // Runs to the end. Returns the events of each step in order.
   std::vector<SequenceEvent> Drain() {
     std::vector<SequenceEvent> events;
     while (!scheduler.idle() || !in_flight.empty()) {
@@ -154,7 +154,7 @@ TEST(Budget, ALongPromptLeavesHalfToThoseBehindIt) {
   EXPECT_EQ(rig.Step(), "1:512") << "alone it has all";
   rig.Add(Request(2, 100));
   rig.Add(Request(3, 50));
-  // Half to the first; the others fit whole; what they leave goes back to the first.
+  // Half of the budget goes to the first. The others fit whole; what they leave goes back to the first.
   EXPECT_EQ(rig.Step(), "1:362 2:100 3:50");
   rig.Apply();
   EXPECT_EQ(rig.Step(), "2:1 3:1 1:510");
@@ -391,7 +391,7 @@ TEST(After, AnEndedOrUnknownLeaderHoldsNobodyBack) {
   EXPECT_EQ(rig.Step(), "1:32") << "the budget is spent";
   rig.scheduler.Finish(1, FinishReason::kCancelled);
   EXPECT_EQ(rig.Step(), "2:5 3:5");
-  // One that is held can be cancelled too.
+  // A sequence that is held can be cancelled, too.
   rig.Add(Request(5, 50));
   choice = Request(6, 5);
   choice.after = 5;
@@ -472,14 +472,14 @@ TEST(PrefixCache, APromptWhoseLayersAreAskedForIsComputedInWhole) {
   rig.Drain();
   second.layer_outputs = std::make_shared<LayerOutputs>();
   rig.Add(second);
-  EXPECT_EQ(rig.Step(), "2:32");  // of the 40, 32 would have been in the cache
+  EXPECT_EQ(rig.Step(), "2:32");  // without layer outputs, 32 of the 40 would have come from the cache
   EXPECT_EQ(rig.last.sequences[0].context, 0);
   EXPECT_EQ(rig.last.sequences[0].local.layer_outputs, second.layer_outputs);
   EXPECT_EQ(rig.Step(), "2:8");
   EXPECT_EQ(rig.last.sequences[0].local.layer_outputs, second.layer_outputs);
   rig.Apply();
   EXPECT_EQ(rig.Step(), "2:1");
-  EXPECT_EQ(rig.last.sequences[0].local.layer_outputs, nullptr);  // generated
+  EXPECT_EQ(rig.last.sequences[0].local.layer_outputs, nullptr);  // a generated token
   for (const SequenceEvent& event : rig.Drain()) EXPECT_EQ(event.cached_tokens, 0);
 }
 

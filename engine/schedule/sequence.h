@@ -1,4 +1,4 @@
-// One sequence as the scheduler sees it. Plain data of the scheduler's own files.
+// One sequence as the scheduler sees it: plain data of the scheduler's own files.
 #ifndef CAUSEWAY_ENGINE_SCHEDULE_SEQUENCE_H_
 #define CAUSEWAY_ENGINE_SCHEDULE_SEQUENCE_H_
 
@@ -22,46 +22,46 @@ enum class SequenceState {
 };
 
 struct Sequence {
-  // Read for every running sequence in every step, so they lie together.
+  // Every step reads these for every running sequence, so they lie together.
   uint64_t id = 0;
   uint64_t arrival = 0;
   int32_t priority = 0;
   SequenceState state = SequenceState::kWaiting;
   int32_t slot = -1;            // while running
-  bool started = false;         // the slot has been told
-  bool prompt_issued = false;   // once; those after it may start
-  std::vector<int32_t> tokens;  // those known: the prompt and what was generated
+  bool started = false;         // the device has been told who has the slot
+  bool prompt_issued = false;   // set once; sequences that wait for the prompt may start
+  std::vector<int32_t> tokens;  // known tokens: the prompt and what was generated
   int64_t prompt_tokens = 0;
-  int64_t length_max = 0;  // tokens.size() at which it ends
-  int64_t unknown = 0;     // tokens behind the known ones that steps in flight sample
+  int64_t length_max = 0;  // the sequence ends at this tokens.size()
+  int64_t unknown = 0;     // tokens after the known ones that steps in flight sample
   int64_t issued = 0;      // leading tokens whose rows are computed or in flight
-  int64_t rows = 0;        // in the step being planned; 0 between calls
-  uint64_t last_step = 0;  // the latest that has rows of it
+  int64_t rows = 0;        // rows in the step being planned; 0 between calls
+  uint64_t last_step = 0;  // the latest step that has rows of it
   std::vector<int32_t> table;
-  PrefixCursor cursor;  // behind the registered blocks of the table
+  PrefixCursor cursor;  // after the registered blocks of the table
   int64_t min_tokens = 0;
   std::vector<int32_t> stop_token_ids;
   std::shared_ptr<TokenConstraint> constraint;
   int64_t scored =
       0;  // leading rows of the prompt whose targets' logprobs are out; all of them where none are asked for
   int64_t cached_tokens = 0;
-  bool was_admitted = false;  // stays, when preempted
+  bool was_admitted = false;  // stays true when preempted
 
   absl::Time deadline;
   std::shared_ptr<LayerOutputs> layer_outputs;  // null: not asked for
-  uint64_t after = 0;                           // whom it waits for while kHeld
+  uint64_t after = 0;                           // the sequence that it waits for while kHeld
   SamplingParams sampling;
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()) + unknown; }
-  // Rows whose logprobs are asked for: all of the prompt's but the last, which samples.
+  // How many rows have logprobs that are asked for: all of the prompt's but the last one, which samples.
   int64_t scored_max() const { return prompt_tokens - 1; }
-  // Rows that could be computed next. With tokens unknown it is the last of them, or none once no token may follow.
+  // How many rows could be computed next. With unknown tokens it is the last of them, or none once no token may follow.
   int64_t remaining() const { return length() < length_max ? length() - issued : 0; }
-  // Its prompt and whatever had to be recomputed are done: one row a token from here on.
+  // Whether its prompt is done, and whatever had to be recomputed: from here on each token takes one row.
   bool decoding() const { return issued >= prompt_tokens && length() - issued <= 1; }
 };
 
-// By priority, then arrival: who is admitted first and preempted last.
+// Ranks by priority, then by arrival. The first is admitted first and preempted last.
 struct Outranks {
   bool operator()(const Sequence* a, const Sequence* b) const {
     return a->priority != b->priority ? a->priority > b->priority : a->arrival < b->arrival;

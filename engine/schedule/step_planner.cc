@@ -12,8 +12,8 @@ namespace {
 // A prompt that doesn't fit into a step leaves half of the budget to others, unless the halves become too small to be
 // efficient.
 constexpr int64_t kShareRowsMin = 128;
-// A refused sequence is tried again after so many steps even when no more blocks are available: a prefix may have
-// become known.
+// A refused sequence is tried again after this many steps even when no more blocks are available: meanwhile its prefix
+// may have been registered.
 constexpr uint64_t kRefusedSteps = 8;
 
 }  // namespace
@@ -51,9 +51,9 @@ void StepPlanner::Collect() {
     if (s->constraint != nullptr && s->decoding() && !s->constraint->Soon(s->length() - s->prompt_tokens)) continue;
     (s->decoding() ? decodes_ : prompts_).push_back(s);
   }
-  // In a pipeline each step takes its part of the sequences that decode, so that every stage has one to work at. Those
-  // that were in a step least recently go first, whatever their ranks, so that all get the same pace; the rest are
-  // there for when the first lack blocks.
+  // In a pipeline each step takes a share of the sequences that decode, so that every stage has a step to work on. The
+  // sequences that were least recently in a step go first, whatever their ranks, so that all get the same pace. The
+  // rest take their turn when the first lack blocks.
   const int64_t groups = std::min(options_.stages, options_.steps_in_flight);
   decode_part_ = (decoding + groups - 1) / groups;
   if (static_cast<int64_t>(decodes_.size()) > decode_part_) {
@@ -85,11 +85,11 @@ void StepPlanner::AdmitWaiting() {
   auto next = table_.waiting().begin();
   while (budget_ > 0 && logits_ > 0 && table_.slot_free() && next != table_.waiting().end()) {
     Sequence& s = **next;
-    if (s.deadline <= now) {  // never started; the next Expire ends it
+    if (s.deadline <= now) {  // it has never started; the next Expire ends it
       ++next;
       continue;
     }
-    if (s.unknown > 0 || !TryAdmit(s)) break;  // strictly by rank, or small ones would starve a large one
+    if (s.unknown > 0 || !TryAdmit(s)) break;  // strictly by rank, since small ones would starve a large one otherwise
     next = table_.waiting().upper_bound(&s);   // admission took it out
     --logits_;
     const bool others = next != table_.waiting().end() && table_.slot_free();
@@ -99,15 +99,15 @@ void StepPlanner::AdmitWaiting() {
   }
 }
 
-// A sequence is admitted when there are blocks for all of its tokens on top of what the running ones lack for theirs,
-// and some for these to grow: otherwise it would soon be preempted, and its rows computed in vain. When none runs, all
-// blocks are available, and Scheduler::Add has seen to it that they suffice.
+// A sequence is admitted when there are blocks for all of its tokens on top of what the running ones lack, and some for
+// these to grow. Otherwise it would be preempted after a few steps, and its rows computed in vain. When none runs, all
+// blocks are available, and Scheduler::Add has made sure that they suffice.
 bool StepPlanner::TryAdmit(Sequence& s) {
   BlockPool& pool = table_.pool();
   if (Holds(waiting_refused_, s.id)) return false;
   const int64_t tokens = static_cast<int64_t>(s.tokens.size());
-  // The last token is always computed: its row makes the next one.
-  // Nor is there a logprob or a layer's output in the cache: rows that are to give one are computed.
+  // The last token is always computed: its row samples the next one. Rows that are to give a logprob or a layer's
+  // output are computed, too, since the cache has none.
   const int64_t usable =
       s.layer_outputs != nullptr ? 0 : std::min(tokens - 1, s.scored < s.scored_max() ? s.scored : tokens);
   const int64_t cached = pool.Find(s.cursor, s.tokens, usable / kBlockTokens, found_);
@@ -150,7 +150,7 @@ bool StepPlanner::Refuse(Refusal& refusal, uint64_t sequence) {
 bool StepPlanner::CanStart(const SequenceCandidate& candidate) {
   int64_t slots = static_cast<int64_t>(table_.running().size()), blocks = 0;
   for (const Sequence* waiting : table_.waiting()) {
-    if (waiting->priority < candidate.priority) break;  // it came before, and ranks after
+    if (waiting->priority < candidate.priority) break;  // `waiting` came before, so it ranks after only by its priority
     ++slots;
     blocks += BlocksFor(static_cast<int64_t>(waiting->tokens.size()));
   }
@@ -161,7 +161,7 @@ bool StepPlanner::CanStart(const SequenceCandidate& candidate) {
   const int64_t usable = candidate.computes_all ? 0 : tokens - 1;
   const int64_t cached = table_.pool().Find(cursor, candidate.prompt, usable / kBlockTokens, found_);
   blocks += BlocksFor(tokens) - static_cast<int64_t>(found_.size()) + cached;
-  // With none running those that wait take blocks all the same.
+  // When none runs, waiting sequences take blocks all the same.
   const bool room = table_.running().empty() ? blocks <= table_.pool().available() : HasRoom(blocks);
   return room || Refuse(new_refused_, candidate.id);
 }
@@ -177,7 +177,8 @@ void StepPlanner::TopUp() {
 int64_t StepPlanner::WithLogits(const Sequence& s, int64_t rows) const {
   const int64_t begin = s.issued + s.rows;
   if (std::max(begin, s.scored) >= s.scored_max()) return rows;
-  // Each row needs logits from the first that is not scored on. One row is the sequence's own in every step.
+  // Rows need logits from the first one on that has no logprobs yet. Each sequence has one row of logits in every step
+  // anyway.
   return std::min(rows, std::max<int64_t>(0, s.scored - begin) + (s.rows == 0) + logits_);
 }
 
@@ -194,9 +195,9 @@ int64_t StepPlanner::Give(Sequence& s, int64_t rows, bool may_preempt) {
     } else {
       Sequence& victim = *table_.running().back();
       if (&victim == &s) {
-        // It keeps what it has and waits: those above it end or take it. The highest ranked comes here only when it
-        // runs alone, and alone it has all blocks, which suffice for any sequence: so it always gets on, and something
-        // always ends.
+        // It keeps what it has and waits: those that rank above it end or take it. The highest ranked gets here only
+        // when it runs alone, and alone it has all blocks, which suffice for any sequence. So it always gets on, and
+        // something always ends.
         CAUSEWAY_CHECK(table_.running().size() > 1, "sequence ", s.id, " runs alone and lacks blocks with ",
                        s.table.size(), " of ", pool.total());
         return 0;
