@@ -1,5 +1,4 @@
-// Inside engine/text only: calls into the Rust library, whose errors arrive as exceptions with the status code in
-// front.
+// Only for engine/text: calls into the Rust library. Its errors arrive as exceptions with the status code in front.
 #ifndef CAUSEWAY_ENGINE_TEXT_BRIDGE_H_
 #define CAUSEWAY_ENGINE_TEXT_BRIDGE_H_
 
@@ -36,7 +35,7 @@ inline rust::Slice<const int32_t> Ids(absl::Span<const int32_t> ids) {
   return {ids.empty() ? &kNothing : ids.data(), ids.size()};
 }
 
-// "3:message" as the Rust side writes it.
+// Parses "3:message", as the Rust side writes it.
 inline absl::Status StatusOf(const std::exception& error) {
   const absl::string_view what = error.what();
   const size_t colon = what.find(':');

@@ -6,7 +6,7 @@ file(MAKE_DIRECTORY ${TARGET_DIR} ${OUT})
 file(LOCK ${TARGET_DIR}/causeway-build.lock GUARD PROCESS)
 execute_process(COMMAND ${CARGO} clean --release --locked --quiet --package causeway_text --manifest-path ${MANIFEST}
                         --target-dir ${TARGET_DIR})
-# The messages on standard output tell where the results are; progress and errors go to the terminal on standard error.
+# The messages on standard output say where the results are; progress and errors go to the terminal on standard error.
 execute_process(
   COMMAND ${CARGO} build --release --locked --manifest-path ${MANIFEST} --target-dir ${TARGET_DIR}
           --message-format json-render-diagnostics

@@ -1,4 +1,4 @@
-// A model's chat template: messages to the text of a prompt, equal to transformers' apply_chat_template.
+// A model's chat template. It turns messages into the text of a prompt, as transformers' apply_chat_template does.
 #ifndef CAUSEWAY_ENGINE_TEXT_CHAT_TEMPLATE_H_
 #define CAUSEWAY_ENGINE_TEXT_CHAT_TEMPLATE_H_
 
@@ -21,16 +21,16 @@ struct ChatMessage {
 class ChatTemplate {
  public:
   // Reads chat_template.jinja in `folder`, else chat_template in tokenizer_config.json (a string, or the one named
-  // "default" of a list). NotFound when there is none; InvalidArgument, with the line, when it does not parse.
+  // "default" of a list). NotFound: there is none. InvalidArgument, with the line: it does not parse.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Load(const std::string& folder);
   ~ChatTemplate();
   ChatTemplate(const ChatTemplate&) = delete;
   ChatTemplate& operator=(const ChatTemplate&) = delete;
 
-  // The result holds the special tokens the template wrote: encode it with add_special_tokens = false. InvalidArgument
-  // with the template's own text (its first 2,000 bytes) when it calls raise_exception(), with the line when it fails
-  // otherwise, or when it takes more work or memory than any sensible template. `now` is what strftime_now() sees, in
-  // the local time zone.
+  // The result holds the special tokens that the template wrote: encode it with add_special_tokens = false.
+  // InvalidArgument: the template calls raise_exception() (the message is the template's own text, its first 2,000
+  // bytes), fails otherwise (the message has the line), or takes more work or memory than any sensible template.
+  // strftime_now() sees `now`, in the local time zone.
   absl::StatusOr<std::string> Render(absl::Span<const ChatMessage> messages, bool add_generation_prompt,
                                      absl::Time now = absl::Now()) const;
 

@@ -21,7 +21,7 @@ std::vector<ChatMessage> Messages(const Json& list) {
   return messages;
 }
 
-// What the golden file's strftime_now() saw, in any time zone.
+// The time that the golden file's strftime_now() saw, in any time zone.
 absl::Time GoldenNow() { return absl::FromCivil(absl::CivilSecond(2024, 7, 26, 9, 5, 7), absl::LocalTimeZone()); }
 
 absl::StatusOr<std::string> RenderSource(const std::string& source, const Json& messages, const char* config = "{}") {
@@ -129,7 +129,7 @@ std::string Repeated(const std::string& text, int count) {
   return result;
 }
 
-// Whatever a template does, the process lives and the caller gets a Status, soon.
+// Whatever a template does, the process lives and the caller gets a Status within a short time.
 TEST(ChatTemplateTest, HostileTemplatesAreErrors) {
   const Json messages = {{{"role", "user"}, {"content", "x"}}};
   const std::vector<std::string> sources = {
@@ -174,7 +174,7 @@ int64_t PeakMemoryMib() {
   return std::strtoll(status.c_str() + status.find("VmHWM:") + 6, nullptr, 10) >> 10;
 }
 
-// What is built of many references to one long text runs out of the budget before it fills the memory.
+// A result built of many references to one long text runs out of the budget before it fills the memory.
 TEST(ChatTemplateTest, BudgetBoundsTheMemory) {
   const Json messages = {{{"role", "user"}, {"content", std::string(1 << 20, '"')}}};
   const std::string text = "{% set text = messages[0].content %}";
@@ -211,19 +211,19 @@ TEST(ChatTemplateTest, BudgetBoundsTheMemory) {
   }
 }
 
-// Messages of errors go into trailers, which have little room.
+// Error messages go into trailers, which have little room.
 TEST(ChatTemplateTest, LongErrorsAreCut) {
   const Json messages = {{{"role", "user"}, {"content", Repeated("\u00e9", 100000)}}};
   const absl::Status status = RenderSource("{{ raise_exception(messages[0].content) }}", messages).status();
   EXPECT_EQ(status.message(), Repeated("\u00e9", 1000) + "...");
 }
 
-// Things nested as deep as the limits allow, which the engine parses, drops, prints and compares by recursion. Whether
-// that is an error is up to the engine.
+// Things are nested as deep as the limits allow. The engine parses, drops, prints and compares them by recursion.
+// Whether that is an error is up to the engine.
 TEST(ChatTemplateTest, DeepNestingDoesNotOverflowTheStack) {
   const Json messages = {{{"role", "user"}, {"content", "x"}}};
-  const int size = 16 * 1024 - 100;    // of a tag, about the limit
-  const int whole = 256 * 1024 - 100;  // of a template
+  const int size = 16 * 1024 - 100;    // about the limit of a tag
+  const int whole = 256 * 1024 - 100;  // about the limit of a template
   const auto nested = [](const std::string& statements, int loops) {
     return "{% set ns = namespace(l=[], m=[], d={}) %}" +
            Repeated("{% for i in range(99999) %}" + statements + "{% endfor %}", loops);
@@ -260,7 +260,7 @@ TEST(ChatTemplateTest, DeepNestingDoesNotOverflowTheStack) {
   }
 }
 
-// The budget of a render does not bite on long chats.
+// Long chats stay within the budget of a render.
 TEST(ChatTemplateTest, LongChatsRender) {
   std::vector<ChatMessage> messages;
   for (int i = 0; i < 2000; ++i) {

@@ -13,7 +13,7 @@ using text_internal::Try;
 
 struct Detokenizer::Impl {
   const text_bridge::TextTokenizer& tokenizer;
-  // Why there is no stream, if there is none: a constructor cannot say so.
+  // Says why there is no stream, if there is none: a constructor cannot return it.
   absl::Status status;
   std::optional<rust::Box<text_bridge::Stream>> stream;
 };
@@ -38,7 +38,7 @@ absl::StatusOr<std::string> Detokenizer::Append(int32_t token) {
 
 std::string Detokenizer::Flush() {
   if (!impl_->stream) return "";
-  // An error here is a panic in a decoder, which Append has reported for the same tokens already.
+  // An error here is a panic in a decoder. Append has reported it for the same tokens already.
   auto text = Try([&] { return text_bridge::flush(**impl_->stream, impl_->tokenizer); });
   return text.ok() ? std::string(*text) : "";
 }

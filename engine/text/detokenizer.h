@@ -13,25 +13,25 @@
 
 namespace causeway {
 
-// One per generated sequence, used by one thread at a time. Constant work per token, on average.
+// There is one for each generated sequence, and one thread at a time uses it. A token takes constant work, on average.
 //
-// What Append and Flush give, put together, is what Tokenizer::Decode gives for all tokens at once (without a prompt
-// tail); each piece is valid UTF-8. Text is given out once no later token can change it: a character whose bytes are
-// split over tokens waits for its last byte, and a run of byte tokens (<0xE4>, of tokenizers with byte fallback) waits
-// for the token after it, since one broken byte there turns the whole run into U+FFFD.
+// The results of Append and Flush, put together, are what Tokenizer::Decode gives for all tokens at once (without a
+// prompt tail). Each piece is valid UTF-8. Text is given out once no later token can change it. A character whose bytes
+// are split over tokens waits for its last byte. A run of byte tokens (<0xE4>, of tokenizers with byte fallback) waits
+// for the token after it, since one broken byte turns the whole run into U+FFFD.
 class Detokenizer {
  public:
-  // `tokenizer` is borrowed and must outlive this. `prompt_tail` holds the last tokens of the prompt (a few are
-  // enough): with them, the first generated token is not taken for the start of a text, where decoders drop a space.
+  // `tokenizer` is borrowed and must outlive this. `prompt_tail` holds the last tokens of the prompt; a few are enough.
+  // With them, the first generated token is not taken for the start of a text, where decoders drop a space.
   Detokenizer(const Tokenizer* tokenizer, absl::Span<const int32_t> prompt_tail, bool skip_special_tokens);
   ~Detokenizer();
   Detokenizer(Detokenizer&&) noexcept;
   Detokenizer& operator=(Detokenizer&&) noexcept;
 
-  // The text that is now certain, often "". An id outside the vocabulary has no text, as in Hugging Face's decode (a
-  // model's head may have more rows than the tokenizer has tokens).
+  // Returns the text that is now certain, often "". An id outside the vocabulary has no text, as in Hugging Face's
+  // decode (a model's head may have more rows than the tokenizer has tokens).
   absl::StatusOr<std::string> Append(int32_t token);
-  // What is left when the sequence ends; an unfinished character becomes U+FFFD.
+  // Returns the rest when the sequence ends; an unfinished character becomes U+FFFD.
   std::string Flush();
 
  private:

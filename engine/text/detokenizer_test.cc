@@ -24,7 +24,7 @@ std::vector<std::string> TokenizerNames() {
   return names;
 }
 
-// All text in order; checks that each piece is valid UTF-8.
+// Returns all text in order; checks that each piece is valid UTF-8.
 std::string Stream(Detokenizer& detokenizer, absl::Span<const int32_t> ids, int* pieces = nullptr) {
   std::string text;
   for (const int32_t id : ids) {
@@ -59,7 +59,7 @@ TEST_P(DetokenizerTest, HardTextsTokenByToken) {
   }
 }
 
-// Random ids break characters in every way; pools of few ids put the same breaks next to each other.
+// Random ids break characters in every way. Pools of few ids put the same breaks next to each other.
 TEST_P(DetokenizerTest, RandomTokensTokenByToken) {
   std::mt19937 rng(20240726);
   std::vector<int32_t> known;
@@ -77,7 +77,7 @@ TEST_P(DetokenizerTest, RandomTokensTokenByToken) {
   }
 }
 
-// With the prompt's last tokens known, a completion's text is what the whole text has after the prompt's.
+// When the prompt's last tokens are known, a completion has the text that follows the prompt in the whole text.
 TEST_P(DetokenizerTest, ContinuesAPrompt) {
   if (GetParam() == "word_suffix") GTEST_SKIP() << "its decoder drops the space after the last token of a text";
   const Json golden = Golden("golden.json");
@@ -87,7 +87,7 @@ TEST_P(DetokenizerTest, ContinuesAPrompt) {
     for (size_t cut = 0; cut <= ids.size(); cut += 1 + ids.size() / 16) {
       const absl::Span<const int32_t> prompt = absl::MakeSpan(ids).first(cut);
       const std::string before = tokenizer_->Decode(prompt, true).value();
-      if (absl::EndsWith(before, "\xef\xbf\xbd")) continue;  // inside a character: another test's matter
+      if (absl::EndsWith(before, "\xef\xbf\xbd")) continue;  // inside a character, which another test covers
       for (const size_t tail : {cut, std::min(cut, size_t{6})}) {
         Detokenizer detokenizer(tokenizer_.get(), prompt.last(tail), true);
         const std::string after = Stream(detokenizer, absl::MakeSpan(ids).subspan(cut));
@@ -119,7 +119,7 @@ int32_t Id(const std::string& name, const std::string& token) {
 
 TEST(DetokenizerStreamTest, ByteLevelGivesTextAsSoonAsACharacterIsWhole) {
   const auto tokenizer = Load("gpt2_like");
-  // A byte's stand-ins: F0 9F 98 80 is the grinning face.
+  // The tokens that stand for bytes: F0 9F 98 80 is the grinning face.
   const int32_t f0 = Id("gpt2_like", "ð"), n9f = Id("gpt2_like", "Ł");
   const int32_t n98 = Id("gpt2_like", "ĺ"), n80 = Id("gpt2_like", "Ģ");
   Detokenizer detokenizer(tokenizer.get(), {}, false);
@@ -128,7 +128,7 @@ TEST(DetokenizerStreamTest, ByteLevelGivesTextAsSoonAsACharacterIsWhole) {
   EXPECT_EQ(*detokenizer.Append(n9f), "");
   EXPECT_EQ(*detokenizer.Append(n98), "");
   EXPECT_EQ(*detokenizer.Append(n80), "\xf0\x9f\x98\x80");
-  EXPECT_EQ(*detokenizer.Append(n80), "\xef\xbf\xbd");  // a byte that begins nothing is broken at once
+  EXPECT_EQ(*detokenizer.Append(n80), "\xef\xbf\xbd");  // a byte that cannot begin a character is broken at once
   EXPECT_EQ(*detokenizer.Append(f0), "");
   EXPECT_EQ(*detokenizer.Append(Id("gpt2_like", "a")),
             "\xef\xbf\xbd"
@@ -147,12 +147,12 @@ TEST(DetokenizerStreamTest, PromptThatEndsInsideACharacter) {
             "\xf0\x9f\x98\x80"
             "a");
   Detokenizer broken(tokenizer.get(), {a, f0, n9f}, false);
-  EXPECT_EQ(Stream(broken, {a}), "a");  // the prompt's broken character is not the completion's
+  EXPECT_EQ(Stream(broken, {a}), "a");  // the prompt's broken character is not part of the completion
   Detokenizer untouched(tokenizer.get(), {a, f0, n9f}, false);
   EXPECT_EQ(untouched.Flush(), "");
 }
 
-// The same where a run of bytes that is broken anywhere is broken everywhere: each byte is one U+FFFD, the prompt's
+// The same with a decoder that breaks a whole run of bytes if any is broken: each byte becomes one U+FFFD, the prompt's
 // too.
 TEST(DetokenizerStreamTest, PromptThatEndsInsideARunOfBytes) {
   for (const char* name : {"llama2_like", "gemma_like"}) {
@@ -189,7 +189,8 @@ TEST(DetokenizerStreamTest, ByteFallbackHoldsARunOfBytes) {
             "a");
   EXPECT_EQ(*good.Append(byte("<0x0A>")), "");
   EXPECT_EQ(good.Flush(), "\n");
-  // One more byte breaks the whole run, in Hugging Face's decoder too: what was held back is four times U+FFFD.
+  // One more byte breaks the whole run, in Hugging Face's decoder, too: the bytes that were held back become four times
+  // U+FFFD.
   Detokenizer bad(tokenizer.get(), {}, false);
   const std::vector<int32_t> ids = {byte("<0xE4>"), byte("<0xBD>"), byte("<0xA0>"), byte("<0xFF>")};
   EXPECT_EQ(Stream(bad, ids), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
@@ -221,7 +222,7 @@ TEST(DetokenizerStreamTest, DecoderWhoseLastTokenCountsWaitsForTheEnd) {
   EXPECT_EQ(pieces, 0);
 }
 
-// The others do stream: nearly every token of plain text gives some.
+// The other tokenizers do stream: nearly every token of plain text gives some text.
 TEST(DetokenizerStreamTest, PlainTextComesTokenByToken) {
   for (const char* name : {"gpt2_like", "llama2_like", "llama3_like", "gemma_like", "unigram", "wordpiece"}) {
     const auto tokenizer = Load(name);

@@ -1,4 +1,4 @@
-// Inside the tests of engine/text: the fixtures that testdata/make_golden.py made with transformers.
+// Only for the tests of engine/text: the fixtures that testdata/make_golden.py made with transformers.
 #ifndef CAUSEWAY_ENGINE_TEXT_GOLDEN_H_
 #define CAUSEWAY_ENGINE_TEXT_GOLDEN_H_
 
@@ -26,7 +26,8 @@ inline std::string ReadFile(const std::string& path) {
 
 inline Json Golden(const std::string& name) { return Json::parse(ReadFile(TestData(name))); }
 
-// Strict: no overlong forms, no surrogates, nothing beyond U+10FFFF. Independent of the code under test.
+// The check is strict: no overlong forms, no surrogates, nothing beyond U+10FFFF. It is independent of the code under
+// test.
 inline bool IsUtf8(const std::string& text) {
   for (size_t i = 0; i < text.size();) {
     const auto byte = [&](size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0u; };
@@ -49,7 +50,7 @@ inline bool IsUtf8(const std::string& text) {
   return true;
 }
 
-// A folder that is gone when the test ends.
+// A folder that is removed when the test ends.
 class TempFolder {
  public:
   TempFolder() {

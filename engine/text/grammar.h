@@ -1,4 +1,5 @@
-// Grammars that an output follows: from a schema, a regular expression or the like to the tokens that may come next.
+// Grammars that an output follows: they turn a schema, a regular expression or the like into the tokens that may come
+// next.
 #ifndef CAUSEWAY_ENGINE_TEXT_GRAMMAR_H_
 #define CAUSEWAY_ENGINE_TEXT_GRAMMAR_H_
 
@@ -16,30 +17,30 @@ namespace causeway {
 
 enum class GrammarKind : uint8_t {
   kJsonSchema = 0,
-  kJsonObject = 1,  // any JSON object; no text
-  kRegex = 2,       // the whole output matches
-  kChoice = 3,      // one of the texts
+  kJsonObject = 1,  // any JSON object; takes no text
+  kRegex = 2,       // the whole output matches it
+  kChoice = 3,      // the output is one of the texts
   kLark = 4,        // llguidance's dialect of Lark
 };
 
 struct GrammarSource {
   GrammarKind kind = GrammarKind::kJsonSchema;
-  std::vector<std::string> texts;  // one; none for kJsonObject, one or more for kChoice
+  std::vector<std::string> texts;  // one text; none for kJsonObject, one or more for kChoice
 };
 
-// How far one text has got in its grammar. One thread at a time uses it; copies go their own ways.
+// How far one text has got in its grammar. One thread at a time uses it; copies are independent.
 class GrammarMatcher {
  public:
   ~GrammarMatcher();
 
   absl::StatusOr<std::unique_ptr<GrammarMatcher>> Clone() const;
-  // The text goes on with `token`, which the last mask allowed. InvalidArgument otherwise; the matcher is of no use
-  // then.
+  // Moves on by `token`, which the last mask allowed. InvalidArgument: it did not; the matcher can then not be used any
+  // more.
   absl::Status Accept(int32_t token);
-  // Sets the bits of the tokens that may come next, bit t % 32 of word t / 32, and clears all others; says whether the
-  // text may end here. Without a bit set it must. A mask takes a fraction of a millisecond, and about ten at most.
-  // InvalidArgument: nothing fits and it may not end, or the grammar is too complex here; the matcher is of no use
-  // then.
+  // Sets the bits of the tokens that may come next, bit t % 32 of word t / 32, and clears all others. Returns whether
+  // the text may end here; without a bit set it must. A mask takes a fraction of a millisecond, and about ten
+  // milliseconds at most. InvalidArgument: nothing fits and the text may not end, or the grammar is too complex here;
+  // the matcher can then not be used any more.
   absl::StatusOr<bool> Mask(absl::Span<uint32_t> words);
 
  private:
@@ -53,12 +54,12 @@ class GrammarMatcher {
 // Immutable; any number of threads may use it at once.
 class GrammarCompiler {
  public:
-  // Takes the tokens' texts, half a second for 128,000 of them. InvalidArgument: they have none of their own.
+  // Takes the tokens' texts, half a second for 128,000 of them. InvalidArgument: the tokens have no texts of their own.
   static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer);
   ~GrammarCompiler();
 
-  // Milliseconds, and up to a second for a text made to be hard: the text's size, how deep it nests, the work and what
-  // comes of it are limited. InvalidArgument says what is wrong, and where the library knows.
+  // Takes milliseconds, and up to a second for a text made to be hard. The text's size, its nesting, the work and the
+  // result are limited. InvalidArgument says what is wrong, and where if the library knows.
   absl::StatusOr<std::unique_ptr<GrammarMatcher>> Compile(const GrammarSource& source) const;
 
  private:

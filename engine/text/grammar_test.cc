@@ -43,7 +43,7 @@ struct Allowed {
 };
 
 Allowed Mask(GrammarMatcher& matcher, const Vocabulary& vocabulary) {
-  // Wider than the vocabulary, as models' heads are.
+  // The mask is wider than the vocabulary, as models' heads are.
   std::vector<uint32_t> words((vocabulary.tokenizer->vocab_size() + 1000) / 32 + 1, ~0u);
   Allowed allowed;
   const absl::StatusOr<bool> may_end = matcher.Mask(absl::MakeSpan(words));
@@ -55,10 +55,10 @@ Allowed Mask(GrammarMatcher& matcher, const Vocabulary& vocabulary) {
   return allowed;
 }
 
-// A walk of random allowed tokens to the end, or through `tokens_max` of them.
+// Walks along random allowed tokens to the end, or through `tokens_max` of them.
 std::string Walk(GrammarMatcher& matcher, const Vocabulary& vocabulary, std::mt19937& random, int tokens_max,
                  bool* ended) {
-  // The text is a completion, so behind something, as in the daemon.
+  // The text is a completion, so it comes after another token, as in the daemon.
   std::vector<int32_t> ids = *vocabulary.tokenizer->Encode("x", false);
   const std::string before = *vocabulary.tokenizer->Decode(ids, true);
   *ended = false;
@@ -80,10 +80,10 @@ std::string Walk(GrammarMatcher& matcher, const Vocabulary& vocabulary, std::mt1
 TEST(Grammar, ChoicesAndNothingElse) {
   for (const char* name : kTokenizers) {
     const Vocabulary vocabulary(name);
-    // The last two hold what regular expressions and escapes give a meaning to.
+    // The last two hold characters that have a meaning in regular expressions and escapes.
     std::vector<std::string> choices = {"yes", "no", "no way", "a|b (c) [d] {e} \\d .* ^$ / # \"q\"",
                                         "line\nbreak\tand ü 語"};
-    // Nothing in this vocabulary begins the others' odd characters.
+    // Nothing in this vocabulary begins the other choices' odd characters.
     if (std::string(name) == "unigram") choices.resize(3);
     const auto compiled = vocabulary.Compile(GrammarKind::kChoice, choices);
     ASSERT_TRUE(compiled.ok()) << name << ": " << compiled.status();
@@ -211,8 +211,8 @@ TEST(Grammar, ErrorsSayWhatAndWhere) {
               HasSubstr("nest 300 deep"));
 }
 
-// Each is refused, or compiled and followed for a few tokens, or given up there: within its time and without ending the
-// process.
+// Each text is refused, or compiled and followed for a few tokens, or given up there. All of that happens within its
+// time and without ending the process.
 TEST(Grammar, HostileTextsAreBounded) {
   const Vocabulary vocabulary;
   const auto repeat = [](const std::string& piece, int n) {
@@ -288,7 +288,7 @@ TEST(Grammar, HostileTextsAreBounded) {
       }
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    EXPECT_LT(seconds, 10) << source.texts[0].substr(0, 60);  // sanitizers and a busy machine included
+    EXPECT_LT(seconds, 10) << source.texts[0].substr(0, 60);  // also under sanitizers and on a busy machine
   }
 }
 

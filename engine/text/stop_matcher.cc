@@ -6,7 +6,7 @@
 namespace causeway {
 namespace {
 
-// The longest prefix that still matches after one more byte, given that the first `matched` bytes did.
+// Given that the first `matched` bytes match, returns the longest prefix that still matches after one more byte.
 size_t Advance(const std::string& pattern, const std::vector<size_t>& borders, size_t matched, char byte) {
   while (matched > 0 && (matched == pattern.size() || pattern[matched] != byte)) matched = borders[matched - 1];
   return pattern[matched] == byte ? matched + 1 : 0;
@@ -25,7 +25,7 @@ StopMatcher::StopMatcher(std::vector<std::string> stops, bool include_stop) : in
     pattern.text = std::move(stop);
     patterns_.push_back(std::move(pattern));
   }
-  // The longest first: of several that end at one byte, it is found first.
+  // The longest comes first, so that it is found first of several that end at one byte.
   std::stable_sort(patterns_.begin(), patterns_.end(),
                    [](const Pattern& a, const Pattern& b) { return a.text.size() > b.text.size(); });
 }

@@ -10,22 +10,23 @@
 
 namespace causeway {
 
-// One per generated sequence, used by one thread at a time. What it finds does not depend on where the pieces are cut:
-// the match that ends first wins, and of those that end together the longest. Text that may begin a stop string is held
-// back, at most the longest stop string's bytes. Pieces of whole characters come out as pieces of whole characters.
+// There is one for each generated sequence, and one thread at a time uses it. What it finds does not depend on where
+// the pieces are cut: the match that ends first wins, and of those that end together the longest. Text that may begin a
+// stop string is held back, at most the longest stop string's bytes. Pieces of whole characters come out as pieces of
+// whole characters.
 class StopMatcher {
  public:
   struct Out {
-    std::string text;      // to give out now
-    bool stopped = false;  // a stop string was found; later text is swallowed
-    std::string match;     // which one
+    std::string text;      // text to give out now
+    bool stopped = false;  // a stop string was found; later text is dropped
+    std::string match;     // the stop string that was found
   };
 
-  // Empty strings among `stops` are ignored. `include_stop`: the stop string itself is given out too.
+  // Empty strings among `stops` are ignored. With `include_stop` the stop string itself is given out, too.
   StopMatcher(std::vector<std::string> stops, bool include_stop);
 
   Out Append(absl::string_view text);
-  // What was held back when the text ends without a match; "" after a match.
+  // Returns the text that was held back, when the text ends without a match; "" after a match.
   std::string Flush();
 
  private:

@@ -8,7 +8,7 @@
 namespace causeway {
 namespace {
 
-// Everything given out for `text` cut at random, and the match.
+// Everything that is given out for `text`, cut at random, and the match.
 StopMatcher::Out RunMatcher(const std::vector<std::string>& stops, bool include_stop, const std::string& text,
                             std::mt19937& rng, size_t piece_max) {
   StopMatcher matcher(stops, include_stop);
@@ -30,7 +30,7 @@ StopMatcher::Out RunMatcher(const std::vector<std::string>& stops, bool include_
   return total;
 }
 
-// The rule, word by word: the match that ends first, of these the longest.
+// The rule, word for word: the match that ends first, and of these the longest.
 StopMatcher::Out Expected(const std::vector<std::string>& stops, bool include_stop, const std::string& text) {
   for (size_t end = 1; end <= text.size(); ++end) {
     std::string best;
@@ -102,7 +102,7 @@ TEST(StopMatcherTest, RandomTextsCutAnywhereFollowTheRule) {
   EXPECT_GT(stopped, 2000);
 }
 
-// Pieces of whole characters come out as such, though stop strings share lead bytes with the text.
+// Pieces of whole characters come out whole, though stop strings share lead bytes with the text.
 TEST(StopMatcherTest, NeverCutsACharacter) {
   const std::vector<std::string> characters = {"é", "è", "ê", "你", "佡", "😀", "😁", "a"};
   std::mt19937 rng(3);

@@ -1,4 +1,4 @@
-// A model folder's tokenizer: text to token ids and back, equal to Hugging Face's fast tokenizers.
+// A model folder's tokenizer: text to token ids and back, with the results of Hugging Face's fast tokenizers.
 #ifndef CAUSEWAY_ENGINE_TEXT_TOKENIZER_H_
 #define CAUSEWAY_ENGINE_TEXT_TOKENIZER_H_
 
@@ -18,21 +18,21 @@ class Tokenizer {
  public:
   // Reads tokenizer.json in `folder`, and the special tokens named in tokenizer_config.json and special_tokens_map.json
   // where these are there. tokenizer.json decides how text is split; truncation and padding saved in it are switched
-  // off. A gpt2 folder may have vocab.json and merges.txt instead. NotFound, naming the tokenizer files that are there,
-  // when the folder has neither; InvalidArgument, naming the file, when one is malformed.
+  // off. A gpt2 folder may have vocab.json and merges.txt instead. NotFound: the folder has neither; the message names
+  // the tokenizer files that are there. InvalidArgument: a file is malformed; the message names it.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  // `text` must be valid UTF-8: InvalidArgument otherwise. The text of a special token in it becomes that token.
+  // `text` must be valid UTF-8 (InvalidArgument otherwise). The text of a special token in it becomes that token.
   absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text, bool add_special_tokens) const;
-  // Always valid UTF-8: bytes that are none become U+FFFD. InvalidArgument names an id outside the vocabulary.
+  // The result is always valid UTF-8: other bytes become U+FFFD. InvalidArgument names an id outside the vocabulary.
   absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const;
 
-  // Tokens, added ones too. Ids may have gaps, and a model's head may have more rows than this.
+  // The number of tokens, added ones included. Ids may have gaps, and a model's head may have more rows than this.
   int64_t vocab_size() const;
-  // In bytes, as the vocabulary spells it, which is never shorter than its text.
+  // In bytes, as the vocabulary writes it. That is never shorter than the token's text.
   int64_t longest_token() const;
 
  private:

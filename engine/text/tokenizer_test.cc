@@ -22,7 +22,7 @@ class GoldenTokenizerTest : public ::testing::TestWithParam<Json> {
     tokenizer_ = *std::move(tokenizer);
   }
 
-  // {without, with skip_special_tokens}; null stands for `text`.
+  // `expected` is {without, with skip_special_tokens}; null stands for `text`.
   void ExpectDecoded(const std::vector<int32_t>& ids, const Json& expected, const std::string& text) {
     for (const bool skip : {false, true}) {
       const Json& wanted = expected[skip];
@@ -127,7 +127,7 @@ TEST(TokenizerTest, MissingTokenizerNamesWhatIsThere) {
   EXPECT_EQ(Tokenizer::Load(folder.path() + "/nowhere").status().code(), absl::StatusCode::kNotFound);
 }
 
-// Every cut of a good file is an error that names the file, and so is every file of a wrong kind.
+// Every cut of a good file gives an error that names the file, and so does every file of a wrong kind.
 TEST(TokenizerTest, MalformedFilesAreErrors) {
   const std::string good = ReadFile(ModelFolder("llama2_like") + "/tokenizer.json");
   TempFolder folder;
@@ -152,7 +152,7 @@ TEST(TokenizerTest, MalformedFilesAreErrors) {
   expect_bad(R"({"decoder":)" + deep);
 }
 
-// As in transformers; null_specials among the golden ones has more of this.
+// transformers does the same; null_specials among the golden ones has more of this.
 TEST(TokenizerTest, NamesSetToNullHaveNoToken) {
   TempFolder folder;
   for (const char* name : {"vocab.json", "merges.txt"}) folder.Write(name, ReadFile(ModelFolder("gpt2_files/") + name));
@@ -182,7 +182,7 @@ TEST(TokenizerTest, MalformedConfigurationIsAnError) {
   EXPECT_TRUE(Tokenizer::Load(folder.path()).ok());
 }
 
-// The Strip decoder of the crate reads past the start of a token shorter than what it should strip: a panic in Rust.
+// The crate's Strip decoder reads past the start of a token that is shorter than what it should strip: a panic in Rust.
 TEST(TokenizerTest, PanicInRustIsAStatus) {
   TempFolder folder;
   folder.Write("tokenizer.json", R"({"version": "1.0", "added_tokens": [],
@@ -193,7 +193,7 @@ TEST(TokenizerTest, PanicInRustIsAStatus) {
   const auto text = (*tokenizer)->Decode({0}, false);
   EXPECT_EQ(text.status().code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(text.status().message()), HasSubstr("decoding panicked"));
-  // And the tokenizer still works.
+  // The tokenizer still works.
   EXPECT_EQ((*tokenizer)->Decode({1}, false).value(), "ab");
 }
 
