@@ -11,9 +11,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Above what a step's other rows should wait for. A sequence with such a mask is planned only once its mask is there.
+// Longer than a step's other rows should wait. A sequence with such a mask is planned only once its mask is there.
 constexpr std::chrono::milliseconds kSlow{2};
-constexpr size_t kJobsMax = 1 << 20;  // far above the sequences that run: each has one at most
+constexpr size_t kJobsMax = 1 << 20;  // far above the number of running sequences, each of which has one at most
 
 }  // namespace
 
@@ -44,7 +44,7 @@ void GrammarConstraint::Chosen(int64_t index, int32_t token) {
   {
     absl::MutexLock lock(&mutex_);
     if (progress_ != Progress::kReady || index_ != index)
-      return;  // ended, and this is a row planned before that was known
+      return;  // it has ended, and the row was planned before that was known
     if (std::find(ends_here_.begin(), ends_here_.end(), token) != ends_here_.end()) {
       Settle(TokenMask::State::kComplete, absl::OkStatus());
       return;

@@ -1,5 +1,5 @@
-// Grammars at work: masks of allowed tokens, computed on threads of their own while the devices compute the step they
-// are for.
+// Masks of allowed tokens, as grammars say. Threads of their own compute them while the devices compute the step that
+// needs them.
 #ifndef CAUSEWAY_ENGINE_CONSTRAINT_H_
 #define CAUSEWAY_ENGINE_CONSTRAINT_H_
 
@@ -24,7 +24,7 @@ class MaskWorkers;
 // One sequence's grammar. The engine makes it; the sampler asks it and tells it.
 class GrammarConstraint final : public TokenConstraint, public std::enable_shared_from_this<GrammarConstraint> {
  public:
-  // `ends` may be chosen wherever the grammar may end; where it takes one of them as text, that is what it is.
+  // `ends` may be chosen wherever the grammar may end. Where the grammar takes one of them as text, it is text.
   // `workers` outlives every call.
   GrammarConstraint(std::unique_ptr<GrammarMatcher> matcher, int64_t vocab_size, std::vector<int32_t> ends,
                     MaskWorkers& workers);
@@ -36,7 +36,7 @@ class GrammarConstraint final : public TokenConstraint, public std::enable_share
   void Chosen(int64_t index, int32_t token) override;
   // Whether nothing may follow what was chosen; waits for the mask that tells.
   bool Complete();
-  // The sequence has ended: gives back what the grammar holds.
+  // To be called when the sequence has ended: gives back what the grammar holds.
   void Release();
 
  private:
@@ -48,14 +48,14 @@ class GrammarConstraint final : public TokenConstraint, public std::enable_share
 
   const std::vector<int32_t> ends_;
   MaskWorkers& workers_;
-  // Of Work while kBusy, else of who holds the lock.
+  // Belongs to Work while kBusy, and to the holder of the lock otherwise.
   std::unique_ptr<GrammarMatcher> matcher_;
   std::vector<uint32_t> words_;
-  std::vector<int32_t> ends_here_;  // those that the mask has as ends, not as text
+  std::vector<int32_t> ends_here_;  // ids of `ends_` that are ends in this mask, not text
 
   mutable absl::Mutex mutex_;
   Progress progress_ ABSL_GUARDED_BY(mutex_) = Progress::kBusy;
-  int64_t index_ ABSL_GUARDED_BY(mutex_) = 0;  // of the mask at work or ready
+  int64_t index_ ABSL_GUARDED_BY(mutex_) = 0;  // index of the mask at work or ready
   TokenMask::State state_ ABSL_GUARDED_BY(mutex_) = TokenMask::State::kTokens;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
   bool slow_ ABSL_GUARDED_BY(mutex_) = false, released_ ABSL_GUARDED_BY(mutex_) = false;
@@ -66,12 +66,12 @@ class MaskWorkers {
  public:
   struct Stats {
     int64_t masks = 0;
-    double seconds = 0;  // spent on them, over all threads
+    double seconds = 0;  // time spent on masks, over all threads
   };
 
   // `slow_mask` is called on a worker's thread when a mask is there for which Soon may have said no.
   MaskWorkers(int threads, std::function<void()> slow_mask);
-  ~MaskWorkers();  // after the work that is queued
+  ~MaskWorkers();  // returns after the work that is queued
   Stats stats() const;
 
  private:
@@ -88,7 +88,7 @@ class MaskWorkers {
   const std::function<void()> slow_mask_;
   BoundedQueue<Job> jobs_;
   absl::Mutex mutex_;
-  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mutex_);  // from the first job on
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mutex_);  // started with the first job
   std::atomic<int64_t> masks_ = 0, nanoseconds_ = 0;
 };
 

@@ -40,10 +40,10 @@ SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOpti
   return scheduler;
 }
 
-// Masks take a fraction of a step's time, and the devices need the processor too.
+// Masks take a fraction of a step's time, and the devices need the processor, too.
 int MaskThreads() { return std::clamp(ProcessorsAtHand() / 4, 1, 8); }
 
-// The front of it all: what callers ask for, checked and made ready, and the loop that computes.
+// The facade: it checks and prepares what callers ask for, and owns the loop that computes.
 class EngineImpl : public Engine {
  public:
   EngineImpl(PlacedModel model, const EngineOptions& options, EngineObserver* observer, TextFiles::Read text,
@@ -82,7 +82,7 @@ class EngineImpl : public Engine {
       return absl::InvalidArgumentError("the model has no tokenizer, and grammars are about text");
     const GrammarCompiler* compiler;
     {
-      // Made when first asked for: it takes a while, and most daemons never are.
+      // The compiler is made when it is first needed: it takes a while, and most daemons never need it.
       absl::MutexLock lock(&grammar_mutex_);
       if (!grammar_compiler_.has_value()) grammar_compiler_ = GrammarCompiler::Create(*tokenizer_);
       CAUSEWAY_RETURN_IF_ERROR(grammar_compiler_->status());
@@ -148,7 +148,7 @@ class EngineImpl : public Engine {
     return absl::OkStatus();
   }
 
-  // One for each choice; all the same copy of what was compiled.
+  // Makes one for each choice; all are copies of the same compiled grammar.
   absl::StatusOr<std::vector<std::shared_ptr<GrammarConstraint>>> Constraints(const GenerationRequest& request) {
     std::vector<std::shared_ptr<GrammarConstraint>> constraints;
     for (int32_t i = 0; request.grammar != nullptr && i < request.n; ++i) {
@@ -170,8 +170,8 @@ class EngineImpl : public Engine {
   absl::Mutex grammar_mutex_;
   std::optional<absl::StatusOr<std::unique_ptr<GrammarCompiler>>> grammar_compiler_ ABSL_GUARDED_BY(grammar_mutex_);
 
-  // Destroyed from the last on: the loop, whose steps in flight tell the workers their tokens; the workers, who wake
-  // the front.
+  // Members are destroyed from the last one on: first the loop, whose steps in flight tell the workers their tokens;
+  // then the workers, which wake the front.
   Front front_;
   MaskWorkers mask_workers_;
   std::unique_ptr<EngineLoop> loop_;

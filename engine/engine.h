@@ -29,18 +29,18 @@ struct EngineOptions {
   std::string model;    // a folder, or org/name in the local Hugging Face cache
   std::string devices;  // ParseDevices; empty: cuda where there is one, else cpu
   std::string dtype = "auto";
-  std::string quantize;  // ParseQuantize: what weights are made while they are loaded; empty: none
+  std::string quantize;  // ParseQuantize: the format that weights get while they are loaded; empty: none
   PlanOptions plan;      // plan.dtype is taken from `dtype`
   ExecutorOptions executor;
   int64_t queue_max = 1024;  // requests waiting to be admitted
   bool prefix_cache = true;
-  int64_t layer_outputs_bytes_max = int64_t{1} << 30;  // held for all requests together, from when they are submitted
+  int64_t layer_outputs_bytes_max = int64_t{1} << 30;  // for all requests together, each from when it is submitted
 };
 
-// A checkpoint opened and placed, before anything is loaded: what `causewayd plan` shows.
+// A checkpoint opened and placed, before anything is loaded. `causewayd plan` shows it.
 struct PlacedModel {
   std::string folder;
-  std::string name;  // as requests may call it: the folder's last part, or org/name
+  std::string name;  // the name that requests may use: the folder's last part, or org/name
   std::unique_ptr<Checkpoint> checkpoint;
   ModelSpec spec;
   Plan plan;
@@ -48,23 +48,23 @@ struct PlacedModel {
 // kPlanning: the weights need not be there yet, and devices may be the catalogue's.
 enum class Purpose : uint8_t { kRunning, kPlanning };
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose = Purpose::kRunning);
-// A plan for these in place of options.devices.
+// Plans for these devices in place of options.devices.
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, const std::vector<Device>& devices);
-// Without devices and a plan: of its options the dtype alone is set.
+// Reads the model without devices and a plan: only the dtype of its options is set.
 absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purpose);
 
 struct GenerationRequest {
-  std::string request_id;       // unique among those running
+  std::string request_id;       // unique among running requests
   std::vector<int32_t> prompt;  // at least one token
   SamplingParams sampling;      // choice i draws with seed + i
   StopParams stop;              // token_ids already hold the end-of-sequence ids, unless ignored
   int32_t n = 1;
   int32_t priority = 0;                           // higher first
-  absl::Time deadline = absl::InfiniteFuture();   // by Clock::Real(), not the wall clock
+  absl::Time deadline = absl::InfiniteFuture();   // in the time of Clock::Real(), not of the wall clock
   std::string cache_salt;                         // prefixes are shared only between requests of equal salt
-  std::shared_ptr<const GrammarMatcher> grammar;  // what each choice follows, from CompileGrammar; null: anything
-  // Whose outputs for the prompt are gathered, ascending: 0 the embeddings, 1..L the layers (the sum that the next one
-  // reads), L + 1 the final norm. The prompt is then computed in whole, whatever the cache has of it.
+  std::shared_ptr<const GrammarMatcher> grammar;  // each choice follows it; from CompileGrammar; null allows anything
+  // The units whose outputs for the prompt are gathered, ascending: 0 the embeddings, 1..L the layers (the sum that the
+  // next one reads), L + 1 the final norm. The whole prompt is then computed, whatever the cache has of it.
   std::vector<int> layer_units;
 };
 
@@ -74,8 +74,8 @@ struct GenerationDelta {
   int32_t index = 0;
   std::string text;
   std::vector<SampledToken> tokens;
-  // The next of the prompt's tokens with their logprobs, where sampling.prompt_logprobs asks for them: of the first
-  // choice only, all tokens but the first, before any that is generated.
+  // The next of the prompt's tokens with their logprobs, where sampling.prompt_logprobs asks for them. They come for
+  // the first choice only: all tokens but the first, before any that is generated.
   std::vector<SampledToken> prompt;
 };
 
@@ -90,12 +90,12 @@ struct GenerationEnd {
   std::vector<ChoiceEnd> choices;
   int64_t prompt_tokens = 0, generated_tokens = 0, cached_tokens = 0;
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
-  // Of layer_units, complete; null where none are asked for, and unless every choice has ended by itself. Its memory
-  // counts as held for as long as anybody has it.
+  // The outputs of layer_units, complete. Null where none are asked for, and unless every choice has ended by itself.
+  // Its memory counts as held for as long as anybody has it.
   std::shared_ptr<const LayerOutputs> layer_outputs;
 };
 
-// Called by the engine's thread, one call at a time; must not block and must not call the engine's Submit.
+// The engine's thread calls it, one call at a time. It must not block, and must not call the engine's Submit.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
@@ -103,7 +103,7 @@ class TokenSink {
   virtual void OnEnd(GenerationEnd end) = 0;  // exactly once, the last call
 };
 
-// What the engine tells of its work while it works, for metrics. Called by the engine's thread; must not block.
+// The engine reports its work to it, for metrics. The engine's thread calls it; it must not block.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
@@ -120,14 +120,14 @@ class EngineObserver {
 
 struct EngineStats {
   int64_t requests_running = 0, requests_waiting = 0;
-  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // cached: unused, but holding a prefix
+  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // a cached block is unused, but holds a prefix
   int64_t preemptions = 0, prefix_query_tokens = 0, prefix_hit_tokens = 0;
   absl::Time last_step;
   double load_seconds = 0;
-  double text_seconds = 0;           // reading tokenizer and chat template, beside the rest of that
-  int64_t constrained_requests = 0;  // submitted with a grammar
-  int64_t masks = 0;                 // of allowed tokens, computed for them
-  double mask_seconds = 0;           // spent on those, beside the steps
+  double text_seconds = 0;           // time for tokenizer and chat template, which are read beside the rest
+  int64_t constrained_requests = 0;  // requests submitted with a grammar
+  int64_t masks = 0;                 // masks of allowed tokens, computed for these requests
+  double mask_seconds = 0;           // time spent on masks, beside the steps
   ExecutorStats executor;
 };
 
@@ -137,32 +137,33 @@ using RequestHandle = uint64_t;
 // Thread-safe.
 class Engine {
  public:
-  // Loads what PlaceModel placed; minutes for a large model. `observer` may be null and must outlive the engine.
+  // Loads what PlaceModel placed, which takes minutes for a large model. `observer` may be null and must outlive the
+  // engine.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(PlacedModel model, const EngineOptions& options,
                                                         EngineObserver* observer,
                                                         const std::function<void(const LoadProgress&)>& progress);
-  virtual ~Engine() = default;  // cancels what runs
+  virtual ~Engine() = default;  // cancels the running requests
 
-  // ResourceExhausted: the queue is full, or layers' outputs are held already that leave no room for these.
+  // ResourceExhausted: the queue is full, or the layers' outputs that are held already leave no room for these.
   // InvalidArgument: the prompt is empty, has an id outside the vocabulary, or leaves no room for a token in the
-  // context; or its layers' outputs alone are above layer_outputs_bytes_max. Unavailable: draining. AlreadyExists: the
-  // request_id is in use. The sink is called only when the result is OK.
+  // context; or its layers' outputs alone are above layer_outputs_bytes_max. Unavailable: the engine drains.
+  // AlreadyExists: the request_id is in use. The sink is called only when the result is OK.
   virtual absl::StatusOr<RequestHandle> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) = 0;
-  // A grammar for any number of requests; takes as long as GrammarCompiler says. InvalidArgument: there is no
-  // tokenizer, or what is wrong with it.
+  // Compiles a grammar for any number of requests; GrammarCompiler says how long that takes. InvalidArgument: there is
+  // no tokenizer, or the grammar is wrong; the message says how.
   virtual absl::StatusOr<std::shared_ptr<const GrammarMatcher>> CompileGrammar(const GrammarSource& source) = 0;
-  // Ends the request within a step; nothing happens when it has ended.
+  // Ends the request within a step. Does nothing when it has ended.
   virtual void Cancel(RequestHandle request) = 0;
-  // The same by name, for those who did not submit it. NotFound when no such request is running or waiting.
+  // Cancels by name, for callers who did not submit the request. NotFound: no such request is running or waiting.
   virtual absl::Status Cancel(const std::string& request_id) = 0;
-  // Refuses new requests from now on and waits until the running ones have ended or `deadline`, then cancels the rest.
-  // True when all ended by themselves.
+  // Refuses new requests from now on. Waits until the running ones have ended or until `deadline`, and then cancels the
+  // rest. Returns true when all ended by themselves.
   virtual bool Drain(absl::Time deadline) = 0;
 
   virtual EngineStats Stats() const = 0;
   virtual const PlacedModel& model() const = 0;
-  virtual const Tokenizer* tokenizer() const = 0;         // null: the folder has none, token ids only
-  virtual const ChatTemplate* chat_template() const = 0;  // null: none
+  virtual const Tokenizer* tokenizer() const = 0;         // null where the folder has none: token ids only
+  virtual const ChatTemplate* chat_template() const = 0;  // null where the folder has none
 };
 
 }  // namespace causeway

@@ -42,10 +42,10 @@ void EngineLoop::Run() {
       executor_->Run(*std::move(plan));
       ++in_flight;
     }
-    // The devices have work again; only now is the last step's text made and sent.
+    // The devices have work again; only now does the thread make and send the last step's text.
     Deliver(events);
     events.clear();
-    // After that, so that a request which has just finished keeps its tokens and its reason.
+    // Cancellations come after that, so that a request which has just finished keeps its tokens and its reason.
     for (const RequestHandle request : commands.cancellations) Cancel(request);
     Publish();
     if (in_flight > 0) {
@@ -80,7 +80,7 @@ void EngineLoop::Start(std::unique_ptr<ActiveRequest> request) {
 
 void EngineLoop::Cancel(RequestHandle handle) {
   const auto found = requests_.find(handle);
-  if (found == requests_.end()) return;  // ended meanwhile, or another loop's
+  if (found == requests_.end()) return;  // it has ended meanwhile, or another loop has it
   for (const uint64_t sequence : found->second->Live()) {
     Deliver({*scheduler_.Finish(sequence, FinishReason::kCancelled)});
   }
@@ -90,7 +90,7 @@ void EngineLoop::Admit(const StepPlan& plan) {
   for (const StepSequence& sequence : plan.sequences) {
     if (sequence.start == nullptr) continue;
     ActiveRequest& request = *sequences_.at(sequence.sequence);
-    if (request.admitted()) continue;  // another choice of it was, or it was preempted since
+    if (request.admitted()) continue;  // another choice of it was admitted, or it was preempted since
     request.Admit(clock_->Now(), observer_);
     front_.Admitted();
   }
@@ -100,13 +100,13 @@ void EngineLoop::Deliver(const std::vector<SequenceEvent>& events) {
   const absl::Time now = clock_->Now();
   for (const SequenceEvent& event : events) {
     const auto found = sequences_.find(event.sequence);
-    if (found == sequences_.end()) continue;  // ended by a cancellation or a stop string meanwhile
+    if (found == sequences_.end()) continue;  // a cancellation or a stop string has ended it meanwhile
     ActiveRequest& request = *found->second;
     const bool ended = request.Take(event, now, observer_);
     if (ended && !event.finished.has_value()) scheduler_.Finish(event.sequence, FinishReason::kStop);
     if (ended) sequences_.erase(event.sequence);
     if (!request.ended()) continue;
-    Publish();  // who waits for the request's end finds its blocks free
+    Publish();  // whoever waits for the request's end finds its blocks free
     Close(request);
     requests_.erase(request.handle());
   }

@@ -1,4 +1,4 @@
-// The loop that computes: one scheduler and one executor, fed by the front.
+// The loop that computes. It has one scheduler and one executor, and gets its requests from the front.
 #ifndef CAUSEWAY_ENGINE_ENGINE_LOOP_H_
 #define CAUSEWAY_ENGINE_ENGINE_LOOP_H_
 
@@ -25,7 +25,7 @@ namespace causeway {
 // taken from the front. The front must be stopped before this is destroyed.
 class EngineLoop {
  public:
-  // `index` is the loop's at the front. `observer` may be null. The front and the clock must outlive it.
+  // `index` is the loop's number at the front. `observer` may be null. The front and the clock must outlive it.
   EngineLoop(Front& front, int index, const SchedulerOptions& options, std::unique_ptr<Executor> executor,
              EngineObserver* observer, const Clock* clock);
   ~EngineLoop();
@@ -34,18 +34,18 @@ class EngineLoop {
     SchedulerStats scheduler;
     absl::Time last_step = absl::InfinitePast();
   };
-  Stats stats() const;                                     // any thread
-  const Executor& executor() const { return *executor_; }  // of it, Stats(): any thread
+  Stats stats() const;                                     // any thread may call it
+  const Executor& executor() const { return *executor_; }  // any thread may call its Stats()
 
  private:
   void Run();
   void TakeRequests();
   void Start(std::unique_ptr<ActiveRequest> request);
   void Cancel(RequestHandle request);
-  // The requests of the sequences that the step starts leave the queue.
+  // Takes the requests of the sequences that the step starts out of the queue.
   void Admit(const StepPlan& plan);
   void Deliver(const std::vector<SequenceEvent>& events);
-  // Of a request that ended while it waited at the front.
+  // Ends a request that waited at the front.
   void EndWaiting(ActiveRequest& request, FinishReason reason);
   void Close(ActiveRequest& request);
   void Observe(const StepResult& result);
@@ -58,7 +58,7 @@ class EngineLoop {
   const Clock* const clock_;
   const std::unique_ptr<Executor> executor_;
 
-  // Of the thread.
+  // Only the thread uses these.
   Scheduler scheduler_;
   absl::flat_hash_map<RequestHandle, std::unique_ptr<ActiveRequest>> requests_;
   absl::flat_hash_map<uint64_t, ActiveRequest*> sequences_;
@@ -66,7 +66,7 @@ class EngineLoop {
 
   mutable absl::Mutex mutex_;
   Stats stats_ ABSL_GUARDED_BY(mutex_);
-  std::thread thread_;  // last: it uses the others
+  std::thread thread_;  // last, since it uses the others
 };
 
 }  // namespace causeway

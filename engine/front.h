@@ -1,4 +1,5 @@
-// What stands between callers and the loops that compute: the one queue, the names of requests, and the end of it all.
+// The front stands between callers and the loops that compute. It has the one queue and the names of requests, and it
+// ends them all.
 #ifndef CAUSEWAY_ENGINE_FRONT_H_
 #define CAUSEWAY_ENGINE_FRONT_H_
 
@@ -29,39 +30,39 @@ class Front {
  public:
   Front(int loops, int64_t queue_max, const Clock* clock) : queue_max_(queue_max), clock_(clock), loops_(loops) {}
 
-  // For callers, on any thread.
+  // Callers use these, on any thread.
 
   // Makes the request, given its handle, and queues it. Unavailable: the engine drains. ResourceExhausted: the queue is
   // full. AlreadyExists: its id is running.
   using MakeRequest = absl::FunctionRef<std::unique_ptr<ActiveRequest>(RequestHandle)>;
   absl::StatusOr<RequestHandle> Submit(const std::string& id, int32_t choices, MakeRequest make);
   void Cancel(RequestHandle request);
-  absl::Status Cancel(const std::string& id);  // NotFound
-  // As Engine::Drain.
+  absl::Status Cancel(const std::string& id);  // NotFound: no such request
+  // Does what Engine::Drain says.
   bool Drain(absl::Time deadline);
-  void Stop();  // loops end
-  void Wake();  // loops look again at what they wait for
+  void Stop();  // makes the loops end
+  void Wake();  // makes the loops look again at what they wait for
 
   struct Counts {
-    int64_t waiting = 0, running = 0;  // requests
+    int64_t waiting = 0, running = 0;  // numbers of requests
   };
   Counts counts() const;
 
-  // For loops, each on its own thread.
+  // Loops use these, each on its own thread.
 
   struct Commands {
-    std::vector<RequestHandle> cancellations;  // of requests that some loop may have
-    // Requests that ended while they waited, and why: whoever takes them tells their sinks.
+    std::vector<RequestHandle> cancellations;  // requests that some loop may have
+    // Requests that ended while they waited, and why. The loop that takes them tells their sinks.
     std::vector<std::pair<std::unique_ptr<ActiveRequest>, FinishReason>> ended;
     bool stop = false;
   };
   Commands TakeCommands(int loop);
   // Returns when there are commands, a request came, somebody called Wake, or at `deadline`.
   void AwaitCommands(int loop, absl::Time deadline);
-  // The request that is next, if `can_start` says so of it; null: none is, or it cannot.
+  // Returns the first request, if `can_start` agrees to it. Null: there is none, or it cannot start.
   std::unique_ptr<ActiveRequest> TakeRequest(absl::FunctionRef<bool(const ActiveRequest&)> can_start);
-  void Admitted();                           // a first sequence of a request is in a step
-  void Ended(const ActiveRequest& request);  // before its sink learns of it
+  void Admitted();                           // a step has the first sequence of a request
+  void Ended(const ActiveRequest& request);  // to be called before its sink learns of it
 
  private:
   struct Loop {
@@ -77,10 +78,10 @@ class Front {
   mutable absl::Mutex mutex_;
   WaitingRequests queue_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<std::unique_ptr<ActiveRequest>, FinishReason>> ended_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<std::string, RequestHandle> ids_ ABSL_GUARDED_BY(mutex_);  // of requests submitted and not ended
+  absl::flat_hash_map<std::string, RequestHandle> ids_ ABSL_GUARDED_BY(mutex_);  // requests submitted and not ended
   std::vector<Loop> loops_ ABSL_GUARDED_BY(mutex_);
   RequestHandle next_handle_ ABSL_GUARDED_BY(mutex_) = 1;
-  int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;  // of those of ids_, not yet admitted
+  int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;  // how many of ids_ are not yet admitted
   bool draining_ ABSL_GUARDED_BY(mutex_) = false, stopping_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -34,7 +34,7 @@ class FrontTest : public ::testing::Test {
                                              clock_.Now());
     });
   }
-  // The id of the request that a loop gets; "" where it gets none.
+  // The id of the request that a loop gets, or "" where it gets none.
   std::string Take(bool can_start = true) {
     std::unique_ptr<ActiveRequest> request = front_.TakeRequest([&](const ActiveRequest&) { return can_start; });
     if (request == nullptr) return "";

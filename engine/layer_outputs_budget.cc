@@ -27,7 +27,7 @@ absl::StatusOr<std::shared_ptr<LayerOutputs>> LayerOutputsBudget::Take(std::vect
                      " are held (layer_outputs_bytes_max); ask for fewer layers or tokens at a time"));
   }
   const int64_t before = held_->fetch_add(bytes);
-  // Credited here also when something below fails.
+  // This gives the bytes back, also when something below fails.
   const std::shared_ptr<void> credit(nullptr, [held = held_, bytes](void*) { *held -= bytes; });
   if (before + bytes > bytes_max_) {
     return absl::ResourceExhaustedError(absl::StrCat(what, ", and ", FormatBytes(before), " of ",

@@ -12,21 +12,22 @@
 
 namespace causeway {
 
-// Thread-safe. What it gave may outlive it.
+// Thread-safe. Outputs that it gave may outlive it.
 class LayerOutputsBudget {
  public:
   explicit LayerOutputsBudget(int64_t bytes_max)
       : bytes_max_(bytes_max), held_(std::make_shared<std::atomic<int64_t>>(0)) {}
 
-  // `units` ascending; null for none. Values are left as the memory came. Counted until the last owner lets go.
-  // InvalidArgument: above the bound by itself. ResourceExhausted: above what is left of it.
+  // `units` are ascending; returns null for none. Values are whatever was in the memory. The bytes count until the last
+  // owner releases them. InvalidArgument: above the bound by itself. ResourceExhausted: above what is left of the
+  // bound.
   absl::StatusOr<std::shared_ptr<LayerOutputs>> Take(std::vector<int> units, int64_t rows, int64_t width);
 
   int64_t held_bytes() const { return *held_; }
 
  private:
   const int64_t bytes_max_;
-  const std::shared_ptr<std::atomic<int64_t>> held_;  // shared with what was given
+  const std::shared_ptr<std::atomic<int64_t>> held_;  // shared with the outputs that it gave
 };
 
 }  // namespace causeway

@@ -24,13 +24,13 @@ constexpr size_t kListedMax = 8;
 std::string ModelName(const std::string& model) {
   std::error_code error;
   if (!std::filesystem::exists(model, error)) return model;
-  // A link keeps its own name: whoever made it chose that.
+  // A link keeps its own name, since someone chose that.
   std::filesystem::path path = std::filesystem::absolute(model, error).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();  // "models/kjv/"
   return path.filename().string();
 }
 
-// The fused kernels pad weights; where ATen computes (on GPUs, in fp16, when asked to) they are held as they are
+// The fused kernels pad weights. Where ATen computes (on GPUs, in fp16, when asked to), weights are held as they are
 // stored.
 bool HasFusedWeights(const std::vector<Device>& devices, DType dtype, bool reference_ops) {
   const bool on_cpu =
@@ -44,7 +44,7 @@ int64_t FusedLinearBytes(const LinearSpec& linear, DType dtype) {
   return CpuWeightBytes(linear.out_features(), linear.in_features, bias, DTypeBytes(dtype), linear.format);
 }
 
-// The checkpoint's model, its weights quantized as `quantize` says while they are loaded.
+// The checkpoint's model, with its weights quantized as `quantize` says while they are loaded.
 absl::StatusOr<ModelSpec> MakeSpec(const Checkpoint& checkpoint, DType dtype, absl::string_view quantize) {
   CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(checkpoint.config(), checkpoint.generation_config(), dtype));
   CAUSEWAY_ASSIGN_OR_RETURN(const WeightFormat format, ParseQuantize(quantize));

@@ -67,7 +67,7 @@ TEST_F(PlaceModelTest, TheNameIsTheFoldersAsGiven) {
   EXPECT_EQ(Place(folder_ / "store/3f2a")->name, "3f2a");
 }
 
-// A plan of a checkpoint that is still being copied, or lies on slow disks, costs the headers.
+// A plan of a checkpoint that is still being copied, or lies on slow disks, reads the headers only.
 TEST_F(PlaceModelTest, ReadsHeadersAlone) {
   WriteTinyCheckpoint(folder_ / "m", TinyLlama());
   folder_.Write("m/config.json", TinyLlama({{"tie_word_embeddings", true}}).dump());
@@ -102,7 +102,7 @@ TEST_F(PlaceModelTest, NothingRunsOnTheCatalogue) {
   EXPECT_THAT(std::string(PlaceModel(options).status().message()), ::testing::HasSubstr("name some that are at hand"));
 }
 
-// Weights are counted as the kernels hold them also where another dtype or format is only tried.
+// Weights are counted as the kernels hold them, also where another dtype or format is only tried.
 TEST_F(PlaceModelTest, ProposesNarrowerWeightsThatFit) {
   WriteTinyCheckpoint(folder_ / "m",
                       TinyLlama({{"hidden_size", 256}, {"intermediate_size", 1024}, {"vocab_size", 2048}}));
@@ -129,7 +129,8 @@ TEST_F(PlaceModelTest, ProposesNarrowerWeightsThatFit) {
   }
 }
 
-// To the byte: a device that is planned full must not turn out too small. Sizes that no kernel's panels fit.
+// Counts are exact to the byte: a device that is planned full must not turn out too small. No kernel's panels fit these
+// sizes.
 TEST_F(PlaceModelTest, CountsWeightsAsTheKernelsHoldThem) {
   const Json odd = {{"hidden_size", 36}, {"intermediate_size", 49}, {"head_dim", 12}, {"vocab_size", 131}};
   const auto with = [&odd](Json more) {
@@ -155,7 +156,7 @@ TEST_F(PlaceModelTest, CountsWeightsAsTheKernelsHoldThem) {
         int64_t planned = placed->plan.devices[0].weights;
         VisitParameters(placed->spec.modules, [&planned](const std::string&, const Parameter& parameter) {
           if (!parameter.stored())
-            planned -= parameter.bytes();  // rotary frequencies: the field counts them, here tables replace them
+            planned -= parameter.bytes();  // rotary frequencies: transformers counts them, here tables replace them
         });
         const auto engine = Engine::Create(std::move(*placed), options, nullptr, nullptr);
         ASSERT_TRUE(engine.ok()) << engine.status();

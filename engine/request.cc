@@ -6,7 +6,7 @@
 namespace causeway {
 namespace {
 
-// Enough of the prompt for a detokenizer to know how the first generated token joins it.
+// This much of the prompt tells a detokenizer how the first generated token joins it.
 constexpr size_t kPromptTail = 8;
 
 double Seconds(absl::Duration duration) { return std::max(0.0, absl::ToDoubleSeconds(duration)); }
@@ -44,7 +44,7 @@ SequenceRequest ActiveRequest::Sequence(int32_t index, int64_t context_max) cons
   sequence.sampling = request_.sampling;
   sequence.sampling.seed += index;
   sequence.sampling.prompt_logprobs =
-      request_.sampling.prompt_logprobs && index == 0;  // the others have the same prompt
+      request_.sampling.prompt_logprobs && index == 0;  // the other choices have the same prompt
   sequence.constraint = choices_[index].constraint;
   if (index == 0) sequence.layer_outputs = layer_outputs_;
   sequence.stop = request_.stop;
@@ -73,7 +73,7 @@ void ActiveRequest::Admit(absl::Time now, EngineObserver* observer) {
 bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObserver* observer) {
   const auto index = static_cast<int32_t>(event.sequence - handle_);
   Choice& choice = choices_[index];
-  // The other choices find the first one's prompt, which says nothing of what was there before.
+  // The other choices find the first one's prompt, which says nothing about what was cached before.
   if (index == 0) end_.cached_tokens = event.cached_tokens;
 
   if (!event.prompt.empty()) sink_->OnDelta({.index = index, .text = "", .tokens = {}, .prompt = event.prompt});
@@ -82,7 +82,7 @@ bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObser
     ++end_.generated_tokens;
     absl::Status failed;
     std::optional<std::string> match;
-    // The token that stops a sequence is counted and listed, but is no part of its text unless that was asked for.
+    // The token that stops a sequence is counted and listed. It is part of the text only where that was asked for.
     if (!event.stop_token.has_value() || request_.stop.include_stop) {
       absl::StatusOr<std::string> text = Text(choice, event.token->token, match);
       if (text.ok()) {
@@ -109,7 +109,7 @@ bool ActiveRequest::Take(const SequenceEvent& event, absl::Time now, EngineObser
   if (event.stop_token.has_value() && tokenizer_ != nullptr) {
     stop_token = tokenizer_->Decode({*event.stop_token}, /*skip_special_tokens=*/true).value_or("");
   }
-  // A text that the last token completed is no cut one.
+  // A text that the last token completed was not cut off.
   const bool complete =
       event.finished == FinishReason::kLength && choice.constraint != nullptr && choice.constraint->Complete();
   End(index, complete ? FinishReason::kStop : *event.finished, stop_token);
@@ -147,12 +147,12 @@ void ActiveRequest::End(int32_t index, FinishReason reason, const std::string& s
   end.reason = reason;
   end.stop_match = stop_match;
   if (choice.detokenizer == nullptr) return;
-  // What was held back is text after all, unless a stop string was found: then the matcher swallows it.
+  // The text that was held back is text after all, unless a stop string was found: then the matcher drops it.
   std::string text = choice.detokenizer->Flush();
   if (choice.stops.has_value()) {
     StopMatcher::Out out = choice.stops->Append(text);
     text = out.text + choice.stops->Flush();
-    // A choice that was cut off stays so, whatever its last characters are.
+    // A choice that was cut off stays cut off, whatever its last characters are.
     if (!out.match.empty() && (reason == FinishReason::kStop || reason == FinishReason::kLength)) {
       end.reason = FinishReason::kStop;
       end.stop_match = out.match;

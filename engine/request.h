@@ -1,4 +1,4 @@
-// A request while it runs: from the scheduler's tokens to deltas of text.
+// A request while it runs: it turns the scheduler's tokens into deltas of text.
 #ifndef CAUSEWAY_ENGINE_REQUEST_H_
 #define CAUSEWAY_ENGINE_REQUEST_H_
 
@@ -17,12 +17,12 @@
 
 namespace causeway {
 
-// Used by one thread at a time: made by the caller's, then of the loop that has it.
+// One thread at a time uses it: first the caller's, then that of the loop that has it.
 class ActiveRequest {
  public:
   // `tokenizer` may be null (no text) and outlives the request. Its choices are the sequences handle, handle + 1, ...
-  // Each has its own of `constraints`, unless there are none. The first one's prompt fills `layer_outputs`, unless that
-  // is null.
+  // Each choice has its own of `constraints`, unless there are none. The first one's prompt fills `layer_outputs`,
+  // unless that is null.
   ActiveRequest(GenerationRequest request, std::shared_ptr<TokenSink> sink, const Tokenizer* tokenizer,
                 RequestHandle handle, absl::Time submitted,
                 std::vector<std::shared_ptr<GrammarConstraint>> constraints = {},
@@ -31,13 +31,14 @@ class ActiveRequest {
   // What the scheduler is to run for choice `index`. The prompt is computed once and shared by the later choices.
   SequenceRequest Sequence(int32_t index, int64_t context_max) const;
 
-  // The first of them before it is added; borrows from this.
+  // The first choice before it is added; it borrows from this object.
   SequenceCandidate Candidate() const;
 
-  // A first sequence of it is in a step. Call once.
+  // To be called once, when a step has the first sequence of it.
   void Admit(absl::Time now, EngineObserver* observer);
-  // Takes one event of one of this request's sequences, tells the sink and the observer (which may be null). True when
-  // the sequence has ended; where the event does not say so itself, a stop string or an error of the text has ended it.
+  // Takes one event of one of this request's sequences, and tells the sink and the observer (which may be null).
+  // Returns true when the sequence has ended. Where the event does not say so itself, a stop string or an error of the
+  // text has ended it.
   bool Take(const SequenceEvent& event, absl::Time now, EngineObserver* observer);
   // The sequences that have not ended.
   std::vector<uint64_t> Live() const;
@@ -64,7 +65,8 @@ class ActiveRequest {
   // Notes when a token of the choice came, for the latencies.
   void Time(Choice& choice, absl::Time now, EngineObserver* observer);
   void End(int32_t index, FinishReason reason, const std::string& stop_match);
-  // Text of one more token, through the detokenizer and the stop strings; `match` is set when a stop string ended it.
+  // Returns the text of one more token, through the detokenizer and the stop strings. Sets `match` when a stop string
+  // ended it.
   absl::StatusOr<std::string> Text(Choice& choice, int32_t token, std::optional<std::string>& match);
 
   GenerationRequest request_;

@@ -20,7 +20,7 @@ class RecordingSink : public TokenSink {
   void OnDelta(GenerationDelta delta) override { text += delta.text; }
   void OnEnd(GenerationEnd ended) override { ends.push_back(std::move(ended)); }
 
-  std::string text;  // of all choices
+  std::string text;  // the text of all choices
   std::vector<GenerationEnd> ends;
 };
 
@@ -119,7 +119,7 @@ TEST_F(RequestTest, CachedTokensAreTheFirstChoices) {
   Make(std::move(request));
   for (int index = 0; index < 2; ++index) {
     SequenceEvent event = Finished(FinishReason::kLength, index);
-    event.cached_tokens = index == 0 ? 0 : 64;  // the second finds the first one's prompt
+    event.cached_tokens = index == 0 ? 0 : 64;  // the second choice finds the first one's prompt
     EXPECT_TRUE(Take(event));
   }
   EXPECT_EQ(Close().cached_tokens, 0);
@@ -158,7 +158,7 @@ TEST_F(RequestTest, AStopTokenIsNamedByItsText) {
   }
 }
 
-// The first byte of a character, held back until the end makes U+FFFD of it, which the stop string is.
+// The first byte of a character is held back. The end makes U+FFFD of it, which is the stop string.
 TEST_F(RequestTest, WhatTheEndSetsFreeStopsAChoiceThatWasNotCutOff) {
   const int32_t half = Encode("\xC3\xA9").front();
   ASSERT_EQ(*tokenizer_->Decode({half}, true), "\xEF\xBF\xBD");

@@ -15,34 +15,34 @@
 
 namespace causeway {
 
-// A vocabulary of a hundred thousand tokens takes half a second to read, which weights need not wait for.
+// A vocabulary of a hundred thousand tokens takes half a second to read, and weights need not wait for it.
 class TextFiles {
  public:
-  // Begins on a thread of its own.
+  // Begins to read on a thread of its own.
   explicit TextFiles(std::string folder);
   ~TextFiles() { thread_.join(); }
   TextFiles(const TextFiles&) = delete;
   TextFiles& operator=(const TextFiles&) = delete;
 
-  // What is wrong with the files as far as they have been read. Any thread; does not wait.
+  // Says what is wrong with the files as far as they have been read. Any thread may call it; it does not wait.
   absl::Status Check() const;
 
   struct Read {
-    std::unique_ptr<Tokenizer> tokenizer;         // null: the folder has none
-    std::unique_ptr<ChatTemplate> chat_template;  // null: the folder has none
-    double seconds = 0;                           // that reading took
+    std::unique_ptr<Tokenizer> tokenizer;         // null where the folder has none
+    std::unique_ptr<ChatTemplate> chat_template;  // null where the folder has none
+    double seconds = 0;                           // how long reading took
   };
-  // Waits for the end. Once.
+  // Waits for the end of reading. To be called once.
   absl::StatusOr<Read> Take();
 
  private:
   absl::Status ReadFiles(const std::string& folder);
 
-  Read read_;  // of the thread, until it has ended
+  Read read_;  // belongs to the thread until that has ended
   mutable absl::Mutex mutex_;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;  // last: it uses the others
+  std::thread thread_;  // last, since it uses the others
 };
 
 }  // namespace causeway

@@ -20,8 +20,8 @@ struct StartRank {
   int32_t priority = 0;
   RequestHandle handle = 0;  // counts up as requests arrive
 };
-// Whether `a` starts before `b`: the one place that knows the order. Of a higher priority first, then in order of
-// arrival, as the scheduler ranks its sequences.
+// Whether `a` starts before `b`: this is the one place that knows the order. The request of a higher priority comes
+// first, then the one that arrived first, as the scheduler ranks its sequences.
 bool StartsBefore(const StartRank& a, const StartRank& b);
 
 // Not thread-safe.
@@ -31,8 +31,8 @@ class WaitingRequests {
 
   const ActiveRequest* first() const { return by_rank_.empty() ? nullptr : by_rank_.begin()->second.get(); }
   std::unique_ptr<ActiveRequest> TakeFirst();                  // REQUIRES: there is one
-  std::unique_ptr<ActiveRequest> Take(RequestHandle handle);   // null: it does not wait here
-  std::unique_ptr<ActiveRequest> TakeExpired(absl::Time now);  // one that is past its deadline; null: none is
+  std::unique_ptr<ActiveRequest> Take(RequestHandle handle);   // null when it does not wait here
+  std::unique_ptr<ActiveRequest> TakeExpired(absl::Time now);  // one that is past its deadline; null when none is
   absl::Time NextDeadline() const { return deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first; }
 
  private:
@@ -42,7 +42,7 @@ class WaitingRequests {
 
   absl::btree_map<StartRank, std::unique_ptr<ActiveRequest>, Order> by_rank_;
   absl::flat_hash_map<RequestHandle, StartRank> ranks_;
-  absl::btree_set<std::pair<absl::Time, RequestHandle>> deadlines_;  // of those that have one
+  absl::btree_set<std::pair<absl::Time, RequestHandle>> deadlines_;  // of the requests that have one
 };
 
 }  // namespace causeway
