@@ -14,15 +14,15 @@ namespace causeway {
 
 absl::StatusOr<v1::GetModelResponse> HandleGetModel(RpcContext& context, const Caller& caller,
                                                     const v1::GetModelRequest& request);
-// Of a request with any field set it makes the plan: milliseconds, and seconds where a large model does not fit and
-// what would help is tried.
+// Makes the plan when the request sets any field. That takes milliseconds, or seconds where a large model does not fit
+// and remedies are tried.
 absl::StatusOr<v1::GetPlanResponse> HandleGetPlan(RpcContext& context, const Caller& caller,
                                                   const v1::GetPlanRequest& request);
 absl::StatusOr<v1::GetStatusResponse> HandleGetStatus(RpcContext& context, const Caller& caller,
                                                       const v1::GetStatusRequest& request);
 absl::StatusOr<v1::CancelResponse> HandleCancel(RpcContext& context, const Caller& caller,
                                                 const v1::CancelRequest& request);
-// Only what is answered: the service asks for the drain once that has been sent.
+// Only makes the answer: the service asks for the drain once the answer has been sent.
 absl::StatusOr<v1::DrainResponse> HandleDrain(RpcContext& context, const Caller& caller,
                                               const v1::DrainRequest& request);
 // Owns itself until its call is done.

@@ -23,7 +23,7 @@ grpc::ServerUnaryReactor* AdminService::GetModel(grpc::CallbackServerContext* ca
 grpc::ServerUnaryReactor* AdminService::GetPlan(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
                                                 grpc::ByteBuffer* response) {
   UnaryOptions options;
-  if (request->Length() > 0)  // else the served plan, which is there
+  if (request->Length() > 0)  // otherwise it is the served plan, which is there
     options = {.workers = &context_.planner, .bytes = std::max(request->Length(), kPlanBytesMin)};
   return AnswerUnary<v1::GetPlanRequest>(context_, {Method::kGetPlan, call, request, response}, HandleGetPlan,
                                          std::move(options));
@@ -59,7 +59,7 @@ grpc::ServerUnaryReactor* AdminService::Cancel(grpc::CallbackServerContext* call
 
 grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
                                               grpc::ByteBuffer* response) {
-  // After the answer has been sent: while the model loads, a drain ends the process at once.
+  // The drain comes after the answer has been sent: while the model loads, a drain ends the process at once.
   return AnswerUnary<v1::DrainRequest>(context_, {Method::kDrain, call, request, response}, HandleDrain,
                                        {.sent = context_.request_drain});
 }

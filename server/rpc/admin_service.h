@@ -8,7 +8,7 @@
 
 namespace causeway {
 
-// Raw: the handlers parse, so that broken UTF-8 gets a proper answer (wire.h).
+// The methods are raw: the handlers parse, so that broken UTF-8 gets a proper answer (wire.h).
 using RawAdmin = v1::Admin::WithRawCallbackMethod_GetModel<v1::Admin::WithRawCallbackMethod_GetPlan<
     v1::Admin::WithRawCallbackMethod_GetStatus<v1::Admin::WithRawCallbackMethod_WatchStatus<
         v1::Admin::WithRawCallbackMethod_Cancel<v1::Admin::WithRawCallbackMethod_Drain<
@@ -19,7 +19,7 @@ class AdminService final : public RawAdmin {
   // `context` outlives the service.
   explicit AdminService(RpcContext& context) : context_(context) {}
 
-  // Ends the WatchStatus streams. Call before the server is shut down, which would wait for them.
+  // Ends the WatchStatus streams. Call it before the server is shut down, which would wait for them.
   void Stop();
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,

@@ -10,7 +10,7 @@ v1::FinishReason ToWire(FinishReason reason) {
     case FinishReason::kLength: return v1::LENGTH;
     case FinishReason::kCancelled: return v1::CANCELLED;
     case FinishReason::kDeadline: return v1::DEADLINE;
-    default: return v1::FINISH_REASON_UNSPECIFIED;  // an error: the call's status says which
+    default: return v1::FINISH_REASON_UNSPECIFIED;  // an error, which the call's status names
   }
 }
 

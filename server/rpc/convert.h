@@ -1,4 +1,4 @@
-// From the engine's types to the wire's.
+// Turns the engine's types into the wire's.
 #ifndef CAUSEWAY_SERVER_RPC_CONVERT_H_
 #define CAUSEWAY_SERVER_RPC_CONVERT_H_
 
@@ -13,8 +13,8 @@ v1::FinishReason ToWire(FinishReason reason);
 v1::Usage UsageOf(const GenerationEnd& end);
 v1::Timing TimingOf(const GenerationEnd& end);
 
-// The outcome of a request: its status's, where the engine gave one, else the least wanted of its choices', which may
-// have ended differently.
+// The outcome of a request. It follows the status where the engine gave one. Otherwise the choices may have ended
+// differently, and the least wanted outcome counts.
 Outcome OutcomeOf(const GenerationEnd& end);
 
 void FillLogprob(const SampledToken& token, v1::TokenLogprob* out);
@@ -31,7 +31,7 @@ void AppendDelta(const GenerationDelta& delta, const OutputShape& shape, Message
   for (const SampledToken& token : delta.prompt) FillLogprob(token, out->add_prompt_logprobs());
 }
 
-// The prompt in front of a choice, when it is to be echoed.
+// Writes the prompt before a choice, where it is to be echoed.
 template <typename Message>
 void AppendEcho(const OutputShape& shape, Message* out) {
   out->mutable_text()->append(shape.echo_text);

@@ -15,7 +15,7 @@
 namespace causeway {
 namespace {
 
-// It is scheduled as a generation of a single token, which nobody sees.
+// The request is scheduled as a generation of a single token, which nobody sees.
 v1::GenerateRequest AsGeneration(v1::ExtractLayerOutputsRequest& wire) {
   v1::GenerateRequest request;
   request.set_request_id(wire.request_id());
@@ -30,7 +30,7 @@ v1::GenerateRequest AsGeneration(v1::ExtractLayerOutputsRequest& wire) {
   return request;
 }
 
-// Ascending, in [0, layers].
+// The layers are ascending, in [0, layers].
 absl::StatusOr<std::set<int>> ReadLayers(const v1::ExtractLayerOutputsRequest& wire, int layers) {
   std::set<int> wanted;
   for (int i = 0; i < wire.layers_size(); ++i) {
@@ -57,7 +57,7 @@ class LayerOutputsStream final : public StreamWriter, public TokenSink {
   LayerOutputsStream(RpcContext& context, const grpc::CallbackServerContext& call)
       : call_(context, Method::kExtractLayerOutputs, call) {}
 
-  // Once, right after construction.
+  // Call it once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
     Attach();
     if (absl::Status parsed = call_.Parse(bytes, &wire_); !parsed.ok()) return Refuse(call_.Refuse(parsed));
@@ -110,7 +110,7 @@ class LayerOutputsStream final : public StreamWriter, public TokenSink {
     }
     if (outputs_ == nullptr) return false;
     if (layer_ == layers_.size()) {
-      outputs_.reset();  // all is written: the memory is another request's
+      outputs_.reset();  // all is written, so another request may have the memory
       return false;
     }
     const int64_t row_bytes = outputs_->width * static_cast<int64_t>(sizeof(float));
@@ -120,7 +120,7 @@ class LayerOutputsStream final : public StreamWriter, public TokenSink {
     v1::LayerRows* out = response.mutable_rows();
     out->set_layer(layers_[layer_]);
     out->set_first_row(row_);
-    out->set_values(values, static_cast<size_t>(rows * row_bytes));  // little-endian, as all processors we build for
+    out->set_values(values, static_cast<size_t>(rows * row_bytes));  // little-endian, as all our processors
     row_ += rows;
     if (row_ == outputs_->rows) ++layer_, row_ = 0;
     *message = WriteMessage(response);
@@ -140,7 +140,7 @@ class LayerOutputsStream final : public StreamWriter, public TokenSink {
   std::vector<int> layers_ ABSL_GUARDED_BY(mutex_);  // as the caller counts them, in the order of the outputs' units
   std::optional<v1::ExtractLayerOutputsResponse> accepted_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const LayerOutputs> outputs_ ABSL_GUARDED_BY(mutex_);
-  size_t layer_ ABSL_GUARDED_BY(mutex_) = 0;  // of the next rows, an index of layers_
+  size_t layer_ ABSL_GUARDED_BY(mutex_) = 0;  // which of layers_ the next rows belong to
   int64_t row_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
@@ -150,7 +150,7 @@ StreamReactor* HandleExtractLayerOutputs(RpcContext& context, grpc::CallbackServ
                                          const grpc::ByteBuffer& request) {
   auto stream = std::make_shared<LayerOutputsStream>(context, *call);
   stream->Begin(request);
-  return stream.get();  // kept by itself until OnDone
+  return stream.get();  // keeps itself until OnDone
 }
 
 }  // namespace causeway

@@ -19,7 +19,7 @@ namespace causeway {
 
 class FakeEngine : public Engine {
  public:
-  // Vocabulary of 100 ids; a tokenizer and a template where `folder` has them.
+  // It has a vocabulary of 100 ids, and a tokenizer and a template where `folder` has them.
   explicit FakeEngine(const std::string& folder = "") {
     model_.name = "fake";
     model_.spec.vocab_size = 100;
@@ -78,7 +78,7 @@ class FakeEngine : public Engine {
     const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return running_.contains(id); };
     return mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(20)) ? running_[id].sink : nullptr;
   }
-  // Ends the request, whose id may then be used again. False when it is not there.
+  // Ends the request, whose id may then be used again. Returns false when it is not there.
   bool Finish(const std::string& id, GenerationEnd end) {
     std::shared_ptr<TokenSink> sink;
     {
@@ -95,7 +95,7 @@ class FakeEngine : public Engine {
     absl::MutexLock lock(&mutex_);
     return running_.contains(id);
   }
-  // True once the request has been cancelled and its sink told so.
+  // Returns true once the request has been cancelled and its sink has been told.
   bool WaitUntilGone(const std::string& id) {
     absl::MutexLock lock(&mutex_);
     const auto gone = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return cancelled_.contains(id); };

@@ -10,7 +10,7 @@ namespace causeway {
 namespace {
 
 enum class From { kAnywhere, kThisMachine };
-// kNewWork: a model that is not draining.
+// kNewWork: the method needs a model that is not draining.
 enum class Needs { kNothing, kModel, kNewWork };
 
 struct Rules {

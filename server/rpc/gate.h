@@ -1,4 +1,4 @@
-// The gate that every call goes through before its message is looked at: who may call a method, and when.
+// The gate that every call goes through before its message is read. It decides who may call a method, and when.
 #ifndef CAUSEWAY_SERVER_RPC_GATE_H_
 #define CAUSEWAY_SERVER_RPC_GATE_H_
 
@@ -28,7 +28,7 @@ enum class Method {
   kHealthWatch,
 };
 
-// Who is behind a call that was admitted, and what the call may use.
+// Who made a call that was admitted, and what the call may use.
 struct Caller {
   std::string peer;                  // its address, as gRPC writes it
   const Serving* serving = nullptr;  // the model; null where the method does not need one
@@ -40,8 +40,8 @@ class Gate {
   // `state` outlives the gate.
   explicit Gate(const ServingState& state) : state_(state) {}
 
-  // PermissionDenied: causeway.v1.Admin is for callers on this machine. Unavailable: the method needs a model, which is
-  // still loading, or it starts new work, and the daemon is draining.
+  // PermissionDenied: the method is of causeway.v1.Admin, and the caller is not on this machine. Unavailable: the
+  // method needs a model, which is still loading; or it starts new work, and the daemon is draining.
   absl::StatusOr<Caller> Admit(Method method, std::string peer) const;
 
  private:

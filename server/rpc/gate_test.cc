@@ -45,7 +45,7 @@ TEST_F(GateTest, WhileLoadingOnlyWhatNeedsNoModelIsAnswered) {
   for (const Method method : kNewWork) EXPECT_EQ(Ask(method).code(), absl::StatusCode::kUnavailable);
   for (const Method method : kOfTheModel) EXPECT_THAT(std::string(Ask(method).message()), HasSubstr("still loading"));
   for (const Method method : kInEveryState) EXPECT_TRUE(Ask(method).ok());
-  // Who may not call at all is not told how the daemon does.
+  // A caller who may not call at all is not told the daemon's state.
   EXPECT_EQ(Ask(Method::kGetModel, kFar).code(), absl::StatusCode::kPermissionDenied);
 }
 

@@ -11,7 +11,7 @@
 namespace causeway {
 namespace {
 
-// Gathers the deltas and answers at the end. Shared, because gRPC and the engine let go of it each in its own time.
+// Gathers the deltas and answers at the end. It is shared, because gRPC and the engine release it at different times.
 class GenerateReactor : public grpc::ServerUnaryReactor,
                         public TokenSink,
                         public std::enable_shared_from_this<GenerateReactor> {
@@ -19,7 +19,7 @@ class GenerateReactor : public grpc::ServerUnaryReactor,
   GenerateReactor(RpcContext& context, const grpc::CallbackServerContext& call, grpc::ByteBuffer* out)
       : call_(context, Method::kGenerate, call), out_(out) {}
 
-  // Once, right after construction.
+  // Call it once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
     self_ = shared_from_this();
     call_.Prepare(bytes, [self = self_](absl::StatusOr<PreparedRequest> prepared) {
@@ -60,9 +60,9 @@ class GenerateReactor : public grpc::ServerUnaryReactor,
   }
 
   GenerationCall call_;
-  grpc::ByteBuffer* const out_;  // gRPC's, valid until Finish
+  grpc::ByteBuffer* const out_;  // belongs to gRPC, valid until Finish
   OutputShape shape_;
-  // Written before Submit, then by the engine's thread alone.
+  // This is written before Submit, and then only by the engine's thread.
   v1::GenerateResponse response_;
   std::shared_ptr<GenerateReactor> self_;
 };
@@ -73,7 +73,7 @@ grpc::ServerUnaryReactor* HandleGenerate(RpcContext& context, grpc::CallbackServ
                                          const grpc::ByteBuffer& request, grpc::ByteBuffer* response) {
   auto reactor = std::make_shared<GenerateReactor>(context, *call, response);
   reactor->Begin(request);
-  return reactor.get();  // kept by itself until OnDone
+  return reactor.get();  // keeps itself until OnDone
 }
 
 }  // namespace causeway

@@ -11,13 +11,13 @@
 namespace causeway {
 namespace {
 
-// What waits for a write is merged in StreamEvents.
+// StreamEvents merges what waits for a write.
 class GenerationStream final : public StreamWriter, public TokenSink {
  public:
   GenerationStream(RpcContext& context, const grpc::CallbackServerContext& call)
       : call_(context, Method::kGenerateStream, call) {}
 
-  // Once, right after construction.
+  // Call it once, right after construction.
   void Begin(const grpc::ByteBuffer& bytes) {
     Attach();
     call_.Prepare(bytes, [this, self = shared_from_this()](absl::StatusOr<PreparedRequest> prepared) {
@@ -73,7 +73,7 @@ StreamReactor* HandleGenerateStream(RpcContext& context, grpc::CallbackServerCon
                                     const grpc::ByteBuffer& request) {
   auto stream = std::make_shared<GenerationStream>(context, *call);
   stream->Begin(request);
-  return stream.get();  // kept by itself until OnDone
+  return stream.get();  // keeps itself until OnDone
 }
 
 }  // namespace causeway

@@ -14,11 +14,11 @@
 namespace causeway {
 namespace {
 
-// A client whose deadline passes resets the stream at that moment by its own clock, which is a trip over the network
-// away from ours. A cancellation this close to the deadline is the deadline.
+// A client whose deadline passes resets the stream at that moment of its own clock, and the network adds a delay. A
+// cancellation this close to the deadline counts as the deadline.
 constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(100);
 
-// gRPC's deadline is of the wall clock, which may be set while a request waits; the engine's clock can't.
+// gRPC's deadline is in wall-clock time, which may be set while a request waits; the engine's clock cannot be.
 absl::Time DeadlineOf(const grpc::CallbackServerContext& call) {
   const std::chrono::system_clock::time_point deadline = call.deadline();
   if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
@@ -26,7 +26,7 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& call) {
 }
 
 absl::Status StatusOf(const GenerationEnd& end, Outcome outcome, const std::string& grammar_field) {
-  // What is wrong with a request that runs is its grammar.
+  // In a running request, only its grammar can be wrong.
   if (absl::IsInvalidArgument(end.status) && !grammar_field.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(grammar_field, ": ", std::string(end.status.message())));
   }
@@ -39,7 +39,8 @@ absl::Status StatusOf(const GenerationEnd& end, Outcome outcome, const std::stri
   }
 }
 
-// What a log may hold of a status: behind the name of a field, messages about the request quote texts of it.
+// The part of a status that a log may hold. Messages about the request start with the name of a field, and quote the
+// request's texts after it.
 std::string ForLog(const absl::Status& status) {
   const absl::string_view message = status.message();
   return std::string(absl::IsInvalidArgument(status) ? message.substr(0, message.find(": ")) : message);
@@ -84,7 +85,7 @@ absl::Status GenerationCall::Submit(GenerationRequest request, std::shared_ptr<T
 
 void GenerationCall::OnCancel() {
   if (deadline_ - Clock::Real()->Now() < kDeadlineSlack) timed_out_ = true;
-  // Whichever of Submit and this comes second sees what the other wrote.
+  // Submit or this function comes second, and sees what the other one wrote.
   cancelled_ = true;
   if (const RequestHandle handle = submitted_; handle != 0) engine().Cancel(handle);
 }

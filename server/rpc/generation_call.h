@@ -20,22 +20,23 @@
 
 namespace causeway {
 
-// Asks the gate at once. The owner calls Prepare, then Submit, then End once; or Refuse once, when either failed.
-// OnCancel may come at any time from any thread.
+// The constructor asks the gate. The owner calls Prepare, then Submit, then End once; or Refuse once, when Prepare or
+// Submit failed. OnCancel may come at any time from any thread.
 class GenerationCall {
  public:
   GenerationCall(RpcContext& context, Method method, const grpc::CallbackServerContext& call);
 
-  // Parses and validates, and calls `then` once with what came of it: before this returns, or where it is work, on one
-  // of the context's workers. What `then` holds keeps this alive.
+  // Parses and validates, and calls `then` once with the result. It does so before it returns, or on one of the
+  // context's workers where that takes long. `then` must hold what keeps this object alive.
   using Then = std::function<void(absl::StatusOr<PreparedRequest>)>;
   void Prepare(const grpc::ByteBuffer& bytes, Then then);
-  // The same for a request that was made of a parsed message of so many bytes.
+  // The same for a request that was made of a parsed message of `bytes` bytes.
   void Prepare(v1::GenerateRequest wire, size_t bytes, Then then);
-  // The gate's refusal, or what is wrong with the bytes. The line of either in the log has the message's request id.
+  // Returns the gate's refusal, or what is wrong with the bytes. The log's line about either has the message's request
+  // id.
   template <typename Message>
   absl::Status Parse(const grpc::ByteBuffer& bytes, Message* wire) {
-    // gRPC hands on a call that was given up before its message had come, and nothing as its message.
+    // gRPC also delivers a call that was given up before its message came, without a message.
     arrived_ = bytes.Valid();
     if (!arrived_) return absl::CancelledError("the call ended before its message came");
     absl::Status status = caller_.status();
@@ -45,14 +46,14 @@ class GenerationCall {
   }
   absl::Status Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink);
 
-  // Once admitted.
+  // REQUIRES: the call was admitted.
   Engine& engine() { return *caller_->serving->engine; }
 
-  // The client has gone, or its deadline has passed: frees what the request holds.
+  // Frees what the request holds when the client has gone, or its deadline has passed.
   void OnCancel();
 
-  // Both count the outcome, write the log's line and give the status to finish the call with. A call whose message
-  // never came is its client's alone: it is neither counted nor logged.
+  // Both count the outcome, write the log's line and return the status to finish the call with. A call whose message
+  // never came concerns its client alone: it is neither counted nor logged.
   grpc::Status Refuse(const absl::Status& status);
   grpc::Status End(const GenerationEnd& end);
 
@@ -61,11 +62,11 @@ class GenerationCall {
 
   RpcContext& context_;
   const absl::StatusOr<Caller> caller_;
-  bool arrived_ = false;  // the message
+  bool arrived_ = false;  // whether the message came
   std::string request_id_, grammar_field_;
   absl::Time deadline_ = absl::InfiniteFuture();
   std::atomic<bool> timed_out_{false}, cancelled_{false};
-  std::atomic<RequestHandle> submitted_{0};  // 0: not, or not yet
+  std::atomic<RequestHandle> submitted_{0};  // 0: not submitted, or not yet
 };
 
 }  // namespace causeway

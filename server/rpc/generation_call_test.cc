@@ -1,4 +1,4 @@
-// Which request a client that goes away takes with it.
+// Tests which request ends when a client goes away.
 #include "server/rpc/generation_call.h"
 
 #include <memory>
@@ -74,7 +74,7 @@ TEST_F(GenerationCallTest, LeavesTheOneThatGotTheIdAfterwards) {
   EXPECT_TRUE(engine_.IsRunning("r"));
 }
 
-// An empty message that came is another thing than none.
+// An empty message that came differs from no message.
 TEST_F(GenerationCallTest, ACallWhoseMessageNeverCameIsNotCounted) {
   GenerationCall given_up(context_, Method::kGenerate, client_), empty(context_, Method::kGenerate, client_);
   const auto refused = [](GenerationCall& call, const grpc::ByteBuffer& bytes) {

@@ -9,7 +9,7 @@ namespace causeway {
 namespace {
 
 using v1::Generation;
-// Raw: the handlers parse, so that broken UTF-8 gets a proper answer (wire.h).
+// The methods are raw: the handlers parse, so that broken UTF-8 gets a proper answer (wire.h).
 using RawGeneration = Generation::WithRawCallbackMethod_Generate<Generation::WithRawCallbackMethod_GenerateStream<
     Generation::WithRawCallbackMethod_Tokenize<Generation::WithRawCallbackMethod_Detokenize<Generation::Service>>>>;
 

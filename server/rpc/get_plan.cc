@@ -52,7 +52,7 @@ v1::GetPlanResponse ToWire(const Plan& plan) {
   return response;
 }
 
-// Every field of the request has the name, the range and the texts of one of the configuration's.
+// Every field of the request has the name, the range and the texts of a field of the configuration.
 const ConfigField& FieldNamed(const std::string& name) {
   const std::vector<ConfigField>& fields = ConfigFields();
   const auto found =
@@ -84,7 +84,7 @@ absl::StatusOr<LoadedConfig> Changed(const LoadedConfig& started, const v1::GetP
   return changed;
 }
 
-// Devices that are not named are as they were before the daemon took its part of them.
+// Devices that are not named are taken as they were before the daemon used its part of them.
 absl::StatusOr<std::vector<Device>> Devices(const Plan& plan, const v1::GetPlanRequest& request) {
   if (!request.has_devices()) {
     std::vector<Device> devices;

@@ -67,7 +67,7 @@ void FillEngine(const EngineStats& stats, absl::Time now, v1::GetStatusResponse*
   response->set_preemptions(stats.preemptions);
   response->set_prefix_query_tokens(stats.prefix_query_tokens);
   response->set_prefix_hit_tokens(stats.prefix_hit_tokens);
-  // Before the first step there is no time of it.
+  // Before the first step it has no time.
   if (stats.last_step > absl::UnixEpoch() && stats.last_step < absl::InfiniteFuture()) {
     response->set_last_step_seconds_ago(absl::ToDoubleSeconds(now - stats.last_step));
   }

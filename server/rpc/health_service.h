@@ -1,4 +1,4 @@
-// grpc.health.v1.Health: Check, and a Watch that tells of every change.
+// grpc.health.v1.Health: Check, and a Watch that reports every change.
 #ifndef CAUSEWAY_SERVER_RPC_HEALTH_SERVICE_H_
 #define CAUSEWAY_SERVER_RPC_HEALTH_SERVICE_H_
 
@@ -12,12 +12,12 @@
 
 namespace causeway {
 
-// Raw: the handlers parse (wire.h).
+// The methods are raw: the handlers parse (wire.h).
 using RawHealth = grpc::health::v1::Health::WithRawCallbackMethod_Check<
     grpc::health::v1::Health::WithRawCallbackMethod_Watch<grpc::health::v1::Health::Service>>;
 
-// NOT_SERVING from construction on, so that no probe sees a server that is up and loading as ready (gRPC's own service
-// starts out as SERVING). The server as a whole ("") and every service in `services` have the same status.
+// It says NOT_SERVING from construction on, so that no probe takes a server that still loads for ready (gRPC's own
+// service starts out as SERVING). The server as a whole ("") and every service in `services` have the same status.
 class HealthService final : public RawHealth {
  public:
   // `context` outlives the service.
@@ -25,7 +25,7 @@ class HealthService final : public RawHealth {
 
   // Tells every watcher.
   void SetServing(bool serving);
-  // Ends the Watch streams. Call before the server is shut down, which would wait for them.
+  // Ends the Watch streams. Call it before the server is shut down, which would wait for them.
   void Stop();
 
   grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,

@@ -1,4 +1,4 @@
-// Bounds of what a request may hold; the schema's comments state the same.
+// Bounds of what a request may hold. The schema's comments state the same.
 #ifndef CAUSEWAY_SERVER_RPC_LIMITS_H_
 #define CAUSEWAY_SERVER_RPC_LIMITS_H_
 
@@ -20,13 +20,13 @@ inline constexpr size_t kStopStringBytesMax = 256;
 inline constexpr int kStopTokenIdsMax = 64;
 // A longer message is tokenized by the PrepareWorkers; this much takes a hundredth of a second.
 inline constexpr size_t kInlineBytesMax = 16 << 10;
-// Of a plan that is asked for: the time it takes grows with them. One that waits counts as so many bytes: sixteen may
-// wait.
+// The time to make a plan grows with its devices. A plan that waits counts as kPlanBytesMin, so that sixteen may wait.
 inline constexpr size_t kPlanDevicesMax = 64, kPlanBytesMin = 4 << 20;
-// Of layers' outputs in a message; clients take 4 MiB by default, and it is made on the engine's thread now and then.
+// Bytes of layers' outputs in one message. Clients take 4 MiB by default, and sometimes the engine's thread makes the
+// message.
 inline constexpr int64_t kLayerRowsBytesMax = 256 << 10;
 inline constexpr double kWatchIntervalMin = 0.1, kWatchIntervalMax = 60, kWatchIntervalDefault = 1;
-// Statuses travel in HTTP headers, of which peers accept 8 KiB in all.
+// Statuses travel in HTTP headers; peers accept 8 KiB of headers in all.
 inline constexpr size_t kStatusMessageBytesMax = 1024;
 
 }  // namespace causeway

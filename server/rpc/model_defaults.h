@@ -1,4 +1,4 @@
-// What a model's generation_config.json says for requests that leave a field out.
+// Defaults from a model's generation_config.json, for requests that leave a field out.
 #ifndef CAUSEWAY_SERVER_RPC_MODEL_DEFAULTS_H_
 #define CAUSEWAY_SERVER_RPC_MODEL_DEFAULTS_H_
 
@@ -19,7 +19,7 @@ struct ModelDefaults {
   double repetition_penalty = 1;
 };
 
-// do_sample: false means temperature 0. Values of a wrong type or out of range are left out, with a warning each.
+// do_sample: false means temperature 0. A value of a wrong type or out of range is left out, with a warning.
 ModelDefaults ReadModelDefaults(const Json& generation_config, std::vector<std::string>* warnings);
 
 }  // namespace causeway

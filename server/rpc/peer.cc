@@ -11,7 +11,7 @@ namespace causeway {
 bool IsLoopback(absl::string_view peer) {
   const std::string plain = absl::StrReplaceAll(peer, {{"%5B", "["}, {"%5D", "]"}, {"%5b", "["}, {"%5d", "]"}});
   absl::string_view address = plain;
-  // "unix:" is a socket on this machine, "inproc" a test in this process.
+  // "unix:" is a socket on this machine, "inproc" is a test in this process.
   if (absl::StartsWith(address, "unix:") || address == "inproc") return true;
   if (absl::ConsumePrefix(&address, "ipv4:")) return absl::StartsWith(address, "127.");
   if (!absl::ConsumePrefix(&address, "ipv6:[")) return false;

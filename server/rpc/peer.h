@@ -6,7 +6,7 @@
 
 namespace causeway {
 
-// `peer` as gRPC writes it: "ipv4:127.0.0.1:5000", "ipv6:[::1]:5000" (or with %5B and %5D), "unix:...".
+// `peer` is as gRPC writes it: "ipv4:127.0.0.1:5000", "ipv6:[::1]:5000" (or with %5B and %5D), "unix:...".
 bool IsLoopback(absl::string_view peer);
 
 }  // namespace causeway

@@ -37,11 +37,11 @@ absl::Status CheckIds(absl::string_view field, const google::protobuf::RepeatedF
   return absl::OkStatus();
 }
 
-// Refuses a text of which no prompt can be made, whatever its tokens are: a megabyte takes a second and 150 MB to
+// Refuses a text that is too long for a prompt, whatever its tokens are: a megabyte takes a second and 150 MB to
 // tokenize.
 absl::Status CheckFits(absl::string_view field, size_t bytes, const Engine& engine) {
   if (engine.tokenizer() == nullptr) return absl::OkStatus();  // the caller has a better message
-  constexpr int64_t kShrink = 4;                               // what normalizing may at most make of a text: a quarter
+  constexpr int64_t kShrink = 4;                               // the most by which normalizing makes a text shorter
   const int64_t tokens = engine.model().plan.options.max_model_len, longest = engine.tokenizer()->longest_token();
   if (static_cast<int64_t>(bytes) <= kShrink * tokens * longest) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(field, " has ", bytes, " bytes, expected at most ",
@@ -82,7 +82,7 @@ absl::Status ReadSampling(const v1::SamplingOptions& wire, const ModelDefaults& 
   out->presence_penalty = wire.presence_penalty();
   out->frequency_penalty = wire.frequency_penalty();
   out->logit_bias.assign(wire.logit_bias().begin(), wire.logit_bias().end());
-  // A map has no order; equal requests shall be equal.
+  // A map has no order, but equal requests must be equal.
   std::sort(out->logit_bias.begin(), out->logit_bias.end());
   out->seed = wire.has_seed() ? wire.seed() : RandomSeed();
   if (absl::Status status = Validate(*out, vocab_size); !status.ok()) {
@@ -121,7 +121,7 @@ absl::Status ReadStop(const v1::StopOptions& wire, const ModelSpec& spec, bool h
   return absl::OkStatus();
 }
 
-// Null where the request has none. Compiles: milliseconds, and up to a second for hostile ones.
+// Returns null where the request has none. Compiling takes milliseconds, and up to a second for hostile grammars.
 absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::GrammarOptions& wire,
                                                                   const std::string& field, Engine& engine) {
   GrammarSource source;
@@ -245,7 +245,7 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, 
   prepared.output.logprobs = request.sampling.logprobs;
   prepared.output.token_ids = output.has_token_ids() ? output.token_ids() : !has_tokenizer;
 
-  // Last, since they are the work.
+  // These come last, since they take long.
   if (const auto* field = wire.grammar().GetDescriptor()->FindFieldByNumber(wire.grammar().kind_case())) {
     prepared.grammar_field = absl::StrCat("grammar.", field->name());
   }

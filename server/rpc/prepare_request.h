@@ -1,4 +1,4 @@
-// From a request on the wire to one the engine takes: everything is validated here, before anything is queued.
+// Turns a request on the wire into one that the engine takes. Everything is validated here, before anything is queued.
 #ifndef CAUSEWAY_SERVER_RPC_PREPARE_REQUEST_H_
 #define CAUSEWAY_SERVER_RPC_PREPARE_REQUEST_H_
 
@@ -24,14 +24,14 @@ struct OutputShape {
 struct PreparedRequest {
   GenerationRequest request;
   OutputShape output;
-  std::string grammar_field;  // as messages call it, grammar.regex for instance; empty: none
+  std::string grammar_field;  // the name in messages, such as grammar.regex; empty: no grammar
 };
 
-// Whether it may be used and logged: at most kRequestIdBytesMax printable ASCII characters, or none.
+// Whether the id may be used and logged: at most kRequestIdBytesMax printable ASCII characters, or none.
 absl::Status CheckRequestId(const std::string& id);
 
-// InvalidArgument names the field, its value and what it may be; Unimplemented the field that is not supported;
-// NotFound another model's name. The deadline is left to the caller.
+// InvalidArgument names the field, its value and what it may be. Unimplemented names the field that is not supported.
+// NotFound: the name is another model's. The caller sets the deadline.
 absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& wire, const Serving& serving);
 
 // The text and the tokens of an input, for Generate and Tokenize alike.

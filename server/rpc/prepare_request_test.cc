@@ -22,7 +22,7 @@ class PrepareRequestTest : public ::testing::Test {
  protected:
   PrepareRequestTest() : serving_{&engine_, "fake", {}} { wire_.mutable_tokens()->add_ids(5); }
 
-  // The error when `change` is made to a request that is right otherwise.
+  // The error when `change` is made to a valid request.
   absl::Status Refused(const std::function<void(v1::GenerateRequest&)>& change) {
     v1::GenerateRequest wire = wire_;
     change(wire);
@@ -58,7 +58,7 @@ TEST_F(PrepareRequestTest, TakesTheModelsDefaults) {
   auto again = PrepareRequest(wire_, serving_);
   EXPECT_NE(again->request.request_id, request.request_id);
   EXPECT_NE(again->request.sampling.seed, request.sampling.seed);
-  // Without a tokenizer there is nothing to show but ids.
+  // Without a tokenizer there is nothing but ids to show.
   EXPECT_TRUE(prepared->output.token_ids);
 }
 
@@ -229,7 +229,7 @@ TEST(PrepareRequestWithText, EncodesPromptsAndConversations) {
   const std::vector<ChatMessage> messages = {{"user", "Who art thou?"}};
   EXPECT_EQ(prepared->output.echo_text, *engine.chat_template()->Render(messages, true));
 
-  // Refused before it is tokenized.
+  // This is refused before it is tokenized.
   const int64_t bytes_max = 4 * 64 * engine.tokenizer()->longest_token();
   v1::GenerateRequest large;
   large.set_prompt(std::string(bytes_max, 'x'));

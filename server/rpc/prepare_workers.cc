@@ -9,7 +9,7 @@
 namespace causeway {
 namespace {
 
-// Of the messages that wait. A small one counts as more than it is, so that few enough wait to be soon done.
+// The bytes of the messages that may wait. A small one counts as kMessageBytesMin, so that not too many wait.
 constexpr size_t kWaitingBytesMax = 64 << 20, kMessageBytesMin = 64 << 10;
 
 }  // namespace

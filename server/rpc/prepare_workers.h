@@ -1,4 +1,4 @@
-// Threads for what would hold up gRPC's: compiling grammars, tokenizing long texts, making plans.
+// Threads for work that would hold up gRPC's threads: compiling grammars, tokenizing long texts, making plans.
 #ifndef CAUSEWAY_SERVER_RPC_PREPARE_WORKERS_H_
 #define CAUSEWAY_SERVER_RPC_PREPARE_WORKERS_H_
 
@@ -17,12 +17,13 @@ namespace causeway {
 // Thread-safe.
 class PrepareWorkers {
  public:
-  // `what` is what waits for them, in messages: "grammars and long texts".
+  // `what` names in messages what waits for the workers: "grammars and long texts".
   PrepareWorkers(int threads, std::string what);
-  ~PrepareWorkers();  // after the work that is queued
+  ~PrepareWorkers();  // returns after the work that is queued
   PrepareWorkers(const PrepareWorkers&) = delete;
 
-  // Does `work` later, for a message of so many bytes. ResourceExhausted: too many of them wait, and it is not done.
+  // Does `work` later, for a message of `bytes` bytes. ResourceExhausted: too many bytes wait already, and `work` is
+  // not done.
   absl::Status Push(size_t bytes, std::function<void()> work);
 
  private:

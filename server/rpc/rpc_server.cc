@@ -29,14 +29,14 @@ class GrpcServer : public RpcServer {
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort(address_.ToString(), grpc::InsecureServerCredentials(), &port);
-    // Two daemons would otherwise share a port without a word.
+    // Otherwise two daemons would share a port silently.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder.SetMaxReceiveMessageSize(static_cast<int>(message_bytes_max));
-    // A client that vanished without closing its connection is noticed within a minute and a half, and its requests
-    // cancelled.
+    // The daemon notices within a minute and a half that a client vanished without closing its connection, and cancels
+    // its requests.
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
-    // Clients may ask as often as once in 10 s whether we are there.
+    // Clients may ask once in 10 s whether the daemon is there.
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
     builder.RegisterService(generation_.get());
@@ -67,7 +67,7 @@ class GrpcServer : public RpcServer {
   std::unique_ptr<grpc::Service> generation_;
   AdminService admin_;
   HealthService health_;
-  std::unique_ptr<grpc::Server> server_;  // last: it is the first to go
+  std::unique_ptr<grpc::Server> server_;  // last, since it is the first to be destroyed
 };
 
 }  // namespace

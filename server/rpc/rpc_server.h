@@ -20,10 +20,10 @@ class RpcServer {
   virtual ~RpcServer() = default;
 
   virtual void SetServing(bool serving) = 0;
-  // Ends the watching streams, takes no new calls, and waits until the others have ended or `grace` has passed; what is
-  // left then is cancelled. Call once.
+  // Ends the watching streams, takes no new calls, and waits until the others have ended or `grace` has passed. Calls
+  // that are left then are cancelled. Call it once.
   virtual void Stop(absl::Duration grace) = 0;
-  virtual const Address& address() const = 0;  // with the port that was picked
+  virtual const Address& address() const = 0;  // has the port that was picked
 };
 
 }  // namespace causeway

@@ -1,4 +1,4 @@
-// The services behind real stubs over loopback, with an engine that does what the test says.
+// Tests the services through real stubs over loopback, with an engine that does what the test says.
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -39,7 +39,7 @@ TEST(StatusMap, KeepsCodeAndMessageAndSaysWhenToRetry) {
   google::rpc::RetryInfo retry;
   ASSERT_TRUE(details.details(0).UnpackTo(&retry));
   EXPECT_GT(retry.retry_delay().seconds(), 0);
-  // Too long for a header: cut between characters.
+  // This is too long for a header. It is cut between characters.
   const grpc::Status cut = ToGrpcStatus(absl::InternalError(std::string(2, 'x') + [] {
     std::string text;
     for (int i = 0; i < 2000; ++i) text += "\u00e9";
@@ -166,7 +166,7 @@ TEST_F(RpcTest, GeneratesWithEverythingAskedFor) {
 
 TEST_F(RpcTest, RefusalsHaveCodesAndOutcomes) {
   v1::GenerateResponse response;
-  EXPECT_EQ(Generate(Request("l"), &response).error_code(), grpc::StatusCode::UNAVAILABLE);  // loading
+  EXPECT_EQ(Generate(Request("l"), &response).error_code(), grpc::StatusCode::UNAVAILABLE);  // the model is loading
   EXPECT_EQ(Count("rejected"), 1);
   Serve();
   v1::GenerateRequest request = Request("i");
@@ -248,8 +248,8 @@ TEST_F(RpcTest, AStreamBeginsAndEndsAsPromised) {
   EXPECT_EQ(Count("stop"), 1);
 }
 
-// The reader reads nothing while far more than the transport takes is generated: the engine's thread is never held up,
-// and what comes in the end is the same text in fewer messages.
+// The reader reads nothing while far more than the transport takes is generated. The engine's thread is never held up,
+// and the same text arrives in fewer messages.
 TEST_F(RpcTest, ASlowReaderHoldsUpNobody) {
   Serve();
   grpc::ClientContext call;
@@ -261,7 +261,7 @@ TEST_F(RpcTest, ASlowReaderHoldsUpNobody) {
   for (int i = 0; i < kPieces; ++i) sink->OnDelta(FakeEngine::Delta(piece, {i % 100}));
   sink->OnEnd(FakeEngine::End(FinishReason::kLength));
   EXPECT_LT(absl::Now() - start, absl::Seconds(20));
-  EXPECT_EQ(Count("length"), 1);  // over for the engine, whatever the reader does
+  EXPECT_EQ(Count("length"), 1);  // ended for the engine, whatever the reader does
   v1::GenerateStreamResponse event;
   size_t bytes = 0;
   int deltas = 0;
@@ -299,7 +299,7 @@ TEST_F(RpcTest, TheDeadlineReachesTheEngineAndCountsAsOne) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_LT(engine_.last().deadline, Clock::Real()->Now() + absl::Seconds(1));
   EXPECT_TRUE(engine_.WaitUntilGone("d"));
-  server_->Stop(absl::Seconds(5));  // the call's end is counted once it is over
+  server_->Stop(absl::Seconds(5));  // the call's end is counted once the call is over
   server_.reset();
   EXPECT_EQ(Count("deadline"), 1);
   EXPECT_EQ(Count("cancelled"), 0);

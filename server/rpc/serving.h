@@ -1,4 +1,4 @@
-// What the handlers need of the daemon: whether it serves, and what.
+// What the handlers need to know of the daemon: whether it serves, and what.
 #ifndef CAUSEWAY_SERVER_RPC_SERVING_H_
 #define CAUSEWAY_SERVER_RPC_SERVING_H_
 
@@ -18,19 +18,19 @@
 
 namespace causeway {
 
-// The model behind the requests. Immutable.
+// The model that answers the requests. Immutable.
 struct Serving {
   Engine* engine;
-  std::string name;  // as requests call it
+  std::string name;  // the name that requests use
   ModelDefaults defaults;
 };
 
 enum class ServingPhase { kLoading, kServing, kDraining };
 
-// Written by the daemon, read by the gate and by those who report it. Thread-safe.
+// The daemon writes it; the gate and those who report it read it. Thread-safe.
 class ServingState {
  public:
-  // `serving` outlives every call; the state goes from loading to serving.
+  // `serving` outlives every call. The state goes from loading to serving.
   void Publish(const Serving* serving) {
     serving_.store(serving, std::memory_order_release);
     phase_.store(ServingPhase::kServing, std::memory_order_release);
@@ -46,24 +46,24 @@ class ServingState {
   std::atomic<ServingPhase> phase_{ServingPhase::kLoading};
 };
 
-// Borrowed by the services; outlives them.
+// The services borrow it; it outlives them.
 struct RpcContext {
   ServingState state;
   Gate gate{state};
   Metrics* metrics;
-  const Plan* plan;                      // made before the listener is
-  const LoadedConfig* config = nullptr;  // that the daemon was started with; outlives the services
+  const Plan* plan;                      // made before the listener
+  const LoadedConfig* config = nullptr;  // what the daemon was started with; outlives the services
   std::string model_name;
   std::string version;
   absl::Time started;
   int64_t queue_limit = 0;
   std::atomic<int64_t> load_bytes_done{0}, load_bytes_total{0};
-  std::function<void()> request_drain;                   // what SIGTERM does; returns at once
+  std::function<void()> request_drain;                   // does what SIGTERM does; returns at once
   PrepareWorkers workers{2, "grammars and long texts"};  // two, so that one hard grammar does not hold up all others
   PrepareWorkers planner{1, "plans"};
 };
 
-// NotFound, naming what is served, unless `name` is empty or the served model's.
+// NotFound names what is served, unless `name` is empty or the served model's.
 absl::Status CheckModelName(const std::string& name, const Serving& serving);
 
 }  // namespace causeway

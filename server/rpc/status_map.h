@@ -9,10 +9,10 @@
 
 namespace causeway {
 
-// Same code and message (cut to kStatusMessageBytesMax). RESOURCE_EXHAUSTED carries a google.rpc.RetryInfo.
+// Keeps code and message (cut to kStatusMessageBytesMax). RESOURCE_EXHAUSTED carries a google.rpc.RetryInfo.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
-// How a request ended that was refused, or that the engine gave up, with `status`.
+// The outcome of a request that was refused, or that the engine gave up, with `status`.
 Outcome OutcomeOf(const absl::Status& status);
 
 }  // namespace causeway

@@ -7,7 +7,7 @@
 namespace causeway {
 namespace {
 
-// On the wire, at most.
+// What they take on the wire, at most.
 constexpr size_t kIdBytes = 5, kLogprobBytes = 14;
 
 }  // namespace
@@ -37,7 +37,7 @@ void StreamEvents::Add(const GenerationDelta& delta) {
     if (shape_.logprobs) bytes += kLogprobBytes * (1 + token.top_logprobs.size());
   }
   for (const SampledToken& token : delta.prompt) bytes += kLogprobBytes * (1 + token.top_logprobs.size());
-  // Tokens whose text is held back say nothing to a reader who asked for text alone.
+  // Tokens whose text is held back tell nothing to a reader who asked for text alone.
   if (bytes > 0) AppendDelta(delta, shape_, Pending(delta.index, bytes));
 }
 

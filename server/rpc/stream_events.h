@@ -1,5 +1,5 @@
-// What a stream has yet to send, merged while it waits: however long the reader takes, what is pending is a few large
-// deltas, bounded in all by what the request may generate.
+// What a stream has yet to send, merged while it waits. However long the reader takes, only a few large deltas are
+// pending, and their sum is bounded by what the request may generate.
 #ifndef CAUSEWAY_SERVER_RPC_STREAM_EVENTS_H_
 #define CAUSEWAY_SERVER_RPC_STREAM_EVENTS_H_
 
@@ -14,27 +14,27 @@
 
 namespace causeway {
 
-// A delta takes no more once it has this many bytes, since clients refuse messages above 4 MiB by default.
+// A delta is full once it has this many bytes, since clients refuse messages above 4 MiB by default.
 inline constexpr size_t kMergedDeltaBytes = 256 << 10;
 
 // Not thread-safe.
 class StreamEvents {
  public:
-  // First comes `accepted`, then the echo, where asked for.
+  // First comes `accepted`, then the echo, where it was asked for.
   StreamEvents(const GenerationRequest& request, OutputShape shape);
 
   void Add(const GenerationDelta& delta);
-  // The last call.
+  // This must be the last call.
   void End(const GenerationEnd& end);
 
-  // The next message to send, oldest choice first; false when nothing is pending.
+  // Gives the next message to send, oldest choice first. Returns false when nothing is pending.
   bool Next(v1::GenerateStreamResponse* out);
 
  private:
-  // The choice's last pending delta while there is room in it.
+  // The choice's last pending delta, while there is room in it.
   struct Open {
     v1::Delta* delta = nullptr;
-    size_t bytes = 0;  // about
+    size_t bytes = 0;  // approximately
   };
   v1::Delta* Pending(int32_t index, size_t bytes);
 
@@ -42,7 +42,7 @@ class StreamEvents {
   const OutputShape shape_;
   std::optional<v1::Accepted> accepted_;
   std::deque<v1::Delta> deltas_;
-  std::vector<Open> open_;  // by choice; points into deltas_
+  std::vector<Open> open_;  // one for each choice; points into deltas_
   std::optional<v1::Finished> finished_;
 };
 

@@ -20,7 +20,7 @@ TEST(StreamEvents, MergesWhatWaits) {
   v1::GenerateStreamResponse message;
   ASSERT_TRUE(events.Next(&message));
   EXPECT_EQ(message.accepted().prompt_tokens(), 3);
-  for (int index : {0, 1}) {  // one message a choice, whatever came
+  for (int index : {0, 1}) {  // one message for each choice, whatever came
     ASSERT_TRUE(events.Next(&message));
     EXPECT_EQ(message.request_id(), "r");
     EXPECT_EQ(message.delta().index(), index);

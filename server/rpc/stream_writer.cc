@@ -44,7 +44,7 @@ void StreamWriter::Write() {
       return;
     }
   }
-  // Outside the lock: only one thread gets here for each write, and gRPC may call back.
+  // This is outside the lock: only one thread gets here for each write, and gRPC may call back.
   if (finish) {
     Finish(*end_);
   } else {

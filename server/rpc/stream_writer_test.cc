@@ -1,4 +1,4 @@
-// Streams over a real connection, whose messages the test puts in a queue.
+// Tests streams over a real connection. The test puts their messages in a queue.
 #include "server/rpc/stream_writer.h"
 
 #include <atomic>
@@ -81,7 +81,7 @@ class StreamWriterTest : public ::testing::Test,
     return stream;
   }
 
-  // The client's end of a stream, once the server has its own.
+  // Returns the client's end of a stream, once the server has its own.
   std::unique_ptr<grpc::ClientReader<v1::GenerateStreamResponse>> Call() {
     auto reader = stub_->GenerateStream(&call_, {});
     if (refusal_.ok()) called_.WaitForNotification();
@@ -214,7 +214,7 @@ TEST_F(StreamWriterTest, AReaderWhoGoesIsHeardOfOnceAndGetsNothingMore) {
   stream_->Push("two");
   EXPECT_EQ(stream_->waiting(), 1);
   stream_->End(grpc::Status::CANCELLED);
-  // It lives until both gRPC and those who push have let go of it.
+  // It lives until both gRPC and those who push have released it.
   while (stream_.use_count() > 1 && absl::Now() < give_up) std::this_thread::yield();
   EXPECT_EQ(stream_.use_count(), 1);
   EXPECT_EQ(stream_->gone_calls(), 1);

@@ -10,7 +10,7 @@ class UnaryReactor : public grpc::ServerUnaryReactor {
  public:
   UnaryReactor(const UnaryCall& call, std::function<void()> sent) : call_(call), sent_(std::move(sent)) {}
 
-  // Once.
+  // Call it once.
   void Answer(absl::StatusOr<grpc::ByteBuffer> answer) {
     ok_ = answer.ok();
     if (ok_) *call_.response = *std::move(answer);

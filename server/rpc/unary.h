@@ -1,4 +1,4 @@
-// How a unary call is answered: it is admitted, its message parsed, handled, and the response written, in this order.
+// Answers a unary call: it is admitted, its message parsed and handled, and the response written, in this order.
 #ifndef CAUSEWAY_SERVER_RPC_UNARY_H_
 #define CAUSEWAY_SERVER_RPC_UNARY_H_
 
@@ -18,7 +18,7 @@
 
 namespace causeway {
 
-// One call's buffers are gRPC's, and there until the call is done.
+// The buffers of one call. gRPC owns them and keeps them until the call is done.
 struct UnaryCall {
   Method method;
   grpc::CallbackServerContext* context;
@@ -27,10 +27,11 @@ struct UnaryCall {
 };
 
 struct UnaryOptions {
-  // These threads do the work, for a message that counts as so many bytes. Null: the thread that brought the call does.
+  // These threads do the work, for a message that counts as `bytes`. When it is null, the thread that brought the call
+  // does.
   PrepareWorkers* workers = nullptr;
   size_t bytes = 0;
-  // Called once a response has been sent that is no error.
+  // Called once a response that is no error has been sent.
   std::function<void()> sent;
 };
 

@@ -1,4 +1,4 @@
-// What becomes of a unary call that is not answered as it should be, over a real connection.
+// Tests what happens to a unary call that does not get its normal answer, over a real connection.
 #include "server/rpc/unary.h"
 
 #include <atomic>
@@ -50,7 +50,7 @@ class UnaryTest : public ::testing::Test, public Generation::WithRawCallbackMeth
     v1::TokenizeResponse response;
     return stub_->Tokenize(&call, {}, &response);
   }
-  // The worker does nothing more until the notification.
+  // The worker waits for the notification.
   void Block() {
     busy_ = true;
     ASSERT_TRUE(workers_.Push(0, [this] { unblocked_.WaitForNotification(); }).ok());
@@ -61,7 +61,7 @@ class UnaryTest : public ::testing::Test, public Generation::WithRawCallbackMeth
   PrepareWorkers workers_{1, "tests"};
   std::atomic<bool> busy_{false};
   std::atomic<int> handled_{0}, sent_{0};
-  std::atomic<grpc::CallbackServerContext*> held_{nullptr};  // there until the call is done
+  std::atomic<grpc::CallbackServerContext*> held_{nullptr};  // valid until the call is done
   Method method_ = Method::kHealthCheck;
   absl::StatusOr<v1::TokenizeResponse> answer_ = v1::TokenizeResponse();
   std::unique_ptr<grpc::Server> server_;
@@ -76,7 +76,7 @@ TEST_F(UnaryTest, IsToldWhenAnAnswerHasBeenSent) {
 }
 
 TEST_F(UnaryTest, WhatTheGateRefusesIsNotHandled) {
-  method_ = Method::kTokenize;  // which needs a model, and none is there
+  method_ = Method::kTokenize;  // which needs a model; none is there
   EXPECT_EQ(Call().error_code(), grpc::StatusCode::UNAVAILABLE);
   server_->Shutdown();
   EXPECT_EQ(handled_, 0);

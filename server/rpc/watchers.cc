@@ -6,7 +6,7 @@
 
 namespace causeway {
 
-// What waits to be sent is no more than that the value is to be sent again.
+// It has no queue: all that waits is whether the value is to be sent again.
 class Watchers::Stream final : public StreamWriter {
  public:
   Stream(Watchers* owner, Value value, std::chrono::milliseconds interval)
@@ -46,7 +46,7 @@ class Watchers::Stream final : public StreamWriter {
 
   void SetAlarm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (interval_.count() == 0 || std::exchange(alarm_set_, true)) return;
-    // Weak: the alarm keeps its callback for as long as it lives, and the stream owns the alarm.
+    // The pointer is weak, because the alarm keeps its callback for as long as it lives, and the stream owns the alarm.
     alarm_.Set(std::chrono::system_clock::now() + interval_, [this, weak = weak_from_this()](bool due) {
       const std::shared_ptr<StreamWriter> self = weak.lock();
       if (!due || self == nullptr) return;
@@ -70,14 +70,14 @@ StreamReactor* Watchers::Open(Value value, std::chrono::milliseconds interval) {
   auto stream = std::make_shared<Stream>(this, std::move(value), interval);
   bool stopped;
   {
-    // Before the first value is made: a change that comes meanwhile pokes the stream.
+    // This comes before the first value is made, so that a change in between pokes the stream.
     absl::MutexLock lock(&mutex_);
     stopped = stopped_;
     if (!stopped) streams_.insert(stream);
   }
   stream->Begin();
   if (stopped) stream->Stop();
-  return stream.get();  // kept by itself until OnDone
+  return stream.get();  // keeps itself until OnDone
 }
 
 void Watchers::Poke() {

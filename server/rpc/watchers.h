@@ -1,5 +1,4 @@
-// Streams that send a value as it is now: the health status, the daemon's status. A slow reader misses values in
-// between.
+// Streams that send the current value: the health status, the daemon's status. A slow reader misses values in between.
 #ifndef CAUSEWAY_SERVER_RPC_WATCHERS_H_
 #define CAUSEWAY_SERVER_RPC_WATCHERS_H_
 
@@ -17,17 +16,17 @@ namespace causeway {
 // The open streams of one kind. Outlives the server they run on. Thread-safe.
 class Watchers {
  public:
-  // Makes the message to send. Called by any thread, under a stream's lock.
+  // Makes the message to send. Any thread calls it, under a stream's lock.
   using Value = std::function<grpc::ByteBuffer()>;
 
-  // Opens a stream, which sends its value at once, whenever it is poked and, unless `interval` is zero, so long after
-  // the last time. After Stop, it ends at once.
+  // Opens a stream. It sends its value at once, whenever it is poked and, unless `interval` is zero, that long after
+  // the last time. After Stop it ends at once.
   StreamReactor* Open(Value value, std::chrono::milliseconds interval = {});
 
-  // Every stream sends its value anew.
+  // Makes every stream send its value again.
   void Poke();
 
-  // Ends every stream as UNAVAILABLE, after the value of its last poke, and those opened from now on.
+  // Ends every stream as UNAVAILABLE after the value of its last poke, and every stream that is opened from now on.
   void Stop();
 
  private:

@@ -1,4 +1,4 @@
-// Watching streams over a real connection.
+// Tests watching streams over a real connection.
 #include "server/rpc/watchers.h"
 
 #include <atomic>
@@ -46,7 +46,7 @@ class WatchersTest : public ::testing::Test, public Health::WithRawCallbackMetho
 };
 
 TEST_F(WatchersTest, AStreamGoesWithItsReader) {
-  auto held = std::make_shared<int>();  // by this test, value_ and every open stream
+  auto held = std::make_shared<int>();  // this test, value_ and every open stream hold it
   value_ = [held] { return HealthCheckResponse(); };
   interval_ = std::chrono::milliseconds(10);
   for (int i = 0; i < 4; ++i) {
@@ -75,7 +75,8 @@ TEST_F(WatchersTest, AChangeWhileTheFirstValueIsMadeIsToldOf) {
         watchers_.Poke();
         poked.Notify();
       });
-      // Not for ever: a stream that can be poked already holds the other thread up until this returns.
+      // It does not wait for ever: where the stream can be poked already, it holds up the other thread until this
+      // returns.
       poked.WaitForNotificationWithTimeout(absl::Milliseconds(200));
     }
     return response;

@@ -14,7 +14,7 @@
 namespace causeway {
 namespace {
 
-// Protobuf says which field was no UTF-8 in its log alone, from inside the parse and on its thread.
+// Protobuf names the field that is not UTF-8 only in its log, from inside the parse and on its thread.
 thread_local std::string broken_field;
 
 void TakeProtobufLog(google::protobuf::LogLevel level, const char* file, int line, const std::string& message) {
@@ -47,7 +47,7 @@ absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Messa
 grpc::ByteBuffer WriteMessage(const google::protobuf::Message& message) {
   grpc::ByteBuffer bytes;
   bool own;
-  // Fails only for a message above 2 GiB, which no response of ours can be.
+  // This fails only for a message above 2 GiB, which none of our responses can be.
   (void)grpc::GenericSerialize<grpc::ProtoBufferWriter, google::protobuf::Message>(message, &bytes, &own);
   return bytes;
 }

@@ -1,4 +1,4 @@
-// Messages to bytes and back by our own hand: where gRPC does it, a text that is no UTF-8 is answered with an empty
+// Turns messages into bytes and back. Where gRPC does it, a text that is not UTF-8 is answered with an empty
 // UNIMPLEMENTED.
 #ifndef CAUSEWAY_SERVER_RPC_WIRE_H_
 #define CAUSEWAY_SERVER_RPC_WIRE_H_
@@ -10,7 +10,7 @@
 
 namespace causeway {
 
-// InvalidArgument names the text field that is no valid UTF-8, or the message that the bytes are not.
+// InvalidArgument names the text field that is not valid UTF-8, or the message that the bytes don't make.
 absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Message* message);
 grpc::ByteBuffer WriteMessage(const google::protobuf::Message& message);
 
