@@ -62,11 +62,11 @@ absl::StatusOr<std::vector<BenchCase>> Cases(const BenchFlags& flags) {
   return cases;
 }
 
-// What SizeFor sets, whatever the configuration says.
+// SizeFor sets these, whatever the configuration says.
 const std::set<std::string> kSized = {"max-model-len", "max-num-seqs", "kv-cache"};
 
-// Of the devices that hold the model. Nothing where one of them is a GPU (what is measured is the host's memory), or
-// where there is no room to measure.
+// The bandwidth of the memory of the devices that hold the model. It is empty where one of them is a GPU (the host's
+// memory is measured), or where there is no room to measure.
 std::optional<double> Bandwidth(const Plan& plan, int threads) {
   for (const DevicePlan& device : plan.devices) {
     if (!device.units.empty() && !ComputesOnCpu(device.device.kind)) return std::nullopt;
@@ -75,7 +75,7 @@ std::optional<double> Bandwidth(const Plan& plan, int threads) {
   return measured > 0 ? std::optional<double>(measured) : std::nullopt;
 }
 
-// How loading compares with reading the files alone, and what memory it took.
+// Prints how loading compares with reading the files alone, and what memory it took.
 void PrintLoad(const LoadTimes& times, const PlacedModel& placed, bool json) {
   const double share = times.bytes_per_second() / times.files_bytes_per_second;
   if (json) {
@@ -140,7 +140,7 @@ class Report {
       std::printf("%6lld %8lld %10lld %16.1f %16.1f", static_cast<long long>(bench.batch),
                   static_cast<long long>(bench.prompt_tokens), static_cast<long long>(bench.generated_tokens), prefill,
                   decode);
-      // How near decoding comes to reading the weights that a step needs once.
+      // How near decoding comes to the speed of reading once the weights that a step needs.
       if (bandwidth_.has_value())
         std::printf(" %13.0f%%",
                     100 * steps * static_cast<double>(step_bytes_ - times.idle_expert_bytes) / *bandwidth_);
@@ -163,7 +163,7 @@ absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cas
   CAUSEWAY_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(loaded));
   SizeFor(cases, &options.plan);
   absl::StatusOr<PlacedModel> made = PlaceModel(options);
-  // The planner speaks of max_model_len, which nobody has set.
+  // The planner names max_model_len, which nobody has set.
   if (absl::IsInvalidArgument(made.status()) && absl::StartsWith(made.status().message(), "max_model_len")) {
     return absl::InvalidArgumentError(absl::StrCat("--prompt and --generate: the longest case needs ",
                                                    options.plan.max_model_len,
@@ -189,7 +189,7 @@ absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cas
   const Report report(json, placed, threads, Bandwidth(placed.plan, threads));
   std::set<int64_t> warm;
   for (const BenchCase& bench : cases) {
-    // Kernels are chosen, pages touched and buffers made when a shape is first seen.
+    // The first run of a shape chooses kernels, touches pages and makes buffers.
     if (warm.insert(bench.batch).second) {
       BenchCase brief = bench;
       brief.generated_tokens = std::min<int64_t>(bench.generated_tokens, 2);

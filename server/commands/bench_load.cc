@@ -12,7 +12,7 @@
 namespace causeway {
 namespace {
 
-constexpr int kRounds = 4;  // even: each goes first as often as the other
+constexpr int kRounds = 4;  // even, so that each goes first equally often
 
 // A line of /proc/self/status, in bytes; 0 where there is none.
 int64_t StatusBytes(const std::string& name) {
@@ -23,7 +23,7 @@ int64_t StatusBytes(const std::string& name) {
   return 0;
 }
 
-// Where the kernel refuses, the peak stays that of the process: too high, and never too low.
+// Where the kernel refuses, the peak stays that of the process: it may be too high, but is never too low.
 void ResetPeak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 }  // namespace
@@ -35,7 +35,7 @@ absl::StatusOr<LoadTimes> MeasureLoad(const ModelSpec& spec, const Checkpoint& c
   times.threads = LoadThreads(options);
   for (const DevicePlan& device : plan.devices) times.weight_bytes += device.weights;
   if (!cold)
-    CAUSEWAY_RETURN_IF_ERROR(MeasureFileBandwidth(checkpoint.files(), times.threads).status());  // into the page cache
+    CAUSEWAY_RETURN_IF_ERROR(MeasureFileBandwidth(checkpoint.files(), times.threads).status());  // fills the page cache
   const auto read = [&]() -> absl::Status {
     if (cold) CAUSEWAY_RETURN_IF_ERROR(DropFromPageCache(checkpoint.files()));
     CAUSEWAY_ASSIGN_OR_RETURN(const double files, MeasureFileBandwidth(checkpoint.files(), times.threads));

@@ -16,7 +16,7 @@ namespace {
 
 int64_t BlocksOfSequence(const BenchCase& bench) { return BlocksFor(bench.prompt_tokens + bench.generated_tokens); }
 
-// Of one layer, in a step between the two.
+// Bytes of one layer's idle experts in a step, on average between the two counts.
 int64_t IdleBytes(const ExpertLoad& before, const ExpertLoad& after) {
   const int64_t steps = after.steps - before.steps, experts = static_cast<int64_t>(after.tokens.size());
   if (steps == 0) return 0;
@@ -51,7 +51,7 @@ class Runner {
   }
 
  private:
-  // All prompts in as few steps as the token budget permits.
+  // Runs all prompts in as few steps as the token budget permits.
   absl::Status Prefill() {
     StepPlan step;
     for (int64_t s = 0; s < bench_.batch; ++s) {
@@ -143,7 +143,7 @@ class Runner {
 int64_t BenchStepBytes(const ModelSpec& spec, const Plan& plan) {
   int64_t bytes = 0;
   for (const DevicePlan& device : plan.devices) bytes += device.weights;
-  // A tied head on another device reads its own copy, and of the table only rows are read again.
+  // A tied head on another device reads its own copy. Then only rows of the table are read.
   const bool head_reads_table = spec.tied_head && !plan.tied_head_copied;
   const WeightFormat table = spec.tied_head ? spec.head.format : WeightFormat{};
   return head_reads_table

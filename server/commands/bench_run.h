@@ -19,25 +19,25 @@ struct BenchCase {
 };
 
 struct BenchTimes {
-  double prefill_seconds = 0;     // all prompts of the batch, the first token of each included
+  double prefill_seconds = 0;     // for all prompts of the batch, with the first token of each
   double decode_seconds = 0;      // generated_tokens steps of one row for each sequence
-  int64_t idle_expert_bytes = 0;  // weights of experts that a step of the decoding left unread, on average
+  int64_t idle_expert_bytes = 0;  // weights of experts that a step of the decoding did not read, on average
 };
 
-// Drives the executor as the engine's loop does: steps of at most the plan's max_num_batched_tokens, the next one
-// started while one runs; with several stages, as many disjoint groups of sequences as there are stages. The plan's KV
-// cache and slots must hold the case. Sampling is greedy and nothing stops.
+// Drives the executor as the engine's loop does: steps have at most the plan's max_num_batched_tokens, and the next one
+// is started while one runs. With several stages, there are as many disjoint groups of sequences as stages. The plan's
+// KV cache and slots must hold the case. Sampling is greedy, and nothing stops early.
 absl::StatusOr<BenchTimes> RunBenchCase(Executor& executor, const Plan& plan, int64_t vocab_size,
                                         const BenchCase& bench);
 
-// Bytes of weights that a step reads whatever its batch, were no expert idle: all but the embedding's table, unless the
-// head is tied to it and reads it.
+// Bytes of weights that a step reads whatever its batch, if no expert is idle: all but the embedding's table, unless
+// the head is tied to it and reads it.
 int64_t BenchStepBytes(const ModelSpec& spec, const Plan& plan);
 
-// Blocks of the KV cache that a case needs.
+// How many blocks of the KV cache a case needs.
 int64_t BenchBlocks(const BenchCase& bench);
 
-// Sets what a plan's size depends on: it holds the largest case and no more.
+// Sets what a plan's size depends on, so that it holds the largest case and no more.
 void SizeFor(const std::vector<BenchCase>& cases, PlanOptions* plan);
 
 }  // namespace causeway

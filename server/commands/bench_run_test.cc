@@ -48,7 +48,7 @@ class CheckingExecutor : public Executor {
     StepResult result;
     result.step = in_flight_.front();
     in_flight_.pop_front();
-    // Steps choose 2 of the layer's 8 experts in turn with 4 of them; the prefill all of them.
+    // In turn, steps choose 2 and 4 of the layer's 8 experts; the prefill chooses all of them.
     ExpertLoad& load = stats_.experts[1];
     load.tokens.resize(8);
     load.expert_bytes = 100;
@@ -85,7 +85,7 @@ TEST(BenchRun, OneStage) {
   CheckingExecutor executor(2, 64);
   auto times = RunBenchCase(executor, PlanOf(1, 64), 100, bench);
   ASSERT_TRUE(times.ok()) << times.status();
-  EXPECT_EQ(executor.prefill_steps, 3);  // 150 tokens, 64 at most in a step
+  EXPECT_EQ(executor.prefill_steps, 3);  // 150 tokens, at most 64 in a step
   EXPECT_EQ(executor.decoded, 21);
   EXPECT_EQ(executor.groups_max, 2);
   EXPECT_EQ(executor.blocks_max, BenchBlocks(bench));

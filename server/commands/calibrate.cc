@@ -31,13 +31,13 @@ namespace {
 
 constexpr int kRounds = 5;
 constexpr absl::Duration kAtLeast = absl::Milliseconds(500),
-                         kEnough = absl::Seconds(6);  // of rounds of one case: what else runs comes and goes
+                         kEnough = absl::Seconds(6);  // of rounds of one case: other programs' load comes and goes
 constexpr double kBusy = 0.5;
 constexpr int64_t kDiskBytes = int64_t{256} << 20;
-// Of models that hold next to nothing: what their steps take is what every step and every layer takes.
+// Models with these numbers of layers hold next to nothing. Their steps show what every step and every layer takes.
 constexpr int kFewLayers = 2, kManyLayers = 26, kBatch = 16, kStages = 2;
 
-// One prediction beside what was measured; of decoding a step, of prefill all of it.
+// A prediction and its measurement: one step for decoding, all of it for prefill.
 struct Check {
   std::string what;
   double predicted = 0, measured = 0;
@@ -86,7 +86,7 @@ absl::StatusOr<Running> Start(EngineOptions options, const std::vector<BenchCase
   return running;
 }
 
-// Of a step: the median of some rounds, after one that warms up.
+// The median of some rounds, after one that warms up.
 absl::StatusOr<BenchTimes> Measure(const Running& running, const BenchCase& bench) {
   BenchCase brief = bench;
   brief.generated_tokens = 2;
@@ -105,7 +105,8 @@ absl::StatusOr<BenchTimes> Measure(const Running& running, const BenchCase& benc
   return BenchTimes{.prefill_seconds = prefill[prefill.size() / 2], .decode_seconds = decode[decode.size() / 2]};
 }
 
-// Of a decoding step of an empty model; with several stages, which are simulated, of a step in each.
+// The time of a decoding step of an empty model. With several stages, which are simulated, it is the time of a step in
+// each.
 absl::StatusOr<double> EmptyStepSeconds(const EngineOptions& options, int layers, int64_t batch, DType dtype,
                                         int stages = 1) {
   std::string folder = (std::filesystem::temp_directory_path() / "causeway-XXXXXX").string();
@@ -134,7 +135,7 @@ absl::StatusOr<double> EmptyStepSeconds(const EngineOptions& options, int layers
   return times.decode_seconds;
 }
 
-// What a step waits between two stages that have nothing to do but to hand it on.
+// The time between two stages that have nothing to do but to hand a step on.
 absl::StatusOr<double> HandOverSeconds(const EngineOptions& options, DType dtype, const DeviceSpeed& speed) {
   CAUSEWAY_ASSIGN_OR_RETURN(const double round, EmptyStepSeconds(options, kFewLayers, kStages, dtype, kStages));
   StageSeconds stages{
@@ -144,7 +145,7 @@ absl::StatusOr<double> HandOverSeconds(const EngineOptions& options, DType dtype
   return std::max(0.0, (round - RoundSeconds(stages, kStages)) / kStages);
 }
 
-// `format` and `head` are what the model's layers and its head are held in.
+// `format` and `head` say how the model's layers and its head are held.
 absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const Device& device, const ModelWork& work,
                                           const WeightFormat& format, const WeightFormat& head) {
   const int threads = ThreadsFor(options.executor.cpu_threads);
@@ -167,7 +168,7 @@ absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const De
   WorkTime rows;
   for (const WorkTime& time : times.rows) rows.bytes += time.bytes, rows.seconds += time.seconds;
   speed.row_bytes_per_second = rows.bytes / rows.seconds;
-  // Not measured over PCIe yet.
+  // PCIe is not measured yet.
   const CatalogueDevice* entry = device.kind == DeviceKind::kCuda ? FindInCatalogue(device.model) : nullptr;
   speed.copy_bytes_per_second = entry != nullptr ? AssumedSpeed(*entry).copy_bytes_per_second : MeasureCopyBandwidth();
   if (speed.copy_bytes_per_second <= 0) return absl::ResourceExhaustedError("no memory to measure copies with");
@@ -177,14 +178,15 @@ absl::StatusOr<DeviceSpeed> MeasureDevice(const EngineOptions& options, const De
   speed.layer_seconds = std::max(0.0, (many - few) / (kManyLayers - kFewLayers));
   speed.step_seconds = std::max(0.0, few - kFewLayers * speed.layer_seconds);
   speed.sample_seconds = std::max(0.0, (batch - few) / (kBatch - 1));
-  speed.hand_over_seconds = kHandOverSeconds;  // between GPUs, of which here is one
+  speed.hand_over_seconds = kHandOverSeconds;  // takes two GPUs, and there is one here
   if (ComputesOnCpu(device.kind)) {
     CAUSEWAY_ASSIGN_OR_RETURN(speed.hand_over_seconds, HandOverSeconds(options, work.dtype, speed));
   }
   return speed;
 }
 
-// Of the offload folder's disk, or the one that temporary files are on: 0 where that one cannot be measured.
+// The bandwidth of the offload folder's disk, or else of the one with temporary files; 0 where that one cannot be
+// measured.
 absl::StatusOr<double> DiskBandwidth(const std::string& offload_folder) {
   const absl::StatusOr<FolderBandwidth> measured = MeasureFolderBandwidth(
       offload_folder.empty() ? std::filesystem::temp_directory_path().string() : offload_folder, kDiskBytes);
@@ -288,7 +290,7 @@ absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std
   if (const std::string warning = ThreadsWarning(options.executor.cpu_threads, ThisMachine()); !warning.empty()) {
     std::fprintf(stderr, "warning: %s\n", warning.c_str());
   }
-  // A file that is no calibration is not written over, which is better known before all is measured.
+  // A file that is no calibration is not overwritten. This says so before it measures.
   if (const absl::Status before = ReadCalibrationFile(file).status(); absl::IsInvalidArgument(before)) return before;
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel read, ReadModel(options, Purpose::kRunning));
   PlanOptions plan_options = options.plan;

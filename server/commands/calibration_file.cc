@@ -51,7 +51,7 @@ absl::Status WriteCalibrationFile(const std::string& file, const Calibration& ca
   if (std::filesystem::exists(path, error)) {
     absl::StatusOr<Calibration> before = ReadCalibrationFile(path);
     if (absl::IsFailedPrecondition(before.status()))
-      before = Calibration();  // of another version: nothing of it is of use any more
+      before = Calibration();  // of another version, and so of no use any more
     CAUSEWAY_ASSIGN_OR_RETURN(all, std::move(before));
     for (const auto& [model, speed] : calibration.devices) {
       // Formats that were measured before stay.
@@ -61,7 +61,7 @@ absl::Status WriteCalibrationFile(const std::string& file, const Calibration& ca
     }
     if (calibration.disk_bytes_per_second > 0) all.disk_bytes_per_second = calibration.disk_bytes_per_second;
   }
-  const std::string written = path + ".new";  // a search beside this finds the old file or the new one
+  const std::string written = path + ".new";  // a search that runs meanwhile finds the old file or the new one
   std::ofstream out(written, std::ios::binary);
   out << CalibrationJson(all);
   out.close();

@@ -1,4 +1,4 @@
-// Where measured speeds lie between commands.
+// The file that keeps measured speeds between commands.
 #ifndef CAUSEWAY_SERVER_COMMANDS_CALIBRATION_FILE_H_
 #define CAUSEWAY_SERVER_COMMANDS_CALIBRATION_FILE_H_
 
@@ -9,12 +9,12 @@
 
 namespace causeway {
 
-// causeway/calibration.json in $XDG_CACHE_HOME, or in ~/.cache; empty: the environment has neither.
+// causeway/calibration.json in $XDG_CACHE_HOME, or in ~/.cache; empty where the environment has neither.
 std::string DefaultCalibrationFile();
 
-// Of the default file if `file` is empty, and nothing if that is not there. NotFound: `file` is not there.
+// Reads the default file if `file` is empty; returns nothing if that is not there. NotFound: `file` is not there.
 absl::StatusOr<Calibration> ReadCalibrationFile(const std::string& file);
-// Makes the folder; what other devices have in the file stays.
+// Makes the folder. Other devices' entries in the file stay.
 absl::Status WriteCalibrationFile(const std::string& file, const Calibration& calibration);
 
 }  // namespace causeway

@@ -1,4 +1,4 @@
-// The daemon's commands. Each takes what follows its name and gives the exit status.
+// The daemon's commands. Each takes the arguments after its name and returns the exit status.
 #ifndef CAUSEWAY_SERVER_COMMANDS_COMMANDS_H_
 #define CAUSEWAY_SERVER_COMMANDS_COMMANDS_H_
 
@@ -19,8 +19,8 @@ int DoctorCommand(const std::vector<std::string>& arguments);
 int BenchCommand(const std::vector<std::string>& arguments);
 
 // What every command begins with: flags, then the whole configuration, then logging. `exit` is set when the command is
-// over already: --help was asked for, or something was wrong and has been said on standard error. `sets_itself` are
-// flags of fields that the command sets whatever the configuration says: they are no flags of it.
+// over already: --help was asked for, or an error has been written to standard error. `sets_itself` names fields that
+// the command sets whatever the configuration says: it has no flags for them.
 struct CommandStart {
   LoadedConfig loaded;
   int exit = -1;
@@ -29,7 +29,7 @@ CommandStart StartCommand(const std::string& name, const std::string& what, cons
                           std::vector<CommandFlag> own, const std::set<std::string>& sets_itself = {},
                           ModelPath model = ModelPath::kRequired);
 
-// Says the error on standard error and gives the exit status: kExitConfig for an InvalidArgument, else 1.
+// Writes the error to standard error and returns the exit status: kExitConfig for an InvalidArgument, else 1.
 int Fail(const absl::Status& status);
 
 }  // namespace causeway

@@ -19,7 +19,7 @@ CommandStart StartCommand(const std::string& name, const std::string& what, cons
       {"config", "FILE",
        "YAML file with the fields below; flags and environment variables (CAUSEWAY_SECTION_FIELD) go before it.",
        &file});
-  const std::string help = FlagHelp(own, sets_itself);  // before parsing changes the defaults
+  const std::string help = FlagHelp(own, sets_itself);  // made before parsing changes the defaults
   absl::StatusOr<CommandLine> line = ParseCommandLine(arguments, own);
   for (size_t i = 0; line.ok() && i < line->fields.size(); ++i) {
     const std::string flag = line->fields[i].first->flag();

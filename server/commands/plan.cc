@@ -38,7 +38,7 @@ absl::StatusOr<std::string> PlanText(const LoadedConfig& loaded, const std::stri
   for (const std::string& warning : placed.spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   if (format == "json") return PlanJson(placed.plan) + "\n";
   if (format == "markdown") return PlanMarkdown(placed.plan) + "\n";
-  // A fleet that is not there has other processors than this machine.
+  // The processors of a fleet that is not there are not this machine's.
   const bool at_hand = placed.plan.devices.front().device.at_hand;
   const std::string processors = at_hand ? absl::StrCat("Processors: ", ThisMachine().text(), ".\n") : "";
   return absl::StrCat(PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1), processors, "\n");

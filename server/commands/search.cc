@@ -23,7 +23,7 @@ namespace {
 
 constexpr int64_t kTokensMax = int64_t{1} << 24, kRequestsMax = int64_t{1} << 20;
 
-// What is not given stays as it is.
+// A flag that is not given leaves the value as it is.
 absl::Status SetCount(absl::string_view flag, absl::string_view text, int64_t most, int64_t* value) {
   if (text.empty() || (absl::SimpleAtoi(text, value) && *value >= 1 && *value <= most)) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -58,7 +58,7 @@ absl::StatusOr<Workload> ReadWorkload(const SearchFlags& flags) {
   return workload;
 }
 
-// The model as devices of this kind hold it: placed, as weights alone, on one that has room for anything.
+// The model as devices of this kind hold it. It is placed, as weights alone, on a device that has room for anything.
 absl::StatusOr<PlacedModel> ReadHeld(EngineOptions options, Device device) {
   device.memory_bytes = device.available_bytes = int64_t{1} << 60;
   options.plan = {};
@@ -73,7 +73,8 @@ absl::Status WriteText(const std::string& file, const std::string& text) {
   return out ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(file, ": cannot be written"));
 }
 
-// A file for each replica whose devices are not like those of one before it: the second has FILE-2.yaml for FILE.yaml.
+// Writes a file for each replica whose devices differ from those of all before it. The second file for FILE.yaml is
+// FILE-2.yaml.
 absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, const EngineOptions& options,
                           const ModelSpec& spec, const SearchReport& report) {
   const Search& search = report.search;
@@ -85,7 +86,7 @@ absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, c
         "--config-out: there is no strategy that fits, keeps the limits and can be served by this version", why));
   }
   const Candidate& best = search.ranked[search.best_served];
-  std::vector<int> alike(best.replicas.size());  // the first replica like each
+  std::vector<int> alike(best.replicas.size());  // for each replica, the first one like it
   for (size_t r = 0; r < alike.size(); ++r) {
     const auto first =
         std::find_if(best.replicas.begin(), best.replicas.end(), [&](const std::vector<StageMemory>& other) {
@@ -119,7 +120,7 @@ absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, c
   return absl::OkStatus();
 }
 
-// What is configured and the search decides itself.
+// Warns of configured fields that the search decides itself.
 void WarnOfIgnored(const LoadedConfig& loaded) {
   for (const char* path : {"placement.device_map", "batching.max_num_seqs", "batching.kv_cache"}) {
     if (const auto found = loaded.origins.find(path); found != loaded.origins.end())

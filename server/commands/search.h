@@ -1,5 +1,5 @@
-// `causewayd plan --search`: all ways to spread a model over a fleet, ranked, and a configuration for the best that can
-// be served.
+// `causewayd plan --search`: all ways to spread a model over a fleet, ranked, and a configuration for the best one that
+// can be served.
 #ifndef CAUSEWAY_SERVER_COMMANDS_SEARCH_H_
 #define CAUSEWAY_SERVER_COMMANDS_SEARCH_H_
 
@@ -14,21 +14,21 @@
 
 namespace causeway {
 
-// As given; empty: not given.
+// The flags as given; empty where one is not given.
 struct SearchFlags {
   std::string prompt_tokens, output_tokens, concurrency, max_ttft_ms, max_tpot_ms, nodes, network, calibration,
       config_out;
 
   std::vector<CommandFlag> Flags();
-  // The first that is given, "--nodes"; empty: none.
+  // The first flag that is given, "--nodes"; empty: none.
   std::string Given() const;
 };
 
-// The text for standard output, in the format (table, json, markdown or csv).
+// Returns the text for standard output, in the format (table, json, markdown or csv).
 absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFlags& flags, const std::string& format);
 
-// A YAML file for a replica of the best strategy that can be served: what was configured, and where it goes. `spec` is
-// the model as the devices hold it. FailedPrecondition: a plan refuses it.
+// Returns a YAML file for a replica of the best strategy that can be served: what was configured, and the placement.
+// `spec` is the model as the devices hold it. FailedPrecondition: a plan refuses it.
 absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options,
                                            const ModelSpec& spec, const SearchReport& report, int replica);
 

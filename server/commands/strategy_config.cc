@@ -17,9 +17,9 @@ namespace causeway {
 namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
-constexpr int64_t kPagesEach = int64_t{16} << 10;  // above what rounding adds to the linears of a module
+constexpr int64_t kPagesEach = int64_t{16} << 10;  // more than rounding adds to the linears of a module
 
-// As --devices has them: those of one replica, the first of the fleet.
+// The devices of one replica, as --devices takes them: the first of the fleet.
 std::string DevicesText(const std::vector<Device>& devices) {
   if (devices.front().kind == DeviceKind::kCpu) return "cpu";
   std::vector<std::string> items;
@@ -58,7 +58,7 @@ DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stage
   return map;
 }
 
-// What leaves the stages' devices, kind by kind as `auto` would have it, CPU memory filled first.
+// Maps what is evicted from the stages' devices, piece by piece in the order of `auto`. CPU memory is filled first.
 absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>& stages, int64_t cpu_bytes,
                           DeviceMap& map) {
   const std::vector<OffloadPiece> all = OffloadPieces(spec, /*head_shares=*/false);
@@ -99,7 +99,7 @@ std::string ValueText(const ConfigField& field, const v1::Config& config) {
   }
 }
 
-// Sections with the fields named; the device map, where there is one, as a map.
+// Writes sections with the named fields. Where there is a device map, it is written as a map.
 std::string Yaml(const v1::Config& config, const std::set<std::string>& paths, const DeviceMap& device_map) {
   std::string text;
   const google::protobuf::FieldDescriptor* section = nullptr;
@@ -131,7 +131,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   for (const StageMemory& stage : stages) {
     Device& device = devices.emplace_back(report.fleet.devices[stage.device].device);
     if (device.kind != DeviceKind::kSimulated) continue;
-    device.id = static_cast<int>(devices.size()) - 1;  // those of each daemon are counted by themselves
+    device.id = static_cast<int>(devices.size()) - 1;  // each daemon counts its own devices
     device.name = absl::StrCat("simulated:", device.id);
   }
 
@@ -152,7 +152,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   paths.erase("batching.kv_cache");
   plan.device_map = "auto";
   plan.custom_map.clear();
-  int64_t cpu_bytes = 0;  // that the replica may have of CPU memory beside its devices
+  int64_t cpu_bytes = 0;  // CPU memory that the replica may take beside its devices
   for (const StageMemory& stage : stages) cpu_bytes += report.fleet.devices[stage.device].cpu_bytes;
   if (!plan.max_memory.empty() || strategy.offload) {
     plan.max_memory.clear();
@@ -167,7 +167,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
     plan.custom_map = {device_map.begin(), device_map.end()};
   }
   absl::StatusOr<PlacedModel> placed = PlaceModel(planned, devices);
-  // Blocks for all, where a plan of its own would leave more to others.
+  // Sets the blocks for all sequences, where a plan of its own would use the room for something else.
   const int64_t blocks = running * BlocksFor(tokens);
   if (placed.ok() && placed->plan.kv_blocks < blocks) {
     plan.kv_cache_tokens = blocks * kBlockTokens;
@@ -176,7 +176,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
     placed = PlaceModel(planned, devices);
   }
   if (placed.ok() && plan.max_memory.contains("cpu") && devices.front().kind != DeviceKind::kCpu) {
-    // No more CPU memory than it takes, which is whole pages for each linear.
+    // It takes no more CPU memory than it needs, which is whole pages for each linear.
     int64_t taken = 0;
     for (const DevicePlan& device : placed->plan.devices) {
       for (const OffloadedModule& module : device.offloaded)
@@ -215,7 +215,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   }
   if (!devices.front().at_hand) {
     absl::StrAppend(&text, "# For ", CatalogueText(devices), ", in this order.");
-    // The catalogue's are counted from 0, as the first replica's are.
+    // The catalogue's devices are counted from 0, as the first replica's are.
     if (replica == 0)
       absl::StrAppend(&text, " Where they are not at hand: causewayd plan --config FILE --devices ",
                       CatalogueText(devices));

@@ -29,7 +29,7 @@
 namespace causeway {
 namespace {
 
-// After the drain every request has ended; this is for the last bytes to reach their readers.
+// After the drain every request has ended. This is for the last bytes to reach their readers.
 constexpr absl::Duration kStopGrace = absl::Seconds(2);
 
 class DaemonImpl final : public Daemon {
@@ -49,12 +49,12 @@ class DaemonImpl final : public Daemon {
 
   absl::Status Start() {
     Log(LogLevel::kInfo, "starting", {{"version", kVersion}, {"model", config_.model().path()}});
-    // Mistakes in the configuration come before the model is looked at.
+    // Mistakes in the configuration are reported before the model is read.
     CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.listen", config_.server().listen()).status());
     if (!config_.server().http().empty())
       CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.http", config_.server().http()).status());
     CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
-    if (options_.plan.kv_cache_tokens == 0) {  // fine for a plan of the weights alone
+    if (options_.plan.kv_cache_tokens == 0) {  // allowed for a plan of the weights alone
       return absl::InvalidArgumentError(
           absl::StrCat(loaded_.Where("batching.kv_cache"), ": serving needs a KV cache, got 0 tokens"));
     }
@@ -87,7 +87,7 @@ class DaemonImpl final : public Daemon {
     context_.queue_limit = config_.batching().queue_limit();
 
     CAUSEWAY_RETURN_IF_ERROR(Listen());
-    // Only now: where the ports are taken, the file is that of the daemon which has them.
+    // The file is written only now: once the ports are bound, it belongs to the daemon that has them.
     if (const std::string& file = config_.server().ports_file(); !file.empty())
       CAUSEWAY_RETURN_IF_ERROR(ClearPortsFile(file));
     CAUSEWAY_RETURN_IF_ERROR(Load(std::move(placed)));
@@ -219,7 +219,7 @@ class DaemonImpl final : public Daemon {
   std::mutex phase_mutex_;
   bool loaded_and_serving_ = false;  // guarded by phase_mutex_
   bool ports_written_ = false;
-  SignalWatcher signals_;  // before anything that starts threads
+  SignalWatcher signals_;  // constructed before anything that starts threads
 
   EngineOptions options_;
   Plan plan_;
@@ -234,7 +234,7 @@ class DaemonImpl final : public Daemon {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const LoadedConfig& loaded) {
-  std::signal(SIGPIPE, SIG_IGN);  // a reader that is gone is an error where it is written to
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that is gone then gives an error to the writer
   auto daemon = std::make_unique<DaemonImpl>(loaded);
   CAUSEWAY_RETURN_IF_ERROR(daemon->Start());
   return daemon;

@@ -1,4 +1,4 @@
-// The daemon: owns everything, built in order, drained in reverse.
+// The daemon. It owns everything, which is built in order and drained in reverse.
 #ifndef CAUSEWAY_SERVER_DAEMON_DAEMON_H_
 #define CAUSEWAY_SERVER_DAEMON_DAEMON_H_
 
@@ -12,12 +12,13 @@ namespace causeway {
 class Daemon {
  public:
   // Places the model, opens the listeners (health says NOT_SERVING), loads, and then serves. InvalidArgument: the
-  // configuration; other errors: the model, the devices or the ports. A signal while it loads ends the process at once.
+  // configuration is wrong. Other errors come from the model, the devices or the ports. A signal while it loads ends
+  // the process at once.
   static absl::StatusOr<std::unique_ptr<Daemon>> Create(const LoadedConfig& loaded);
   virtual ~Daemon() = default;
 
-  // Until SIGTERM, SIGINT or Admin.Drain; then drains: no new requests, running ones finish within the drain budget or
-  // are cancelled. A second signal ends the process at once, with 128 + the signal.
+  // Serves until SIGTERM, SIGINT or Admin.Drain. Then it drains: it takes no new requests, and running ones finish
+  // within the drain budget or are cancelled. A second signal ends the process at once, with 128 + the signal.
   virtual void ServeUntilStopped() = 0;
 };
 

@@ -12,7 +12,7 @@ namespace causeway {
 namespace {
 
 constexpr double kRedrawSeconds = 0.1;
-constexpr double kLogAgainSeconds = 5;  // what loads faster needs no line in between
+constexpr double kLogAgainSeconds = 5;  // a faster load needs no line in between
 constexpr int kBarWidth = 40;
 
 }  // namespace

@@ -10,8 +10,7 @@
 namespace causeway {
 
 enum class LoadDisplay { kBar, kLines, kNone };
-// A bar where standard error is a terminal, else lines; nothing for logs that programs read, which are told the outcome
-// alone.
+// A bar where standard error is a terminal, otherwise lines. Logs that programs read get nothing but the outcome.
 LoadDisplay LoadDisplayFor(absl::string_view log_format);
 
 // One thread at a time.
@@ -20,7 +19,7 @@ class LoadMeter {
   explicit LoadMeter(LoadDisplay display);
 
   void Update(const LoadProgress& progress);
-  // Call once loading is over, well or not: ends the bar's line.
+  // Call it once loading is over, successful or not: it ends the bar's line.
   void Finish();
 
   const LoadProgress& last() const { return last_; }
@@ -32,7 +31,7 @@ class LoadMeter {
  private:
   const LoadDisplay display_;
   LoadProgress last_;
-  double shown_ = 0;  // seconds of the progress that was shown last
+  double shown_ = 0;  // seconds of the progress that was last shown
   bool drawn_ = false;
 };
 

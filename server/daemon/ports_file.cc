@@ -20,7 +20,7 @@ absl::Status Failure(const std::string& path) {
   return absl::InternalError(absl::StrCat("cannot write the ports file ", path, ": ", std::strerror(errno)));
 }
 
-// Beside the ports file, to be renamed to it.
+// A path beside the ports file. The file is renamed to the ports file later.
 std::string FreshPath(const std::string& path) { return absl::StrCat(path, ".", getpid()); }
 
 absl::Status WriteFresh(const std::string& path, const std::string& text) {

@@ -1,4 +1,4 @@
-// SIGTERM and SIGINT as calls on a thread of their own.
+// Turns SIGTERM and SIGINT into calls on a thread of their own.
 #ifndef CAUSEWAY_SERVER_DAEMON_SIGNALS_H_
 #define CAUSEWAY_SERVER_DAEMON_SIGNALS_H_
 
@@ -8,11 +8,11 @@
 
 namespace causeway {
 
-// Make one before any other thread starts: signals are blocked in this thread and in those it starts. A signal that was
-// being ignored (a shell's background job ignores SIGINT) stays so.
+// Make one before any other thread starts: it blocks the signals in this thread and in those that this thread starts. A
+// signal that was being ignored stays ignored (a shell's background job ignores SIGINT).
 class SignalWatcher {
  public:
-  // `on_signal` gets the signal and how many came so far, this one counted. It is called on the watcher's thread.
+  // `on_signal` gets the signal and how many came so far, with this one. The watcher's thread calls it.
   explicit SignalWatcher(std::function<void(int signal, int count)> on_signal);
   ~SignalWatcher();
 

@@ -1,4 +1,4 @@
-// Whether this machine is ready to serve, and what to do where it is not: what `causewayd doctor` shows.
+// Finds out whether this machine is ready to serve, and what to do where it is not. `causewayd doctor` shows it.
 #ifndef CAUSEWAY_SERVER_DOCTOR_DOCTOR_H_
 #define CAUSEWAY_SERVER_DOCTOR_DOCTOR_H_
 
@@ -18,26 +18,26 @@ struct Finding {
   std::string what;  // "huge pages"
   Grade grade = Grade::kGood;
   std::string found;   // "never"
-  std::string remedy;  // what to do; empty where nothing is
+  std::string remedy;  // what to do; empty where nothing is to be done
 };
 
-// Processor, memory and limits as the kernel tells them, read below `root`: "" is this machine, a test puts a folder
-// there. `cpu_threads` is what is configured.
+// Examines processor, memory and limits as the kernel tells them. They are read below `root`: "" is this machine; a
+// test puts a folder there. `cpu_threads` is the configured number.
 std::vector<Finding> ExamineMachine(const std::string& root, int cpu_threads);
-// GPUs and the library that runs them; the speed of memory.
+// Examines GPUs, the library that runs them, and the speed of memory.
 std::vector<Finding> ExamineDevices();
-// What the CUDA library says: versions, each GPU, the links between them, memory for copies to them.
+// Reports what the CUDA library says: versions, each GPU, the links between them, memory for copies to them.
 std::vector<Finding> ExamineGpus(const std::vector<Device>& gpus, const CudaSystem& system);
-// Whether the devices that are configured are at hand, and what of them would be used.
+// Whether the configured devices are at hand, and which part of them would be used.
 Finding ExamineFleet(const EngineOptions& options);
-// Where weights would be offloaded to: whether it can be written, what file system and how much room it has, and how
-// fast it is, measured with a file of at most `sample_bytes`.
+// Examines the folder for offloaded weights: whether it can be written, its file system, its free room, and its speed,
+// measured with a file of at most `sample_bytes`.
 Finding ExamineOffloadFolder(const std::string& folder, int64_t sample_bytes);
 inline constexpr int64_t kOffloadSampleBytes = int64_t{256} << 20;
 // Whether the addresses that the daemon would listen on are free.
 std::vector<Finding> ExamineAddresses(const v1::ServerConfig& config);
-// Whether the model can be read, how fast, and whether it fits; of one whose weights are not there yet, whether it
-// will.
+// Whether the model can be read, how fast, and whether it fits. Where its weights are not there yet, whether it will
+// fit.
 std::vector<Finding> ExamineModel(const EngineOptions& options);
 
 Grade Worst(const std::vector<Finding>& findings);

@@ -112,12 +112,12 @@ TEST_F(DoctorTest, DevicesAreLookedAtWithoutAModel) {
   fleet = ExamineFleet(options);
   EXPECT_EQ(fleet.grade, Grade::kProblem);
   EXPECT_THAT(fleet.found, HasSubstr("nothing runs on"));
-  // More than any machine of these tests has.
+  // No machine that runs these tests has as much.
   options.devices = "simulated:4x100TiB";
   fleet = ExamineFleet(options);
   EXPECT_EQ(fleet.grade, Grade::kAdvice);
   EXPECT_THAT(fleet.remedy, HasSubstr("400 TiB in all"));
-  // Said once: a model is not said not to fit on devices that are not there.
+  // It is said once: where devices are missing, the model is not said not to fit on them.
   for (const Finding& finding : ExamineModel(Options("bogus"))) EXPECT_NE(finding.what, "fit");
 }
 
@@ -143,7 +143,7 @@ TEST_F(DoctorTest, AnAddressThatCannotBeBoundIsAProblem) {
   config.set_listen("127.0.0.1:0");
   config.set_http("127.0.0.1:0");
   EXPECT_EQ(Worst(ExamineAddresses(config)), Grade::kGood) << "two free ports";
-  config.set_http("203.0.113.7:8090");  // of no machine
+  config.set_http("203.0.113.7:8090");  // an address of no machine
   const std::vector<Finding> findings = ExamineAddresses(config);
   EXPECT_EQ(Of(findings, "gRPC address").grade, Grade::kGood);
   EXPECT_EQ(Of(findings, "HTTP address").grade, Grade::kProblem);
@@ -181,7 +181,7 @@ TEST(DoctorGpusTest, LinkedGpusWithTheirDriverAreGood) {
 }
 
 TEST(DoctorGpusTest, ADriverTooOldNamesTheOneNeeded) {
-  // CUDA shows no device then: without the versions all would look well.
+  // CUDA shows no device then. Without the versions all would look well.
   const std::vector<Finding> findings =
       ExamineGpus({}, {.driver_version = 12080, .runtime_version = 13000, .built_version = 13000});
   EXPECT_EQ(Of(findings, "CUDA").grade, Grade::kProblem);

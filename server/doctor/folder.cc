@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t kPieceBytes = int64_t{4} << 20;
 constexpr double kSlowDisk = 0.5e9;  // bytes a second; a layer of an 8 B model takes most of a second
 
-// What is wrong with keeping weights there; empty: nothing.
+// A kind of file system, and what is wrong with keeping weights there; empty where nothing is.
 struct FileSystem {
   int64_t magic;
   const char* name;

@@ -13,11 +13,11 @@ namespace {
 constexpr int64_t kSharedMemoryLeast = int64_t{1} << 30;
 constexpr size_t kPairsNamedMax = 4;
 
-// 13020: "13.2".
+// 13020 becomes "13.2".
 std::string VersionName(int version) { return absl::StrCat(version / 1000, ".", version % 1000 / 10); }
 int Major(int version) { return version / 1000; }
 
-// The oldest driver for Linux that serves a major version of CUDA, out of the release notes.
+// The oldest driver for Linux that serves a major version of CUDA, according to the release notes.
 std::string DriverFor(int runtime_version) {
   switch (Major(runtime_version)) {
     case 12: return "driver 525.60.13 or later";
@@ -56,7 +56,7 @@ Finding Versions(const CudaSystem& system) {
 }
 
 Finding Gpu(const Device& gpu) {
-  if (gpu.memory_bytes == 0) {  // its name says what the driver said
+  if (gpu.memory_bytes == 0) {  // its name holds what the driver said
     return {gpu.name, Grade::kAdvice, gpu.model,
             "it is left out; nvidia-smi shows whether it is broken, or another process has it alone"};
   }
@@ -106,8 +106,8 @@ Finding SharedMemory(size_t gpus) {
           "GPUs exchange through /dev/shm: give the container more (docker --shm-size 1g)"};
 }
 
-// The driver locks pages itself, so that the limit of the process binds it in some containers and virtual machines
-// only: what counts is the trial.
+// The driver locks pages itself. The limit of the process binds it only in some containers and virtual machines, so the
+// trial counts.
 Finding LockedMemory(const CudaSystem& system) {
   rlimit limit{};
   getrlimit(RLIMIT_MEMLOCK, &limit);

@@ -17,7 +17,7 @@
 namespace causeway {
 namespace {
 
-constexpr rlim_t kFilesLeast = 4096;  // a file a shard, a socket a client
+constexpr rlim_t kFilesLeast = 4096;  // one for each shard, and one for each client's socket
 
 Finding Processor(const std::string& root, const Device& cpu, int cpu_threads) {
   const Processors processors = ReadProcessors(root);

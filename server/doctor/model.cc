@@ -22,10 +22,10 @@ namespace {
 constexpr int64_t kSampleBytes = int64_t{256} << 20, kPieceBytes = int64_t{4} << 20;
 constexpr double kSlowDisk = 0.5e9;  // bytes a second: 10 GB take 20 s
 
-constexpr double kSlowSeconds = 20;  // which nobody minds at startup
+constexpr double kSlowSeconds = 20;  // nobody minds these at startup
 constexpr size_t kDevicesNamedMax = 4;
 
-// A few, and how many more.
+// Names a few, and says how many more there are.
 std::string Few(std::vector<std::string> names) {
   const size_t count = names.size();
   if (count > kDevicesNamedMax) names.resize(kDevicesNamedMax);
@@ -33,7 +33,7 @@ std::string Few(std::vector<std::string> names) {
                       count > kDevicesNamedMax ? absl::StrCat(" and ", count - kDevicesNamedMax, " more") : "");
 }
 
-// The beginning of the largest file, as the disk gives it, as far as the kernel drops it from memory when asked to.
+// How fast the disk gives the beginning of the largest file, as far as the kernel drops it from memory when asked to.
 Finding DiskSpeed(const Checkpoint& checkpoint) {
   Finding finding{"disk", Grade::kGood, "", ""};
   std::string largest;
@@ -131,12 +131,12 @@ std::vector<Finding> ExamineModel(const EngineOptions& options) {
     findings.push_back({"model", Grade::kProblem, std::string(read.status().message()),
                         "--model takes a folder with config.json and safetensors files, or the org/name of one in the "
                         "local Hugging Face cache"});
-    if (!ReadModel(options, purpose).ok()) return findings;  // its config.json alone says whether it will fit
+    if (!ReadModel(options, purpose).ok()) return findings;  // config.json alone tells whether it will fit
   }
-  if (ExamineFleet(options).grade == Grade::kProblem) return findings;  // which says so
+  if (ExamineFleet(options).grade == Grade::kProblem) return findings;  // ExamineFleet says so
   const absl::StatusOr<PlacedModel> placed = PlaceModel(options, purpose);
   if (!placed.ok()) {
-    // What is short, and the sentence of what would help.
+    // The message says what is short, and a sentence of it what would help.
     const std::string message(placed.status().message());
     const size_t end = std::min(message.find(". Any of these"), message.find(". No single"));
     findings.push_back({"fit", Grade::kProblem, message.substr(0, end),

@@ -12,7 +12,7 @@ const char* GradeName(Grade grade) {
   return grade == Grade::kGood ? "good" : grade == Grade::kAdvice ? "advice" : "problem";
 }
 
-// `text` behind `indent` columns, broken at spaces; the first line is not indented.
+// `text` after `indent` columns, broken at spaces; the first line is not indented.
 std::string Wrapped(const std::string& text, size_t indent, size_t width) {
   std::string lines;
   size_t column = indent;

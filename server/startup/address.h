@@ -14,17 +14,17 @@ struct Address {
   std::string host;  // without brackets
   int port = 0;
 
-  std::string ToString() const;  // an IPv6 host in brackets
+  std::string ToString() const;  // puts an IPv6 host in brackets
 };
 
-// "127.0.0.1:50051", "[::1]:0", "localhost:50051". InvalidArgument: "expected HOST:PORT ..., got ...".
+// Parses "127.0.0.1:50051", "[::1]:0", "localhost:50051". InvalidArgument: "expected HOST:PORT ..., got ...".
 absl::StatusOr<Address> ParseAddress(absl::string_view text);
 
-// Binds the address and lets it go again. Unavailable: the kernel refuses, and why; InvalidArgument: the host is
-// unknown.
+// Binds the address and releases it. Unavailable: the kernel refuses; the message says why. InvalidArgument: the host
+// is unknown.
 absl::Status TryListening(const Address& address);
 
-// Why a listener could not be opened there: binds the address once more and says what the kernel answers.
+// Says why a listener could not be opened there: binds the address once more and returns what the kernel answers.
 std::string ListenFailure(const Address& address);
 
 }  // namespace causeway

@@ -47,7 +47,7 @@ std::string HelpEntry(const std::string& flag, absl::string_view text) {
 absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments,
                                              const std::vector<CommandFlag>& own) {
   CommandLine line;
-  v1::Config scratch;  // takes the values so that wrong ones are found here
+  v1::Config scratch;  // takes the values, so that wrong ones are found here
   for (size_t i = 0; i < arguments.size(); ++i) {
     absl::string_view argument = arguments[i];
     if (argument == "--help" || argument == "-h") {

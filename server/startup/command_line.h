@@ -15,22 +15,22 @@ namespace causeway {
 // A flag that is no configuration field: --config, --format, ...
 struct CommandFlag {
   std::string name;
-  std::string value;  // what its value is called in --help; empty: it has none, and being there makes `target` "true"
+  std::string value;  // the name of its value in --help; empty: it takes none, and sets `target` to "true"
   std::string help;
   std::string* target;  // holds the default before parsing
 };
 
 struct CommandLine {
   bool help = false;
-  std::vector<std::pair<const ConfigField*, std::string>> fields;  // in the order given, values checked
+  std::vector<std::pair<const ConfigField*, std::string>> fields;  // in the order given, with values checked
 };
 
-// --flag VALUE, --flag=VALUE; --flag and --no-flag for a true-or-false one. InvalidArgument: an unknown flag (with the
-// nearest known one), a missing or wrong value, an argument that is no flag.
+// Takes --flag VALUE and --flag=VALUE; --flag and --no-flag for a true-or-false one. InvalidArgument: an unknown flag
+// (with the nearest known one), a missing or wrong value, an argument that is no flag.
 absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments,
                                              const std::vector<CommandFlag>& own);
 
-// The command's own flags, then every field with its default, by section, but for those whose flags are in `left_out`.
+// Lists the command's own flags, then every field with its default, by section, without those in `left_out`.
 std::string FlagHelp(const std::vector<CommandFlag>& own, const std::set<std::string>& left_out = {});
 
 }  // namespace causeway

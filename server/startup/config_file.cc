@@ -50,7 +50,7 @@ class Reader {
                      absl::StrCat("no such section", Suggestion(key.Scalar(), names), " Sections are ",
                                   absl::StrJoin(names, ", "), "."));
       }
-      if (value.IsNull()) continue;  // all of it commented out
+      if (value.IsNull()) continue;  // all of it is commented out
       if (!value.IsMap()) return Error(value, key.Scalar(), absl::StrCat("expected fields, got ", Kind(value)));
       CAUSEWAY_RETURN_IF_ERROR(ReadSection(key.Scalar(), *section->message_type(), value));
     }
@@ -84,10 +84,10 @@ class Reader {
     if (value.IsMap() && (field.rules->map_as_list() || field.rules->map_as_json())) {
       CAUSEWAY_RETURN_IF_ERROR(ReadMap(field, value, &text));
     } else if (!value.IsScalar()) {
-      // What is not there has no place in the file; its key has.
+      // A missing value has no place in the file, but its key has.
       return Error(value.IsNull() ? key : value, field.path,
                    absl::StrCat("expected ", Expected(field), ", got ", Kind(value)));
-    } else if (!field.is_text() && value.Tag() == "!") {  // what yaml-cpp tags a quoted scalar with
+    } else if (!field.is_text() && value.Tag() == "!") {  // yaml-cpp's tag for a quoted scalar
       return Error(value, field.path,
                    absl::StrCat("expected ", Expected(field), ", got the text \"", absl::CEscape(value.Scalar()),
                                 "\" in quotes"));
@@ -140,7 +140,7 @@ class Reader {
 
 absl::Status ReadConfigText(const std::string& text, const std::string& file, v1::Config* config,
                             std::map<std::string, std::string>* origins) {
-  // yaml-cpp throws; this is the only place that calls it.
+  // yaml-cpp throws; only this function calls it.
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(text);
     if (documents.size() > 1) {

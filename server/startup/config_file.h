@@ -14,10 +14,10 @@ inline constexpr size_t kConfigFileBytesMax = 1 << 20;
 
 // Sets what the file sets; `origins` gets "FILE:LINE" for each field's path. InvalidArgument says "FILE:LINE: FIELD:
 // expected WHAT, got WHAT" for unknown sections and fields, wrong types, values out of range, keys given twice and
-// broken YAML. NotFound: no file.
+// broken YAML. NotFound: there is no such file.
 absl::Status ReadConfigFile(const std::string& file, v1::Config* config, std::map<std::string, std::string>* origins);
 
-// As ReadConfigFile, of text; `file` is its name in messages.
+// Does what ReadConfigFile does, for a text; `file` is its name in messages.
 absl::Status ReadConfigText(const std::string& text, const std::string& file, v1::Config* config,
                             std::map<std::string, std::string>* origins);
 

@@ -19,7 +19,7 @@ namespace causeway {
 namespace {
 
 constexpr int64_t kKvCacheTokensMax = 1'000'000'000'000;
-constexpr size_t kDeviceMapBytesMax = 16 << 20;  // MiniMax-M2 spelt out expert by expert is below 3 MB
+constexpr size_t kDeviceMapBytesMax = 16 << 20;  // MiniMax-M2, mapped expert by expert, is below 3 MB
 
 absl::Status Wrong(const LoadedConfig& loaded, const std::string& path, absl::string_view message) {
   return absl::InvalidArgumentError(absl::StrCat(loaded.Where(path), ": ", message));
@@ -44,7 +44,7 @@ absl::Status SetKvCache(absl::string_view text, PlanOptions* plan) {
 
 absl::Status SetDeviceMap(const std::string& text, PlanOptions* plan) {
   if (!absl::StartsWith(text, "{") && !absl::EndsWith(text, ".json") && !absl::StrContains(text, '/')) {
-    plan->device_map = text;  // a strategy or one device; the planner knows which there are
+    plan->device_map = text;  // a strategy or one device; the planner knows them
     return absl::OkStatus();
   }
   Json json;

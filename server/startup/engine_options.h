@@ -1,4 +1,4 @@
-// From the configuration message to what the engine takes.
+// Turns the configuration message into what the engine takes.
 #ifndef CAUSEWAY_SERVER_STARTUP_ENGINE_OPTIONS_H_
 #define CAUSEWAY_SERVER_STARTUP_ENGINE_OPTIONS_H_
 
@@ -9,7 +9,7 @@
 namespace causeway {
 
 // Reads byte sizes, budgets and the device map (a JSON file, where it names one). InvalidArgument says where the value
-// is from.
+// comes from.
 absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded);
 
 }  // namespace causeway

@@ -65,12 +65,12 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
   return row.back();
 }
 
-// As fields spell it: "--kv-cache" -> "__kv_cache".
+// The name as fields write it: "--kv-cache" -> "__kv_cache".
 std::string FieldSpelling(absl::string_view name) {
   return absl::AsciiStrToLower(absl::StrReplaceAll(name, {{"-", "_"}}));
 }
 
-// Of a field that had another name: what it is called now, among `names`, which are spelt alike. Else empty.
+// For a field that had another name: its name today, among `names`, which are written alike. Otherwise empty.
 std::string Renamed(absl::string_view name, const std::vector<std::string>& names) {
   const std::string spelt = FieldSpelling(name);
   for (const ConfigField& field : ConfigFields()) {
@@ -111,7 +111,7 @@ v1::Config DefaultConfig() {
   for (const ConfigField& field : ConfigFields()) {
     if (field.rules->default_().empty()) continue;
     if (absl::Status status = SetField(field, field.rules->default_(), &config); !status.ok()) {
-      // The schema contradicts itself; fields_test fails before anyone sees this.
+      // The schema contradicts itself. fields_test fails before anyone sees this.
       GOOGLE_LOG(FATAL) << "config.proto: the default of " << field.path << ": " << std::string(status.message());
     }
   }
@@ -173,7 +173,7 @@ absl::Status SetField(const ConfigField& field, absl::string_view text, v1::Conf
 std::string Suggestion(absl::string_view name, const std::vector<std::string>& names) {
   if (std::string renamed = Renamed(name, names); !renamed.empty()) return renamed;
   const std::string* best = nullptr;
-  // Further away than this, a suggestion misleads more than it helps.
+  // A suggestion that is further away than this misleads more than it helps.
   size_t distance_min = 1 + name.size() / 3;
   for (const std::string& candidate : names) {
     const size_t distance = EditDistance(name, candidate);

@@ -1,5 +1,5 @@
-// The configuration's fields as config.proto declares them: file, environment, flags, --help and the reference all read
-// this.
+// The configuration's fields as config.proto declares them. File, environment, flags, --help and the reference all read
+// them here.
 #ifndef CAUSEWAY_SERVER_STARTUP_FIELDS_H_
 #define CAUSEWAY_SERVER_STARTUP_FIELDS_H_
 
@@ -24,7 +24,7 @@ struct ConfigField {
   bool is_text() const { return field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_STRING; }
 };
 
-// In the schema's order; lives for ever.
+// The fields in the schema's order; they live for ever.
 const std::vector<ConfigField>& ConfigFields();
 // Null when there is none.
 const ConfigField* FindFieldByPath(absl::string_view path);
@@ -33,13 +33,13 @@ const ConfigField* FindFieldByFlag(absl::string_view flag);
 // A Config with every default filled in.
 v1::Config DefaultConfig();
 
-// What the field may hold: "a whole number in [1, 4096]", "one of auto, bf16, ...".
+// Says what the field may hold: "a whole number in [1, 4096]", "one of auto, bf16, ...".
 std::string Expected(const ConfigField& field);
-// Sets the field from text. InvalidArgument: "expected WHAT, got TEXT"; the caller says where.
+// Sets the field from text. InvalidArgument: "expected WHAT, got TEXT"; the caller adds where.
 absl::Status SetField(const ConfigField& field, absl::string_view text, v1::Config* config);
 
-// ", did you mean X?" when one of the names is near, ", which is now X VALUE" when the name is a former one of X's,
-// else "".
+// Returns ", did you mean X?" when one of the names is near, ", which is now X VALUE" when the name is a former one of
+// X's, else "".
 std::string Suggestion(absl::string_view name, const std::vector<std::string>& names);
 
 }  // namespace causeway

@@ -25,7 +25,7 @@ TEST(Fields, TheSchemaIsConsistent) {
     }
   }
   EXPECT_EQ(FindFieldByPath("batching.max_model_len")->rules->max(), kModelLenMax);
-  // Dies when a default breaks its own range.
+  // This dies when a default breaks its own range.
   const v1::Config config = DefaultConfig();
   EXPECT_EQ(config.batching().max_num_seqs(), 64);
   EXPECT_EQ(config.server().listen(), "127.0.0.1:50051");

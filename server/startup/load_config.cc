@@ -13,7 +13,8 @@
 namespace causeway {
 namespace {
 
-// Variables that begin as a section does and name no field are mistakes; other CAUSEWAY_ ones may belong to scripts.
+// A variable that begins as a section does and names no field is a mistake. Other CAUSEWAY_ variables may belong to
+// scripts.
 absl::Status CheckVariableName(const std::string& name) {
   std::vector<std::string> names;
   bool in_section = false;

@@ -1,4 +1,4 @@
-// The whole configuration: flag over environment over file over default.
+// The whole configuration: a flag wins over the environment, that over the file, and that over the default.
 #ifndef CAUSEWAY_SERVER_STARTUP_LOAD_CONFIG_H_
 #define CAUSEWAY_SERVER_STARTUP_LOAD_CONFIG_H_
 
@@ -11,7 +11,7 @@
 
 namespace causeway {
 
-// sysexits.h's, as exit statuses.
+// The exit statuses of sysexits.h.
 inline constexpr int kExitUsage = 64;
 inline constexpr int kExitConfig = 78;
 
@@ -20,7 +20,7 @@ struct LoadedConfig {
   std::map<std::string, std::string>
       origins;  // field path -> "--flag", "CAUSEWAY_...", "FILE:LINE"; absent: the default
 
-  // "FILE:LINE: batching.kv_cache", "--kv-cache": the beginning of a message about a value.
+  // The beginning of a message about a value: "FILE:LINE: batching.kv_cache", "--kv-cache".
   std::string Where(const std::string& path) const;
 };
 
@@ -30,7 +30,7 @@ enum class ModelPath { kRequired, kOptional };
 absl::StatusOr<LoadedConfig> LoadConfig(const std::string& file, const std::map<std::string, std::string>& environment,
                                         const CommandLine& flags, ModelPath model = ModelPath::kRequired);
 
-// The process's variables.
+// The process's environment variables.
 std::map<std::string, std::string> Environment();
 
 }  // namespace causeway

@@ -17,7 +17,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// The message that reading `text` as f.yaml ends with.
+// The error's message when `text` is read as f.yaml.
 std::string Error(const std::string& text) {
   v1::Config config;
   std::map<std::string, std::string> origins;

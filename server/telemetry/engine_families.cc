@@ -75,7 +75,7 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
     gauge("causeway_last_step_timestamp_seconds", "Unix time at which the last step ended.",
           absl::ToDoubleSeconds(stats.last_step - absl::UnixEpoch()));
   }
-  // Blocks with a cached prefix are free for the taking, so the three add up to the whole.
+  // Blocks with a cached prefix can be taken at any time, so the three add up to the whole.
   Family("causeway_kv_cache_blocks", "Blocks of the KV cache; cached ones are unused but hold a prefix.",
          MetricType::Gauge)
       .Add({{"model", model}, {"state", "used"}}, stats.blocks_used)
@@ -84,7 +84,7 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
       .AppendTo(out);
 }
 
-// Without a bound: of any step.
+// Without a bound it counts all steps.
 double Rows(int64_t rows) {
   return rows == std::numeric_limits<int64_t>::max() ? std::numeric_limits<double>::infinity()
                                                      : static_cast<double>(rows);
@@ -154,8 +154,8 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
     family->AppendTo(out);
 }
 
-// How tokens spread over experts. What steps cost is told by sums for each layer; tokens by expert are a series for
-// each of what may be tens of thousands, and are left out beyond kExpertSeriesMax.
+// How tokens spread over experts. Sums for each layer tell what steps cost. Tokens by expert are one series for each of
+// what may be tens of thousands of experts, and are left out beyond kExpertSeriesMax.
 void AppendExperts(const std::map<int, ExpertLoad>& layers, const std::string& model, std::vector<MetricFamily>& out) {
   Family experts("causeway_layer_experts", "Experts of the layer.", MetricType::Gauge);
   Family steps("causeway_layer_expert_steps_total", "Steps in which the layer's experts computed.",
@@ -212,7 +212,7 @@ int64_t OtherBytes(const Plan& plan, const ExecutorStats& stats) {
     const DeviceMemory& m = stats.devices[i].memory;
     other -= m.weights + m.kv_cache + m.activations + m.workspace;
   }
-  // A KV cache that was allocated and not yet touched is no resident memory.
+  // A KV cache that is allocated but not yet touched is no resident memory.
   return std::max<int64_t>(other, 0);
 }
 

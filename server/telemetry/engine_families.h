@@ -1,4 +1,5 @@
-// The metrics that are read from the engine when scraped: queue, KV cache, devices and their memory, transfers.
+// The metrics that are read from the engine when they are scraped: queue, KV cache, devices and their memory,
+// transfers.
 #ifndef CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_
 #define CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_
 
@@ -11,8 +12,8 @@
 
 namespace causeway {
 
-// Series at most that say which expert tokens went to: all experts of a model with 32 layers of 64, none of one with
-// more.
+// The most series that say which expert tokens went to. They are all experts of a model with 32 layers of 64, and none
+// of a model with more.
 inline constexpr size_t kExpertSeriesMax = 2048;
 
 std::vector<prometheus::MetricFamily> EngineFamilies(const Engine& engine, const std::string& model);
@@ -20,7 +21,7 @@ std::vector<prometheus::MetricFamily> EngineFamilies(const Engine& engine, const
 // The process's resident memory in bytes, as the kernel counts it; 0 when it does not say.
 int64_t ResidentBytes();
 
-// What the kernel says beyond what the engine's allocators handed out on devices that compute on the CPU.
+// Resident memory beyond what the engine's allocators handed out on devices that compute on the CPU.
 int64_t OtherBytes(const Plan& plan, const ExecutorStats& stats);
 
 }  // namespace causeway

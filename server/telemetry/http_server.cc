@@ -9,8 +9,8 @@
 namespace causeway {
 namespace {
 
-// Answers are small and clients few (Prometheus, probes). A connection has a thread from its first moment, so one that
-// says nothing must give it back soon, and one that has been answered at once.
+// Answers are small and clients few (Prometheus, probes). A connection has a thread from its first moment. So one that
+// says nothing must soon be closed, and one that has been answered at once.
 constexpr int kThreads = 8;
 constexpr int kTimeoutSeconds = 1;
 
@@ -23,7 +23,7 @@ class HttplibServer : public HttpServer {
         .set_keep_alive_timeout(kTimeoutSeconds);
     server_.set_keep_alive_max_count(1);
     server_.set_payload_max_length(4096);
-    // The library's own choice, SO_REUSEPORT, lets two daemons share a port without a word.
+    // The library's own choice, SO_REUSEPORT, lets two daemons share a port silently.
     server_.set_socket_options([](socket_t socket) {
       const int on = 1;
       setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
@@ -46,7 +46,7 @@ class HttplibServer : public HttpServer {
 
   ~HttplibServer() override {
     if (!thread_.joinable()) return;
-    // stop() before the thread has begun to accept would be forgotten.
+    // A stop() before the thread has begun to accept would be lost.
     while (!server_.is_running()) std::this_thread::yield();
     server_.stop();
     thread_.join();

@@ -14,15 +14,15 @@ namespace causeway {
 class HttpServer {
  public:
   struct Handlers {
-    std::function<std::string()> metrics;    // the exposition
-    std::function<std::string()> not_ready;  // why not, or "" when ready
+    std::function<std::string()> metrics;    // returns the exposition
+    std::function<std::string()> not_ready;  // says why it is not ready, or "" when it is
   };
-  // Listens at once. Unavailable names the address and why it could not be opened. Handlers are called by any thread
-  // until the server is destroyed.
+  // Listens at once. Unavailable names the address and why it could not be opened. Any thread calls the handlers, until
+  // the server is destroyed.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const Address& address, Handlers handlers);
-  virtual ~HttpServer() = default;  // stops listening, waits for requests being answered
+  virtual ~HttpServer() = default;  // stops listening, and waits for requests that are being answered
 
-  virtual const Address& address() const = 0;  // with the port that was picked
+  virtual const Address& address() const = 0;  // has the port that was picked
 };
 
 }  // namespace causeway

@@ -1,5 +1,5 @@
-// Structured logs to standard error: an event and its fields, as a line for people or as a JSON object. Never prompts
-// or outputs.
+// Structured logs to standard error: an event and its fields, as a line for people or as a JSON object. They never hold
+// prompts or outputs.
 #ifndef CAUSEWAY_SERVER_TELEMETRY_LOG_H_
 #define CAUSEWAY_SERVER_TELEMETRY_LOG_H_
 
@@ -26,14 +26,14 @@ struct LogField {
   bool number;  // written without quotes
 };
 
-// Call once, before other threads start. `format` is "text" or "json"; `level` "debug", "info", "warning" or "error".
-// gRPC's own messages go the same way.
+// Call it once, before other threads start. `format` is "text" or "json"; `level` is "debug", "info", "warning" or
+// "error". gRPC's own messages go the same way.
 void SetUpLogging(absl::string_view level, absl::string_view format);
 
-// Thread-safe. `event` is a constant phrase; what varies goes into the fields, of which empty ones are left out.
+// Thread-safe. `event` is a constant phrase. What varies goes into the fields; empty ones are left out.
 void Log(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields = {});
 
-// What follows level and time in a line, in each format.
+// The part of a line after level and time, in each format.
 std::string FormatLogText(absl::string_view event, std::initializer_list<LogField> fields);
 std::string FormatLogJson(absl::string_view event, std::initializer_list<LogField> fields);
 

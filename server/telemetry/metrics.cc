@@ -14,7 +14,7 @@ namespace {
 
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
-// The field's bounds, with finer low ends: a small model on a fast device answers in microseconds.
+// The bounds that other servers use, with finer low ends: a small model on a fast device answers in microseconds.
 const Buckets kFirstToken = {.0002, .0005, .001, .002, .005, .01, .02, .04, .06, .08, .1,  .25, .5,
                              .75,   1,     2.5,  5,    7.5,  10,  20,  40,  80,  160, 640, 2560};
 const Buckets kInterToken = {.0002, .0005, .001, .002, .005, .01, .025, .05, .075, .1, .15, .2,
@@ -60,7 +60,7 @@ absl::string_view OutcomeName(Outcome outcome) {
   }
 }
 
-// Reads the engine at scrape time rather than by polling.
+// Reads the engine when it is scraped, instead of polling.
 class Metrics::EngineCollector : public prometheus::Collectable {
  public:
   explicit EngineCollector(std::string model) : model_(std::move(model)) {}

@@ -1,5 +1,5 @@
-// Everything the daemon counts and measures, in Prometheus' terms. What happens is recorded as it happens; what stands
-// (queue, cache, memory) is read from the engine when it is scraped.
+// Everything the daemon counts and measures, in Prometheus' terms. Events are recorded as they happen. States (queue,
+// cache, memory) are read from the engine when it is scraped.
 #ifndef CAUSEWAY_SERVER_TELEMETRY_METRICS_H_
 #define CAUSEWAY_SERVER_TELEMETRY_METRICS_H_
 
@@ -20,7 +20,7 @@ class Registry;
 
 namespace causeway {
 
-// How a request ended; each ends in exactly one.
+// How a request ended. Each ends in exactly one outcome.
 enum class Outcome { kStop, kLength, kCancelled, kDeadline, kRejected, kInvalid, kError };
 inline constexpr std::array<Outcome, 7> kOutcomes = {Outcome::kStop,     Outcome::kLength,   Outcome::kCancelled,
                                                      Outcome::kDeadline, Outcome::kRejected, Outcome::kInvalid,
@@ -30,7 +30,7 @@ absl::string_view OutcomeName(Outcome outcome);
 // Thread-safe.
 class Metrics : public EngineObserver {
  public:
-  // `model` is the label of the request metrics; `context_max` bounds the buckets that count tokens.
+  // `model` is the label of the request metrics. `context_max` bounds the buckets that count tokens.
   Metrics(const std::string& model, int64_t context_max, const std::string& version, const std::string& build);
   ~Metrics() override;
 
@@ -39,14 +39,14 @@ class Metrics : public EngineObserver {
   int64_t prompt_tokens() const;
   int64_t generated_tokens() const;
 
-  // EngineObserver.
+  // Implements EngineObserver.
   void OnStep(const Step& step) override;
   void OnAdmitted(double queue_seconds) override;
   void OnFirstToken(double seconds_since_submit) override;
   void OnInterToken(double seconds) override;
   void OnEnd(const GenerationEnd& end, double seconds_since_submit) override;
 
-  // From now on scrapes also read `engine`, which stays alive until this is called with null.
+  // From now on scrapes also read `engine`, which must stay alive until this is called with null.
   void WatchEngine(const Engine* engine);
 
   // The text exposition format.

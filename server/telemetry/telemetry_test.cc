@@ -148,7 +148,7 @@ TEST_F(MetricsTest, SaysHowTokensSpreadOverExperts) {
        }) {
     EXPECT_THAT(text, HasSubstr(line));
   }
-  // A large model's layers, without a series for each expert; one without experts has none of it.
+  // A large model's layers have no series for each expert; a model without experts has none of these metrics.
   for (int layer = 0; layer < 62; ++layer) engine_.stats().executor.experts[layer].tokens.resize(256);
   EXPECT_THAT(metrics_.Scrape(), HasSubstr("causeway_layer_experts{model=\"tiny\",layer=\"61\"} 256\n"));
   EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("causeway_expert_tokens_total")));
@@ -190,7 +190,7 @@ TEST(HttpServer, ServesProbesAndMetrics) {
   EXPECT_THAT(std::string(taken.message()), HasSubstr(absl::StrCat("port ", (*server)->address().port, " is in use")));
 }
 
-// A connection to 127.0.0.1 on which `text` has been sent, and no more.
+// A connection to 127.0.0.1 on which `text` has been sent, and nothing more.
 class HalfOpen {
  public:
   HalfOpen(int port, const std::string& text) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
@@ -220,7 +220,7 @@ TEST(HttpServer, SilentConnectionsHoldNobodyUpForLong) {
   ASSERT_TRUE(result);
   EXPECT_EQ(result->status, 200);
   EXPECT_LT(absl::Now() - start, absl::Seconds(4));
-  // Nor does one that has had its answer.
+  // A connection that has had its answer does not hold a thread either.
   EXPECT_EQ(result->get_header_value("Connection"), "close");
 }
 
