@@ -35,7 +35,7 @@ absl::StatusOr<v1::GenerateResponse> Answer(Client& client, const Prompt& prompt
     request.set_prompt(prompt.text);
     return client.Generate(request, options);
   }
-  // max_length counts the prompt, so its tokens must be known.
+  // max_length counts the prompt, so the prompt's tokens must be known.
   v1::TokenizeRequest tokenize;
   tokenize.set_text(prompt.text);
   absl::StatusOr<v1::TokenizeResponse> tokens = client.Tokenize(tokenize, options);
@@ -49,7 +49,7 @@ absl::StatusOr<v1::GenerateResponse> Answer(Client& client, const Prompt& prompt
   return client.Generate(request, options);
 }
 
-// A full queue is no answer: asks again when the daemon said to, while the prompt's own time lasts.
+// A full queue is no answer. Asks again when the daemon said to, while the prompt's own time lasts.
 absl::StatusOr<v1::GenerateResponse> AnswerOnceAdmitted(Client& client, const Prompt& prompt,
                                                         const SamplingFlags& sampling) {
   const absl::Time give_up =
@@ -59,8 +59,8 @@ absl::StatusOr<v1::GenerateResponse> AnswerOnceAdmitted(Client& client, const Pr
     const absl::StatusOr<v1::GenerateResponse> response = Answer(client, prompt, sampling);
     if (response.status().code() != absl::StatusCode::kResourceExhausted) return response;
     const std::optional<absl::Duration> delay = RetryDelay(response.status());
-    if (!delay) return response;  // a message that is too large stays so
-    // Jitter, so that those that were refused together do not come back together.
+    if (!delay) return response;  // a message that is too large stays too large
+    // The wait has jitter, so that requests that were refused together do not come back together.
     const absl::Duration wait = *delay * std::uniform_real_distribution(1.0, 1.5)(random);
     if (absl::Now() + wait >= give_up) return response;
     absl::SleepFor(wait);
@@ -94,7 +94,7 @@ int RunBatch(Client& client, const BatchFlags& flags, const SamplingFlags& sampl
   if (!prompts.ok()) return Fail(prompts.status());
   const absl::StatusOr<std::set<int64_t>> done = ResumeResults(flags.output, *prompts);
   if (!done.ok()) return Fail(done.status());
-  // Before any work: is there a daemon?
+  // Before any work, this asks whether there is a daemon.
   if (const auto status = client.GetStatus({.timeout = absl::Seconds(10)});
       !status.ok() && status.status().code() == absl::StatusCode::kUnavailable) {
     return Fail(status.status());
@@ -120,7 +120,7 @@ int RunBatch(Client& client, const BatchFlags& flags, const SamplingFlags& sampl
       absl::MutexLock lock(&mutex);
       if (!fatal.ok()) return;
       if (response.status().code() == absl::StatusCode::kUnavailable) {
-        // The daemon went away: what is missing can be had later by the same command.
+        // The daemon went away. The same command can get the missing results later.
         fatal = response.status();
         next = prompts->size();
         return;

@@ -15,7 +15,7 @@ struct BatchFlags {
 };
 
 // Results are appended as they come, one JSON object a line, so that a run that was cut off goes on where it stopped.
-// The exit status: 0 when every prompt is answered.
+// Returns the exit status: 0 when every prompt is answered.
 int RunBatch(Client& client, const BatchFlags& flags, const SamplingFlags& sampling);
 
 }  // namespace causeway

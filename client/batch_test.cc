@@ -21,7 +21,8 @@
 namespace causeway {
 namespace {
 
-// Refuses every prompt at first: the queue is full. The prompt "large" it refuses for good, as gRPC does messages.
+// Refuses every prompt at first, because the queue is full. It refuses the prompt "large" for good, as gRPC does with
+// messages.
 class BusyDaemon : public v1::Generation::Service {
  public:
   BusyDaemon() {

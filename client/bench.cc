@@ -31,7 +31,7 @@ struct BenchFlags {
   std::string output;
 };
 
-// Random token ids: the work depends on lengths, and random prompts share no prefix unless asked to.
+// The prompts are random token ids: the work depends on lengths, and random prompts share no prefix unless asked to.
 std::vector<v1::GenerateRequest> MakeRequests(const BenchFlags& flags, int64_t vocab_size) {
   std::mt19937_64 random(flags.seed);
   std::uniform_int_distribution<int32_t> id(0, static_cast<int32_t>(vocab_size - 1));
@@ -45,7 +45,7 @@ std::vector<v1::GenerateRequest> MakeRequests(const BenchFlags& flags, int64_t v
     request.mutable_sampling()->set_temperature(0);
     request.mutable_stop()->set_max_tokens(flags.max_tokens);
     request.mutable_stop()->set_ignore_eos(true);
-    request.mutable_output()->set_token_ids(true);  // counts tokens, which text does not
+    request.mutable_output()->set_token_ids(true);  // it counts tokens; text does not show them
   }
   return requests;
 }
@@ -75,7 +75,7 @@ BenchSample Send(Client& client, const v1::GenerateRequest& request) {
   return sample;
 }
 
-// A Poisson process: exponential gaps; independent of how fast the answers come.
+// A Poisson process: gaps are exponential, and don't depend on how fast the answers come.
 std::vector<double> Arrivals(const BenchFlags& flags) {
   std::mt19937_64 random(flags.seed + 1);
   std::exponential_distribution<double> gap(flags.rate);
@@ -89,7 +89,7 @@ std::vector<double> Arrivals(const BenchFlags& flags) {
 }
 
 int RunBench(Client& client, BenchFlags flags) {
-  // Found now rather than after the run; an older report stays until the new one is there.
+  // A wrong path is found now and not after the run. An older report stays until the new one is there.
   if (!flags.output.empty() && !std::ofstream(flags.output, std::ios::app)) {
     return Fail(absl::InvalidArgumentError(absl::StrCat("cannot write ", flags.output)));
   }

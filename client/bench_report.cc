@@ -69,7 +69,8 @@ std::string BenchTable(const Json& report) {
   absl::StrAppendFormat(&out, "%-34s %10d\n", "requests failed", report["failed"].get<int64_t>());
   absl::StrAppendFormat(&out, "%-34s %10.2f\n", "duration (s)", number("duration"));
   absl::StrAppendFormat(&out, "%-34s %10d\n", "prompt tokens", report["total_input_tokens"].get<int64_t>());
-  // Above 0 where it should be 0, the latencies are those of a warm cache: another --seed makes other prompts.
+  // Where this is above 0 and should not be, the latencies are those of a warm cache. Another --seed makes other
+  // prompts.
   absl::StrAppendFormat(&out, "%-34s %10d\n", "prompt tokens from the cache",
                         report["total_cached_tokens"].get<int64_t>());
   absl::StrAppendFormat(&out, "%-34s %10d\n", "generated tokens", report["total_output_tokens"].get<int64_t>());

@@ -12,14 +12,14 @@
 namespace causeway {
 namespace {
 
-// Host and port; an address without a colon has no port.
+// Splits into host and port; an address without a colon has no port.
 std::pair<absl::string_view, absl::string_view> Split(absl::string_view address) {
   const size_t colon = address.rfind(':');
   if (colon == absl::string_view::npos) return {address, ""};
   return {address.substr(0, colon), address.substr(colon + 1)};
 }
 
-// Where the first character begins that is no UTF-8, or npos.
+// Where the first character begins that is not UTF-8, or npos.
 size_t FirstBadByte(absl::string_view text) {
   const auto byte = [&](size_t at) -> unsigned char { return at < text.size() ? text[at] : 0; };
   for (size_t at = 0; at < text.size();) {
@@ -31,7 +31,7 @@ size_t FirstBadByte(absl::string_view text) {
     }
     for (size_t i = 1; i <= more; ++i) {
       unsigned char low = 0x80, high = 0xBF;
-      if (i == 1) {  // shuts out overlong forms, surrogates, and what is above U+10FFFF
+      if (i == 1) {  // rules out overlong forms, surrogates, and what is above U+10FFFF
         if (lead == 0xE0) low = 0xA0;
         if (lead == 0xED) high = 0x9F;
         if (lead == 0xF0) low = 0x90;

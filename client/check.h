@@ -1,4 +1,4 @@
-// What is refused before anything is sent, in plainer words than gRPC and protobuf have for it.
+// What the client refuses before it sends anything, in plainer words than gRPC and protobuf have for it.
 #ifndef CAUSEWAY_CLIENT_CHECK_H_
 #define CAUSEWAY_CLIENT_CHECK_H_
 
@@ -9,10 +9,10 @@
 
 namespace causeway {
 
-// InvalidArgument unless HOST:PORT with a port in [1, 65535]. gRPC itself takes a port modulo 65536, and more
-// spellings.
+// InvalidArgument: the address is not HOST:PORT with a port in [1, 65535]. gRPC itself takes a port modulo 65536, and
+// more forms.
 absl::Status CheckAddress(const std::string& address);
-// For an address as CheckAddress wants it.
+// Takes an address that CheckAddress accepts.
 bool IsLoopback(const std::string& address);
 // InvalidArgument names the first text that is not valid UTF-8, and where. protobuf would only print a line of its own.
 absl::Status CheckText(const v1::GenerateRequest& request);

@@ -35,7 +35,7 @@ TEST(CheckTest, NamesTheTextThatIsNoUtf8) {
   for (const char* good : {"", "plain", "\u00e9\u0800\ud7ff\ue000\uffff", "\U00010000\U0010ffff"})
     EXPECT_EQ(error(good), "") << good;
   EXPECT_EQ(error("ab\xff"), "the prompt is not valid UTF-8 (at byte 2)");
-  // Cut off, overlong, surrogate, above U+10FFFF, a continuation alone.
+  // These are cut off, overlong, a surrogate, above U+10FFFF, and a continuation alone.
   for (const char* bad : {"\xe2\x82", "\xc0\xaf", "\xe0\x80\xaf", "\xf0\x80\x80\xaf", "\xed\xa0\x80",
                           "\xf4\x90\x80\x80", "\x80", "\xc3z"}) {
     EXPECT_THAT(error(bad), HasSubstr("at byte 0"));

@@ -22,10 +22,10 @@ constexpr int kMessageBytesMax = 256 << 20;  // answers hold logprobs and plans 
 std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
-  // A daemon that is starting should be found soon after it listens.
+  // A daemon that is starting should be found shortly after it listens.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  // A proxy elsewhere cannot reach this machine's own addresses, which gRPC knows only where no_proxy names them.
+  // A proxy elsewhere cannot reach this machine's own addresses. gRPC knows them only where no_proxy names them.
   if (IsLoopback(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
@@ -55,7 +55,7 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   const std::string& message = status.error_message();
-  // gRPC's own words for a connection that failed, as against the daemon's for loading and draining.
+  // These are gRPC's own words for a connection that failed; the daemon has others for loading and draining.
   if (code == absl::StatusCode::kUnavailable &&
       (absl::StrContains(message, "connect") || absl::StrContains(message, "resolution") ||
        absl::StrContains(message, "Socket"))) {

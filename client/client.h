@@ -16,21 +16,22 @@
 namespace causeway {
 
 struct CallOptions {
-  absl::Duration timeout = absl::InfiniteDuration();  // becomes the call's deadline, which the daemon honours
+  absl::Duration timeout = absl::InfiniteDuration();  // becomes the call's deadline, which the daemon respects
 };
 
 // When the daemon wants to be asked again (google.rpc.RetryInfo); nullopt where asking again would not help.
 std::optional<absl::Duration> RetryDelay(const absl::Status& status);
 
-// Thread-safe: any number of calls at once over one connection. Errors have the daemon's code, message and details;
+// Thread-safe: any number of calls run at once over one connection. Errors have the daemon's code, message and details.
 // Unavailable also says whether nobody answers at the address.
 class Client {
  public:
-  // "host:port". Connects at the first call. A proxy named by http_proxy is used except to the loopback interface.
+  // `address` is "host:port". It connects at the first call. A proxy named by http_proxy is used, except to the
+  // loopback interface.
   explicit Client(const std::string& address);
 
-  // Calls `on_event` for each event, on the calling thread; false from it cancels the request, and the result is
-  // Cancelled.
+  // Calls `on_event` for each event, on the calling thread. When `on_event` returns false, the request is cancelled and
+  // the result is Cancelled.
   absl::Status GenerateStream(const v1::GenerateRequest& request,
                               const std::function<bool(const v1::GenerateStreamResponse&)>& on_event,
                               const CallOptions& options = {});
@@ -42,9 +43,9 @@ class Client {
   absl::StatusOr<v1::GetPlanResponse> GetPlan(const CallOptions& options = {});
   absl::StatusOr<v1::GetPlanResponse> GetPlan(const v1::GetPlanRequest& request, const CallOptions& options = {});
   absl::StatusOr<v1::GetStatusResponse> GetStatus(const CallOptions& options = {});
-  // As GenerateStream, for the status again and again.
+  // Works like GenerateStream, and gets the status again and again.
   absl::Status WatchStatus(double interval_seconds, const std::function<bool(const v1::GetStatusResponse&)>& on_status);
-  // As GenerateStream, for what layers put out.
+  // Works like GenerateStream, and gets the outputs of layers.
   absl::Status ExtractLayerOutputs(const v1::ExtractLayerOutputsRequest& request,
                                    const std::function<bool(const v1::ExtractLayerOutputsResponse&)>& on_event,
                                    const CallOptions& options = {});

@@ -15,7 +15,7 @@ class App;
 
 namespace causeway {
 
-// What all commands share; filled when the command line is parsed, before a command runs.
+// What all commands share. It is filled when the command line is parsed, before a command runs.
 struct Globals {
   std::string server = "127.0.0.1:50051";
   std::function<int()> run;  // the chosen command
@@ -28,8 +28,8 @@ void AddPlan(CLI::App& app, Globals& globals);
 void AddLayers(CLI::App& app, Globals& globals);
 void AddBench(CLI::App& app, Globals& globals);
 
-// Prints "causeway: MESSAGE" and returns the exit status: 69 (unavailable) when no daemon answers, 64 (usage) for what
-// the daemon refused as invalid, else 1.
+// Prints "causeway: MESSAGE" and returns the exit status: 69 (unavailable) when no daemon answers, 64 (usage) when the
+// daemon refused the request as invalid, else 1.
 int Fail(const absl::Status& status);
 
 }  // namespace causeway

@@ -1,4 +1,4 @@
-// The smallest program: stream a completion. Usage: client_example HOST:PORT "In the beginning"
+// The smallest program: it streams a completion. Usage: client_example HOST:PORT "In the beginning"
 #include <iostream>
 
 #include "client/client.h"

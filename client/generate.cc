@@ -31,7 +31,7 @@ struct GenerateFlags {
 
 std::string FinishName(v1::FinishReason reason) { return absl::AsciiStrToLower(v1::FinishReason_Name(reason)); }
 
-// One dim line under the text, for people only.
+// Prints one dim line under the text, for people only.
 void Summary(const v1::Finished& finished) {
   const double seconds = finished.timing().decode_seconds();
   const int64_t generated = finished.usage().generated_tokens();
@@ -108,7 +108,7 @@ int RunOne(Client& client, const GenerateFlags& flags) {
         return std::cout.good();  // a closed pipe ends the request
       },
       options);
-  // What came before an error is shown too.
+  // Text that came before an error is shown, too.
   for (const auto& [index, text] : choices) std::cout << "[" << index << "] " << text << "\n";
   if (line_open || (status.ok() && !several)) std::cout << "\n";
   std::cout << std::flush;

@@ -24,7 +24,7 @@ namespace causeway {
 namespace {
 
 constexpr double kTimeoutSecondsMax = 604800;             // a week
-constexpr int64_t kProgressBytesMin = int64_t{16} << 20;  // what is less is there before a bar could be read
+constexpr int64_t kProgressBytesMin = int64_t{16} << 20;  // anything smaller arrives before a bar could be read
 
 struct LayersFlags {
   std::optional<std::string> prompt, tokens;
@@ -34,7 +34,7 @@ struct LayersFlags {
   double timeout_seconds = 0;
 };
 
-// Of the values of one layer.
+// Statistics of the values of one layer.
 struct Summary {
   int64_t count = 0;
   double sum = 0, squares = 0, largest = 0;
@@ -46,14 +46,14 @@ struct Summary {
       ++count;
       sum += value;
       squares += static_cast<double>(value) * value;
-      if (!(std::abs(value) <= largest)) largest = std::abs(value);  // NaN stays in sight
+      if (!(std::abs(value) <= largest)) largest = std::abs(value);  // a NaN is kept
     }
   }
   double mean() const { return sum / static_cast<double>(count); }
   double deviation() const { return std::sqrt(std::max(0.0, squares / static_cast<double>(count) - mean() * mean())); }
 };
 
-// Takes the stream as it comes: to the file, and into a summary for each layer.
+// Takes the stream as it comes: writes it to the file, and into a summary for each layer.
 class Receiver {
  public:
   Receiver(const LayersFlags& flags, std::vector<int32_t> ids) : flags_(flags), ids_(std::move(ids)) {}
@@ -73,7 +73,7 @@ class Receiver {
     return file_ == nullptr ? absl::OkStatus() : file_->Append(rows.values());
   }
 
-  // After the stream's end.
+  // Call it after the stream's end.
   absl::Status Finish() {
     if (progress_ != nullptr) progress_->Finish();
     if (layer_ != accepted_.layers_size()) return absl::InternalError("the stream ended before all layers were there");
@@ -112,13 +112,13 @@ class Receiver {
   const LayersFlags& flags_;
   const std::vector<int32_t> ids_;
   v1::LayerOutputsAccepted accepted_;
-  int layer_ = 0;  // whose rows come next, an index of accepted_.layers
+  int layer_ = 0;  // whose rows come next, as an index of accepted_.layers
   std::map<int32_t, Summary> summaries_;
   std::unique_ptr<SafetensorsWriter> file_;
   std::unique_ptr<Progress> progress_;
 };
 
-// The text's tokens by the daemon's tokenizer, so that the file can name them.
+// Asks the daemon for the text's tokens, so that the file can name them.
 absl::StatusOr<std::vector<int32_t>> TokenIds(Client& client, const LayersFlags& flags, const CallOptions& options) {
   if (flags.tokens) return ParseTokenIds(*flags.tokens);
   v1::GenerateRequest checked;
@@ -155,7 +155,7 @@ int RunLayers(Client& client, const LayersFlags& flags) {
         return taken.ok();
       },
       options);
-  if (!taken.ok()) return Fail(taken);  // which has cancelled the stream
+  if (!taken.ok()) return Fail(taken);  // its error has cancelled the stream
   if (status.ok()) status = receiver.Finish();
   if (!status.ok()) return Fail(status);
   std::cout << receiver.Table();
@@ -169,7 +169,7 @@ void AddLayers(CLI::App& app, Globals& globals) {
   CLI::App* command =
       app.add_subcommand("layers", "Saves what the model's layers put out for a text, its hidden states");
   auto flags = std::make_shared<LayersFlags>();
-  // Given as "", a text was given.
+  // With "" a text was given, too.
   CLI::Option* prompt = command->add_option_function<std::string>(
       "--prompt", [&flags = *flags](const std::string& text) { flags.prompt = text; }, "The text");
   CLI::Option* tokens = command->add_option_function<std::string>(

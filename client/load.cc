@@ -17,7 +17,7 @@ class Senders {
  public:
   explicit Senders(const std::function<void(int)>& send) : send_(send) {}
 
-  // `requests` more may be sent. Returns how many of all those wait with no thread free for them.
+  // Allows `requests` more to be sent. Returns how many of all that wait have no thread free for them.
   int Arrive(int requests) {
     absl::MutexLock lock(&mutex_);
     arrived_ += requests;
@@ -32,7 +32,7 @@ class Senders {
           absl::StrCat("cannot start thread ", threads_.size() + 1, " (", error.what(), ")"));
     }
   }
-  // After what has arrived, or, `now`, after what was begun.
+  // Waits for all that has arrived, or with `now` only for what has begun.
   void Finish(bool now) {
     {
       absl::MutexLock lock(&mutex_);
@@ -63,8 +63,8 @@ class Senders {
   const std::function<void(int)>& send_;
   std::vector<std::thread> threads_;
   absl::Mutex mutex_;
-  int arrived_ ABSL_GUARDED_BY(mutex_) = 0, taken_ ABSL_GUARDED_BY(mutex_) = 0;  // requests
-  int idle_ ABSL_GUARDED_BY(mutex_) = 0;                                         // threads
+  int arrived_ ABSL_GUARDED_BY(mutex_) = 0, taken_ ABSL_GUARDED_BY(mutex_) = 0;  // numbers of requests
+  int idle_ ABSL_GUARDED_BY(mutex_) = 0;                                         // number of threads
   bool finishing_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

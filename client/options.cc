@@ -23,7 +23,7 @@ absl::Status ReadOption(const char* option, const std::string& path, std::string
   return absl::OkStatus();
 }
 
-// For add_option_function: given as "", an option was given.
+// For add_option_function: an option given as "" counts as given.
 std::function<void(const std::string&)> Into(std::optional<std::string>& to) {
   return [&to](const std::string& text) { to = text; };
 }
@@ -45,7 +45,7 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--presence-penalty", presence_penalty, "[-2, 2], for tokens already generated")->group(group);
   app.add_option("--frequency-penalty", frequency_penalty, "[-2, 2], for each time a token was generated")
       ->group(group);
-  // One value a use: by itself CLI11 gives a vector every word that follows, the prompt too.
+  // Each use takes one value. By itself CLI11 gives a vector every word that follows, the prompt too.
   app.add_option("--logit-bias", logit_bias, "ID:BIAS, within +-100; may be given again")
       ->allow_extra_args(false)
       ->group(group);

@@ -1,4 +1,4 @@
-// What the command line says, and its way into a request.
+// What the command line says, and how it gets into a request.
 #ifndef CAUSEWAY_CLIENT_OPTIONS_H_
 #define CAUSEWAY_CLIENT_OPTIONS_H_
 
@@ -26,7 +26,7 @@ struct SamplingFlags {
   std::vector<std::string> stop;
   std::vector<int32_t> stop_ids;
   bool ignore_eos = false, include_stop = false;
-  std::optional<std::string> json_schema_file, regex, grammar_file;  // of these and the next two at most one
+  std::optional<std::string> json_schema_file, regex, grammar_file;  // at most one of these and the next two
   bool json_object = false;
   std::vector<std::string> choices;
   std::string model, cache_salt;
@@ -34,20 +34,20 @@ struct SamplingFlags {
   double timeout_seconds = 0;  // 0: none
   // `app` is parsed into this object.
   void AddTo(CLI::App& app);
-  // Only what was given: the rest is the model's default. InvalidArgument for a malformed bias or a file that cannot be
-  // read.
+  // Sets only what was given; the rest is the model's default. InvalidArgument: a malformed bias, or a file that cannot
+  // be read.
   absl::Status Fill(v1::GenerateRequest& request) const;
 
  private:
   absl::Status FillGrammar(v1::GenerateRequest& request) const;
 };
 
-// For CLI::Option::check. CLI::Range lets nan pass and writes its ends with hundreds of digits.
+// For CLI::Option::check. CLI::Range accepts nan and writes its ends with hundreds of digits.
 std::function<std::string(const std::string&)> NumberBetween(double minimum, double maximum);
 
-// "1,2,3" -> ids. InvalidArgument names what is no token id.
+// "1,2,3" -> ids. InvalidArgument names what is not a token id.
 absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const std::string& text);
-// "0,5,-1" -> layers; "all" -> none. InvalidArgument names what is no layer.
+// "0,5,-1" -> layers; "all" -> none. InvalidArgument names what is not a layer.
 absl::StatusOr<std::vector<int32_t>> ParseLayers(const std::string& text);
 
 }  // namespace causeway

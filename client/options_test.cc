@@ -43,7 +43,7 @@ TEST(OptionsTest, WhatIsGivenAsNothingIsGiven) {
     CLI::App app;
     SamplingFlags flags;
     flags.AddTo(app);
-    app.parse(std::vector<std::string>{"", option});  // from behind
+    app.parse(std::vector<std::string>{"", option});  // in reverse order
     v1::GenerateRequest request;
     const absl::Status filled = flags.Fill(request);
     if (std::string(option) == "--regex") {

@@ -20,7 +20,7 @@ struct PlanFlags {
   std::string format = "table";
 };
 
-// A map is sent itself: the file is on this machine.
+// The map itself is sent, since the file is on this machine.
 absl::Status ReadMap(v1::GetPlanRequest& request) {
   const std::string& map = request.device_map();
   if (absl::StartsWith(map, "{") || (!absl::EndsWith(map, ".json") && map.find('/') == std::string::npos))

@@ -1,4 +1,4 @@
-// Bars and sizes for people. Everything drawn goes to standard error, so that standard output can be piped.
+// Bars and sizes for people. Everything is drawn to standard error, so that standard output can be piped.
 #ifndef CAUSEWAY_CLIENT_PROGRESS_H_
 #define CAUSEWAY_CLIENT_PROGRESS_H_
 
@@ -11,14 +11,15 @@
 
 namespace causeway {
 
-// `cells` wide, filled to `fraction` (cut to [0, 1]) in eighths of a cell.
+// A bar of `cells` cells, filled to `fraction` (cut to [0, 1]) in eighths of a cell.
 std::string Bar(double fraction, int cells);
 // "1.5 GiB", "512.0 MiB", "17 B".
 std::string Bytes(int64_t bytes);
 // "4.2 s", "3 min 05 s", "2 h 04 min".
 std::string Duration(double seconds);
 
-// A line on a terminal that is drawn over, at most ten times a second; elsewhere a line every ten seconds. Thread-safe.
+// On a terminal it draws one line again and again, at most ten times a second. Elsewhere it writes a line every ten
+// seconds. Thread-safe.
 class Progress {
  public:
   // `what` names the units: "requests".

@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 constexpr int kErrorsShown = 10;
 
-// What is wrong with one line, or empty; fills `prompt`.
+// Returns what is wrong with one line, or nothing; fills `prompt`.
 std::string ParsePrompt(const std::string& line, Prompt& prompt) {
   const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return "not valid JSON";
@@ -52,12 +52,12 @@ bool BeginsLikeResult(const std::string& line) {
   return false;
 }
 
-// In one step, so that a crash leaves the old file or the new one.
+// Replaces the file in one step, so that a crash leaves the old file or the new one.
 absl::Status Replace(const std::string& path, const std::string& text) {
   std::error_code error;
-  const std::filesystem::path target = std::filesystem::canonical(path, error);  // not the link to it
+  const std::filesystem::path target = std::filesystem::canonical(path, error);  // the file, and not a link to it
   const std::string part = target.string() + ".part";
-  std::FILE* file = std::fopen(part.c_str(), "wbx");  // never over what is there
+  std::FILE* file = std::fopen(part.c_str(), "wbx");  // never overwrites an existing file
   if (file == nullptr)
     return absl::InvalidArgumentError(absl::StrCat("cannot create ", part, ": ", std::strerror(errno)));
   const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
@@ -98,7 +98,7 @@ absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path) {
 absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const std::vector<Prompt>& prompts) {
   std::set<int64_t> done;
   std::error_code error;
-  // A pipe cannot be read back. /dev/stdout may lead to a regular file, but one that the shell has opened.
+  // A pipe cannot be read back. /dev/stdout may lead to a regular file, but to one that the shell has opened.
   if (!std::filesystem::is_regular_file(path, error) || absl::StartsWith(path, "/dev/")) return done;
   std::map<int64_t, const Prompt*> by_line;
   for (const Prompt& prompt : prompts) by_line[prompt.line] = &prompt;
@@ -116,7 +116,7 @@ absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const s
     const std::string line = text.substr(begin, end - begin);
     const Json json = Json::parse(line, nullptr, false);
     if (end == text.size() && json.is_discarded()) {
-      // Cut off in the middle, if it was ours.
+      // The line is cut off in the middle, if we wrote it.
       if (begin == 0 && !BeginsLikeResult(line)) return foreign();
       break;
     }

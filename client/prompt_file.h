@@ -19,15 +19,16 @@ struct Prompt {
   std::optional<int64_t> max_tokens;  // tokens of the output
 };
 
-// One JSON object a line: "prompt" (a string) and at most one of "max_length" and "max_tokens". Blank lines are
-// skipped. InvalidArgument lists the bad lines, each with what was expected; a file without prompts, or that cannot be
-// read, is refused too.
+// The file has one JSON object a line: "prompt" (a string) and at most one of "max_length" and "max_tokens". Blank
+// lines are skipped. InvalidArgument lists the bad lines, each with what was expected. A file without prompts, or that
+// cannot be read, is refused, too.
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path);
 
-// The lines that results in `path` answer already; a missing file, and what is no regular file (a pipe, what is under
-// /dev), answers none. A last line that was cut off by a crash is removed from the file, and so are results with an
-// "error", since those prompts are tried again: in the end each prompt has one line. InvalidArgument, and the file is
-// left as it is, when it is something else, or answers prompts that `prompts` does not have.
+// Returns the lines that the results in `path` answer already. A missing file answers none, and neither does a file
+// that is not regular (a pipe, or anything under /dev). A last line that a crash cut off is removed from the file.
+// Results with an "error" are removed, too, since their prompts are tried again: in the end each prompt has one line.
+// InvalidArgument: the file is something else, or answers prompts that `prompts` does not have. It is then left as it
+// is.
 absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const std::vector<Prompt>& prompts);
 
 }  // namespace causeway

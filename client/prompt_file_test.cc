@@ -74,12 +74,12 @@ TEST_F(PromptFileTest, ResumesAfterACutLineAndRetriesErrors) {
   EXPECT_EQ(std::filesystem::status(path).permissions(),
             std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
 
-  // Also where nothing but the newline is missing, where an error came before the answer, and where the answer came
+  // This also holds where only the newline is missing, where an error came before the answer, and where the answer came
   // twice.
   const std::string again = Write("results", failed + third + first + third.substr(0, third.size() - 1));
   EXPECT_THAT(*ResumeResults(again, *prompts), ElementsAre(1, 3));
   EXPECT_EQ(Read(again), third + first);
-  // A first line that was cut off.
+  // The first line was cut off.
   const std::string begun = Write("results", "{\"finish_reason\":\"LENGTH\",\"gener");
   EXPECT_THAT(*ResumeResults(begun, *prompts), ElementsAre());
   EXPECT_EQ(Read(begun), "");

@@ -1,4 +1,4 @@
-// Whole files, and plain words where one cannot be read.
+// Reads whole files, and says in plain words why one cannot be read.
 #ifndef CAUSEWAY_CLIENT_READ_FILE_H_
 #define CAUSEWAY_CLIENT_READ_FILE_H_
 
@@ -8,7 +8,7 @@
 
 namespace causeway {
 
-// InvalidArgument: `path` cannot be read, and why; a directory, for instance.
+// InvalidArgument says why `path` cannot be read: it is a directory, for instance.
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 
 }  // namespace causeway

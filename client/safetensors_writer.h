@@ -1,4 +1,4 @@
-// One safetensors file, written front to back: tensors of any size pass through without being held.
+// Writes one safetensors file, front to back. Tensors of any size pass through without being held.
 #ifndef CAUSEWAY_CLIENT_SAFETENSORS_WRITER_H_
 #define CAUSEWAY_CLIENT_SAFETENSORS_WRITER_H_
 
@@ -20,14 +20,15 @@ class SafetensorsWriter {
     std::string name, dtype;  // "F32", "I64"
     std::vector<int64_t> shape;
   };
-  // The file gets its name with Finish; until then it is PATH.partial. InvalidArgument: it cannot be written, and why.
+  // The file gets its name with Finish; until then it is PATH.partial. InvalidArgument says why it cannot be written.
   static absl::StatusOr<std::unique_ptr<SafetensorsWriter>> Create(const std::string& path,
                                                                    const std::vector<Tensor>& tensors,
                                                                    const std::map<std::string, std::string>& metadata);
-  ~SafetensorsWriter();  // removes what was not finished
+  ~SafetensorsWriter();  // removes a file that was not finished
   SafetensorsWriter(const SafetensorsWriter&) = delete;
 
-  // The next bytes of the tensors, in their order, little-endian. FailedPrecondition: more than they have.
+  // Appends the next bytes of the tensors, in their order, little-endian. FailedPrecondition: there are more than the
+  // tensors have.
   absl::Status Append(absl::string_view bytes);
   // FailedPrecondition: bytes are missing.
   absl::Status Finish();

@@ -23,7 +23,7 @@ TEST(SafetensorsWriter, WritesWhatReadersExpect) {
   ASSERT_TRUE(writer.ok()) << writer.status();
   const std::string data = "the ids, 24 bytes of themthe rows, 24 bytes as well";
   ASSERT_TRUE((*writer)->Append(data.substr(0, 30)).ok());
-  EXPECT_FALSE(std::filesystem::exists(path));  // not before it is whole
+  EXPECT_FALSE(std::filesystem::exists(path));  // not before the file is whole
   EXPECT_THAT((*writer)->Finish().message(), HasSubstr("18 bytes of its tensors are missing"));
   ASSERT_TRUE((*writer)->Append(data.substr(30, 18)).ok());
   ASSERT_TRUE((*writer)->Finish().ok());

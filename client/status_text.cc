@@ -18,7 +18,7 @@ constexpr int kCells = 40, kMemoryCells = 24;
 struct Owner {
   const char* name;
   const char* color;
-  const char* fill;  // differs too, for terminals without colour
+  const char* fill;  // also differs, for terminals without colour
 };
 constexpr Owner kOwners[] = {{"weights", "34", "█"},   {"KV cache", "32", "▓"}, {"activations", "33", "▒"},
                              {"workspace", "36", "▒"}, {"reserve", "35", "░"},  {"free", "2", "·"}};
@@ -135,7 +135,7 @@ std::string StatusText(const v1::GetStatusResponse& status, bool color) {
 }
 
 std::string Redraw(const std::string& text, bool first) {
-  // Each line to its end, then what is left of a longer text before it.
+  // Clears each line to its end, and then what a longer text left below.
   return absl::StrCat(first ? "\033[2J" : "", "\033[H", absl::StrReplaceAll(text, {{"\n", "\033[K\n"}}), "\033[J");
 }
 

@@ -1,4 +1,4 @@
-// A status for people: the state, memory by device and owner beside what was planned, cache, queue, outcomes.
+// Writes a status for people: the state, planned and measured memory by device and owner, cache, queue, outcomes.
 #ifndef CAUSEWAY_CLIENT_STATUS_TEXT_H_
 #define CAUSEWAY_CLIENT_STATUS_TEXT_H_
 
@@ -11,7 +11,7 @@ namespace causeway {
 // Every line ends with a line feed. `color` adds terminal colours.
 std::string StatusText(const v1::GetStatusResponse& status, bool color);
 
-// What draws `text` over the one that was drawn last, on a terminal; the first clears it.
+// What a terminal must get to draw `text` over the text that was drawn last. The first one clears it.
 std::string Redraw(const std::string& text, bool first);
 
 }  // namespace causeway
