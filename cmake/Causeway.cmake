@@ -51,7 +51,7 @@ function(causeway_test name)
   target_compile_definitions(${name} PRIVATE CAUSEWAY_SOURCE_DIR="${CMAKE_SOURCE_DIR}" CAUSEWAY_BINARY_DIR="${CMAKE_BINARY_DIR}")
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
-  # Tests run side by side: threads that spin while they wait would take each other's processors.
+  # Tests run at the same time. Threads that spin while they wait would take each other's processors.
   set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} ENVIRONMENT OMP_WAIT_POLICY=PASSIVE
     RUN_SERIAL "${A_SERIAL}")
 endfunction()

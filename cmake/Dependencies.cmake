@@ -1,4 +1,4 @@
-# Debian's packages, and LibTorch from the unpacked wheel as the imported target causeway::torch.
+# Finds Debian's packages, and LibTorch from the unpacked wheel as the imported target causeway::torch.
 set(CMAKE_THREAD_PREFER_PTHREAD ON)
 find_package(Threads REQUIRED)
 find_package(absl REQUIRED)
@@ -28,8 +28,8 @@ target_link_libraries(causeway_torch INTERFACE ${torch_dir}/lib/libtorch_cpu.so 
 target_link_options(causeway_torch INTERFACE
   -Wl,-rpath,${torch_dir}/lib -Wl,-rpath,${cuda_lib_dir} -Wl,-rpath,${CAUSEWAY_DEPS}/nvidia/cuda_cupti/lib -Wl,--allow-shlib-undefined)
 
-# To keep ATen's own work on the calling thread: the wheel's own libgomp, not the system's. Calling omp.h's functions
-# takes no -fopenmp.
+# Only to keep ATen's own work on the calling thread. It is the wheel's own libgomp, not the system's. Calling omp.h's
+# functions takes no -fopenmp.
 add_library(causeway_openmp INTERFACE)
 add_library(causeway::openmp ALIAS causeway_openmp)
 target_link_libraries(causeway_openmp INTERFACE ${torch_dir}/lib/libgomp.so.1)

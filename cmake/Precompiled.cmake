@@ -1,8 +1,8 @@
-# Headers of others that most files of a family include, compiled once for the family: `common` for what knows neither
-# torch nor gRPC, `torch` and `grpc`. They only save time: each file still includes what it uses, and
-# -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON builds without them. A header here costs every file of the family what its
-# inline functions instantiate, used or not (up to half a second), so that what few include has no place here:
-# nlohmann/json.hpp stands only with the tests.
+# Headers of other libraries that most files of a family include are compiled once for the family. `common` is for files
+# that know neither torch nor gRPC; the others are `torch` and `grpc`. They only save time: each file still includes
+# what it uses, and -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON builds without them. Every file of the family pays for what a
+# header's inline functions instantiate, used or not (up to half a second). So headers that few include have no place
+# here: nlohmann/json.hpp is only with the tests.
 set(causeway_common_headers
   <algorithm> <array> <atomic> <charconv> <chrono> <cmath> <condition_variable> <cstdint> <cstdio> <cstdlib> <cstring> <deque> <filesystem>
   <functional> <limits> <map> <memory> <mutex> <numeric> <optional> <set> <string> <string_view> <system_error> <thread> <tuple>
@@ -20,8 +20,9 @@ set(causeway_grpc_headers ${causeway_common_headers}
   <grpcpp/support/client_callback.h> <grpcpp/support/server_callback.h> <grpcpp/support/sync_stream.h>)
 set(causeway_test_headers <gmock/gmock.h> <gtest/gtest.h> <nlohmann/json.hpp>)
 
-# What precompiled headers are made of. They differ from one build folder to the next, byte by byte, and would differ for the
-# compiler cache: it takes this in their place (ccache's pch_external_checksum).
+# The versions of what goes into precompiled headers. The compiled headers differ from one build folder to the next,
+# byte by byte, and so they would differ for the compiler cache. It takes these versions in their place (ccache's
+# pch_external_checksum).
 execute_process(COMMAND dpkg-query -W libabsl-dev libgrpc++-dev libprotobuf-dev libgtest-dev libgmock-dev nlohmann-json3-dev
                         libc6-dev
   OUTPUT_VARIABLE causeway_header_versions ERROR_QUIET)
@@ -32,8 +33,8 @@ function(causeway_sum_headers target)
   file(CONFIGURE OUTPUT ${folder}/CMakeFiles/${target}.dir/cmake_pch.hxx.gch.sum CONTENT "${causeway_header_versions}${ARGN}")
 endfunction()
 
-# What FAMILY is for this folder and those below it, and which target compiles its headers: the family's lowest library,
-# for the tests one that is made here. DEPS: where the headers are found.
+# Sets FAMILY for this folder and those below it, and the target that compiles its headers: the family's lowest library,
+# or for the tests one that is made here. DEPS: where the headers are found.
 macro(causeway_family family owner)
   set(causeway_family ${family})
   set(causeway_precompiled_owner ${owner})
@@ -47,7 +48,7 @@ macro(causeway_family family owner)
   endif()
 endmacro()
 
-# The compiler takes what is precompiled only for the flags that it was made with.
+# The compiler takes a precompiled header only for the flags that it was made with.
 function(causeway_precompiled target)
   if(target STREQUAL causeway_precompiled_owner)
     target_precompile_headers(${target} PRIVATE ${causeway_${causeway_family}_headers})
