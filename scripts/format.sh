@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lays out every C++ file as .clang-format says, by the pinned clang-format.
+# Lays out every C++ file as .clang-format says, with the pinned clang-format.
 #
 #   scripts/format.sh            change the files
 #   scripts/format.sh --check    change nothing; name what is laid out otherwise, and fail

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Decoding under control groups' quotas: the automatic number of threads beside fixed ones. Takes a machine whose
-# control groups of version 1 are writable: it makes one of its own, and removes it at the end.
+# Measures decoding under control groups' quotas, with the automatic number of threads and with fixed ones. It needs a
+# machine whose control groups of version 1 are writable: it makes one of its own, and removes it at the end.
 #
 #   scripts/quota_speed.sh [-B BUILD] [-m MODEL] [-t "1 2 4"] [-r ROUNDS] [-f "BENCH FLAGS"] [QUOTA...]
 #
-# QUOTAs are in processors. A row is one quota: medians of tokens per second over the rounds, in which all take turns,
-# and what the automatic number reaches of the best. A run has to be long beside the quota's period of 100 ms.
+# QUOTAs are in processors. A row is one quota. It shows medians of tokens per second over the rounds, in which all take
+# turns, and the share of the best that the automatic number reaches. A run has to be long beside the quota's period of
+# 100 ms.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build model=models/kjv fixed="1 2 4" rounds=3 flags="--batch 1 --prompt 16 --generate 1000"
@@ -34,7 +35,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# "TOKENS-PER-SECOND THREADS" of one run in the group.
+# Prints "TOKENS-PER-SECOND THREADS" of one run in the group.
 run() {
   # shellcheck disable=SC2086
   if ! (echo "$BASHPID" > "$group/cgroup.procs"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building Causeway needs and is not there yet: Debian packages, LibTorch (the PyPI wheel), CUDA's
-# compiler (wheels too, where CUDA is on) and Rust. Safe to run again: each step first looks whether it is already done.
+# compiler (wheels too, where CUDA is on) and Rust. It is safe to run again: each step first looks whether it is already
+# done.
 #
 #   scripts/setup.sh            install what the two programs need, say what was done
 #   scripts/setup.sh --tests    what the tests need, too
@@ -22,7 +23,7 @@ case "$cuda" in
   AUTO) if [ $driver = yes ]; then cuda=ON; else cuda=OFF; fi ;;
   *) echo "setup: CAUSEWAY_CUDA is '$cuda'; expected ON, OFF or AUTO" >&2; exit 2 ;;
 esac
-# The first of several clones that asks does the work, the others wait for it.
+# The first of several clones that asks does the work; the others wait for it.
 if [ "${1:-}" = --print ]; then
   # Paths inside the clone are left out of the compiler cache's keys, so that a second clone finds what the first
   # compiled.
@@ -54,7 +55,7 @@ done
 if [ ${#keep[@]} -gt 0 ]; then
   say "Debian packages: installing ${keep[*]}"
   root apt-get update -qq
-  # The package prometheus is wanted for promtool; its service must not be started.
+  # Only promtool is needed of the package prometheus; its service must not be started.
   DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 root apt-get install -y -qq --no-install-recommends "${keep[@]}" >"${TMPDIR:-/tmp}/causeway-apt.log" 2>&1 ||
     { tail -n 20 "${TMPDIR:-/tmp}/causeway-apt.log" >&2; echo "setup: apt-get failed; the end of its log is above" >&2; exit 1; }
 else
@@ -76,7 +77,7 @@ wheels() {  # wheels STAMP WHAT REQUIREMENT...
   touch "$stamp"
 }
 mkdir -p "$deps" "$cache/ccache"
-# Sloppiness is what ccache asks for before it caches what uses precompiled headers. In depend mode it learns from the
+# ccache needs this sloppiness before it caches files that use precompiled headers. In depend mode it learns from the
 # compiler which headers a file includes, and does not preprocess every file once more.
 exec 9>"$cache/lock"; flock 9
 settings=$(printf '%s\n' 'sloppiness = pch_defines,time_macros' 'depend_mode = true' 'inode_cache = true' \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything: the tests of `make test`, what is marked for them under sanitizers, the fuzz target, and the tests labelled
-# long. All of it runs, whatever fails on the way; a table at the end says what did.
+# Runs everything: the tests of `make test`, the tests marked for sanitizers under these, the fuzz target, and the tests
+# labelled long. All parts run, whatever fails on the way; a table at the end shows the results.
 #   scripts/test-all.sh BUILD     FUZZ_SECONDS (default 600) is how long the fuzz target runs
 set -euo pipefail
 cd "$(dirname "$0")/.."
