@@ -1,4 +1,5 @@
-// One golden fixture: a tiny checkpoint and what transformers computed from it (make_golden.py, make_quantized.py).
+// One golden fixture: a tiny checkpoint, and the results that transformers computed from it (make_golden.py,
+// make_quantized.py).
 #ifndef CAUSEWAY_TESTS_GOLDEN_GOLDEN_H_
 #define CAUSEWAY_TESTS_GOLDEN_GOLDEN_H_
 
@@ -23,9 +24,9 @@ struct Golden {
   std::vector<GoldenCase> cases;
 };
 
-// Of a fixture's last prompt, where make_hidden_states.py was run for it.
+// The hidden states of a fixture's last prompt, where make_hidden_states.py was run for it.
 struct GoldenStates {
-  std::vector<std::vector<float>> hidden_states;  // as transformers counts them: [rows, hidden size] each
+  std::vector<std::vector<float>> hidden_states;  // in the order of transformers: [rows, hidden size] each
   std::vector<float> last_layer;                  // before the final norm
 };
 
@@ -34,7 +35,7 @@ std::vector<std::string> GoldenNames(const std::string& set = "models");
 absl::StatusOr<Golden> LoadGolden(const std::string& name, const std::string& set = "models");
 absl::StatusOr<GoldenStates> LoadGoldenStates(const std::string& name);
 
-// Tensors of a safetensors file, in fp32: name -> values.
+// The tensors of a safetensors file, in fp32: name -> values.
 absl::StatusOr<std::map<std::string, std::vector<float>>> ReadFloats(const std::string& path);
 
 }  // namespace causeway

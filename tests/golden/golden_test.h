@@ -1,4 +1,4 @@
-// Fixtures through the engine, in fp32.
+// Runs fixtures through the engine, in fp32.
 #ifndef CAUSEWAY_TESTS_GOLDEN_GOLDEN_TEST_H_
 #define CAUSEWAY_TESTS_GOLDEN_GOLDEN_TEST_H_
 
@@ -27,7 +27,7 @@ class GoldenTest : public testing::TestWithParam<std::string> {
     ASSERT_TRUE(golden.ok()) << golden.status();
     golden_ = *std::move(golden);
     options_.model = golden_.folder;
-    // The same tests on a GPU: CAUSEWAY_TEST_DEVICES=cuda.
+    // CAUSEWAY_TEST_DEVICES=cuda runs the same tests on a GPU.
     const char* devices = std::getenv("CAUSEWAY_TEST_DEVICES");
     options_.devices = devices != nullptr ? devices : "cpu";
     options_.dtype = "fp32";
@@ -46,8 +46,8 @@ class GoldenTest : public testing::TestWithParam<std::string> {
     return requests;
   }
 
-  // One device, nearly as small as will do, and the rest in CPU memory, computed there in steps of up to cpu_rows rows,
-  // or in a folder that the test removes.
+  // Plans one device that is nearly as small as possible. The rest is in CPU memory, and computed there in steps of up
+  // to cpu_rows rows, or in a folder that the test removes.
   void OffloadMost(EngineOptions& options, bool on_disk, int64_t cpu_rows = 0) {
     if (folder_.empty()) {
       folder_ = absl::StrCat(testing::TempDir(), "/golden-offload-", getpid());

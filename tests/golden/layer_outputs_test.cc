@@ -1,4 +1,5 @@
-// What layers put out against transformers' hidden states: whole, chunked, split, beside other requests, preempted.
+// Compares the outputs of layers with transformers' hidden states: whole, chunked, split, beside other requests,
+// preempted.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -27,7 +28,7 @@ class LayerOutputsTest : public GoldenTest {
     ASSERT_EQ(states_.hidden_states.size(), 5u);
   }
 
-  // Of all units: the embeddings, four layers, and the final norm.
+  // Asks for all units: the embeddings, four layers, and the final norm.
   GenerationRequest Extraction(const std::string& id) const {
     GenerationRequest request = GreedyRequest(id, golden_.cases[3].prompt, 1);
     request.layer_units = {0, 1, 2, 3, 4, 5};
@@ -110,7 +111,7 @@ TEST_P(LayerOutputsTest, OthersAndTheCacheChangeNothing) {
 }
 
 TEST_P(LayerOutputsTest, Preempted) {
-  // They have the lower priority: they give way to the others, which grow, and are computed again.
+  // They have the lower priority: they are preempted for the others, which grow, and are computed again.
   for (const char* devices : {"cpu", "simulated:4x64MiB"}) {
     SCOPED_TRACE(devices);
     options_.devices = devices;
@@ -133,7 +134,7 @@ INSTANTIATE_TEST_SUITE_P(Models, LayerOutputsTest,
                          testing::Values("gpt2-base", "llama-base", "minimax-m2-old", "qwen3-old"),
                          [](const auto& info) { return absl::StrReplaceAll(info.param, {{"-", "_"}}); });
 
-// What is held for layers' outputs is bounded.
+// The memory for layers' outputs is bounded.
 class LayerOutputsBoundTest : public testing::Test {
  protected:
   static constexpr int64_t kRowBytes = 48 * sizeof(float);
@@ -184,10 +185,10 @@ TEST_F(LayerOutputsBoundTest, OneThatIsCancelledGivesEverythingBack) {
     ASSERT_TRUE(handle.ok()) << handle.status();
     engine->Cancel(*handle);
     sink->Wait();
-    // Who was quick enough ended before it was cancelled.
+    // A request that was quick enough ended before it was cancelled.
     EXPECT_EQ(sink->end.layer_outputs == nullptr, sink->end.choices[0].reason == FinishReason::kCancelled);
     sink->end.layer_outputs.reset();
-    // A step in flight may hold them a moment longer; it is done once another request is.
+    // A step in flight may hold them a moment longer. It is done once another request is.
     GenerateAll(*engine, {GreedyRequest("after", {5, 6, 7}, 3)});
   }
   EXPECT_EQ(engine->Stats().blocks_used, 0);

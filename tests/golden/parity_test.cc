@@ -1,5 +1,5 @@
-// The engine against transformers, to the token: every fixture alone, batched, chunked, prefix-cached, preempted, and
-// split.
+// Compares the engine with transformers, to the token: every fixture alone, batched, chunked, prefix-cached, preempted,
+// and split.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -79,13 +79,13 @@ TEST_P(ParityTest, PrefixCached) {
   ExpectGolden(GenerateAll(*engine, Requests("first")));
   const auto again = GenerateAll(*engine, Requests("second"));
   ExpectGolden(again);
-  // All full blocks, but at least one token is computed.
+  // All full blocks come from the cache, but at least one token is computed.
   EXPECT_EQ(again[3]->end.cached_tokens, (static_cast<int64_t>(golden_.cases[3].prompt.size()) - 1) / 16 * 16);
   EXPECT_GT(engine->Stats().prefix_hit_tokens, 0);
 }
 
 TEST_P(ParityTest, Preempted) {
-  // Four sequences of up to 134 tokens in room for one and a half of them.
+  // Four sequences of up to 134 tokens have room for one and a half of them.
   options_.plan.kv_cache_tokens = 208;
   auto engine = MakeTestEngine(options_);
   ExpectGolden(GenerateAll(*engine, Requests()));
@@ -98,7 +98,7 @@ TEST_P(ParityTest, SplitOverDevices) {
       SCOPED_TRACE(absl::StrCat(devices, " devices, ", map));
       options_.plan.device_map = map;
       options_.devices = absl::StrCat("simulated:", devices, "x64MiB");
-      // The field's maps fill devices: only on about the smallest that will do they have to use several.
+      // transformers' maps fill devices. They have to use several only when these are about as small as possible.
       for (int64_t small = 0, enough = 65536; map != "auto" && enough - small > 16;) {
         const int64_t kib = (small + enough) / 2;
         EngineOptions tried = options_;
@@ -107,7 +107,7 @@ TEST_P(ParityTest, SplitOverDevices) {
         options_.devices = absl::StrCat("simulated:", devices, "x", enough, "KiB");
       }
       auto engine = MakeTestEngine(options_);
-      std::set<int> used;  // a tied head may come back to the first
+      std::set<int> used;  // a tied head may come back to the first device
       for (const Segment& segment : engine->model().plan.segments) used.insert(segment.device());
       if (map == "auto") {
         EXPECT_EQ(used.size(), static_cast<size_t>(devices));

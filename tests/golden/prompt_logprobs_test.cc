@@ -1,4 +1,5 @@
-// Logprobs of prompts against those of transformers' logits: alone, together, in pieces, behind a cached prefix, split.
+// Compares logprobs of prompts with those of transformers' logits: alone, together, in pieces, after a cached prefix,
+// split.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -45,7 +46,7 @@ TEST(PromptLogprobs, EqualTransformers) {
         options.plan.kv_cache_tokens = 2048;
         options.executor.cpu_threads = 2;
         const auto engine = MakeTestEngine(options);
-        // The second round finds its prompts in the cache; half of the requests don't ask.
+        // The second round finds its prompts in the cache; half of the requests don't ask for logprobs.
         for (int round = 0; round < 2; ++round) {
           std::vector<GenerationRequest> requests;
           for (size_t i = 0; i < 2 * golden->cases.size(); ++i) {

@@ -1,5 +1,5 @@
-// Quantized checkpoints against transformers on their dequantized weights, in fp32: the same greedy tokens, whole and
-// split.
+// Compares quantized checkpoints with transformers on their dequantized weights, in fp32: the same greedy tokens, whole
+// and split.
 #include <memory>
 #include <string>
 #include <vector>

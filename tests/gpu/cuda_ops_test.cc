@@ -1,4 +1,4 @@
-// The CUDA library's operations on device 0 against the reference on the CPU, over seeded random shapes.
+// Compares the CUDA library's operations on device 0 with the reference on the CPU, over seeded random shapes.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -85,7 +85,7 @@ TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
                   at::randn({blocks, kv_heads, kBlockTokens, head_dim}),
                   {},
                   {}};
-    // Every other round with a cache in int8.
+    // Every other round has a cache in int8.
     if (round % 2 == 1) {
       for (at::Tensor* side : {&cache.keys, &cache.values})
         *side = side->mul(40).clamp(-kKvInt8Max, kKvInt8Max).to(at::kChar);

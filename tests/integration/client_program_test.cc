@@ -1,4 +1,4 @@
-// The program `causeway`, command by command, against a real daemon on the bundled model.
+// Runs the program `causeway`, command by command, against a real daemon on the bundled model.
 #include <signal.h>
 
 #include <filesystem>
@@ -45,7 +45,7 @@ class ClientProgram : public ::testing::Test {
     EXPECT_EQ(result.status, 0) << result.err;
     return result.out;
   }
-  // A mistake on the command line: exit 64, nothing on standard output, and a short message.
+  // Expects that a mistake on the command line gives exit status 64, nothing on standard output, and a short message.
   static void Refuses(const Arguments& arguments, const std::string& message, const std::string& input = "") {
     const ProgramResult result = Run(arguments, input);
     EXPECT_EQ(result.status, 64) << absl::StrJoin(arguments, " ");
@@ -171,7 +171,7 @@ TEST_F(ClientProgram, AFileOfPromptsGoesOnWhereItEnded) {
   EXPECT_EQ(results[1]["generated_tokens"], 5);
   EXPECT_THAT(results[2]["error"].get<std::string>(), HasSubstr("max_length is 1"));
 
-  // Cut off within the second line: the first is not asked again, and the others are, once each.
+  // The file is cut off within the second line. The first prompt is not asked again, and the others are, once each.
   const size_t line = whole.find('\n') + 1;
   Write("results.jsonl", whole.substr(0, line + 20));
   const ProgramResult second = Run(command);
@@ -192,7 +192,7 @@ TEST_F(ClientProgram, AFileOfPromptsLeavesOtherFilesAlone) {
   Refuses({"generate", "--input", input, "--output", input}, "is the file of --input");
   EXPECT_EQ(Read(input), prompts);
 
-  // Off a terminal, the progress says its end once. A pipe is written, and not read first.
+  // Without a terminal, the progress writes its end once. A pipe is written, and not read first.
   const ProgramResult piped = RunProgram("/bin/sh",
                                          {"-c", "\"$@\" | cat", "sh", CAUSEWAY_BINARY_DIR "/bin/causeway", "generate",
                                           "--input", input, "--output", "/dev/stdout"},
@@ -219,11 +219,11 @@ TEST_F(ClientProgram, ShowsTheStatus) {
   EXPECT_EQ(text.status, 0) << text.err;
   EXPECT_THAT(text.out, HasSubstr("kjv  serving"));
   EXPECT_THAT(text.out, HasSubstr("KV cache"));
-  EXPECT_THAT(text.out, Not(HasSubstr("\033")));  // no colours off a terminal
+  EXPECT_THAT(text.out, Not(HasSubstr("\033")));  // no colours without a terminal
   const Json json = Json::parse(Run({"status", "--format", "json"}).out);
   EXPECT_EQ(json.at("model"), "kjv");
   EXPECT_EQ(json.at("state"), "SERVING");
-  EXPECT_TRUE(json.contains("requests_waiting"));  // 0, and there
+  EXPECT_TRUE(json.contains("requests_waiting"));  // it is there, though 0
 }
 
 TEST_F(ClientProgram, MeasuresAndSaysWhatCameFromTheCache) {
@@ -239,7 +239,7 @@ TEST_F(ClientProgram, MeasuresAndSaysWhatCameFromTheCache) {
   EXPECT_EQ(report.at("total_cached_tokens"), 0);
   EXPECT_EQ(report.at("total_output_tokens"), 6 * 4);
   EXPECT_GT(report.at("p99_ttft_ms"), 0);
-  // The same seed, so the same prompts.
+  // The same seed makes the same prompts.
   result = Run(bench);
   report = Json::parse(Read(output));
   EXPECT_GT(report.at("total_cached_tokens"), 0);

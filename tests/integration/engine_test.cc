@@ -1,5 +1,5 @@
-// What the engine promises under pressure, on the bundled model: too little KV cache, shared prefixes, long prompts
-// beside short ones, a split over four devices.
+// Tests what the engine promises under pressure, on the bundled model: too little KV cache, shared prefixes, long
+// prompts beside short ones, a split over four devices.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -44,7 +44,7 @@ std::vector<std::vector<int32_t>> Tokens(const std::vector<std::shared_ptr<Colle
   return tokens;
 }
 
-// Keeps the steps' sizes and times.
+// Keeps the sizes and times of steps.
 class StepObserver : public EngineObserver {
  public:
   void OnStep(const Step& step) override {
@@ -173,7 +173,7 @@ TEST(EngineTest, AFourWaySplitHoldsAndMovesWhatThePlanSays) {
     EXPECT_NEAR(measured.kv_cache, planned.kv_cache, 0.01 * planned.kv_cache + 4096) << planned.device.name;
     EXPECT_LE(measured.activations_peak + measured.workspace, planned.activations) << planned.device.name;
   }
-  // A row's hidden state crosses each boundary once; to the final norm and the head go only the rows that sample.
+  // A row's hidden state crosses each boundary once. Only the rows that sample go to the final norm and the head.
   int64_t rows = 0, sampled = 0;
   for (const EngineObserver::Step& step : observer.steps()) rows += step.tokens;
   for (const GenerationRequest& request : requests) sampled += request.stop.max_tokens;
@@ -201,7 +201,7 @@ TEST(EngineTest, ChoicesShareThePromptAndDifferBySeed) {
   }
   EXPECT_EQ(distinct.size(), 4u);
   EXPECT_EQ(both[0]->end.generated_tokens, 96);
-  // Choice i draws with seed + i: a lone request with that seed gives the same.
+  // Choice i draws with seed + i: a lone request with that seed gives the same text.
   request.request_id = "alone";
   request.n = 1;
   request.sampling.seed = 13;
@@ -248,7 +248,7 @@ TEST(EngineTest, RefusesWhatItCannotRun) {
   ASSERT_TRUE(engine->Submit(late, waiting).ok());
   const absl::Status full = submit(GreedyRequest("third", {7}, 4)).status();
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
-  waiting->Wait();  // its deadline passes in the queue: it never starts
+  waiting->Wait();  // its deadline passes in the queue, so it never starts
   EXPECT_EQ(waiting->end.choices[0].reason, FinishReason::kDeadline);
   EXPECT_EQ(waiting->end.generated_tokens, 0);
   ASSERT_TRUE(engine->Cancel("running").ok());

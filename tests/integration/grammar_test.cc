@@ -1,5 +1,5 @@
-// Grammars through the real engine, on the bundled model: what ended by itself is always what the grammar says,
-// whatever else the request asks for and whoever runs beside it.
+// Runs grammars through the real engine, on the bundled model. A text that ended by itself always satisfies the
+// grammar, whatever else the request asks for and whichever requests run beside it.
 #include <algorithm>
 #include <memory>
 #include <random>
@@ -67,7 +67,7 @@ TEST_F(GrammarTest, RandomSchemasAreSatisfied) {
   for (int i = 0; i < 300; ++i) {
     nlohmann::json schema = RandomSchema(random, 3);
     nlohmann::json sent = schema;
-    // Whitespace without end is allowed by default, and small models like it.
+    // By default whitespace is allowed without end, and small models like it.
     if (i % 4 > 0) sent["x-guidance"] = {{"whitespace_flexible", false}};
     requests.push_back(Request(GrammarKind::kJsonSchema, {sent.dump()}, i % 2));
     if (i % 5 == 0) requests.back().sampling.top_p = 0.9, requests.back().sampling.repetition_penalty = 1.2;
@@ -100,7 +100,7 @@ TEST_F(GrammarTest, RegexesMatchAndChoicesAreMade) {
     EXPECT_EQ(sinks[i]->end.choices[0].reason, FinishReason::kStop) << sinks[i]->end.status;
     const std::string text = sinks[i]->choices.contains(0) ? sinks[i]->choices[0].text : "";
     if (i < 100) {
-      if (i % 5 == 3) {  // of characters, where std::regex counts bytes
+      if (i % 5 == 3) {  // lengths count characters; std::regex counts bytes
         const auto characters = std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
         EXPECT_TRUE(characters >= 3 && characters <= 5 && text.find('a') == std::string::npos) << text;
         continue;
@@ -118,7 +118,7 @@ TEST_F(GrammarTest, EndsByItself) {
   requests.push_back(Request(GrammarKind::kRegex, {"ab"}, 1));
   requests[1].stop.min_tokens = 100;  // the grammar has no room for them
   requests.push_back(Request(GrammarKind::kRegex, {"a{9}"}, 1));
-  requests[2].stop.max_tokens = 9;  // enough in any spelling
+  requests[2].stop.max_tokens = 9;  // enough in any form
   requests.push_back(Request(GrammarKind::kRegex, {"[0-9]{500}"}, 0));
   requests[3].stop.max_tokens = 5;
   requests.push_back(Request(GrammarKind::kRegex, {"[0-9]+"}, 1));
@@ -152,8 +152,8 @@ TEST_F(GrammarTest, EndsByItself) {
   EXPECT_GT(stats.mask_seconds, 0);
 }
 
-// A stop id that is a token of the grammar's text: it stops like a stop string, but not before min_tokens, and where
-// the grammar allows nothing else it is text there.
+// A stop id may be a token of the grammar's text. It stops like a stop string, but not before min_tokens. Where the
+// grammar allows nothing else, it is text.
 TEST_F(GrammarTest, StopIdsMayBeText) {
   const auto id = [](const std::string& text) {
     const std::vector<int32_t> ids = *engine_->tokenizer()->Encode(text, false);
@@ -193,7 +193,7 @@ TEST_F(GrammarTest, AVocabularyThatCannotGoOnIsAnError) {
   EXPECT_FALSE(sinks[0]->end.status.ok());
 }
 
-// Those beside constrained ones get the tokens they get alone; preempted or not, constrained ones get theirs.
+// Requests beside constrained ones get the same tokens as alone. Constrained ones get theirs, preempted or not.
 TEST_F(GrammarTest, NeighboursAndPreemptionChangeNothing) {
   const auto run = [](Engine& engine) {
     std::vector<GenerationRequest> requests;
@@ -222,7 +222,7 @@ TEST_F(GrammarTest, NeighboursAndPreemptionChangeNothing) {
   EXPECT_GT(tight->Stats().preemptions, 0);
 }
 
-// Cancelled, out of time, or at work when the engine goes: each ends once.
+// One is cancelled, one out of time, one at work when the engine is destroyed: each ends once.
 TEST_F(GrammarTest, UnfinishedOnesEnd) {
   auto engine = MakeTestEngine(Options());
   std::vector<std::shared_ptr<CollectingSink>> sinks;

@@ -1,4 +1,4 @@
-// The bundled model's loss on text it has not seen, through our own engine, against what its trainer measured.
+// Compares the bundled model's loss on text it has not seen, through our own engine, with what its trainer measured.
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -22,7 +22,7 @@ namespace {
 const char kModel[] = CAUSEWAY_SOURCE_DIR "/models/kjv";
 constexpr int64_t kChunk = 256;
 
-// Nats of all tokens after the first.
+// The nats of all tokens after the first.
 double Loss(Executor& executor, const std::vector<int32_t>& tokens, int64_t vocab, uint64_t& step) {
   double loss = 0;
   const auto length = static_cast<int64_t>(tokens.size());
@@ -59,12 +59,12 @@ double Loss(Executor& executor, const std::vector<int32_t>& tokens, int64_t voca
 }
 
 struct Measured {
-  std::vector<double> nats;  // of each chapter's tokens after the first
+  std::vector<double> nats;  // of the tokens of each chapter after the first
   std::vector<int64_t> tokens;
   double nats_per_token = 0, bits_per_byte = 0;
 };
 
-// The model's loss on the chapters. Throws on any error.
+// Measures the model's loss on the chapters. Throws on any error.
 Measured Measure(const std::string& dtype, std::optional<DType> kv_dtype, const std::string& quantize,
                  const std::vector<std::string>& chapters) {
   EngineOptions options;
@@ -108,7 +108,8 @@ std::vector<std::string> Chapters() {
   return absl::StrSplit(all, "\n\n");
 }
 
-// What is computed, and how far from the trainer's numbers it may lie: in nats a token of a chapter and of all of them.
+// How the loss is computed, and how far it may be from the trainer's numbers, in nats a token: for each chapter and for
+// all of them.
 struct Case {
   std::string dtype;
   std::optional<DType> kv_dtype;
@@ -141,7 +142,7 @@ TEST(HeldoutTest, LossOnUnseenChaptersIsWhatTheTrainerMeasured) {
   }
 }
 
-// The perplexity that quantizing costs; docs/quantization.md states what is printed here.
+// The perplexity that quantizing costs. docs/quantization.md states the figures printed here.
 TEST(HeldoutTest, QuantizedWeightsCostLittlePerplexity) {
   const std::vector<std::string> chapters = Chapters();
   const double plain = std::exp(Measure("bf16", {}, "none", chapters).nats_per_token);
@@ -153,7 +154,7 @@ TEST(HeldoutTest, QuantizedWeightsCostLittlePerplexity) {
     std::printf("%s: perplexity %.4f (%+.3f%%), %.4f bits per byte\n", format, perplexity,
                 100 * (perplexity / plain - 1), here.bits_per_byte);
     EXPECT_LE(std::abs(perplexity / plain - 1), worse_max) << format;
-    // It is another model, if a close one.
+    // The quantized model is close, but not the same.
     EXPECT_NE(perplexity, plain);
   }
 }

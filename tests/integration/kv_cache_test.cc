@@ -1,4 +1,4 @@
-// An int8 KV cache beside one of the computation's dtype, through the engine, on the bundled model.
+// Compares an int8 KV cache with one of the computation's dtype, through the engine, on the bundled model.
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -32,7 +32,7 @@ EngineOptions Options(std::optional<DType> kv_dtype) {
   return options;
 }
 
-// Pieces of text that the model has not seen.
+// The prompts are pieces of text that the model has not seen.
 std::vector<GenerationRequest> Requests(const Engine& engine) {
   std::ifstream file(std::string(kModel) + "/heldout.txt");
   std::stringstream text;
@@ -63,7 +63,7 @@ TEST(KvCacheTest, Int8TokensAreMostlyTheSameAndTheirLogprobsClose) {
   double worst = 0, sum = 0;
   for (int i = 0; i < kPrompts; ++i) {
     ASSERT_EQ(small[i].tokens.size(), exact[i].tokens.size());
-    // Texts part where two tokens are about as likely, and are then no longer comparable.
+    // Texts part where two tokens are about equally likely. After that they cannot be compared.
     for (size_t t = 0; t < exact[i].tokens.size() && small[i].tokens[t] == exact[i].tokens[t]; ++t) {
       ++same;
       const double error = std::abs(small[i].logprobs[t] - exact[i].logprobs[t]);
@@ -80,7 +80,7 @@ TEST(KvCacheTest, Int8TokensAreMostlyTheSameAndTheirLogprobsClose) {
   EXPECT_GT(worst, 0) << "the cache was not quantized";
 }
 
-// Which blocks a sequence has, who computed them and where they are changes no token.
+// No token depends on which blocks a sequence has, who computed them and where they are.
 TEST(KvCacheTest, Int8TokensDependNeitherOnPreemptionNorPrefixesNorSplits) {
   const auto tokens = [](const EngineOptions& options, int rounds = 1) {
     const auto engine = MakeTestEngine(options);

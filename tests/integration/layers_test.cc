@@ -1,4 +1,4 @@
-// Layers' outputs from a real daemon, by RPC and by the program `causeway layers`.
+// Gets layers' outputs from a real daemon, by RPC and by the program `causeway layers`.
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -42,7 +42,7 @@ ProgramResult RunLayers(const DaemonProcess& daemon, Arguments arguments) {
   return RunProgram("causeway", arguments, {{"CAUSEWAY_SERVER", daemon.grpc()}});
 }
 
-// A fixture on four devices, in fp32, its prompts read in steps of eleven tokens.
+// A fixture on four devices, in fp32, whose prompts are read in steps of eleven tokens.
 class SplitFixture : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -182,7 +182,7 @@ class SmallSteps : public ::testing::Test {
     EXPECT_TRUE(admin_->GetStatus(&call, {}, &status).ok());
     return status;
   }
-  // Blocks come back within a step of a request's end.
+  // Blocks are freed within a step of a request's end.
   static void WaitUntilIdle() {
     const absl::Time give_up = absl::Now() + absl::Seconds(60);
     v1::GetStatusResponse status = Status();
@@ -194,7 +194,7 @@ class SmallSteps : public ::testing::Test {
     const v1::GetStatusResponse status = Status();
     return status.requests_ended().at(outcome);
   }
-  // All rows of a stream, or its error.
+  // Returns all rows of a stream, or its error.
   static grpc::Status Read(const v1::ExtractLayerOutputsRequest& request, std::map<int, std::string>* values) {
     grpc::ClientContext call;
     auto stream = admin_->ExtractLayerOutputs(&call, request);
@@ -232,8 +232,7 @@ TEST_F(SmallSteps, ACancelledOneFreesItsBlocks) {
   {
     grpc::ClientContext call;
     call.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
-    auto stream =
-        admin_->ExtractLayerOutputs(&call, Request(1000));  // a step in flight may still hold the other's memory
+    auto stream = admin_->ExtractLayerOutputs(&call, Request(1000));  // a step in flight may hold the other's memory
     v1::ExtractLayerOutputsResponse event;
     while (stream->Read(&event)) {
     }
@@ -289,7 +288,7 @@ TEST_F(SmallSteps, WhatNobodyReadsIsHeldAndBounded) {
   auto stream = admin_->ExtractLayerOutputs(&slow, Request(2000));
   v1::ExtractLayerOutputsResponse event;
   ASSERT_TRUE(stream->Read(&event));
-  WaitUntilIdle();  // computed, and most of it not taken
+  WaitUntilIdle();  // computed, but mostly not read
   std::map<int, std::string> values;
   const grpc::Status refused = Read(Request(2000), &values);
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);

@@ -1,4 +1,4 @@
-// Loading holds the weights and little more at any time.
+// Tests that loading never holds much more than the weights.
 #include <fstream>
 #include <string>
 
@@ -30,7 +30,7 @@ TEST(LoadMemoryTest, PeaksAboveTheWeightsByTheReadersBuffersAlone) {
   EngineOptions options;
   options.model = kModel;
   options.devices = "cpu";
-  options.dtype = "fp32";  // twice the file's bytes: each read is converted
+  options.dtype = "fp32";  // twice the file's bytes, since each read is converted
   options.executor.cpu_threads = 2;
   options.plan.max_num_seqs = 1;
   options.plan.max_num_batched_tokens = 16;
@@ -41,7 +41,7 @@ TEST(LoadMemoryTest, PeaksAboveTheWeightsByTheReadersBuffersAlone) {
   int64_t file_bytes = 0;
   for (const auto& [name, tensor] : placed->checkpoint->tensors()) file_bytes += static_cast<int64_t>(tensor.bytes);
 
-  std::ofstream("/proc/self/clear_refs") << "5";  // the peak begins anew
+  std::ofstream("/proc/self/clear_refs") << "5";  // resets the peak
   const int64_t before = StatusBytes("VmRSS");
   LoadProgress last;
   int64_t peak = 0, calls = 0;
@@ -56,8 +56,8 @@ TEST(LoadMemoryTest, PeaksAboveTheWeightsByTheReadersBuffersAlone) {
   EXPECT_EQ(last.bytes_done, file_bytes);
   EXPECT_GT(last.seconds, 0);
   EXPECT_GE(calls, 10);
-  // Two readers, each with a read of 2 MiB as stored and as converted; each buffer, and the weights, rounded up to huge
-  // pages.
+  // There are two readers, each with a read of 2 MiB as stored and as converted. Each buffer, and the weights, are
+  // rounded up to huge pages.
   const int64_t weights = placed->plan.devices[0].weights;
   EXPECT_LE(peak - before, weights + (int64_t{20} << 20));
   RecordProperty("bytes_above_weights", std::to_string(peak - before - weights));

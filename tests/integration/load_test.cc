@@ -1,6 +1,6 @@
-// 200 streams at once against the real daemon, with random cancels and deadlines: every request ends in one outcome,
-// the daemon's counters agree with what its clients saw, all KV blocks come back, memory is flat. CAUSEWAY_WAVES is how
-// often.
+// Runs 200 streams at once against the real daemon, with random cancels and deadlines. Every request ends in one
+// outcome, the daemon's counters agree with what its clients saw, all KV blocks are freed, and memory stays flat.
+// CAUSEWAY_WAVES says how often.
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,7 +32,7 @@ struct Tally {
   int64_t generated = 0;
 };
 
-// One wave: `count` streams at once, each with its own fate.
+// Runs one wave: `count` streams at once, each with its own fate.
 Tally Wave(const std::string& address, int count, uint64_t seed) {
   Client client(address);
   absl::Mutex mutex;
@@ -93,7 +93,7 @@ double Sum(const DaemonProcess& daemon, const std::string& family, const std::st
   return sum;
 }
 
-// As the kernel counts it.
+// The resident memory that the kernel counts.
 int64_t ResidentBytes(const DaemonProcess& daemon) {
   std::ifstream statm(absl::StrCat("/proc/", daemon.pid(), "/statm"));
   int64_t pages = 0, resident = 0;
@@ -106,7 +106,7 @@ void HoldUp(const std::vector<std::string>& flags) {
   const char* waves_wanted = std::getenv("CAUSEWAY_WAVES");
   const int waves = waves_wanted == nullptr ? 4 : std::atoi(waves_wanted);
   ASSERT_GE(waves, 2) << "CAUSEWAY_WAVES: " << waves_wanted;
-  // Room for about a quarter of what the streams want at once, so that queueing and preemption take part.
+  // There is room for about a quarter of what the streams want at once, so that some are queued and preempted.
   std::vector<std::string> all_flags = {"--model",
                                         CAUSEWAY_SOURCE_DIR "/models/kjv",
                                         "--max-num-seqs",
@@ -129,7 +129,7 @@ void HoldUp(const std::vector<std::string>& flags) {
     for (const auto& [outcome, count] : tally.outcomes) all.outcomes[outcome] += count;
     all.generated += tally.generated;
     all.accepted += tally.accepted;
-    // A cancelled stream is the client's past as soon as it is closed; the daemon frees it within a step.
+    // For a client, a cancelled stream is over as soon as it is closed. The daemon frees it within a step.
     for (int i = 0; i < 500 && Sum(daemon, "causeway_requests_running") + Sum(daemon, "causeway_requests_waiting") > 0;
          ++i) {
       absl::SleepFor(absl::Milliseconds(10));
@@ -144,15 +144,15 @@ void HoldUp(const std::vector<std::string>& flags) {
   const auto ended = [&](const std::string& outcome) {
     return static_cast<int>(Sum(daemon, "causeway_requests_total", absl::StrCat("outcome=\"", outcome, "\"")));
   };
-  // A call whose deadline passes before it reaches the daemon is its client's alone.
+  // A call whose deadline passes before it reaches the daemon is known to its client alone.
   const double total = Sum(daemon, "causeway_requests_total");
   EXPECT_GE(total, all.accepted);
   EXPECT_LE(total, kStreams * waves);
   EXPECT_GE(total, kStreams * waves * 0.98);
   EXPECT_EQ(ended("error"), 0);
   EXPECT_EQ(ended("invalid"), 0);
-  // A request may finish in the daemon just as its client gives it up: then the client counts a cancel or a passed
-  // deadline, and the daemon an end. Never the other way round.
+  // A request may finish in the daemon just as its client gives it up. Then the client counts a cancel or a passed
+  // deadline, and the daemon an end. It is never the other way round.
   EXPECT_GE(ended("length"), all.outcomes["length"]);
   EXPECT_LE(ended("cancelled") + ended("deadline"), all.outcomes["CANCELLED"] + all.outcomes["DEADLINE_EXCEEDED"]);
   EXPECT_EQ(ended("length") + ended("cancelled") + ended("deadline"), total);
@@ -161,7 +161,7 @@ void HoldUp(const std::vector<std::string>& flags) {
   EXPECT_GT(all.outcomes["length"], 50 * waves);
   EXPECT_GE(Sum(daemon, "causeway_generated_tokens_total"), all.generated);
   EXPECT_EQ(Sum(daemon, "causeway_request_duration_seconds_count"), total);
-  // The first wave warms allocators and gRPC's pools up.
+  // The first wave warms up allocators and gRPC's pools.
   EXPECT_LE(resident.back(), resident.front() * 1.1 + (16 << 20))
       << "resident bytes after each wave: " << testing::PrintToString(resident);
   daemon.Signal(SIGTERM);
@@ -170,7 +170,7 @@ void HoldUp(const std::vector<std::string>& flags) {
 
 TEST(LoadTest, TwoHundredStreamsWithCancelsAndDeadlines) { HoldUp({"--devices", "cpu"}); }
 
-// A third of the weights' bytes are held; the rest comes from disk.
+// The device holds a third of the weights' bytes; the rest comes from disk.
 TEST(LoadTest, TheSameWithOffloadedWeights) {
   const std::string folder = absl::StrCat(::testing::TempDir(), "/load-offload-", getpid());
   ASSERT_EQ(mkdir(folder.c_str(), 0700), 0);

@@ -1,5 +1,5 @@
-// Memory of a real daemon under load: planned beside measured, by device and owner. And plans asked of it for other
-// devices.
+// Compares planned and measured memory of a real daemon under load, by device and owner. Also asks it for plans for
+// other devices.
 #include <signal.h>
 
 #include <atomic>
@@ -132,7 +132,7 @@ TEST_F(Memory, IsWhatWasPlannedWhileItWorks) {
   for (const char* part : {"simulated:0  used", "planned", "embeddings, ", "head", "reserve", "process "})
     EXPECT_THAT(text.out, HasSubstr(part));
   EXPECT_THAT(text.out, Not(HasSubstr("\033")));
-  // On a terminal it is drawn in its place.
+  // On a terminal it is drawn in place.
   const ProgramResult terminal = RunProgram("/usr/bin/script",
                                             {"-qec",
                                              absl::StrCat("timeout 2 ", CAUSEWAY_BINARY_DIR, "/bin/causeway --server ",
@@ -158,7 +158,7 @@ TEST_F(Memory, PlansForOtherDevicesAreThoseOfThePlanCommand) {
   };
   for (const Arguments& flags : cases) {
     SCOPED_TRACE(absl::StrJoin(flags, " "));
-    // What the daemon was started with stands where nothing else is said.
+    // Where nothing else is said, the daemon's own configuration holds.
     Arguments command = {"plan", "--model",  kModel, "--max-num-seqs", "16", "--max-num-batched-tokens",
                          "512",  "--format", "json"};
     if (!std::count(flags.begin(), flags.end(), "--kv-cache")) command.insert(command.end(), {"--kv-cache", "8192"});
@@ -176,11 +176,11 @@ TEST_F(Memory, PlansForOtherDevicesAreThoseOfThePlanCommand) {
   const ProgramResult map = Client({"plan", "--device-map", path});
   EXPECT_EQ(map.status, 0) << map.err;
   EXPECT_THAT(map.out, HasSubstr("device_map custom"));
-  // Nothing asked for is the plan that is served.
+  // Without any request, the answer is the plan that is served.
   const Json served = Json::parse(Client({"plan", "--format", "json"}).out);
   EXPECT_EQ(served.at("devices").size(), 4u);
   EXPECT_EQ(served.at("kv_cache").at("tokens"), 8192);
-  // The devices that are served on, with nothing taken yet.
+  // These are the served devices, before anything was taken from them.
   v1::GetPlanRequest dtype;
   v1::GetPlanResponse plan;
   dtype.set_dtype("fp32");

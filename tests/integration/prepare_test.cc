@@ -1,5 +1,5 @@
-// What is work before a request is queued, in a real causewayd on the bundled model: it holds up nobody, and is
-// bounded.
+// Tests work that is done before a request is queued, in a real causewayd on the bundled model: it holds up nobody, and
+// is bounded.
 #include <signal.h>
 
 #include <atomic>
@@ -42,7 +42,7 @@ class Prepare : public ::testing::Test {
     request.mutable_stop()->set_max_tokens(1);
     return request;
   }
-  // About as hard to compile as a grammar may be.
+  // A grammar that is about as hard to compile as one may be.
   static v1::GenerateRequest Slow() {
     std::string names = "\"p0\":{}", uses;
     for (int i = 1; i < 950; ++i) absl::StrAppend(&names, ",\"p", i, "\":{}");
@@ -89,10 +89,10 @@ TEST_F(Prepare, HardGrammarsHoldUpNobodyElse) {
     EXPECT_TRUE(Generate(Request()).ok());
   }
   EXPECT_LT(ended, kSlow) << "all of that was answered meanwhile";
-  // One that is given up while it waits is not begun.
+  // A request that is given up while it waits is not begun.
   EXPECT_EQ(Generate(Slow(), absl::Milliseconds(50)).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   for (std::thread& client : clients) client.join();
-  EXPECT_TRUE(Generate(Slow()).ok());  // behind it in the queue
+  EXPECT_TRUE(Generate(Slow()).ok());  // after it in the queue
   EXPECT_THAT(daemon_->Err(), HasSubstr("the deadline passed before the request was prepared"));
 }
 
@@ -105,7 +105,7 @@ TEST_F(Prepare, APromptThatCannotFitIsRefusedBeforeItIsTokenized) {
   EXPECT_EQ(status.error_message(),
             "prompt has 15728640 bytes, expected at most 131072: max_model_len is 2048 tokens and the longest token "
             "has 16 bytes");
-  EXPECT_LT(absl::Now() - start, absl::Seconds(5));  // tokenizing it takes ten
+  EXPECT_LT(absl::Now() - start, absl::Seconds(5));  // tokenizing it takes ten seconds
 }
 
 }  // namespace

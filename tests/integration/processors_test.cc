@@ -1,4 +1,4 @@
-// Threads where causewayd may use fewer processors than the machine has.
+// Tests threads where causewayd may use fewer processors than the machine has.
 #include <sched.h>
 
 #include <thread>
@@ -45,7 +45,7 @@ TEST(Processors, APlanSaysWhatBoundsThem) {
   EXPECT_THAT(result.err, Not(HasSubstr("cpu_threads")));
   result = RunOnOne({"plan", "--model", kModel, "--devices", "cpu", "--cpu-threads", "2"});
   EXPECT_THAT(result.err, HasSubstr("warning: cpu_threads is 2, more than the processors at hand, 1"));
-  // A plan for another machine's devices is not held to this one's processors.
+  // A plan for another machine's devices is not bounded by this one's processors.
   result = RunOnOne({"plan", "--model", kModel, "--devices", "2xL4", "--cpu-threads", "2"});
   EXPECT_THAT(result.out, Not(HasSubstr("Processors")));
   EXPECT_THAT(result.err, Not(HasSubstr("cpu_threads")));

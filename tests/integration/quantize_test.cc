@@ -1,4 +1,4 @@
-// The real daemon with --quantize: what it plans, holds, says and computes.
+// Tests the real daemon with --quantize: what it plans, holds, says and computes.
 #include <signal.h>
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// causewayd plan --search and --calibrate, through the program.
+// Tests causewayd plan --search and --calibrate, through the program.
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -27,7 +27,7 @@ std::string ReadText(const std::string& path) {
   return text.str();
 }
 
-// Of the processor that this runs on, whatever it reaches.
+// A calibration of the processor that this runs on, whatever its speed.
 std::string WriteCalibration(const std::string& name) {
   const std::string path = InTemp(name);
   const ProgramResult plan = RunCausewayd({"plan", "--model", kModel, "--devices", "cpu", "--format", "json"});
@@ -91,7 +91,7 @@ TEST(Search, WritesAConfigurationThatPlansAndServes) {
 
 TEST(Search, AConfigurationForAPipelineHasItsStages) {
   const std::string file = InTemp("search_stages.yaml");
-  // 5.5 million parameters in 10 MiB, and steps of 64 tokens: one device is too small, two are not.
+  // 5.5 million parameters in 10 MiB, and steps of 64 tokens: one device is too small, two are enough.
   const ProgramResult search =
       Search({"--devices", "simulated:2x10MiB", "--calibration", WriteCalibration("stages_calibration.json"),
               "--prompt-tokens", "32", "--output-tokens", "32", "--concurrency", "2", "--max-num-batched-tokens", "32",
@@ -103,7 +103,7 @@ TEST(Search, AConfigurationForAPipelineHasItsStages) {
   const ProgramResult plan = RunCausewayd({"plan", "--config", file, "--format", "json"});
   ASSERT_EQ(plan.status, 0) << plan.err << ReadText(file);
   const nlohmann::json planned = nlohmann::json::parse(plan.out);
-  // What the search said of each stage is what the plan has.
+  // The plan has what the search said of each stage.
   for (int stage = 0; stage < 2; ++stage) {
     EXPECT_EQ(planned.at("devices").at(stage).at("weights"), best.at("replicas").at(0).at(stage).at("weights"));
     EXPECT_GE(planned.at("devices").at(stage).at("kv_cache"), best.at("replicas").at(0).at(stage).at("kv_cache"));
@@ -164,7 +164,7 @@ TEST(Calibrate, MeasuresTheProcessorAndSearchUsesIt) {
   ASSERT_EQ(measured.status, 0) << measured.err;
   const nlohmann::json report = nlohmann::json::parse(measured.out);
   ASSERT_EQ(report.at("checks").size(), 6u);
-  // How near they are is for a machine with nothing else to do.
+  // How near they are can be tested only on a machine with nothing else to do.
   for (const nlohmann::json& check : report.at("checks")) {
     EXPECT_GT(check.at("predicted_seconds").get<double>(), 0) << check;
     EXPECT_LT(check.at("predicted_seconds").get<double>(), 10) << check;
@@ -211,7 +211,7 @@ TEST(Calibrate, WritesOverOlderVersionsAndNothingElse) {
   EXPECT_EQ(nlohmann::json::parse(ReadText(file)).at("version"), 2);
 }
 
-// A configuration that a search wrote, planned: what it has elsewhere is what was found.
+// The plan of a configuration that a search wrote. What is elsewhere in it is what the search found.
 nlohmann::json PlanOf(const std::string& config, const std::vector<std::string>& more = {}) {
   std::vector<std::string> arguments = {"plan", "--config", config, "--format", "json"};
   arguments.insert(arguments.end(), more.begin(), more.end());
@@ -236,7 +236,7 @@ TEST(Search, APipelineThatOffloadsKeepsItsStagesAndServes) {
                     calibration = WriteCalibration("search-offload-stages.json");
   const std::string folder = InTemp("search-offload-folder");
   fs::create_directories(folder);
-  // Of 5 MiB each, for 5.5 million parameters in bf16; some of the rest in CPU memory, some on disk.
+  // The devices have 5 MiB each, for 5.5 million parameters in bf16. Some of the rest is in CPU memory, some on disk.
   const std::vector<std::string> fleet = {
       "--devices", "simulated:2x5MiB", "--max-memory", "0:5MiB,1:5MiB,cpu:3MiB", "--offload-folder", folder};
   std::vector<std::string> arguments = fleet;

@@ -1,4 +1,4 @@
-// The RPCs of a real causewayd on the bundled model.
+// Tests the RPCs of a real causewayd on the bundled model.
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -23,7 +23,7 @@ namespace {
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
-// One daemon for all tests here; each uses ids and counts differences of its own.
+// One daemon serves all tests here; each uses ids and counts differences of its own.
 class Server : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -71,7 +71,7 @@ class Server : public ::testing::Test {
   static double Outcome(const std::string& outcome) {
     return daemon_->Metrics().at("causeway_requests_total{model=\"kjv\",outcome=\"" + outcome + "\"}");
   }
-  // Until the daemon holds no request: blocks come back within a step of a request's end.
+  // Waits until the daemon holds no request: blocks are freed within a step of a request's end.
   static void WaitUntilIdle() {
     const absl::Time give_up = absl::Now() + absl::Seconds(60);
     v1::GetStatusResponse status;
@@ -141,7 +141,7 @@ TEST_F(Server, ChatsEchoesStopsAndChooses) {
   EXPECT_EQ(Generate(request).choices(0).text(), "In the beginning" + text);
   request.clear_output();
 
-  // A word of the answer as the stop string cuts it there.
+  // A word of the answer; the stop string cuts the answer there.
   const std::string word = text.substr(text.size() / 2, 4);
   request.mutable_stop()->add_strings(word);
   const v1::GenerateResponse stopped = Generate(request);
@@ -205,7 +205,7 @@ TEST_F(Server, ErrorsHaveTheirCodes) {
   request.mutable_sampling()->set_num_beams(4);
   EXPECT_EQ(Error(request).error_code(), grpc::StatusCode::UNIMPLEMENTED);
   EXPECT_EQ(Outcome("invalid"), invalid + 5);
-  // Above the limit of a received message.
+  // This is above the limit of a received message.
   EXPECT_EQ(Error(Greedy(std::string(17 << 20, 'x'), 1)).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
@@ -245,14 +245,14 @@ TEST_F(Server, CancelsByRpcByClosingAndByDeadline) {
   WaitUntilIdle();
   EXPECT_EQ(Outcome("cancelled"), cancelled + 2);
   EXPECT_EQ(Outcome("deadline"), deadline + 1);
-  // The same id twice at once.
+  // The same id is used twice at once.
   grpc::ClientContext call;
   auto stream = generation_->GenerateStream(&call, Endless("twice"));
   v1::GenerateStreamResponse event;
   ASSERT_TRUE(stream->Read(&event));
   EXPECT_EQ(Error(Endless("twice")).error_code(), grpc::StatusCode::ALREADY_EXISTS);
   EXPECT_THAT(daemon_->Err(), HasSubstr("request refused request_id=twice "));
-  // The second one's end is not the first one's.
+  // The second one's end does not end the first one.
   for (int i = 0; i < 8; ++i) {
     ASSERT_TRUE(stream->Read(&event));
     EXPECT_TRUE(event.has_delta());
@@ -280,12 +280,12 @@ TEST_F(Server, AdminTellsOfModelPlanAndStatus) {
   EXPECT_EQ(status.state(), v1::SERVING);
   EXPECT_EQ(status.load_bytes_done(), status.load_bytes_total());
   ASSERT_EQ(status.devices_size(), 1);
-  // The plan also counts buffers such as the rotary frequencies, as the field's maps do.
+  // The plan also counts buffers such as the rotary frequencies, as transformers' maps do.
   EXPECT_NEAR(status.devices(0).memory().weights(), plan.devices(0).weights(), 0.01 * plan.devices(0).weights());
   EXPECT_GT(status.devices(0).memory().other(), 0);
 }
 
-// Reflection, spoken by hand: field 7 of the request lists the services, and their names are in the answer.
+// Reflection, written by hand: field 7 of the request lists the services, and their names are in the answer.
 TEST_F(Server, ReflectionListsTheServices) {
   grpc::GenericStub stub(daemon_->Channel());
   grpc::CompletionQueue queue;
@@ -315,7 +315,7 @@ TEST_F(Server, ReflectionListsTheServices) {
   done();
 }
 
-// What clients counted is what the daemon counted, to the request and to the token.
+// The daemon counts what its clients counted, to the request and to the token.
 TEST_F(Server, CountersReconcile) {
   WaitUntilIdle();
   const auto before = daemon_->Metrics();
@@ -438,7 +438,8 @@ TEST(MixtureOfExperts, TellsWhereItsTokensWent) {
   v1::GenerateResponse response;
   grpc::ClientContext call;
   ASSERT_TRUE(v1::Generation::NewStub(daemon.Channel())->Generate(&call, request, &response).ok());
-  // The prompt's rows, and one for each token but the last; at most one more, where the end was not foreseen.
+  // There are the prompt's rows, and one for each token but the last. There is at most one more, where the end was not
+  // foreseen.
   const double rows = 3 + response.choices(0).token_ids_size() - 1;
   for (int layer : {1, 2, 3}) {
     const double tokens = sample("layer_expert_tokens_total", layer);

@@ -1,4 +1,4 @@
-// How causewayd starts, refuses to start, and stops.
+// Tests how causewayd starts, refuses to start, and stops.
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -87,7 +87,7 @@ TEST(Plan, IsPrintedWithoutLoading) {
   EXPECT_EQ(result.status, 1);
   EXPECT_NE(result.err, "");
   EXPECT_EQ(RunCausewayd({"plan", "--model", "/nonexistent/model"}).status, 1);
-  // What `serve` could not run is not planned.
+  // `plan` refuses what `serve` could not run.
   result = RunCausewayd({"plan", "--model", kModel, "--max-num-seqs", "100", "--max-num-batched-tokens", "10"});
   EXPECT_EQ(result.status, 78);
   EXPECT_THAT(result.err, HasSubstr("max_num_batched_tokens is 10; expected at least max_num_seqs, 100"));
@@ -155,7 +155,7 @@ TEST(Bench, PrintsOneObjectARow) {
 }
 
 TEST(Bench, SizesTheModelByItsCases) {
-  // What the file says of sequences and cache is for serving.
+  // The file's fields for sequences and cache are for serving.
   const std::string file =
       WriteFile("bench.yaml", "batching:\n  max_model_len: 64\n  max_num_seqs: 1\n  kv_cache: 64\n");
   ProgramResult result = RunCausewayd(
@@ -214,7 +214,7 @@ TEST(Startup, APortInUseIsNamed) {
   EXPECT_EQ(third.Wait(), 1);
   EXPECT_THAT(third.Err(), HasSubstr(absl::StrCat("cannot listen for HTTP at ", first.http())));
   EXPECT_EQ(first.Get("/readyz").first, 200);
-  EXPECT_TRUE(fs::exists(first.ports_file()));  // the second one, which did not start, left it alone
+  EXPECT_TRUE(fs::exists(first.ports_file()));  // the second one, which did not start, did not touch it
 }
 
 TEST(Startup, AMistakeIsSaidBeforeLoading) {
@@ -334,7 +334,7 @@ TEST(Startup, ABrokenCheckpointIsSaidBeforeListening) {
   fs::remove_all(folder);
 }
 
-// A stream that goes on for long: 16 choices up to the end of the context.
+// A stream that runs for a long time: 16 choices up to the end of the context.
 class Stopping : public ::testing::Test {
  protected:
   void Start(const std::vector<std::string>& flags) {
@@ -356,7 +356,7 @@ class Stopping : public ::testing::Test {
       ASSERT_TRUE(stream_->Read(&event));
     } while (!event.has_delta());
   }
-  // The rest of the stream: its last event, and its status.
+  // Returns the rest of the stream: its last event, and its status.
   std::pair<v1::GenerateStreamResponse, grpc::Status> Rest() {
     v1::GenerateStreamResponse event, last;
     while (stream_->Read(&event)) last = event;

@@ -1,4 +1,4 @@
-// Grammars and logprobs of prompts over gRPC, from a real causewayd on the bundled model.
+// Tests grammars and logprobs of prompts over gRPC, from a real causewayd on the bundled model.
 #include <signal.h>
 
 #include <gmock/gmock.h>
@@ -88,7 +88,7 @@ TEST_F(Structured, WrongGrammarsAreNamed) {
   status = Generate(request, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(status.error_message(), "grammar.lark: no token of the vocabulary goes on here, and the text may not end");
-  // The log has the field, and nothing of what was asked for.
+  // The log has the field's name, and nothing of the request's text.
   EXPECT_THAT(daemon_->Err(), HasSubstr("code=INVALID_ARGUMENT message=grammar.json_schema\n"));
   EXPECT_THAT(daemon_->Err(), HasSubstr("error=grammar.lark\n"));
   EXPECT_THAT(daemon_->Err(), ::testing::Not(HasSubstr("thing")));

@@ -1,4 +1,4 @@
-// Tokens and logprobs, bit by bit, whatever the number of threads and wherever they are stopped.
+// Compares tokens and logprobs, bit by bit, for any number of threads and wherever they are stopped.
 #include <chrono>
 #include <random>
 #include <string>
@@ -14,7 +14,7 @@
 namespace causeway {
 namespace {
 
-// Stops a thread in one of some hundred places, up to 4 ms, as a busy neighbour does.
+// Stops a thread for up to 4 ms in one of some hundred places, as a busy neighbour does.
 void RandomDelay() {
   thread_local std::mt19937 random(std::hash<std::thread::id>()(std::this_thread::get_id()));
   if (random() % 400 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 4000));

@@ -40,7 +40,7 @@ std::string ReadAll(const std::string& path) {
   return text.str();
 }
 
-// Input comes from a file in `folder`, output and errors go to two others, so that a full pipe holds nobody up.
+// Input comes from a file in `folder`. Output and errors go to two others, so that a full pipe holds nobody up.
 pid_t Start(const std::string& program, const std::vector<std::string>& arguments,
             const std::map<std::string, std::string>& environment, const std::string& input,
             const std::string& folder) {
@@ -65,7 +65,7 @@ pid_t Start(const std::string& program, const std::vector<std::string>& argument
   const pid_t pid = fork();
   if (pid < 0) std::abort();
   if (pid > 0) return pid;
-  // Only calls that are safe between fork and exec from here on.
+  // From here on, only calls that are safe between fork and exec are made.
   const int out_fd = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600),
             err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   dup2(open(in.c_str(), O_RDONLY), STDIN_FILENO);
@@ -155,7 +155,7 @@ bool DaemonProcess::WaitUntilListening(absl::Duration timeout) {
   const absl::Time give_up = absl::Now() + timeout;
   while (true) {
     const std::string log = Err();
-    // A whole line only.
+    // Only a whole line counts.
     if (const size_t event = log.find("listening, not serving yet");
         event != std::string::npos && log.find('\n', event) != std::string::npos) {
       grpc_ = LogValue(log, "listening, not serving yet", "grpc");

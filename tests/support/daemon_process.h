@@ -1,4 +1,4 @@
-// A real causewayd in a process of its own, as tests of the whole need it.
+// A real causewayd in a process of its own, for integration tests.
 #ifndef CAUSEWAY_TESTS_SUPPORT_DAEMON_PROCESS_H_
 #define CAUSEWAY_TESTS_SUPPORT_DAEMON_PROCESS_H_
 
@@ -18,13 +18,13 @@ class Channel;
 
 namespace causeway {
 
-// How a program ended, and what it said.
+// How a program ended, and what it wrote.
 struct ProgramResult {
   int status = 0;  // the exit status, or 128 + the signal that ended it
   std::string out, err;
 };
 // Runs build/bin/PROGRAM, or a program by its absolute path, with these arguments to its end. `environment` is added to
-// ours or takes its place; `input` is what it reads. Kills it after two minutes.
+// ours and overrides it; `input` is what it reads. Kills it after two minutes.
 ProgramResult RunProgram(const std::string& program, const std::vector<std::string>& arguments,
                          const std::map<std::string, std::string>& environment = {}, const std::string& input = "");
 ProgramResult RunCausewayd(const std::vector<std::string>& arguments,
@@ -39,9 +39,9 @@ class DaemonProcess {
   ~DaemonProcess();
   DaemonProcess(const DaemonProcess&) = delete;
 
-  // False, with what it said on standard error, when it ended or took longer.
+  // Returns false when it ended or took longer, with what it wrote on standard error.
   [[nodiscard]] bool WaitUntilServing(absl::Duration timeout = absl::Seconds(120));
-  // As soon as the listeners are open, which is before the model is loaded.
+  // Waits until the listeners are open, which is before the model is loaded.
   [[nodiscard]] bool WaitUntilListening(absl::Duration timeout = absl::Seconds(120));
 
   const std::string& grpc() const { return grpc_; }  // host:port
@@ -51,7 +51,7 @@ class DaemonProcess {
 
   pid_t pid() const { return pid_; }
   void Signal(int signal) const;
-  // The exit status, or 128 + the signal that ended it; -1 when it still runs after `timeout`.
+  // Returns the exit status, or 128 + the signal that ended it; -1 when it still runs after `timeout`.
   int Wait(absl::Duration timeout = absl::Seconds(60));
 
   std::string Out() const;
@@ -59,7 +59,7 @@ class DaemonProcess {
 
   // {status, body}; status 0 when nobody answers.
   std::pair<int, std::string> Get(const std::string& path) const;
-  // Every sample of /metrics: "name{label="value"}" -> value.
+  // Returns every sample of /metrics: "name{label="value"}" -> value.
   std::map<std::string, double> Metrics() const;
 
  private:
@@ -67,7 +67,7 @@ class DaemonProcess {
 
   std::string folder_, ports_file_, grpc_, http_;
   pid_t pid_ = -1;
-  int status_ = -1;  // once it has ended
+  int status_ = -1;  // set once it has ended
 };
 
 }  // namespace causeway

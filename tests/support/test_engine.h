@@ -1,4 +1,4 @@
-// The real engine in a test's process: create it, generate with it, collect what comes.
+// Runs the real engine in a test's process: creates it, generates with it, collects the results.
 #ifndef CAUSEWAY_TESTS_SUPPORT_TEST_ENGINE_H_
 #define CAUSEWAY_TESTS_SUPPORT_TEST_ENGINE_H_
 
@@ -41,7 +41,7 @@ class CollectingSink : public TokenSink {
 // Throws std::runtime_error with the error's text, which fails the test that asked.
 std::unique_ptr<Engine> MakeTestEngine(const EngineOptions& options);
 
-// A greedy request for exactly `tokens` tokens, end-of-sequence ids ignored.
+// A greedy request for exactly `tokens` tokens, which ignores end-of-sequence ids.
 GenerationRequest GreedyRequest(const std::string& id, std::vector<int32_t> prompt, int64_t tokens);
 
 // Submits all of them at once and waits for all.

@@ -37,7 +37,8 @@ void Collect(const Module& module, const std::string& prefix, std::vector<Tensor
   for (const Module& child : module.children) Collect(child, prefix + child.name + ".", tensors);
 }
 
-// Norms' weights are near 1; other vectors small; matrices keep the size of what they multiply, or grow it a little.
+// Norms' weights are near 1, and other vectors small. Matrices keep the size of what they multiply, or make it a little
+// larger.
 std::vector<float> RandomValues(const Tensor& tensor, std::mt19937_64& random) {
   size_t count = 1;
   for (int64_t d : tensor.parameter->shape) count *= d;

@@ -22,12 +22,12 @@ Json TinyQwen3Moe(const Json& more =
 Json TinyGpt2(
     const Json& more = Json::object());  // 3 layers, hidden 48, 3 heads, vocabulary 90, 128 positions; tied head
 
-// Writes config.json and model.safetensors: every tensor of the architecture, of the config's dtype ("float32" where it
-// has none), random by `seed`. Weights are large enough for logits to differ clearly from token to token. Aborts on any
-// error.
+// Writes config.json and model.safetensors. It has every tensor of the architecture, in the config's dtype ("float32"
+// where it has none), random by `seed`. Weights are large enough that logits differ clearly from token to token. Aborts
+// on any error.
 void WriteTinyCheckpoint(const std::string& folder, const Json& config, uint64_t seed = 1);
 
-// A checkpoint in a folder of its own, opened; both are gone at the end.
+// A checkpoint in a folder of its own, opened. The destructor removes both.
 class TinyCheckpoint {
  public:
   explicit TinyCheckpoint(const Json& config, uint64_t seed = 1, DType compute = DType::kF32);
