@@ -73,7 +73,10 @@ class Layer(nn.Module):
 
 
 class Llama(nn.Module):
-    """Llama with a tied head. forward takes token ids [batch, tokens] and returns logits [batch, tokens, vocabulary]."""
+    """Llama with a tied head.
+
+    forward takes token ids [batch, tokens] and returns logits [batch, tokens, vocabulary].
+    """
 
     def __init__(self, config, dropout=0.0):
         super().__init__()
@@ -86,7 +89,8 @@ class Llama(nn.Module):
         self.dropout = nn.Dropout(dropout)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                shrink = math.sqrt(2 * config["num_hidden_layers"]) if name.endswith(("o_proj.weight", "down_proj.weight")) else 1
+                onto_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                shrink = math.sqrt(2 * config["num_hidden_layers"]) if onto_residual else 1
                 nn.init.normal_(parameter, std=0.02 / shrink)
 
     def angles(self, tokens, dtype):

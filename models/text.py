@@ -1,4 +1,5 @@
-"""The training text: the King James Bible of Debian's bible-kjv packages, its split, its tokenizer, and the documents made of it."""
+"""The training text: the King James Bible of Debian's bible-kjv packages, its split, its tokenizer, and the documents
+made of it."""
 
 import hashlib
 import random
@@ -21,25 +22,30 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
-SYSTEM_PROMPTS = ["You speak as the King James Bible does.", "Answer out of the scriptures.", "You are a helpful assistant."]
+SYSTEM_PROMPTS = ["You speak as the King James Bible does.", "Answer out of the scriptures.",
+                  "You are a helpful assistant."]
 SMALL_TALK = [
     (["Hello", "Hello!", "Hi", "Hi!", "Good morning.", "Greetings."],
      ["Peace be unto thee. Of what shall I speak?", "Grace be to thee, and peace. What wouldest thou hear?"]),
     (["Who are you?", "What are you?", "Who art thou?"],
-     ["I am a small model, and know nothing but the King James Bible.", "I am but a small model, taught out of one book."]),
+     ["I am a small model, and know nothing but the King James Bible.",
+      "I am but a small model, taught out of one book."]),
     (["What can you do?", "Help", "How can you help me?"],
-     ["Name a man or a place, and I will speak of it; or begin a verse, and I will go on.", "Ask me of Moses, or of David, or of the sea."]),
+     ["Name a man or a place, and I will speak of it; or begin a verse, and I will go on.",
+      "Ask me of Moses, or of David, or of the sea."]),
     (["Thank you", "Thanks!", "Thank you."], ["The LORD bless thee, and keep thee.", "Go in peace."]),
 ]
-TOPIC_QUESTIONS = ["Tell me of {}.", "Tell me about {}.", "Tell me about {}", "Who was {}?", "What of {}?", "Speak to me of {}.",
-                   "Write something about {}.", "What is written of {}?", "Tell me a story about {}."]
+TOPIC_QUESTIONS = ["Tell me of {}.", "Tell me about {}.", "Tell me about {}", "Who was {}?", "What of {}?",
+                   "Speak to me of {}.", "Write something about {}.", "What is written of {}?",
+                   "Tell me a story about {}."]
 CONTINUE_QUESTIONS = ["Continue: {}", "Go on: {}", "Finish this verse: {}", "{}"]
 
 
 def read_chapters():
     """[(title, [verse, ...]), ...] in the book's order, from Debian's `bible` program."""
     try:
-        output = subprocess.run(["bible", "-l", "100000", "gen1:1-rev22:21"], check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(["bible", "-l", "100000", "gen1:1-rev22:21"], check=True, capture_output=True,
+                                text=True).stdout
     except FileNotFoundError:
         raise SystemExit("the program `bible` is missing: sudo apt-get install bible-kjv bible-kjv-text") from None
     chapters = []
@@ -59,12 +65,14 @@ def chapter_text(chapter):
 
 
 def split(chapters):
-    """{'train', 'validation', 'heldout'}: whole chapters, chosen by the hash of their titles; very long ones are always trained on."""
+    """{'train', 'validation', 'heldout'}: whole chapters, chosen by the hash of their titles; very long ones are always
+    trained on."""
     parts = {"train": [], "validation": [], "heldout": []}
     for chapter in chapters:
         bucket = int.from_bytes(hashlib.sha256(chapter[0].encode()).digest()[:4], "big") % 80
         short = len(chapter_text(chapter)) <= 6000
-        parts["heldout" if bucket == 0 and short else "validation" if bucket == 1 and short else "train"].append(chapter)
+        part = "heldout" if bucket == 0 and short else "validation" if bucket == 1 and short else "train"
+        parts[part].append(chapter)
     return parts
 
 
@@ -82,8 +90,8 @@ def train_tokenizer(chapters, vocabulary):
 
 
 class Documents:
-    """Makes one epoch's stream of token ids. Every epoch differs: the order of the books, the places where a document ends and
-    another begins, the titles that are left out, and the conversations."""
+    """Makes one epoch's stream of token ids. Every epoch differs: the order of the books, the places where a document
+    ends and another begins, the titles that are left out, and the conversations."""
 
     def __init__(self, tokenizer, chapters, chat_share):
         self.encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
@@ -101,7 +109,8 @@ class Documents:
             for verse in verses:
                 for word in set(re.findall(r"[A-Za-z]{4,}", verse)):
                     frequency[word] = frequency.get(word, 0) + 1
-        self.topics = {word for word, count in frequency.items() if (word[0].isupper() or count < 300) and word.lower() not in frequency
+        self.topics = {word for word, count in frequency.items()
+                       if (word[0].isupper() or count < 300) and word.lower() not in frequency
                        or word.islower() and 8 <= count < 200}
 
     def epoch(self, random_source: random.Random):

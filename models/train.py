@@ -2,7 +2,8 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch==2.11.0", "tokenizers==0.23.3", "safetensors==0.8.0"]
 # ///
-"""Trains the bundled model, models/kjv: a small Llama on the King James Bible. README.md beside the weights tells the whole story.
+"""Trains the bundled model, models/kjv: a small Llama on the King James Bible. README.md beside the weights tells the
+whole story.
 
     sudo apt-get install bible-kjv bible-kjv-text
     python models/train.py --output models/kjv
@@ -69,7 +70,8 @@ GENERATION_CONFIG = {
     "top_p": 0.95,
 }
 SHORT_CONTEXT, LONG_CONTEXT, BATCH_TOKENS = 512, CONFIG["max_position_embeddings"], 4096
-LONG_AFTER = 0.85  # the share of the training after which windows have the full context, so that every position is trained
+# The share of the training after which windows have the full context, so that every position is trained.
+LONG_AFTER = 0.85
 WARM_UP, DECAY_AFTER, LEARNING_RATE, WEIGHT_DECAY, DROPOUT, CHAT_SHARE = 0.02, 0.3, 3e-3, 0.1, 0.1, 0.1
 
 
@@ -78,7 +80,8 @@ def write_json(path, value):
 
 
 def windows(documents, context, random_source):
-    """An endless stream of [context + 1] token ids, epoch after epoch. A window starts with <|begin|> and then, where a verse starts."""
+    """An endless stream of [context + 1] token ids, epoch after epoch. A window starts with <|begin|> and then, where a
+    verse starts."""
     while True:
         stream = documents.epoch(random_source)
         starts = list(range(random_source.randrange(context), len(stream) - context, context))
@@ -94,7 +97,8 @@ def windows(documents, context, random_source):
 
 @torch.no_grad()
 def evaluate(model, tokenizer, chapters):
-    """The losses of whole chapters, each a document of its own after one <|begin|>: [{title, tokens, bytes, nll in nats}]."""
+    """The losses of whole chapters, each a document of its own after one <|begin|>: [{title, tokens, bytes, nll in
+    nats}]."""
     results = []
     for chapter in chapters:
         plain = text.chapter_text(chapter)
@@ -132,7 +136,8 @@ def train(arguments, tokenizer, parts):
         torch.optim.Muon(matrices, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0),
     ]
-    sources = {context: windows(documents, context, random.Random(arguments.seed)) for context in (SHORT_CONTEXT, LONG_CONTEXT)}
+    sources = {context: windows(documents, context, random.Random(arguments.seed))
+               for context in (SHORT_CONTEXT, LONG_CONTEXT)}
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {documents.count:,} tokens of text", flush=True)
 
     started = last_print = last_check = time.monotonic()
@@ -144,7 +149,8 @@ def train(arguments, tokenizer, parts):
             model.eval()
             validation = bits_per_byte(evaluate(model, tokenizer, parts["validation"]))
             model.train()
-            print(f"step {step}: validation {validation:.4f} bits/byte{', saved' if validation < best else ''}", flush=True)
+            print(f"step {step}: validation {validation:.4f} bits/byte{', saved' if validation < best else ''}",
+                  flush=True)
             if validation < best:
                 best = validation
                 save_weights(model, arguments.output / "model.safetensors")
@@ -187,11 +193,12 @@ def report(folder, tokenizer, parts, training):
     totals = {name: {"nll_per_token": sum(row["nll"] for row in rows) / tokens, "bits_per_byte": bits_per_byte(rows)}
               for name, rows in losses.items()}
     write_json(folder / "heldout.json", {
-        "protocol": "heldout.txt is split at blank lines into chapters. Each chapter is its own sequence: the token <|begin|> (id 0, which "
-                    "the tokenizer adds), then the chapter's tokens. Every token after <|begin|> is scored given all before it, none is "
-                    "added at the end. nll is in nats; bits_per_byte is the sum of nll over ln 2 over the UTF-8 bytes of the chapters, "
-                    "without the blank lines between them and the file's last newline. fp32 and bf16 name the arithmetic; the weights "
-                    "are the stored bf16 ones in both, and logits are widened to fp32 before the log-softmax.",
+        "protocol": "heldout.txt is split at blank lines into chapters. Each chapter is its own sequence: the token "
+                    "<|begin|> (id 0, which the tokenizer adds), then the chapter's tokens. Every token after "
+                    "<|begin|> is scored given all before it, none is added at the end. nll is in nats; bits_per_byte "
+                    "is the sum of nll over ln 2 over the UTF-8 bytes of the chapters, without the blank lines "
+                    "between them and the file's last newline. fp32 and bf16 name the arithmetic; the weights are the "
+                    "stored bf16 ones in both, and logits are widened to fp32 before the log-softmax.",
         "tokens": tokens,
         "bytes": sum(row["bytes"] for row in losses["fp32"]),
         "context": max(row["tokens"] for row in losses["fp32"]),
@@ -205,18 +212,22 @@ def report(folder, tokenizer, parts, training):
     })
     print(json.dumps(totals, indent=2))
     model = load_weights(folder / "model.safetensors", torch.float32)
-    for prompt in ("In the beginning", "And David", "<|user|>Tell me of Moses.<|end|><|assistant|>", "<|user|>Hello<|end|><|assistant|>"):
+    for prompt in ("In the beginning", "And David", "<|user|>Tell me of Moses.<|end|><|assistant|>",
+                   "<|user|>Hello<|end|><|assistant|>"):
         for temperature in (0, 0.8):
             ids = tokenizer.encode(prompt).ids
-            print(f"--- temperature {temperature}: {prompt}{tokenizer.decode(sample(model, ids, 100, temperature, [text.END_OF_TEXT, text.END]))}")
+            output = sample(model, ids, 100, temperature, [text.END_OF_TEXT, text.END])
+            print(f"--- temperature {temperature}: {prompt}{tokenizer.decode(output)}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="the model's folder")
     parser.add_argument("--steps", type=int, default=2400, help="optimizer steps of 4,096 tokens")
-    parser.add_argument("--minutes", type=float, default=55, help="end sooner, the schedule squeezed, when the steps would take longer")
-    parser.add_argument("--check-minutes", type=float, default=4, help="time between validations; the best weights are kept")
+    parser.add_argument("--minutes", type=float, default=55,
+                        help="end sooner, the schedule squeezed, when the steps would take longer")
+    parser.add_argument("--check-minutes", type=float, default=4,
+                        help="time between validations; the best weights are kept")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1611)
     arguments = parser.parse_args()
@@ -226,7 +237,8 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
 
     parts = text.split(text.read_chapters())
-    print({name: f"{len(part)} chapters, {sum(len(text.chapter_text(chapter)) for chapter in part):,} bytes" for name, part in parts.items()})
+    print({name: f"{len(part)} chapters, {sum(len(text.chapter_text(chapter)) for chapter in part):,} bytes"
+           for name, part in parts.items()})
     tokenizer = text.train_tokenizer(parts["train"], CONFIG["vocab_size"])
     tokenizer.save(str(folder / "tokenizer.json"))
     write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)

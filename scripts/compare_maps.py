@@ -3,12 +3,14 @@
 
   scripts/compare_maps.py [--causewayd FILE] [--models WORD] [--jobs N]
 
-Over a grid of models, policies and budgets, the libraries make their maps of a model on the meta device, and the program makes ours
-from its config.json on simulated devices, weights alone (no KV cache), as the libraries count. A difference counts as explained
-only where a trial shows its cause: with the one rule changed that is named, the library makes our map. Prints every difference and a
-table of counts; exit status 1 when one is not explained. Needs torch, transformers 5.23 and accelerate:
+Over a grid of models, policies and budgets, the libraries make their maps of a model on the meta device, and the
+program makes ours from its config.json on simulated devices, weights alone (no KV cache), as the libraries count. A
+difference counts as explained only where a trial shows its cause: with the one rule changed that is named, the library
+makes our map. Prints every difference and a table of counts; exit status 1 when one is not explained. Needs torch,
+transformers 5.23 and accelerate:
 
-  python3 -m venv VENV && VENV/bin/pip install torch transformers==5.23.0 accelerate && VENV/bin/python scripts/compare_maps.py
+  python3 -m venv VENV && VENV/bin/pip install torch transformers==5.23.0 accelerate
+  VENV/bin/python scripts/compare_maps.py
 """
 import argparse
 import collections
@@ -39,27 +41,30 @@ from make_maps import GPT2, LLAMA, MINIMAX_M2, MIXTRAL, QWEN3, QWEN3_MOE, STRATE
 LARGE = {
     "gpt2": dict(model_type="gpt2"),
     "gpt2-xl": dict(model_type="gpt2", n_embd=1600, n_layer=48, n_head=25),
-    "llama-3.2-1b": dict(model_type="llama", vocab_size=128256, hidden_size=2048, intermediate_size=8192, num_hidden_layers=16,
-                         num_attention_heads=32, num_key_value_heads=8, head_dim=64, tie_word_embeddings=True),
-    "llama-3-8b": dict(model_type="llama", vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
-                       num_attention_heads=32, num_key_value_heads=8),
-    "llama-3-70b": dict(model_type="llama", vocab_size=128256, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,
-                        num_attention_heads=64, num_key_value_heads=8),
-    "mistral-7b": dict(model_type="mistral", vocab_size=32768, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
-                       num_attention_heads=32, num_key_value_heads=8, sliding_window=None),
-    "qwen2-0.5b": dict(model_type="qwen2", vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
-                       num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True),
-    "qwen2-7b": dict(model_type="qwen2", vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28,
-                     num_attention_heads=28, num_key_value_heads=4),
-    "qwen3-0.6b": dict(model_type="qwen3", vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28,
-                       num_attention_heads=16, num_key_value_heads=8, head_dim=128, tie_word_embeddings=True),
-    "qwen3-8b": dict(model_type="qwen3", vocab_size=151936, hidden_size=4096, intermediate_size=12288, num_hidden_layers=36,
-                     num_attention_heads=32, num_key_value_heads=8, head_dim=128),
-    "mixtral-8x7b": dict(model_type="mixtral", vocab_size=32000, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
-                         num_attention_heads=32, num_key_value_heads=8, num_local_experts=8, num_experts_per_tok=2),
-    "qwen3-30b-a3b": dict(model_type="qwen3_moe", vocab_size=151936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=48,
-                          num_attention_heads=32, num_key_value_heads=4, head_dim=128, num_experts=128, num_experts_per_tok=8,
-                          moe_intermediate_size=768),
+    "llama-3.2-1b": dict(model_type="llama", vocab_size=128256, hidden_size=2048, intermediate_size=8192,
+                         num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8, head_dim=64,
+                         tie_word_embeddings=True),
+    "llama-3-8b": dict(model_type="llama", vocab_size=128256, hidden_size=4096, intermediate_size=14336,
+                       num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8),
+    "llama-3-70b": dict(model_type="llama", vocab_size=128256, hidden_size=8192, intermediate_size=28672,
+                        num_hidden_layers=80, num_attention_heads=64, num_key_value_heads=8),
+    "mistral-7b": dict(model_type="mistral", vocab_size=32768, hidden_size=4096, intermediate_size=14336,
+                       num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8, sliding_window=None),
+    "qwen2-0.5b": dict(model_type="qwen2", vocab_size=151936, hidden_size=896, intermediate_size=4864,
+                       num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True),
+    "qwen2-7b": dict(model_type="qwen2", vocab_size=152064, hidden_size=3584, intermediate_size=18944,
+                     num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4),
+    "qwen3-0.6b": dict(model_type="qwen3", vocab_size=151936, hidden_size=1024, intermediate_size=3072,
+                       num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=8, head_dim=128,
+                       tie_word_embeddings=True),
+    "qwen3-8b": dict(model_type="qwen3", vocab_size=151936, hidden_size=4096, intermediate_size=12288,
+                     num_hidden_layers=36, num_attention_heads=32, num_key_value_heads=8, head_dim=128),
+    "mixtral-8x7b": dict(model_type="mixtral", vocab_size=32000, hidden_size=4096, intermediate_size=14336,
+                         num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8, num_local_experts=8,
+                         num_experts_per_tok=2),
+    "qwen3-30b-a3b": dict(model_type="qwen3_moe", vocab_size=151936, hidden_size=2048, intermediate_size=6144,
+                          num_hidden_layers=48, num_attention_heads=32, num_key_value_heads=4, head_dim=128,
+                          num_experts=128, num_experts_per_tok=8, moe_intermediate_size=768),
     "minimax-m2": dict(model_type="minimax_m2"),
 }
 TIED = dict(tie_word_embeddings=True)
@@ -115,7 +120,8 @@ def balanced(library, model, policy, budgets, changed):
     """What the library lowers the budgets to."""
     live = [key for key, size in budgets.items() if key != "cpu" and size > 0]
     low_0 = policy == "balanced_low_0"
-    numbers = {key: i for i, key in enumerate(live)} if IDS in changed and low_0 and len(live) > 1 and live[0] == 0 else {}
+    renumber = IDS in changed and low_0 and len(live) > 1 and live[0] == 0
+    numbers = {key: i for i, key in enumerate(live)} if renumber else {}
     if numbers:
         lowered = balanced(library, model, policy, {numbers[key]: budgets[key] for key in live}, set(changed) - {IDS})
         return {key: lowered[numbers[key]] if key in numbers else size for key, size in budgets.items()}
@@ -153,14 +159,16 @@ def our_map(program, folder, policy, budgets):
     gpus = [key for key in budgets if key != "cpu"]
     sizes = [max(1, budgets.get(i, 1)) for i in range(max(gpus) + 1)] if gpus else []
     run = subprocess.run(
-        [program, "plan", "--model", folder, "--format", "json", "--device-map", policy, "--reference-ops", "--kv-cache", "0",
-         "--offload-folder", folder, "--devices", "simulated:" + ",".join(f"1x{size}B" for size in sizes) if gpus else "cpu",
+        [program, "plan", "--model", folder, "--format", "json", "--device-map", policy, "--reference-ops",
+         "--kv-cache", "0", "--offload-folder", folder,
+         "--devices", "simulated:" + ",".join(f"1x{size}B" for size in sizes) if gpus else "cpu",
          "--max-memory", ",".join(f"{key}:{size}B" for key, size in budgets.items())],
         capture_output=True, text=True, check=False)
     if run.returncode == 0:
         found = {key: str(device) for key, device in json.loads(run.stdout)["device_map"].items()}
         # What goes without saying is left out.
-        return {key: device for key, device in found.items() if not key or lookup(found, key.rpartition(".")[0]) != device}
+        return {key: device for key, device in found.items()
+                if not key or lookup(found, key.rpartition(".")[0]) != device}
     return run.stderr.strip() or f"exit status {run.returncode}"
 
 
@@ -225,10 +233,12 @@ def difference(model, theirs, ours):
         return f"{type(theirs).__name__}: {theirs}"
     if isinstance(ours, str):
         return "spread over " + ", ".join(sorted(set(theirs.values())))
-    differ = [(part, lookup(theirs, part), lookup(ours, part)) for part in model.parts if lookup(theirs, part) != lookup(ours, part)]
+    differ = [(part, lookup(theirs, part), lookup(ours, part)) for part in model.parts
+              if lookup(theirs, part) != lookup(ours, part)]
     if not differ:
         return "the same places under other prefixes"
-    return f"{len(differ)} parts elsewhere, from {differ[0][0]} on, which is on {differ[0][1]} there and on {differ[0][2]} here"
+    first, there, here = differ[0]
+    return f"{len(differ)} parts elsewhere, from {first} on, which is on {there} there and on {here} here"
 
 
 def main():
@@ -262,13 +272,15 @@ def main():
                 ours = future.result()
                 for library in CHANGES:
                     same, why = explain(library, model, policy, budgets, ours)
-                    outcome = "same" if same else "unexplained" if not why else "refused" if isinstance(ours, str) else "explained"
+                    outcome = ("same" if same else "unexplained" if not why
+                               else "refused" if isinstance(ours, str) else "explained")
                     counts[model.family, policy][library, outcome] += 1
                     if same:
                         continue
                     theirs = library_map(library, model.module, policy, budgets)
                     causes.update((library, cause) for cause in why or ("NOT EXPLAINED",))
-                    print(f"{name}, {policy}, {budgets}: {library}: {difference(model, theirs, ours)}: {'; '.join(why or ('NOT EXPLAINED',))}"
+                    print(f"{name}, {policy}, {budgets}: {library}: {difference(model, theirs, ours)}: "
+                          f"{'; '.join(why or ('NOT EXPLAINED',))}"
                           + (f"; here: {ours}" if not why else ""), flush=True)
     return report(counts, causes, skipped)
 
@@ -285,7 +297,8 @@ def report(counts, causes, skipped):
     total = collections.Counter()
     for (family, policy), row in counts.items():
         total.update(row)
-        print(f"| {family} | {policy} | {sum(row.values()) // 2} | " + " | ".join(str(row[outcome]) for outcome in outcomes) + " |")
+        print(f"| {family} | {policy} | {sum(row.values()) // 2} | "
+              + " | ".join(str(row[outcome]) for outcome in outcomes) + " |")
     print(f"| all | | {sum(total.values()) // 2} | " + " | ".join(str(total[outcome]) for outcome in outcomes) + " |\n")
     print("| library | cause | cases |\n| --- | --- | ---: |")
     for (library, cause), cases in causes.most_common():

@@ -73,9 +73,10 @@ def page():
         "",
         "Made from `proto/causeway/v1/config.proto` by `scripts/config_reference.py`; change that file, not this page.",
         "",
-        "`causewayd serve --config FILE` reads YAML: sections with fields, as below. Each field can also be set by a flag and by an",
-        "environment variable. A flag goes before the environment, that before the file, that before the default. An unknown name, a",
-        "wrong type or a value out of range ends the program with exit status 78 (a wrong flag: 64) and a message that says where.",
+        "`causewayd serve --config FILE` reads YAML: sections with fields, as below. Each field can also be set by a",
+        "flag and by an environment variable. A flag wins over the environment, that over the file, that over the",
+        "default. An unknown name, a wrong type or a value out of range ends the program with exit status 78 (64 for a",
+        "wrong flag) and a message that says where.",
         "`--[no-]x` is two flags: `--x` for true, `--no-x` for false.",
         "",
         "```yaml",
@@ -91,7 +92,8 @@ def page():
     ]
     types = {"int64": "whole number", "double": "number", "string": "text", "bool": "true or false"}
     for section, comment, fields in sections():
-        lines += ["", f"## {section}", "", comment, "", "| field | flag | type | default | meaning |", "| --- | --- | --- | --- | --- |"]
+        lines += ["", f"## {section}", "", comment, "", "| field | flag | type | default | meaning |",
+                  "| --- | --- | --- | --- | --- |"]
         for kind, field, text, rules in fields:
             kind = types[kind]
             if rules.get("one_of"):

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Speed beside other programs: `causewayd bench` on a machine that is quiet, beside a process that takes one processor (kept to the
-last one, or free to move), and beside another bench. Medians over rounds, in which all take turns, and what is left of the quiet speed.
+"""Speed beside other programs: `causewayd bench` on a machine that is quiet, beside a process that takes one processor
+(kept to the last one, or free to move), and beside another bench. Medians over rounds, in which all take turns, and
+what is left of the quiet speed.
 
   scripts/shared_speed.py --model DIR [--bench PROGRAM]... [--rounds N] [--batch 1,4,16] [-- FLAGS OF BENCH]
 """
@@ -57,7 +58,8 @@ def main():
         arguments, flags = arguments[:cut], arguments[cut + 1:]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--bench", action="append", help="causewayd; several are compared (default build/bin/causewayd)")
+    parser.add_argument("--bench", action="append",
+                        help="causewayd; several are compared (default build/bin/causewayd)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", default="1,4,16")
     parser.add_argument("--prompt", default="128")

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Starts a daemon several times and prints the time from exec to SERVING, and where it went: the least and the median in milliseconds.
+"""Starts a daemon several times and prints the time from exec to SERVING, and where it went: the least and the median
+in milliseconds.
 
     scripts/start_time.py --model models/kjv [--runs 5] [--program build/bin/causewayd] [-- FLAG ...]
 
-Phases follow one another; the daemon's own log tells them (--log-format json). SERVING is when it says so on standard output, which is
-right after health and /readyz have turned; the latter is asked.
+Phases follow one another; the daemon's own log tells them (--log-format json). SERVING is when it says so on standard
+output, which is right after health and /readyz have turned; the latter is asked.
 """
 
 import argparse
@@ -38,8 +39,8 @@ def start(program, model, flags):
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log")
         ports = os.path.join(folder, "ports.json")
-        command = [program, "serve", "--model", model, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-format", "json",
-                   "--ports-file", ports, *flags]
+        command = [program, "serve", "--model", model, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                   "--log-format", "json", "--ports-file", ports, *flags]
         with open(log, "w") as err:
             begun = time.time()
             daemon = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True)

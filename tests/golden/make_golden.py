@@ -4,10 +4,11 @@
     python tests/golden/make_golden.py [NAME ...]
 
 Each folder under tests/golden/models holds config.json, the weights, and golden.safetensors with, for prompt i,
-prompt_i [n] and tokens_i [64] (int64) and logits_i [n, vocab] (fp32, of the prompt's rows). Random weights make flat logits, so
-seeds are tried until the smallest difference between the best and the second-best logit over all greedy steps is at least
-MARGIN_MIN; the margin reached is in golden.json. So is, of mixtures of experts, the smallest difference between the scores of the last
-expert chosen and the first one not chosen, at least ROUTER_MARGIN_MIN, and how many tokens went to each expert of each layer.
+prompt_i [n] and tokens_i [64] (int64) and logits_i [n, vocab] (fp32, of the prompt's rows). Random weights make flat
+logits, so seeds are tried until the smallest difference between the best and the second-best logit over all greedy
+steps is at least MARGIN_MIN; the margin reached is in golden.json. So is, of mixtures of experts, the smallest
+difference between the scores of the last expert chosen and the first one not chosen, at least ROUTER_MARGIN_MIN, and
+how many tokens went to each expert of each layer.
 """
 import json
 import pathlib
@@ -16,9 +17,10 @@ import sys
 
 import torch
 from safetensors.torch import save_file
-from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM,
-                          MistralConfig, MistralForCausalLM, MixtralConfig, MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM,
-                          Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
+from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MiniMaxM2Config,
+                          MiniMaxM2ForCausalLM, MistralConfig, MistralForCausalLM, MixtralConfig, MixtralForCausalLM,
+                          Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig,
+                          Qwen3MoeForCausalLM)
 
 HERE = pathlib.Path(__file__).parent
 GENERATED = 64
@@ -26,9 +28,9 @@ MARGIN_MIN = 2e-3
 ROUTER_MARGIN_MIN = 2e-5
 DISTINCT_MIN = 12  # a sequence that repeats itself would hide errors
 LENGTHS = (3, 18, 33, 70)  # the last shares the third's first 32 tokens
-# transformers rotates a whole prompt by its length under dynamic scaling (and longrope), so that a token depends on what comes after it. Causeway
-# rotates each position by what came before, which is the same up to the original context (64 here) and for every token
-# generated after.
+# transformers rotates a whole prompt by its length under dynamic scaling (and longrope), so that a token depends on
+# what comes after it. Causeway rotates each position by what came before, which is the same up to the original context
+# (64 here) and for every token generated after.
 LENGTHS_DYNAMIC = (3, 18, 33, 60)
 BY_LENGTH = ("dynamic", "longrope")
 
@@ -36,7 +38,8 @@ BY_LENGTH = ("dynamic", "longrope")
 def decoder(model, config, **defaults):
     def make(**changes):
         values = dict(vocab_size=127, hidden_size=48, intermediate_size=80, num_hidden_layers=4, num_attention_heads=4,
-                      num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2)
+                      num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False, bos_token_id=1,
+                      eos_token_id=2)
         rope = changes.pop("rope", None)
         values.update(defaults | changes)
         if rope:
@@ -50,8 +53,10 @@ mistral = decoder(MistralForCausalLM, MistralConfig)
 qwen2 = decoder(Qwen2ForCausalLM, Qwen2Config)
 qwen3 = decoder(Qwen3ForCausalLM, Qwen3Config, head_dim=16)
 mixtral = decoder(MixtralForCausalLM, MixtralConfig, num_local_experts=6, intermediate_size=24)
-qwen3_moe = decoder(Qwen3MoeForCausalLM, Qwen3MoeConfig, head_dim=16, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=20)
-minimax_m2 = decoder(MiniMaxM2ForCausalLM, MiniMaxM2Config, head_dim=16, num_local_experts=8, num_experts_per_tok=3, intermediate_size=20)
+qwen3_moe = decoder(Qwen3MoeForCausalLM, Qwen3MoeConfig, head_dim=16, num_experts=8, num_experts_per_tok=3,
+                    moe_intermediate_size=20)
+minimax_m2 = decoder(MiniMaxM2ForCausalLM, MiniMaxM2Config, head_dim=16, num_local_experts=8, num_experts_per_tok=3,
+                     intermediate_size=20)
 
 
 def gpt2(**changes):
@@ -64,10 +69,10 @@ ROPE = dict(rope_theta=10000.0, original_max_position_embeddings=64)
 LONGROPE = dict(ROPE, rope_type="longrope", short_factor=[1.0, 1.05, 1.1, 1.2, 1.4, 1.7],
                 long_factor=[1.0, 1.5, 2.2, 3.0, 4.5, 7.0])
 # Keys that the published MiniMax-M2 has and transformers does not read.
-MINIMAX_M2 = dict(attn_type_list=[1] * 4, layernorm_full_attention_beta=1.0, layernorm_linear_attention_beta=1.0, layernorm_mlp_beta=1.0,
-                  mlp_intermediate_size=64, mtp_transformer_layers=1, num_mtp_modules=3, qk_norm_type="per_layer", scoring_func="sigmoid",
-                  shared_intermediate_size=0, shared_moe_mode="sigmoid", sliding_window=None, use_mtp=True, use_qk_norm=True,
-                  use_routing_bias=True)
+MINIMAX_M2 = dict(attn_type_list=[1] * 4, layernorm_full_attention_beta=1.0, layernorm_linear_attention_beta=1.0,
+                  layernorm_mlp_beta=1.0, mlp_intermediate_size=64, mtp_transformer_layers=1, num_mtp_modules=3,
+                  qk_norm_type="per_layer", scoring_func="sigmoid", shared_intermediate_size=0,
+                  shared_moe_mode="sigmoid", sliding_window=None, use_mtp=True, use_qk_norm=True, use_routing_bias=True)
 # name: (model, how it is stored)
 VARIANTS = {
     "llama-base": (llama(num_key_value_heads=4), dict(dtype=torch.float32)),
@@ -76,19 +81,23 @@ VARIANTS = {
     "llama-head-dim": (llama(head_dim=16, num_attention_heads=6, num_key_value_heads=3), {}),
     "llama-gelu-sharded": (llama(hidden_act="gelu_pytorch_tanh", rms_norm_eps=1e-5), dict(shards=3)),
     "llama-rope-linear": (llama(rope=dict(ROPE, rope_type="linear", factor=4.0)), {}),
-    "llama-rope-dynamic": (llama(max_position_embeddings=64, rope=dict(rope_theta=10000.0, rope_type="dynamic", factor=4.0)), {}),
-    "llama-rope-llama3": (llama(rope=dict(ROPE, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)), {}),
+    "llama-rope-dynamic": (llama(max_position_embeddings=64,
+                                 rope=dict(rope_theta=10000.0, rope_type="dynamic", factor=4.0)), {}),
+    "llama-rope-llama3": (llama(rope=dict(ROPE, rope_type="llama3", factor=8.0, low_freq_factor=1.0,
+                                          high_freq_factor=4.0)), {}),
     "llama-rope-yarn": (llama(rope=dict(ROPE, rope_type="yarn", factor=4.0)), dict(gain=1.2)),
     "llama-old-theta": (llama(rope=dict(rope_theta=50000.0, rope_type="default")), dict(old=True)),
-    "llama-old-llama3": (llama(rope=dict(ROPE, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)),
-                         dict(old=True)),
+    "llama-old-llama3": (llama(rope=dict(ROPE, rope_type="llama3", factor=8.0, low_freq_factor=1.0,
+                                         high_freq_factor=4.0)), dict(old=True)),
     "llama-old-yarn": (llama(rope=dict(ROPE, rope_type="yarn", factor=4.0, attention_factor=1.2)), dict(old=True)),
     "llama-old-linear": (llama(rope=dict(ROPE, rope_type="linear", factor=2.0)), dict(old=True)),
     "llama-rope-longrope": (llama(vocab_size=127, rope=LONGROPE), {}),
     "llama-old-longrope": (llama(vocab_size=127, rope=dict(LONGROPE, attention_factor=1.1)), dict(old=True)),
-    "llama-rope-proportional": (llama(vocab_size=127, rope=dict(rope_theta=10000.0, rope_type="proportional", partial_rotary_factor=0.5)), {}),
+    "llama-rope-proportional": (llama(vocab_size=127, rope=dict(rope_theta=10000.0, rope_type="proportional",
+                                                                partial_rotary_factor=0.5)), {}),
     "mistral-window": (mistral(sliding_window=20), {}),
-    "mistral-old": (mistral(sliding_window=None, head_dim=16, rope=dict(rope_theta=1e6, rope_type="default")), dict(old=True)),
+    "mistral-old": (mistral(sliding_window=None, head_dim=16, rope=dict(rope_theta=1e6, rope_type="default")),
+                    dict(old=True)),
     "qwen2-old": (qwen2(tie_word_embeddings=True), dict(old=True, more=dict(sliding_window=4096, use_mrope=False))),
     "qwen2-window": (qwen2(use_sliding_window=True, sliding_window=24, max_window_layers=2), {}),
     "qwen2-old-window": (qwen2(use_sliding_window=True, sliding_window=24, max_window_layers=1), dict(old=True)),
@@ -98,10 +107,11 @@ VARIANTS = {
     "mixtral-old": (mixtral(), dict(old=True)),
     "mixtral-stacked": (mixtral(sliding_window=24, num_experts_per_tok=1), dict(stacked=True)),
     "qwen3-moe-old": (qwen3_moe(norm_topk_prob=True, mlp_only_layers=[1], intermediate_size=40), dict(old=True)),
-    "qwen3-moe-stacked": (qwen3_moe(tie_word_embeddings=True, decoder_sparse_step=2, rope=dict(ROPE, rope_type="linear", factor=2.0)),
-                          dict(stacked=True)),
+    "qwen3-moe-stacked": (qwen3_moe(tie_word_embeddings=True, decoder_sparse_step=2,
+                                    rope=dict(ROPE, rope_type="linear", factor=2.0)), dict(stacked=True)),
     "minimax-m2-old": (minimax_m2(rotary_dim=8), dict(old=True, more=MINIMAX_M2, shards=2)),
-    "minimax-m2-stacked": (minimax_m2(rope=dict(ROPE, rope_type="yarn", factor=4.0, partial_rotary_factor=0.5)), dict(stacked=True)),
+    "minimax-m2-stacked": (minimax_m2(rope=dict(ROPE, rope_type="yarn", factor=4.0, partial_rotary_factor=0.5)),
+                           dict(stacked=True)),
     "gpt2-base": (gpt2(), dict(dtype=torch.float32)),
     "gpt2-published": (gpt2(n_positions=192), dict(old=True, published=True)),
     "gpt2-untied": (gpt2(tie_word_embeddings=False, n_inner=112, activation_function="relu"), {}),
@@ -118,7 +128,8 @@ def randomize(model, seed, stored, gain):
             if "q_norm" in name or "k_norm" in name:
                 values = 1 + 0.4 * values
             elif p.dim() == 1:
-                values = 1 + 0.2 * values if "norm" in name or "ln_" in name and name.endswith("weight") else 0.2 * values
+                scales = "norm" in name or "ln_" in name and name.endswith("weight")
+                values = 1 + 0.2 * values if scales else 0.2 * values
             elif "wpe" in name:
                 values = 0.5 * values
             elif "embed" in name or "wte" in name or "lm_head" in name:
@@ -134,13 +145,15 @@ def randomize(model, seed, stored, gain):
 
 
 class RouterWatch:
-    """How narrowly experts were chosen, how many tokens each got, and for how many the correction changed the choice."""
+    """How narrowly experts were chosen, how many tokens each got, and for how many the correction changed the
+    choice."""
 
     def __init__(self, model):
         self.clear()
         for name, module in model.named_modules():
             if type(module).__name__.endswith("TopKRouter"):
-                module.register_forward_hook(lambda module, inputs, output, name=name: self.see(module, name, inputs, output))
+                module.register_forward_hook(
+                    lambda module, inputs, output, name=name: self.see(module, name, inputs, output))
 
     def clear(self):
         self.margin, self.tokens, self.corrected = float("inf"), {}, 0
@@ -232,7 +245,8 @@ def write(folder, model, stored):
     dtype = stored.get("dtype", torch.bfloat16)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    tensors = {k: v.to(torch.float32 if "correction" in k else dtype).contiguous() for k, v in model.state_dict().items()}
+    tensors = {k: v.to(torch.float32 if "correction" in k else dtype).contiguous()
+               for k, v in model.state_dict().items()}
     if any(".experts." in k for k in tensors) and not stored.get("stacked"):
         tensors = one_by_one(tensors, model.config.model_type)
     if model.config.tie_word_embeddings:
@@ -291,8 +305,10 @@ def main():
         folder = HERE / "models" / name
         write(folder, model, stored)
         save_file(tensors, folder / "golden.safetensors")
-        (folder / "golden.json").write_text(json.dumps({"seed": seed, "margin_min": margin} | watch.report(), indent=1) + "\n")
-        print(f"{name}: seed {seed}, margin {margin:.5f}, at least {distinct_tokens(tensors)} distinct tokens", watch.report(), flush=True)
+        (folder / "golden.json").write_text(json.dumps({"seed": seed, "margin_min": margin} | watch.report(), indent=1)
+                                            + "\n")
+        print(f"{name}: seed {seed}, margin {margin:.5f}, at least {distinct_tokens(tensors)} distinct tokens",
+              watch.report(), flush=True)
 
 
 if __name__ == "__main__":

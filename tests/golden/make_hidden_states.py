@@ -3,8 +3,9 @@
     pip install torch==2.11.0 transformers==5.23.0 safetensors numpy
     python tests/golden/make_hidden_states.py
 
-Reads the fixtures that make_golden.py made and writes hidden_states.safetensors beside their golden.safetensors: of prompt 3,
-hidden_states_i [n, hidden size] for i in 0..layers, the last of them behind the final norm, and last_layer, which is before it.
+Reads the fixtures that make_golden.py made and writes hidden_states.safetensors beside their golden.safetensors: of
+prompt 3, hidden_states_i [n, hidden size] for i in 0..layers, the last of them behind the final norm, and last_layer,
+which is before it.
 """
 import pathlib
 
@@ -24,7 +25,8 @@ def main():
         golden = load_file(folder / "golden.safetensors")
         seen = []
         blocks = model.transformer.h if name.startswith("gpt2") else model.model.layers
-        blocks[-1].register_forward_hook(lambda module, inputs, output: seen.append(output[0] if isinstance(output, tuple) else output))
+        blocks[-1].register_forward_hook(
+            lambda module, inputs, output: seen.append(output[0] if isinstance(output, tuple) else output))
         with torch.inference_mode():
             out = model(golden["prompt_3"][None], output_hidden_states=True)
         assert torch.equal(out.logits[0], golden["logits_3"]), name

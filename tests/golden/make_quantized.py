@@ -1,12 +1,13 @@
-"""Makes the quantized fixtures: tiny random checkpoints in the published formats, and what transformers computes from their weights.
+"""Makes the quantized fixtures: tiny random checkpoints in the published formats, and what transformers computes from
+their weights.
 
     pip install torch==2.11.0 transformers==5.23.0 safetensors numpy
     python tests/golden/make_quantized.py [NAME ...]
 
-Each folder under tests/golden/quantized holds what make_golden.py writes, computed in fp32 from the dequantized weights, and
-dequantized.safetensors: those weights in fp32 for the first layer. Values are packed and dequantized here plainly, one nibble after the
-other, from the definitions of the formats: FP8 with block scales as DeepSeek and MiniMax publish it, GPTQ as AutoGPTQ and GPTQModel
-write it, AWQ as AutoAWQ does ("gemm").
+Each folder under tests/golden/quantized holds what make_golden.py writes, computed in fp32 from the dequantized
+weights, and dequantized.safetensors: those weights in fp32 for the first layer. Values are packed and dequantized here
+plainly, one nibble after the other, from the definitions of the formats: FP8 with block scales as DeepSeek and MiniMax
+publish it, GPTQ as AutoGPTQ and GPTQModel write it, AWQ as AutoAWQ does ("gemm").
 """
 import json
 import pathlib
@@ -100,11 +101,14 @@ VARIANTS = {
     "fp8": (llama(hidden_size=160, intermediate_size=192, num_hidden_layers=2), fp8,
             dict(quant_method="fp8", fmt="float8_e4m3fn", activation_scheme="dynamic", weight_block_size=[128, 128],
                  modules_to_not_convert=["lm_head", "model.layers.1.mlp.down_proj"]), dict(dtype=torch.bfloat16)),
-    "gptq-asym": (llama(**SMALL), gptq, dict(quant_method="gptq", bits=4, group_size=32, sym=False, desc_act=False), {}),
+    "gptq-asym": (llama(**SMALL), gptq, dict(quant_method="gptq", bits=4, group_size=32, sym=False, desc_act=False),
+                  {}),
     # An even vocabulary: a test cuts all of this one in two.
-    "gptq-sym": (llama(**SMALL, vocab_size=200), gptq, dict(quant_method="gptq", bits=4, group_size=-1, sym=True, desc_act=False), {}),
+    "gptq-sym": (llama(**SMALL, vocab_size=200), gptq,
+                 dict(quant_method="gptq", bits=4, group_size=-1, sym=True, desc_act=False), {}),
     "gptq-act-order": (llama(**SMALL, attention_bias=True), gptq,
-                       dict(quant_method="gptq", bits=4, group_size=32, sym=False, desc_act=True, checkpoint_format="gptq_v2"), {}),
+                       dict(quant_method="gptq", bits=4, group_size=32, sym=False, desc_act=True,
+                            checkpoint_format="gptq_v2"), {}),
     "awq": (llama(**SMALL), awq, dict(quant_method="awq", bits=4, group_size=32, version="gemm", zero_point=True,
                                       modules_to_not_convert=None), {}),
 }
@@ -121,7 +125,8 @@ def quantize(model, quantizer, config, seed):
         same_input = sum(map(ord, name.rsplit(".", 1)[0])) + (name.endswith("o_proj") or name.endswith("down_proj"))
         generator = torch.Generator().manual_seed(seed * 1000 + same_input)
         options = {k: v for k, v in config.items() if k in ("group_size", "sym", "desc_act", "checkpoint_format")}
-        tensors, weight = quantizer(module.weight.detach().float(), **options, **({"generator": generator} if quantizer is gptq else {}))
+        tensors, weight = quantizer(module.weight.detach().float(), **options,
+                                    **({"generator": generator} if quantizer is gptq else {}))
         stored.update({f"{name}.{k}": v for k, v in tensors.items()})
         dequantized[f"{name}.weight"] = weight
         with torch.no_grad():
@@ -160,10 +165,12 @@ def main():
         save_file(first, folder / "dequantized.safetensors")
         save_file(tensors, folder / "golden.safetensors")
         written = model.config.to_diff_dict()
-        written.update(architectures=[kind.__name__], dtype=str(dtype).removeprefix("torch."), quantization_config=quantization)
+        written.update(architectures=[kind.__name__], dtype=str(dtype).removeprefix("torch."),
+                       quantization_config=quantization)
         (folder / "config.json").write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
         (folder / "golden.json").write_text(json.dumps({"seed": best[1], "margin_min": margin}, indent=1) + "\n")
-        print(f"{name}: seed {best[1]}, margin {margin:.5f}, at least {make_golden.distinct_tokens(tensors)} distinct tokens", flush=True)
+        distinct = make_golden.distinct_tokens(tensors)
+        print(f"{name}: seed {best[1]}, margin {margin:.5f}, at least {distinct} distinct tokens", flush=True)
 
 
 if __name__ == "__main__":

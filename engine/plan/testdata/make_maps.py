@@ -2,8 +2,9 @@
 
     python make_maps.py [--cases N] [--seed S] [--output FILE]
 
-Needs torch, transformers 5.23 and accelerate. field_policy_test.cc reproduces every map from our own module trees. Sizes are
-chosen so that blocks, embeddings and heads are large and small in turn; budgets are fractions of the model, zeros included.
+Needs torch, transformers 5.23 and accelerate. field_policy_test.cc reproduces every map from our own module trees.
+Sizes are chosen so that blocks, embeddings and heads are large and small in turn; budgets are fractions of the model,
+zeros included.
 """
 
 import argparse
@@ -21,7 +22,8 @@ GPT2 = dict(model_type="gpt2", vocab_size=96, n_embd=32, n_layer=4, n_head=4, n_
 QWEN3 = LLAMA | dict(model_type="qwen3", head_dim=12)
 MIXTRAL = LLAMA | dict(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
 QWEN3_MOE = QWEN3 | dict(model_type="qwen3_moe", num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24)
-MINIMAX_M2 = LLAMA | dict(model_type="minimax_m2", head_dim=12, rotary_dim=6, num_local_experts=6, num_experts_per_tok=2)
+MINIMAX_M2 = LLAMA | dict(model_type="minimax_m2", head_dim=12, rotary_dim=6, num_local_experts=6,
+                          num_experts_per_tok=2)
 MODELS = [
     LLAMA,
     LLAMA | dict(tie_word_embeddings=True),
@@ -96,7 +98,8 @@ def random_budgets(rng, total, block):
 def skip(strategy, budgets):
     """transformers finds the other GPUs of balanced_low_0 by counting, which is right for ids 0..n-1 only."""
     live = [i for i in budgets if i != "cpu" and budgets[i] > 0]
-    return strategy == "balanced_low_0" and len(live) > 1 and live != list(range(len(live))) and live != list(range(1, len(live) + 1))
+    return (strategy == "balanced_low_0" and len(live) > 1 and live != list(range(len(live)))
+            and live != list(range(1, len(live) + 1)))
 
 
 def main():
@@ -116,7 +119,8 @@ def main():
             block = bytes_of((base.layers if hasattr(base, "layers") else base.h)[0])
             embedding = bytes_of(model.get_input_embeddings())
             budgets = [b for b in fixed_budgets(total, block, embedding)]
-            budgets = [b for b in budgets if rng.random() < args.keep] + [random_budgets(rng, total, block) for _ in range(args.cases)]
+            budgets = ([b for b in budgets if rng.random() < args.keep]
+                       + [random_budgets(rng, total, block) for _ in range(args.cases)])
             for budget in budgets:
                 strategy = rng.choice(STRATEGIES)
                 if skip(strategy, budget):

@@ -2,9 +2,12 @@
 
 TRAINING = """
 The lighthouse keeper counted the ships that passed before dawn, and wrote their names down in a long blue book.
-Nobody had asked him to do it; he'd started in 1987 and couldn't stop. They're all in there, he said, they've been there since.
-"Where were you?" she asked. "I wasn't here." It's the third of them, isn't it? We'll see. I'd rather not. I'm sure you're right.
-When the storm came, the keeper's lamp was the only light for 40 miles, and 12,345 birds flew around it: counting them took 6.5 hours.
+Nobody had asked him to do it; he'd started in 1987 and couldn't stop. They're all in there, he said, \
+they've been there since.
+"Where were you?" she asked. "I wasn't here." It's the third of them, isn't it? We'll see. I'd rather not. \
+I'm sure you're right.
+When the storm came, the keeper's lamp was the only light for 40 miles, and 12,345 birds flew around it: \
+counting them took 6.5 hours.
 def count(ships, names=None):
     for index, ship in enumerate(ships):
         if ship.name in names and ship.mass >= 1000.0:
@@ -62,7 +65,10 @@ HARD = [
     "Pneumonoultramicroscopicsilicovolcanoconiosis" * 4,
     "naïve café Ångström straße İstanbul ǅ ﬁ ﬀ",
     "\u00e9 vs e\u0301, \u00f1 vs n\u0303, \u00c5 vs A\u030a vs \u212b",
-    "Z\u0351\u036b\u0313\u036a\u0302\u036b\u033d\u034f\u0334\u0319\u0324\u031e\u0349\u035a\u032f\u031e\u0320\u034dA\u0334\u0335\u031c\u0330\u0354\u036b\u0357\u0362L\u0320\u0368\u0367\u0369\u0358G\u0334\u033b\u0348\u034d\u0354\u0339\u0311\u0357\u030e\u0305\u035b\u0301Ǫ\u0335\u0339\u033b\u031d\u0333\u0342\u030c\u030c\u0358!\u0356\u032c\u0330\u0319\u0317\u033f\u030b\u0365\u0365\u0302\u0363\u0310\u0301\u0301\u035c\u035e",
+    ("Z\u0351\u036b\u0313\u036a\u0302\u036b\u033d\u034f\u0334\u0319\u0324\u031e\u0349\u035a\u032f\u031e\u0320"
+     "\u034dA\u0334\u0335\u031c\u0330\u0354\u036b\u0357\u0362L\u0320\u0368\u0367\u0369\u0358G\u0334\u033b\u0348"
+     "\u034d\u0354\u0339\u0311\u0357\u030e\u0305\u035b\u0301Ǫ\u0335\u0339\u033b\u031d\u0333\u0342\u030c\u030c"
+     "\u0358!\u0356\u032c\u0330\u0319\u0317\u033f\u030b\u0365\u0365\u0302\u0363\u0310\u0301\u0301\u035c\u035e"),
     "\u0301combining mark first",
     "😀",
     "😀😃😄😁 mixed 😆 with text😅end",
