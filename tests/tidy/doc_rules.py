@@ -14,7 +14,8 @@ def check_readmes(tree):
         if path not in tree:
             yield path, 1, "is missing: purpose, main types, what the folder must not know"
         elif tree[path].count("\n") > README_LINES_MAX:
-            yield path, README_LINES_MAX, f"{tree[path].count(chr(10))} lines, expected at most {README_LINES_MAX}: it has to fit a screen"
+            lines = tree[path].count("\n")
+            yield path, README_LINES_MAX, f"{lines} lines, expected at most {README_LINES_MAX}: it has to fit a screen"
 
 
 def is_there(tree, folders, name, base):
@@ -61,7 +62,8 @@ def check_doc_names(tree):
             continue
         for match in re.finditer(r"`((?:\w+(?:::|\.))*\w+)(\([^`]*\))?`", text):
             parts = re.split(r"::|\.", match.group(1))
-            is_name = match.group(2) is not None or "::" in match.group(1) or all(re.match(r"[A-Z][a-z0-9]+[A-Z]", part) for part in parts)
+            is_name = match.group(2) is not None or "::" in match.group(1) or all(
+                re.match(r"[A-Z][a-z0-9]+[A-Z]", part) for part in parts)
             for part in parts:
                 if is_name and part not in words:
                     yield path, line_of(text, match.start()), f"{match.group(0)}: there is no {part} in the code"
@@ -76,7 +78,8 @@ def check_metrics(tree):
             for match in metric.finditer(text):
                 exported.setdefault(match.group(1), (path, line_of(text, match.start())))
     page = tree.get("docs/metrics.md", "")
-    listed = {match.group(1): line_of(page, match.start()) for match in re.finditer(r"^\| `(causeway_\w+)`", page, re.M)}
+    listed = {match.group(1): line_of(page, match.start())
+              for match in re.finditer(r"^\| `(causeway_\w+)`", page, re.M)}
     for name, (path, line) in exported.items():
         if name not in listed:
             yield path, line, f"{name} is not in docs/metrics.md"
@@ -86,7 +89,8 @@ def check_metrics(tree):
 
 
 def check_all_named(tree):
-    """What exists is named: folders of code in docs/architecture.md, commands of the two programs somewhere in the docs."""
+    """What exists is named: folders of code in docs/architecture.md, commands of the two programs somewhere in the
+    docs."""
     page = tree.get("docs/architecture.md")
     docs = "\n".join(text for path, text in tree.items() if path.endswith(".md"))
     folders = {posixpath.dirname(path) for path in tree if re.match(r"(engine|server)/[^/]+/[^/]+\.(cc|h|cu)$", path)}

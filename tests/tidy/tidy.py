@@ -4,8 +4,8 @@
   tidy.py [ROOT]       every rule on the tree; prints "path:line: what is wrong" and exits 1 when there is anything
   tidy.py --self-test  every rule on bad samples, each of which it has to find, and on good ones
 
-A rule is a function from a tree ({path: text}, "/" between folders) to findings. Adding one: write it, list it in RULES, and give
-it samples in samples.py, without which the self-test fails.
+A rule is a function from a tree ({path: text}, "/" between folders) to findings. Adding one: write it, list it in
+RULES, and give it samples in samples.py, without which the self-test fails.
 """
 import os
 import posixpath
@@ -15,8 +15,8 @@ import sys
 from doc_rules import check_all_named, check_doc_names, check_doc_paths, check_metrics, check_readmes
 from tree import line_of, read_tree
 
-# Who may include and link whom, by folder; what a folder may include, those who may include it may include too. The scheduler and the
-# executor are not to know each other, nor the cache sequences: read this table before adding to it.
+# Who may include and link whom, by folder; what a folder may include, those who may include it may include too. The
+# scheduler and the executor are not to know each other, nor the cache sequences: read this table before adding to it.
 MAY_USE = {
     "engine/base": [],
     "engine/threads": ["engine/base"],
@@ -53,11 +53,13 @@ MAY_USE = {
     "tests/integration": ["server/commands", "client", "tests/golden"],
     "tests/gpu": ["engine/cuda", "tests/support"],
 }
-BUILT_IN = {"server/version.h": "server/daemon", "server/version.cc": "server/daemon"}  # files that belong to another folder's target
+# Files that belong to another folder's target.
+BUILT_IN = {"server/version.h": "server/daemon", "server/version.cc": "server/daemon"}
 TEST_ONLY = "tests/support"  # tests beside the code may use it wherever they stand
 # Folders without torch: they build in seconds and run under sanitizers.
 TORCH = re.compile(r"^(ATen|torch|c10|caffe2)/")
-TORCH_FOLDERS = tuple(f"engine/{house}" for house in "ops device cuda measure weights model execution".split()) + ("tests/",)
+TORCH_HOUSES = "ops device cuda measure weights model execution".split()
+TORCH_FOLDERS = tuple(f"engine/{house}" for house in TORCH_HOUSES) + ("tests/",)
 # What the engine knows nothing of.
 SERVER_ONLY = re.compile(r"^(grpc|grpcpp|google|prometheus|causeway/v1|yaml-cpp|httplib)\b")
 CUDA = re.compile(r"^(c10/cuda|ATen/cuda|cuda)")
@@ -68,6 +70,7 @@ SERVER_ONLY_TARGET = re.compile(r"(gRPC|protobuf)::|prometheus-cpp|yaml-cpp|\$\{
 
 LINES_MAX, TEST_LINES_MAX = 400, 500
 LONGER = {"engine/plan/plan_property_test.cc": 510}
+COLUMNS_MAX = 120  # clang-format holds C++ to the same (.clang-format)
 
 SOURCE = (".h", ".cc", ".cu", ".rs", ".py", ".proto", ".sh")
 CXX = (".h", ".cc", ".cu")
@@ -120,8 +123,10 @@ def check_include_folders(tree):
 
 
 def links(tree):
-    """(path, line, command, target, what it links) of every CMake command that links; generated names (${...}) are left out."""
-    command = re.compile(r"\b(causeway_library|causeway_test|causeway_benchmark|target_link_libraries)\s*\(\s*([\w:-]+)([^()]*)\)")
+    """(path, line, command, target, what it links) of every CMake command that links; generated names (${...}) are left
+    out."""
+    command = re.compile(
+        r"\b(causeway_library|causeway_test|causeway_benchmark|target_link_libraries)\s*\(\s*([\w:-]+)([^()]*)\)")
     for path, text in tree.items():
         if posixpath.basename(path) != "CMakeLists.txt" and not path.endswith(".cmake"):
             continue
@@ -134,11 +139,13 @@ def links(tree):
 
 
 def check_link_graph(tree):
-    """CMake's targets link no other folders than their files may include, and torch and gRPC only where those are included."""
+    """CMake's targets link no other folders than their files may include, and torch and gRPC only where those are
+    included."""
     targets = {f"causeway_{folder.split('/')[-1]}": folder for folder in MAY_USE if folder != "engine"}
     targets.update(causeway_engine="engine", causeway_commands="client", causeway_bench="server/commands",
                    causeway_daemon_commands="server/commands", causeway_text_rust="engine/text",
-                   causeway_test_engine=TEST_ONLY, causeway_test_checkpoint=TEST_ONLY, causeway_test_device=TEST_ONLY, causeway_test_daemon=TEST_ONLY)
+                   causeway_test_engine=TEST_ONLY, causeway_test_checkpoint=TEST_ONLY, causeway_test_device=TEST_ONLY,
+                   causeway_test_daemon=TEST_ONLY)
     for path, line, command, target, words in links(tree):
         if target in IMPORTED:
             continue
@@ -156,7 +163,8 @@ def check_link_graph(tree):
             if TORCH_TARGET.search(word) and not f"{folder}/".startswith(TORCH_FOLDERS):
                 yield path, line, f"{folder} is free of torch ({target} links {word})"
             if SERVER_ONLY_TARGET.match(word) and folder.startswith("engine"):
-                yield path, line, f"the engine knows nothing of gRPC, protobuf, Prometheus and HTTP ({target} links {word})"
+                yield path, line, (f"the engine knows nothing of gRPC, protobuf, Prometheus and HTTP "
+                                   f"({target} links {word})")
 
 
 def check_foreign_headers(tree):
@@ -182,8 +190,8 @@ def check_processors(tree):
 
 def check_forward_pass(tree):
     """The forward pass computes by Ops alone: a device that does its work late cannot delay what goes past it."""
-    computes = re.compile(r"<ATen/ops/(?!empty\b|zeros\b)\w+\.h>|\.(?:add|sub|mul|div|copy|to|cpu|cuda|item|sum|mean|clone|"
-                          r"contiguous|fill|zero|gather|scatter|matmul|index_\w+?|masked_\w+?)_?\(")
+    computes = re.compile(r"<ATen/ops/(?!empty\b|zeros\b)\w+\.h>|\.(?:add|sub|mul|div|copy|to|cpu|cuda|item|sum|mean|"
+                          r"clone|contiguous|fill|zero|gather|scatter|matmul|index_\w+?|masked_\w+?)_?\(")
     for path, text in tree.items():
         if path.startswith("engine/model/") and path.endswith(CXX) and not is_test(path):
             for match in computes.finditer(text):
@@ -191,8 +199,8 @@ def check_forward_pass(tree):
 
 
 def check_kernels(tree):
-    """Kernel files see no torch header, not even through another: .cu compile fast, and those for one instruction set must not
-    instantiate inline functions that the linker could share."""
+    """Kernel files see no torch header, not even through another: .cu compile fast, and those for one instruction set
+    must not instantiate inline functions that the linker could share."""
     direct = {}
     for path, line, name in includes(tree):
         direct.setdefault(path, []).append((line, name))
@@ -225,19 +233,34 @@ def check_lengths(tree):
             yield path, 1, "needs no place in LONGER of tests/tidy/tidy.py any more"
 
 
+def check_widths(tree):
+    """Lines of Python and of the docs' prose. Tables, code and drawings in the docs may be wider."""
+    for path, text in tree.items():
+        if not path.endswith((".py", ".md")):
+            continue
+        fenced = False
+        for number, line in enumerate(text.split("\n"), 1):
+            fenced ^= line.startswith("```")
+            prose = not fenced and not line.startswith(("|", "    "))
+            if len(line.rstrip()) > COLUMNS_MAX and (prose or path.endswith(".py")):
+                yield path, number, f"{len(line.rstrip())} columns, expected at most {COLUMNS_MAX}"
+
+
 def check_guards(tree):
     for path, text in tree.items():
         if not path.endswith(".h") or path.endswith("-inl.h"):  # those are compiled once for each instruction set
             continue
         guard = "CAUSEWAY_" + re.sub(r"[^A-Za-z0-9]", "_", path).upper() + "_"
         found = re.search(r"^#ifndef (\w+)\n#define (\w+)$", text, re.M)
-        if not found or found.group(1) != guard or found.group(2) != guard or not text.rstrip().endswith(f"#endif  // {guard}"):
+        ends = text.rstrip().endswith(f"#endif  // {guard}")
+        if not found or found.group(1) != guard or found.group(2) != guard or not ends:
             yield path, 1, f"expected #ifndef, #define and #endif of {guard}"
 
 
 def check_machine_paths(tree):
     """No path of the machine that something was written on."""
-    pattern = re.compile(r"(?<![\w.~-])/(?:roo" + "t|wor" + r"k|home)/(?!me/|me\b)[\w.]+")  # /home/me is a test's made-up home
+    # /home/me is a test's made-up home.
+    pattern = re.compile(r"(?<![\w.~-])/(?:roo" + "t|wor" + r"k|home)/(?!me/|me\b)[\w.]+")
     for path, text in tree.items():
         for match in pattern.finditer(text):
             yield path, line_of(text, match.start()), f"{match.group(0)} is a path of one machine"
@@ -270,12 +293,13 @@ def check_built(tree):
                 break
             folder = posixpath.dirname(folder)
         if not named:
-            yield path, 1, "no CMakeLists.txt names it: it is not built" + (", and the test never runs" if path.endswith("_test.cc") else "")
+            never = ", and the test never runs" if path.endswith("_test.cc") else ""
+            yield path, 1, f"no CMakeLists.txt names it: it is not built{never}"
 
 
-RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_processors, check_forward_pass, check_kernels, check_lengths,
-         check_guards, check_machine_paths, check_promises, check_built, check_readmes, check_doc_paths, check_doc_names,
-         check_metrics, check_all_named]
+RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_processors, check_forward_pass,
+         check_kernels, check_lengths, check_widths, check_guards, check_machine_paths, check_promises, check_built,
+         check_readmes, check_doc_paths, check_doc_names, check_metrics, check_all_named]
 
 
 def self_test():
@@ -296,7 +320,8 @@ def self_test():
             if found:
                 print(f"{rule.__name__}: expected no finding in {list(tree)}, found {found}")
                 failed += 1
-    print(f"{len(RULES)} rules, {sum(map(len, BAD.values()))} bad samples, {sum(map(len, GOOD.values()))} good ones, {failed} failures")
+    print(f"{len(RULES)} rules, {sum(map(len, BAD.values()))} bad samples, {sum(map(len, GOOD.values()))} good ones, "
+          f"{failed} failures")
     return failed
 
 

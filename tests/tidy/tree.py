@@ -7,10 +7,13 @@ def line_of(text, position):
 
 
 def read_tree(root):
-    """Text files, without build folders, caches and git's own. What is no text (tensors) is there with an empty text."""
+    """Text files, without build folders, caches and git's own. What is no text (tensors) is there with an empty
+    text."""
     tree = {}
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if (not f.startswith(".") or f == ".ci") and f not in ("__pycache__", "shared", "target", "rust-target")
+        folders[:] = sorted(f for f in folders
+                            if (not f.startswith(".") or f == ".ci")
+                            and f not in ("__pycache__", "shared", "target", "rust-target")
                             and not os.path.exists(os.path.join(folder, f, "CMakeCache.txt")))
         for name in files:
             full = os.path.join(folder, name)
