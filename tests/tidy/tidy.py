@@ -58,8 +58,8 @@ BUILT_IN = {"server/version.h": "server/daemon", "server/version.cc": "server/da
 TEST_ONLY = "tests/support"  # tests beside the code may use it wherever they stand
 # Folders without torch: they build in seconds and run under sanitizers.
 TORCH = re.compile(r"^(ATen|torch|c10|caffe2)/")
-TORCH_HOUSES = "ops device cuda measure weights model execution".split()
-TORCH_FOLDERS = tuple(f"engine/{house}" for house in TORCH_HOUSES) + ("tests/",)
+TORCH_FOLDERS = ("engine/ops", "engine/device", "engine/cuda", "engine/measure", "engine/weights", "engine/model",
+                 "engine/execution", "tests/")
 # What the engine knows nothing of.
 SERVER_ONLY = re.compile(r"^(grpc|grpcpp|google|prometheus|causeway/v1|yaml-cpp|httplib)\b")
 CUDA = re.compile(r"^(c10/cuda|ATen/cuda|cuda)")
