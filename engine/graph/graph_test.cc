@@ -26,9 +26,9 @@ TEST(GraphTest, ATiedHeadHoldsNothingOfItsOwn) {
   const LayerGraph graph = MakeLayerGraph(spec, {.batch = 3, .tokens = 5, .dtype = DType::kBF16});
   EXPECT_EQ(graph.total.parameters, spec.parameter_count());
   EXPECT_EQ(graph.nodes.back().bytes, 0);
-  EXPECT_EQ(graph.nodes.back().shared_bytes, 96 * 32 * 2);
-  EXPECT_EQ(graph.nodes.back().flops, 2.0 * 15 * 96 * 32);
-  EXPECT_EQ(graph.edges[0].bytes, 15 * 32 * 2);
+  EXPECT_EQ(graph.nodes.back().shared_bytes, 6144);  // 96 rows of 32 in bf16
+  EXPECT_EQ(graph.nodes.back().flops, 92160);        // 3,072 weights, twice for each of 15 tokens
+  EXPECT_EQ(graph.edges[0].bytes, 960);              // 15 rows of 32 in bf16
 }
 
 TEST(GraphTest, TokensCostTheExpertsAndTheWindowTheyUse) {
@@ -44,8 +44,8 @@ TEST(GraphTest, TokensCostTheExpertsAndTheWindowTheyUse) {
                        {"sliding_window", 16},
                        {"max_position_embeddings", 128}};
   const LayerGraph graph = MakeLayerGraph(TestSpec(config, DType::kBF16), {.tokens = 64});
-  const double attention = 2.0 * 64 * 32 * (32 + 2 * 16) + 2.0 * 64 * 32 * 32 + 4.0 * 64 * 16 * 32;
-  EXPECT_EQ(graph.nodes[1].flops, attention + 2.0 * 64 * 32 * 8 + 2 * 64 * (2.0 * 3 * 32 * 48));
+  // qkv 262,144, output 131,072, 16 of 64 keys for each query 131,072, router 32,768, 2 of 8 experts 1,179,648.
+  EXPECT_EQ(graph.nodes[1].flops, 1'736'704);
 }
 
 }  // namespace

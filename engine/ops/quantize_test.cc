@@ -170,13 +170,14 @@ TEST_F(QuantizeTest, NibblesComeBack) {
 struct HeldCase {
   WeightFormat format;
   int64_t out, in;
+  int64_t bytes;  // of values, scales and zeros, and of an fp32 bias for each output
 };
 
 class QuantizedLinearTest : public QuantizeTest, public ::testing::WithParamInterface<HeldCase> {
  protected:
   // Rows as a checkpoint could hold them.
   QuantizedRows Stored() {
-    const auto [format, out, in] = GetParam();
+    const auto [format, out, in, bytes] = GetParam();
     QuantizedRows rows;
     switch (format.kind) {
       case WeightKind::kInt8: rows.values = at::randint(-127, 128, {out, in}, at::kChar); break;
@@ -198,7 +199,7 @@ class QuantizedLinearTest : public QuantizeTest, public ::testing::WithParamInte
 };
 
 TEST_P(QuantizedLinearTest, ComputesFromWhatIsStored) {
-  const auto [format, out, in] = GetParam();
+  const auto [format, out, in, bytes] = GetParam();
   const QuantizedRows rows = Stored();
   auto weight = ops_.NewLinear(out, in, true, at::kFloat, at::kCPU, format);
   const at::Tensor bias = random_.Tensor({out}, at::kFloat), x = random_.Tensor({5, in}, at::kFloat);
@@ -207,7 +208,7 @@ TEST_P(QuantizedLinearTest, ComputesFromWhatIsStored) {
   weight->SetBias(0, bias);
   EXPECT_EQ(weight->out_features(), out);
   EXPECT_EQ(weight->in_features(), in);
-  EXPECT_EQ(weight->bytes(), WeightBytes(format, 4, out, in) + 4 * out);
+  EXPECT_EQ(weight->bytes(), bytes);
   const at::Tensor matrix = Dequantize(rows, format);
   EXPECT_TRUE(at::allclose(weight->Forward(x), at::linear(x, matrix, bias), 1e-5, 1e-5));
   const at::Tensor ids = at::tensor(std::vector<int64_t>{out - 1, 0, out - 1});
@@ -225,12 +226,12 @@ TEST_P(QuantizedLinearTest, ComputesFromWhatIsStored) {
   weight->SetBias(0, bias);
   EXPECT_TRUE(at::allclose(weight->Forward(x), at::linear(x, matrix, bias), 1e-5, 1e-5));
   weight->SetInputOrder(column);
-  EXPECT_EQ(weight->bytes(), WeightBytes(format, 4, out, in) + 4 * out + 4 * in);
+  EXPECT_EQ(weight->bytes(), bytes + 4 * in) << "the order takes an int32 for each input";
   EXPECT_TRUE(at::allclose(weight->Forward(x), at::linear(x.index_select(1, column), matrix, bias), 1e-5, 1e-5));
 }
 
 TEST_P(QuantizedLinearTest, ResultsAreOfTheComputationsDtype) {
-  const auto [format, out, in] = GetParam();
+  const auto [format, out, in, bytes] = GetParam();
   const QuantizedRows rows = Stored();
   auto weight = ops_.NewLinear(out, in, false, at::kBFloat16, at::kCPU, format);
   weight->SetQuantizedRows(0, rows);
@@ -241,10 +242,12 @@ TEST_P(QuantizedLinearTest, ResultsAreOfTheComputationsDtype) {
 
 INSTANTIATE_TEST_SUITE_P(
     Formats, QuantizedLinearTest,
-    ::testing::Values(HeldCase{kInt8, 70, 33}, HeldCase{kInt4By32, 70, 96}, HeldCase{kInt4By32, 9, 100},
-                      HeldCase{{.kind = WeightKind::kInt4, .group = 64, .zero_points = true}, 70, 128},
-                      HeldCase{{.kind = WeightKind::kInt4, .group = 0}, 8, 96}, HeldCase{kFp8, 70, 256},
-                      HeldCase{kFp8, 9, 300}));
+    ::testing::Values(HeldCase{kInt8, 70, 33, 2310 + 280 + 280}, HeldCase{kInt4By32, 70, 96, 3360 + 420 + 280},
+                      HeldCase{kInt4By32, 9, 100, 450 + 72 + 36},
+                      HeldCase{
+                          {.kind = WeightKind::kInt4, .group = 64, .zero_points = true}, 70, 128, 4480 + 420 + 280},
+                      HeldCase{{.kind = WeightKind::kInt4, .group = 0}, 8, 96, 384 + 16 + 32},
+                      HeldCase{kFp8, 70, 256, 17920 + 560 + 280}, HeldCase{kFp8, 9, 300, 2700 + 108 + 36}));
 
 TEST_F(QuantizeTest, LinearsAreQuantizedAsTheyAreSet) {
   ReferenceOps ops;
