@@ -279,7 +279,8 @@ def check_promises(tree):
 def check_built(tree):
     """Every source is named by a CMakeLists.txt above it, or by a script."""
     scripts = "\n".join(text for path, text in tree.items() if path.startswith("scripts/"))
-    cmake = "\n".join(text for path, text in tree.items() if posixpath.basename(path) == "CMakeLists.txt" or path.endswith(".cmake"))
+    cmake = "\n".join(text for path, text in tree.items()
+                      if posixpath.basename(path) == "CMakeLists.txt" or path.endswith(".cmake"))
     for path in tree:
         if not path.endswith((".cc", ".cu")):
             continue
