@@ -150,7 +150,7 @@ TEST_F(StreamWriterTest, AStreamThatWasNotMadeEndsWithItsStatus) {
   EXPECT_EQ(status.error_message(), "interval_seconds is 0");
 }
 
-// Threads that push what their number and a count say, each in order, until `stop`.
+// Threads that push messages until `stop`, each in order. A message tells the thread's number and a count.
 std::vector<std::thread> Pushers(QueueStream& stream, int messages, const std::atomic<bool>& stop) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {

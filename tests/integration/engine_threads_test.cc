@@ -1,5 +1,6 @@
-// Every thread of an engine at once: clients that submit, cancel and look, on devices that do their work late, with
-// weights that are prefetched. For the thread sanitizer above all; whoever gets tokens gets the right ones.
+// Runs every thread of an engine at once: clients that submit, cancel and look, on devices that do their work late,
+// with weights that are prefetched. It is for the thread sanitizer above all; a client that gets tokens gets the right
+// ones.
 #include <atomic>
 #include <memory>
 #include <random>
@@ -23,7 +24,7 @@ constexpr int kClients = 6, kRequests = 12;
 constexpr int64_t kTokens = 10;
 
 std::vector<int32_t> Prompt(uint64_t seed) {
-  std::mt19937_64 random(seed % 7);  // some are alike, and share what is cached
+  std::mt19937_64 random(seed % 7);  // some are alike, and share cached blocks
   std::vector<int32_t> prompt(5 + random() % 40);
   for (int32_t& token : prompt) token = static_cast<int32_t>(random() % 90);
   return prompt;
@@ -38,7 +39,7 @@ class EngineThreadsTest : public ::testing::Test {
     options.model = tiny_.folder();
     options.devices = devices;
     options.dtype = "fp32";
-    // Helpers of a team may read on, for nothing, what somebody else has done for them: to the sanitizer a race.
+    // A team's helper may read on, in vain, for a task that another thread has done. The sanitizer calls that a race.
     options.executor.cpu_threads = 1;
     options.plan.max_num_seqs = 4;
     options.plan.max_num_batched_tokens = 32;
@@ -47,7 +48,7 @@ class EngineThreadsTest : public ::testing::Test {
     return options;
   }
 
-  // A client: some of its requests are cancelled, some have too little time.
+  // Runs a client. Some of its requests are cancelled, and some have too little time.
   void Client(Engine& engine, uint64_t client) {
     std::mt19937_64 random(client);
     for (int i = 0; i < kRequests; ++i) {
@@ -97,7 +98,7 @@ class EngineThreadsTest : public ::testing::Test {
     const EngineStats stats = engine->Stats();
     EXPECT_EQ(stats.requests_running + stats.requests_waiting, 0);
     EXPECT_EQ(stats.blocks_used, 0);
-    // Whoever is still there when the engine goes is told so.
+    // A request that is still there when the engine is destroyed is told so.
     const auto last = std::make_shared<CollectingSink>();
     ASSERT_TRUE(engine->Submit(GreedyRequest("last", Prompt(1), 40), last).ok());
     engine.reset();

@@ -1,6 +1,7 @@
-// Tells the thread sanitizer of Abseil's locks. Distributions build Abseil without it, so that a lock orders nothing
-// for it; these functions stand before the library's of the same names, call them, and say what they have done. They
-// serve gRPC's locks as well, which are Abseil's. Linked into the tests of builds with the thread sanitizer.
+// Tells the thread sanitizer of Abseil's locks. Distributions build Abseil without the sanitizer, so that a lock orders
+// nothing for it. These functions take the place of the library's functions of the same names, call them, and report
+// what they have done. gRPC's locks are Abseil's, so they are covered, too. Builds with the thread sanitizer link this
+// file into their tests.
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -17,7 +18,7 @@
 
 namespace {
 
-// The library's function, by the rest of its name as the compiler writes it.
+// Finds the library's function by the rest of its name, as the compiler writes it.
 template <typename Function>
 Function* Real(const char* rest) {
   const std::string space = CAUSEWAY_TEXT(ABSL_OPTION_INLINE_NAMESPACE_NAME);
@@ -32,8 +33,9 @@ Function* Real(const char* rest) {
   return reinterpret_cast<Function*>(found);
 }
 
-// Around a call that lets go of the mutex and takes it again. What conditions read meanwhile is not looked at: the
-// library has them read by whoever unlocks. The library calls one such function by another.
+// Stands around a call that releases the mutex and takes it again. The sanitizer ignores what conditions read
+// meanwhile: in the library, the thread that unlocks evaluates them. The library calls one such function by another,
+// hence the depth.
 class LetGo {
  public:
   explicit LetGo(void* mutex) : mutex_(mutex) {

@@ -19,15 +19,15 @@ namespace causeway::testing {
 
 at::Tensor Poisoned(at::IntArrayRef sizes, const at::TensorOptions& options) {
   at::Tensor tensor = at::empty(sizes, options);
-  // NaN in every floating type; of integers -1, which no kernel takes for an index.
+  // This is NaN in every floating type, and -1 in integers, which no kernel takes for an index.
   if (tensor.nbytes() > 0) std::memset(tensor.mutable_data_ptr(), 0xff, tensor.nbytes());
   return tensor;
 }
 
 namespace {
 
-// A weight of the device. Work is computed from the memory that the weight had when it was queued, wherever the weight
-// points by then: a twin of the weight points there.
+// A weight of the device. Work is computed from the memory that the weight had when the work was queued, wherever the
+// weight points by then: a twin of the weight points there.
 class LateWeight final : public LinearWeight {
  public:
   using Make = std::function<std::unique_ptr<LinearWeight>()>;
@@ -81,12 +81,12 @@ class LateWeight final : public LinearWeight {
   DeviceRuntime& runtime_;
   const std::shared_ptr<LateQueue> queue_;
   const std::shared_ptr<LinearWeight> held_;
-  char* own_;  // that it was made with
+  char* own_;  // the memory that it was made with
   at::Tensor order_;
-  mutable std::map<char*, std::shared_ptr<LinearWeight>> twins_;  // by where they point
+  mutable std::map<char*, std::shared_ptr<LinearWeight>> twins_;  // by the memory that they point to
 };
 
-// A weight in CPU memory beside the device: the rows go there and come back.
+// A weight in CPU memory beside the device: the rows are sent there, and the results come back.
 class HostWeight final : public LinearWeight {
  public:
   HostWeight(std::unique_ptr<LinearWeight> held, DeviceRuntime& runtime) : held_(std::move(held)), runtime_(runtime) {}
@@ -181,7 +181,7 @@ class FakeAsyncOps final : public Ops {
   const std::shared_ptr<LateQueue> queue_;
 };
 
-// As on a GPU: it waits for the routing once, and then queues one expert after the other.
+// It does what a GPU does: it waits for the routing once, and then queues one expert after the other.
 at::Tensor FakeAsyncOps::Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts,
                                  Activation activation, std::vector<int32_t>* counts, ExpertFetcher* fetcher) {
   const int64_t tokens = x.size(0), width = x.size(1), terms = routing.experts.size(1);

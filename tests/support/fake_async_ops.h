@@ -10,10 +10,10 @@
 
 namespace causeway::testing {
 
-// A tensor of these sizes whose values nobody can take for results.
+// A tensor of these sizes with values that nobody can take for results.
 at::Tensor Poisoned(at::IntArrayRef sizes, const at::TensorOptions& options);
 
-// What `inner` computes, computed in `queue`. The runtime, which owns the queue, outlives it.
+// Computes what `inner` computes, in `queue`. The runtime owns the queue and outlives the result.
 std::unique_ptr<Ops> MakeFakeAsyncOps(std::shared_ptr<Ops> inner, DeviceRuntime& runtime,
                                       std::shared_ptr<LateQueue> queue);
 

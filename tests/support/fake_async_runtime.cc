@@ -22,12 +22,12 @@ class FakeAsyncRuntime final : public DeviceRuntime {
     try {
       Synchronize();
     } catch (const c10::Error&) {
-      // The device has failed: nothing of it is computed any more.
+      // The device has failed, and computes nothing any more.
     }
   }
 
   const std::string& name() const override { return cpu_->name(); }
-  // With a number, by which a weight of the device is told from one of the host.
+  // The device has a number, which tells its weights from those of the host.
   at::Device device() const override { return at::Device(at::kCPU, 0); }
   std::unique_ptr<Ops> MakeOps() override {
     return MakeFakeAsyncOps(reference_ops_ ? MakeReferenceOps() : MakeCpuOps(), *this, queue_);
@@ -64,7 +64,7 @@ class FakeAsyncRuntime final : public DeviceRuntime {
   }
   at::Tensor Import(at::Tensor tensor) override {
     at::Tensor result = Poisoned(tensor.sizes(), tensor.options());
-    // As of now: what the other devices are given later is not waited for.
+    // It waits for the work that the other devices have now, and not for work that they get later.
     std::vector<std::pair<std::shared_ptr<LateQueue>, uint64_t>> before;
     for (const auto& [name, queue] : machine_.queues()) {
       if (queue != queue_) before.emplace_back(queue, queue->pushed());
@@ -107,8 +107,8 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> FakeMachine::MakeRuntime(const De
   options.seed += queues_.size();
   auto queue = std::make_shared<LateQueue>(plan.device.name, options, [runtime = cpu.get()] {
     runtime->EnterThread(1);
-    PushMemoryTag(nullptr,
-                  MemoryOwner::kWorkspace);  // for the thread's life: what it computes in between counts nowhere
+    // The tag stays for the thread's life: the memory of what it computes in between counts nowhere.
+    PushMemoryTag(nullptr, MemoryOwner::kWorkspace);
   });
   queues_[plan.device.name] = queue;
   return std::make_unique<FakeAsyncRuntime>(std::move(cpu), std::move(queue), *this, reference_ops);

@@ -54,7 +54,7 @@ void LateQueue::RefuseAt(uint64_t more) {
 
 std::chrono::microseconds LateQueue::NextDelay() {
   std::lock_guard<std::mutex> lock(mutex_);
-  // Half of the work follows at once, as most of a GPU's does.
+  // Half of the work follows at once, as most of a GPU's work does.
   if (options_.delay_max.count() == 0 || random_() % 2 == 0) return std::chrono::microseconds(0);
   return std::chrono::microseconds(random_() % options_.delay_max.count());
 }
@@ -88,7 +88,7 @@ void LateQueue::Loop(const std::function<void()>& enter) {
         error = thrown.what();
       }
     }
-    work = nullptr;  // what it holds goes before anyone learns that it is done
+    work = nullptr;  // frees what the work holds before anyone learns that it is done
     std::lock_guard<std::mutex> lock(mutex_);
     ++done_;
     if (error_.empty()) error_ = std::move(error);

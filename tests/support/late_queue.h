@@ -16,28 +16,28 @@ namespace causeway::testing {
 
 struct LateOptions {
   uint64_t seed = 1;
-  std::chrono::microseconds delay_max{50};  // before a piece of work, chosen at random from 0 on
+  std::chrono::microseconds delay_max{50};  // the longest random delay before a piece of work
 };
 
 // Work is done in order on a thread of its own. Thread-safe.
 class LateQueue {
  public:
-  // `enter` is the first that its thread does.
+  // The queue's thread calls `enter` first.
   LateQueue(std::string name, LateOptions options, const std::function<void()>& enter);
-  ~LateQueue();  // after the work that is queued
+  ~LateQueue();  // returns after the work that is queued
 
   // Queues `work` and returns at once. Throws c10::OutOfMemoryError where RefuseAt says so.
   void Push(std::function<void()> work);
-  // How much has been pushed: what Wait is given.
+  // How many pieces have been pushed, for Wait.
   uint64_t pushed() const;
-  // Waits until so much is done. Throws c10::Error once the device has failed, as everything from then on does.
+  // Waits until `count` pieces are done. Throws c10::Error once the device has failed, as every call does from then on.
   void Wait(uint64_t count);
 
-  // The piece of work that is pushed after `more` others fails, and with it the device: nothing is done any more.
+  // Makes the piece fail that is pushed after `more` others, and the device with it: nothing is done any more.
   void FailAt(uint64_t more);
-  // Push throws once, after `more` others: no memory is left.
+  // Makes Push throw once, after `more` others, as if no memory were left.
   void RefuseAt(uint64_t more);
-  // Sleeps for up to delay_max; the calling thread's own delay.
+  // Sleeps for up to delay_max: a delay for the calling thread itself.
   void Delay();
 
  private:
@@ -46,12 +46,12 @@ class LateQueue {
 
   const std::string name_;
   const LateOptions options_;
-  mutable std::mutex mutex_;  // guards all that follows; the thread sanitizer sees the standard's
+  mutable std::mutex mutex_;  // guards the rest; the thread sanitizer sees the standard's mutex
   std::condition_variable changed_;
   std::mt19937_64 random_;
   std::deque<std::function<void()>> work_;
-  uint64_t pushed_ = 0, done_ = 0, fail_at_ = 0, refuse_at_ = 0;  // the last two by the number of the piece; 0: none
-  std::string error_;                                             // empty: the device has not failed
+  uint64_t pushed_ = 0, done_ = 0, fail_at_ = 0, refuse_at_ = 0;  // the last two are numbers of pieces; 0: none
+  std::string error_;                                             // empty while the device has not failed
   bool stop_ = false;
   std::thread thread_;
 };
