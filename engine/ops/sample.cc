@@ -177,11 +177,12 @@ at::Tensor Choose(const at::Tensor& logits, const std::vector<SampleRow>& rows) 
   at::Tensor weights = at::exp((logits - max) * scale).to(at::kDouble);
   at::Tensor kept = at::ones_like(logits, at::kBool);
   if (any([vocab](const SamplingParams& p) { return p.top_p < 1 || (p.top_k > 0 && p.top_k < vocab); })) {
-    const auto [sorted, order] = at::sort(logits, /*stable=*/true, /*dim=*/1, /*descending=*/true);
+    const at::Tensor order =
+        std::get<1>(at::sort(logits, /*stable=*/true, /*dim=*/1, /*descending=*/true));  // lower ids first on ties
     const at::Tensor last = Column(rows, at::kLong, device, [vocab](const SampleRow& r) {
       return (r.params->top_k > 0 && r.params->top_k < vocab ? r.params->top_k : vocab) - 1;
     });
-    at::Tensor kept_sorted = sorted >= sorted.gather(1, last);
+    at::Tensor kept_sorted = at::arange(vocab, last.options()) <= last;
     const at::Tensor sorted_weights = weights.gather(1, order) * kept_sorted;
     const at::Tensor mass = at::cumsum(sorted_weights, 1);
     const at::Tensor top_p = Column(rows, at::kDouble, device, [](const SampleRow& r) { return r.params->top_p; });

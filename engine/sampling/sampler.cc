@@ -70,6 +70,12 @@ void Process(absl::Span<float> logits, const SampleRow& row) {
   }
 }
 
+// Leaves `cut` and what comes before it.
+void KeepUpTo(const Candidate cut, std::vector<Candidate>& kept) {
+  kept.erase(std::remove_if(kept.begin(), kept.end(), [cut](const Candidate& c) { return Before(cut, c); }),
+             kept.end());
+}
+
 // Appends to `kept`, in the order of ids, every token whose logit is at least `floor`.
 void Gather(absl::Span<const float> logits, const std::vector<float>& maxima, float floor,
             std::vector<Candidate>& kept) {
@@ -84,7 +90,7 @@ void Gather(absl::Span<const float> logits, const std::vector<float>& maxima, fl
   }
 }
 
-// Gathers the k most likely tokens, and those that tie with the last of them.
+// Gathers the k most likely tokens.
 void GatherTopK(absl::Span<const float> logits, int64_t k, SampleScratch& s) {
   // The k-th largest of the blocks' maxima is a lower bound of the k-th largest element.
   float floor = kNever;
@@ -98,9 +104,7 @@ void GatherTopK(absl::Span<const float> logits, int64_t k, SampleScratch& s) {
   if (k >= static_cast<int64_t>(s.kept.size())) return;
   s.selection = s.kept;
   std::nth_element(s.selection.begin(), s.selection.begin() + (k - 1), s.selection.end(), Before);
-  const float cut = s.selection[k - 1].logit;
-  s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), [cut](const Candidate& c) { return c.logit < cut; }),
-               s.kept.end());
+  KeepUpTo(s.selection[k - 1], s.kept);
 }
 
 // In the order of `before`, finds the fewest entries whose weights reach `target`, and returns the last of them. It
@@ -222,10 +226,7 @@ int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uni
       }
     }
     s.selection = s.kept;
-    const Candidate cut =
-        CutAtMass(s.selection, target, Before, [&weight](const Candidate& c) { return weight(c.logit); });
-    s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), [&cut](const Candidate& c) { return Before(cut, c); }),
-                 s.kept.end());
+    KeepUpTo(CutAtMass(s.selection, target, Before, [&weight](const Candidate& c) { return weight(c.logit); }), s.kept);
   }
 
   const auto ruled_out = [min_p_floor](const Candidate& c) { return c.logit < min_p_floor; };
