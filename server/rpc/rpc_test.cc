@@ -400,5 +400,20 @@ TEST_F(RpcTest, APortInUseIsNamed) {
                                            server_->address().port, " is in use by another program"));
 }
 
+// A proxy or a cautious client pings during a long call that answers nothing yet.
+TEST_F(RpcTest, MayBePingedOnceASecond) {
+  Serve();
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 1'200);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // any number
+  const auto pinging = v1::Generation::NewStub(
+      grpc::CreateCustomChannel(server_->address().ToString(), grpc::InsecureChannelCredentials(), arguments));
+  grpc::ClientContext call;
+  call.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(7)));  // of five pings; too many would be four
+  v1::GenerateResponse response;
+  const grpc::Status status = pinging->Generate(&call, Request("slow"), &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED) << status.error_message();
+}
+
 }  // namespace
 }  // namespace causeway
