@@ -49,10 +49,8 @@ class DaemonImpl final : public Daemon {
 
   absl::Status Start() {
     Log(LogLevel::kInfo, "starting", {{"version", kVersion}, {"model", config_.model().path()}});
-    // Mistakes in the configuration are reported before the model is read.
-    CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.listen", config_.server().listen()).status());
-    if (!config_.server().http().empty())
-      CAUSEWAY_RETURN_IF_ERROR(AddressOf("server.http", config_.server().http()).status());
+    // Mistakes in the configuration come before the model is looked at.
+    CAUSEWAY_RETURN_IF_ERROR(CheckAddresses());
     CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
     if (options_.plan.kv_cache_tokens == 0) {  // allowed for a plan of the weights alone
       return absl::InvalidArgumentError(
@@ -111,6 +109,16 @@ class DaemonImpl final : public Daemon {
   }
 
  private:
+  absl::Status CheckAddresses() const {
+    CAUSEWAY_ASSIGN_OR_RETURN(const Address grpc, AddressOf("server.listen", config_.server().listen()));
+    if (config_.server().http().empty()) return absl::OkStatus();
+    CAUSEWAY_ASSIGN_OR_RETURN(const Address http, AddressOf("server.http", config_.server().http()));
+    if (!Overlap(grpc, http)) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(loaded_.Where("server.http"),
+                                                   ": expected another port than that of ", "server.listen, ",
+                                                   grpc.ToString(), ", got ", http.ToString()));
+  }
+
   absl::Status Listen() {
     if (!config_.server().http().empty()) {
       CAUSEWAY_ASSIGN_OR_RETURN(const Address http, AddressOf("server.http", config_.server().http()));

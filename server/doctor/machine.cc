@@ -87,14 +87,16 @@ std::vector<Finding> ExamineDevices() {
 
 std::vector<Finding> ExamineAddresses(const v1::ServerConfig& config) {
   std::vector<Finding> findings;
+  const absl::StatusOr<Address> grpc = ParseAddress(config.listen());
   for (const auto& [what, text] :
        {std::pair<std::string, std::string>{"gRPC address", config.listen()}, {"HTTP address", config.http()}}) {
     if (text.empty()) continue;
     const absl::StatusOr<Address> address = ParseAddress(text);
     const absl::Status status = address.ok() ? TryListening(*address) : address.status();
     const std::string flag = what == "gRPC address" ? "--listen" : "--http";
-    if (address.ok() && address->port != 0 && what == "HTTP address" && text == config.listen()) {
-      findings.push_back({what, Grade::kProblem, absl::StrCat(text, " is the gRPC address, too"),
+    if (what == "HTTP address" && address.ok() && grpc.ok() && Overlap(*address, *grpc)) {
+      findings.push_back({what, Grade::kProblem,
+                          absl::StrCat(text, " overlaps with the gRPC address, ", config.listen()),
                           "name another with --http; empty: none"});
       continue;
     }

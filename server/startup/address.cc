@@ -6,13 +6,56 @@
 
 #include <cerrno>
 #include <cstring>
+#include <memory>
+#include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/status.h"
 
 namespace causeway {
+namespace {
+
+struct FreeAddresses {
+  void operator()(addrinfo* found) const { freeaddrinfo(found); }
+};
+using SocketAddresses = std::unique_ptr<addrinfo, FreeAddresses>;
+
+absl::StatusOr<SocketAddresses> Resolve(const Address& address) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  if (int error = getaddrinfo(address.host.c_str(), absl::StrCat(address.port).c_str(), &hints, &found); error != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the host \"", address.host, "\" is unknown: ", gai_strerror(error)));
+  }
+  return SocketAddresses(found);
+}
+
+// "127.0.0.1", "::1"; none of an unknown host.
+std::vector<std::string> NumericHosts(const Address& address) {
+  std::vector<std::string> hosts;
+  const absl::StatusOr<SocketAddresses> found = Resolve(address);
+  if (!found.ok()) return hosts;
+  for (const addrinfo* a = found->get(); a != nullptr; a = a->ai_next) {
+    char host[NI_MAXHOST];
+    if (getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof(host), nullptr, 0, NI_NUMERICHOST) == 0)
+      hosts.push_back(host);
+  }
+  return hosts;
+}
+
+// Whether who listens at `host` listens at `other`, too. That of all IPv6 addresses takes IPv4 as well.
+bool Includes(absl::string_view host, absl::string_view other) {
+  return host == other || host == "::" || (host == "0.0.0.0" && !absl::StrContains(other, ':'));
+}
+
+}  // namespace
 
 std::string Address::ToString() const {
   return absl::StrContains(host, ':') ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
@@ -38,18 +81,19 @@ absl::StatusOr<Address> ParseAddress(absl::string_view text) {
   return address;
 }
 
+bool Overlap(const Address& a, const Address& b) {
+  if (a.port == 0 || a.port != b.port) return false;
+  const std::vector<std::string> hosts = NumericHosts(a), others = NumericHosts(b);
+  return absl::c_any_of(hosts, [&others](const std::string& host) {
+    return absl::c_any_of(others,
+                          [&host](const std::string& other) { return Includes(host, other) || Includes(other, host); });
+  });
+}
+
 absl::Status TryListening(const Address& address) {
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  if (int error = getaddrinfo(address.host.c_str(), absl::StrCat(address.port).c_str(), &hints, &found); error != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the host \"", address.host, "\" is unknown: ", gai_strerror(error)));
-  }
+  CAUSEWAY_ASSIGN_OR_RETURN(const SocketAddresses found, Resolve(address));
   absl::Status status;
-  for (addrinfo* a = found; a != nullptr; a = a->ai_next) {
+  for (const addrinfo* a = found.get(); a != nullptr; a = a->ai_next) {
     const int fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
     if (fd < 0) continue;
     const int on = 1;
@@ -62,7 +106,6 @@ absl::Status TryListening(const Address& address) {
     }
     close(fd);
   }
-  freeaddrinfo(found);
   return status;
 }
 

@@ -20,8 +20,12 @@ struct Address {
 // Parses "127.0.0.1:50051", "[::1]:0", "localhost:50051". InvalidArgument: "expected HOST:PORT ..., got ...".
 absl::StatusOr<Address> ParseAddress(absl::string_view text);
 
-// Binds the address and releases it. Unavailable: the kernel refuses; the message says why. InvalidArgument: the host
-// is unknown.
+// Whether the two cannot both be listened at: their ports are equal, and their hosts are, or one of them includes the
+// other's, as 0.0.0.0 does. Port 0 overlaps with none.
+bool Overlap(const Address& a, const Address& b);
+
+// Binds the address and lets it go again. Unavailable: the kernel refuses, and why; InvalidArgument: the host is
+// unknown.
 absl::Status TryListening(const Address& address);
 
 // Says why a listener could not be opened there: binds the address once more and returns what the kernel answers.
