@@ -58,10 +58,11 @@ void AddPlan(CLI::App& app, Globals& globals) {
     command->add_option_function<int64_t>(flag, [request, set](int64_t value) { (request->*set)(value); }, help);
   };
   using Request = v1::GetPlanRequest;
-  text("--devices", "8xH100-80GB, 2xRTX4090,1xA6000, simulated:4x16GiB, cpu", &Request::mutable_devices);
+  text("--devices", "8xH100-80GB, 2xRTX4090,1xA6000,cpu:256GB, cpu:256GB, simulated:4x16GiB, cpu",
+       &Request::mutable_devices);
   text("--device-map", "auto, balanced, balanced_low_0, sequential, one device, or a map: its JSON, or a file of that",
        &Request::mutable_device_map);
-  text("--max-memory", "40GB of every GPU, or 0:40GB,1:60GiB,cpu:100GB", &Request::mutable_max_memory);
+  text("--max-memory", "40GB of every GPU, or 0:40GB,1:60GiB,cpu:100GB, or that as JSON", &Request::mutable_max_memory);
   text("--dtype", "auto, bf16, fp16, fp32", &Request::mutable_dtype);
   text("--quantize", "none, int8, int4", &Request::mutable_quantize);
   number("--max-model-len", "Tokens of a sequence; 0: the model's context", &Request::set_max_model_len);

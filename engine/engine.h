@@ -45,7 +45,7 @@ struct PlacedModel {
   ModelSpec spec;
   Plan plan;
 };
-// kPlanning: the weights need not be there yet, and devices may be the catalogue's.
+// kPlanning: the weights need not be there yet, and devices need not be at hand.
 enum class Purpose : uint8_t { kRunning, kPlanning };
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose = Purpose::kRunning);
 // Plans for these devices in place of options.devices.

@@ -119,7 +119,7 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose pur
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, cuda_devices));
   if (purpose == Purpose::kRunning && !devices.front().at_hand) {
     return absl::InvalidArgumentError(
-        absl::StrCat("devices \"", options.devices, "\" are the catalogue's, which plans can be made for; to run, ",
+        absl::StrCat("devices \"", options.devices, "\" can be planned for, and nothing runs on them; ",
                      "name some that are at hand: \"cuda\", \"cpu\", \"simulated:1x4GiB\""));
   }
   // Without a driver there is nothing to warn of.

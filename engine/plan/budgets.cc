@@ -5,17 +5,40 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/base/status.h"
 
 namespace causeway {
 namespace {
 
+int64_t MostOf(int64_t free_bytes) { return free_bytes / 10 * 9; }
+
 int64_t DefaultBudget(const Device& device, size_t devices) {
   switch (device.kind) {
     case DeviceKind::kSimulated: return device.memory_bytes;
-    case DeviceKind::kCuda: return device.available_bytes / 10 * 9;
-    case DeviceKind::kCpu: return devices == 1 ? device.available_bytes / 10 * 9 : 0;
+    case DeviceKind::kCuda: return MostOf(device.available_bytes);
+    case DeviceKind::kCpu: return devices == 1 ? MostOf(device.available_bytes) : 0;
   }
   return 0;
+}
+
+// Of the CPU beside devices. One that is named with them, though not at hand, is there to be used.
+int64_t DefaultOffloadBytes(const Device& device, const std::map<std::string, int64_t>& max_memory) {
+  const bool every_gpu = max_memory.size() == 1 && max_memory.contains("");
+  return !device.at_hand && (max_memory.empty() || every_gpu) ? MostOf(device.host_bytes) : 0;
+}
+
+absl::StatusOr<int64_t> OffloadBytes(const Device& device, int64_t given) {
+  if (given != kAutoBytes) {
+    if (!device.at_hand && device.host_bytes > 0 && given > device.host_bytes) {
+      return absl::InvalidArgumentError(absl::StrCat("max_memory gives cpu ", FormatBytes(given), ", but it has only ",
+                                                     FormatBytes(device.host_bytes)));
+    }
+    return given;
+  }
+  if (device.host_bytes > 0) return MostOf(device.host_bytes);
+  return absl::InvalidArgumentError(
+      "max_memory has \"cpu:auto\" for devices that are not at hand; expected their CPU's memory among the devices, as "
+      "in \"2xRTX4090,cpu:256GB\", or a size in place of auto");
 }
 
 absl::Status CheckBudget(const Device& device, int64_t bytes) {
@@ -52,6 +75,7 @@ absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices,
   }
 
   Budgets budgets;
+  budgets.cpu_offload_bytes = DefaultOffloadBytes(devices.front(), max_memory);
   budgets.is_given.assign(devices.size(), false);
   for (const Device& device : devices)
     budgets.bytes.push_back(max_memory.empty() ? DefaultBudget(device, devices.size()) : 0);
@@ -66,10 +90,10 @@ absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices,
     if (key.empty() || key == "disk") continue;
     auto found = index_of.find(key);
     if (found != index_of.end()) {
-      budgets.bytes[found->second] = bytes;
+      budgets.bytes[found->second] = bytes == kAutoBytes ? MostOf(devices[found->second].available_bytes) : bytes;
       budgets.is_given[found->second] = true;
     } else if (key == "cpu") {
-      budgets.cpu_offload_bytes = bytes;
+      CAUSEWAY_ASSIGN_OR_RETURN(budgets.cpu_offload_bytes, OffloadBytes(devices.front(), bytes));
     } else {
       return absl::InvalidArgumentError(
           absl::StrCat("max_memory has a budget for device ", key, ", which is not at hand; there ",

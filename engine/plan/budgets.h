@@ -16,15 +16,17 @@ namespace causeway {
 struct Budgets {
   std::vector<int64_t> bytes;     // by device
   std::vector<bool> is_given;     // by max_memory, rather than taken from the device
-  int64_t cpu_offload_bytes = 0;  // max_memory's cpu where the CPU is not among the devices
+  int64_t cpu_offload_bytes = 0;  // of CPU memory beside the devices
 };
 
 // Without max_memory: a simulated device's memory, 0.9 of what is free on a CUDA device, 0.9 of what is free on the CPU
 // where it is the only device (else 0). With it, as the field has it: devices that it does not list are not used; a
-// budget for every GPU means the CPU where there is no GPU; disk's is accepted and not applied.
+// budget for every GPU means the CPU where there is no GPU; disk's is accepted and not applied. Weights may be
+// offloaded to as much CPU memory as it gives the CPU beside devices; kAutoBytes is 0.9 of what is free there. A CPU
+// that is not at hand and was named beside devices has that budget unless it lists others by name.
 //
-// InvalidArgument: a device twice or not at hand, a budget above a device's memory. FailedPrecondition: above what is
-// free.
+// InvalidArgument: a device twice or not at hand, a budget above a device's memory, kAutoBytes where nothing is known
+// of the CPU. FailedPrecondition: above what is free.
 absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices, const std::map<std::string, int64_t>& max_memory);
 
 // Of a device in use, beside weights, KV cache and activations: the context and libraries that CUDA loads into its

@@ -1,8 +1,11 @@
 #include <cmath>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
@@ -12,6 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "engine/base/status.h"
+#include "engine/checkpoint/json.h"
 #include "engine/plan/device.h"
 
 namespace causeway {
@@ -59,6 +63,39 @@ absl::StatusOr<std::string> MemoryKey(absl::string_view text, absl::string_view 
                                                    "\"0:40GB,1:60GB,cpu:100GB\""));
   }
   return std::to_string(id);
+}
+
+struct Budget {
+  std::optional<std::string> device;  // nothing: every GPU
+  std::string size;
+};
+
+// "0:40GB,cpu:100GB"; what stands in front of the last colon is the device.
+std::vector<Budget> ListedBudgets(absl::string_view text) {
+  std::vector<Budget> budgets;
+  for (absl::string_view item : absl::StrSplit(text, ',')) {
+    const size_t colon = item.rfind(':');
+    Budget& budget = budgets.emplace_back();
+    if (colon != absl::string_view::npos) budget.device = std::string(item.substr(0, colon));
+    budget.size =
+        std::string(absl::StripAsciiWhitespace(item.substr(colon == absl::string_view::npos ? 0 : colon + 1)));
+  }
+  return budgets;
+}
+
+// {"0": "40GB", "cpu": 100000000000}
+absl::StatusOr<std::vector<Budget>> JsonBudgets(absl::string_view text) {
+  std::vector<Budget> budgets;
+  CAUSEWAY_ASSIGN_OR_RETURN(const Json json, ParseJson(text, "max_memory"));
+  if (json.empty()) return absl::InvalidArgumentError("max_memory \"{}\" gives no device a budget");
+  for (const auto& [device, size] : json.items()) {
+    if (!size.is_string() && !size.is_number_unsigned()) {
+      return absl::InvalidArgumentError(absl::StrCat("max_memory: \"", device, "\" is ", JsonExcerpt(size),
+                                                     ", expected a size such as \"40GB\", or a number of bytes"));
+    }
+    budgets.push_back({device, size.is_string() ? size.get<std::string>() : absl::StrCat(size.get<uint64_t>(), "B")});
+  }
+  return budgets;
 }
 
 }  // namespace
@@ -119,24 +156,23 @@ std::string FormatBytes(int64_t bytes) {
 
 absl::StatusOr<std::map<std::string, int64_t>> ParseMaxMemory(absl::string_view text) {
   std::map<std::string, int64_t> budgets;
-  if (absl::StripAsciiWhitespace(text).empty()) return budgets;
-  for (absl::string_view item : absl::StrSplit(text, ',')) {
-    std::string key;  // empty: every GPU
-    absl::string_view size = absl::StripAsciiWhitespace(item);
-    if (const size_t colon = size.rfind(':'); colon != absl::string_view::npos) {
-      CAUSEWAY_ASSIGN_OR_RETURN(key, MemoryKey(size.substr(0, colon), text));
-      size = absl::StripAsciiWhitespace(size.substr(colon + 1));
+  text = absl::StripAsciiWhitespace(text);
+  if (text.empty()) return budgets;
+  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Budget> given, text[0] == '{' ? JsonBudgets(text) : ListedBudgets(text));
+  for (const auto& [name, size] : given) {
+    std::string key;
+    if (name) {
+      CAUSEWAY_ASSIGN_OR_RETURN(key, MemoryKey(*name, text));
     }
     int64_t bytes = 0;
     if (size == "auto" && key == "cpu") {
-      bytes = CpuDevice().available_bytes / 10 * 9;
+      bytes = kAutoBytes;
     } else if (size == "auto") {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "\"", item, "\" in max_memory: \"auto\" is for cpu only; a GPU without a budget takes what is free"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(name ? absl::StrCat("device ", key) : "every GPU", " has the budget \"auto\" in max_memory \"",
+                       text, "\", which is for cpu only; a GPU without a budget takes what is free"));
     } else {
-      absl::StatusOr<int64_t> parsed = ParseBytes(size);
-      if (!parsed.ok()) return parsed.status();
-      bytes = *parsed;
+      CAUSEWAY_ASSIGN_OR_RETURN(bytes, ParseBytes(size));
     }
     if (!budgets.emplace(key, bytes).second) {
       return absl::InvalidArgumentError(absl::StrCat("max_memory \"", text, "\" gives ",

@@ -81,10 +81,29 @@ TEST(ParseMaxMemoryTest, OneForAllOrOneEach) {
               UnorderedElementsAre(Pair("", 8'000'000'000), Pair("cpu", 1'000'000'000)));
 }
 
-TEST(ParseMaxMemoryTest, CpuAutoIsMostOfWhatIsFree) {
-  const int64_t bytes = (*ParseMaxMemory("cpu:auto"))["cpu"];
-  EXPECT_GT(bytes, 0);
-  EXPECT_LT(bytes, CpuDevice().memory_bytes);
+TEST(ParseMaxMemoryTest, CpuAutoIsLeftToTheBudgets) {
+  EXPECT_THAT(*ParseMaxMemory("cpu:auto"), UnorderedElementsAre(Pair("cpu", kAutoBytes)));
+}
+
+TEST(ParseMaxMemoryTest, TheFieldsJsonIsTheSame) {
+  EXPECT_THAT(*ParseMaxMemory(R"( {"0": "40GB", "cuda:1": "60 GiB", "cpu": "100GB", "disk": "1TB"} )"),
+              *ParseMaxMemory("0:40GB,1:60GiB,cpu:100GB,disk:1TB"));
+  EXPECT_THAT(*ParseMaxMemory(R"({"0": 40000000000, "cpu": "auto"})"),
+              UnorderedElementsAre(Pair("0", 40'000'000'000), Pair("cpu", kAutoBytes)))
+      << "a number is bytes, as in transformers";
+  auto error = [](absl::string_view text) { return std::string(ParseMaxMemory(text).status().message()); };
+  EXPECT_THAT(error(R"({"0": "40G"})"), HasSubstr("\"40GB\""));
+  EXPECT_THAT(error(R"({"0": "40000000000"})"), HasSubstr("no unit"));
+  EXPECT_THAT(error(R"({"0": -1})"), HasSubstr("\"0\" is -1, expected a size such as \"40GB\""));
+  EXPECT_THAT(error(R"({"0": 1.5})"), HasSubstr("\"0\" is 1.5, expected a size"));
+  EXPECT_THAT(error(R"({"0": null})"), HasSubstr("\"0\" is null, expected a size"));
+  EXPECT_THAT(error(R"({"0": 99999999999999999999})"), HasSubstr("\"0\" is"));
+  EXPECT_THAT(error(R"({"0": 9999999999999999999})"), HasSubstr("too large"));
+  EXPECT_THAT(error(R"({"": "40GB"})"), HasSubstr("is no device"));
+  EXPECT_THAT(error(R"({"0": "1GB", "cuda:0": "1GB"})"), HasSubstr("device 0 two budgets"));
+  EXPECT_THAT(error(R"({"0": "1GB", "0": "1GB"})"), HasSubstr("max_memory"));
+  EXPECT_THAT(error("{}"), HasSubstr("gives no device a budget"));
+  EXPECT_THAT(error(R"({"0": "40GB")"), HasSubstr("max_memory"));
 }
 
 TEST(ParseMaxMemoryTest, NamesWhatIsWrong) {

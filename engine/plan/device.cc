@@ -21,7 +21,7 @@ namespace {
 constexpr int kDevicesMax = 1024;
 constexpr absl::string_view kExpected =
     "expected \"cuda\", \"cuda:0,2\", \"cpu\", \"simulated:4x512MiB\", \"simulated:2x512MiB,1x1GiB\", or, for a plan, "
-    "\"8xH100-80GB\"";
+    "\"8xH100-80GB\", \"cpu:256GB\", \"2xRTX4090,cpu:256GB\"";
 
 // "cuda" or "cuda:0,2" out of those at hand. Ids stay those of the driver.
 absl::StatusOr<std::vector<Device>> CudaDevices(absl::string_view text, const CudaLister& cuda) {
@@ -89,11 +89,17 @@ absl::StatusOr<std::vector<Device>> CountedDevices(
   return devices;
 }
 
-absl::StatusOr<Device> SimulatedDevice(absl::string_view size) {
-  Device device{.kind = DeviceKind::kSimulated, .name = "simulated", .model = "simulated on the CPU"};
+// Gives the device so much, all of it free.
+absl::Status SetMemory(absl::string_view size, Device& device) {
   CAUSEWAY_ASSIGN_OR_RETURN(device.memory_bytes, ParseBytes(size));
   if (device.memory_bytes == 0) return absl::InvalidArgumentError("a device without memory");
   device.available_bytes = device.memory_bytes;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Device> SimulatedDevice(absl::string_view size) {
+  Device device{.kind = DeviceKind::kSimulated, .name = "simulated", .model = "simulated on the CPU"};
+  CAUSEWAY_RETURN_IF_ERROR(SetMemory(size, device));
   return device;
 }
 
@@ -130,10 +136,30 @@ absl::StatusOr<Device> DeviceOfCatalogue(absl::string_view name) {
                 .at_hand = false};
 }
 
-}  // namespace
+// "8xH100-80GB,cpu:256GB": GPUs of the catalogue, and the CPU of their machine; that one alone is the device.
+absl::StatusOr<std::vector<Device>> DevicesNotAtHand(absl::string_view text) {
+  std::vector<absl::string_view> gpus;
+  Device cpu = CpuDevice();
+  for (absl::string_view item : absl::StrSplit(text, ',')) {
+    absl::string_view size = absl::StripAsciiWhitespace(item);
+    if (!absl::ConsumePrefix(&size, "cpu:")) {
+      gpus.push_back(item);
+      continue;
+    }
+    if (!cpu.at_hand) return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\" names the CPU twice"));
+    if (absl::Status status = SetMemory(size, cpu); !status.ok())
+      return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": ", status.message()));
+    cpu.at_hand = false;
+  }
+  if (gpus.empty()) return std::vector<Device>{cpu};
+  CAUSEWAY_ASSIGN_OR_RETURN(std::vector<Device> devices,
+                            CountedDevices(text, absl::StrJoin(gpus, ","), DeviceOfCatalogue));
+  for (Device& device : devices) device.host_bytes = cpu.at_hand ? 0 : cpu.memory_bytes;
+  return devices;
+}
 
-absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const CudaLister& cuda) {
-  text = absl::StripAsciiWhitespace(text);
+// None: the text names no such devices.
+absl::StatusOr<std::vector<Device>> DevicesAtHand(absl::string_view text, const CudaLister& cuda) {
   if (text.empty()) {
     absl::StatusOr<std::vector<Device>> all = cuda();
     if (all.ok() && !all->empty()) return all;
@@ -143,7 +169,18 @@ absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const C
   if (text == "cuda" || absl::StartsWith(text, "cuda:")) return CudaDevices(text, cuda);
   if (absl::StartsWith(text, "simulated:"))
     return CountedDevices(text, absl::StripPrefix(text, "simulated:"), SimulatedDevice);
-  return CountedDevices(text, text, DeviceOfCatalogue);
+  return std::vector<Device>();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const CudaLister& cuda) {
+  text = absl::StripAsciiWhitespace(text);
+  CAUSEWAY_ASSIGN_OR_RETURN(std::vector<Device> devices, DevicesAtHand(text, cuda));
+  if (devices.empty()) return DevicesNotAtHand(text);
+  const int64_t host_bytes = CpuDevice().available_bytes;
+  for (Device& device : devices) device.host_bytes = device.kind == DeviceKind::kCpu ? 0 : host_bytes;
+  return devices;
 }
 
 Device CpuDevice() { return ReadCpuDevice(""); }

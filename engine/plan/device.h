@@ -33,15 +33,18 @@ struct Device {
   std::string model;            // "NVIDIA H100 80GB HBM3"; what the kernel calls the processor
   int64_t memory_bytes = 0;     // in all
   int64_t available_bytes = 0;  // free now
-  bool at_hand = true;          // false: one of the catalogue, which plans are made for and nothing runs on
+  int64_t host_bytes = 0;       // free memory of the CPU beside it, to which weights may be offloaded; 0: not known
+  bool at_hand = true;          // false: one that plans are made for and nothing runs on
 
   std::string key() const { return kind == DeviceKind::kCpu ? "cpu" : std::to_string(id); }  // in device maps
 };
 
-// What --devices says: "cuda", "cuda:0,2", "cpu", "simulated:4x512MiB", "simulated:2x512MiB,1x1GiB", or devices of the
-// catalogue, "8xH100-80GB", "2xRTX4090,1xA6000". Empty: cuda where `cuda` finds any, else the CPU. `cuda` lists the
-// CUDA devices at hand, or says what keeps it from looking; it is asked only where the text allows one. InvalidArgument
-// says what could have been written; FailedPrecondition: "cuda" without a CUDA device.
+// What --devices says: "cuda", "cuda:0,2", "cpu", "simulated:4x512MiB", "simulated:2x512MiB,1x1GiB", or what is not at
+// hand: devices of the catalogue, "8xH100-80GB", "2xRTX4090,1xA6000", beside a CPU with so much memory,
+// "2xRTX4090,cpu:256GB", or that CPU alone, "cpu:256GB", which is otherwise taken to be the one at hand. Empty: cuda
+// where `cuda` finds any, else the CPU. `cuda` lists the CUDA devices at hand, or says what keeps it from looking; it
+// is asked only where the text allows one. InvalidArgument says what could have been written; FailedPrecondition:
+// "cuda" without a CUDA device.
 using CudaLister = std::function<absl::StatusOr<std::vector<Device>>()>;
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const CudaLister& cuda);
 
@@ -53,7 +56,11 @@ absl::StatusOr<int64_t> ParseBytes(absl::string_view text);
 // 1.5 GiB, 512 MiB, ... with one or two decimals.
 std::string FormatBytes(int64_t bytes);
 
-// "40GB" (every GPU) or "0:40GB,1:60GB,cpu:100GB" -> device key -> bytes; a budget for every GPU has the key "".
+// "cpu:auto" as a budget: most of the memory that is free where the devices are, which MakeBudgets knows.
+inline constexpr int64_t kAutoBytes = -1;
+
+// "40GB" (every GPU), "0:40GB,1:60GB,cpu:100GB", or the field's JSON, {"0": "40GB", "cpu": 100000000000}, where a
+// number is bytes -> device key -> bytes; a budget for every GPU has the key "".
 absl::StatusOr<std::map<std::string, int64_t>> ParseMaxMemory(absl::string_view text);
 
 }  // namespace causeway

@@ -50,6 +50,25 @@ TEST(ParseDevicesTest, SimulatedOnesAreNumberedThrough) {
   EXPECT_EQ((*devices)[2].kind, DeviceKind::kSimulated);
 }
 
+TEST(ParseDevicesTest, ACpuWithSoMuchMemoryIsPlannedFor) {
+  const std::vector<Device> alone = *ParseDevices("cpu:256GB", ThreeGpus);
+  ASSERT_THAT(Names(alone), testing::ElementsAre("cpu"));
+  EXPECT_EQ(alone[0].kind, DeviceKind::kCpu);
+  EXPECT_EQ(alone[0].memory_bytes, 256'000'000'000);
+  EXPECT_EQ(alone[0].available_bytes, 256'000'000'000);
+  EXPECT_EQ(alone[0].model, CpuDevice().model);
+  EXPECT_FALSE(alone[0].at_hand);
+  for (const absl::string_view text : {"2xL4,A10,cpu:256GB", "cpu:256GB, 2xL4,A10", "2xL4,cpu:256 GB,A10"}) {
+    const std::vector<Device> beside = *ParseDevices(text, NoGpus);
+    EXPECT_THAT(Names(beside), testing::ElementsAre("cuda:0", "cuda:1", "cuda:2")) << text;
+    for (const Device& device : beside) EXPECT_EQ(device.host_bytes, 256'000'000'000);
+    EXPECT_EQ(beside[2].model, "A10");
+  }
+  EXPECT_EQ(ParseDevices("2xL4", NoGpus)->front().host_bytes, 0);
+  EXPECT_GT(ParseDevices("cuda", ThreeGpus)->front().host_bytes, 0);
+  EXPECT_GT(ParseDevices("simulated:1x1GB", NoGpus)->front().host_bytes, 0);
+}
+
 TEST(ParseDevicesTest, SaysWhatCouldHaveBeenWritten) {
   auto error = [](absl::string_view text) { return std::string(ParseDevices(text, ThreeGpus).status().message()); };
   EXPECT_THAT(error("gpu"), HasSubstr("simulated:4x512MiB"));
@@ -64,6 +83,11 @@ TEST(ParseDevicesTest, SaysWhatCouldHaveBeenWritten) {
   EXPECT_THAT(error("simulated:"), HasSubstr("empty"));
   EXPECT_THAT(error("8xH200"), testing::EndsWith("did you mean H200-141GB or GH200-96GB?"));
   EXPECT_THAT(error("RTX 4090"), testing::EndsWith("did you mean RTX4090?"));
+  EXPECT_THAT(error("cpu:256"), HasSubstr("\"256GiB\""));
+  EXPECT_THAT(error("cpu:0B"), HasSubstr("without memory"));
+  EXPECT_THAT(error("cpu:"), HasSubstr("empty"));
+  EXPECT_THAT(error("cpu:1GB,2xL4,cpu:2GB"), HasSubstr("names the CPU twice"));
+  EXPECT_THAT(error("2xL4,cpu"), HasSubstr("\"2xRTX4090,cpu:256GB\""));
   EXPECT_EQ(ParseDevices("cuda", NoGpus).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(ParseDevices("cuda:0", BrokenLibrary).status().message(),
             "devices \"cuda:0\": cannot load the CUDA library");

@@ -106,7 +106,9 @@ std::string MoreMemory(const Attempt& attempt, const std::function<bool(const At
 // are no such devices.
 std::string OtherDevices(const Attempt& attempt, const std::function<bool(const Attempt&)>& fits) {
   const Device& first = attempt.devices.front();
-  const auto alike = [&](const Device& device) { return !device.at_hand && device.model == first.model; };
+  const auto alike = [&](const Device& device) {
+    return device.kind == DeviceKind::kCuda && !device.at_hand && device.model == first.model;
+  };
   if (!std::all_of(attempt.devices.begin(), attempt.devices.end(), alike) || !attempt.options.max_memory.empty())
     return "";
   std::vector<const CatalogueDevice*> larger;

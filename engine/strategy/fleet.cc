@@ -84,7 +84,7 @@ absl::StatusOr<Fleet> MakeFleet(const std::vector<Device>& devices, const FleetO
                         std::all_of(devices.begin(), devices.end(), [](const Device& d) { return d.at_hand; });
   const double disk =
       fleet.disk_measured ? calibration.disk_bytes_per_second : kDiskShare * CatalogueDiskBytesPerSecond();
-  const bool limited = options.max_memory.contains("cpu") || options.offload_to_disk;
+  const bool limited = options.max_memory.contains("cpu") || options.offload_to_disk || budgets.cpu_offload_bytes > 0;
   int group = -1, in_group = 0;
   for (int i = 0; i < count; ++i) {
     if (!is_used(i)) continue;

@@ -99,6 +99,7 @@ TEST(FleetTest, DevicesShareWhatTheirNodeHasForOffloadedWeights) {
   const std::map<std::string, int64_t> max_memory = {{"", 10 * GB}, {"cpu", 64 * GB}};
   EXPECT_EQ(Made("4xL4", {.nodes = 2, .max_memory = max_memory}).devices[3].cpu_bytes, 32 * GB);
   EXPECT_EQ(Made("4xL4", {.offload_to_disk = true}).devices[3].cpu_bytes, 0);  // as in a plan
+  EXPECT_EQ(Made("4xL4,cpu:100GB", {.nodes = 2}).devices[3].cpu_bytes, 45 * GB) << "0.9 of each node's";
   const Fleet catalogue = Made("4xL4", {.nodes = 2, .max_memory = max_memory, .offload_to_disk = true}, calibration);
   EXPECT_EQ(catalogue.devices[0].cpu_bytes, 32 * GB);
   EXPECT_FALSE(catalogue.disk_measured);  // that of another machine

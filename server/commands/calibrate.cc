@@ -273,7 +273,7 @@ absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std
                             ParseDevices(options.devices, [] { return CudaDevices(); }));
   if (devices.size() > 1 || !devices.front().at_hand) {
     return absl::InvalidArgumentError(absl::StrCat("--calibrate measures one device that is at hand; --devices names ",
-                                                   devices.size(), devices.front().at_hand ? "" : " of the catalogue",
+                                                   devices.size(), devices.front().at_hand ? "" : " that are not",
                                                    "; write \"cpu\" or \"cuda:0\""));
   }
   const Device& device = devices.front();

@@ -31,15 +31,19 @@ std::string DevicesText(const std::vector<Device>& devices) {
 }
 
 // The same as --devices could name them where they are not at hand.
-std::string CatalogueText(const std::vector<Device>& devices) {
-  std::string text;
-  for (size_t i = 0; i < devices.size();) {
+std::string TextNotAtHand(const std::vector<Device>& devices) {
+  const Device& first = devices.front();
+  const bool cpu = first.kind == DeviceKind::kCpu;
+  std::vector<std::string> items;
+  for (size_t i = 0; !cpu && i < devices.size();) {
     size_t end = i + 1;
     while (end < devices.size() && devices[end].model == devices[i].model) ++end;
-    absl::StrAppend(&text, i == 0 ? "" : ",", end - i, "x", devices[i].model);
+    items.push_back(absl::StrCat(end - i, "x", devices[i].model));
     i = end;
   }
-  return text;
+  if (const int64_t bytes = cpu ? first.memory_bytes : first.host_bytes; bytes > 0)
+    items.push_back(absl::StrCat("cpu:", bytes, "B"));
+  return absl::StrJoin(items, ",");
 }
 
 // Module prefixes and devices, in the model's order.
@@ -214,11 +218,11 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
         "# are like these, this file is theirs with other devices in it.\n");
   }
   if (!devices.front().at_hand) {
-    absl::StrAppend(&text, "# For ", CatalogueText(devices), ", in this order.");
-    // The catalogue's devices are counted from 0, as the first replica's are.
+    absl::StrAppend(&text, "# For ", TextNotAtHand(devices), ", in this order.");
+    // Such devices are counted from 0, as the first replica's are.
     if (replica == 0)
       absl::StrAppend(&text, " Where they are not at hand: causewayd plan --config FILE --devices ",
-                      CatalogueText(devices));
+                      TextNotAtHand(devices));
     text += "\n";
   }
   return text + Yaml(config, paths, device_map);

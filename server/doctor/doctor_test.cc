@@ -108,11 +108,13 @@ TEST_F(DoctorTest, DevicesAreLookedAtWithoutAModel) {
   options.plan.max_memory.clear();
   options.devices = "bogus";
   EXPECT_EQ(ExamineFleet(options).grade, Grade::kProblem);
-  options.devices = "8xH100-80GB";
-  fleet = ExamineFleet(options);
-  EXPECT_EQ(fleet.grade, Grade::kProblem);
-  EXPECT_THAT(fleet.found, HasSubstr("nothing runs on"));
-  // No machine that runs these tests has as much.
+  for (const char* devices : {"8xH100-80GB", "cpu:256GB"}) {
+    options.devices = devices;
+    fleet = ExamineFleet(options);
+    EXPECT_EQ(fleet.grade, Grade::kProblem);
+    EXPECT_THAT(fleet.found, HasSubstr("nothing runs on"));
+  }
+  // More than any machine of these tests has.
   options.devices = "simulated:4x100TiB";
   fleet = ExamineFleet(options);
   EXPECT_EQ(fleet.grade, Grade::kAdvice);
@@ -149,8 +151,11 @@ TEST_F(DoctorTest, AnAddressThatCannotBeBoundIsAProblem) {
   EXPECT_EQ(Of(findings, "HTTP address").grade, Grade::kProblem);
   EXPECT_THAT(Of(findings, "HTTP address").remedy, HasSubstr("--http"));
   config.set_listen("127.0.0.1:47123");
-  config.set_http("127.0.0.1:47123");
-  EXPECT_THAT(Of(ExamineAddresses(config), "HTTP address").found, HasSubstr("is the gRPC address, too"));
+  for (const std::string same : {"127.0.0.1:47123", "0.0.0.0:47123"}) {
+    config.set_http(same);
+    EXPECT_EQ(Of(ExamineAddresses(config), "HTTP address").found,
+              same + " overlaps with the gRPC address, 127.0.0.1:47123");
+  }
 }
 
 std::vector<Device> Gpus(int count) {

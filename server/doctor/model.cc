@@ -94,9 +94,8 @@ Finding ExamineFleet(const EngineOptions& options) {
   if (!devices.ok())
     return problem(std::string(devices.status().message()), "name others with --devices; cpu is at hand anywhere");
   if (!devices->front().at_hand) {
-    return problem(
-        absl::StrCat("\"", options.devices, "\" are the catalogue's, which plans can be made for and nothing runs on"),
-        "name some that are at hand with --devices: cuda, cpu, simulated:1x4GiB");
+    return problem(absl::StrCat("\"", options.devices, "\" can be planned for, and nothing runs on them"),
+                   "name some that are at hand with --devices: cuda, cpu, simulated:1x4GiB");
   }
   const absl::StatusOr<Budgets> budgets = MakeBudgets(*devices, options.plan.max_memory);
   if (!budgets.ok())

@@ -42,11 +42,11 @@ absl::StatusOr<LoadedConfig> LoadConfig(const std::string& file, const std::map<
   loaded.config = DefaultConfig();
   if (!file.empty()) CAUSEWAY_RETURN_IF_ERROR(ReadConfigFile(file, &loaded.config, &loaded.origins));
   for (const auto& [name, value] : environment) {
-    if (absl::StartsWith(name, "CAUSEWAY_")) CAUSEWAY_RETURN_IF_ERROR(CheckVariableName(name));
+    if (absl::StartsWith(name, "CAUSEWAY_") && !value.empty()) CAUSEWAY_RETURN_IF_ERROR(CheckVariableName(name));
   }
   for (const ConfigField& field : ConfigFields()) {
     auto variable = environment.find(field.environment);
-    if (variable == environment.end()) continue;
+    if (variable == environment.end() || variable->second.empty()) continue;
     if (absl::Status status = SetField(field, variable->second, &loaded.config); !status.ok()) {
       return absl::InvalidArgumentError(
           absl::StrCat("environment variable ", field.environment, ": ", status.message()));

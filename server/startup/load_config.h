@@ -26,7 +26,8 @@ struct LoadedConfig {
 
 enum class ModelPath { kRequired, kOptional };
 
-// `file` may be empty; `environment` is name -> value. InvalidArgument and NotFound say where and what.
+// `file` may be empty; `environment` is name -> value, and an empty value counts as none. InvalidArgument and NotFound
+// say where and what.
 absl::StatusOr<LoadedConfig> LoadConfig(const std::string& file, const std::map<std::string, std::string>& environment,
                                         const CommandLine& flags, ModelPath model = ModelPath::kRequired);
 

@@ -94,6 +94,23 @@ TEST_F(LoadConfigTest, FlagBeforeEnvironmentBeforeFileBeforeDefault) {
   EXPECT_EQ(loaded->Where("log.level"), "log.level");
 }
 
+TEST_F(LoadConfigTest, AnEmptyVariableIsUnset) {
+  const std::string file = Write("empty.yaml", "model:\n  path: file\nbatching:\n  kv_cache: 512\n");
+  const auto loaded = LoadConfig(file,
+                                 {{"CAUSEWAY_MODEL_PATH", ""},
+                                  {"CAUSEWAY_BATCHING_KV_CACHE", ""},
+                                  {"CAUSEWAY_BATCHING_MAX_NUM_SEQS", ""},
+                                  {"CAUSEWAY_SERVER_HTTP", ""},
+                                  {"CAUSEWAY_SERVER_PORT", ""}},
+                                 Flags({}));
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->config.model().path(), "file");
+  EXPECT_EQ(loaded->config.batching().kv_cache(), "512");
+  EXPECT_EQ(loaded->config.batching().max_num_seqs(), 64);
+  EXPECT_EQ(loaded->config.server().http(), "127.0.0.1:8090");
+  EXPECT_EQ(loaded->Where("batching.kv_cache"), file + ":4: batching.kv_cache");
+}
+
 TEST_F(LoadConfigTest, RefusesWrongVariablesAndMissingFiles) {
   const CommandLine flags = Flags({"--model", "m"});
   EXPECT_EQ(LoadConfig("", {{"CAUSEWAY_BATCHING_MAX_NUM_SEQ", "2"}}, flags).status().message(),
@@ -116,6 +133,7 @@ TEST_F(LoadConfigTest, MakesEngineOptions) {
                        "--reference-ops"});
   ASSERT_TRUE(made.ok()) << made.status();
   EXPECT_EQ(made->plan.max_memory.at("1"), int64_t{2} << 30);
+  EXPECT_EQ(options({"--max-memory", R"({"0": "1GiB", "1": "2GiB"})"})->plan.max_memory, made->plan.max_memory);
   EXPECT_EQ(made->plan.kv_cache_bytes, 1 << 20);
   EXPECT_FALSE(made->plan.kv_dtype.has_value());
   EXPECT_EQ(options({"--kv-cache-dtype", "int8"})->plan.kv_dtype, DType::kI8);
@@ -219,6 +237,23 @@ TEST(Address, ReadsAndWrites) {
   for (const char* text : {"", "80", ":80", "host", "host:", "host:x", "host:65536", "host:-1", "::1:80"}) {
     EXPECT_FALSE(ParseAddress(text).ok()) << text;
   }
+}
+
+TEST(Address, TwoThatCannotBothBeListenedAtOverlap) {
+  const auto overlap = [](absl::string_view a, absl::string_view b) {
+    EXPECT_EQ(Overlap(*ParseAddress(a), *ParseAddress(b)), Overlap(*ParseAddress(b), *ParseAddress(a)));
+    return Overlap(*ParseAddress(a), *ParseAddress(b));
+  };
+  EXPECT_TRUE(overlap("127.0.0.1:80", "127.0.0.1:80"));
+  EXPECT_TRUE(overlap("localhost:80", "127.0.0.1:80"));
+  EXPECT_TRUE(overlap("0.0.0.0:80", "127.0.0.1:80"));
+  EXPECT_TRUE(overlap("[::]:80", "127.0.0.1:80"));
+  EXPECT_TRUE(overlap("[::]:80", "[::1]:80"));
+  EXPECT_FALSE(overlap("0.0.0.0:80", "[::1]:80"));
+  EXPECT_FALSE(overlap("127.0.0.1:80", "127.0.0.1:81"));
+  EXPECT_FALSE(overlap("127.0.0.1:80", "127.0.0.2:80"));
+  EXPECT_FALSE(overlap("127.0.0.1:0", "127.0.0.1:0")) << "the kernel picks two";
+  EXPECT_FALSE(overlap("no.such.host.invalid:80", "127.0.0.1:80"));
 }
 
 }  // namespace

@@ -120,6 +120,9 @@ TEST(Search, AConfigurationForGpusSaysHowToPlanItWithoutThem) {
   EXPECT_THAT(text, HasSubstr("Replica 1 of 4, which runs 4 of the requests at once"));
   EXPECT_THAT(text, HasSubstr("causewayd plan --config FILE --devices 1xL4\n"));
   EXPECT_EQ(RunCausewayd({"plan", "--config", file, "--devices", "1xL4"}).status, 0);
+  const ProgramResult beside = Search({"--devices", "1xL4,cpu:64GB", "--concurrency", "16", "--config-out", file});
+  ASSERT_EQ(beside.status, 0) << beside.err;
+  EXPECT_THAT(ReadText(file), HasSubstr("causewayd plan --config FILE --devices 1xL4,cpu:64000000000B\n"));
 }
 
 TEST(Search, RefusesWhatItCannotRead) {

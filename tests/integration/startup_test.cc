@@ -22,6 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using grpc::health::v1::HealthCheckResponse;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -99,9 +100,14 @@ TEST(Plan, CanBeMadeForDevicesThatAreNotThere) {
   const ProgramResult plan = RunCausewayd({"plan", "--model", kModel, "--devices", "2xL4,1xA6000", "--format", "json"});
   EXPECT_EQ(plan.status, 0) << plan.err;
   EXPECT_EQ(nlohmann::json::parse(plan.out).at("devices").at(2).at("model"), "A6000");
-  const ProgramResult serve = RunCausewayd({"serve", "--model", kModel, "--devices", "2xL4"});
-  EXPECT_EQ(serve.status, 78);
-  EXPECT_THAT(serve.err, HasSubstr("name some that are at hand"));
+  const ProgramResult cpu = RunCausewayd({"plan", "--model", kModel, "--devices", "cpu:256GB"});
+  EXPECT_EQ(cpu.status, 0) << cpu.err;
+  EXPECT_THAT(cpu.out, AllOf(HasSubstr("214.6 GiB"), Not(HasSubstr("Processors"))));
+  for (const char* devices : {"2xL4", "cpu:256GB", "2xL4,cpu:256GB"}) {
+    const ProgramResult serve = RunCausewayd({"serve", "--model", kModel, "--devices", devices});
+    EXPECT_EQ(serve.status, 78) << devices;
+    EXPECT_THAT(serve.err, HasSubstr("name some that are at hand"));
+  }
 }
 
 TEST(Graph, IsPrintedAsTableJsonAndDot) {
@@ -215,6 +221,13 @@ TEST(Startup, APortInUseIsNamed) {
   EXPECT_THAT(third.Err(), HasSubstr(absl::StrCat("cannot listen for HTTP at ", first.http())));
   EXPECT_EQ(first.Get("/readyz").first, 200);
   EXPECT_TRUE(fs::exists(first.ports_file()));  // the second one, which did not start, did not touch it
+}
+
+TEST(Startup, OnePortForBothIsNoOtherProgram) {
+  DaemonProcess one({"--model", kModel, "--listen", "localhost:47124", "--http", "127.0.0.1:47124"});
+  EXPECT_EQ(one.Wait(), 78);
+  EXPECT_THAT(one.Err(), HasSubstr("--http: expected another port than that of server.listen, localhost:47124, got "
+                                   "127.0.0.1:47124"));
 }
 
 TEST(Startup, AMistakeIsSaidBeforeLoading) {
