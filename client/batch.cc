@@ -69,6 +69,7 @@ absl::StatusOr<v1::GenerateResponse> AnswerOnceAdmitted(Client& client, const Pr
 
 Json Result(const Prompt& prompt, const absl::StatusOr<v1::GenerateResponse>& response) {
   Json result{{"line", prompt.line}, {"prompt", prompt.text}};
+  if (!prompt.id.is_null()) result["id"] = prompt.id;
   if (!response.ok()) {
     result["error"] = std::string(response.status().message());
     return result;
@@ -99,10 +100,12 @@ int RunBatch(Client& client, const BatchFlags& flags, const SamplingFlags& sampl
       !status.ok() && status.status().code() == absl::StatusCode::kUnavailable) {
     return Fail(status.status());
   }
-  std::FILE* output = std::fopen(flags.output.c_str(), "ab");
-  if (output == nullptr) return Fail(absl::InvalidArgumentError(absl::StrCat("cannot write ", flags.output)));
+  const bool to_stdout = flags.output == "-";
+  const std::string name = to_stdout ? "standard output" : flags.output;
+  std::FILE* output = to_stdout ? stdout : std::fopen(flags.output.c_str(), "ab");
+  if (output == nullptr) return Fail(absl::InvalidArgumentError(absl::StrCat("cannot write ", name)));
   if (!done->empty()) {
-    std::cerr << flags.output << " answers " << done->size() << " of " << prompts->size()
+    std::cerr << name << " answers " << done->size() << " of " << prompts->size()
               << " prompts; going on with the rest\n";
   }
 
@@ -129,7 +132,7 @@ int RunBatch(Client& client, const BatchFlags& flags, const SamplingFlags& sampl
       if (response.ok()) tokens += response->usage().generated_tokens();
       const std::string line = Result(prompt, response).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
       if (std::fwrite(line.data(), 1, line.size(), output) != line.size() || std::fflush(output) != 0) {
-        fatal = absl::DataLossError(absl::StrCat("cannot write ", flags.output, "; is the disk full?"));
+        fatal = absl::DataLossError(absl::StrCat("cannot write ", name, "; is the disk full?"));
         next = prompts->size();
         return;
       }
@@ -140,14 +143,14 @@ int RunBatch(Client& client, const BatchFlags& flags, const SamplingFlags& sampl
   for (int t = 0; t < flags.concurrency; ++t) threads.emplace_back(work);
   for (std::thread& thread : threads) thread.join();
   progress.Finish();
-  if (std::fclose(output) != 0 && fatal.ok()) fatal = absl::DataLossError(absl::StrCat("cannot write ", flags.output));
+  if (std::fclose(output) != 0 && fatal.ok()) fatal = absl::DataLossError(absl::StrCat("cannot write ", name));
   if (!fatal.ok()) {
-    std::cerr << "Stopped early; the same command goes on where this one ended.\n";
+    std::cerr << (to_stdout ? "Stopped early.\n" : "Stopped early; the same command goes on where this one ended.\n");
     return Fail(fatal);
   }
   if (failed > 0) {
-    std::cerr << failed << " of " << prompts->size() << " prompts failed; see \"error\" in " << flags.output
-              << ". The same command tries those again.\n";
+    std::cerr << failed << " of " << prompts->size() << " prompts failed; see \"error\" in " << name
+              << (to_stdout ? ".\n" : ". The same command tries those again.\n");
   }
   return failed > 0 ? 1 : 0;
 }

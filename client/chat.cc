@@ -2,6 +2,7 @@
 
 #include <iostream>
 #include <memory>
+#include <utility>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -9,6 +10,7 @@
 
 #include "client/commands.h"
 #include "client/options.h"
+#include "client/read_file.h"
 
 namespace causeway {
 namespace {
@@ -42,9 +44,13 @@ int RunChat(Client& client, const ChatFlags& flags) {
   if (terminal) {
     std::cout << (model.ok() ? model->name() : "chat") << ". /reset forgets the conversation, /exit or Ctrl-D ends.\n";
   }
+  bool first = true;
   for (std::string line;;) {
     if (terminal) std::cout << "\033[1m> \033[0m" << std::flush;
-    if (!std::getline(std::cin, line) || line == "/exit") break;
+    if (!std::getline(std::cin, line)) break;
+    if (line.ends_with('\r')) line.pop_back();
+    if (std::exchange(first, false)) line = std::string(WithoutByteOrderMark(line));
+    if (line == "/exit") break;
     if (line.empty()) continue;
     if (line == "/reset") {
       reset();

@@ -1,7 +1,6 @@
 #include <unistd.h>
 
 #include <iostream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "client/batch.h"
 #include "client/commands.h"
 #include "client/options.h"
+#include "client/read_file.h"
 
 namespace causeway {
 namespace {
@@ -56,7 +56,9 @@ int RunOne(Client& client, const GenerateFlags& flags) {
     if (prompt.empty() || prompt == "-") {
       if (prompt.empty() && isatty(STDIN_FILENO))
         return Fail(absl::InvalidArgumentError("no prompt; give one, or pipe it in"));
-      prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+      const absl::StatusOr<std::string> read = ReadStandardInput();
+      if (!read.ok()) return Fail(read.status());
+      prompt = std::string(WithoutLastNewline(*read));
     }
     request.set_prompt(prompt);
   }
@@ -122,8 +124,9 @@ int RunOne(Client& client, const GenerateFlags& flags) {
 void AddGenerate(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand("generate", "Continues a text, and streams what comes");
   auto flags = std::make_shared<GenerateFlags>();
-  CLI::Option* prompt =
-      command->add_option("prompt", flags->prompt, "The text; left out or -, it is read from standard input");
+  CLI::Option* prompt = command->add_option("prompt", flags->prompt,
+                                            "The text; left out or -, it is read from standard input, "
+                                            "without the newline at its end");
   CLI::Option* tokens = command->add_option_function<std::string>(
       "--tokens", [&flags = *flags](const std::string& ids) { flags.tokens = ids; },
       "Token ids instead of a text: 12,7,99");
@@ -137,11 +140,14 @@ void AddGenerate(CLI::App& app, Globals& globals) {
   command->add_flag("-q,--quiet", flags->quiet, "No summary line");
   const char files[] = "Many prompts from a file";
   CLI::Option* input =
-      command->add_option("--input", flags->batch.input, "JSON lines: {\"prompt\": \"...\", \"max_length\": 64}")
+      command
+          ->add_option("--input", flags->batch.input,
+                       "JSON lines: {\"id\": \"a\", \"prompt\": \"...\", \"max_length\": 64}; -: standard input")
           ->group(files);
-  CLI::Option* output =
-      command->add_option("--output", flags->batch.output, "JSON lines of results; an interrupted run goes on")
-          ->group(files);
+  CLI::Option* output = command
+                            ->add_option("--output", flags->batch.output,
+                                         "JSON lines of results; an interrupted run goes on; -: standard output")
+                            ->group(files);
   CLI::Option* concurrency = command->add_option("--concurrency", flags->batch.concurrency, "Requests at once")
                                  ->check(CLI::Range(1, 1024))
                                  ->group(files);

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
       ->envname("CAUSEWAY_SERVER")
       ->check([](const std::string& address) { return std::string(causeway::CheckAddress(address).message()); })
       ->capture_default_str();
+  app.set_version_flag("--version", "causeway " CAUSEWAY_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
   causeway::AddGenerate(app, globals);

@@ -34,8 +34,12 @@ std::string ParsePrompt(const std::string& line, Prompt& prompt) {
         return absl::StrCat("\"", key, "\" is ", value.dump(), ", expected a whole number of at least 1");
       }
       (key == "max_length" ? prompt.max_length : prompt.max_tokens) = value.get<int64_t>();
+    } else if (key == "id") {
+      if (!value.is_string() && !value.is_number_integer())
+        return absl::StrCat("\"id\" is ", value.dump(), ", expected a text or a whole number");
+      prompt.id = value;
     } else {
-      return absl::StrCat("unknown key \"", key, "\"; expected prompt and max_length (or max_tokens)");
+      return absl::StrCat("unknown key \"", key, "\"; expected prompt, id and max_length (or max_tokens)");
     }
   }
   if (!json.contains("prompt")) return "\"prompt\" is missing";
@@ -73,33 +77,34 @@ absl::Status Replace(const std::string& path, const std::string& text) {
 }  // namespace
 
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path) {
-  const absl::StatusOr<std::string> text = ReadFile(path);
+  const absl::StatusOr<std::string> text = path == "-" ? ReadStandardInput() : ReadFile(path);
   if (!text.ok()) return text.status();
+  const std::string name = path == "-" ? "standard input" : path;
   std::istringstream file(*text);
   std::vector<Prompt> prompts;
   std::string errors, line;
   int bad = 0;
   for (int64_t number = 1; std::getline(file, line); ++number) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    Prompt prompt{.line = number, .text = "", .max_length = {}, .max_tokens = {}};
+    Prompt prompt{.line = number, .text = "", .id = {}, .max_length = {}, .max_tokens = {}};
     const std::string error = ParsePrompt(line, prompt);
     if (error.empty()) {
       prompts.push_back(std::move(prompt));
     } else if (++bad <= kErrorsShown) {
-      absl::StrAppend(&errors, "\n  ", path, ":", number, ": ", error);
+      absl::StrAppend(&errors, "\n  ", name, ":", number, ": ", error);
     }
   }
   if (bad > kErrorsShown) absl::StrAppend(&errors, "\n  and ", bad - kErrorsShown, " more");
   if (bad > 0) return absl::InvalidArgumentError(absl::StrCat(bad, bad == 1 ? " bad line:" : " bad lines:", errors));
-  if (prompts.empty()) return absl::InvalidArgumentError(absl::StrCat(path, " holds no prompts"));
+  if (prompts.empty()) return absl::InvalidArgumentError(absl::StrCat(name, " holds no prompts"));
   return prompts;
 }
 
 absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const std::vector<Prompt>& prompts) {
   std::set<int64_t> done;
   std::error_code error;
-  // A pipe cannot be read back. /dev/stdout may lead to a regular file, but to one that the shell has opened.
-  if (!std::filesystem::is_regular_file(path, error) || absl::StartsWith(path, "/dev/")) return done;
+  // A pipe cannot be read back. /dev/stdout may lead to a regular file, but one that the shell has opened.
+  if (path == "-" || !std::filesystem::is_regular_file(path, error) || absl::StartsWith(path, "/dev/")) return done;
   std::map<int64_t, const Prompt*> by_line;
   for (const Prompt& prompt : prompts) by_line[prompt.line] = &prompt;
 
@@ -122,7 +127,8 @@ absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const s
     }
     if (!json.is_object() || !json.contains("line") || !json["line"].is_number_integer()) return foreign();
     const auto found = by_line.find(json["line"].get<int64_t>());
-    if (found == by_line.end() || json.value("prompt", Json()) != Json(found->second->text)) {
+    if (found == by_line.end() || json.value("prompt", Json()) != Json(found->second->text) ||
+        json.value("id", Json()) != found->second->id) {
       return absl::InvalidArgumentError(absl::StrCat(path, " exists and answers other prompts (its line ",
                                                      json["line"].dump(), "); give another --output or remove it"));
     }

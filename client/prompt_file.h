@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "absl/status/statusor.h"
 
 namespace causeway {
@@ -15,20 +17,21 @@ namespace causeway {
 struct Prompt {
   int64_t line = 0;  // from 1; names the prompt in the results
   std::string text;
+  nlohmann::json id;                  // a text or a whole number, kept in the results; null: none
   std::optional<int64_t> max_length;  // tokens, prompt and output together, as in transformers
   std::optional<int64_t> max_tokens;  // tokens of the output
 };
 
-// The file has one JSON object a line: "prompt" (a string) and at most one of "max_length" and "max_tokens". Blank
-// lines are skipped. InvalidArgument lists the bad lines, each with what was expected. A file without prompts, or that
-// cannot be read, is refused, too.
+// One JSON object a line: "prompt" (a string), if you like an "id", and at most one of "max_length" and "max_tokens".
+// Blank lines are skipped; the path "-" is standard input. InvalidArgument lists the bad lines, each with what was
+// expected; a file without prompts, or that cannot be read, is refused too.
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path);
 
-// Returns the lines that the results in `path` answer already. A missing file answers none, and neither does a file
-// that is not regular (a pipe, or anything under /dev). A last line that a crash cut off is removed from the file.
-// Results with an "error" are removed, too, since their prompts are tried again: in the end each prompt has one line.
-// InvalidArgument: the file is something else, or answers prompts that `prompts` does not have. It is then left as it
-// is.
+// The lines that results in `path` answer already; a missing file, "-" (standard output), and what is no regular file
+// (a pipe, what is under /dev) answer none. A last line that was cut off by a crash is removed from the file, and so
+// are results with an "error", since those prompts are tried again: in the end each prompt has one line.
+// InvalidArgument, and the file is left as it is, when it is something else, or answers prompts that `prompts` does not
+// have.
 absl::StatusOr<std::set<int64_t>> ResumeResults(const std::string& path, const std::vector<Prompt>& prompts);
 
 }  // namespace causeway

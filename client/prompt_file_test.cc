@@ -39,6 +39,32 @@ TEST_F(PromptFileTest, ReadsPromptsAndKeepsLineNumbers) {
   EXPECT_EQ((*prompts)[2].max_length, std::nullopt);
 }
 
+TEST_F(PromptFileTest, KeepsIds) {
+  const auto prompts = ReadPrompts(Write("ids",
+                                         "\xef\xbb\xbf{\"id\": \"a-1\", \"prompt\": \"a\"}\r\n{\"prompt\": \"b\", "
+                                         "\"id\": 9007199254740993}\r\n{\"prompt\": \"c\"}"));
+  ASSERT_TRUE(prompts.ok()) << prompts.status();
+  EXPECT_EQ((*prompts)[0].id, "a-1");
+  EXPECT_EQ((*prompts)[1].id.dump(), "9007199254740993");
+  EXPECT_TRUE((*prompts)[2].id.is_null());
+  const std::string message(ReadPrompts(Write("ids",
+                                              "{\"id\": null, \"prompt\": \"a\"}\n{\"id\": 1.5, \"prompt\": \"a\"}\n"
+                                              "{\"id\": 99999999999999999999, \"prompt\": \"a\"}\n"))
+                                .status()
+                                .message());
+  EXPECT_THAT(message, HasSubstr(":1: \"id\" is null, expected a text or a whole number"));
+  EXPECT_THAT(message, HasSubstr(":2: \"id\" is 1.5"));
+  EXPECT_THAT(message, HasSubstr(":3: \"id\" is 1"));
+
+  const std::string first = "{\"id\":\"a-1\",\"line\":1,\"prompt\":\"a\",\"text\":\"x\"}\n";
+  EXPECT_THAT(*ResumeResults(Write("ids_results", first), *prompts), ElementsAre(1));
+  for (const std::string other : {"{\"line\":1,\"prompt\":\"a\",\"text\":\"x\"}\n",
+                                  "{\"id\":\"a-2\",\"line\":1,\"prompt\":\"a\",\"text\":\"x\"}\n"}) {
+    EXPECT_THAT(std::string(ResumeResults(Write("ids_results", other), *prompts).status().message()),
+                HasSubstr("answers other prompts"));
+  }
+}
+
 TEST_F(PromptFileTest, NamesEveryBadLine) {
   const auto prompts = ReadPrompts(
       Write("bad",

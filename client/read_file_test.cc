@@ -19,5 +19,21 @@ TEST(ReadFileTest, ReadsAllOrSaysWhyNot) {
   EXPECT_EQ(ReadFile("").status().message(), "\"\" cannot be read: No such file or directory");
 }
 
+TEST(ReadFileTest, AByteOrderMarkIsNoPartOfTheText) {
+  const std::string path = testing::TempDir() + "read_file_mark";
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << "\xef\xbb\xbf{\"a\": \"\xef\xbb\xbf\"}";
+  EXPECT_EQ(*ReadFile(path), "{\"a\": \"\xef\xbb\xbf\"}");
+  EXPECT_EQ(WithoutByteOrderMark("\xef\xbb"), "\xef\xbb");
+}
+
+TEST(ReadFileTest, OneNewlineIsTakenOff) {
+  EXPECT_EQ(WithoutLastNewline("a\n"), "a");
+  EXPECT_EQ(WithoutLastNewline("a\r\n"), "a");
+  EXPECT_EQ(WithoutLastNewline("a\n\n"), "a\n");
+  EXPECT_EQ(WithoutLastNewline("a\r"), "a\r");
+  EXPECT_EQ(WithoutLastNewline("\n"), "");
+  EXPECT_EQ(WithoutLastNewline(""), "");
+}
+
 }  // namespace
 }  // namespace causeway

@@ -105,8 +105,13 @@ TEST_F(ClientProgram, GeneratesFromAnArgumentFromInputAndFromTokens) {
   const std::string text = Greedy({"In the beginning"});
   EXPECT_GT(text.size(), 12u);
   EXPECT_EQ(text.back(), '\n');
-  EXPECT_EQ(Greedy({}, "In the beginning"), text);
-  EXPECT_EQ(Greedy({"-"}, "In the beginning"), text);
+  for (const std::string input :
+       {"In the beginning", "In the beginning\n", "In the beginning\r\n", "\xef\xbb\xbfIn the beginning\n"}) {
+    EXPECT_EQ(Greedy({}, input), text);
+    EXPECT_EQ(Greedy({"-"}, input), text);
+  }
+  EXPECT_THAT(Greedy({"--echo"}, "In the beginning\n\n"), StartsWith("In the beginning\n"))
+      << "one newline, and no more";
   EXPECT_EQ(Greedy({"--echo", "In the beginning"}), "In the beginning" + text);
 
   Client client(daemon_->grpc());
@@ -181,6 +186,38 @@ TEST_F(ClientProgram, AFileOfPromptsGoesOnWhereItEnded) {
   EXPECT_EQ(Read(output), whole);
 }
 
+TEST_F(ClientProgram, PromptsMayComeFromStandardInputAndHaveIds) {
+  const std::string prompts =
+      "\xef\xbb\xbf{\"id\": \"first\", \"prompt\": \"In the beginning\", \"max_tokens\": 3}\n"
+      "{\"id\": 9007199254740993, \"prompt\": \"And the king\", \"max_length\": 1}\n{\"prompt\": \"And\", "
+      "\"max_tokens\": 3}\n";
+  Arguments command = {"generate", "--input", "-", "--output", "-", "--concurrency", "1"};
+  const ProgramResult piped = Run(command, prompts);
+  EXPECT_EQ(piped.status, 1);
+  EXPECT_THAT(piped.err, HasSubstr("1 of 3 prompts failed; see \"error\" in standard output."));
+  const std::vector<Json> results = Lines(piped.out);
+  ASSERT_EQ(results.size(), 3u) << piped.out;
+  EXPECT_EQ(results[0].at("id"), "first");
+  EXPECT_EQ(results[1].at("id").dump(), "9007199254740993");
+  EXPECT_TRUE(results[1].contains("error"));
+  EXPECT_FALSE(results[2].contains("id"));
+
+  command[4] = Path("piped.jsonl");
+  std::filesystem::remove(command[4]);
+  EXPECT_EQ(Run(command, prompts).status, 1);
+  EXPECT_THAT(Run(command, prompts).err, HasSubstr("answers 2 of 3 prompts; going on"));
+  Refuses(command, "standard input holds no prompts", "\n");
+  EXPECT_FALSE(std::filesystem::exists("-"));
+}
+
+TEST_F(ClientProgram, SaysItsVersion) {
+  const ProgramResult version = Run({"--version"});
+  EXPECT_EQ(version.status, 0) << version.err;
+  EXPECT_THAT(version.out, ::testing::MatchesRegex("causeway [0-9]+[.][0-9]+[.][0-9]+\n"));
+  EXPECT_EQ("causewayd" + version.out.substr(8, version.out.size() - 9),
+            RunProgram("causewayd", {"--version"}, {}, "").out.substr(0, version.out.size()));
+}
+
 TEST_F(ClientProgram, AFileOfPromptsLeavesOtherFilesAlone) {
   const std::string prompts = "{\"prompt\": \"In the beginning\", \"max_tokens\": 3}\n";
   const std::string input = Write("one.jsonl", prompts);
@@ -211,6 +248,7 @@ TEST_F(ClientProgram, ChatsOverAPipe) {
   const ProgramResult two = Run(chat, "Who made the heavens?\n/reset\nWho made the heavens?\n/exit\nnot read\n");
   EXPECT_EQ(two.status, 0) << two.err;
   EXPECT_EQ(two.out, one.out + one.out);
+  EXPECT_EQ(Run(chat, "\xef\xbb\xbfWho made the heavens?\r\n/exit\r\nnot read\r\n").out, one.out);
   Refuses({"chat", "--n", "2"}, "--n: a conversation goes on from one answer");
 }
 
