@@ -40,6 +40,32 @@ TEST(CatalogueTest, EveryEntryIsWhole) {
   EXPECT_EQ(FindInCatalogue("H100"), nullptr);  // one of several
 }
 
+// Of the makers' data sheets: GiB in all (by nvidia-smi), GB/s of memory, and bf16 TFLOP/s.
+TEST(CatalogueTest, HasTheFiguresOfDataSheets) {
+  struct Figures {
+    const char *name, *reported;
+    double gib, gb_per_second, bf16;
+  };
+  for (const Figures& wanted : std::vector<Figures>{
+           {"RTX3080-10GB", "NVIDIA GeForce RTX 3080", 10, 760, 59.5},
+           {"RTX3090Ti", "NVIDIA GeForce RTX 3090 Ti", 24, 1008, 80},
+           {"RTX4070Ti", "NVIDIA GeForce RTX 4070 Ti", 12, 504, 80.2},
+           {"A30", "NVIDIA A30", 24, 933, 165},
+           {"A40", "NVIDIA A40", 45, 696, 149.7},
+           {"L40", "NVIDIA L40", 45, 864, 181},
+           {"H20", "NVIDIA H20", 95.6, 4000, 148},
+           {"B300-288GB", "NVIDIA B300 SXM6 AC", 268.6, 7700, 2250},
+           {"RTX-PRO-6000-Blackwell", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 95.6, 1792, 503.8}}) {
+    SCOPED_TRACE(wanted.name);
+    const CatalogueDevice* device = FindInCatalogue(wanted.name);
+    ASSERT_NE(device, nullptr);
+    EXPECT_EQ(device, FindInCatalogue(wanted.reported));
+    EXPECT_NEAR(static_cast<double>(device->memory_bytes) / (1 << 30), wanted.gib, 0.05);
+    EXPECT_DOUBLE_EQ(device->memory_bytes_per_second, wanted.gb_per_second * 1e9);
+    EXPECT_DOUBLE_EQ(device->flops.at(DType::kBF16), wanted.bf16 * 1e12);
+  }
+}
+
 TEST(CatalogueTest, FleetsAreNumberedThrough) {
   const absl::StatusOr<std::vector<Device>> devices = Parsed("2xRTX4090, a6000");
   ASSERT_TRUE(devices.ok()) << devices.status();
