@@ -15,7 +15,7 @@
 #include "engine/architecture/held_bytes.h"
 #include "engine/execution/testing.h"
 #include "engine/ops/cpu/cpu_ops.h"
-#include "engine/weights/offload_file.h"
+#include "tests/support/temporary_folder.h"
 
 namespace causeway {
 namespace {
@@ -26,6 +26,7 @@ using ::testing::AnyOf;
 using testing::DriveOptions;
 using testing::Driver;
 using ::testing::HasSubstr;
+using testing::TemporaryFolder;
 
 const std::vector<std::vector<int32_t>> kPrompts = {
     {5},
@@ -34,21 +35,6 @@ const std::vector<std::vector<int32_t>> kPrompts = {
     {9, 8, 7}};
 
 constexpr int64_t kAlways = std::numeric_limits<int64_t>::max();
-
-class Folder {
- public:
-  explicit Folder(const std::string& name)
-      : path_((fs::path(::testing::TempDir()) / absl::StrCat(name, "-", getpid())).string()) {
-    fs::remove_all(path_);
-    fs::create_directory(path_);
-  }
-  ~Folder() { fs::remove_all(path_); }
-  const std::string& path() const { return path_; }
-  std::vector<fs::path> files() const { return {fs::directory_iterator(path_), fs::directory_iterator()}; }
-
- private:
-  const std::string path_;
-};
 
 // With the bytes that fused kernels hold, packed and padded.
 Plan PlanFor(const ModelSpec& spec, const std::string& devices, const PlanOptions& options = {}) {
@@ -149,7 +135,7 @@ class OffloadTest : public ::testing::TestWithParam<Json> {
   }
 
   const TinyCheckpoint tiny_;
-  const Folder folder_;
+  const TemporaryFolder folder_;
   std::vector<std::vector<int32_t>> expected_;
 };
 
@@ -303,65 +289,6 @@ TEST_P(OffloadTest, ACheckpointThatIsWrittenToFailsSteps) {
 INSTANTIATE_TEST_SUITE_P(Models, OffloadTest,
                          ::testing::Values(TinyLlama(), TinyLlama(Json{{"tie_word_embeddings", true}}), TinyGpt2(),
                                            TinyQwen3Moe()));
-
-TEST(OffloadFileTest, AFolderThatIsNoneIsNamed) {
-  EXPECT_THAT(OffloadFile::Open("/nowhere/weights", "a", 4096, true).status().ToString(),
-              AllOf(HasSubstr("NOT_FOUND"), HasSubstr("/nowhere/weights")));
-  const Folder folder("file");
-  std::ofstream(folder.path() + "/plain") << "text";
-  EXPECT_THAT(OffloadFile::Open(folder.path() + "/plain", "a", 4096, true).status().message(),
-              HasSubstr("plain is not a folder"));
-  EXPECT_THAT(OffloadFile::Open("/proc", "a", 4096, true).status().message(), HasSubstr("/proc"));
-}
-
-TEST(OffloadFileTest, AFullDiskIsSaidBeforeAnythingIsWritten) {
-  const Folder folder("full");
-  const absl::Status status = OffloadFile::Open(folder.path(), "a", int64_t{1} << 55, true).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(status.message(), AllOf(HasSubstr(folder.path()), HasSubstr("free"), HasSubstr("offload_folder")));
-  EXPECT_TRUE(folder.files().empty());
-}
-
-TEST(OffloadFileTest, WhatIsNotFinishedIsGone) {
-  const Folder folder("unfinished");
-  const std::string bytes(4096, 'x');
-  {
-    auto file = OffloadFile::Open(folder.path(), "a", 8192, true);
-    ASSERT_TRUE(file.ok()) << file.status();
-    EXPECT_FALSE((*file)->complete());
-    EXPECT_TRUE((*file)->Write(0, bytes).ok());
-    EXPECT_EQ(folder.files().size(), 1u);
-  }
-  EXPECT_TRUE(folder.files().empty());
-}
-
-TEST(OffloadFileTest, WhatAKilledStartLeftIsRemoved) {
-  const Folder folder("killed");
-  auto writing = OffloadFile::Open(folder.path(), "a", 8192, true);
-  ASSERT_TRUE(writing.ok()) << writing.status();
-  const std::string left = (*writing)->path() + ".abcdef", others = folder.path() + "/notes.abcdef";
-  std::ofstream(left) << "half";
-  std::ofstream(others) << "somebody's";
-  const auto second = OffloadFile::Open(folder.path(), "a", 8192, true);
-  ASSERT_TRUE(second.ok()) << second.status();
-  EXPECT_FALSE(fs::exists(left));
-  EXPECT_TRUE(fs::exists(others));
-  EXPECT_EQ(folder.files().size(), 3u) << "both that are being written, and what is not ours";
-}
-
-TEST(OffloadFileTest, AnotherFileOfTheNameIsReplaced) {
-  const Folder folder("other");
-  const std::string bytes(4096, 'x');
-  for (const bool spoiled : {false, true}) {
-    auto file = OffloadFile::Open(folder.path(), "a", 4096, true);
-    ASSERT_TRUE(file.ok()) << file.status();
-    ASSERT_FALSE((*file)->complete()) << spoiled;
-    EXPECT_TRUE((*file)->Write(0, bytes).ok());
-    EXPECT_TRUE((*file)->Finish().ok());
-    EXPECT_TRUE(OffloadFile::Open(folder.path(), "a", 4096, true).value()->complete());
-    std::fstream((*file)->path(), std::ios::in | std::ios::out | std::ios::binary) << "causeway packed weights 9";
-  }
-}
 
 }  // namespace
 }  // namespace causeway

@@ -33,10 +33,11 @@ class DirectFile {
   // Bytes from anywhere: the blocks around them are read into `room`, which must be 2 kAlignment larger than they are.
   // Where they lie there. Errors as above; also DataLoss: the file was reopened and has been written to since.
   absl::StatusOr<const char*> ReadAround(int64_t offset, int64_t bytes, absl::Span<char> room) const;
+  // When it was last written to, in nanoseconds since 1970.
+  int64_t Written() const;
 
  private:
   DirectFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
-  int64_t Written() const;  // when it last was, in nanoseconds
 
   std::string path_;
   int descriptor_ = -1;

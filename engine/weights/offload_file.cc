@@ -24,6 +24,7 @@ namespace causeway {
 namespace {
 
 constexpr int64_t kWriteBytes = int64_t{8} << 20;
+constexpr int64_t kChecksumsMax = int64_t{64} << 20;  // of 40 TB of weights in whole pieces
 
 int64_t RoundUp(int64_t n) {
   return (n + OffloadFile::kAlignment - 1) / OffloadFile::kAlignment * OffloadFile::kAlignment;
@@ -93,11 +94,15 @@ absl::StatusOr<std::unique_ptr<OffloadFile>> OffloadFile::Open(const std::string
 absl::Status OffloadFile::OpenComplete() {
   const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return absl::OkStatus();
-  struct stat entry;
-  std::string header(header_.size(), '\0');
-  const bool same =
-      ::fstat(descriptor, &entry) == 0 && entry.st_size == static_cast<int64_t>(header_.size()) + bytes_ &&
-      ReadExactly(descriptor, 0, absl::MakeSpan(header.data(), header.size()), path_).ok() && header == header_;
+  struct stat entry = {};
+  ::fstat(descriptor, &entry);
+  const int64_t data_end = static_cast<int64_t>(header_.size()) + bytes_;
+  std::string header(header_.size(), '\0'), checksums;
+  checksums.resize(std::clamp(entry.st_size - data_end, int64_t{0}, kChecksumsMax));
+  const bool same = ReadExactly(descriptor, 0, absl::MakeSpan(header.data(), header.size()), path_).ok() &&
+                    header == header_ &&
+                    ReadExactly(descriptor, data_end, absl::MakeSpan(checksums.data(), checksums.size()), path_).ok() &&
+                    checksums_.Decode(checksums);
   ::close(descriptor);
   if (!same) return absl::OkStatus();
   CAUSEWAY_ASSIGN_OR_RETURN(complete_, DirectFile::Open(path_));
@@ -126,11 +131,15 @@ absl::Status OffloadFile::Begin(const std::string& folder) {
     errno = error;
     return Failed(absl::StrCat("no ", FormatBytes(total), " for"), temporary_);
   }
-  return Write(-static_cast<int64_t>(header_.size()), header_);
+  return WriteAt(0, header_);
 }
 
 absl::Status OffloadFile::Write(int64_t offset, absl::Span<const char> bytes) {
-  int64_t at = static_cast<int64_t>(header_.size()) + offset;
+  checksums_.Add(offset, bytes);
+  return WriteAt(static_cast<int64_t>(header_.size()) + offset, bytes);
+}
+
+absl::Status OffloadFile::WriteAt(int64_t at, absl::Span<const char> bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::pwrite(descriptor_, bytes.data(), std::min<size_t>(bytes.size(), kWriteBytes), at);
     if (written < 0 && errno == EINTR) continue;
@@ -144,6 +153,7 @@ absl::Status OffloadFile::Write(int64_t offset, absl::Span<const char> bytes) {
 }
 
 absl::Status OffloadFile::Finish() {
+  CAUSEWAY_RETURN_IF_ERROR(WriteAt(static_cast<int64_t>(header_.size()) + bytes_, checksums_.Encode()));
   if (::fsync(descriptor_) != 0) return Failed("cannot write", temporary_);
   ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) return Failed("cannot rename to", path_);
@@ -155,7 +165,13 @@ absl::Status OffloadFile::Finish() {
 }
 
 absl::Status OffloadFile::Read(int64_t offset, absl::Span<char> to) const {
-  return complete_->Read(static_cast<int64_t>(header_.size()) + offset, to);
+  const int64_t written = complete_->Written();
+  CAUSEWAY_RETURN_IF_ERROR(complete_->Read(static_cast<int64_t>(header_.size()) + offset, to));
+  const absl::Status status = checksums_.Check(offset, to, written);
+  if (status.ok()) return status;
+  ::unlink(path_.c_str());
+  return absl::Status(status.code(), absl::StrCat("offload: ", path_, ": ", status.message(),
+                                                  "; it was removed, start again to have it written anew"));
 }
 
 }  // namespace causeway

@@ -1,4 +1,5 @@
-// Packed weights on disk: written once, found again by later runs, read past the page cache.
+// Packed weights on disk: written once, found again by later runs, read past the page cache. The file is a header that
+// says what is in it, the data, and the checksums of its pieces.
 #ifndef CAUSEWAY_ENGINE_WEIGHTS_OFFLOAD_FILE_H_
 #define CAUSEWAY_ENGINE_WEIGHTS_OFFLOAD_FILE_H_
 
@@ -11,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/weights/direct_file.h"
+#include "engine/weights/piece_checksums.h"
 
 namespace causeway {
 
@@ -36,7 +38,9 @@ class OffloadFile {
   // Puts it in its place, whole or not at all.
   absl::Status Finish();
 
-  // Any thread. DataLoss: the file has become shorter, or the disk failed; the message names it.
+  // Any thread. `to` is what one Write took, or whole pieces of it (PieceChecksums::kPieceBytes). DataLoss: the file
+  // has become shorter, holds other bytes than were written, or the disk failed; the message names it. A file that
+  // holds other bytes is removed, so that the next start writes it anew.
   absl::Status Read(int64_t offset, absl::Span<char> to) const;
 
   const std::string& path() const { return path_; }
@@ -45,11 +49,13 @@ class OffloadFile {
   OffloadFile(std::string path, std::string contents, int64_t bytes);
   absl::Status OpenComplete();
   absl::Status Begin(const std::string& folder);
+  absl::Status WriteAt(int64_t at, absl::Span<const char> bytes);
 
   const std::string path_, header_;  // the header lies before the data
   const int64_t bytes_;
-  std::string temporary_;  // while it is written
-  int descriptor_ = -1;    // of that
+  PieceChecksums checksums_;  // of the data
+  std::string temporary_;     // while it is written
+  int descriptor_ = -1;       // of that
   std::optional<DirectFile> complete_;
 };
 

@@ -10,7 +10,7 @@
 namespace causeway {
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{8} << 20;
+constexpr int64_t kPieceBytes = PieceChecksums::kPieceBytes;  // those of the packed file, since it checks whole ones
 
 absl::Status InPieces(int64_t bytes, absl::FunctionRef<absl::Status(int64_t done, int64_t bytes)> copy) {
   for (int64_t done = 0; done < bytes; done += kPieceBytes)
