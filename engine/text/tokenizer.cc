@@ -35,4 +35,11 @@ int64_t Tokenizer::vocab_size() const { return text_bridge::vocab_size(*impl_->t
 
 int64_t Tokenizer::longest_token() const { return text_bridge::longest_token(*impl_->tokenizer); }
 
+int64_t Tokenizer::id_bound() const { return text_bridge::id_bound(*impl_->tokenizer); }
+
+std::vector<std::string> Tokenizer::warnings() const {
+  const rust::Vec<rust::String> warnings = text_bridge::warnings(*impl_->tokenizer);
+  return std::vector<std::string>(warnings.begin(), warnings.end());
+}
+
 }  // namespace causeway

@@ -1,6 +1,7 @@
 //! The Rust half of engine/text: tokenizers and chat templates behind a small bridge. No panic leaves this library;
 //! each function of the bridge either cannot fail or returns a Failure, which C++ turns into an absl::Status.
 
+mod added;
 mod budget;
 mod deep_stack;
 mod failure;
@@ -8,6 +9,8 @@ mod files;
 mod grammar;
 mod grammar_limits;
 mod json;
+mod legacy;
+mod prefix_space;
 mod python;
 mod special;
 mod stream;
@@ -31,6 +34,8 @@ mod bridge {
         fn decode(tokenizer: &TextTokenizer, ids: &[i32], skip_special_tokens: bool) -> Result<String>;
         fn vocab_size(tokenizer: &TextTokenizer) -> i64;
         fn longest_token(tokenizer: &TextTokenizer) -> i64;
+        fn id_bound(tokenizer: &TextTokenizer) -> i64;
+        fn warnings(tokenizer: &TextTokenizer) -> Vec<String>;
 
         type Stream;
         fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool)
@@ -78,6 +83,14 @@ fn vocab_size(tokenizer: &TextTokenizer) -> i64 {
 
 fn longest_token(tokenizer: &TextTokenizer) -> i64 {
     tokenizer.longest_token()
+}
+
+fn id_bound(tokenizer: &TextTokenizer) -> i64 {
+    tokenizer.id_bound()
+}
+
+fn warnings(tokenizer: &TextTokenizer) -> Vec<String> {
+    tokenizer.warnings()
 }
 
 fn new_stream(tokenizer: &TextTokenizer, prompt_tail: &[i32], skip_special_tokens: bool) -> Outcome<Box<Stream>> {

@@ -1,14 +1,15 @@
 //! A model folder's tokenizer: the `tokenizers` crate over tokenizer.json, with transformers' rules for special tokens.
 
+use crate::added::{add_tokens, added_tokens_warning};
 use crate::failure::{contain, Failure, Outcome};
-use crate::files::{folder_path, read_object, read_text};
+use crate::files::{folder_path, read_text};
+use crate::legacy::{add_begin_and_end, from_vocab_and_merges};
+use crate::prefix_space::follow_add_prefix_space;
 use crate::special::SpecialTokens;
 use crate::stream::{anchor, DecoderKind};
-use serde_json::json;
-use std::collections::HashMap;
 use std::path::Path;
 use std::str::FromStr;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::Tokenizer;
 
 /// The largest text of one call: the crate's offsets and ours stay far from their limits.
 const TEXT_BYTES_MAX: usize = 1 << 30;
@@ -19,21 +20,25 @@ pub struct TextTokenizer {
     pub(crate) anchor: Option<i32>,
     vocab_size: i64,
     longest_token: i64,
+    id_bound: i64,
+    warnings: Vec<String>,
 }
 
 impl TextTokenizer {
     pub fn load(folder: &[u8]) -> Outcome<Self> {
         let folder = &folder_path(folder);
         let special_tokens = SpecialTokens::load(folder)?;
-        let mut inner = match read_text(folder, "tokenizer.json")? {
-            Some(text) => parse(&text).map_err(|why| invalid_file(folder, "tokenizer.json", &why))?,
-            None => from_vocab_and_merges(folder, &special_tokens)?,
-        };
+        let (mut inner, from_json) = read(folder, &special_tokens)?;
         let bad = |error: tokenizers::Error| Failure::invalid(format!("{}: {error}", folder.display()));
         // A saved tokenizer may carry the truncation and padding of its training; a prompt must come through whole.
         inner.with_truncation(None).map_err(bad)?;
         inner.with_padding(None);
-        add_special_tokens(&mut inner, &special_tokens).map_err(bad)?;
+        let prefix_warning = follow_add_prefix_space(&mut inner, &special_tokens).map_err(bad)?;
+        add_tokens(&mut inner, &special_tokens).map_err(bad)?;
+        if !from_json {
+            add_begin_and_end(&mut inner, &special_tokens).map_err(|why| bad(why.into()))?;
+        }
+        inner.set_encode_special_tokens(special_tokens.flags.split_special_tokens.unwrap_or(false));
         let vocab = inner.get_vocab(true);
         if let Some((token, id)) = vocab.iter().find(|(_, &id)| id > i32::MAX as u32) {
             let why = format!(
@@ -48,8 +53,11 @@ impl TextTokenizer {
             anchor: None,
             vocab_size: inner.get_vocab_size(true) as i64,
             longest_token: vocab.keys().map(String::len).max().unwrap_or(0) as i64,
+            id_bound: vocab.values().max().map_or(0, |&id| i64::from(id) + 1),
+            warnings: vec![prefix_warning, added_tokens_warning(&inner, &special_tokens)],
             inner,
         };
+        tokenizer.warnings.retain(|warning| !warning.is_empty());
         tokenizer.anchor = anchor(&tokenizer);
         Ok(tokenizer)
     }
@@ -110,6 +118,29 @@ impl TextTokenizer {
     pub fn longest_token(&self) -> i64 {
         self.longest_token
     }
+
+    /// One more than the largest id.
+    pub fn id_bound(&self) -> i64 {
+        self.id_bound
+    }
+
+    /// What the folder asks for and does not get.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
+}
+
+/// From tokenizer.json, else from older files; and whether it was the former.
+fn read(folder: &Path, special_tokens: &SpecialTokens) -> Outcome<(Tokenizer, bool)> {
+    if let Some(text) = read_text(folder, "tokenizer.json")? {
+        let inner = parse(&text).map_err(|why| invalid_file(folder, "tokenizer.json", &why))?;
+        return Ok((inner, true));
+    }
+    let Some(document) = from_vocab_and_merges(folder, special_tokens)? else {
+        return Err(no_tokenizer(folder));
+    };
+    let inner = parse(&document.to_string()).map_err(|why| invalid_file(folder, "vocab.json with merges.txt", &why))?;
+    Ok((inner, false))
 }
 
 /// The crate's parser panics on some malformed documents, a truncated one for instance.
@@ -119,58 +150,6 @@ fn parse(text: &str) -> Result<Tokenizer, String> {
 
 fn invalid_file(folder: &Path, name: &str, why: &str) -> Failure {
     Failure::invalid(format!("{}: {why}", folder.join(name).display()))
-}
-
-/// Adds what the configuration names and tokenizer.json lacks, and marks as special what it calls so.
-fn add_special_tokens(inner: &mut Tokenizer, special_tokens: &SpecialTokens) -> tokenizers::Result<()> {
-    let mut known: HashMap<String, AddedToken> = inner
-        .get_added_tokens_decoder()
-        .into_values()
-        .map(|token| (token.content.clone(), token))
-        .collect();
-    let missing: Vec<AddedToken> = special_tokens
-        .by_id
-        .values()
-        .filter(|token| known.get(&token.content) != Some(*token))
-        .cloned()
-        .collect();
-    known.extend(missing.iter().map(|token| (token.content.clone(), token.clone())));
-    inner.add_tokens(missing)?;
-    let named = special_tokens.named.iter().map(|(_, token)| token);
-    let marked: Vec<AddedToken> = named
-        .chain(&special_tokens.extra)
-        .map(|token| known.get(&token.content).unwrap_or(token).clone().special(true))
-        .filter(|token| known.get(&token.content) != Some(token))
-        .collect();
-    inner.add_special_tokens(marked)?;
-    Ok(())
-}
-
-/// gpt2's older files, from which transformers builds the same byte-level BPE.
-fn from_vocab_and_merges(folder: &Path, special_tokens: &SpecialTokens) -> Outcome<Tokenizer> {
-    let vocab = if special_tokens.class == "GPT2Tokenizer" {
-        read_object(folder, "vocab.json")?
-    } else {
-        None
-    };
-    let (Some(vocab), Some(merges)) = (vocab, read_text(folder, "merges.txt")?) else {
-        return Err(no_tokenizer(folder));
-    };
-    let merges: Vec<&str> = merges
-        .lines()
-        .filter(|line| !line.starts_with("#version") && !line.trim().is_empty())
-        .collect();
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    let document = json!({
-        "version": "1.0",
-        "added_tokens": [],
-        "pre_tokenizer": byte_level,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "vocab": vocab, "merges": merges
-        },
-    });
-    parse(&document.to_string()).map_err(|why| invalid_file(folder, "vocab.json with merges.txt", &why))
 }
 
 fn no_tokenizer(folder: &Path) -> Failure {
