@@ -57,12 +57,14 @@ TEST(ChatTemplateTest, FamiliesRenderAsTransformersDoes) {
 
 TEST(ChatTemplateTest, SnippetsRenderAsTransformersDoes) {
   const Json golden = Golden("golden_chat.json");
+  int different = 0;
   const std::string config = ReadFile(TestData("tokenizers/llama3_like/tokenizer_config.json"));
   for (const Json& wanted : golden["snippets"]) {
     const std::string source = wanted["template"];
     SCOPED_TRACE(source);
     const auto text = RenderSource(source, golden["snippet_messages"], config.c_str());
     if (wanted.contains("differs")) {
+      ++different;
       EXPECT_NE(text.value_or("an error"), wanted.value("text", "an error")) << "no longer true: " << wanted["differs"];
     } else if (wanted.contains("text")) {
       EXPECT_EQ(text.ok() ? *text : text.status().ToString(), wanted["text"].get<std::string>());
@@ -74,6 +76,8 @@ TEST(ChatTemplateTest, SnippetsRenderAsTransformersDoes) {
       }
     }
   }
+  std::printf("%zu snippets, %d of them known to differ\n", golden["snippets"].size(), different);
+  EXPECT_GE(golden["snippets"].size(), 500u);
 }
 
 TEST(ChatTemplateTest, RenderedTextEncodesToTheSameTokens) {
@@ -192,7 +196,7 @@ TEST(ChatTemplateTest, BudgetBoundsTheMemory) {
       "{{ ([text] * 4000) | join }}",
       "{{ ([1] * 4000) | join(text) }}",
       "{{ ''.join([text] * 4000) }}",
-      "{{ text.join([1] * 4000) }}",
+      "{{ text.join(['1'] * 4000) }}",
       "{{ text.replace('\"', text) }}",
       "{{ (text * 60).split('\"') }}",
       "{{ ('\n' * 60000000).splitlines() }}",

@@ -1,6 +1,7 @@
 """Makes the fixtures in this folder: small tokenizers, and what transformers makes of hard texts and chats with them.
 
     python make_golden.py        needs transformers, tokenizers and jinja2; the versions used are noted in golden.json
+    python make_golden.py chats  only those of chat templates
 
 A run replaces all fixtures together: training breaks ties in no fixed order, so that the vocabularies change a little.
 """
@@ -9,6 +10,7 @@ import datetime
 import json
 import random
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -294,6 +296,9 @@ def golden_chats():
 
 
 def main():
+    if sys.argv[1:] == ["chats"]:
+        write(HERE / "golden_chat.json", golden_chats())
+        return
     for folder in (FOLDER, HERE / "chat"):
         shutil.rmtree(folder, ignore_errors=True)
     make_tokenizers()

@@ -2,18 +2,17 @@
 //! each function of the bridge either cannot fail or returns a Failure, which C++ turns into an absl::Status.
 
 mod added;
-mod budget;
 mod deep_stack;
 mod failure;
 mod files;
 mod grammar;
 mod grammar_limits;
-mod json;
+mod jinja;
 mod legacy;
 mod prefix_space;
-mod python;
 mod special;
 mod stream;
+mod strftime;
 mod template;
 mod tokenizer;
 mod vocabulary;
