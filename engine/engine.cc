@@ -52,6 +52,8 @@ class EngineImpl : public Engine {
         layer_outputs_(options.layer_outputs_bytes_max),
         tokenizer_(std::move(text.tokenizer)),
         chat_template_(std::move(text.chat_template)),
+        chat_template_error_(std::move(text.chat_template_error)),
+        text_warnings_(std::move(text.warnings)),
         load_seconds_(load_seconds),
         text_seconds_(text.seconds),
         front_(/*loops=*/1, options.queue_max, clock_),
@@ -121,6 +123,8 @@ class EngineImpl : public Engine {
   const PlacedModel& model() const override { return model_; }
   const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
   const ChatTemplate* chat_template() const override { return chat_template_.get(); }
+  std::string chat_template_error() const override { return chat_template_error_; }
+  std::vector<std::string> text_warnings() const override { return text_warnings_; }
 
  private:
   absl::Status Check(const GenerationRequest& request) const {
@@ -163,6 +167,8 @@ class EngineImpl : public Engine {
   LayerOutputsBudget layer_outputs_;
   const std::unique_ptr<Tokenizer> tokenizer_;
   const std::unique_ptr<ChatTemplate> chat_template_;
+  const std::string chat_template_error_;
+  const std::vector<std::string> text_warnings_;
   const double load_seconds_, text_seconds_;
   const Clock* const clock_ = Clock::Real();
   std::atomic<int64_t> constrained_requests_ = 0;
@@ -184,12 +190,16 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const 
                                                        const std::function<void(const LoadProgress&)>& progress) {
   const absl::Time start = Clock::Real()->Now();
   if (model.plan.kv_blocks == 0) return absl::FailedPreconditionError("the plan holds no KV cache; serving needs one");
-  TextFiles text_files(model.folder);
+  TextFiles text_files(model.folder, options.chat_template_file);
   CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                             MakeExecutor(model.spec, *model.checkpoint, model.plan, options.executor, progress,
                                          [&text_files] { return text_files.Check(); }));
   CAUSEWAY_RETURN_IF_ERROR(Validate(MakeSchedulerOptions(model, options, *executor)));
   CAUSEWAY_ASSIGN_OR_RETURN(TextFiles::Read text, text_files.Take());
+  if (text.tokenizer != nullptr) {
+    std::string warning = VocabularyWarning(*text.tokenizer, model.spec.vocab_size);
+    if (!warning.empty()) text.warnings.push_back(std::move(warning));
+  }
   const double load_seconds = absl::ToDoubleSeconds(Clock::Real()->Now() - start);
   return std::make_unique<EngineImpl>(std::move(model), options, observer, std::move(text), std::move(executor),
                                       load_seconds);

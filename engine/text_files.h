@@ -2,9 +2,11 @@
 #ifndef CAUSEWAY_ENGINE_TEXT_FILES_H_
 #define CAUSEWAY_ENGINE_TEXT_FILES_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -18,8 +20,8 @@ namespace causeway {
 // A vocabulary of a hundred thousand tokens takes half a second to read, and weights need not wait for it.
 class TextFiles {
  public:
-  // Begins to read on a thread of its own.
-  explicit TextFiles(std::string folder);
+  // Begins on a thread of its own. `chat_template_file`: in place of the folder's template; "": that one.
+  explicit TextFiles(std::string folder, std::string chat_template_file = "");
   ~TextFiles() { thread_.join(); }
   TextFiles(const TextFiles&) = delete;
   TextFiles& operator=(const TextFiles&) = delete;
@@ -28,15 +30,17 @@ class TextFiles {
   absl::Status Check() const;
 
   struct Read {
-    std::unique_ptr<Tokenizer> tokenizer;         // null where the folder has none
-    std::unique_ptr<ChatTemplate> chat_template;  // null where the folder has none
-    double seconds = 0;                           // how long reading took
+    std::unique_ptr<Tokenizer> tokenizer;         // null: the folder has none
+    std::unique_ptr<ChatTemplate> chat_template;  // null: the folder has none, or one that does not compile
+    std::string chat_template_error;              // why the folder's template does not compile; ""
+    std::vector<std::string> warnings;            // what the files ask for and is not done; a sentence each
+    double seconds = 0;                           // that reading took
   };
   // Waits for the end of reading. To be called once.
   absl::StatusOr<Read> Take();
 
  private:
-  absl::Status ReadFiles(const std::string& folder);
+  absl::Status ReadFiles(const std::string& folder, const std::string& chat_template_file);
 
   Read read_;  // belongs to the thread until that has ended
   mutable absl::Mutex mutex_;
@@ -44,6 +48,9 @@ class TextFiles {
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last, since it uses the others
 };
+
+// "", or that the tokenizer has tokens which a model with so many rows of embeddings does not.
+std::string VocabularyWarning(const Tokenizer& tokenizer, int64_t vocab_size);
 
 }  // namespace causeway
 

@@ -18,8 +18,8 @@ struct ChatTemplate::Impl {
 ChatTemplate::ChatTemplate(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ChatTemplate::~ChatTemplate() = default;
 
-absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Load(const std::string& folder) {
-  CAUSEWAY_ASSIGN_OR_RETURN(auto chat, Try([&] { return text_bridge::load_template(Bytes(folder)); }));
+absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Load(const std::string& folder, const std::string& file) {
+  CAUSEWAY_ASSIGN_OR_RETURN(auto chat, Try([&] { return text_bridge::load_template(Bytes(folder), Bytes(file)); }));
   return std::unique_ptr<ChatTemplate>(new ChatTemplate(std::unique_ptr<Impl>(new Impl{std::move(chat)})));
 }
 

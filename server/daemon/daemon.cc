@@ -155,6 +155,8 @@ class DaemonImpl final : public Daemon {
     meter.Finish();
     CAUSEWAY_RETURN_IF_ERROR(engine.status());
     engine_ = *std::move(engine);
+    for (const std::string& warning : engine_->text_warnings())
+      Log(LogLevel::kWarning, "model", {{"message", warning}});
     const EngineStats stats = engine_->Stats();
     const StartSeconds& start = stats.executor.start;
     Log(LogLevel::kInfo, "loaded",

@@ -67,6 +67,11 @@ class FakeEngine : public Engine {
   const PlacedModel& model() const override { return model_; }
   const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
   const ChatTemplate* chat_template() const override { return chat_template_.get(); }
+  std::string chat_template_error() const override { return chat_template_error_; }
+  void RefuseChats(std::string why) {
+    chat_template_ = nullptr;
+    chat_template_error_ = std::move(why);
+  }
 
   void RefuseWith(absl::Status status) {
     absl::MutexLock lock(&mutex_);
@@ -136,6 +141,7 @@ class FakeEngine : public Engine {
   PlacedModel model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ChatTemplate> chat_template_;
+  std::string chat_template_error_;
   std::unique_ptr<GrammarCompiler> compiler_;
   mutable absl::Mutex mutex_;
   absl::Status submit_status_ ABSL_GUARDED_BY(mutex_);

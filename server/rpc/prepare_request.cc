@@ -190,8 +190,11 @@ absl::StatusOr<EncodedInput> EncodeChat(const Serving& serving, const v1::Chat& 
     return absl::InvalidArgumentError("chat.messages is empty, expected at least one message");
   CAUSEWAY_RETURN_IF_ERROR(CheckCount("chat.messages", chat.messages_size(), kChatMessagesMax));
   if (serving.engine->chat_template() == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("chat: the model \"", serving.name,
-                                                   "\" has no chat template; send a prompt in the model's own format"));
+    const std::string error = serving.engine->chat_template_error();
+    return absl::InvalidArgumentError(
+        absl::StrCat("chat: the model \"", serving.name, "\" has ",
+                     error.empty() ? "no chat template" : absl::StrCat("a chat template that cannot be used: ", error),
+                     "; send a prompt in the model's own format"));
   }
   std::vector<ChatMessage> messages;
   for (int i = 0; i < chat.messages_size(); ++i) {

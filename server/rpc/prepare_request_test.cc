@@ -164,6 +164,21 @@ TEST_F(PrepareRequestTest, RefusesWhatIsNotSupportedByName) {
   EXPECT_EQ(status.message(), "model \"other\" is not served here; \"fake\" is");
 }
 
+TEST(PrepareRequestWithText, ATemplateThatCannotBeUsedIsWhyChatsAreRefused) {
+  FakeEngine engine(CAUSEWAY_SOURCE_DIR "/models/kjv");
+  engine.RefuseChats("chat template line 3: unknown tag");
+  v1::GenerateRequest wire;
+  v1::ChatMessage& message = *wire.mutable_chat()->add_messages();
+  message.set_role("user");
+  message.set_content("x");
+  const absl::Status status = PrepareRequest(wire, Serving{&engine, "kjv", {}}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      status.message(),
+      "chat: the model \"kjv\" has a chat template that cannot be used: chat template line 3: unknown tag; send a "
+      "prompt in the model's own format");
+}
+
 TEST(PrepareRequestWithText, GrammarsAreCompiledOrRefusedByName) {
   FakeEngine engine(CAUSEWAY_SOURCE_DIR "/models/kjv");
   const Serving serving{&engine, "kjv", {}};

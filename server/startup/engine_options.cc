@@ -64,6 +64,7 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   const v1::Config& config = loaded.config;
   EngineOptions options;
   options.model = config.model().path();
+  options.chat_template_file = config.model().chat_template();
   options.dtype = config.model().dtype();
   options.quantize = config.model().quantize();
   options.devices = config.placement().devices();

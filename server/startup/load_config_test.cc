@@ -130,7 +130,7 @@ TEST_F(LoadConfigTest, MakesEngineOptions) {
     return MakeEngineOptions(*LoadConfig("", {}, Flags(all)));
   };
   auto made = options({"--max-memory", "0:1GiB,1:2GiB", "--kv-cache", "1MiB", "--cpu-threads", "3", "--no-prefix-cache",
-                       "--reference-ops"});
+                       "--reference-ops", "--chat-template", "chat.jinja"});
   ASSERT_TRUE(made.ok()) << made.status();
   EXPECT_EQ(made->plan.max_memory.at("1"), int64_t{2} << 30);
   EXPECT_EQ(options({"--max-memory", R"({"0": "1GiB", "1": "2GiB"})"})->plan.max_memory, made->plan.max_memory);
@@ -140,6 +140,7 @@ TEST_F(LoadConfigTest, MakesEngineOptions) {
   EXPECT_EQ(made->executor.cpu_threads, 3);
   EXPECT_TRUE(made->executor.reference_ops);
   EXPECT_FALSE(made->prefix_cache);
+  EXPECT_EQ(made->chat_template_file, "chat.jinja");
   EXPECT_EQ(made->plan.device_map, "auto");
 
   made = options({"--device-map", R"({"model.embed_tokens": 0, "lm_head": "cpu"})"});

@@ -18,8 +18,12 @@ pub fn folder_path(folder: &[u8]) -> PathBuf {
 
 /// The text of `folder`/`name`, or None when there is no such file.
 pub fn read_text(folder: &Path, name: &str) -> Outcome<Option<String>> {
-    let path = folder.join(name);
-    let file = match fs::File::open(&path) {
+    read_file(&folder.join(name))
+}
+
+/// The file's text, or None when it is not there.
+pub fn read_file(path: &Path) -> Outcome<Option<String>> {
+    let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::invalid(format!("{}: {error}", path.display()))),

@@ -43,7 +43,7 @@ mod bridge {
         fn flush(stream: &mut Stream, tokenizer: &TextTokenizer) -> Result<String>;
 
         type TextTemplate;
-        fn load_template(folder: &[u8]) -> Result<Box<TextTemplate>>;
+        fn load_template(folder: &[u8], file: &[u8]) -> Result<Box<TextTemplate>>;
         /// `texts` holds each message's role and content in turn.
         fn render(
             chat: &TextTemplate,
@@ -106,8 +106,10 @@ fn flush(stream: &mut Stream, tokenizer: &TextTokenizer) -> Outcome<String> {
     guard("decoding", || stream.flush(tokenizer))
 }
 
-fn load_template(folder: &[u8]) -> Outcome<Box<TextTemplate>> {
-    guard("loading the chat template", || TextTemplate::load(folder).map(Box::new))
+fn load_template(folder: &[u8], file: &[u8]) -> Outcome<Box<TextTemplate>> {
+    guard("loading the chat template", || {
+        TextTemplate::load(folder, file).map(Box::new)
+    })
 }
 
 fn render(chat: &TextTemplate, texts: &[&[u8]], add_generation_prompt: bool, now_seconds: i64) -> Outcome<String> {

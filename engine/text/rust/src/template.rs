@@ -2,7 +2,7 @@
 
 use crate::deep_stack::on_deep_stack;
 use crate::failure::{Failure, Outcome};
-use crate::files::{folder_path, read_object, read_text};
+use crate::files::{folder_path, read_file, read_object, read_text};
 use crate::jinja::{Dict, Limits, Template, Value};
 use crate::special::SpecialTokens;
 use serde_json::Value as Json;
@@ -25,11 +25,17 @@ pub struct Message<'a> {
 }
 
 impl TextTemplate {
-    pub fn load(folder: &[u8]) -> Outcome<Self> {
-        let folder = &folder_path(folder);
-        let source = template_source(folder)?;
+    /// Of the folder, or of `file` where it is not empty.
+    pub fn load(folder: &[u8], file: &[u8]) -> Outcome<Self> {
+        let (folder, file) = (&folder_path(folder), &folder_path(file));
+        let (source, place) = if file.as_os_str().is_empty() {
+            (template_source(folder)?, folder)
+        } else {
+            let missing = || Failure::invalid(format!("{}: no such file", file.display()));
+            (read_file(file)?.ok_or_else(missing)?, file)
+        };
         let special_tokens = SpecialTokens::load(folder)?;
-        let bad = |why: String| Failure::invalid(format!("{}: {why}", folder.display()));
+        let bad = |why: String| Failure::invalid(format!("{}: {why}", place.display()));
         if source.len() > SOURCE_BYTES_MAX {
             let size = source.len();
             return Err(bad(format!(
