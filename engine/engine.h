@@ -29,8 +29,8 @@ struct EngineOptions {
   std::string model;    // a folder, or org/name in the local Hugging Face cache
   std::string devices;  // ParseDevices; empty: cuda where there is one, else cpu
   std::string dtype = "auto";
-  std::string chat_template_file;  // in place of the model's own; "": that one
-  std::string quantize;            // ParseQuantize: what weights are made while they are loaded; empty: none
+  std::string chat_template_file;  // takes the place of the model's own template; empty: that one
+  std::string quantize;            // ParseQuantize: the format that weights get while they are loaded; empty: none
   PlanOptions plan;                // plan.dtype is taken from `dtype`
   ExecutorOptions executor;
   int64_t queue_max = 1024;  // requests waiting to be admitted
@@ -163,11 +163,11 @@ class Engine {
 
   virtual EngineStats Stats() const = 0;
   virtual const PlacedModel& model() const = 0;
-  virtual const Tokenizer* tokenizer() const = 0;         // null: the folder has none, token ids only
-  virtual const ChatTemplate* chat_template() const = 0;  // null: none that can be used
-  // Why the folder's chat template cannot be used; "" where it can, or there is none.
+  virtual const Tokenizer* tokenizer() const = 0;         // null where the folder has none: token ids only
+  virtual const ChatTemplate* chat_template() const = 0;  // null where there is none that can be used
+  // Why the folder's chat template cannot be used. Empty: it can, or there is none.
   virtual std::string chat_template_error() const { return ""; }
-  // What the model's text files ask for and is not done; a sentence each.
+  // What the model's text files ask for and the engine does not do, a sentence each.
   virtual std::vector<std::string> text_warnings() const { return {}; }
 };
 

@@ -20,7 +20,8 @@ namespace causeway {
 // A vocabulary of a hundred thousand tokens takes half a second to read, and weights need not wait for it.
 class TextFiles {
  public:
-  // Begins on a thread of its own. `chat_template_file`: in place of the folder's template; "": that one.
+  // Begins to read on a thread of its own. `chat_template_file` takes the place of the folder's template. Empty: that
+  // one.
   explicit TextFiles(std::string folder, std::string chat_template_file = "");
   ~TextFiles() { thread_.join(); }
   TextFiles(const TextFiles&) = delete;
@@ -30,11 +31,11 @@ class TextFiles {
   absl::Status Check() const;
 
   struct Read {
-    std::unique_ptr<Tokenizer> tokenizer;         // null: the folder has none
-    std::unique_ptr<ChatTemplate> chat_template;  // null: the folder has none, or one that does not compile
-    std::string chat_template_error;              // why the folder's template does not compile; ""
-    std::vector<std::string> warnings;            // what the files ask for and is not done; a sentence each
-    double seconds = 0;                           // that reading took
+    std::unique_ptr<Tokenizer> tokenizer;         // null where the folder has none
+    std::unique_ptr<ChatTemplate> chat_template;  // null where the folder has none that compiles
+    std::string chat_template_error;              // why the folder's template does not compile; empty where it does
+    std::vector<std::string> warnings;            // what the files ask for and nobody does, a sentence each
+    double seconds = 0;                           // how long reading took
   };
   // Waits for the end of reading. To be called once.
   absl::StatusOr<Read> Take();
@@ -49,7 +50,7 @@ class TextFiles {
   std::thread thread_;  // last, since it uses the others
 };
 
-// "", or that the tokenizer has tokens which a model with so many rows of embeddings does not.
+// Says that the tokenizer has tokens which a model with so many rows of embeddings lacks. Empty: it has none such.
 std::string VocabularyWarning(const Tokenizer& tokenizer, int64_t vocab_size);
 
 }  // namespace causeway

@@ -21,8 +21,8 @@ struct ChatMessage {
 class ChatTemplate {
  public:
   // Reads chat_template.jinja in `folder`, else chat_template in tokenizer_config.json (a string, or the one named
-  // "default" of a list); or `file` in their place where it is given. NotFound when the folder has none;
-  // InvalidArgument, with the line, when it does not parse, or there is no `file`.
+  // "default" of a list). `file` takes their place where it is given. NotFound: the folder has none.
+  // InvalidArgument, with the line: the template does not parse, or there is no `file`.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Load(const std::string& folder, const std::string& file = "");
   ~ChatTemplate();
   ChatTemplate(const ChatTemplate&) = delete;

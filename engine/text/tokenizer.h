@@ -19,15 +19,15 @@ class Tokenizer {
   // Reads tokenizer.json in `folder`, and the added tokens and flags of tokenizer_config.json, special_tokens_map.json
   // and added_tokens.json where these are there. tokenizer.json decides how text is split; truncation and padding saved
   // in it are switched off. A folder of class GPT2Tokenizer or Qwen2Tokenizer may have vocab.json and merges.txt
-  // instead. NotFound, naming the tokenizer files that are there, when the folder has neither; InvalidArgument, naming
-  // the file, when one is malformed.
+  // instead. NotFound: the folder has neither; the message names the tokenizer files that are there. InvalidArgument: a
+  // file is malformed; the message names it.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  // `text` must be valid UTF-8: InvalidArgument otherwise. The text of a special token in it becomes that token, unless
-  // the folder's configuration has split_special_tokens.
+  // `text` must be valid UTF-8 (InvalidArgument otherwise). The text of a special token in it becomes that token,
+  // unless the folder's configuration has split_special_tokens.
   absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text, bool add_special_tokens) const;
   // The result is always valid UTF-8: other bytes become U+FFFD. InvalidArgument names an id outside the vocabulary.
   absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const;

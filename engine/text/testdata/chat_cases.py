@@ -368,18 +368,25 @@ SNIPPETS = [
 # More of them, a line each, by feature; and those of several lines.
 SNIPPETS += (Path(__file__).parent / "snippets.txt").read_text(encoding="utf-8").splitlines()
 SNIPPETS += [
-    "a\n  {% if true %}\n    b\n  {% endif %}\nc\n", "a\n  {%+ if true %}b{% endif +%}\nc", "  {%- if true -%}  \n  b\n  {%- endif -%}  \nc", "{{ 'a' }}\n{{- 'b' -}}\n   c\n\n",
-    "{% for x in [1, 2] -%}\n  {{ x }}\n{%- endfor %}\n", "{% for x in [1, 2] %}\n  {{ x }}\n{% endfor %}\nend", "x {# c #}\ny{#- d -#}\n z\n  {# e #}\nw", "{% raw %}\n{{ x }}\n  {% endraw %}\nx", "a {%- raw -%} \n{{ x }} \n {%- endraw -%} \n x",
-    "{% set x %}\n  a\n{% endset %}\n[{{ x }}]", "\n\n{% if true %}\n\na{% endif %}\n\n", "\t{% if true %}a{% endif %}\t\n", "a\r\n{% if true %}\r\nb{% endif %}\rc", "{% macro m(a) %}\n  <{{ a }}>\n{% endmacro %}\n{{ m(1) }}\n{{ m(2) }}",
-    "{{ 'a\nb' }}", "{{ 'a\\\nb' }}", "{%\n  if true\n%}\na\n{%\nendif\n%}\nb", "{{\n 1\n +\n 2 }}", "   {{ 1 }}\n", "x{% if true %}\n{% endif %}\ny", "{% if true %}  {% endif %}  {% if true %}\n{% endif %}|",
-    "{% with a = 1 %}\n{{ a }}\n{% endwith %}\n", "{% generation %}\n a\n{% endgeneration %}\nb", "{% filter upper %}\na\n{% endfilter %}\nb", "{% for x in [1] %}a{% endfor %}\n\n\nb", "\u00a0{%- if true %}a{% endif %}\u3000{%- if true %}b{% endif %}",
+    "a\n  {% if true %}\n    b\n  {% endif %}\nc\n", "a\n  {%+ if true %}b{% endif +%}\nc",
+    "  {%- if true -%}  \n  b\n  {%- endif -%}  \nc", "{{ 'a' }}\n{{- 'b' -}}\n   c\n\n",
+    "{% for x in [1, 2] -%}\n  {{ x }}\n{%- endfor %}\n", "{% for x in [1, 2] %}\n  {{ x }}\n{% endfor %}\nend",
+    "x {# c #}\ny{#- d -#}\n z\n  {# e #}\nw", "{% raw %}\n{{ x }}\n  {% endraw %}\nx",
+    "a {%- raw -%} \n{{ x }} \n {%- endraw -%} \n x", "{% set x %}\n  a\n{% endset %}\n[{{ x }}]",
+    "\n\n{% if true %}\n\na{% endif %}\n\n", "\t{% if true %}a{% endif %}\t\n", "a\r\n{% if true %}\r\nb{% endif %}\rc",
+    "{% macro m(a) %}\n  <{{ a }}>\n{% endmacro %}\n{{ m(1) }}\n{{ m(2) }}", "{{ 'a\nb' }}", "{{ 'a\\\nb' }}",
+    "{%\n  if true\n%}\na\n{%\nendif\n%}\nb", "{{\n 1\n +\n 2 }}", "   {{ 1 }}\n", "x{% if true %}\n{% endif %}\ny",
+    "{% if true %}  {% endif %}  {% if true %}\n{% endif %}|", "{% with a = 1 %}\n{{ a }}\n{% endwith %}\n",
+    "{% generation %}\n a\n{% endgeneration %}\nb", "{% filter upper %}\na\n{% endfilter %}\nb",
+    "{% for x in [1] %}a{% endfor %}\n\n\nb", "\u00a0{%- if true %}a{% endif %}\u3000{%- if true %}b{% endif %}",
 ]
 
 # Where we do differ, and how. The test fails when one of these no longer does.
 DIFFERENCES = {
     "{{ 2 ** 130 }}": "integers have at most 127 bits; a larger one is an error",
     "{{ 'a b' | wordwrap(1) }}": "the filters wordwrap, urlize, pprint and random are missing",
-    "{{ 'a'.translate({97: 'b'}) }}": "the methods encode, translate and maketrans of strings are missing, and those of numbers",
+    "{{ 'a'.translate({97: 'b'}) }}": "the methods encode, translate and maketrans of strings are missing, and those "
+                                      "of numbers",
     "{{ '\\N{DIGIT ONE}' }}": "characters by name (\\N) are not read",
     "{{ lipsum(1) is string }}": "the global lipsum is missing",
     "{% block b %}x{% endblock %}{{ self.b() }}": "blocks cannot be called by self",
@@ -388,5 +395,6 @@ DIFFERENCES = {
     "{{ 'ⓐ'.isalpha() }}": "a few rare characters count as letters here",
     "{{ range(4)[1:] }}": "a slice of a range prints as a list",
     "{{ (messages[0].get | string)[:9] }}": "functions, methods and generators print without an address",
-    "{% for x in [] %}{{ x | nope }}{% endfor %}": "an unknown filter or test is an error when it is reached, not when the template is read",
+    "{% for x in [] %}{{ x | nope }}{% endfor %}": "an unknown filter or test is an error when it is reached, not when "
+                                                   "the template is read",
 }
