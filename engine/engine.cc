@@ -104,12 +104,7 @@ class EngineImpl : public Engine {
     stats.requests_running = counts.running;
     stats.constrained_requests = constrained_requests_;
     const EngineLoop::Stats loop = loop_->stats();
-    stats.blocks_total = model_.plan.kv_blocks;
-    stats.blocks_used = loop.scheduler.blocks_used;
-    stats.blocks_cached = loop.scheduler.blocks_cached;
-    stats.preemptions = loop.scheduler.preemptions;
-    stats.prefix_query_tokens = loop.scheduler.prefix_query_tokens;
-    stats.prefix_hit_tokens = loop.scheduler.prefix_hit_tokens;
+    stats.scheduler = loop.scheduler;
     stats.last_step = loop.last_step;
     stats.load_seconds = load_seconds_;
     stats.text_seconds = text_seconds_;

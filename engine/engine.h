@@ -19,6 +19,7 @@
 #include "engine/execution/executor.h"
 #include "engine/plan/plan.h"
 #include "engine/sampling/params.h"
+#include "engine/schedule/stats.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/grammar.h"
 #include "engine/text/tokenizer.h"
@@ -121,8 +122,7 @@ class EngineObserver {
 
 struct EngineStats {
   int64_t requests_running = 0, requests_waiting = 0;
-  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // a cached block is unused, but holds a prefix
-  int64_t preemptions = 0, prefix_query_tokens = 0, prefix_hit_tokens = 0;
+  SchedulerStats scheduler;
   absl::Time last_step;
   double load_seconds = 0;
   double text_seconds = 0;           // time for tokenizer and chat template, which are read beside the rest

@@ -2,18 +2,14 @@
 
 namespace causeway {
 
-bool StartsBefore(const StartRank& a, const StartRank& b) {
-  return a.priority != b.priority ? a.priority > b.priority : a.handle < b.handle;
-}
-
 void WaitingRequests::Add(std::unique_ptr<ActiveRequest> request) {
-  const StartRank rank{request->priority(), request->handle()};
-  ranks_[rank.handle] = rank;
-  if (request->deadline() < absl::InfiniteFuture()) deadlines_.emplace(request->deadline(), rank.handle);
+  const Rank rank{request->priority(), request->handle()};
+  ranks_[rank.arrival] = rank;
+  if (request->deadline() < absl::InfiniteFuture()) deadlines_.emplace(request->deadline(), rank.arrival);
   by_rank_.emplace(rank, std::move(request));
 }
 
-std::unique_ptr<ActiveRequest> WaitingRequests::TakeFirst() { return Take(by_rank_.begin()->first.handle); }
+std::unique_ptr<ActiveRequest> WaitingRequests::TakeFirst() { return Take(by_rank_.begin()->first.arrival); }
 
 std::unique_ptr<ActiveRequest> WaitingRequests::Take(RequestHandle handle) {
   const auto rank = ranks_.find(handle);

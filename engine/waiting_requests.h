@@ -1,4 +1,4 @@
-// Requests that nothing computes yet, in the order in which they are to start.
+// Requests that nothing computes yet, in the order in which they are to start: by their Rank.
 #ifndef CAUSEWAY_ENGINE_WAITING_REQUESTS_H_
 #define CAUSEWAY_ENGINE_WAITING_REQUESTS_H_
 
@@ -13,16 +13,9 @@
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "engine/request.h"
+#include "engine/schedule/rank.h"
 
 namespace causeway {
-
-struct StartRank {
-  int32_t priority = 0;
-  RequestHandle handle = 0;  // counts up as requests arrive
-};
-// Whether `a` starts before `b`: this is the one place that knows the order. The request of a higher priority comes
-// first, then the one that arrived first, as the scheduler ranks its sequences.
-bool StartsBefore(const StartRank& a, const StartRank& b);
 
 // Not thread-safe.
 class WaitingRequests {
@@ -36,12 +29,9 @@ class WaitingRequests {
   absl::Time NextDeadline() const { return deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first; }
 
  private:
-  struct Order {
-    bool operator()(const StartRank& a, const StartRank& b) const { return StartsBefore(a, b); }
-  };
-
-  absl::btree_map<StartRank, std::unique_ptr<ActiveRequest>, Order> by_rank_;
-  absl::flat_hash_map<RequestHandle, StartRank> ranks_;
+  // Handles count up as requests arrive: they are the ranks' arrivals.
+  absl::btree_map<Rank, std::unique_ptr<ActiveRequest>> by_rank_;
+  absl::flat_hash_map<RequestHandle, Rank> ranks_;
   absl::btree_set<std::pair<absl::Time, RequestHandle>> deadlines_;  // of the requests that have one
 };
 

@@ -16,6 +16,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "engine/architecture/quantization.h"
+#include "engine/architecture/registry.h"
 #include "engine/base/limits.h"
 #include "engine/base/status.h"
 #include "engine/plan/budgets.h"
@@ -55,8 +56,7 @@ class Random {
 };
 
 Json RandomConfig(Random& random, int64_t layers_most) {
-  const std::string type =
-      random.Of<std::string>({"gpt2", "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "minimax_m2"});
+  const std::string type = random.Of(SupportedArchitectures());
   const int64_t heads = random.Of<int64_t>({2, 4, 6}), head_dim = random.Of<int64_t>({8, 16}),
                 layers = random.Pick(1, layers_most);
   const int64_t vocab = random.OneIn(3) ? random.Pick(1000, 20000) : random.Pick(40, 600),

@@ -40,8 +40,8 @@ absl::Status Validate(const SamplingParams& p, int64_t vocab_size) {
                                  p.presence_penalty, "a number in [-2, 2]"));
   CAUSEWAY_RETURN_IF_ERROR(Check(p.frequency_penalty >= -2 && p.frequency_penalty <= 2, "frequency_penalty",
                                  p.frequency_penalty, "a number in [-2, 2]"));
-  CAUSEWAY_RETURN_IF_ERROR(
-      Check(p.top_logprobs >= 0 && p.top_logprobs <= 20, "top_logprobs", p.top_logprobs, "a number in [0, 20]"));
+  CAUSEWAY_RETURN_IF_ERROR(Check(p.top_logprobs >= 0 && p.top_logprobs <= kTopLogprobsMax, "top_logprobs",
+                                 p.top_logprobs, absl::StrCat("a number in [0, ", kTopLogprobsMax, "]")));
   for (const auto& [token, bias] : p.logit_bias) {
     CAUSEWAY_RETURN_IF_ERROR(Check(token >= 0 && token < vocab_size, "logit_bias token id", token,
                                    absl::StrCat("an id in [0, ", vocab_size, ")")));

@@ -11,6 +11,8 @@
 
 namespace causeway {
 
+inline constexpr int32_t kTopLogprobsMax = 20;
+
 struct SamplingParams {
   double temperature = 1;                              // [0, 2]; 0 is greedy
   int32_t top_k = 0;                                   // 0: off
@@ -22,10 +24,13 @@ struct SamplingParams {
   std::vector<std::pair<int32_t, float>> logit_bias;   // token id, within +-100
   uint64_t seed = 0;
   bool logprobs = false;
-  int32_t top_logprobs = 0;      // 0..20
+  int32_t top_logprobs = 0;      // up to kTopLogprobsMax
   bool prompt_logprobs = false;  // also for the prompt's tokens, with as many of the likeliest
 
+  // What reads how often tokens were seen, and what changes logits before a token is chosen. A parameter that does and
+  // is not named here does nothing.
   bool needs_counts() const { return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0; }
+  bool changes_logits() const { return needs_counts() || !logit_bias.empty(); }
 };
 
 struct StopParams {

@@ -22,8 +22,7 @@ bool Before(const Candidate& a, const Candidate& b) {
 
 // Whether processing changes any logit.
 bool Processes(const SampleRow& row) {
-  return !row.allowed.empty() || (row.masked != nullptr && !row.masked->empty()) || !row.params->logit_bias.empty() ||
-         row.params->needs_counts();
+  return !row.allowed.empty() || (row.masked != nullptr && !row.masked->empty()) || row.params->changes_logits();
 }
 
 void KeepAllowed(absl::Span<float> logits, absl::Span<const uint32_t> allowed) {

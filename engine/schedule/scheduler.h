@@ -17,6 +17,7 @@
 #include "engine/batch/finish.h"
 #include "engine/batch/step.h"
 #include "engine/sampling/params.h"
+#include "engine/schedule/stats.h"
 
 namespace causeway {
 
@@ -68,16 +69,6 @@ struct SequenceEvent {
   std::optional<int32_t> stop_token;  // the stop id that ended it
   absl::Status status;                // why the step or the grammar failed, when finished is kError
   int64_t cached_tokens = 0;          // how much of the prompt came from the prefix cache when it was first admitted
-};
-
-struct SchedulerStats {
-  int64_t running = 0, waiting = 0;                              // sequences; a preempted one waits
-  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;  // a cached block is unused, but holds a prefix
-  int64_t preemptions = 0;                                       // since the start, as are the next two
-  // The prompt tokens of admitted sequences, and how many of them came from the cache. A sequence that waited for
-  // another one of its request counts in neither: it always finds that one's prompt.
-  int64_t prefix_query_tokens = 0, prefix_hit_tokens = 0;
-  int64_t steps_unapplied = 0;
 };
 
 // One thread owns it. The engine's loop calls Expire; Next and Executor::Run while there is a step; Executor::Wait;

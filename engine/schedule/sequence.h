@@ -12,6 +12,7 @@
 #include "engine/batch/layer_outputs.h"
 #include "engine/cache/block_pool.h"
 #include "engine/sampling/params.h"
+#include "engine/schedule/rank.h"
 
 namespace causeway {
 
@@ -61,10 +62,9 @@ struct Sequence {
   bool decoding() const { return issued >= prompt_tokens && length() - issued <= 1; }
 };
 
-// Ranks by priority, then by arrival. The first is admitted first and preempted last.
 struct Outranks {
   bool operator()(const Sequence* a, const Sequence* b) const {
-    return a->priority != b->priority ? a->priority > b->priority : a->arrival < b->arrival;
+    return Rank{a->priority, a->arrival} < Rank{b->priority, b->arrival};
   }
 };
 

@@ -1,5 +1,6 @@
 #include "server/rpc/gate.h"
 
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,11 +27,15 @@ Rules RulesOf(Method method) {
     case Method::kDetokenize: return {From::kAnywhere, Needs::kModel};
     case Method::kHealthCheck:
     case Method::kHealthWatch: return {From::kAnywhere, Needs::kNothing};
+    case Method::kGetPlan:
+    case Method::kGetStatus:
+    case Method::kWatchStatus:
+    case Method::kDrain: return {From::kThisMachine, Needs::kNothing};
     case Method::kExtractLayerOutputs: return {From::kThisMachine, Needs::kNewWork};
     case Method::kGetModel:
     case Method::kCancel: return {From::kThisMachine, Needs::kModel};
-    default: return {From::kThisMachine, Needs::kNothing};  // the rest of causeway.v1.Admin answers in every state
   }
+  std::abort();  // every method has its rules above
 }
 
 }  // namespace

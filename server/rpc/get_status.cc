@@ -60,13 +60,13 @@ void FillEngine(const EngineStats& stats, absl::Time now, v1::GetStatusResponse*
   response->set_requests_running(stats.requests_running);
   response->set_requests_waiting(stats.requests_waiting);
   v1::KvCacheStatus* cache = response->mutable_kv_cache();
-  cache->set_total(stats.blocks_total);
-  cache->set_used(stats.blocks_used);
-  cache->set_cached(stats.blocks_cached);
+  cache->set_total(stats.scheduler.blocks_total);
+  cache->set_used(stats.scheduler.blocks_used);
+  cache->set_cached(stats.scheduler.blocks_cached);
   cache->set_block_tokens(kBlockTokens);
-  response->set_preemptions(stats.preemptions);
-  response->set_prefix_query_tokens(stats.prefix_query_tokens);
-  response->set_prefix_hit_tokens(stats.prefix_hit_tokens);
+  response->set_preemptions(stats.scheduler.preemptions);
+  response->set_prefix_query_tokens(stats.scheduler.prefix_query_tokens);
+  response->set_prefix_hit_tokens(stats.scheduler.prefix_hit_tokens);
   // Before the first step it has no time.
   if (stats.last_step > absl::UnixEpoch() && stats.last_step < absl::InfiniteFuture()) {
     response->set_last_step_seconds_ago(absl::ToDoubleSeconds(now - stats.last_step));

@@ -13,7 +13,6 @@ inline constexpr int kChatMessagesMax = 4096;
 inline constexpr int32_t kPriorityMax = 1000;  // and -kPriorityMax
 inline constexpr int32_t kChoicesMax = 16;
 inline constexpr int kLogitBiasMax = 1024;
-inline constexpr int kTopLogprobsMax = 20;
 inline constexpr int kGrammarChoicesMax = 1024;
 inline constexpr int kStopStringsMax = 16;
 inline constexpr size_t kStopStringBytesMax = 256;

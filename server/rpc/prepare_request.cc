@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status.h"
+#include "engine/sampling/params.h"
 #include "server/rpc/limits.h"
 
 namespace causeway {

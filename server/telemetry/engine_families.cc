@@ -60,11 +60,11 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
   gauge("causeway_requests_running", "Requests that have been admitted and have not ended.", stats.requests_running);
   gauge("causeway_requests_waiting", "Requests that wait to be admitted.", stats.requests_waiting);
   counter("causeway_preemptions_total", "Sequences put back in the queue because the KV cache was full.",
-          stats.preemptions);
+          stats.scheduler.preemptions);
   counter("causeway_prefix_cache_query_tokens_total", "Prompt tokens looked up in the prefix cache.",
-          stats.prefix_query_tokens);
+          stats.scheduler.prefix_query_tokens);
   counter("causeway_prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache.",
-          stats.prefix_hit_tokens);
+          stats.scheduler.prefix_hit_tokens);
   counter("causeway_constrained_requests_total", "Requests whose output follows a grammar.",
           stats.constrained_requests);
   counter("causeway_grammar_masks_total", "Masks of allowed tokens computed for grammars.", stats.masks);
@@ -78,9 +78,10 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
   // Blocks with a cached prefix can be taken at any time, so the three add up to the whole.
   Family("causeway_kv_cache_blocks", "Blocks of the KV cache; cached ones are unused but hold a prefix.",
          MetricType::Gauge)
-      .Add({{"model", model}, {"state", "used"}}, stats.blocks_used)
-      .Add({{"model", model}, {"state", "cached"}}, stats.blocks_cached)
-      .Add({{"model", model}, {"state", "free"}}, stats.blocks_total - stats.blocks_used - stats.blocks_cached)
+      .Add({{"model", model}, {"state", "used"}}, stats.scheduler.blocks_used)
+      .Add({{"model", model}, {"state", "cached"}}, stats.scheduler.blocks_cached)
+      .Add({{"model", model}, {"state", "free"}},
+           stats.scheduler.blocks_total - stats.scheduler.blocks_used - stats.scheduler.blocks_cached)
       .AppendTo(out);
 }
 

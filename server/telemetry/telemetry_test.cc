@@ -48,9 +48,9 @@ class StatsEngine : public Engine {
     stats_.executor.experts[1] = {.steps = 2, .busy = 3, .busiest = 7, .tokens = {1, 7, 0}};
     stats_.executor.transfers.push_back({"simulated:0", "simulated:1", 4096});
     stats_.requests_running = 2;
-    stats_.blocks_total = 100;
-    stats_.blocks_used = 30;
-    stats_.blocks_cached = 20;
+    stats_.scheduler.blocks_total = 100;
+    stats_.scheduler.blocks_used = 30;
+    stats_.scheduler.blocks_cached = 20;
     stats_.last_step = absl::FromUnixSeconds(1234);
   }
   absl::StatusOr<RequestHandle> Submit(GenerationRequest, std::shared_ptr<TokenSink>) override { return 1; }

@@ -126,7 +126,7 @@ TEST_P(LayerOutputsTest, Preempted) {
     }
     const auto sinks = GenerateAll(*engine, requests);
     for (size_t i = generations; i < sinks.size(); ++i) ExpectStates(sinks[i]->end);
-    EXPECT_GT(engine->Stats().preemptions, 0);
+    EXPECT_GT(engine->Stats().scheduler.preemptions, 0);
   }
 }
 
@@ -191,7 +191,7 @@ TEST_F(LayerOutputsBoundTest, OneThatIsCancelledGivesEverythingBack) {
     // A step in flight may hold them a moment longer. It is done once another request is.
     GenerateAll(*engine, {GreedyRequest("after", {5, 6, 7}, 3)});
   }
-  EXPECT_EQ(engine->Stats().blocks_used, 0);
+  EXPECT_EQ(engine->Stats().scheduler.blocks_used, 0);
 }
 
 }  // namespace

@@ -82,7 +82,7 @@ TEST_P(ParityTest, PrefixCached) {
   // All full blocks come from the cache: four of a prompt of 70 tokens, three of one of 60 (ropes that change by
   // length).
   EXPECT_EQ(again[3]->end.cached_tokens, golden_.cases[3].prompt.size() == 70 ? 64 : 48);
-  EXPECT_GT(engine->Stats().prefix_hit_tokens, 0);
+  EXPECT_GT(engine->Stats().scheduler.prefix_hit_tokens, 0);
 }
 
 TEST_P(ParityTest, Preempted) {
@@ -90,7 +90,7 @@ TEST_P(ParityTest, Preempted) {
   options_.plan.kv_cache_tokens = 208;
   auto engine = MakeTestEngine(options_);
   ExpectGolden(GenerateAll(*engine, Requests()));
-  EXPECT_GT(engine->Stats().preemptions, 0);
+  EXPECT_GT(engine->Stats().scheduler.preemptions, 0);
 }
 
 TEST_P(ParityTest, SplitOverDevices) {

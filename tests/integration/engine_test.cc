@@ -79,14 +79,14 @@ TEST(EngineTest, AKvCacheThreeTimesTooSmallPreemptsAndChangesNoToken) {
   EngineOptions options = Options();
   auto roomy = MakeTestEngine(options);
   const auto expected = Tokens(GenerateAll(*roomy, requests));
-  EXPECT_EQ(roomy->Stats().preemptions, 0);
+  EXPECT_EQ(roomy->Stats().scheduler.preemptions, 0);
   options.plan.max_model_len = 512;
   options.plan.kv_cache_tokens = 24 * 128 / 3;
   auto tight = MakeTestEngine(options);
   EXPECT_EQ(Tokens(GenerateAll(*tight, requests)), expected);
   const EngineStats stats = tight->Stats();
-  EXPECT_GT(stats.preemptions, 0);
-  EXPECT_EQ(stats.blocks_used, 0);
+  EXPECT_GT(stats.scheduler.preemptions, 0);
+  EXPECT_EQ(stats.scheduler.blocks_used, 0);
 }
 
 TEST(EngineTest, ASharedPrefixMakesTheFirstTokenFiveTimesFaster) {
@@ -257,7 +257,7 @@ TEST(EngineTest, RefusesWhatItCannotRun) {
   EXPECT_EQ(engine->Cancel("running").code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(engine->Drain(absl::InfiniteFuture()));
   EXPECT_EQ(submit(GreedyRequest("after", {7}, 4)).status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(engine->Stats().blocks_used, 0);
+  EXPECT_EQ(engine->Stats().scheduler.blocks_used, 0);
 }
 
 TEST(EngineTest, ARequestRunsFromItsFirstStepOn) {

@@ -97,7 +97,7 @@ class EngineThreadsTest : public ::testing::Test {
     EXPECT_GT(whole_, kClients * kRequests / 2);
     const EngineStats stats = engine->Stats();
     EXPECT_EQ(stats.requests_running + stats.requests_waiting, 0);
-    EXPECT_EQ(stats.blocks_used, 0);
+    EXPECT_EQ(stats.scheduler.blocks_used, 0);
     // A request that is still there when the engine is destroyed is told so.
     const auto last = std::make_shared<CollectingSink>();
     ASSERT_TRUE(engine->Submit(GreedyRequest("last", Prompt(1), 40), last).ok());

@@ -219,7 +219,7 @@ TEST_F(GrammarTest, NeighboursAndPreemptionChangeNothing) {
   options.plan.kv_cache_tokens = 800;
   const auto tight = MakeTestEngine(options);
   EXPECT_EQ(run(*tight), expected);
-  EXPECT_GT(tight->Stats().preemptions, 0);
+  EXPECT_GT(tight->Stats().scheduler.preemptions, 0);
 }
 
 // One is cancelled, one out of time, one at work when the engine is destroyed: each ends once.

@@ -97,11 +97,11 @@ TEST(KvCacheTest, Int8TokensDependNeitherOnPreemptionNorPrefixesNorSplits) {
   tight.plan.kv_cache_tokens = 5 * 256;
   const auto [preempted, pressure] = tokens(tight);
   EXPECT_EQ(preempted, expected);
-  EXPECT_GT(pressure.preemptions, 0);
+  EXPECT_GT(pressure.scheduler.preemptions, 0);
 
   const auto [again, prefixes] = tokens(Options(DType::kI8), 2);
   EXPECT_EQ(again, expected);
-  EXPECT_GT(prefixes.prefix_hit_tokens, kPrompts * 100);
+  EXPECT_GT(prefixes.scheduler.prefix_hit_tokens, kPrompts * 100);
 
   EngineOptions split = Options(DType::kI8);
   split.devices = "simulated:2x256MiB";

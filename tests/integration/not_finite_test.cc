@@ -78,7 +78,7 @@ TEST_P(NotFiniteTest, RequestsThatMeetSuchWeightsEndAndTheOthersDoNot) {
     EXPECT_TRUE(sinks[1]->choices[0].tokens.empty());
     EXPECT_LE(sinks[1]->end.cached_tokens, 16) << "the block that the good one has computed, at most";
   }
-  EXPECT_EQ(engine->Stats().blocks_used, 0);
+  EXPECT_EQ(engine->Stats().scheduler.blocks_used, 0);
 
   GenerationRequest scored = GreedyRequest("scored", Prompt(kBroken), 4);
   scored.sampling.logprobs = scored.sampling.prompt_logprobs = true;
