@@ -5,20 +5,20 @@
 namespace causeway {
 
 void CountHeldBytes(const LinearBytes& bytes, ModelSpec& spec) {
-  const ModulesByPath modules = CollectModules(spec.modules);
+  ModuleFinder modules(spec.modules);
   const auto count = [&](const LinearSpec& linear) {
     int64_t counted = 0;
     for (const LinearSpec::Part& part : linear.parts) {
-      for (const Parameter& parameter : modules.at(ModulePath(part.weight))->parameters) {
+      for (const Parameter& parameter : modules.At(ModulePath(part.weight)).parameters) {
         if (parameter.tied_to.empty()) counted += parameter.bytes();
       }
     }
-    Parameter& first = modules.at(ModulePath(linear.parts.front().weight))->parameters.front();
+    Parameter& first = modules.At(ModulePath(linear.parts.front().weight)).parameters.front();
     first.held_bytes = first.bytes() + bytes(linear) - counted;
   };
   const auto count_table = [&](const std::string& weight, const WeightFormat& format) {
     if (weight.empty()) return;
-    const Parameter& table = modules.at(ModulePath(weight))->parameters.front();
+    const Parameter& table = modules.At(ModulePath(weight)).parameters.front();
     count({.parts = {{.weight = weight, .bias = "", .out_features = table.shape[0]}},
            .in_features = table.shape[1],
            .format = format});
@@ -33,7 +33,7 @@ void CountHeldBytes(const LinearBytes& bytes, ModelSpec& spec) {
     }
     count(layer.moe->router);
     if (!layer.moe->correction_bias.empty()) {  // held in fp32, as routers compute
-      Parameter& correction = modules.at(ModulePath(layer.moe->correction_bias))->parameters.front();
+      Parameter& correction = modules.At(ModulePath(layer.moe->correction_bias)).parameters.front();
       correction.held_bytes = correction.elements() * DTypeBytes(DType::kF32);
     }
     for (const MlpSpec& expert : layer.moe->experts) {

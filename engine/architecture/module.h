@@ -7,9 +7,9 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "engine/base/dtype.h"
 
 namespace causeway {
@@ -64,9 +64,22 @@ std::string JoinPath(const std::string& parent, const std::string& name);
 // "model.layers.3.mlp.up_proj.weight" -> "model.layers.3.mlp.up_proj"
 std::string ModulePath(const std::string& tensor);
 
-// Every module by its path; the pointers are into `root`.
-using ModulesByPath = std::unordered_map<std::string, Module*>;
-ModulesByPath CollectModules(Module& root);
+// Finds modules by their paths, fast where these come in the tree's order: each search begins at what the one before it
+// found. An index of all modules takes longer to make than a plan where there are tens of thousands of experts.
+class ModuleFinder {
+ public:
+  explicit ModuleFinder(Module& root) : root_(root) {}  // which must outlive this and keep its children
+
+  Module& At(absl::string_view path);  // REQUIRES: the tree has it
+
+ private:
+  struct Step {
+    Module* module;
+    size_t child;  // the one that was found last
+  };
+  Module& root_;
+  std::vector<Step> steps_;  // by depth
+};
 
 // Calls for every parameter and buffer with its full path, a module's own before its children's.
 void VisitParameters(const Module& root,

@@ -1,7 +1,11 @@
 // The module trees against the ones that transformers builds, and the specs against their trees.
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -44,6 +48,27 @@ TEST_F(ModulesTest, EqualTheFieldsToTheChild) {
     Flatten(spec->modules, "", &rows);
     ASSERT_EQ(rows.size(), c["modules"].size()) << c["config"];
     for (size_t i = 0; i < rows.size(); ++i) EXPECT_EQ(rows[i], c["modules"][i]) << c["config"];
+  }
+}
+
+// In the tree's order, backwards and in none.
+TEST_F(ModulesTest, AreFoundByTheirPaths) {
+  std::mt19937 random(1);
+  for (const Json& c : Cases()) {
+    ModelSpec spec = *MakeModelSpec(c["config"], Json::object(), DType::kF32);
+    std::vector<std::pair<std::string, const Module*>> all;
+    const std::function<void(const Module&, const std::string&)> collect = [&](const Module& module,
+                                                                               const std::string& path) {
+      all.emplace_back(path, &module);
+      for (const Module& child : module.children) collect(child, JoinPath(path, child.name));
+    };
+    collect(spec.modules, "");
+    ModuleFinder finder(spec.modules);
+    for (const auto& [path, module] : all) ASSERT_EQ(&finder.At(path), module) << path;
+    std::reverse(all.begin(), all.end());
+    for (const auto& [path, module] : all) ASSERT_EQ(&finder.At(path), module) << path;
+    std::shuffle(all.begin(), all.end(), random);
+    for (const auto& [path, module] : all) ASSERT_EQ(&finder.At(path), module) << path;
   }
 }
 

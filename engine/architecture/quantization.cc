@@ -264,7 +264,7 @@ std::optional<Quantization> ReadQuantization(ConfigReader& config) {
 }
 
 absl::Status ApplyQuantization(const Quantization& quantization, ModelSpec& spec) {
-  const ModulesByPath modules = CollectModules(spec.modules);
+  ModuleFinder modules(spec.modules);
   std::set<std::string> quantized;
   for (LinearSpec* linear : LayerLinears(spec)) {
     const auto is_quantized = [&](const LinearSpec::Part& part) {
@@ -289,7 +289,7 @@ absl::Status ApplyQuantization(const Quantization& quantization, ModelSpec& spec
     for (const LinearSpec::Part& part : linear->parts) {
       const std::string path = ModulePath(part.weight);
       CAUSEWAY_RETURN_IF_ERROR(CheckSizes(quantization, path, part.out_features, linear->in_features));
-      Module& module = *modules.at(path);
+      Module& module = modules.At(path);
       Parameter* weight = Weight(module);
       const std::vector<Parameter> stored = StoredParameters(*linear, part, weight->dtype);
       module.parameters.insert(module.parameters.erase(module.parameters.begin() + (weight - module.parameters.data())),
@@ -319,13 +319,13 @@ absl::Status QuantizeOnLoad(const WeightFormat& format, ModelSpec& spec) {
     return absl::FailedPreconditionError(absl::StrCat("quantize: the checkpoint's weights are quantized already (",
                                                       spec.quantization, "); expected none"));
   }
-  const ModulesByPath modules = CollectModules(spec.modules);
+  ModuleFinder modules(spec.modules);
   std::set<std::string> quantized;
   const auto quantize = [&](LinearSpec& linear, const WeightFormat& to) {
     linear.format = to;
     for (const LinearSpec::Part& part : linear.parts) {
       const std::string path = ModulePath(part.weight);
-      Parameter& weight = *Weight(*modules.at(path));
+      Parameter& weight = *Weight(modules.At(path));
       weight.held_bytes = WeightBytes(to, DTypeBytes(weight.dtype), part.out_features, linear.in_features);
       quantized.insert(path);
     }

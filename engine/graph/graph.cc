@@ -26,10 +26,21 @@ double LayerFlops(const ModelSpec& spec, const LayerSpec& layer, const GraphOpti
          LinearFlops(expert.down, chosen);
 }
 
+// Tied ones and buffers left out.
+int64_t OwnParameters(const Parameter& tensor) {
+  return tensor.buffer || !tensor.tied_to.empty() ? 0 : tensor.parameter_count();
+}
+int64_t OwnParameters(const Module& module) {
+  int64_t count = 0;
+  for (const Parameter& tensor : module.parameters) count += OwnParameters(tensor);
+  for (const Module& child : module.children) count += OwnParameters(child);
+  return count;
+}
+
 }  // namespace
 
 LayerGraph MakeLayerGraph(const ModelSpec& spec, const GraphOptions& options) {
-  const ModuleIndex index(spec.modules);
+  const ModuleIndex index(spec.modules, /*inside_blocks=*/false);
   const UnitTable table = MakeUnitTable(spec, index);
   LayerGraph graph;
   graph.model = spec.title();
@@ -41,10 +52,7 @@ LayerGraph MakeLayerGraph(const ModelSpec& spec, const GraphOptions& options) {
     GraphNode& node = graph.nodes[table.unit_of_part[p]];
     const ModuleNode& part = index.node(table.parts[p]);
     node.bytes += part.bytes;
-    for (int i = table.parts[p]; i < part.end; ++i) {
-      const Parameter* tensor = index.node(i).tensor;
-      if (tensor != nullptr && !tensor->buffer && tensor->tied_to.empty()) node.parameters += tensor->parameter_count();
-    }
+    node.parameters += part.tensor != nullptr ? OwnParameters(*part.tensor) : OwnParameters(*part.module);
   }
   for (int i = 0; i < table.layers; ++i)
     graph.nodes[Units::OfLayer(i)].flops = LayerFlops(spec, spec.layers[i], options);

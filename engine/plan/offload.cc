@@ -14,10 +14,9 @@ constexpr int64_t kPage = 4096, kGaps = 320;
 
 class Collector {
  public:
-  explicit Collector(const ModelSpec& spec)
-      : modules_(CollectModules(const_cast<Module&>(spec.modules))) {}  // only read
+  explicit Collector(const ModelSpec& spec) : modules_(const_cast<Module&>(spec.modules)) {}  // only read
 
-  OffloadPiece Piece(OffloadPiece::Kind kind, int unit, const std::vector<const LinearSpec*>& linears) const {
+  OffloadPiece Piece(OffloadPiece::Kind kind, int unit, const std::vector<const LinearSpec*>& linears) {
     OffloadPiece piece{.kind = kind, .unit = unit};
     bool first = true;
     for (const LinearSpec* linear : linears) {
@@ -34,7 +33,7 @@ class Collector {
     return piece;
   }
 
-  OffloadPiece Table(const std::string& weight) const {
+  OffloadPiece Table(const std::string& weight) {
     const std::string path = ModulePath(weight);
     return {.kind = OffloadPiece::Kind::kTable,
             .unit = Units::kEmbeddings,
@@ -44,9 +43,9 @@ class Collector {
   }
 
  private:
-  int64_t ModuleBytes(const std::string& path) const {
+  int64_t ModuleBytes(const std::string& path) {
     int64_t bytes = 0;
-    for (const Parameter& parameter : modules_.at(path)->parameters) bytes += parameter.bytes();
+    for (const Parameter& parameter : modules_.At(path).parameters) bytes += parameter.bytes();
     return bytes;
   }
 
@@ -60,14 +59,14 @@ class Collector {
     return a.substr(0, end);
   }
 
-  const ModulesByPath modules_;
+  ModuleFinder modules_;
 };
 
 }  // namespace
 
 std::vector<OffloadPiece> OffloadPieces(const ModelSpec& spec, bool head_shares) {
   using Kind = OffloadPiece::Kind;
-  const Collector collector(spec);
+  Collector collector(spec);
   std::vector<OffloadPiece> pieces;
   if (!head_shares) pieces.push_back(collector.Table(spec.embedding_weight));
   if (!spec.position_weight.empty()) pieces.push_back(collector.Table(spec.position_weight));
