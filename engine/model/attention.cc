@@ -1,24 +1,25 @@
 #include "engine/model/attention.h"
 
-#include <c10/util/Exception.h>
+#include <utility>
 
 namespace causeway {
 
 Attention::Attention(const ModelContext& context, const AttentionSpec& spec)
-    : heads_(context.spec.heads / context.group.size),
-      kv_heads_(context.spec.kv_heads / context.group.size),
+    : Attention(context, spec, OrThrow(ShardAttention(context.spec, spec, context.group))) {}
+
+Attention::Attention(const ModelContext& context, const AttentionSpec& spec, AttentionShard shard)
+    : heads_(shard.share.heads),
+      kv_heads_(shard.share.kv_heads),
       head_dim_(context.spec.head_dim),
       scale_(spec.scale),
       window_(spec.sliding_window),
       norms_per_head_(spec.norms && spec.norms->per_head),
-      qkv_(ColumnParallelLinear(
-          context, spec.qkv,
-          {context.spec.heads * head_dim_, context.spec.kv_heads * head_dim_, context.spec.kv_heads * head_dim_})),
-      output_(RowParallelLinear(context, spec.output)) {
+      qkv_(context, spec.qkv, std::move(shard.qkv)),
+      output_(context, spec.output, std::move(shard.output)) {
   if (!spec.norms) return;
-  // A norm over all heads needs the other ranks' squares.
-  TORCH_CHECK(norms_per_head_ || context.group.size == 1, "norms of whole projections cannot be cut into ",
-              context.group.size, " shares");
+  // Nothing brings the other ranks' squares yet (MissingForGroup).
+  TORCH_CHECK(context.group.size == 1 || !NormsAllHeads(spec), spec.norms->query.weight,
+              ": a norm over the heads of all ", context.group.size, " ranks is not supported");
   norms_.emplace_back(context, spec.norms->query, norms_per_head_ ? head_dim_ : heads_ * head_dim_);
   norms_.emplace_back(context, spec.norms->key, norms_per_head_ ? head_dim_ : kv_heads_ * head_dim_);
 }

@@ -23,6 +23,8 @@ class Attention {
   const std::vector<Norm>& norms() const { return norms_; }  // of queries and of keys, or none
 
  private:
+  Attention(const ModelContext& context, const AttentionSpec& spec, AttentionShard shard);
+
   const int64_t heads_, kv_heads_, head_dim_;  // of this rank
   const double scale_;
   const int64_t window_;

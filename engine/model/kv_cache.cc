@@ -2,6 +2,8 @@
 
 #include <ATen/ops/zeros.h>
 
+#include "engine/model/linear.h"
+
 namespace causeway {
 
 KvCache::KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks, bool int8,
@@ -10,7 +12,7 @@ KvCache::KvCache(const ModelContext& context, const std::vector<int>& layers, in
     return zeros ? zeros(sizes, options) : at::zeros(sizes, options);
   };
   const at::TensorOptions options = at::TensorOptions(int8 ? at::kChar : context.dtype).device(context.device);
-  const int64_t kv_heads = context.spec.kv_heads / context.group.size;
+  const int64_t kv_heads = OrThrow(ShardHeads(context.spec, context.group)).kv_heads;
   for (int layer : layers) {
     KvLayer& tensors = layers_[layer];
     for (at::Tensor* side : {&tensors.keys, &tensors.values})

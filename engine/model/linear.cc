@@ -1,18 +1,6 @@
 #include "engine/model/linear.h"
 
-#include <utility>
-
-#include <c10/util/Exception.h>
-
 namespace causeway {
-namespace {
-
-LinearShard OrThrow(absl::StatusOr<LinearShard> shard) {
-  TORCH_CHECK(shard.ok(), shard.status().message());
-  return *std::move(shard);
-}
-
-}  // namespace
 
 Linear::Linear(const ModelContext& context, const LinearSpec& spec, LinearShard shard)
     : spec_(spec), shard_(std::move(shard)) {
@@ -32,13 +20,5 @@ Linear::Linear(const ModelContext& context, const LinearSpec& spec, LinearShard 
 
 Linear::Linear(const LinearSpec& spec, std::shared_ptr<LinearWeight> shared)
     : spec_(spec), shard_(WholeShard(spec)), weight_(std::move(shared)) {}
-
-Linear ColumnParallelLinear(const ModelContext& context, const LinearSpec& spec, const std::vector<int64_t>& groups) {
-  return Linear(context, spec, OrThrow(ColumnShard(spec, groups, context.group)));
-}
-
-Linear RowParallelLinear(const ModelContext& context, const LinearSpec& spec) {
-  return Linear(context, spec, OrThrow(RowShard(spec, context.group)));
-}
 
 }  // namespace causeway

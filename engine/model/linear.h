@@ -4,8 +4,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <vector>
+#include <utility>
 
+#include <c10/util/Exception.h>
+
+#include "absl/status/statusor.h"
 #include "engine/architecture/shard.h"
 #include "engine/architecture/spec.h"
 #include "engine/model/context.h"
@@ -38,9 +41,12 @@ class Linear {
   std::shared_ptr<LinearWeight> weight_;
 };
 
-// The group's rank's shards, which must exist: c10::Error where a linear cannot be cut (ColumnShard, RowShard).
-Linear ColumnParallelLinear(const ModelContext& context, const LinearSpec& spec, const std::vector<int64_t>& groups);
-Linear RowParallelLinear(const ModelContext& context, const LinearSpec& spec);
+// The shards of the group's rank, which must exist: c10::Error where they cannot be cut.
+template <class Shards>
+Shards OrThrow(absl::StatusOr<Shards> shards) {
+  TORCH_CHECK(shards.ok(), shards.status().message());
+  return *std::move(shards);
+}
 
 }  // namespace causeway
 

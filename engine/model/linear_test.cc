@@ -25,6 +25,14 @@ TEST(ShardTest, NormsOfWholeProjectionsAreNotCut) {
   EXPECT_THROW(Attention(Context(tiny.spec(), *ops, {.rank = 0, .size = 2}), spec), c10::Error);
 }
 
+TEST(ShardTest, HeadsAreNotCutThoughTheirColumnsCouldBe) {
+  const TinyCheckpoint tiny(TinyLlama({{"num_attention_heads", 1}, {"num_key_value_heads", 1}}));
+  const std::unique_ptr<Ops> ops = MakeReferenceOps();
+  const ModelContext context = Context(tiny.spec(), *ops, {.rank = 0, .size = 2});
+  EXPECT_THROW(Attention(context, tiny.spec().layers[0].attention), c10::Error);
+  EXPECT_THROW(KvCache(context, {0}, 4), c10::Error);
+}
+
 // Loads both ranks of a group of two and a whole model; shards must add up to the whole, linear by linear and layer by
 // layer.
 class ShardedModelTest : public ::testing::TestWithParam<Json> {
@@ -41,6 +49,26 @@ class ShardedModelTest : public ::testing::TestWithParam<Json> {
   std::unique_ptr<StageModel> whole_;
   std::vector<std::unique_ptr<StageModel>> ranks_;
 };
+
+// What plans and searches count is what is loaded.
+TEST_P(ShardedModelTest, ARankHasTheSizesOfItsShareOfTheModel) {
+  for (const int rank : {0, 1}) {
+    const ModelSpec share = *Shard(tiny_.spec(), {.rank = rank, .size = 2});
+    const auto expect = [](const Linear& linear, const LinearSpec& spec) {
+      EXPECT_EQ(linear.weight()->out_features(), spec.out_features());
+      EXPECT_EQ(linear.weight()->in_features(), spec.in_features);
+    };
+    for (size_t i = 0; i < share.layers.size(); ++i) {
+      const Layer& layer = ranks_[rank]->layer(static_cast<int>(i));
+      expect(layer.attention().qkv(), share.layers[i].attention.qkv);
+      expect(layer.attention().output(), share.layers[i].attention.output);
+      expect(layer.mlp()->up(), share.layers[i].mlp.up);
+      expect(layer.mlp()->down(), share.layers[i].mlp.down);
+    }
+    KvCache cache(Context(tiny_.spec(), *ops_, {.rank = rank, .size = 2}), {0}, 4);
+    EXPECT_EQ(cache.layer(0).keys.size(1), share.kv_heads);
+  }
+}
 
 TEST_P(ShardedModelTest, LinearsAddUpToTheWhole) {
   const int64_t hidden = tiny_.spec().hidden_size;

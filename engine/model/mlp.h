@@ -18,6 +18,8 @@ class Mlp {
   const Linear& down() const { return down_; }
 
  private:
+  Mlp(const ModelContext& context, const MlpSpec& spec, MlpShard shard);
+
   const bool gated_;
   const Activation activation_;
   Linear up_, down_;

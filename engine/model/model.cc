@@ -72,7 +72,7 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
     } else if (spec_.tied_head && embedding_ != nullptr) {
       head_.emplace(spec_.head, embedding_);
     } else {
-      head_.emplace(ColumnParallelLinear(context, spec_.head, {spec_.head.out_features()}));
+      head_.emplace(context, spec_.head, OrThrow(ShardHead(spec_, context.group)));
     }
   }
 }

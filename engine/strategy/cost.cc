@@ -35,24 +35,19 @@ double TransferSeconds(double bytes, const Link& link) {
   return start + link.hop_seconds + bytes / link.bytes_per_second;
 }
 
-double ReadBytes(const UnitWork& unit, double rows, int tp) {
-  const double cut =
-      static_cast<double>(unit.read_bytes) +
-      ExpectedExperts(unit.experts, unit.experts_per_token, rows) * static_cast<double>(unit.expert_bytes);
-  return cut / tp + static_cast<double>(unit.whole_bytes);
+double ReadBytes(const UnitWork& unit, double rows) {
+  return static_cast<double>(unit.read_bytes) +
+         ExpectedExperts(unit.experts, unit.experts_per_token, rows) * static_cast<double>(unit.expert_bytes);
 }
 
 double UnitSeconds(const ModelWork& work, const UnitWork& unit, const StepRows& step, const Rank& rank) {
   const bool is_layer = unit.kv_bytes > 0, is_head = !is_layer && unit.row_flops > 0;
   const double rows = is_head ? step.sampled : step.rows;
-  double seconds =
-      (is_head ? rank.head : rank.linears).Seconds(ReadBytes(unit, rows, rank.tp), unit.row_flops * rows / rank.tp);
+  double seconds = (is_head ? rank.head : rank.linears).Seconds(ReadBytes(unit, rows), unit.row_flops * rows);
   if (!is_layer) return seconds + (is_head ? rows * rank.sample_seconds : 0);
-  seconds += step.rows * (static_cast<double>(unit.row_bytes) + static_cast<double>(unit.cut_row_bytes) / rank.tp) /
-             rank.row_bytes_per_second;
-  const double kv_bytes =
-      static_cast<double>(unit.kv_bytes) * step.sequences * Within(step.context, unit.window) / rank.tp;
-  seconds += rank.attention.Seconds(kv_bytes, unit.key_flops * step.rows * Within(step.keys, unit.window) / rank.tp);
+  seconds += step.rows * static_cast<double>(unit.row_bytes) / rank.row_bytes_per_second;
+  const double kv_bytes = static_cast<double>(unit.kv_bytes) * step.sequences * Within(step.context, unit.window);
+  seconds += rank.attention.Seconds(kv_bytes, unit.key_flops * step.rows * Within(step.keys, unit.window));
   seconds +=
       unit.collectives * AllReduceSeconds(rank.tp, step.rows * static_cast<double>(work.hidden_row_bytes), rank.link);
   return seconds + rank.layer_seconds;

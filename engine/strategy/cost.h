@@ -18,7 +18,7 @@ struct StepRows {
   double context = 0;  // tokens of a sequence whose keys and values are read
 };
 
-// One of `tp` equal ranks.
+// What one of `tp` equal ranks reaches.
 struct Rank {
   WorkSpeed linears, attention, head;
   double row_bytes_per_second = 0, layer_seconds = 0, sample_seconds = 0;
@@ -34,8 +34,8 @@ double AllReduceSeconds(int ranks, double bytes, const Link& link);
 // From a device to another.
 double TransferSeconds(double bytes, const Link& link);
 
-// Bytes of weights of a unit that a step reads on a rank.
-double ReadBytes(const UnitWork& unit, double rows, int tp);
+// Bytes of weights of a unit that a step reads.
+double ReadBytes(const UnitWork& unit, double rows);
 double UnitSeconds(const ModelWork& work, const UnitWork& unit, const StepRows& step, const Rank& rank);
 
 // Of the whole model on one device.

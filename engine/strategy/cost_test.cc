@@ -7,13 +7,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/architecture/shard.h"
 #include "engine/plan/test_models.h"
 #include "engine/strategy/cut.h"
 
 namespace causeway {
 namespace {
-
-using ::testing::HasSubstr;
 
 // Layers of 4 heads of 8 and 2 key/value heads, hidden 32, MLP 64, bf16: linears of 32 x (32 + 16 + 16), 32 x 32, 32 x
 // 128 and 64 x 32.
@@ -23,33 +22,46 @@ constexpr double kNormBytes = 2 * 32 * 2;
 TEST(ModelWorkTest, CountsALayerByHand) {
   const ModelWork work = MakeModelWork(TestLlama({.layers = 2}), TestOptions("auto"));
   ASSERT_EQ(work.units.size(), 5u);
-  EXPECT_EQ(work.model_units().layers, 2);
   EXPECT_EQ(work.format, "bf16");
   EXPECT_EQ(work.head_format, "bf16");
   EXPECT_EQ(work.hidden_row_bytes, 64);
   const UnitWork& layer = work.units[1];
-  EXPECT_EQ(layer.cut_bytes, 2 * kLayerWeights);
-  EXPECT_EQ(layer.read_bytes, 2 * kLayerWeights);
-  EXPECT_EQ(layer.whole_bytes, kNormBytes);
+  EXPECT_EQ(layer.bytes, 2 * kLayerWeights + kNormBytes);
+  EXPECT_EQ(layer.read_bytes, layer.bytes);
   EXPECT_EQ(layer.row_flops, 2 * kLayerWeights);
   EXPECT_EQ(layer.key_flops, 4 * 32);
   EXPECT_EQ(layer.kv_bytes, 2 * 16 * 2);
   EXPECT_EQ(layer.collectives, 2);
-  EXPECT_EQ(layer.row_bytes, 2 * 8 * 32);
-  EXPECT_EQ(layer.cut_row_bytes, 2 * (2 * 64 + 3 * 64));
-  EXPECT_EQ(work.units[0].cut_bytes, 96 * 32 * 2);
+  EXPECT_EQ(layer.row_bytes, 2 * 8 * 32 + 2 * (2 * 64 + 3 * 64));
+  EXPECT_EQ(work.units[0].bytes, 96 * 32 * 2);
   EXPECT_EQ(work.units[0].read_bytes, 0);  // rows of a table
   EXPECT_EQ(work.units[4].read_bytes, 96 * 32 * 2);
   EXPECT_EQ(work.units[4].row_flops, 2 * 96 * 32);
   EXPECT_EQ(work.units[4].copy_bytes, 0);
   const ModelWork tied = MakeModelWork(TestLlama({.layers = 2, .tied = true}), TestOptions("auto"));
   EXPECT_EQ(tied.units[4].copy_bytes, 96 * 32 * 2);
-  EXPECT_EQ(tied.units[4].cut_bytes, 0);  // counted with the embeddings
+  EXPECT_EQ(tied.units[4].bytes, 0);  // counted with the embeddings
   EXPECT_EQ(tied.units[4].read_bytes, 96 * 32 * 2);
 }
 
+TEST(ModelWorkTest, ARankHasItsShareOfWhatIsCut) {
+  const ModelWork work =
+      MakeModelWork(*Shard(TestLlama({.layers = 2, .tied = true}), {.rank = 0, .size = 2}), TestOptions("auto"));
+  const UnitWork& layer = work.units[1];
+  EXPECT_EQ(layer.bytes, kLayerWeights + kNormBytes);
+  EXPECT_EQ(layer.read_bytes, layer.bytes);
+  EXPECT_EQ(layer.row_flops, kLayerWeights);
+  EXPECT_EQ(layer.key_flops, 4 * 16);
+  EXPECT_EQ(layer.kv_bytes, 2 * 8 * 2);
+  EXPECT_EQ(layer.row_bytes, 2 * 8 * 32 + 2 * (2 * 32 + 3 * 32));
+  EXPECT_EQ(work.units[0].bytes, 96 * 32);
+  EXPECT_EQ(work.units[4].copy_bytes, 96 * 32);
+  EXPECT_EQ(work.units[4].row_flops, 96 * 32);
+}
+
 TEST(CostTest, ALayerOfADecodingStepByHand) {
-  const ModelWork work = MakeModelWork(TestLlama({.layers = 2}), TestOptions("auto"));
+  const ModelSpec spec = TestLlama({.layers = 2});
+  const ModelWork work = MakeModelWork(spec, TestOptions("auto"));
   const StepRows step{.rows = 3, .sampled = 3, .sequences = 3, .keys = 100, .context = 100};
   Rank rank{.linears = {.bytes_per_second = 1e3, .flops = 1e4},
             .attention = {.bytes_per_second = 2e3, .flops = 1e5},
@@ -66,7 +78,8 @@ TEST(CostTest, ALayerOfADecodingStepByHand) {
   rank.tp = 2;
   rank.link = {.bytes_per_second = 100, .hop_seconds = 0.25};
   const double halves = (kLayerWeights + kNormBytes) / 1e3, attention_halves = 64.0 * 3 * 100 / 2 / 2e3;
-  EXPECT_DOUBLE_EQ(UnitSeconds(work, work.units[1], step, rank), halves + attention_halves + 3 * (512 + 320) / 1152.0 +
+  const ModelWork half = MakeModelWork(*Shard(spec, {.rank = 0, .size = 2}), TestOptions("auto"));
+  EXPECT_DOUBLE_EQ(UnitSeconds(half, half.units[1], step, rank), halves + attention_halves + 3 * (512 + 320) / 1152.0 +
                                                                      0.5 + 2 * AllReduceSeconds(2, 3 * 64, rank.link));
   // The head computes rows that are sampled alone.
   rank.tp = 1;
@@ -134,21 +147,6 @@ TEST(CostTest, ExpertsThatABatchTouches) {
     sum += static_cast<double>(touched.size());
   }
   EXPECT_NEAR(ExpectedExperts(32, 4, 10), sum / kRounds, 0.15);
-}
-
-TEST(TensorParallelTest, HasTheEnginesRules) {
-  const ModelSpec spec = TestLlama({});
-  EXPECT_TRUE(CheckTensorParallel(spec, 1).ok());
-  EXPECT_TRUE(CheckTensorParallel(spec, 2).ok());
-  EXPECT_THAT(std::string(CheckTensorParallel(spec, 3).message()),
-              HasSubstr("4 heads cannot be cut into 3 equal shares"));
-  EXPECT_THAT(std::string(CheckTensorParallel(spec, 4).message()), HasSubstr("2 key/value heads cannot be cut into 4"));
-  ModelSpec quantized = spec;
-  for (LayerSpec& layer : quantized.layers) layer.mlp.down.format = {WeightKind::kInt4, 64};
-  EXPECT_THAT(std::string(CheckTensorParallel(quantized, 2).message()),
-              HasSubstr("shares of 32 inputs would cut groups of 64"));
-  for (LayerSpec& layer : quantized.layers) layer.mlp.down.format = {WeightKind::kInt4, 32, false, true};
-  EXPECT_THAT(std::string(CheckTensorParallel(quantized, 2).message()), HasSubstr("ordered by activation"));
 }
 
 // All cuts, tried.

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/architecture/shard.h"
 #include "engine/base/limits.h"
 #include "engine/plan/memory.h"
-#include "engine/plan/unit_table.h"
 #include "engine/strategy/cut.h"
 
 namespace causeway {
@@ -82,10 +82,20 @@ struct StageTimers {
 
 ReplicaModel::ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options,
                            const Workload& workload)
-    : spec_(spec), fleet_(fleet), options_(options), workload_(workload), work_(MakeModelWork(spec, options)) {
+    : spec_(spec), fleet_(fleet), options_(options), workload_(workload), units_(UnitsOf(spec)) {
+  OneOf(1).IgnoreError();
   const int64_t tokens = workload.prompt_tokens + workload.output_tokens;
   blocks_each_ = BlocksFor(tokens);
   blocks_least_ = std::max(blocks_each_, BlocksFor(options.max_model_len));
+}
+
+const absl::StatusOr<RankModel>& ReplicaModel::OneOf(int tp) {
+  const auto [found, added] = ranks_.try_emplace(tp);
+  if (!added) return found->second;
+  absl::StatusOr<ModelSpec> share = Shard(spec_, {.rank = 0, .size = tp});
+  if (!share.ok()) return found->second = share.status();
+  ModelWork work = MakeModelWork(*share, options_);
+  return found->second = RankModel{*std::move(share), std::move(work)};
 }
 
 PlanOptions ReplicaModel::OptionsFor(int64_t requests) const {
@@ -98,19 +108,14 @@ PlanOptions ReplicaModel::OptionsFor(int64_t requests) const {
 const std::vector<StageBytes>& ReplicaModel::Bytes(const ReplicaShape& shape, DeviceKind kind) {
   std::vector<StageBytes>& bytes = bytes_[{shape.tp, shape.requests}];
   if (!bytes.empty()) return bytes;
-  const ModelSpec& rank = ranks_.try_emplace(shape.tp, RankSpec(spec_, shape.tp)).first->second;
+  const auto& [rank, work] = *OneOf(shape.tp);
   const PlanOptions options = OptionsFor(shape.requests);
-  const Units model = work_.model_units();
-  const int units = model.count();
+  const int units = units_.count();
   std::vector<int64_t> activations;
   for (const LayerSpec& layer : rank.layers) activations.push_back(LayerActivationBytes(rank, layer, options, kind));
   bytes.resize(static_cast<size_t>(units) * units);
-  const auto add = [&shape](const OffloadableByKind& unit, OffloadableByKind& sum) {
-    for (size_t kind = 0; kind < sum.size(); ++kind) {
-      Offloadable share = unit[kind];
-      for (int64_t* part : {&share.bytes, &share.streamed, &share.largest, &share.second}) *part /= shape.tp;
-      sum[kind].Add(share);
-    }
+  const auto add = [](const OffloadableByKind& unit, OffloadableByKind& sum) {
+    for (size_t kind = 0; kind < sum.size(); ++kind) sum[kind].Add(unit[kind]);
   };
   for (int first = 0; first < units; ++first) {
     StageShape held;
@@ -118,22 +123,22 @@ const std::vector<StageBytes>& ReplicaModel::Bytes(const ReplicaShape& shape, De
     OffloadableByKind offloadable;
     for (int last = first; last < units; ++last) {
       held.embeddings |= last == Units::kEmbeddings;
-      held.norm |= last == model.norm();
-      held.head |= last == model.head();
-      const UnitWork& unit = work_.units[last];
+      held.norm |= last == units_.norm();
+      held.head |= last == units_.head();
+      const UnitWork& unit = work.units[last];
       if (unit.kv_bytes > 0) {
         held.layer_bytes = std::max(held.layer_bytes, activations[Units::LayerOf(last)]);
         block += LayerKvBytesPerBlock(rank, options);
       }
-      weights += unit.cut_bytes / shape.tp + unit.whole_bytes + (first > 0 ? unit.copy_bytes / shape.tp : 0);
-      add(work_.offloadable[last], offloadable);
+      weights += unit.bytes + (first > 0 ? unit.copy_bytes : 0);
+      add(work.offloadable[last], offloadable);
       bytes[static_cast<size_t>(first) * units + last] = {weights, StageActivationBytes(rank, held, options, kind),
                                                           block, offloadable};
     }
   }
   OffloadableByKind& whole = bytes[units - 1].offloadable;
   whole = {};
-  for (const OffloadableByKind& unit : work_.offloadable_shared) add(unit, whole);
+  for (const OffloadableByKind& unit : work.offloadable_shared) add(unit, whole);
   return bytes;
 }
 
@@ -158,7 +163,7 @@ ReplicaModel::Pipeline ReplicaModel::MakePipeline(const ReplicaShape& shape) {
                     .beside = HandoffBytes(spec_, OptionsFor(shape.requests), shape.pp),
                     .offload = shape.offload,
                     .bytes = &Bytes(shape, fleet_.devices[shape.first_device].device.kind),
-                    .units = static_cast<int>(work_.units.size())};
+                    .units = units_.count()};
   for (int s = 0; s < shape.pp; ++s) {
     const FleetDevice& device = fleet_.devices[shape.first_device + s * shape.tp];
     pipeline.devices.push_back(&device);
@@ -191,12 +196,12 @@ std::string ReplicaModel::Misfit(const ReplicaShape& shape, const Pipeline& pipe
     if (device.disk_bytes_per_second <= 0)
       absl::StrAppend(&weights, " for ", FormatBytes(device.cpu_bytes), " of CPU memory");
   }
-  return absl::StrCat(
-      device.device.name, " is ", FormatBytes(over(worst, firsts[worst], last(worst))), " short: its budget is ",
-      FormatBytes(device.budget), ", and ", UnitNames(work_.model_units(), units),
-      shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", weights, " + KV cache of one request ",
-      FormatBytes(blocks_least_ * bytes.block), " + activations ", FormatBytes(bytes.activations + pipeline.beside),
-      device.reserve > 0 ? absl::StrCat(" + reserve ", FormatBytes(device.reserve)) : "");
+  return absl::StrCat(device.device.name, " is ", FormatBytes(over(worst, firsts[worst], last(worst))),
+                      " short: its budget is ", FormatBytes(device.budget), ", and ", UnitNames(units_, units),
+                      shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", weights,
+                      " + KV cache of one request ", FormatBytes(blocks_least_ * bytes.block), " + activations ",
+                      FormatBytes(bytes.activations + pipeline.beside),
+                      device.reserve > 0 ? absl::StrCat(" + reserve ", FormatBytes(device.reserve)) : "");
 }
 
 ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
@@ -222,17 +227,18 @@ ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
 
 ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit, int micro_batches) {
   const Pipeline pipeline = MakePipeline(shape);
-  const int units = static_cast<int>(work_.units.size()), pp = shape.pp, tp = shape.tp;
+  const ModelWork& work = OneOf(shape.tp)->work;
+  const int units = units_.count(), pp = shape.pp, tp = shape.tp;
   const int64_t blocks = fit.running * blocks_each_;
   const Steps steps = MakeSteps(workload_, options_.max_num_batched_tokens, fit.running, micro_batches);
 
   std::vector<StageTimers> timers;
   for (int s = 0; s < pp; ++s) {
     const int index = shape.first_device + s * tp;
-    const Rank rank = MakeRank(work_, fleet_, index, tp, work_.total_bytes / (pp * tp));
+    const Rank rank = MakeRank(work, fleet_, index, tp, work.total_bytes / pp);
     const Link* arrival = s > 0 ? &LinkBetween(fleet_, index - 1, index) : nullptr;
     const auto timer = [&](const StepRows& step) {
-      return StageTimer(work_, rank, fleet_.devices[index], arrival, step);
+      return StageTimer(work, rank, fleet_.devices[index], arrival, step);
     };
     timers.push_back({timer(steps.prefill), timer(steps.alone), timer(steps.decode)});
   }

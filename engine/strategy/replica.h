@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "engine/strategy/cost.h"
 #include "engine/strategy/offload.h"
 
@@ -63,18 +64,27 @@ struct StageBytes {
   OffloadableByKind offloadable;  // of the weights
 };
 
+// The model as one rank of a group has it.
+struct RankModel {
+  ModelSpec spec;
+  ModelWork work;
+};
+
 class ReplicaModel {
  public:
   // `spec` and `fleet` must outlive this. Of the options: dtypes, max_num_batched_tokens, max_model_len (0: the
   // request's tokens), what operations hold.
   ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options, const Workload& workload);
 
-  // With the cut that has room for most requests. The same for any number of micro-batches.
+  // Of groups of `tp`; InvalidArgument: what cannot be cut into so many shares (Shard). Made once.
+  const absl::StatusOr<RankModel>& OneOf(int tp);
+
+  // With the cut that has room for most requests. The same for any number of micro-batches. REQUIRES: OneOf(shape.tp).
   ReplicaFit Fit(const ReplicaShape& shape);
   // Of the cuts that have room for fit.running requests, the one whose slowest stage is fastest. REQUIRES: it fits.
   ReplicaTimes Time(const ReplicaShape& shape, const ReplicaFit& fit, int micro_batches);
 
-  const ModelWork& work() const { return work_; }
+  const ModelWork& work() const { return ranks_.at(1)->work; }
   const Fleet& fleet() const { return fleet_; }
   const ModelSpec& spec() const { return spec_; }
   const Workload& workload() const { return workload_; }
@@ -106,9 +116,9 @@ class ReplicaModel {
   const Fleet& fleet_;
   const PlanOptions options_;
   const Workload workload_;
-  const ModelWork work_;
+  const Units units_;
   int64_t blocks_each_ = 0, blocks_least_ = 0;                        // of a request; of the longest sequence allowed
-  std::map<int, ModelSpec> ranks_;                                    // by tp
+  std::map<int, absl::StatusOr<RankModel>> ranks_;                    // by tp
   std::map<std::pair<int, int64_t>, std::vector<StageBytes>> bytes_;  // by tp and requests
 };
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "engine/architecture/shard.h"
 #include "engine/base/status.h"
 
 namespace causeway {
@@ -47,7 +48,7 @@ class Searcher {
     const int devices = static_cast<int>(fleet_.devices.size());
     for (const int64_t concurrency : workload_.concurrency) {
       for (const int tp : Divisors(devices)) {
-        const std::string no_tp = std::string(CheckTensorParallel(model_.spec(), tp).message());
+        const std::string no_tp = std::string(model_.OneOf(tp).status().message());
         for (const int pp : Divisors(devices / tp)) {
           const Strategy strategy{.dp = devices / (tp * pp), .pp = pp, .tp = tp, .micro_batches = 0};
           const std::string wrong = !no_tp.empty() ? no_tp : Impossible(strategy, concurrency);
@@ -72,8 +73,8 @@ class Searcher {
   }
 
   std::string Impossible(const Strategy& s, int64_t concurrency) const {
-    if (s.pp > model_.work().model_units().layers)
-      return absl::StrCat(s.pp, " stages for ", model_.work().model_units().layers, " layers");
+    if (const int layers = UnitsOf(model_.spec()).layers; s.pp > layers)
+      return absl::StrCat(s.pp, " stages for ", layers, " layers");
     if (s.dp > concurrency)
       return absl::StrCat(s.dp, " replicas for ", concurrency, concurrency == 1 ? " request" : " requests");
     for (size_t first = 0; first < fleet_.devices.size(); first += s.tp) {
@@ -180,7 +181,7 @@ class Searcher {
   std::string NotServed(const Candidate& candidate) const {
     const Strategy& s = candidate.strategy;
     std::vector<std::string> lacks;
-    if (s.tp > 1) lacks.push_back("tensor parallelism");
+    if (std::string missing = MissingForGroup(model_.spec(), s.tp); !missing.empty()) lacks.push_back(missing);
     const int stages = static_cast<int>(
         std::min<int64_t>(s.pp, *std::max_element(candidate.running_each.begin(), candidate.running_each.end())));
     if (s.micro_batches != stages)

@@ -4,8 +4,7 @@
 #include <cmath>
 #include <string>
 
-#include "absl/strings/str_cat.h"
-#include "engine/base/status.h"
+#include "engine/architecture/shard.h"
 #include "engine/graph/graph.h"
 #include "engine/plan/memory.h"
 #include "engine/plan/module_sizes.h"
@@ -41,10 +40,10 @@ void AddLayer(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& 
   // Two norms of sums read and write both, a rotation its row in place, an activation reads gate and up and writes one.
   const LinearSpec& down = layer.moe.has_value() ? layer.moe->experts.front().down : layer.mlp.down;
   const int64_t activated = (layer.moe.has_value() ? layer.moe->rule.experts_per_token : 1) * down.in_features;
-  work.row_bytes = DTypeBytes(options.dtype) * 2 * 4 * spec.hidden_size;
-  work.cut_row_bytes = DTypeBytes(options.dtype) * (2 * attention.qkv.out_features() + 3 * activated);
-  // After attention and after the MLP; norms of a whole projection need their ranks' sums.
-  work.collectives = 2 + (attention.norms.has_value() && !attention.norms->per_head ? 1 : 0);
+  work.row_bytes =
+      DTypeBytes(options.dtype) * (2 * 4 * spec.hidden_size + 2 * attention.qkv.out_features() + 3 * activated);
+  // After attention and after the MLP; norms over all heads need the ranks' sums.
+  work.collectives = 2 + (NormsAllHeads(attention) ? 1 : 0);
   if (!layer.moe.has_value()) {
     work.read_bytes += Bytes(layer.mlp.up, options.dtype) + Bytes(layer.mlp.down, options.dtype);
     work.row_flops += RowFlops(layer.mlp.up) + RowFlops(layer.mlp.down);
@@ -75,10 +74,6 @@ std::vector<OffloadableByKind> OffloadableOf(const ModelSpec& spec, bool head_sh
   return by_unit;
 }
 
-void CutOutputs(LinearSpec& linear, int tp) {
-  for (LinearSpec::Part& part : linear.parts) part.out_features /= tp;
-}
-
 }  // namespace
 
 void Offloadable::Add(const Offloadable& other) {
@@ -100,22 +95,20 @@ ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options) {
   work.format =
       FormatName(layer.moe.has_value() ? layer.moe->experts.front().up.format : layer.mlp.up.format, options.dtype);
   work.head_format = FormatName(spec.head.format, options.dtype);
-  for (size_t u = 0; u < graph.nodes.size(); ++u) {
+  const Units units = UnitsOf(spec);
+  for (const int u : units.all()) {
     UnitWork& unit = work.units.emplace_back();
-    const GraphNode& node = graph.nodes[u];
-    const bool is_layer = u >= 1 && u + 2 < graph.nodes.size();
-    if (is_layer) AddLayer(spec, spec.layers[u - 1], options, unit);
-    if (u == 0) unit.cut_bytes = node.bytes;
-    if (is_layer) unit.cut_bytes = std::min(node.bytes, unit.read_bytes + unit.experts * unit.expert_bytes);
-    if (u + 1 == graph.nodes.size()) {
-      unit.copy_bytes = node.shared_bytes;
-      unit.cut_bytes = node.bytes;
-      unit.read_bytes = Bytes(spec.head, options.dtype);
-      unit.row_flops = RowFlops(spec.head);
-    }
-    unit.whole_bytes = node.bytes - unit.cut_bytes;
+    unit.bytes = graph.nodes[u].bytes;
+    if (!units.is_layer(u)) continue;
+    AddLayer(spec, spec.layers[Units::LayerOf(u)], options, unit);
+    unit.read_bytes = std::max(unit.read_bytes, unit.bytes - unit.experts * unit.expert_bytes);  // norms, too
   }
-  work.units[work.units.size() - 2].whole_bytes += work.total_bytes - graph.total.bytes;
+  UnitWork& norm = work.units[units.norm()];
+  norm.read_bytes = norm.bytes += work.total_bytes - graph.total.bytes;
+  UnitWork& head = work.units[units.head()];
+  head.copy_bytes = graph.nodes[units.head()].shared_bytes;
+  head.read_bytes = Bytes(spec.head, options.dtype);
+  head.row_flops = RowFlops(spec.head);
   work.offloadable = OffloadableOf(spec, /*head_shares=*/false, work.units.size());
   work.offloadable_shared = OffloadableOf(spec, spec.tied_head, work.units.size());
   return work;
@@ -125,59 +118,6 @@ double ExpectedExperts(int64_t experts, int64_t chosen, double rows) {
   if (experts == 0) return 0;
   const double all = static_cast<double>(experts);
   return all * (1 - std::pow(1 - static_cast<double>(chosen) / all, rows));
-}
-
-absl::Status CheckTensorParallel(const ModelSpec& spec, int tp) {
-  if (tp == 1) return absl::OkStatus();
-  const auto divisible = [tp](absl::string_view what, int64_t whole) {
-    if (whole % tp == 0) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat(whole, " ", what, " cannot be cut into ", tp, " equal shares"));
-  };
-  const auto whole_inputs = [tp](const LinearSpec& linear) {
-    if (linear.format.reordered)
-      return absl::InvalidArgumentError("inputs ordered by activation cannot be cut into shares");
-    if (linear.format.group == 0 || linear.in_features / tp % linear.format.group == 0) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat("shares of ", linear.in_features / tp, " inputs would cut groups of ", linear.format.group));
-  };
-  CAUSEWAY_RETURN_IF_ERROR(divisible("heads", spec.heads));
-  CAUSEWAY_RETURN_IF_ERROR(divisible("key/value heads", spec.kv_heads));
-  for (const LayerSpec& layer : spec.layers) {
-    const LinearSpec& down = layer.moe.has_value() ? layer.moe->experts.front().down : layer.mlp.down;
-    CAUSEWAY_RETURN_IF_ERROR(divisible("features of an MLP", down.in_features));
-    CAUSEWAY_RETURN_IF_ERROR(whole_inputs(down));
-    CAUSEWAY_RETURN_IF_ERROR(whole_inputs(layer.attention.output));
-  }
-  return absl::OkStatus();
-}
-
-ModelSpec RankSpec(const ModelSpec& spec, int tp) {
-  ModelSpec rank;
-  rank.vocab_size = spec.vocab_size;
-  rank.hidden_size = spec.hidden_size;
-  rank.heads = spec.heads / tp;
-  rank.kv_heads = spec.kv_heads / tp;
-  rank.head_dim = spec.head_dim;
-  rank.context_max = spec.context_max;
-  rank.rope.dim = spec.rope.dim;
-  rank.head = spec.head;
-  for (const LayerSpec& layer : spec.layers) {
-    LayerSpec& share = rank.layers.emplace_back();
-    share.attention = layer.attention;
-    CutOutputs(share.attention.qkv, tp);
-    share.attention.output.in_features /= tp;
-    share.mlp = layer.mlp;
-    if (layer.moe.has_value()) {
-      share.moe.emplace();
-      share.moe->router = layer.moe->router;
-      share.moe->rule = layer.moe->rule;
-      share.moe->experts = {layer.moe->experts.front()};
-    }
-    MlpSpec& mlp = share.moe.has_value() ? share.moe->experts.front() : share.mlp;
-    CutOutputs(mlp.up, tp);
-    mlp.down.in_features /= tp;
-  }
-  return rank;
 }
 
 }  // namespace causeway
