@@ -26,12 +26,11 @@ constexpr int kReadersMax = 8;
 double SecondsSince(absl::Time begun) { return absl::ToDoubleSeconds(Clock::Real()->Now() - begun); }
 
 // Whether its worker needs the processor's cores.
-bool NeedsProcessors(const DevicePlan& device, const ModelSpec& spec, std::optional<int64_t> offload_cpu_rows) {
+bool NeedsProcessors(const DevicePlan& device, std::optional<int64_t> offload_cpu_rows) {
   if (ComputesOnCpu(device.device.kind)) return true;
   return offload_cpu_rows != 0 &&
-         std::any_of(device.offloaded.begin(), device.offloaded.end(), [&spec](const OffloadedModule& module) {
-           return module.tier == Tier::kCpu && module.name != spec.embedding_path &&
-                  module.name != spec.position_embedding_path;
+         std::any_of(device.offloaded.begin(), device.offloaded.end(), [](const OffloadedModule& module) {
+           return module.tier == Tier::kCpu && module.kind != PieceKind::kTable;
          });
 }
 
@@ -183,8 +182,7 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
   }
   const auto make_runtime = options.make_runtime ? options.make_runtime : &MakeDeviceRuntime;
   int on_cpu = 0;
-  for (const auto& [device, held] : units)
-    on_cpu += NeedsProcessors(plan.devices[device], spec, options.offload_cpu_rows);
+  for (const auto& [device, held] : units) on_cpu += NeedsProcessors(plan.devices[device], options.offload_cpu_rows);
   const int threads = ThreadsFor(options.cpu_threads);
   CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType dtype, ScalarTypeOf(plan.options.dtype));
   for (auto& [device, held] : units) {
@@ -201,7 +199,7 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
                          .offload_cpu_rows = options.offload_cpu_rows};
     for (OffloadedModule& module : worker.plan.offloaded) {
       // The weight that a tied head has a copy of goes by the embeddings' name.
-      if (spec.tied_head && module.name == spec.head_path) module.name = ModulePath(spec.embedding_weight);
+      if (spec.tied_head && module.kind == PieceKind::kHead) module.name = ModulePath(spec.embedding_weight);
     }
     workers[device] =
         std::make_unique<DeviceWorker>(spec, plan.segments, std::move(runtime), std::move(worker), sampler, done);

@@ -176,29 +176,32 @@ class Builder {
     }
   }
 
-  // What a device computes from: pieces, whether they have left it, and the tiers of those that the map has in one.
+  // The pieces that a device computes from, and those of them that the map has in a tier.
   struct Held {
-    PieceList pieces;
-    std::vector<bool> gone;
-    std::vector<std::optional<Tier>> tier;
+    std::vector<PieceRun> pieces;
+    PieceList mapped;
+    std::vector<Tier> tiers;  // of those
   };
 
-  std::vector<Held> HeldByDevice(const PartMap& map, const std::vector<OffloadPiece>& pieces) const {
+  std::vector<Held> HeldByDevice(const PartMap& map, const std::vector<PieceRun>& runs) const {
     std::vector<Held> held(in_.devices.size());
     const std::string* key = nullptr;
     int looked_up = -1;  // a layer all of whose pieces are in one place
-    for (const OffloadPiece& piece : pieces) {
-      if (piece.unit != looked_up) {
-        key = LookUp(map.device_map, piece.module);
-        const bool alike = in_.units.is_layer(piece.unit) &&
-                           !HasKeyInside(map.device_map, in_.spec.layers[Units::LayerOf(piece.unit)].path);
-        looked_up = alike ? piece.unit : -1;
+    for (const PieceRun& run : runs) {
+      Held& device = held[device_of_unit_[run.piece->unit]];
+      device.pieces.push_back(run);
+      for (int64_t i = 0; i < run.count; ++i) {
+        const OffloadPiece& piece = run.piece[i];
+        if (piece.unit != looked_up) {
+          key = LookUp(map.device_map, piece.module);
+          const bool alike = in_.units.is_layer(piece.unit) &&
+                             !HasKeyInside(map.device_map, in_.spec.layers[Units::LayerOf(piece.unit)].path);
+          looked_up = alike ? piece.unit : -1;
+        }
+        if (device_of_key_.contains(*key)) continue;
+        device.mapped.push_back(&piece);
+        device.tiers.push_back(*TierNamed(*key));
       }
-      const bool mapped = !device_of_key_.contains(*key);
-      Held& device = held[device_of_unit_[piece.unit]];
-      device.pieces.push_back(&piece);
-      device.gone.push_back(mapped);
-      device.tier.push_back(mapped ? TierNamed(*key) : std::nullopt);
     }
     return held;
   }
@@ -246,25 +249,26 @@ class Builder {
     if (in_tiers_.empty() && !custom && !(ours && tiers && is_short)) return absl::OkStatus();
 
     const bool head_shares = in_.spec.tied_head && device_of_unit_.front() == device_of_unit_.back();
-    const std::vector<OffloadPiece>& all = in_.pieces.Of(head_shares);
-    if (custom) CAUSEWAY_RETURN_IF_ERROR(CheckTiers(map, all, head_shares));
-    std::vector<Held> held = HeldByDevice(map, all);
+    if (custom) CAUSEWAY_RETURN_IF_ERROR(CheckTiers(map, in_.pieces.All(head_shares), head_shares));
+    const std::vector<Held> held = HeldByDevice(map, in_.pieces.Runs(head_shares));
     TierFiller tiers_filled(in_.budgets.cpu_offload_bytes);
     for (size_t d = 0; d < plan.devices.size(); ++d) {
       DevicePlan& device = plan.devices[d];
-      auto& [pieces, gone, tier] = held[d];
-      if (ours && tiers && excess[d] > 0) Evict(pieces, excess[d], gone);
-      device.staging = StagingBytes(pieces, gone);
-      device.weights -= FreedBytes(pieces, gone);
-      for (size_t i = 0; i < pieces.size(); ++i) {
-        if (!gone[i]) continue;
-        const OffloadPiece& piece = *pieces[i];
-        const Tier lies_in = tiers_filled.Place(piece, tier[i]);
+      const auto& [pieces, mapped, mapped_tiers] = held[d];
+      const bool decides = ours && tiers && excess[d] > 0;
+      const PieceList gone = decides ? Gone(pieces, Evict(pieces, excess[d])) : mapped;
+      device.staging = StagingBytes(gone);
+      device.weights += device.staging;
+      for (size_t i = 0; i < gone.size(); ++i) {
+        const OffloadPiece& piece = *gone[i];
+        const Tier lies_in = tiers_filled.Place(piece, decides ? std::nullopt : std::optional(mapped_tiers[i]));
         (lies_in == Tier::kCpu ? plan.offloaded_to_cpu : plan.offloaded_to_disk) += piece.bytes;
-        if (in_.names) Leave(piece, lies_in, /*mapped=*/tier[i].has_value(), device);
+        device.weights -= piece.bytes;
+        if (in_.names) Leave(piece, lies_in, /*mapped=*/!decides, device);
       }
     }
     AddLines();
+    plan.offload_cpu_taken = in_.budgets.cpu_offload_bytes - tiers_filled.cpu_left();
     if (tiers_filled.cpu_left() < 0) {
       return absl::FailedPreconditionError(absl::StrCat("the device map puts ", FormatBytes(plan.offloaded_to_cpu),
                                                         " in CPU memory, for which max_memory has ",
@@ -276,7 +280,7 @@ class Builder {
 
   void Leave(const OffloadPiece& piece, Tier lies_in, bool mapped, DevicePlan& device) {
     const std::string tier = TierName(lies_in);
-    device.offloaded.push_back({piece.module, piece.bytes, lies_in});
+    device.offloaded.push_back({piece.module, piece.kind, piece.bytes, lies_in});
     layout_.plan.device_map[piece.module] = tier;
     if (mapped) return;
     std::vector<ModulePlacement>& modules = layout_.plan.modules;

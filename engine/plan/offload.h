@@ -1,4 +1,5 @@
-// Which weights leave a device that cannot hold all that it computes from.
+// Which weights are evicted from a device that cannot hold all that it computes from, where they lie then, and the
+// buffer that they are streamed through. Plans, searches and the configurations that a search writes all ask here.
 #ifndef CAUSEWAY_ENGINE_PLAN_OFFLOAD_H_
 #define CAUSEWAY_ENGINE_PLAN_OFFLOAD_H_
 
@@ -7,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "engine/architecture/spec.h"
+#include "engine/architecture/units.h"
 #include "engine/plan/tier.h"
 
 namespace causeway {
@@ -15,11 +18,7 @@ namespace causeway {
 // Weights that leave together: those of a layer's attention, its MLP or one of its experts, the head, or a table of
 // embeddings. Norms and routers stay: they are small.
 struct OffloadPiece {
-  // In the order in which they leave. A table costs a step nothing but the rows that it looks up. Of experts only those
-  // are brought over that tokens go to. MLPs are larger than attention, and their work grows with the batch alike. A
-  // head is used once a step as well, but takes a staging buffer of its own size.
-  enum class Kind : uint8_t { kTable, kExpert, kMlp, kAttention, kHead };
-  Kind kind = Kind::kTable;
+  PieceKind kind = PieceKind::kTable;
   int unit = 0;
   std::string module;  // the path around its weights
   int64_t bytes = 0;   // as held
@@ -31,42 +30,87 @@ struct OffloadPiece {
 // piece, of the head's unit.
 std::vector<OffloadPiece> OffloadPieces(const ModelSpec& spec, bool head_shares);
 
-// OffloadPieces of one model, made when first asked for: of many experts they take longer than a plan.
+using PieceList = std::vector<const OffloadPiece*>;  // of one device, in the order of use
+
+// Neighbours in that order that differ in nothing but their names, as the experts of a layer do. Sums over runs are
+// fast enough for a search, which decides thousands of times about tens of thousands of experts.
+struct PieceRun {
+  const OffloadPiece* piece = nullptr;  // the first of `count` that lie one after the other
+  int64_t count = 1;
+};
+using HeldPieces = absl::Span<const PieceRun>;  // all of one device, in the order of use
+
+std::vector<PieceRun> RunsOf(const std::vector<OffloadPiece>& pieces);  // which must outlive these
+
+// The pieces of one model, made when first asked for: of many experts they take longer than a plan.
 class PieceTable {
  public:
   explicit PieceTable(const ModelSpec& spec) : spec_(spec) {}  // which must outlive this
-  const std::vector<OffloadPiece>& Of(bool head_shares) const;
+
+  const std::vector<OffloadPiece>& All(bool head_shares) const { return Of(head_shares).all; }
+  const std::vector<PieceRun>& Runs(bool head_shares) const { return Of(head_shares).runs; }
 
  private:
+  struct Pieces {
+    std::vector<OffloadPiece> all;
+    std::vector<PieceRun> runs;
+  };
+  const Pieces& Of(bool head_shares) const;
+
   const ModelSpec& spec_;
-  mutable std::vector<OffloadPiece> pieces_[2];  // by head_shares
+  mutable Pieces pieces_[2];  // by head_shares
 };
 
-using PieceList = std::vector<const OffloadPiece*>;
+// Those of `all` pieces of a model that belong to these units.
+HeldPieces PiecesWithin(HeldPieces all, UnitRange units);
 
-// The buffer that these come through: room for two linears in a row, so that one is read while the other is computed
-// from, and for two experts. `pieces` are of one device, in the order of use; only those that are `gone` count.
-int64_t StagingBytes(const PieceList& pieces, const std::vector<bool>& gone);
+// The buffer that evicted pieces are streamed through: room for two linears in a row, so that one is read while the
+// other is computed from, and for two experts.
+int64_t StagingBytes(const PieceList& gone);
 
-// What the device holds less when these are gone, the staging buffer counted.
-int64_t FreedBytes(const PieceList& pieces, const std::vector<bool>& gone);
+// The decision about a device: all pieces of the kinds before `kind` leave, and `count` of that kind, evenly spread
+// over the layers, so that reading goes on while the rest is computed.
+struct Eviction {
+  PieceKind kind = PieceKind::kTable;
+  int64_t count = 0;
+  int64_t freed = 0;  // bytes that the device holds less then, the staging buffer counted
+};
 
-// Adds to `gone` the least that frees `wanted` bytes: kind by kind, of the last kind evenly spread over the layers, so
-// that reading goes on while the rest is computed. False where all of them are not enough; then all are gone.
-bool Evict(const PieceList& pieces, int64_t wanted, std::vector<bool>& gone);
+// The least that frees `wanted` bytes. Where nothing frees as much, all leave.
+Eviction Evict(HeldPieces held, int64_t wanted);
 
-// Which tier each piece goes to that has left its device: CPU memory as long as it has room, then the disk.
+// The pieces that leave by this decision.
+PieceList Gone(HeldPieces held, const Eviction& eviction);
+
+// Assigns tiers to what leaves devices: CPU memory as long as it has room, then the disk.
 class TierFiller {
  public:
   explicit TierFiller(int64_t cpu_bytes) : cpu_left_(cpu_bytes) {}
 
-  // `given`: a map has it there.
+  // `given`: the tier that a map has the piece in.
   Tier Place(const OffloadPiece& piece, std::optional<Tier> given = std::nullopt);
+  // Returns how many of `count` pieces like this one go to CPU memory: the first ones. The others go to the disk.
+  int64_t PlaceAlike(const OffloadPiece& piece, int64_t count);
   int64_t cpu_left() const { return cpu_left_; }  // below 0: maps gave CPU memory more than it has
 
  private:
   int64_t cpu_left_;
 };
+
+// Sums over what leaves a device.
+struct Offloaded {
+  Eviction eviction;
+  int64_t bytes = 0;    // as held
+  int64_t experts = 0;  // of these, those of experts: streamed when a token goes there
+  int64_t linears = 0;  // and those that every step streams; the rest are tables, of which a step reads rows
+  int64_t staging = 0;  // the buffer, on the device
+  int64_t on_disk = 0;  // of `bytes`
+};
+Offloaded SumOf(HeldPieces held, const Eviction& eviction, TierFiller& tiers);
+
+// The most bytes that Evict frees where no piece may go to the disk, and CPU memory has room for `cpu_bytes`; at least
+// 0.
+int64_t MostFreed(HeldPieces held, int64_t cpu_bytes);
 
 }  // namespace causeway
 

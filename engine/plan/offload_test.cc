@@ -15,7 +15,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using Kind = OffloadPiece::Kind;
 
 ModelSpec Llama(int layers, bool tied = false) {
   return TestSpec({{"model_type", "llama"},
@@ -42,16 +41,15 @@ ModelSpec Experts() {
                   DType::kBF16);
 }
 
-int Gone(const std::vector<OffloadPiece>& pieces, const std::vector<bool>& gone, Kind kind) {
-  int count = 0;
-  for (size_t i = 0; i < pieces.size(); ++i) count += gone[i] && pieces[i].kind == kind;
-  return count;
+int Count(const PieceList& pieces, PieceKind kind) {
+  return static_cast<int>(
+      std::count_if(pieces.begin(), pieces.end(), [kind](const OffloadPiece* p) { return p->kind == kind; }));
 }
 
-PieceList All(const std::vector<OffloadPiece>& pieces) {
-  PieceList all;
-  for (const OffloadPiece& piece : pieces) all.push_back(&piece);
-  return all;
+int64_t Bytes(const PieceList& pieces) {
+  int64_t bytes = 0;
+  for (const OffloadPiece* piece : pieces) bytes += piece->bytes;
+  return bytes;
 }
 
 TEST(OffloadPlanTest, PiecesAreNamedAfterTheModuleAroundThem) {
@@ -68,45 +66,100 @@ TEST(OffloadPlanTest, PiecesAreNamedAfterTheModuleAroundThem) {
 
   const std::vector<OffloadPiece> experts = OffloadPieces(Experts(), false);
   EXPECT_EQ(experts[2].module, "model.layers.0.mlp.experts.0");
-  EXPECT_EQ(experts[2].kind, Kind::kExpert);
+  EXPECT_EQ(experts[2].kind, PieceKind::kExpert);
+}
+
+TEST(OffloadPlanTest, ExpertsOfALayerAreARun) {
+  const ModelSpec spec = Experts();
+  const PieceTable table(spec);
+  const std::vector<PieceRun>& runs = table.Runs(false);
+  ASSERT_EQ(runs.size(), 1u + 4 * 2 + 1);
+  EXPECT_EQ(runs[2].count, 16);
+  EXPECT_EQ(runs[2].piece[15].module, "model.layers.0.mlp.experts.15");
+  const HeldPieces layer = PiecesWithin(runs, {2, 2});
+  ASSERT_EQ(layer.size(), 2u);
+  EXPECT_EQ(layer[1].piece->module, "model.layers.1.mlp.experts.0");
+  EXPECT_EQ(PiecesWithin(runs, {6, 6}).size(), 1u);  // the head
+  EXPECT_EQ(PiecesWithin(runs, {5, 5}).size(), 0u);  // the norm, which stays
 }
 
 TEST(OffloadPlanTest, WhatLeavesIsTheLeastAndInOrder) {
   for (const ModelSpec& spec : {Llama(16), Llama(16, /*tied=*/true), Experts()}) {
-    const std::vector<OffloadPiece> pieces = OffloadPieces(spec, spec.tied_head);
-    std::vector<bool> all(pieces.size(), true);
-    const int64_t most = FreedBytes(All(pieces), all);
+    const PieceTable table(spec);
+    const HeldPieces held = table.Runs(spec.tied_head);
+    PieceList all;
+    for (const OffloadPiece& piece : table.All(spec.tied_head)) all.push_back(&piece);
+    const int64_t most = Bytes(all) - StagingBytes(all);
+    EXPECT_EQ(MostFreed(held, int64_t{1} << 40), most);
     for (int64_t wanted = 1; wanted <= most; wanted += most / 97) {
-      std::vector<bool> gone(pieces.size(), false);
-      ASSERT_TRUE(Evict(All(pieces), wanted, gone));
-      EXPECT_GE(FreedBytes(All(pieces), gone), wanted);
+      const Eviction eviction = Evict(held, wanted);
+      EXPECT_GE(eviction.freed, wanted);
+      const PieceList gone = Gone(held, eviction);
+      EXPECT_EQ(Bytes(gone) - StagingBytes(gone), eviction.freed);
+      // One piece less is too little.
+      const PieceList fewer = Gone(held, {.kind = eviction.kind, .count = eviction.count - 1});
+      EXPECT_EQ(fewer.size() + 1, gone.size());
+      EXPECT_LT(Bytes(fewer) - StagingBytes(fewer), wanted);
       // A kind leaves only when all before it have left.
       bool whole = true;
-      for (const Kind kind : {Kind::kTable, Kind::kExpert, Kind::kMlp, Kind::kAttention, Kind::kHead}) {
-        const int left = Gone(pieces, gone, kind), of = Gone(pieces, all, kind);
+      for (const PieceKind kind : kPieceKinds) {
+        const int left = Count(gone, kind), of = Count(all, kind);
         EXPECT_TRUE(whole || left == 0) << static_cast<int>(kind);
         whole &= left == of;
       }
     }
-    std::vector<bool> gone(pieces.size(), false);
-    EXPECT_FALSE(Evict(All(pieces), most + 1, gone));
-    EXPECT_EQ(gone, all);
+    EXPECT_LT(Evict(held, most + 1).freed, most + 1);
+    EXPECT_EQ(Gone(held, Evict(held, most + 1)), all);
+    EXPECT_TRUE(Gone(held, Evict(held, 0)).empty());
   }
 }
 
 TEST(OffloadPlanTest, OfAKindTheLayersAreSpreadEvenly) {
-  const std::vector<OffloadPiece> pieces = OffloadPieces(Llama(16), false);
-  std::vector<bool> gone(pieces.size(), false);
-  ASSERT_TRUE(
-      Evict(All(pieces), 512 * 128 * 2 + 3 * pieces[2].bytes, gone));  // the table, and some MLPs beside their buffer
-  const int mlps = Gone(pieces, gone, Kind::kMlp);
+  const ModelSpec spec = Llama(16);
+  const PieceTable table(spec);
+  const HeldPieces held = table.Runs(false);
+  const std::vector<OffloadPiece>& pieces = table.All(false);
+  // The table, and some MLPs beside their buffer.
+  const PieceList gone = Gone(held, Evict(held, 512 * 128 * 2 + 3 * pieces[2].bytes));
+  const int mlps = Count(gone, PieceKind::kMlp);
   ASSERT_GT(mlps, 2);
   ASSERT_LT(mlps, 10);
-  int longest = 0, held = 0;
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    if (pieces[i].kind == Kind::kMlp) longest = std::max(longest, held = gone[i] ? 0 : held + 1);
+  int longest = 0, run = 0;
+  for (const OffloadPiece& piece : pieces) {
+    if (piece.kind != PieceKind::kMlp) continue;
+    longest = std::max(longest, run = std::count(gone.begin(), gone.end(), &piece) > 0 ? 0 : run + 1);
   }
   EXPECT_LE(longest, (16 + mlps - 1) / mlps);
+}
+
+// The sums that a search counts with are those of the pieces that a plan places one by one.
+TEST(OffloadPlanTest, SumsOverRunsAreThoseOfThePieces) {
+  for (const ModelSpec& spec : {Llama(5), Llama(5, /*tied=*/true), Experts()}) {
+    const PieceTable table(spec);
+    for (const UnitRange units : {UnitRange{0, 3}, {2, 4}, {1, UnitsOf(spec).head()}}) {
+      const HeldPieces held = PiecesWithin(table.Runs(false), units);
+      for (const int64_t cpu_bytes : {int64_t{0}, TestBytes(spec) / 5, TestBytes(spec)}) {
+        for (int64_t wanted = 1; wanted < TestBytes(spec); wanted += TestBytes(spec) / 31) {
+          const Eviction eviction = Evict(held, wanted);
+          TierFiller tiers(cpu_bytes), one_by_one(cpu_bytes);
+          const Offloaded sum = SumOf(held, eviction, tiers);
+          const PieceList gone = Gone(held, eviction);
+          int64_t on_disk = 0, experts = 0, linears = 0;
+          for (const OffloadPiece* piece : gone) {
+            if (one_by_one.Place(*piece) == Tier::kDisk) on_disk += piece->bytes;
+            if (piece->kind == PieceKind::kExpert) experts += piece->bytes;
+            if (piece->kind > PieceKind::kExpert) linears += piece->bytes;
+          }
+          EXPECT_EQ(sum.bytes, Bytes(gone));
+          EXPECT_EQ(sum.experts, experts);
+          EXPECT_EQ(sum.linears, linears);
+          EXPECT_EQ(sum.staging, StagingBytes(gone));
+          EXPECT_EQ(sum.on_disk, on_disk);
+          EXPECT_EQ(tiers.cpu_left(), one_by_one.cpu_left());
+        }
+      }
+    }
+  }
 }
 
 PlanOptions Offloading(const std::string& map) {
@@ -148,6 +201,9 @@ TEST(OffloadPlanTest, CpuMemoryIsTakenFirstUpToItsBudget) {
   EXPECT_GT(plan->offloaded_to_cpu, on_cpu / 2);
   EXPECT_LE(plan->offloaded_to_cpu, on_cpu);
   EXPECT_GT(plan->offloaded_to_disk, 0);
+  EXPECT_GE(plan->offload_cpu_taken, plan->offloaded_to_cpu);
+  EXPECT_LE(plan->offload_cpu_taken, on_cpu);
+  EXPECT_EQ(plan->offload_cpu_taken % 4096, 0) << "whole pages";
   EXPECT_THAT(PlanTable(*plan, false),
               AllOf(HasSubstr("in CPU memory ("), HasSubstr("on disk ("), HasSubstr("through a buffer of")));
   EXPECT_EQ(Json::parse(PlanJson(*plan))["offloaded"]["cpu"], plan->offloaded_to_cpu);

@@ -53,6 +53,7 @@ struct Segment {
 // Weights that a device computes from and does not hold: a module's linears, or a table of embeddings.
 struct OffloadedModule {
   std::string name;  // "model.layers.3.mlp", "model.layers.3.mlp.experts.17", "lm_head"
+  PieceKind kind = PieceKind::kTable;
   int64_t bytes = 0;
   Tier tier = Tier::kCpu;
 };
@@ -90,6 +91,7 @@ struct Plan {
   int64_t kv_bytes_per_token = 0;                       // over all layers
   double flops_per_token = 0;                           // of products with weights
   int64_t offloaded_to_cpu = 0, offloaded_to_disk = 0;  // bytes, over all devices
+  int64_t offload_cpu_taken = 0;  // what the former take of CPU memory: whole pages for each linear
   // A tied head that sits on another device than the embedding has a copy of the weight there.
   bool tied_head_copied = false;
   // Left smaller than the options would have it, so that others have memory on the CPU, too.

@@ -37,6 +37,10 @@ struct FleetDevice {
   int64_t cpu_bytes = 0;
   double cpu_bytes_per_second = 0,
          disk_bytes_per_second = 0;  // infinity: computed from where they are; of the disk 0: none may be there
+  // Whether what leaves either goes to the same places.
+  bool OffloadsLike(const FleetDevice& other) const {
+    return cpu_bytes == other.cpu_bytes && (disk_bytes_per_second > 0) == (other.disk_bytes_per_second > 0);
+  }
   bool Like(const FleetDevice& other) const {
     return device.model == other.device.model && budget == other.budget && device.kind == other.device.kind;
   }

@@ -89,13 +89,24 @@ ReplicaModel::ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const Plan
   blocks_least_ = std::max(blocks_each_, BlocksFor(options.max_model_len));
 }
 
-const absl::StatusOr<RankModel>& ReplicaModel::OneOf(int tp) {
+HeldPieces RankModel::Pieces(UnitRange units) const {
+  const bool all = units.first == 0 && units.last == UnitsOf(spec).head();
+  return PiecesWithin(pieces_.Runs(/*head_shares=*/all && spec.tied_head), units);
+}
+
+absl::StatusOr<const RankModel*> ReplicaModel::OneOf(int tp) {
   const auto [found, added] = ranks_.try_emplace(tp);
-  if (!added) return found->second;
-  absl::StatusOr<ModelSpec> share = Shard(spec_, {.rank = 0, .size = tp});
-  if (!share.ok()) return found->second = share.status();
-  ModelWork work = MakeModelWork(*share, options_);
-  return found->second = RankModel{*std::move(share), std::move(work)};
+  absl::StatusOr<std::unique_ptr<RankModel>>& rank = found->second;
+  if (added) {
+    absl::StatusOr<ModelSpec> share = Shard(spec_, {.rank = 0, .size = tp});
+    if (share.ok()) {
+      rank = std::make_unique<RankModel>(*std::move(share), options_);
+    } else {
+      rank = share.status();
+    }
+  }
+  if (!rank.ok()) return rank.status();
+  return rank->get();
 }
 
 PlanOptions ReplicaModel::OptionsFor(int64_t requests) const {
@@ -108,38 +119,45 @@ PlanOptions ReplicaModel::OptionsFor(int64_t requests) const {
 const std::vector<StageBytes>& ReplicaModel::Bytes(const ReplicaShape& shape, DeviceKind kind) {
   std::vector<StageBytes>& bytes = bytes_[{shape.tp, shape.requests}];
   if (!bytes.empty()) return bytes;
-  const auto& [rank, work] = *OneOf(shape.tp);
+  const RankModel& rank = **OneOf(shape.tp);
   const PlanOptions options = OptionsFor(shape.requests);
   const int units = units_.count();
   std::vector<int64_t> activations;
-  for (const LayerSpec& layer : rank.layers) activations.push_back(LayerActivationBytes(rank, layer, options, kind));
+  for (const LayerSpec& layer : rank.spec.layers)
+    activations.push_back(LayerActivationBytes(rank.spec, layer, options, kind));
   bytes.resize(static_cast<size_t>(units) * units);
-  const auto add = [](const OffloadableByKind& unit, OffloadableByKind& sum) {
-    for (size_t kind = 0; kind < sum.size(); ++kind) sum[kind].Add(unit[kind]);
-  };
   for (int first = 0; first < units; ++first) {
     StageShape held;
     int64_t weights = 0, block = 0;
-    OffloadableByKind offloadable;
     for (int last = first; last < units; ++last) {
       held.embeddings |= last == Units::kEmbeddings;
       held.norm |= last == units_.norm();
       held.head |= last == units_.head();
-      const UnitWork& unit = work.units[last];
+      const UnitWork& unit = rank.work.units[last];
       if (unit.kv_bytes > 0) {
         held.layer_bytes = std::max(held.layer_bytes, activations[Units::LayerOf(last)]);
-        block += LayerKvBytesPerBlock(rank, options);
+        block += LayerKvBytesPerBlock(rank.spec, options);
       }
       weights += unit.bytes + (first > 0 ? unit.copy_bytes : 0);
-      add(work.offloadable[last], offloadable);
-      bytes[static_cast<size_t>(first) * units + last] = {weights, StageActivationBytes(rank, held, options, kind),
-                                                          block, offloadable};
+      bytes[static_cast<size_t>(first) * units + last] = {weights, StageActivationBytes(rank.spec, held, options, kind),
+                                                          block};
     }
   }
-  OffloadableByKind& whole = bytes[units - 1].offloadable;
-  whole = {};
-  for (const OffloadableByKind& unit : work.offloadable_shared) add(unit, whole);
   return bytes;
+}
+
+const ReplicaModel::FreedBytes& ReplicaModel::MostFreedOf(int tp, const FleetDevice& device) {
+  const int64_t room = RoomElsewhere(device);
+  FreedBytes& freed = freed_[{tp, room}];
+  if (!freed.empty()) return freed;
+  const RankModel& rank = **OneOf(tp);
+  const int units = units_.count();
+  freed.resize(static_cast<size_t>(units) * units);
+  for (int first = 0; first < units; ++first) {
+    for (int last = first; last < units; ++last)
+      freed[static_cast<size_t>(first) * units + last] = MostFreed(rank.Pieces({first, last}), room);
+  }
+  return freed;
 }
 
 int64_t ReplicaModel::Pipeline::Over(int stage, int first, int last, int64_t blocks) const {
@@ -147,27 +165,33 @@ int64_t ReplicaModel::Pipeline::Over(int stage, int first, int last, int64_t blo
   return run.weights + run.activations + blocks * run.block - room[stage];
 }
 
-std::optional<Offloaded> ReplicaModel::Pipeline::Fits(int stage, int first, int last, int64_t blocks) const {
-  const int64_t over = Over(stage, first, last, blocks);
+std::optional<Offloaded> ReplicaModel::Fits::Of(int stage, int first, int last) {
+  const int64_t over = pipeline_.Over(stage, first, last, blocks_);
   if (over <= 0) return Offloaded();
-  return offload ? Offload(at(first, last).offloadable, over, *devices[stage]) : std::nullopt;
-}
-
-int64_t ReplicaModel::Pipeline::MostFreed(int stage, int first, int last) const {
-  return offload ? causeway::MostFreed(at(first, last).offloadable, *devices[stage]) : 0;
+  if (over > pipeline_.MostFreed(stage, first, last)) return std::nullopt;
+  const auto [found, added] = decided_.try_emplace({pipeline_.like[stage], pipeline_.index(first, last)});
+  if (added) found->second = Offload(pipeline_.rank->Pieces({first, last}), over, *pipeline_.devices[stage]);
+  return found->second;
 }
 
 ReplicaModel::Pipeline ReplicaModel::MakePipeline(const ReplicaShape& shape) {
   Pipeline pipeline{.devices = {},
                     .room = {},
                     .beside = HandoffBytes(spec_, OptionsFor(shape.requests), shape.pp),
-                    .offload = shape.offload,
+                    .like = {},
+                    .freed = {},
+                    .rank = *OneOf(shape.tp),
                     .bytes = &Bytes(shape, fleet_.devices[shape.first_device].device.kind),
                     .units = units_.count()};
   for (int s = 0; s < shape.pp; ++s) {
     const FleetDevice& device = fleet_.devices[shape.first_device + s * shape.tp];
     pipeline.devices.push_back(&device);
     pipeline.room.push_back(device.budget - device.reserve - pipeline.beside);
+    int like = 0;
+    while (like < s && (pipeline.room[like] != pipeline.room[s] || !pipeline.devices[like]->OffloadsLike(device)))
+      ++like;
+    pipeline.like.push_back(like);
+    if (shape.offload) pipeline.freed.push_back(&MostFreedOf(shape.tp, device));
   }
   return pipeline;
 }
@@ -227,7 +251,7 @@ ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
 
 ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit, int micro_batches) {
   const Pipeline pipeline = MakePipeline(shape);
-  const ModelWork& work = OneOf(shape.tp)->work;
+  const ModelWork& work = pipeline.rank->work;
   const int units = units_.count(), pp = shape.pp, tp = shape.tp;
   const int64_t blocks = fit.running * blocks_each_;
   const Steps steps = MakeSteps(workload_, options_.max_num_batched_tokens, fit.running, micro_batches);
@@ -242,8 +266,9 @@ ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit
     };
     timers.push_back({timer(steps.prefill), timer(steps.alone), timer(steps.decode)});
   }
+  Fits fits(pipeline, blocks);
   const std::vector<int> firsts = BestCut(units, pp, [&](int s, int first, int last) {
-    const std::optional<Offloaded> offloaded = pipeline.Fits(s, first, last, blocks);
+    const std::optional<Offloaded> offloaded = fits.Of(s, first, last);
     if (!offloaded.has_value()) return kImpossible;
     return steps.prefills * timers[s].prefill.Seconds(first, last, *offloaded) +
            steps.decodes * timers[s].decode.Seconds(first, last, *offloaded);
@@ -257,7 +282,7 @@ ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit
     const int first = firsts[s], last = s + 1 < pp ? firsts[s + 1] - 1 : units - 1;
     const StageBytes& bytes = pipeline.at(first, last);
     const FleetDevice& device = *pipeline.devices[s];
-    const Offloaded offloaded = *pipeline.Fits(s, first, last, blocks);
+    const Offloaded offloaded = *fits.Of(s, first, last);
     times.stages.push_back({.units = {first, last},
                             .device = shape.first_device + s * tp,
                             .budget = device.budget,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -60,14 +61,23 @@ struct ReplicaTimes {
 struct StageBytes {
   int64_t weights = 0;
   int64_t activations = 0;
-  int64_t block = 0;              // of the KV cache
-  OffloadableByKind offloadable;  // of the weights
+  int64_t block = 0;  // of the KV cache
 };
 
 // The model as one rank of a group has it.
-struct RankModel {
-  ModelSpec spec;
-  ModelWork work;
+class RankModel {
+ public:
+  RankModel(ModelSpec share, const PlanOptions& options)
+      : spec(std::move(share)), work(MakeModelWork(spec, options)), pieces_(spec) {}
+
+  // The pieces that may leave a stage of these units.
+  HeldPieces Pieces(UnitRange units) const;
+
+  const ModelSpec spec;
+  const ModelWork work;
+
+ private:
+  const PieceTable pieces_;
 };
 
 class ReplicaModel {
@@ -76,15 +86,15 @@ class ReplicaModel {
   // request's tokens), what operations hold.
   ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options, const Workload& workload);
 
-  // Of groups of `tp`; InvalidArgument: what cannot be cut into so many shares (Shard). Made once.
-  const absl::StatusOr<RankModel>& OneOf(int tp);
+  // A rank of a group of `tp`, made once. InvalidArgument: what cannot be cut into so many shares (Shard).
+  absl::StatusOr<const RankModel*> OneOf(int tp);
 
   // With the cut that has room for most requests. The same for any number of micro-batches. REQUIRES: OneOf(shape.tp).
   ReplicaFit Fit(const ReplicaShape& shape);
   // Of the cuts that have room for fit.running requests, the one whose slowest stage is fastest. REQUIRES: it fits.
   ReplicaTimes Time(const ReplicaShape& shape, const ReplicaFit& fit, int micro_batches);
 
-  const ModelWork& work() const { return ranks_.at(1)->work; }
+  const ModelWork& work() const { return (*ranks_.at(1))->work; }
   const Fleet& fleet() const { return fleet_; }
   const ModelSpec& spec() const { return spec_; }
   const Workload& workload() const { return workload_; }
@@ -92,24 +102,45 @@ class ReplicaModel {
   PlanOptions OptionsFor(int64_t requests) const;
 
  private:
+  // By range of units, the most bytes that may leave a stage.
+  using FreedBytes = std::vector<int64_t>;
+
   // A shape's devices and the bytes of all stages that there could be.
   struct Pipeline {
     std::vector<const FleetDevice*> devices;  // by stage: the first of its ranks
     std::vector<int64_t> room;                // by stage: its budget less what its device needs whatever it holds
     int64_t beside = 0;                       // hidden states in flight, in what is taken off
-    bool offload = false;
+    std::vector<int> like;                    // by stage: the first one with as much room, here and elsewhere
+    std::vector<const FreedBytes*> freed;     // by stage; empty: nothing may leave
+    const RankModel* rank = nullptr;
     const std::vector<StageBytes>* bytes = nullptr;  // units x units
     int units = 0;
 
-    const StageBytes& at(int first, int last) const { return (*bytes)[static_cast<size_t>(first) * units + last]; }
+    size_t index(int first, int last) const { return static_cast<size_t>(first) * units + last; }
+    const StageBytes& at(int first, int last) const { return (*bytes)[index(first, last)]; }
     // Bytes of the stage that have no room: what has to leave, or the misfit.
     int64_t Over(int stage, int first, int last, int64_t blocks) const;
-    // How the stage fits; nothing: it does not.
-    std::optional<Offloaded> Fits(int stage, int first, int last, int64_t blocks) const;
-    int64_t MostFreed(int stage, int first, int last) const;
+    int64_t MostFreed(int stage, int first, int last) const {
+      return freed.empty() ? 0 : (*freed[stage])[index(first, last)];
+    }
+  };
+  // How stages fit with so many blocks, each decided once.
+  class Fits {
+   public:
+    Fits(const Pipeline& pipeline, int64_t blocks) : pipeline_(pipeline), blocks_(blocks) {}
+
+    // What leaves the stage; nothing: it does not fit.
+    std::optional<Offloaded> Of(int stage, int first, int last);
+
+   private:
+    const Pipeline& pipeline_;
+    const int64_t blocks_;
+    std::map<std::pair<int, size_t>, std::optional<Offloaded>>
+        decided_;  // by the first stage like it, and range of units
   };
   Pipeline MakePipeline(const ReplicaShape& shape);
   const std::vector<StageBytes>& Bytes(const ReplicaShape& shape, DeviceKind kind);
+  const FreedBytes& MostFreedOf(int tp, const FleetDevice& device);
   std::string Misfit(const ReplicaShape& shape, const Pipeline& pipeline) const;
 
   const ModelSpec& spec_;
@@ -118,8 +149,9 @@ class ReplicaModel {
   const Workload workload_;
   const Units units_;
   int64_t blocks_each_ = 0, blocks_least_ = 0;                        // of a request; of the longest sequence allowed
-  std::map<int, absl::StatusOr<RankModel>> ranks_;                    // by tp
+  std::map<int, absl::StatusOr<std::unique_ptr<RankModel>>> ranks_;   // by tp
   std::map<std::pair<int, int64_t>, std::vector<StageBytes>> bytes_;  // by tp and requests
+  std::map<std::pair<int, int64_t>, FreedBytes> freed_;               // by tp and room for what leaves
 };
 
 }  // namespace causeway

@@ -136,7 +136,10 @@ TEST(SearchTest, StreamsWhatHasNoRoom) {
   const Search disk = *SearchStrategies(spec, TestFleet({5 << 20}, {.max_memory = max_memory, .offload_to_disk = true}),
                                         Options(), workload);
   ASSERT_EQ(disk.ranked.size(), 1u);
-  EXPECT_EQ(disk.ranked[0].on_disk_bytes, disk.ranked[0].offloaded_bytes - half);
+  // CPU memory is filled with whole pieces, the largest of which are MLPs.
+  const int64_t beyond = disk.ranked[0].offloaded_bytes - half;
+  EXPECT_GE(disk.ranked[0].on_disk_bytes, beyond);
+  EXPECT_LT(disk.ranked[0].on_disk_bytes, beyond + 3 * 256 * 512 * 2);
   EXPECT_GT(disk.ranked[0].tpot_seconds, 4 * c.tpot_seconds);
   const Search none = *SearchStrategies(spec, TestFleet({5 << 20}, {.max_memory = max_memory}), Options(), workload);
   EXPECT_THAT(none.ranked, IsEmpty());

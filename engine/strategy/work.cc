@@ -8,7 +8,6 @@
 #include "engine/graph/graph.h"
 #include "engine/plan/memory.h"
 #include "engine/plan/module_sizes.h"
-#include "engine/plan/offload.h"
 
 namespace causeway {
 namespace {
@@ -58,31 +57,7 @@ void AddLayer(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& 
                     static_cast<double>(work.experts_per_token) * (RowFlops(expert.up) + RowFlops(expert.down));
 }
 
-std::vector<OffloadableByKind> OffloadableOf(const ModelSpec& spec, bool head_shares, size_t units) {
-  std::vector<OffloadableByKind> by_unit(units);
-  for (const OffloadPiece& piece : OffloadPieces(spec, head_shares)) {
-    Offloadable more{.bytes = piece.bytes, .pieces = 1};
-    for (const int64_t linear : piece.streamed) {
-      more.streamed += linear;
-      if (piece.kind == OffloadPiece::Kind::kExpert) continue;
-      more.Add({.largest = linear});
-    }
-    if (piece.kind == OffloadPiece::Kind::kExpert) more.largest = more.second = more.streamed;
-    more.streamed = std::max(more.streamed, more.bytes);
-    by_unit[piece.unit][static_cast<size_t>(piece.kind)].Add(more);
-  }
-  return by_unit;
-}
-
 }  // namespace
-
-void Offloadable::Add(const Offloadable& other) {
-  bytes += other.bytes;
-  streamed += other.streamed;
-  pieces += other.pieces;
-  second = std::max({std::min(largest, other.largest), second, other.second});
-  largest = std::max(largest, other.largest);
-}
 
 ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options) {
   const LayerGraph graph = MakeLayerGraph(spec, {.batch = 1, .tokens = 1, .dtype = options.dtype});
@@ -109,8 +84,6 @@ ModelWork MakeModelWork(const ModelSpec& spec, const PlanOptions& options) {
   head.copy_bytes = graph.nodes[units.head()].shared_bytes;
   head.read_bytes = Bytes(spec.head, options.dtype);
   head.row_flops = RowFlops(spec.head);
-  work.offloadable = OffloadableOf(spec, /*head_shares=*/false, work.units.size());
-  work.offloadable_shared = OffloadableOf(spec, spec.tied_head, work.units.size());
   return work;
 }
 

@@ -2,7 +2,6 @@
 #ifndef CAUSEWAY_ENGINE_STRATEGY_WORK_H_
 #define CAUSEWAY_ENGINE_STRATEGY_WORK_H_
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -26,25 +25,12 @@ struct UnitWork {
   int collectives = 0;    // all-reduces over hidden states that the ranks of a group need
 };
 
-// Weights that may leave a device, of one OffloadPiece::Kind.
-struct Offloadable {
-  int64_t bytes = 0;                // as held
-  int64_t pieces = 0;               // that leave as a whole, taken to be equal
-  int64_t streamed = 0;             // that they take elsewhere, rounded up to pages
-  int64_t largest = 0, second = 0;  // streamed at once, two of which the staging buffer holds: linears, or experts
-
-  void Add(const Offloadable& other);
-};
-using OffloadableByKind = std::array<Offloadable, 5>;
-
 struct ModelWork {
   std::string format, head_format;  // what the layers' linears and the head are held in: "bf16", "int8"
   DType dtype = DType::kBF16;
   int64_t hidden_row_bytes = 0;  // hidden states of one row
   int64_t total_bytes = 0;
   std::vector<UnitWork> units;
-  std::vector<OffloadableByKind> offloadable;         // by unit, of a stage without the head or without the embeddings
-  std::vector<OffloadableByKind> offloadable_shared;  // and of one with both, which a tied head shares with
 };
 
 // `spec` is the model, or a rank's share of it (Shard).

@@ -17,7 +17,6 @@ namespace causeway {
 namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
-constexpr int64_t kPagesEach = int64_t{16} << 10;  // more than rounding adds to the linears of a module
 
 // The devices of one replica, as --devices takes them: the first of the fleet.
 std::string DevicesText(const std::vector<Device>& devices) {
@@ -62,30 +61,18 @@ DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stage
   return map;
 }
 
-// Maps what is evicted from the stages' devices, piece by piece in the order of `auto`. CPU memory is filled first.
-absl::Status MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>& stages, int64_t cpu_bytes,
-                          DeviceMap& map) {
-  const std::vector<OffloadPiece> all = OffloadPieces(spec, /*head_shares=*/false);
+// Maps what the search evicted from the stages' devices. CPU memory is filled first.
+void MapOffloaded(const ModelSpec& spec, const std::vector<StageMemory>& stages, int64_t cpu_bytes, DeviceMap& map) {
+  const PieceTable pieces(spec);
   TierFiller tiers(cpu_bytes);
   for (const StageMemory& stage : stages) {
-    const int64_t wanted = stage.offloaded.bytes - stage.offloaded.staging - stage.free();
-    PieceList pieces;
-    for (const OffloadPiece& piece : all) {
-      if (stage.units.contains(piece.unit)) pieces.push_back(&piece);
-    }
-    std::vector<bool> gone(pieces.size(), false);
-    if (!Evict(pieces, wanted, gone))
-      return absl::InternalError(absl::StrCat("stage of unit ", stage.units.first, ": too little may leave it"));
-    for (size_t i = 0; i < pieces.size(); ++i) {
-      if (!gone[i]) continue;
-      const OffloadPiece& piece = *pieces[i];
-      const Tier tier = tiers.Place(piece);
+    const HeldPieces held = PiecesWithin(pieces.Runs(/*head_shares=*/false), stage.units);
+    for (const OffloadPiece* piece : Gone(held, stage.offloaded.eviction)) {
       const auto whole =
-          std::find_if(map.begin(), map.end(), [&](const auto& entry) { return entry.first == piece.module; });
-      (whole != map.end() ? *whole : map.emplace_back(piece.module, "")).second = TierName(tier);
+          std::find_if(map.begin(), map.end(), [&](const auto& entry) { return entry.first == piece->module; });
+      (whole != map.end() ? *whole : map.emplace_back(piece->module, "")).second = TierName(tiers.Place(*piece));
     }
   }
-  return absl::OkStatus();
 }
 
 std::string Quoted(const std::string& text) {
@@ -166,7 +153,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   DeviceMap device_map;
   if (strategy.pp > 1) {
     device_map = MapStages(spec, stages, devices);
-    if (strategy.offload) CAUSEWAY_RETURN_IF_ERROR(MapOffloaded(spec, stages, cpu_bytes, device_map));
+    if (strategy.offload) MapOffloaded(spec, stages, cpu_bytes, device_map);
     plan.device_map = "custom";
     plan.custom_map = {device_map.begin(), device_map.end()};
   }
@@ -180,12 +167,8 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
     placed = PlaceModel(planned, devices);
   }
   if (placed.ok() && plan.max_memory.contains("cpu") && devices.front().kind != DeviceKind::kCpu) {
-    // It takes no more CPU memory than it needs, which is whole pages for each linear.
-    int64_t taken = 0;
-    for (const DevicePlan& device : placed->plan.devices) {
-      for (const OffloadedModule& module : device.offloaded)
-        taken += module.tier == Tier::kCpu ? module.bytes + kPagesEach : 0;
-    }
+    // It takes no more CPU memory than it needs.
+    const int64_t taken = placed->plan.offload_cpu_taken;
     plan.max_memory["cpu"] = std::min(cpu_bytes, (taken + kMiB - 1) / kMiB * kMiB);
     if (taken == 0) plan.max_memory.erase("cpu");
     placed = PlaceModel(planned, devices);
