@@ -32,12 +32,15 @@ struct EngineOptions {
   std::string dtype = "auto";
   std::string chat_template_file;  // takes the place of the model's own template; empty: that one
   std::string quantize;            // ParseQuantize: the format that weights get while they are loaded; empty: none
-  PlanOptions plan;                // plan.dtype is taken from `dtype`
+  PlanOptions plan;                // all but what PlanOptionsFor adds
   ExecutorOptions executor;
   int64_t queue_max = 1024;  // requests waiting to be admitted
   bool prefix_cache = true;
   int64_t layer_outputs_bytes_max = int64_t{1} << 30;  // for all requests together, each from when it is submitted
 };
+
+// options.plan with what follows from the other fields: the dtype that is computed in, and what the executor will hold.
+PlanOptions PlanOptionsFor(const EngineOptions& options, DType dtype);
 
 // A checkpoint opened and placed, before anything is loaded. `causewayd plan` shows it.
 struct PlacedModel {
@@ -52,7 +55,7 @@ enum class Purpose : uint8_t { kRunning, kPlanning };
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose = Purpose::kRunning);
 // Plans for these devices in place of options.devices.
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, const std::vector<Device>& devices);
-// Reads the model without devices and a plan: only the dtype of its options is set.
+// Reads the model without devices: of the plan only the options are set.
 absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purpose);
 
 struct GenerationRequest {

@@ -54,16 +54,12 @@ absl::StatusOr<ModelSpec> MakeSpec(const Checkpoint& checkpoint, DType dtype, ab
 
 absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& options,
                                   const std::vector<Device>& devices) {
-  const DType dtype = placed.plan.options.dtype;
+  const PlanOptions plan_options = placed.plan.options;
   const auto count_held = [&](DType held, ModelSpec& spec) {
-    if (!HasFusedWeights(devices, held, options.executor.reference_ops)) return;
+    if (!HasFusedWeights(devices, held, plan_options.reference_ops)) return;
     CountHeldBytes([held](const LinearSpec& linear) { return FusedLinearBytes(linear, held); }, spec);
   };
-  count_held(dtype, placed.spec);
-  PlanOptions plan_options = options.plan;
-  plan_options.dtype = dtype;
-  plan_options.reference_ops = options.executor.reference_ops;
-  plan_options.cpu_threads = ThreadsFor(options.executor.cpu_threads);
+  count_held(plan_options.dtype, placed.spec);
   const auto narrower = [&](DType narrow, const std::string& quantize) -> absl::StatusOr<ModelSpec> {
     CAUSEWAY_ASSIGN_OR_RETURN(ModelSpec spec,
                               MakeSpec(*placed.checkpoint, narrow, quantize.empty() ? options.quantize : quantize));
@@ -79,6 +75,14 @@ absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& optio
 }
 
 }  // namespace
+
+PlanOptions PlanOptionsFor(const EngineOptions& options, DType dtype) {
+  PlanOptions plan = options.plan;
+  plan.dtype = dtype;
+  plan.reference_ops = options.executor.reference_ops;
+  plan.cpu_threads = ThreadsFor(options.executor.cpu_threads);
+  return plan;
+}
 
 absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purpose) {
   const bool planning = purpose == Purpose::kPlanning;
@@ -104,7 +108,7 @@ absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purp
   }
   const std::vector<std::string>& more = placed.checkpoint->warnings();
   placed.spec.warnings.insert(placed.spec.warnings.end(), more.begin(), more.end());
-  placed.plan.options.dtype = dtype;
+  placed.plan.options = PlanOptionsFor(options, dtype);
   return placed;
 }
 

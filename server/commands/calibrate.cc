@@ -293,9 +293,7 @@ absl::StatusOr<std::string> RunCalibration(const LoadedConfig& loaded, const std
   // A file that is no calibration is not overwritten. This says so before it measures.
   if (const absl::Status before = ReadCalibrationFile(file).status(); absl::IsInvalidArgument(before)) return before;
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel read, ReadModel(options, Purpose::kRunning));
-  PlanOptions plan_options = options.plan;
-  plan_options.dtype = read.plan.options.dtype;
-  const ModelWork work = MakeModelWork(read.spec, plan_options);
+  const ModelWork work = MakeModelWork(read.spec, read.plan.options);
   const LayerSpec& layer = read.spec.layers.front();
 
   Calibration calibration;

@@ -13,7 +13,6 @@
 #include "absl/strings/str_split.h"
 #include "engine/base/status.h"
 #include "engine/device/cuda_library.h"
-#include "engine/threads/processors.h"
 #include "server/commands/calibration_file.h"
 #include "server/startup/engine_options.h"
 #include "server/startup/fields.h"
@@ -187,10 +186,7 @@ absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFl
   CAUSEWAY_ASSIGN_OR_RETURN(const Fleet fleet, MakeFleet(devices, fleet_options, calibration));
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel model, ReadHeld(options, devices.front()));
 
-  PlanOptions plan_options = options.plan;
-  plan_options.dtype = model.plan.options.dtype;
-  plan_options.reference_ops = options.executor.reference_ops;
-  plan_options.cpu_threads = ThreadsFor(options.executor.cpu_threads);
+  const PlanOptions plan_options = PlanOptionsFor(options, model.plan.options.dtype);
   CAUSEWAY_ASSIGN_OR_RETURN(const Search search, SearchStrategies(model.spec, fleet, plan_options, workload));
   WarnOfIgnored(loaded);
   for (const std::string& warning : model.spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());

@@ -58,6 +58,29 @@ absl::Status SetDeviceMap(const std::string& text, PlanOptions* plan) {
   return absl::OkStatus();
 }
 
+// All that plans take of the configuration. The engine adds what follows from its other options (PlanOptionsFor).
+absl::StatusOr<PlanOptions> ReadPlanOptions(const LoadedConfig& loaded) {
+  const v1::Config& config = loaded.config;
+  PlanOptions plan;
+  plan.max_model_len = config.batching().max_model_len();
+  plan.max_num_seqs = config.batching().max_num_seqs();
+  plan.max_num_batched_tokens = config.batching().max_num_batched_tokens();
+  if (config.batching().kv_cache_dtype() == "int8") plan.kv_dtype = DType::kI8;
+  if (absl::Status status = SetKvCache(config.batching().kv_cache(), &plan); !status.ok()) {
+    return Wrong(loaded, "batching.kv_cache", status.message());
+  }
+  if (const std::string& text = config.placement().max_memory(); !text.empty()) {
+    auto budgets = ParseMaxMemory(text);
+    if (!budgets.ok()) return Wrong(loaded, "placement.max_memory", budgets.status().message());
+    plan.max_memory = *std::move(budgets);
+  }
+  plan.offload_to_disk = !config.placement().offload_folder().empty();
+  if (absl::Status status = SetDeviceMap(config.placement().device_map(), &plan); !status.ok()) {
+    return Wrong(loaded, "placement.device_map", status.message());
+  }
+  return plan;
+}
+
 }  // namespace
 
 absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
@@ -73,27 +96,10 @@ absl::StatusOr<EngineOptions> MakeEngineOptions(const LoadedConfig& loaded) {
   options.layer_outputs_bytes_max = config.server().layer_outputs_bytes_max();
   options.executor.cpu_threads = static_cast<int>(config.execution().cpu_threads());
   options.executor.reference_ops = config.execution().reference_ops();
-
-  PlanOptions& plan = options.plan;
-  plan.max_model_len = config.batching().max_model_len();
-  plan.max_num_seqs = config.batching().max_num_seqs();
-  plan.max_num_batched_tokens = config.batching().max_num_batched_tokens();
-  if (config.batching().kv_cache_dtype() == "int8") plan.kv_dtype = DType::kI8;
-  if (absl::Status status = SetKvCache(config.batching().kv_cache(), &plan); !status.ok()) {
-    return Wrong(loaded, "batching.kv_cache", status.message());
-  }
-  if (const std::string& text = config.placement().max_memory(); !text.empty()) {
-    auto budgets = ParseMaxMemory(text);
-    if (!budgets.ok()) return Wrong(loaded, "placement.max_memory", budgets.status().message());
-    plan.max_memory = *std::move(budgets);
-  }
-  plan.offload_to_disk = !config.placement().offload_folder().empty();
   options.executor.offload_folder = config.placement().offload_folder();
   const std::string& compute = config.placement().offload_compute();
   if (compute != "auto") options.executor.offload_cpu_rows = compute == "cpu" ? std::numeric_limits<int64_t>::max() : 0;
-  if (absl::Status status = SetDeviceMap(config.placement().device_map(), &plan); !status.ok()) {
-    return Wrong(loaded, "placement.device_map", status.message());
-  }
+  CAUSEWAY_ASSIGN_OR_RETURN(options.plan, ReadPlanOptions(loaded));
   return options;
 }
 
