@@ -34,7 +34,7 @@ SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOpti
   scheduler.max_num_seqs = model.plan.options.max_num_seqs;
   scheduler.max_num_batched_tokens = model.plan.options.max_num_batched_tokens;
   scheduler.max_model_len = model.plan.options.max_model_len;
-  scheduler.stages = static_cast<int>(model.plan.segments.size());
+  scheduler.micro_batches = executor.micro_batches();
   scheduler.steps_in_flight = executor.steps_in_flight();
   scheduler.prefix_cache = options.prefix_cache;
   return scheduler;

@@ -8,11 +8,13 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/architecture/shard.h"
 #include "engine/base/bounded_queue.h"
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
 #include "engine/execution/startup.h"
 #include "engine/execution/warm_up.h"
+#include "engine/plan/pipeline.h"
 
 namespace causeway {
 namespace {
@@ -59,7 +61,10 @@ class PipelineExecutor final : public Executor {
     return *results_.Pop();
   }
 
-  int steps_in_flight() const override { return static_cast<int>(workers_.size()) + 1; }
+  int steps_in_flight() const override { return StepsInFlight(static_cast<int>(workers_.size())); }
+  int micro_batches() const override {
+    return MicroBatchesOf(static_cast<int>(plan_.segments.size()), static_cast<int>(workers_.size()));
+  }
 
   ExecutorStats Stats() const override {
     ExecutorStats stats;
@@ -189,6 +194,11 @@ absl::Status Check(const Plan& plan, const ModelSpec& spec) {
     if (segment.units.first != next || segment.units.last < segment.units.first) {
       return absl::InternalError(absl::StrCat("plan: a segment of units ", segment.units.first, " to ",
                                               segment.units.last, " where unit ", next, " is next"));
+    }
+    if (const std::string missing = MissingForGroup(spec, static_cast<int>(segment.devices.size())); !missing.empty()) {
+      return absl::UnimplementedError(absl::StrCat("plan: units ", segment.units.first, " to ", segment.units.last,
+                                                   " are on ", segment.devices.size(),
+                                                   " devices, which needs what this version lacks: ", missing));
     }
     next = segment.units.last + 1;
   }

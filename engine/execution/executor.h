@@ -23,7 +23,7 @@ namespace causeway {
 class DeviceRuntime;
 
 struct ExecutorOptions {
-  int cpu_threads = 0;         // divided among the stages that run at once; 0: as many as there are processors at hand
+  int cpu_threads = 0;  // divided among the devices that compute on the CPU; 0: as many as there are processors at hand
   bool reference_ops = false;  // the ATen reference instead of fused kernels
   std::string offload_folder;  // where weights lie that the plan has on disk
   // Weights in CPU memory are computed from by the CPU for up to so many rows of a step, and brought to the device for
@@ -77,12 +77,13 @@ class Executor {
   virtual void Run(StepPlan plan) = 0;
   // The oldest unfinished step's result; waits for it.
   virtual StepResult Wait() = 0;
-  virtual int steps_in_flight() const = 0;  // one more than there are devices that hold units
+  virtual int steps_in_flight() const = 0;  // StepsInFlight of the devices that hold units
+  virtual int micro_batches() const = 0;    // MicroBatchesOf the plan: what the scheduler divides sequences into
 
   virtual ExecutorStats Stats() const = 0;  // any thread
 };
 
-// Loads the weights (stages in parallel), allocates the KV cache, warms up with the worst-case step and checks it
+// Loads the weights (devices in parallel), allocates the KV cache, warms up with the worst-case step and checks it
 // against the plan's budgets. `progress` is called from loader threads, one at a time, as is `proceed`, whose first
 // error ends the loading.
 absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, const Checkpoint& checkpoint,

@@ -7,9 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
 #include "engine/architecture/quantization.h"
+#include "engine/architecture/shard.h"
 #include "engine/execution/testing.h"
 #include "engine/execution/warm_up.h"
 
@@ -118,8 +120,20 @@ TEST(ExecutorSplitTest, ADeviceMayBeVisitedTwice) {
   EXPECT_FALSE(plan.tied_head_copied);
   auto back = Start(tiny, plan);
   EXPECT_EQ(back->steps_in_flight(), 3);
+  EXPECT_EQ(back->micro_batches(), 3);
   EXPECT_EQ(Driver(*back, kPrompts, {}).Run(), expected);
   EXPECT_EQ(Driver(*back, kPrompts, {.chunk = 4, .ahead = true}).Run(), expected);
+}
+
+TEST(ExecutorSplitTest, RefusesWhatTheSearchCallsNotServed) {
+  const TinyCheckpoint tiny(TinyLlama());
+  Plan plan = PlanFor(tiny.spec(), "simulated:2x64MiB", OneDevice());
+  plan.segments.front().devices = {0, 1};
+  const absl::Status status = MakeExecutor(tiny.spec(), tiny.checkpoint(), plan, {}, nullptr).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()),
+              ::testing::AllOf(::testing::HasSubstr("units 0 to 6 are on 2 devices"),
+                               ::testing::HasSubstr(MissingForGroup(tiny.spec(), 2))));
 }
 
 TEST(ExecutorStatsTest, TransfersAreTheRowsThatCross) {

@@ -158,7 +158,7 @@ int32_t FakeDevice::RunSequence(const StepSequence& s, SequenceTruth& truth, boo
       int32_t token = s.tokens[position - s.context];
       if (token == kPlaceholderToken) {
         EXPECT_EQ(position, end - 1) << "only the last may be a placeholder";
-        EXPECT_EQ(options_.stages, 1) << "in a pipeline tokens in flight are waited for";
+        EXPECT_EQ(options_.micro_batches, 1) << "in a pipeline tokens in flight are waited for";
         token = slot.last_token;
       }
       EXPECT_EQ(token, truth.tokens[position]) << "position " << position;

@@ -31,8 +31,8 @@ absl::Status Validate(const SchedulerOptions& o) {
   // In every step there is a row for each running sequence, and at least one for a prompt beside them.
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_num_batched_tokens", o.max_num_batched_tokens, o.max_num_seqs, kMax));
   CAUSEWAY_RETURN_IF_ERROR(CheckOption("max_model_len", o.max_model_len, 2, kMax));
-  CAUSEWAY_RETURN_IF_ERROR(CheckOption("stages", o.stages, 1, kMax));
-  return CheckOption("steps_in_flight", o.steps_in_flight, 1, kMax);
+  CAUSEWAY_RETURN_IF_ERROR(CheckOption("steps_in_flight", o.steps_in_flight, 1, kMax));
+  return CheckOption("micro_batches", o.micro_batches, 1, o.steps_in_flight);
 }
 
 class Scheduler::Impl {

@@ -26,8 +26,10 @@ struct SchedulerOptions {
   int64_t max_num_seqs = 64;              // sequences that run at once; also the number of slots
   int64_t max_num_batched_tokens = 2048;  // rows of a step, at least max_num_seqs
   int64_t max_model_len = 0;              // prompt and generated tokens of one sequence
-  int stages = 1;  // stages of the pipeline; with more than one, a sequence whose next token is in flight waits for it
-  int steps_in_flight = 2;  // Executor::steps_in_flight()
+  // Parts that running sequences are divided into, each a step of its own, so that every stage of a pipeline has one.
+  // With more than one, a sequence whose next token is in flight waits for it.
+  int micro_batches = 1;
+  int steps_in_flight = 2;  // Executor::steps_in_flight(), at least micro_batches
   bool prefix_cache = true;
 };
 // An InvalidArgument names the option, its value and its range.

@@ -26,7 +26,7 @@ void Steps(benchmark::State& state, const Load& load, int stages) {
   options.max_num_batched_tokens = 2048;
   options.max_model_len = 8192;
   options.num_blocks = load.running * (load.prompt + 600) / 16;
-  options.stages = stages;
+  options.micro_batches = stages;
   options.steps_in_flight = stages == 1 ? 2 : stages + 1;
   Scheduler scheduler(options, Clock::Real());
   uint64_t id = 0;

@@ -69,7 +69,7 @@ TEST(Preemption, OversubscribedThreeTimesTokensAreTheSame) {
   for (int stages : {1, 2, 4}) {
     // At their ends, twelve sequences of 96 tokens have 72 blocks; there are 24.
     SchedulerOptions options = Options(24);
-    options.stages = stages;
+    options.micro_batches = stages;
     options.steps_in_flight = stages == 1 ? 2 : stages + 1;
     FakeClock clock;
     Scheduler scheduler(options, &clock);
@@ -175,7 +175,7 @@ TEST(Preemption, ASequenceMayFillTheWholePool) {
 // write is no longer found.
 TEST(FailedStep, EndsThoseWhoDependOnItAndForgetsWhatItWrote) {
   SchedulerOptions options = Options(100);
-  options.stages = 3, options.steps_in_flight = 4;
+  options.micro_batches = 3, options.steps_in_flight = 4;
   FakeClock clock;
   Scheduler scheduler(options, &clock);
   FakeDevice device(options);

@@ -37,8 +37,8 @@ Workload MakeWorkload(uint64_t seed) {
   w.options.max_num_seqs = pick(1, 2, 5, 16);
   w.options.max_num_batched_tokens = w.options.max_num_seqs + pick(0, 1, 7, 40, 600);
   w.options.max_model_len = pick(20, 60, 200, 400);
-  w.options.stages = pick(1, 1, 2, 3, 4);
-  w.options.steps_in_flight = w.options.stages == 1 ? pick(1, 2, 2, 2, 3) : w.options.stages + 1;
+  w.options.micro_batches = pick(1, 1, 2, 3, 4);
+  w.options.steps_in_flight = w.options.micro_batches == 1 ? pick(1, 2, 2, 2, 3) : w.options.micro_batches + 1;
   w.options.prefix_cache = random() % 4 != 0;
   w.arrive = pick(0.1, 0.5, 1.0);
   w.cancel = pick(0.0, 0.0, 0.02, 0.1);
@@ -154,7 +154,8 @@ void Simulate(uint64_t seed, Totals& totals) {
     ASSERT_LT(round, 1000 + 40 * work) << "nothing ends: " << scheduler.Stats().running << " run, "
                                        << scheduler.Stats().waiting << " wait, " << in_flight.size()
                                        << " steps in flight, " << scheduler.Stats().blocks_used << " of "
-                                       << w.options.num_blocks << " blocks used, stages " << w.options.stages;
+                                       << w.options.num_blocks << " blocks used, micro-batches "
+                                       << w.options.micro_batches;
     while (added < w.requests.size() && chance(w.arrive)) {
       ledger.Add(w.requests[added]);
       device.Add(w.requests[added]);

@@ -418,7 +418,7 @@ TEST(ApplyDeathTest, ResultsMustBelongToTheOldestStep) {
 
 TEST(Pipeline, DecodesAreSpreadOverTheStages) {
   SchedulerOptions options = Options();
-  options.stages = 4, options.steps_in_flight = 5;
+  options.micro_batches = 4, options.steps_in_flight = 5;
   options.max_num_batched_tokens = 64;
   Rig rig(options);
   for (uint64_t id = 1; id <= 8; ++id) rig.Add(Request(id, 4, 50));
@@ -436,7 +436,7 @@ TEST(Pipeline, DecodesAreSpreadOverTheStages) {
 
 TEST(Pipeline, ChunksOfOnePromptFollowEachOtherInFlight) {
   SchedulerOptions options = Options();
-  options.stages = 2, options.steps_in_flight = 3;
+  options.micro_batches = 2, options.steps_in_flight = 3;
   Rig rig(options);
   rig.Add(Request(1, 80, 5));
   EXPECT_EQ(rig.Step(), "1:32");
@@ -452,7 +452,7 @@ TEST(Pipeline, ChunksOfOnePromptFollowEachOtherInFlight) {
 
 TEST(Pipeline, EverySequenceGetsTheSamePaceWhateverTheDepth) {
   SchedulerOptions options = Options();
-  options.stages = 4, options.steps_in_flight = 2;  // fewer steps than stages
+  options.micro_batches = options.steps_in_flight = 2;
   Rig rig(options);
   std::vector<int64_t> generated(8);
   for (uint64_t id = 1; id <= 7; ++id) rig.Add(Request(id, 2, 100));

@@ -43,7 +43,7 @@ std::optional<StepPlan> StepPlanner::Plan(uint64_t step) {
 void StepPlanner::Collect() {
   decodes_.clear();
   prompts_.clear();
-  const bool wait_for_token = options_.stages > 1;
+  const bool wait_for_token = options_.micro_batches > 1;
   int64_t decoding = 0;
   for (Sequence* s : table_.running()) {
     decoding += s->decoding();
@@ -51,11 +51,9 @@ void StepPlanner::Collect() {
     if (s->constraint != nullptr && s->decoding() && !s->constraint->Soon(s->length() - s->prompt_tokens)) continue;
     (s->decoding() ? decodes_ : prompts_).push_back(s);
   }
-  // In a pipeline each step takes a share of the sequences that decode, so that every stage has a step to work on. The
-  // sequences that were least recently in a step go first, whatever their ranks, so that all get the same pace. The
-  // rest take their turn when the first lack blocks.
-  const int64_t groups = std::min(options_.stages, options_.steps_in_flight);
-  decode_part_ = (decoding + groups - 1) / groups;
+  // Each step takes a micro-batch of the sequences that decode. Those that were least recently in a step go first,
+  // whatever their ranks, so that all get the same pace. The rest take their turn when the first lack blocks.
+  decode_part_ = (decoding + options_.micro_batches - 1) / options_.micro_batches;
   if (static_cast<int64_t>(decodes_.size()) > decode_part_) {
     std::nth_element(decodes_.begin(), decodes_.begin() + decode_part_, decodes_.end(),
                      [](const Sequence* a, const Sequence* b) {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/architecture/shard.h"
 #include "engine/base/status.h"
+#include "engine/plan/pipeline.h"
 
 namespace causeway {
 namespace {
@@ -178,15 +179,16 @@ class Searcher {
     return candidate;
   }
 
+  // What the engine refuses or does otherwise, by its own rules.
   std::string NotServed(const Candidate& candidate) const {
     const Strategy& s = candidate.strategy;
     std::vector<std::string> lacks;
     if (std::string missing = MissingForGroup(model_.spec(), s.tp); !missing.empty()) lacks.push_back(missing);
-    const int stages = static_cast<int>(
-        std::min<int64_t>(s.pp, *std::max_element(candidate.running_each.begin(), candidate.running_each.end())));
-    if (s.micro_batches != stages)
+    const int made = static_cast<int>(std::min<int64_t>(
+        MicroBatchesOf(s.pp, s.pp), *std::max_element(candidate.running_each.begin(), candidate.running_each.end())));
+    if (s.micro_batches != made)
       lacks.push_back(absl::StrCat(s.micro_batches, s.micro_batches == 1 ? " micro-batch" : " micro-batches",
-                                   " (it makes ", stages, ")"));
+                                   " (it makes ", made, ")"));
     const int last = s.pp * s.tp - 1;
     for (int r = 0; r < s.dp; ++r) {
       if (fleet_.devices[r * (last + 1)].node == fleet_.devices[r * (last + 1) + last].node) continue;

@@ -58,6 +58,7 @@ class CheckingExecutor : public Executor {
     return result;
   }
   int steps_in_flight() const override { return in_flight_max_; }
+  int micro_batches() const override { return 1; }
   ExecutorStats Stats() const override { return stats_; }
 
   int64_t blocks_max = 0, decoded = 0, groups_max = 0;
