@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "engine/base/check.h"
+#include "engine/base/trace.h"
 
 namespace causeway {
 
@@ -27,6 +28,7 @@ EngineLoop::Stats EngineLoop::stats() const {
 }
 
 void EngineLoop::Run() {
+  Trace::NameLane("scheduler");
   std::vector<SequenceEvent> events;
   int in_flight = 0;
   while (true) {
@@ -34,14 +36,7 @@ void EngineLoop::Run() {
     for (auto& [request, reason] : commands.ended) EndWaiting(*request, reason);
     if (commands.stop) break;
     for (SequenceEvent& event : scheduler_.Expire()) events.push_back(std::move(event));
-    while (in_flight < executor_->steps_in_flight()) {
-      TakeRequests();
-      std::optional<StepPlan> plan = scheduler_.Next();
-      if (!plan.has_value()) break;
-      Admit(*plan);
-      executor_->Run(*std::move(plan));
-      ++in_flight;
-    }
+    while (in_flight < executor_->steps_in_flight() && LaunchStep()) ++in_flight;
     // The devices have work again; only now does the thread make and send the last step's text.
     Deliver(events);
     events.clear();
@@ -49,8 +44,10 @@ void EngineLoop::Run() {
     for (const RequestHandle request : commands.cancellations) Cancel(request);
     Publish();
     if (in_flight > 0) {
-      StepResult result = executor_->Wait();
+      const StepResult result = WaitForStep();
       --in_flight;
+      TraceSpan span("apply");
+      span.With("step", static_cast<int64_t>(result.step));
       events = scheduler_.Apply(result);
       Observe(result);
     } else {
@@ -60,6 +57,23 @@ void EngineLoop::Run() {
   Deliver(events);
   for (; in_flight > 0; --in_flight) executor_->Wait();
   while (!requests_.empty()) Cancel(requests_.begin()->first);
+}
+
+bool EngineLoop::LaunchStep() {
+  TraceSpan span("plan");
+  TakeRequests();
+  std::optional<StepPlan> plan = scheduler_.Next();
+  if (!plan.has_value()) return false;
+  span.With("step", static_cast<int64_t>(plan->step)).With("rows", plan->tokens);
+  span.With("sequences", static_cast<int64_t>(plan->sequences.size()));
+  Admit(*plan);
+  executor_->Run(*std::move(plan));
+  return true;
+}
+
+StepResult EngineLoop::WaitForStep() {
+  const TraceSpan span("wait for a step");
+  return executor_->Wait();
 }
 
 void EngineLoop::TakeRequests() {
@@ -97,6 +111,9 @@ void EngineLoop::Admit(const StepPlan& plan) {
 }
 
 void EngineLoop::Deliver(const std::vector<SequenceEvent>& events) {
+  if (events.empty()) return;
+  TraceSpan span("deliver");
+  span.With("sequences", static_cast<int64_t>(events.size()));
   const absl::Time now = clock_->Now();
   for (const SequenceEvent& event : events) {
     const auto found = sequences_.find(event.sequence);

@@ -39,6 +39,8 @@ class EngineLoop {
 
  private:
   void Run();
+  bool LaunchStep();  // false: there is nothing to compute
+  StepResult WaitForStep();
   void TakeRequests();
   void Start(std::unique_ptr<ActiveRequest> request);
   void Cancel(RequestHandle request);

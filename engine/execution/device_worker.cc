@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "engine/base/status.h"
+#include "engine/base/trace.h"
 #include "engine/execution/layer_capture.h"
 #include "engine/ops/rehearsal.h"
 
@@ -59,6 +60,7 @@ void DeviceWorker::Enqueue(std::unique_ptr<Step> step) { queue_.Push({std::move(
 void DeviceWorker::Loop() {
   c10::InferenceMode inference;
   runtime_->EnterThread(options_.threads);
+  Trace::NameLane(runtime_->name());
   while (std::optional<Command> command = queue_.Pop()) {
     if (command->call) {
       command->call();
@@ -121,6 +123,9 @@ absl::Status DeviceWorker::StartStream() {
 }
 
 absl::Status DeviceWorker::RunSegment(Step& step) {
+  TraceSpan span("step");
+  span.With("step", static_cast<int64_t>(step.plan.step)).With("segment", static_cast<int64_t>(step.segment));
+  span.With("rows", step.plan.tokens).With("prefill rows", step.plan.prefill_tokens);
   MemoryScope scope(*runtime_, MemoryOwner::kActivations);
   const Segment& segment = segments_[step.segment];
   const Units units = UnitsOf(spec_);
@@ -131,6 +136,8 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
     batch.FillPlaceholders(sampler_.last_tokens());
     input.ids = runtime_->Upload(batch.ids);
   } else {
+    TraceSpan take_over("take over");
+    take_over.With("bytes", step.hidden.defined() ? static_cast<int64_t>(step.hidden.nbytes()) : 0);
     input.hidden = runtime_->Import(std::exchange(step.hidden, at::Tensor()));
   }
   const AttentionBatch attention = Upload(batch.attention, *runtime_);
@@ -193,7 +200,11 @@ absl::Status DeviceWorker::Finish(Step& step,
     runtime_->Synchronize();
     return absl::OkStatus();
   }
-  const std::vector<SampleOutput> outputs = ops_->Sample(logits, rows);
+  const std::vector<SampleOutput> outputs = [&] {
+    TraceSpan span("sample");
+    span.With("rows", static_cast<int64_t>(rows.size()));
+    return ops_->Sample(logits, rows);
+  }();
   const auto fill = [&](const Output& from, SampledToken& token) {
     const SampleOutput& output = outputs[from.row];
     token.sequence = from.sequence->sequence;

@@ -131,9 +131,8 @@ TEST(ExecutorSplitTest, RefusesWhatTheSearchCallsNotServed) {
   plan.segments.front().devices = {0, 1};
   const absl::Status status = MakeExecutor(tiny.spec(), tiny.checkpoint(), plan, {}, nullptr).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(status.message()),
-              ::testing::AllOf(::testing::HasSubstr("units 0 to 6 are on 2 devices"),
-                               ::testing::HasSubstr(MissingForGroup(tiny.spec(), 2))));
+  EXPECT_THAT(std::string(status.message()), ::testing::AllOf(::testing::HasSubstr("units 0 to 6 are on 2 devices"),
+                                                              ::testing::HasSubstr(MissingForGroup(tiny.spec(), 2))));
 }
 
 TEST(ExecutorStatsTest, TransfersAreTheRowsThatCross) {

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
+#include "engine/base/trace.h"
 #include "engine/device/device_memory.h"
 #include "engine/plan/module_sizes.h"
 
@@ -180,6 +181,7 @@ bool WeightStream::HasWork() const { return stop_ || ring_.Next().has_value(); }
 void WeightStream::ReadLoop() {
   c10::InferenceMode inference;
   runtime_.EnterThread(1);
+  Trace::NameLane(absl::StrCat(runtime_.name(), " weights"));
   mutex_.Lock();
   while (true) {
     mutex_.Await(absl::Condition(this, &WeightStream::HasWork));
@@ -189,6 +191,8 @@ void WeightStream::ReadLoop() {
     const std::vector<std::function<void()>> unfinished = std::exchange(unfinished_, {});
     mutex_.Unlock();
     absl::Status status = CatchTorch(runtime_.name(), [&] {
+      TraceSpan span("fetch");
+      span.With("bytes", entry.bytes()).With("from disk", entry.place.on_disk);
       for (const std::function<void()>& wait : unfinished) wait();
       return store_.Get(entry.place, staging_ + read.offset);
     });
@@ -220,6 +224,7 @@ const LinearWeight& WeightStream::Acquire(const LinearWeight& weight) {
     absl::MutexLock lock(&mutex_);
     acquired = ring_.Acquire(index);
     if (acquired.state == State::kWait) {
+      const TraceSpan span("wait for weights");
       mutex_.Await(absl::Condition(&ring_, &StagingRing::CanAcquire));
       acquired = ring_.Acquire(index);
     }

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status.h"
+#include "engine/base/trace.h"
 #include "engine/engine.h"
 #include "engine/measure/bandwidth.h"
 #include "engine/threads/processors.h"
@@ -222,9 +223,10 @@ int BenchCommand(const std::vector<std::string>& arguments) {
     std::fprintf(stderr, "causewayd: %s\n", std::string(cases.status().message()).c_str());
     return kExitUsage;
   }
-  if (absl::Status status = Bench(start.loaded, *cases, flags.format == "json", flags.load); !status.ok())
-    return Fail(status);
-  return 0;
+  if (absl::Status status = StartProfile(start.loaded); !status.ok()) return Fail(status);
+  const absl::Status status = Bench(start.loaded, *cases, flags.format == "json", flags.load);
+  Trace::Stop();
+  return status.ok() ? 0 : Fail(status);
 }
 
 }  // namespace causeway

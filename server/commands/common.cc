@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/trace.h"
 #include "server/commands/commands.h"
 #include "server/telemetry/log.h"
 
@@ -47,6 +48,14 @@ CommandStart StartCommand(const std::string& name, const std::string& what, cons
   start.loaded = *std::move(loaded);
   SetUpLogging(start.loaded.config.log().level(), start.loaded.config.log().format());
   return start;
+}
+
+absl::Status StartProfile(const LoadedConfig& loaded) {
+  const std::string& path = loaded.config.execution().profile();
+  if (path.empty()) return absl::OkStatus();
+  const absl::Status status = Trace::Start(path);
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat(loaded.Where("execution.profile"), ": ", status.message()));
 }
 
 }  // namespace causeway

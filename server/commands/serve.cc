@@ -1,3 +1,4 @@
+#include "engine/base/trace.h"
 #include "server/commands/commands.h"
 #include "server/daemon/daemon.h"
 
@@ -6,9 +7,11 @@ namespace causeway {
 int ServeCommand(const std::vector<std::string>& arguments) {
   CommandStart start = StartCommand("serve", "loads a model and serves it over gRPC until SIGTERM", arguments, {});
   if (start.exit >= 0) return start.exit;
+  if (absl::Status status = StartProfile(start.loaded); !status.ok()) return Fail(status);
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Create(start.loaded);
   if (!daemon.ok()) return Fail(daemon.status());
   (*daemon)->ServeUntilStopped();
+  Trace::Stop();
   return 0;
 }
 
