@@ -37,7 +37,7 @@ root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 packages=(cmake ninja-build g++ make ccache mold pkg-config git ca-certificates python3 python3-pip
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev libre2-dev libssl-dev libc-ares-dev zlib1g-dev
   prometheus-cpp-dev libspdlog-dev libyaml-cpp-dev nlohmann-json3-dev libcpp-httplib-dev libcli11-dev)
-if [ "${1:-}" = --tests ]; then packages+=(libgtest-dev libgmock-dev libbenchmark-dev prometheus bible-kjv-text); fi
+if [ "${1:-}" = --tests ]; then packages+=(libgtest-dev libgmock-dev libbenchmark-dev libboost-context-dev prometheus bible-kjv-text); fi
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)" = installed ] || missing+=("$p")
@@ -98,6 +98,11 @@ if [ $cuda = ON ]; then
   else
     say "CUDA libraries: no driver here, so they are left out (3 GB); CUDA code is compiled but not run"
   fi
+fi
+# Tests compile kernels as C++ against CUDA's headers, of which the runtime's wheel has most.
+if [ "${1:-}" = --tests ] && [ ! -f "$deps/.nvcc" ]; then
+  version=${CUDA_RUNTIME%.*}.*
+  wheels cudaheaders "CUDA headers" --no-deps "nvidia-cuda-crt==$version" "nvidia-cuda-cccl==$version"
 fi
 
 version_at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }

@@ -5,8 +5,7 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include "engine/base/limits.h"
-#include "engine/cuda/paged_attention.h"
+#include "engine/cuda/attention_arguments.h"
 
 namespace causeway {
 namespace {
@@ -21,32 +20,10 @@ int Multiprocessors(int device) {
 
 at::Tensor CudaOps::PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim,
                                    double scale, int64_t window, const AttentionBatch& batch, const KvLayer& cache) {
-  const at::ScalarType type = qkv.scalar_type();
-  const bool known = type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
-  if (!known || head_dim > kCudaHeadDimMax || cache.keys.scalar_type() != (cache.quantized() ? at::kChar : type)) {
+  if (!HasPagedAttentionKernel(qkv, head_dim, cache)) {
     return ReferenceOps::PagedAttention(qkv, heads, kv_heads, head_dim, scale, window, batch, cache);
   }
-  PagedAttentionArguments a{};
-  a.dtype = type == at::kFloat ? CudaDType::kF32 : type == at::kBFloat16 ? CudaDType::kBF16 : CudaDType::kF16;
-  a.rows = static_cast<int>(qkv.size(0));
-  a.sequences = static_cast<int>(batch.context_lens.size(0));
-  a.heads = static_cast<int>(heads);
-  a.kv_heads = static_cast<int>(kv_heads);
-  a.head_dim = static_cast<int>(head_dim);
-  a.window = static_cast<int>(window);
-  a.scale = static_cast<float>(scale);
-  a.queries = qkv.const_data_ptr();
-  a.query_stride = qkv.stride(0);
-  a.keys = cache.keys.const_data_ptr();
-  a.values = cache.values.const_data_ptr();
-  if (cache.quantized()) {
-    a.key_scales = cache.key_scales.const_data_ptr<float>();
-    a.value_scales = cache.value_scales.const_data_ptr<float>();
-  }
-  a.positions = batch.positions.const_data_ptr<int64_t>();
-  a.block_tables = batch.block_tables.const_data_ptr<int32_t>();
-  a.block_table_stride = static_cast<int>(batch.block_tables.size(1));
-  a.query_start = batch.query_start.const_data_ptr<int32_t>();
+  PagedAttentionArguments a = AttentionArguments(qkv, heads, kv_heads, head_dim, scale, window, batch, cache);
   at::Tensor output = at::empty({qkv.size(0), heads * head_dim}, qkv.options());
   a.output = output.data_ptr();
   a.splits = PagedAttentionSplits(a.rows, a.kv_heads, batch.context_max, Multiprocessors(qkv.get_device()));

@@ -8,6 +8,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "engine/cuda/launch.h"
 #include "engine/cuda/paged_attention.h"
 
 namespace causeway {
@@ -185,13 +186,13 @@ cudaError_t LaunchOver(const PagedAttentionArguments& a, cudaStream_t stream) {
   const dim3 grid(a.rows, a.kv_heads * groups, a.splits);
   constexpr int kThreads = kWarps * kLanes;
   if (a.head_dim <= 64) {
-    Attend<T, Stored, 2><<<grid, kThreads, 0, stream>>>(a);
+    CAUSEWAY_LAUNCH(grid, kThreads, 0, stream, Attend<T, Stored, 2>)(a);
   } else if (a.head_dim <= 128) {
-    Attend<T, Stored, 4><<<grid, kThreads, 0, stream>>>(a);
+    CAUSEWAY_LAUNCH(grid, kThreads, 0, stream, Attend<T, Stored, 4>)(a);
   } else {
-    Attend<T, Stored, 8><<<grid, kThreads, 0, stream>>>(a);
+    CAUSEWAY_LAUNCH(grid, kThreads, 0, stream, Attend<T, Stored, 8>)(a);
   }
-  if (a.splits > 1) Merge<T><<<dim3(a.rows, a.heads), 128, 0, stream>>>(a);
+  if (a.splits > 1) CAUSEWAY_LAUNCH(dim3(a.rows, a.heads), 128, 0, stream, Merge<T>)(a);
   return cudaGetLastError();
 }
 

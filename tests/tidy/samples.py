@@ -76,6 +76,10 @@ BAD = {
           "engine/ops/cpu/a.h": '#include "engine/ops/ops.h"\n',
           "engine/ops/ops.h": "#include <c10/util/X.h>\n"}, "reaches the kernels of engine/ops/cpu/kernels_x.cc"),
     ],
+    "check_emulated": [
+        ({"engine/cuda/a.cu": "A<2><<<1, 32>>>(x);\n", "engine/cuda/a_test.cc": ""}, "without CAUSEWAY_LAUNCH"),
+        ({"engine/cuda/a.cu": "CAUSEWAY_LAUNCH(1, 32, 0, s, A)(x);\n"}, "engine/cuda/a_test.cc is missing"),
+    ],
     "check_lengths": [
         ({"engine/base/a.cc": "\n" * 401}, "401 lines"),
         ({"engine/base/a_test.cc": "\n" * 501}, "501 lines"),
@@ -164,6 +168,8 @@ GOOD = {
                             "engine/model/a_test.cc": "x.add_(y);\n", "engine/ops/a.cc": "x.add_(y);\n"}],
     "check_kernels": [{"engine/cuda/a.cu": '#include "engine/cuda/a.h"\n', "engine/cuda/a.h": "#include <cstdint>\n",
                        "engine/cuda/b.cc": "#include <ATen/X.h>\n"}],
+    "check_emulated": [{"engine/cuda/a.cu": "CAUSEWAY_LAUNCH(1, 32, 0, s, A)(x);\n", "engine/cuda/a_test.cc": "",
+                        "engine/cuda/launch.h": "K<<<g, b, n, s>>>\n", "tests/a.sh": "cat <<<x\n"}],
     "check_lengths": [{"engine/base/a.cc": "\n" * 400, "engine/base/a_test.cc": "\n" * 450, "data.json": "\n" * 9000}],
     "check_widths": [{"scripts/a.py": "y" * 120 + "\n", "a.json": "y" * 200 + "\n",
                       "docs/a.md": "| " + "y" * 200 + " |\n```\n" + "x " * 80 + "\n```\n    " + "x " * 80 + "\n"}],

@@ -48,7 +48,7 @@ MAY_USE = {
     "server/doctor": ["server/startup", "engine/measure"],
     "server/commands": ["server/daemon", "server/doctor", "engine/strategy"],
     "server": ["server/commands"],  # main.cc
-    "tests/support": ["engine"],
+    "tests/support": ["engine", "engine/cuda"],
     "tests/golden": ["tests/support"],
     "tests/integration": ["server/commands", "client", "tests/golden"],
     "tests/gpu": ["engine/cuda", "tests/support"],
@@ -63,6 +63,7 @@ TORCH_FOLDERS = ("engine/ops", "engine/device", "engine/cuda", "engine/measure",
 # What the engine knows nothing of.
 SERVER_ONLY = re.compile(r"^(grpc|grpcpp|google|prometheus|causeway/v1|yaml-cpp|httplib)\b")
 CUDA = re.compile(r"^(c10/cuda|ATen/cuda|cuda)")
+CUDA_FOLDERS = ("engine/cuda/", "tests/gpu/", "tests/support/cuda_emulator/")
 # The same in CMake. IMPORTED: targets of cmake/Dependencies.cmake, which belong to no folder.
 IMPORTED = ("causeway_torch", "causeway_openmp")
 TORCH_TARGET = re.compile(r"causeway(::|_)torch$|lib(torch|c10)")
@@ -145,7 +146,8 @@ def check_link_graph(tree):
     targets.update(causeway_engine="engine", causeway_commands="client", causeway_bench="server/commands",
                    causeway_daemon_commands="server/commands", causeway_text_rust="engine/text",
                    causeway_test_engine=TEST_ONLY, causeway_test_checkpoint=TEST_ONLY, causeway_test_device=TEST_ONLY,
-                   causeway_test_daemon=TEST_ONLY)
+                   causeway_test_daemon=TEST_ONLY, causeway_cuda_emulator=TEST_ONLY,
+                   causeway_emulated_kernels=TEST_ONLY, causeway_faulty_kernels=TEST_ONLY)
     for path, line, command, target, words in links(tree):
         if target in IMPORTED:
             continue
@@ -173,7 +175,7 @@ def check_foreign_headers(tree):
             yield path, line, f"the engine knows nothing of gRPC, protobuf, Prometheus and HTTP ({name})"
         if TORCH.match(name) and not path.startswith(TORCH_FOLDERS):
             yield path, line, f"{posixpath.dirname(path)} is free of torch ({name})"
-        if CUDA.match(name) and not path.startswith(("engine/cuda/", "tests/gpu/")):
+        if CUDA.match(name) and not path.startswith(CUDA_FOLDERS):
             yield path, line, f"only engine/cuda includes CUDA ({name})"
 
 
@@ -216,6 +218,16 @@ def check_kernels(tree):
                 if name in tree and name not in seen:
                     seen.add(name)
                     queue.append(name)
+
+
+def check_emulated(tree):
+    """Every kernel runs in a test, on the CPU: it is launched by the macro, and its file has a test beside it."""
+    for path, text in tree.items():
+        if path.endswith(CXX) and path.startswith(CUDA_FOLDERS) and path != "engine/cuda/launch.h":
+            for match in re.finditer("<<<", text):
+                yield path, line_of(text, match.start()), "a launch without CAUSEWAY_LAUNCH (engine/cuda/launch.h)"
+        if path.startswith("engine/cuda/") and path.endswith(".cu") and path[:-3] + "_test.cc" not in tree:
+            yield path, 1, f"{path[:-3]}_test.cc is missing, which runs it on the CPU"
 
 
 def lines_max(path):
@@ -299,8 +311,8 @@ def check_built(tree):
 
 
 RULES = [check_include_folders, check_link_graph, check_foreign_headers, check_processors, check_forward_pass,
-         check_kernels, check_lengths, check_widths, check_guards, check_machine_paths, check_promises, check_built,
-         check_readmes, check_doc_paths, check_doc_names, check_metrics, check_all_named]
+         check_kernels, check_emulated, check_lengths, check_widths, check_guards, check_machine_paths, check_promises,
+         check_built, check_readmes, check_doc_paths, check_doc_names, check_metrics, check_all_named]
 
 
 def self_test():
