@@ -209,7 +209,7 @@ int64_t PagedAttentionPartialFloats(int rows, int heads, int head_dim, int split
 
 int PagedAttentionSplits(int rows, int kv_heads, int64_t context_max, int multiprocessors) {
   constexpr int kTokensMin = 256, kSplitsMax = 64;  // merging shorter parts costs more than they save
-  const int64_t blocks = static_cast<int64_t>(rows) * kv_heads;
+  const int64_t blocks = std::max<int64_t>(static_cast<int64_t>(rows) * kv_heads, 1);  // 1: a batch without rows
   const int64_t wanted = (2 * multiprocessors + blocks - 1) / blocks;
   return static_cast<int>(std::clamp<int64_t>(std::min<int64_t>(wanted, context_max / kTokensMin), 1, kSplitsMax));
 }

@@ -260,6 +260,7 @@ TEST_F(PagedAttentionTest, WhatTheKernelCannotDoIsRefused) {
 }
 
 TEST_F(PagedAttentionTest, SplitsKeepAllMultiprocessorsBusy) {
+  EXPECT_EQ(PagedAttentionSplits(0, 8, 0, 132), 1);    // a step whose rows another device computes
   EXPECT_EQ(PagedAttentionSplits(1, 8, 255, 132), 1);  // too short to be cut
   EXPECT_EQ(PagedAttentionSplits(1, 8, 1024, 132), 4);
   EXPECT_EQ(PagedAttentionSplits(1, 8, 131072, 132), 33);
