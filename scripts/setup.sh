@@ -89,6 +89,8 @@ if [ "${1:-}" = --tests ]; then wheels format "clang-format $CLANG_FORMAT" --no-
 if [ $cuda = ON ]; then
   # shellcheck disable=SC2086
   wheels nvcc "CUDA compiler" $CUDA_TOOLKIT
+  # shellcheck disable=SC2086
+  if [ "${1:-}" = --tests ]; then wheels disassembler "CUDA disassembler" --no-deps $CUDA_DISASSEMBLER; fi
   cu=$deps/nvidia/cu13
   [ -e "$cu/lib64" ] || ln -s lib "$cu/lib64"
   for lib in "$cu"/lib/lib*.so.*; do plain=${lib%%.so.*}.so; [ -e "$plain" ] || ln -s "$(basename "$lib")" "$plain"; done

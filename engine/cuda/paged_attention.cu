@@ -58,10 +58,13 @@ __device__ inline int SequenceOf(const int32_t* query_start, int sequences, int 
   return low;
 }
 
+// How many blocks a multiprocessor has room for at once. Left to itself, the compiler spills registers for more.
+constexpr int BlocksAtOnce(int dims) { return dims == 2 ? 8 : dims == 4 ? 5 : 4; }
+
 // Grid: x rows, y kv_heads * groups, z splits. kDims: how many dimensions a lane holds, head_dim <= 32 * kDims. Stored:
 // what the cache holds, T or int8_t with scales, which are multiplied into scores and weights.
 template <typename T, typename Stored, int kDims>
-__global__ void __launch_bounds__(kWarps* kLanes) Attend(const PagedAttentionArguments a) {
+__global__ void __launch_bounds__(kWarps* kLanes, BlocksAtOnce(kDims)) Attend(const PagedAttentionArguments a) {
   const int row = blockIdx.x, split = blockIdx.z;
   const int group_size = a.heads / a.kv_heads;
   const int groups = (group_size + kGroup - 1) / kGroup;
