@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "server/commands/commands.h"
+#include "server/commands/process.h"
 #include "server/startup/load_config.h"
 #include "server/version.h"
 
@@ -22,6 +23,7 @@ constexpr char kUsage[] =
 }  // namespace
 
 int main(int argc, char** argv) {
+  causeway::PrepareProcess();
   const std::string command = argc > 1 ? argv[1] : "";
   const std::vector<std::string> arguments(argv + std::min(argc, 2), argv + argc);
   if (command == "serve") return causeway::ServeCommand(arguments);

@@ -207,6 +207,7 @@ class DaemonImpl final : public Daemon {
   void OnSignal(int signal, int count) {
     if (count > 1) {
       Log(LogLevel::kWarning, "second signal: stopping at once", {{"signal", signal}});
+      FlushLog();
       _exit(128 + signal);
     }
     Log(LogLevel::kInfo, "signal", {{"signal", signal}});
@@ -218,6 +219,7 @@ class DaemonImpl final : public Daemon {
     if (!loaded_and_serving_) {
       // Nothing runs yet, and loading threads cannot be told to stop.
       Log(LogLevel::kInfo, "stopped while loading");
+      FlushLog();
       _exit(0);
     }
     if (!stop_.HasBeenNotified()) stop_.Notify();
@@ -244,7 +246,6 @@ class DaemonImpl final : public Daemon {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const LoadedConfig& loaded) {
-  std::signal(SIGPIPE, SIG_IGN);  // a reader that is gone then gives an error to the writer
   auto daemon = std::make_unique<DaemonImpl>(loaded);
   CAUSEWAY_RETURN_IF_ERROR(daemon->Start());
   return daemon;

@@ -12,7 +12,7 @@ namespace causeway {
 
 SignalWatcher::SignalWatcher(std::function<void(int, int)> on_signal) {
   sigemptyset(&signals_);
-  for (int signal : {SIGTERM, SIGINT}) {
+  for (int signal : {SIGTERM, SIGINT, SIGHUP}) {
     struct sigaction action = {};
     if (sigaction(signal, nullptr, &action) == 0 && action.sa_handler != SIG_IGN) sigaddset(&signals_, signal);
   }

@@ -1,4 +1,4 @@
-// Turns SIGTERM and SIGINT into calls on a thread of their own.
+// Turns SIGTERM, SIGINT and SIGHUP into calls on a thread of their own.
 #ifndef CAUSEWAY_SERVER_DAEMON_SIGNALS_H_
 #define CAUSEWAY_SERVER_DAEMON_SIGNALS_H_
 
@@ -9,7 +9,7 @@
 namespace causeway {
 
 // Make one before any other thread starts: it blocks the signals in this thread and in those that this thread starts. A
-// signal that was being ignored stays ignored (a shell's background job ignores SIGINT).
+// signal that was being ignored stays ignored (a shell's background job ignores SIGINT, and nohup SIGHUP).
 class SignalWatcher {
  public:
   // `on_signal` gets the signal and how many came so far, with this one. The watcher's thread calls it.

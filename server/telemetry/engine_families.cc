@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "absl/time/time.h"
+#include "server/telemetry/log.h"
 
 namespace causeway {
 namespace {
@@ -197,6 +198,15 @@ std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string
   AppendDevices(plan, stats.executor, families);
   AppendExperts(stats.executor.experts, model, families);
   return families;
+}
+
+MetricFamily LogFamily() {
+  std::vector<MetricFamily> families;
+  Family("causeway_log_lines_dropped_total", "Lines of the log that were dropped, since nobody read standard error.",
+         MetricType::Counter)
+      .Add({}, static_cast<double>(LogLinesDropped()))
+      .AppendTo(families);
+  return families.front();
 }
 
 int64_t ResidentBytes() {

@@ -1,5 +1,5 @@
-// The metrics that are read from the engine when they are scraped: queue, KV cache, devices and their memory,
-// transfers.
+// The metrics that are read when they are scraped, most of them from the engine: queue, KV cache, devices and their
+// memory, transfers.
 #ifndef CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_
 #define CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_
 
@@ -17,6 +17,9 @@ namespace causeway {
 inline constexpr size_t kExpertSeriesMax = 2048;
 
 std::vector<prometheus::MetricFamily> EngineFamilies(const Engine& engine, const std::string& model);
+
+// What concerns the daemon itself.
+prometheus::MetricFamily LogFamily();
 
 // The process's resident memory in bytes, as the kernel counts it; 0 when it does not say.
 int64_t ResidentBytes();

@@ -30,8 +30,14 @@ struct LogField {
 // "error". gRPC's own messages go the same way.
 void SetUpLogging(absl::string_view level, absl::string_view format);
 
-// Thread-safe. `event` is a constant phrase. What varies goes into the fields; empty ones are left out.
+// Thread-safe. `event` is a constant phrase. What varies goes into the fields; empty ones are left out. It never waits
+// for whoever reads standard error: where too much is unread, lines are dropped. At the end of the process, a second is
+// given for the rest.
 void Log(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields = {});
+
+int64_t LogLinesDropped();  // since the start
+// Waits until what was logged so far is written, a second at most; for who ends the process without std::exit.
+void FlushLog();
 
 // The part of a line after level and time, in each format.
 std::string FormatLogText(absl::string_view event, std::initializer_list<LogField> fields);

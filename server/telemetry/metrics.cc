@@ -71,7 +71,10 @@ class Metrics::EngineCollector : public prometheus::Collectable {
   }
   std::vector<prometheus::MetricFamily> Collect() const override {
     absl::MutexLock lock(&mutex_);  // keeps the engine alive while it is read
-    return engine_ == nullptr ? std::vector<prometheus::MetricFamily>() : EngineFamilies(*engine_, model_);
+    std::vector<prometheus::MetricFamily> families;
+    if (engine_ != nullptr) families = EngineFamilies(*engine_, model_);
+    families.push_back(LogFamily());
+    return families;
   }
 
  private:

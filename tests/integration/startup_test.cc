@@ -4,7 +4,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -109,41 +108,6 @@ TEST(Plan, CanBeMadeForDevicesThatAreNotThere) {
     EXPECT_EQ(serve.status, 78) << devices;
     EXPECT_THAT(serve.err, HasSubstr("name some that are at hand"));
   }
-}
-
-TEST(Profile, ShowsWhatTheSchedulerAndEveryDeviceDid) {
-  const std::string trace = WriteFile("trace.json", "old");
-  {
-    DaemonProcess daemon(
-        {"--model", kModel, "--devices", "simulated:2x512MiB", "--device-map", "balanced", "--profile", trace});
-    ASSERT_TRUE(daemon.WaitUntilServing());
-    const auto stub = v1::Generation::NewStub(daemon.Channel());
-    v1::GenerateRequest request;
-    request.set_prompt("In the beginning");
-    request.mutable_stop()->set_max_tokens(20);
-    request.mutable_stop()->set_ignore_eos(true);
-    grpc::ClientContext context;
-    v1::GenerateResponse response;
-    ASSERT_TRUE(stub->Generate(&context, request, &response).ok());
-    daemon.Signal(SIGTERM);
-    ASSERT_EQ(daemon.Wait(), 0);
-  }
-  std::map<int, std::string> lanes;
-  std::map<std::string, std::map<std::string, int>> spans;  // by lane and name
-  for (const nlohmann::json& event : nlohmann::json::parse(std::ifstream(trace))) {
-    if (event["name"] == "thread_name") lanes[event["tid"]] = event["args"]["name"];
-    if (event["ph"] == "X") ++spans[lanes.at(event["tid"])][event["name"]];
-  }
-  // The prompt's step, and one for each further token; and the warm-up's on devices.
-  EXPECT_EQ(spans["scheduler"]["apply"], 20);
-  EXPECT_EQ(spans["scheduler"]["deliver"], 20);
-  EXPECT_EQ(spans["simulated:0"]["step"], 21);
-  EXPECT_EQ(spans["simulated:1"]["step"], 21);
-  EXPECT_EQ(spans["simulated:1"]["take over"], 21);
-  EXPECT_EQ(spans["simulated:1"]["sample"], 21);
-  const ProgramResult result = RunCausewayd({"serve", "--model", kModel, "--profile", "/nowhere/trace.json"});
-  EXPECT_EQ(result.status, 78);
-  EXPECT_THAT(result.err, HasSubstr("--profile: cannot write /nowhere/trace.json: No such file"));
 }
 
 TEST(Graph, IsPrintedAsTableJsonAndDot) {

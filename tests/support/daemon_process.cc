@@ -42,8 +42,8 @@ std::string ReadAll(const std::string& path) {
 
 // Input comes from a file in `folder`. Output and errors go to two others, so that a full pipe holds nobody up.
 pid_t Start(const std::string& program, const std::vector<std::string>& arguments,
-            const std::map<std::string, std::string>& environment, const std::string& input,
-            const std::string& folder) {
+            const std::map<std::string, std::string>& environment, const std::string& input, const std::string& folder,
+            int errors = DaemonProcess::kToFile) {
   const std::string binary = std::filesystem::path(kPrograms) / program;
   std::vector<std::string> all = {binary};
   all.insert(all.end(), arguments.begin(), arguments.end());
@@ -70,7 +70,8 @@ pid_t Start(const std::string& program, const std::vector<std::string>& argument
             err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   dup2(open(in.c_str(), O_RDONLY), STDIN_FILENO);
   dup2(out_fd, STDOUT_FILENO);
-  dup2(err_fd, STDERR_FILENO);
+  dup2(errors >= 0 ? errors : err_fd, STDERR_FILENO);
+  if (errors == DaemonProcess::kClosed) close(STDIN_FILENO), close(STDOUT_FILENO), close(STDERR_FILENO);
   execve(binary.c_str(), argv.data(), envp.data());
   _exit(127);
 }
@@ -112,12 +113,12 @@ ProgramResult RunCausewayd(const std::vector<std::string>& arguments,
   return RunProgram("causewayd", arguments, environment);
 }
 
-DaemonProcess::DaemonProcess(std::vector<std::string> flags)
+DaemonProcess::DaemonProcess(std::vector<std::string> flags, int errors)
     : folder_(MakeFolder()), ports_file_(folder_ + "/ports.json") {
   std::vector<std::string> arguments = {"serve",       "--listen",     "127.0.0.1:0", "--http",
                                         "127.0.0.1:0", "--ports-file", ports_file_};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
-  pid_ = Start("causewayd", arguments, {}, "", folder_);
+  pid_ = Start("causewayd", arguments, {}, "", folder_, errors);
 }
 
 DaemonProcess::~DaemonProcess() {

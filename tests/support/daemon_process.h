@@ -33,8 +33,10 @@ ProgramResult RunCausewayd(const std::vector<std::string>& arguments,
 // `causewayd serve` on ports that the kernel picks.
 class DaemonProcess {
  public:
-  // Starts it; `flags` must name the model, and may name other addresses.
-  explicit DaemonProcess(std::vector<std::string> flags);
+  // Starts it; `flags` must name the model, and may name other addresses. `errors`: the descriptor that it gets as
+  // standard error, or kToFile, which Err reads; kClosed: it gets none, nor standard input and output.
+  static constexpr int kToFile = -1, kClosed = -2;
+  explicit DaemonProcess(std::vector<std::string> flags, int errors = kToFile);
   // Kills it if it still runs.
   ~DaemonProcess();
   DaemonProcess(const DaemonProcess&) = delete;
