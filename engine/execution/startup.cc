@@ -13,6 +13,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
 #include "engine/device/page_toucher.h"
+#include "engine/execution/memory_left.h"
 #include "engine/threads/processors.h"
 #include "engine/weights/loader.h"
 #include "engine/weights/packed_contents.h"
@@ -215,15 +216,15 @@ absl::StatusOr<LoadedModel> LoadModel(const ModelSpec& spec, const Plan& plan, c
 
 absl::Status CheckActivations(const Plan& plan, const DeviceWorkers& workers) {
   for (const auto& [device, worker] : workers) {
-    const DeviceMemory memory = worker->runtime().memory();
     // The reserve is for what libraries take: none on the CPU.
-    const int64_t planned = plan.devices[device].activations + plan.devices[device].reserve,
-                  measured = memory.activations_peak + memory.workspace;
-    if (measured <= planned) continue;
+    const int64_t planned = plan.devices[device].activations + plan.devices[device].reserve;
+    const int64_t left = PlannedLessMeasured(plan.devices[device], worker->runtime().memory()).activations +
+                         plan.devices[device].reserve;
+    if (left >= 0) continue;
     return absl::FailedPreconditionError(
         absl::StrCat("device ", worker->runtime().name(), ": a worst-case step (max_num_batched_tokens ",
                      plan.options.max_num_batched_tokens, ", max_num_seqs ", plan.options.max_num_seqs, ") took ",
-                     measured, " bytes of activations and workspace, and the plan allows ", planned));
+                     planned - left, " bytes of activations and workspace, and the plan allows ", planned));
   }
   return absl::OkStatus();
 }

@@ -2,7 +2,7 @@
 #include "engine/base/limits.h"
 #include "engine/plan/unit_table.h"
 #include "server/rpc/admin.h"
-#include "server/telemetry/engine_families.h"
+#include "server/telemetry/device_reports.h"
 
 namespace causeway {
 namespace {
@@ -15,44 +15,42 @@ v1::ServerState ToWire(ServingPhase phase) {
   }
 }
 
+void FillPlanned(const Plan& plan, const DevicePlan& device, v1::DeviceStatus* out) {
+  out->set_budget_bytes(device.budget);
+  out->set_capacity_bytes(device.device.memory_bytes);
+  if (!device.units.empty()) out->set_holds(UnitNames(UnitsOf(plan), device.units));
+  v1::PlannedMemory* planned = out->mutable_planned();
+  planned->set_weights(device.weights);
+  planned->set_kv_cache(device.kv_cache);
+  planned->set_activations(device.activations);
+  planned->set_reserve(device.reserve);
+}
+
+void FillMeasured(const DeviceStats& device, v1::DeviceStatus* out) {
+  out->set_busy_seconds(device.busy_seconds);
+  out->set_prefill_tokens(device.prefill_tokens);
+  out->set_decode_tokens(device.decode_tokens);
+  v1::DeviceMemory* memory = out->mutable_memory();
+  memory->set_weights(device.memory.weights);
+  memory->set_kv_cache(device.memory.kv_cache);
+  memory->set_activations(device.memory.activations);
+  memory->set_activations_peak(device.memory.activations_peak);
+  memory->set_workspace(device.memory.workspace);
+}
+
 void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResponse* response) {
-  bool other_reported = false;
-  for (size_t i = 0; i < plan.devices.size(); ++i) {
-    const DevicePlan& planned = plan.devices[i];
+  for (const DeviceReport& report : ReportDevices(plan, stats)) {
     v1::DeviceStatus* out = response->add_devices();
-    out->set_name(planned.device.name);
-    out->set_model(planned.device.model);
-    out->set_budget_bytes(planned.budget);
-    out->set_capacity_bytes(planned.device.memory_bytes);
-    if (!planned.units.empty()) out->set_holds(UnitNames(UnitsOf(plan), planned.units));
-    v1::PlannedMemory* plan_bytes = out->mutable_planned();
-    plan_bytes->set_weights(planned.weights);
-    plan_bytes->set_kv_cache(planned.kv_cache);
-    plan_bytes->set_activations(planned.activations);
-    plan_bytes->set_reserve(planned.reserve);
-    if (planned.device.kind == DeviceKind::kCpu) {
-      out->mutable_memory()->set_other(OtherBytes(plan, stats));
-      other_reported = true;
+    out->set_name(report.name);
+    if (report.planned != nullptr) {
+      out->set_model(report.model);
+      FillPlanned(plan, *report.planned, out);
     }
-    if (i >= stats.devices.size()) continue;  // still loading
-    const DeviceStats& device = stats.devices[i];
-    out->set_busy_seconds(device.busy_seconds);
-    out->set_prefill_tokens(device.prefill_tokens);
-    out->set_decode_tokens(device.decode_tokens);
-    v1::DeviceMemory* memory = out->mutable_memory();
-    memory->set_weights(device.memory.weights);
-    memory->set_kv_cache(device.memory.kv_cache);
-    memory->set_activations(device.memory.activations);
-    memory->set_activations_peak(device.memory.activations_peak);
-    memory->set_workspace(device.memory.workspace);
-    out->set_free_bytes(planned.budget - planned.reserve - memory->weights() - memory->kv_cache() -
-                        memory->workspace() - memory->activations_peak());
+    if (report.other.has_value()) out->mutable_memory()->set_other(*report.other);
+    if (report.measured == nullptr) continue;
+    FillMeasured(*report.measured, out);
+    out->set_free_bytes(report.left.budget);
   }
-  if (other_reported) return;
-  // The process lives in the CPU's memory, also when no part of the model does.
-  v1::DeviceStatus* cpu = response->add_devices();
-  cpu->set_name("cpu");
-  cpu->mutable_memory()->set_other(OtherBytes(plan, stats));
 }
 
 void FillEngine(const EngineStats& stats, absl::Time now, v1::GetStatusResponse* response) {

@@ -1,13 +1,10 @@
 #include "server/telemetry/engine_families.h"
 
-#include <unistd.h>
-
-#include <algorithm>
-#include <fstream>
 #include <limits>
 #include <numeric>
 
 #include "absl/time/time.h"
+#include "server/telemetry/device_reports.h"
 #include "server/telemetry/log.h"
 
 namespace causeway {
@@ -108,46 +105,38 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
                   MetricType::Counter);
   Family transfers("causeway_transfer_bytes_total", "Bytes handed from one device to another.", MetricType::Counter);
   int stage = 0;
-  bool other_reported = false;
-  for (size_t i = 0; i < plan.devices.size() && i < stats.devices.size(); ++i) {
-    const DevicePlan& planned = plan.devices[i];
-    const DeviceStats& device = stats.devices[i];
-    const DeviceMemory& m = device.memory;
-    const LabelList labels = {{"device", planned.device.name}, {"device_name", planned.device.model}};
-    capacity.Add(labels, planned.device.memory_bytes);
-    const bool used = !planned.units.empty();
-    if (used) {
-      busy.Add(With(labels, "stage", std::to_string(stage++)), device.busy_seconds);
-      tokens.Add(With(labels, "kind", "prefill"), device.prefill_tokens)
-          .Add(With(labels, "kind", "decode"), device.decode_tokens);
-      error.Add(With(labels, "owner", "weights"), static_cast<double>(planned.weights - m.weights))
-          .Add(With(labels, "owner", "kv_cache"), static_cast<double>(planned.kv_cache - m.kv_cache))
-          .Add(With(labels, "owner", "activations"),
-               static_cast<double>(planned.activations - m.activations_peak - m.workspace));
-      memory.Add(With(labels, "owner", "weights"), m.weights)
-          .Add(With(labels, "owner", "kv_cache"), m.kv_cache)
-          .Add(With(labels, "owner", "activations"), m.activations)
-          .Add(With(labels, "owner", "workspace"), m.workspace);
-    }
-    if (!planned.offloaded.empty()) {
-      std::map<std::string, double> bytes;
-      for (const OffloadedModule& module : planned.offloaded)
-        bytes[TierName(module.tier)] += static_cast<double>(module.bytes);
-      for (const auto& [tier, held] : bytes) offloaded.Add(With(labels, "tier", tier), held);
-      if (bytes.count("cpu") > 0) {
-        cpu_rows.Add(With(labels, "weights", "experts"), Rows(device.expert_cpu_rows))
-            .Add(With(labels, "weights", "other"), Rows(device.cpu_rows));
+  for (const DeviceReport& report : ReportDevices(plan, stats)) {
+    const LabelList labels = {{"device", report.name}, {"device_name", report.model}};
+    if (report.measured != nullptr) {
+      const DevicePlan& planned = *report.planned;
+      const DeviceStats& device = *report.measured;
+      const DeviceMemory& m = device.memory;
+      capacity.Add(labels, planned.device.memory_bytes);
+      if (!planned.units.empty()) {
+        busy.Add(With(labels, "stage", std::to_string(stage++)), device.busy_seconds);
+        tokens.Add(With(labels, "kind", "prefill"), device.prefill_tokens)
+            .Add(With(labels, "kind", "decode"), device.decode_tokens);
+        error.Add(With(labels, "owner", "weights"), static_cast<double>(report.left.weights))
+            .Add(With(labels, "owner", "kv_cache"), static_cast<double>(report.left.kv_cache))
+            .Add(With(labels, "owner", "activations"), static_cast<double>(report.left.activations));
+        memory.Add(With(labels, "owner", "weights"), m.weights)
+            .Add(With(labels, "owner", "kv_cache"), m.kv_cache)
+            .Add(With(labels, "owner", "activations"), m.activations)
+            .Add(With(labels, "owner", "workspace"), m.workspace);
       }
-      streamed.Add(labels, device.streamed_bytes);
+      if (!planned.offloaded.empty()) {
+        std::map<std::string, double> bytes;
+        for (const OffloadedModule& module : planned.offloaded)
+          bytes[TierName(module.tier)] += static_cast<double>(module.bytes);
+        for (const auto& [tier, held] : bytes) offloaded.Add(With(labels, "tier", tier), held);
+        if (bytes.count("cpu") > 0) {
+          cpu_rows.Add(With(labels, "weights", "experts"), Rows(device.expert_cpu_rows))
+              .Add(With(labels, "weights", "other"), Rows(device.cpu_rows));
+        }
+        streamed.Add(labels, device.streamed_bytes);
+      }
     }
-    if (planned.device.kind == DeviceKind::kCpu) {
-      memory.Add(With(labels, "owner", "other"), OtherBytes(plan, stats));
-      other_reported = true;
-    }
-  }
-  // The process itself lives in the CPU's memory, also when no part of the model does.
-  if (!other_reported) {
-    memory.Add({{"device", "cpu"}, {"device_name", "cpu"}, {"owner", "other"}}, OtherBytes(plan, stats));
+    if (report.other.has_value()) memory.Add(With(labels, "owner", "other"), *report.other);
   }
   for (const TransferStats& transfer : stats.transfers) {
     transfers.Add({{"from", transfer.from}, {"to", transfer.to}}, transfer.bytes);
@@ -207,24 +196,6 @@ MetricFamily LogFamily() {
       .Add({}, static_cast<double>(LogLinesDropped()))
       .AppendTo(families);
   return families.front();
-}
-
-int64_t ResidentBytes() {
-  std::ifstream statm("/proc/self/statm");
-  int64_t size = 0, resident = 0;
-  statm >> size >> resident;
-  return statm ? resident * sysconf(_SC_PAGESIZE) : 0;
-}
-
-int64_t OtherBytes(const Plan& plan, const ExecutorStats& stats) {
-  int64_t other = ResidentBytes();
-  for (size_t i = 0; i < plan.devices.size() && i < stats.devices.size(); ++i) {
-    if (!ComputesOnCpu(plan.devices[i].device.kind)) continue;
-    const DeviceMemory& m = stats.devices[i].memory;
-    other -= m.weights + m.kv_cache + m.activations + m.workspace;
-  }
-  // A KV cache that is allocated but not yet touched is no resident memory.
-  return std::max<int64_t>(other, 0);
 }
 
 }  // namespace causeway

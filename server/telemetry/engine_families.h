@@ -21,12 +21,6 @@ std::vector<prometheus::MetricFamily> EngineFamilies(const Engine& engine, const
 // What concerns the daemon itself.
 prometheus::MetricFamily LogFamily();
 
-// The process's resident memory in bytes, as the kernel counts it; 0 when it does not say.
-int64_t ResidentBytes();
-
-// Resident memory beyond what the engine's allocators handed out on devices that compute on the CPU.
-int64_t OtherBytes(const Plan& plan, const ExecutorStats& stats);
-
 }  // namespace causeway
 
 #endif  // CAUSEWAY_SERVER_TELEMETRY_ENGINE_FAMILIES_H_

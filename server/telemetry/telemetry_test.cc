@@ -13,7 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/time/clock.h"
-#include "server/telemetry/engine_families.h"
+#include "server/telemetry/device_reports.h"
 #include "server/telemetry/http_server.h"
 #include "server/telemetry/log.h"
 #include "server/telemetry/metrics.h"
@@ -133,6 +133,34 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
   EXPECT_THAT(text, HasSubstr("owner=\"other\""));
   metrics_.WatchEngine(nullptr);
   EXPECT_THAT(metrics_.Scrape(), Not(HasSubstr("causeway_requests_running")));
+}
+
+TEST(DeviceReportsTest, HoldWhatIsPlannedAgainstWhatIsMeasured) {
+  Plan plan;
+  DevicePlan planned{.budget = 1000, .weights = 400, .kv_cache = 300, .activations = 100, .reserve = 50};
+  planned.device.name = "simulated:0";
+  planned.device.kind = DeviceKind::kSimulated;
+  plan.devices = {planned, planned};
+  ExecutorStats stats;
+  stats.devices.emplace_back().memory = {
+      .weights = 390, .kv_cache = 310, .activations = 20, .activations_peak = 60, .workspace = 10};
+  const std::vector<DeviceReport> reports = ReportDevices(plan, stats);
+  ASSERT_EQ(reports.size(), 3u) << "the process is in the CPU's memory, which is no device of the plan";
+  EXPECT_EQ(reports[0].left.weights, 10);
+  EXPECT_EQ(reports[0].left.kv_cache, -10);
+  EXPECT_EQ(reports[0].left.activations, 30);
+  EXPECT_EQ(reports[0].left.budget, 1000 - 50 - 390 - 310 - 70);
+  EXPECT_FALSE(reports[0].other.has_value());
+  EXPECT_EQ(reports[1].measured, nullptr) << "it is still loading";
+  EXPECT_EQ(reports[2].name, "cpu");
+  EXPECT_EQ(reports[2].planned, nullptr);
+  EXPECT_GT(*reports[2].other, 1 << 20);
+
+  plan.devices[1].device.kind = DeviceKind::kCpu;
+  const std::vector<DeviceReport> with_cpu = ReportDevices(plan, stats);
+  ASSERT_EQ(with_cpu.size(), 2u);
+  EXPECT_FALSE(with_cpu[0].other.has_value());
+  EXPECT_TRUE(with_cpu[1].other.has_value());
 }
 
 TEST_F(MetricsTest, SaysHowTokensSpreadOverExperts) {
