@@ -10,7 +10,7 @@
 
 namespace causeway {
 
-// The stage that computes a unit writes its rows, and no other does. They may be read once the sequence has ended with
+// The worker that computes a unit writes its rows, and no other does. They may be read once the sequence has ended with
 // its whole prompt computed. Rows that are computed again after a preemption are written again.
 struct LayerOutputs {
   std::vector<int> units;           // ascending: 0 the embeddings, 1..L the layers, L + 1 the final norm

@@ -90,7 +90,7 @@ void DeviceWorker::BuildModel() {
   if (!options_.plan.offloaded.empty()) stream_ = std::make_unique<WeightStream>(*runtime_, options_.plan);
   const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup(), stream_.get()};
   MemoryScope scope(*runtime_, MemoryOwner::kWeights);
-  model_ = std::make_unique<StageModel>(context, options_.units);
+  model_ = std::make_unique<DeviceModel>(context, options_.units);
 }
 
 void DeviceWorker::AllocateCache() {
@@ -113,7 +113,7 @@ void DeviceWorker::ReserveActivations(int64_t bytes) {
 
 LoadTargets DeviceWorker::targets() {
   LoadTargets targets = model_->Targets();
-  if (stream_ != nullptr) stream_->SetBatches(targets);
+  if (stream_ != nullptr) stream_->SetPortions(targets);
   return targets;
 }
 

@@ -52,7 +52,7 @@ struct WorkerOptions {
 
 class DeviceWorker {
  public:
-  // `sampler` is shared by the workers: the head's writes it, the first stage's reads last tokens. `done` is called on
+  // `sampler` is shared by the workers: the head's writes it, the embeddings' reads last tokens. `done` is called on
   // this worker's thread with each step whose segment has run. All references must outlive the worker.
   DeviceWorker(const ModelSpec& spec, const std::vector<Segment>& segments, std::unique_ptr<DeviceRuntime> runtime,
                WorkerOptions options, SamplerState& sampler, std::function<void(std::unique_ptr<Step>)> done);
@@ -103,7 +103,7 @@ class DeviceWorker {
 
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<WeightStream> stream_;
-  std::unique_ptr<StageModel> model_;
+  std::unique_ptr<DeviceModel> model_;
   std::unique_ptr<KvCache> cache_;
   RotaryTables rotary_;
 

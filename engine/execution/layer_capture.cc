@@ -49,7 +49,7 @@ void CaptureUnit(Step& step, int unit, const Units& units, const Hidden& hidden,
   }
 }
 
-void CaptureFinalNorm(Step& step, const Units& units, const StageModel& model, DeviceRuntime& runtime) {
+void CaptureFinalNorm(Step& step, const Units& units, const DeviceModel& model, DeviceRuntime& runtime) {
   UncountedScope uncounted;
   for (size_t i = 0; i < step.before_norm.size(); ++i) {
     const at::Tensor& rows = step.before_norm[i];

@@ -16,7 +16,7 @@ bool WantsLayerOutputs(const StepPlan& plan);
 void CaptureUnit(Step& step, int unit, const Units& units, const Hidden& hidden, DeviceRuntime& runtime);
 
 // After the last layer, where `model` holds the final norm.
-void CaptureFinalNorm(Step& step, const Units& units, const StageModel& model, DeviceRuntime& runtime);
+void CaptureFinalNorm(Step& step, const Units& units, const DeviceModel& model, DeviceRuntime& runtime);
 
 }  // namespace causeway
 

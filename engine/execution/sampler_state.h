@@ -12,7 +12,7 @@
 
 namespace causeway {
 
-// By slot. Used by the head's thread, step after step in order; last_tokens is read by the first stage's thread, for
+// By slot. Used by the head's device worker, step after step in order; last_tokens is read by the embeddings' one, for
 // slots whose step is done.
 class SamplerState {
  public:

@@ -148,17 +148,17 @@ class Loading {
     }
     load.enter_thread = [this] { workers_.begin()->second->runtime().EnterThread(1); };
     const auto on_streams = [this](absl::Status (WeightStream::*act)(int)) {
-      return [this, act](int batch) {
+      return [this, act](int portion) {
         for (const auto& [device, worker] : workers_) {
           if (worker->stream() == nullptr) continue;
           CAUSEWAY_RETURN_IF_ERROR(
-              CatchTorch(worker->runtime().name(), [&] { return (worker->stream()->*act)(batch); }));
+              CatchTorch(worker->runtime().name(), [&] { return (worker->stream()->*act)(portion); }));
         }
         return absl::OkStatus();
       };
     };
-    load.begin_batch = on_streams(&WeightStream::BeginBatch);
-    load.end_batch = on_streams(&WeightStream::EndBatch);
+    load.begin_portion = on_streams(&WeightStream::BeginPortion);
+    load.end_portion = on_streams(&WeightStream::EndPortion);
     return LoadWeights(spec_, checkpoint_, targets, load);
   }
 

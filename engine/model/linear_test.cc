@@ -46,8 +46,8 @@ class ShardedModelTest : public ::testing::TestWithParam<Json> {
   c10::InferenceMode inference_;
   TinyCheckpoint tiny_;
   std::unique_ptr<Ops> ops_;
-  std::unique_ptr<StageModel> whole_;
-  std::vector<std::unique_ptr<StageModel>> ranks_;
+  std::unique_ptr<DeviceModel> whole_;
+  std::vector<std::unique_ptr<DeviceModel>> ranks_;
 };
 
 // What plans and searches count is what is loaded.

@@ -112,10 +112,10 @@ TEST_F(LoaderTest, ProgressCountsEveryByteOnce) {
 
 TEST_F(LoaderTest, TensorsUsedNeverOrTwiceAreNamed) {
   const TinyCheckpoint tiny(TinyLlama());
-  StageModel most(Context(tiny.spec(), *ops_), {0, 1, 2, 3, 5, 6});
+  DeviceModel most(Context(tiny.spec(), *ops_), {0, 1, 2, 3, 5, 6});
   EXPECT_THAT(std::string(LoadWeights(tiny.spec(), tiny.checkpoint(), most.Targets(), {}).message()),
               HasSubstr("model.layers.3.mlp.down_proj.weight is used 0 times"));
-  StageModel all(Context(tiny.spec(), *ops_), AllUnits(tiny.spec())), head(Context(tiny.spec(), *ops_), {6});
+  DeviceModel all(Context(tiny.spec(), *ops_), AllUnits(tiny.spec())), head(Context(tiny.spec(), *ops_), {6});
   LoadTargets both = all.Targets();
   both.linears.push_back(head.Targets().linears.front());
   const absl::Status status = LoadWeights(tiny.spec(), tiny.checkpoint(), both, {});
@@ -125,7 +125,7 @@ TEST_F(LoaderTest, TensorsUsedNeverOrTwiceAreNamed) {
 
 TEST_F(LoaderTest, ATiedHeadMayBeCopied) {
   const TinyCheckpoint tiny(TinyLlama({{"tie_word_embeddings", true}}));
-  StageModel first(Context(tiny.spec(), *ops_), {0, 1, 2}), second(Context(tiny.spec(), *ops_), {3, 4, 5, 6});
+  DeviceModel first(Context(tiny.spec(), *ops_), {0, 1, 2}), second(Context(tiny.spec(), *ops_), {3, 4, 5, 6});
   LoadTargets both = first.Targets(), more = second.Targets();
   both.linears.insert(both.linears.end(), more.linears.begin(), more.linears.end());
   both.vectors.insert(both.vectors.end(), more.vectors.begin(), more.vectors.end());
@@ -137,7 +137,7 @@ TEST_F(LoaderTest, TiedTensorsThatAreBothStoredHaveToBeEqual) {
   const absl::StatusOr<ModelSpec> tied =
       MakeModelSpec(TinyLlama({{"tie_word_embeddings", true}}), Json::object(), DType::kF32);
   ASSERT_TRUE(tied.ok()) << tied.status();
-  StageModel model(Context(*tied, *ops_), AllUnits(*tied));
+  DeviceModel model(Context(*tied, *ops_), AllUnits(*tied));
   const absl::Status status = LoadWeights(*tied, untied.checkpoint(), model.Targets(), {});
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("lm_head.weight differs from model.embed_tokens.weight"));
@@ -147,14 +147,14 @@ TEST_F(LoaderTest, AFileThatHasBecomeShorterIsDataLoss) {
   const TinyCheckpoint tiny(TinyLlama());
   const std::string file = tiny.folder() + "/model.safetensors";
   std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1000);
-  StageModel model(Context(tiny.spec(), *ops_), AllUnits(tiny.spec()));
+  DeviceModel model(Context(tiny.spec(), *ops_), AllUnits(tiny.spec()));
   const absl::Status status = LoadWeights(tiny.spec(), tiny.checkpoint(), model.Targets(), {});
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
 }
 
 TEST_F(LoaderTest, LoadingEndsWhenItIsNotToProceed) {
   const TinyCheckpoint tiny(TinyLlama());
-  StageModel model(Context(tiny.spec(), *ops_), AllUnits(tiny.spec()));
+  DeviceModel model(Context(tiny.spec(), *ops_), AllUnits(tiny.spec()));
   int asked = 0;
   int64_t loaded = 0;
   LoadOptions options;

@@ -45,7 +45,7 @@ int64_t PositionRows(const Module& module, const std::string& prefix, const std:
 
 }  // namespace
 
-StageModel::StageModel(const ModelContext& context, const std::vector<int>& units)
+DeviceModel::DeviceModel(const ModelContext& context, const std::vector<int>& units)
     : spec_(context.spec), ops_(context.ops) {
   const Units model = UnitsOf(spec_);
   for (int unit : units) {
@@ -77,7 +77,7 @@ StageModel::StageModel(const ModelContext& context, const std::vector<int>& unit
   }
 }
 
-LoadTargets StageModel::Targets() {
+LoadTargets DeviceModel::Targets() {
   LoadTargets targets;
   for (const auto& [weight, tensor] :
        {std::pair(embedding_, spec_.embedding_weight), std::pair(position_, spec_.position_weight)}) {
@@ -100,13 +100,13 @@ LoadTargets StageModel::Targets() {
   return targets;
 }
 
-std::vector<int> StageModel::layers() const {
+std::vector<int> DeviceModel::layers() const {
   std::vector<int> indices;
   for (const auto& [index, layer] : layers_) indices.push_back(index);
   return indices;
 }
 
-std::map<int, ExpertLoad> StageModel::ExpertLoads() const {
+std::map<int, ExpertLoad> DeviceModel::ExpertLoads() const {
   std::map<int, ExpertLoad> loads;
   for (const auto& [index, layer] : layers_) {
     if (layer.moe() != nullptr) loads.emplace(index, layer.moe()->counter().Read());
@@ -114,13 +114,13 @@ std::map<int, ExpertLoad> StageModel::ExpertLoads() const {
   return loads;
 }
 
-void StageModel::ClearExpertLoads() {
+void DeviceModel::ClearExpertLoads() {
   for (const auto& [index, layer] : layers_) {
     if (layer.moe() != nullptr) layer.moe()->counter().Clear();
   }
 }
 
-at::Tensor StageModel::Embed(const at::Tensor& ids, const AttentionBatch& batch) const {
+at::Tensor DeviceModel::Embed(const at::Tensor& ids, const AttentionBatch& batch) const {
   const auto look_up = [this](const at::Tensor& rows, const std::shared_ptr<LinearWeight>& table,
                               const std::string& tensor) {
     return table != nullptr ? table->Lookup(rows) : fetcher_->Rows(tensor, rows);
@@ -130,7 +130,7 @@ at::Tensor StageModel::Embed(const at::Tensor& ids, const AttentionBatch& batch)
   return hidden;
 }
 
-at::Tensor StageModel::Forward(UnitRange units, StageInput input, const RotaryTables& rotary, KvCache& cache) const {
+at::Tensor DeviceModel::Forward(UnitRange units, StageInput input, const RotaryTables& rotary, KvCache& cache) const {
   const Units model = UnitsOf(spec_);
   const ForwardContext context{ops_, *input.batch, rotary};
   Hidden hidden;

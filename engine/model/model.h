@@ -29,11 +29,11 @@ struct StageInput {
 };
 
 // Executes any ModelSpec. One thread at a time.
-class StageModel {
+class DeviceModel {
  public:
   // Unfilled weights for `units` (ascending), allocated on context.device. Of the context, spec and ops must outlive
   // the model.
-  StageModel(const ModelContext& context, const std::vector<int>& units);
+  DeviceModel(const ModelContext& context, const std::vector<int>& units);
 
   // What a loader must fill.
   LoadTargets Targets();

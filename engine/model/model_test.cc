@@ -29,7 +29,7 @@ class StageModelTest : public ::testing::TestWithParam<Json> {
   c10::InferenceMode inference_;
   std::unique_ptr<Ops> ops_ = MakeReferenceOps();
   TinyCheckpoint tiny_;
-  std::unique_ptr<StageModel> model_;
+  std::unique_ptr<DeviceModel> model_;
   RotaryTables rotary_;
   at::Tensor ids_;
   const int head_;

@@ -108,7 +108,7 @@ class QuantizedTest : public ::testing::TestWithParam<std::string> {
   }
   absl::Status Load(const TestFolder& folder) {
     const Opened opened(folder.path());
-    StageModel model(Context(opened.spec, *ops_), AllUnits(opened.spec));
+    DeviceModel model(Context(opened.spec, *ops_), AllUnits(opened.spec));
     return LoadWeights(opened.spec, *opened.checkpoint, model.Targets(), {});
   }
 
@@ -177,7 +177,7 @@ TEST_P(QuantizedTest, RectanglesAreCutOutOfTheWhole) {
 
 TEST_P(QuantizedTest, WhatIsHeldIsWhatThePlanCounts) {
   const Opened opened(Fixture(GetParam()));
-  StageModel model(Context(opened.spec, *ops_), AllUnits(opened.spec));
+  DeviceModel model(Context(opened.spec, *ops_), AllUnits(opened.spec));
   LoadTargets targets = model.Targets();
   ASSERT_TRUE(LoadWeights(opened.spec, *opened.checkpoint, targets, {}).ok());
   int64_t held = 0, planned = 0;
@@ -392,7 +392,7 @@ TEST_F(OnLoadTest, WeightsThatCannotBeQuantizedAreNamed) {
     folder.Write("model.safetensors", SafetensorsFile(tensors));
     const auto checkpoint = *Checkpoint::Open(folder.path());
     const ModelSpec spec = Quantized(tiny, format);
-    StageModel model(Context(spec, *ops_), AllUnits(spec));
+    DeviceModel model(Context(spec, *ops_), AllUnits(spec));
     const absl::Status status = LoadWeights(spec, *checkpoint, model.Targets(), {});
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     return std::string(status.message());
@@ -405,7 +405,7 @@ TEST_F(OnLoadTest, WeightsThatCannotBeQuantizedAreNamed) {
 TEST_F(OnLoadTest, ATiedTableServesBothEnds) {
   const TinyCheckpoint tiny(TinyLlama({{"tie_word_embeddings", true}}));
   const ModelSpec spec = Quantized(tiny, "int4");
-  StageModel ends(Context(spec, *ops_), AllUnits(spec)), first(Context(spec, *ops_), {0, 1, 2}),
+  DeviceModel ends(Context(spec, *ops_), AllUnits(spec)), first(Context(spec, *ops_), {0, 1, 2}),
       last(Context(spec, *ops_), {3, 4, 5, 6});
   LoadTargets both = first.Targets(), more = last.Targets();
   both.linears.insert(both.linears.end(), more.linears.begin(), more.linears.end());
@@ -424,7 +424,7 @@ TEST_F(OnLoadTest, WhatIsHeldIsWhatThePlanCounts) {
   const TinyCheckpoint tiny(TinyLlama());
   for (const std::string format : {"none", "int8", "int4", "int4:64"}) {
     const ModelSpec spec = Quantized(tiny, format);
-    StageModel model(Context(spec, *ops_), AllUnits(spec));
+    DeviceModel model(Context(spec, *ops_), AllUnits(spec));
     int64_t held = 0, planned = 0;
     for (const LinearTarget& linear : model.Targets().linears) held += linear.weight->bytes();
     for (const VectorTarget& vector : model.Targets().vectors) held += vector.values.nbytes();

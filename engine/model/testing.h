@@ -30,9 +30,9 @@ inline ForwardContext OpsAlone(Ops& ops) {
 
 inline std::vector<int> AllUnits(const ModelSpec& spec) { return UnitsOf(spec).all(); }
 
-inline std::unique_ptr<StageModel> Loaded(const ModelSpec& spec, const Checkpoint& checkpoint, Ops& ops,
-                                          ParallelGroup group = {}, const LoadOptions& options = {}) {
-  auto model = std::make_unique<StageModel>(Context(spec, ops, group), AllUnits(spec));
+inline std::unique_ptr<DeviceModel> Loaded(const ModelSpec& spec, const Checkpoint& checkpoint, Ops& ops,
+                                           ParallelGroup group = {}, const LoadOptions& options = {}) {
+  auto model = std::make_unique<DeviceModel>(Context(spec, ops, group), AllUnits(spec));
   const absl::Status status = LoadWeights(spec, checkpoint, model->Targets(), options);
   EXPECT_TRUE(status.ok()) << status;
   return model;

@@ -21,15 +21,17 @@ namespace causeway {
 struct LoadTask {
   const LinearTarget* linear = nullptr;
   const VectorTarget* vector = nullptr;
-  int batch = 0;
+  int portion = 0;
   int64_t first = 0, count = 0;
   std::pair<int, uint64_t> place;  // file and offset: read in this order
   int64_t bytes = 0;               // as held, about
 
-  bool operator<(const LoadTask& other) const { return std::tie(batch, place) < std::tie(other.batch, other.place); }
+  bool operator<(const LoadTask& other) const {
+    return std::tie(portion, place) < std::tie(other.portion, other.place);
+  }
 };
 
-// Deals a batch of tasks out to `readers` readers, in runs of neighbours. Thread-safe.
+// Deals a portion of tasks out to `readers` readers, in runs of neighbours. Thread-safe.
 class LoadRuns {
  public:
   LoadRuns(absl::Span<const LoadTask> tasks, int readers) : readers_(readers), tasks_(tasks) {

@@ -204,7 +204,7 @@ std::vector<LoadTask> MakeTasks(const Tensors& tensors, const LoadTargets& targe
     return std::pair(tensor.file, tensor.offset + skip);
   };
   for (const LinearTarget& linear : targets.linears) {
-    if (linear.batch == LinearTarget::kFilled) continue;
+    if (linear.portion == LinearTarget::kFilled) continue;
     const int64_t rows = linear.shard.out_count();
     // Stored quantized, rows are unpacked to a byte a weight.
     const int64_t element = linear.spec.encoding.kind == WeightEncoding::Kind::kFloat ? kElementMax : 1;
@@ -215,7 +215,7 @@ std::vector<LoadTask> MakeTasks(const Tensors& tensors, const LoadTargets& targe
     const std::string tensor = StoredTensors(linear.spec, part).front();
     for (int64_t first = 0; first < rows; first += step) {
       const int64_t count = std::min(step, rows - first);
-      tasks.push_back({&linear, nullptr, linear.batch, first, count,
+      tasks.push_back({&linear, nullptr, linear.portion, first, count,
                        place(tensor, WeightBytesUpTo(tensors, linear, part, first)),
                        linear.weight->bytes() * count / rows});
     }
@@ -236,7 +236,7 @@ int64_t StagingBytes(const LoadTargets& targets, int64_t wished) {
 int64_t BytesToRead(const Tensors& tensors, const LoadTargets& targets) {
   int64_t total = 0;
   for (const LinearTarget& linear : targets.linears) {
-    if (linear.batch == LinearTarget::kFilled) continue;
+    if (linear.portion == LinearTarget::kFilled) continue;
     const LinearSpec& spec = linear.spec;
     for (const LinearSpec::Part& part : spec.parts) {
       // A shard's share, exact where parts are cut evenly.
@@ -260,11 +260,11 @@ absl::Status WithoutExceptions(const std::function<absl::Status()>& load) {
   }
 }
 
-// Reads the orders of inputs, and tells the weights of a batch: before their rows, which are put in that order.
+// Reads the orders of inputs, and tells the weights of a portion: before their rows, which are put in that order.
 absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensors, const LoadTargets& targets,
-                             int batch, InputOrders& orders) {
+                             int portion, InputOrders& orders) {
   for (const LinearTarget& linear : targets.linears) {
-    if (linear.batch != batch) continue;
+    if (linear.portion != portion) continue;
     CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor order, ReadInputOrder(checkpoint, tensors, linear.spec));
     if (!order.defined()) continue;
     linear.weight->SetInputOrder(order);
@@ -283,7 +283,7 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
   const int64_t staging_bytes = StagingBytes(targets, options.staging_bytes);
   const std::vector<LoadTask> tasks = MakeTasks(tensors, targets, options.staging_bytes);
   const int64_t bytes_total = BytesToRead(tensors, targets);
-  InputOrders orders;  // of the batch
+  InputOrders orders;  // of the portion
 
   absl::Mutex mutex;
   absl::Status status;  // the first error; guarded by mutex, as is bytes_done
@@ -317,20 +317,20 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
     for (const auto& [tensor, count] : reader.not_finite()) options.not_finite(tensor, count);
   };
   for (size_t first = 0; first < tasks.size();) {
-    const int batch = tasks[first].batch;
+    const int portion = tasks[first].portion;
     size_t end = first;
-    while (end < tasks.size() && tasks[end].batch == batch) ++end;
-    if (batch != 0 && options.begin_batch) CAUSEWAY_RETURN_IF_ERROR(options.begin_batch(batch));
+    while (end < tasks.size() && tasks[end].portion == portion) ++end;
+    if (portion != 0 && options.begin_portion) CAUSEWAY_RETURN_IF_ERROR(options.begin_portion(portion));
     orders.clear();
     CAUSEWAY_RETURN_IF_ERROR(
-        WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, batch, orders); }));
+        WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, portion, orders); }));
     const int count = std::clamp<int>(options.readers, 1, static_cast<int>(end - first));
     LoadRuns runs(absl::MakeConstSpan(tasks).subspan(first, end - first), count);
     std::vector<std::thread> readers;
     for (int i = 0; i < count; ++i) readers.emplace_back([&] { read(runs); });
     for (std::thread& reader : readers) reader.join();
     CAUSEWAY_RETURN_IF_ERROR(status);
-    if (batch != 0 && options.end_batch) CAUSEWAY_RETURN_IF_ERROR(options.end_batch(batch));
+    if (portion != 0 && options.end_portion) CAUSEWAY_RETURN_IF_ERROR(options.end_portion(portion));
     first = end;
   }
   return absl::OkStatus();

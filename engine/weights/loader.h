@@ -13,7 +13,7 @@
 namespace causeway {
 
 struct LoadOptions {
-  int readers = 4;  // threads that read and convert, over all stages
+  int readers = 4;  // threads that read and convert, over all devices
   // Each reader's buffer at most. A conversion may hold as much again; unpacking GPTQ or AWQ, three times as much.
   int64_t staging_bytes = int64_t{16} << 20;
   std::function<void()> enter_thread;                                     // called first on each reader; may be null
@@ -26,12 +26,12 @@ struct LoadOptions {
   // Told of tensors with values that are NaN or infinite, and of how many more of them: several times for one that
   // several readers have read. One call at a time; may be null.
   std::function<void(const std::string& tensor, int64_t values)> not_finite;
-  // Around each batch but 0, by the calling thread: make room for its targets, and put away what they were filled with.
-  // May be null.
-  std::function<absl::Status(int batch)> begin_batch, end_batch;
+  // Around each portion but 0, by the calling thread: make room for its targets, and put away what they were filled
+  // with. May be null.
+  std::function<absl::Status(int portion)> begin_portion, end_portion;
 };
 
-// Reads every tensor of the checkpoint into the targets (of all stages together). InvalidArgument: the checkpoint is
+// Reads every tensor of the checkpoint into the targets (of all devices together). InvalidArgument: the checkpoint is
 // not the spec's, or a tensor, which is named, has contents that the spec rules out or its format cannot hold (tied
 // tensors that differ, quantized ones that config.json contradicts, NaN). Unimplemented: linears computed as one whose
 // inputs are ordered differently. Internal: a tensor is used by no target or by several, a tied embedding's copy aside.

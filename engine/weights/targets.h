@@ -17,9 +17,9 @@ struct LinearTarget {
   LinearWeight* weight = nullptr;
   LinearSpec spec;
   LinearShard shard;
-  // Targets are filled batch by batch, ascending, vectors with batch 0. kFilled: nothing is read for it.
+  // Targets are filled portion by portion, ascending, vectors with portion 0. kFilled: nothing is read for it.
   static constexpr int kFilled = -1;
-  int batch = 0;
+  int portion = 0;
 };
 struct VectorTarget {
   std::string tensor;  // canonical name

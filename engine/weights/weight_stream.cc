@@ -81,12 +81,12 @@ absl::Status WeightStream::Allocate(const LoadTargets& targets, const Tensors& t
   }
   CAUSEWAY_RETURN_IF_ERROR(store_.Open(places, checkpoint, folder, contents, reuse));
   if (entries_.empty()) return absl::OkStatus();
-  int64_t in_batch = 0;
+  int64_t in_portion = 0;
   for (Entry& entry : entries_) {
     if (store_.Filled(entry.place)) continue;
-    if (batches_ == 0 || in_batch + entry.bytes() > staging_bytes_) ++batches_, in_batch = 0;
-    entry.batch = batches_;
-    in_batch += entry.bytes();
+    if (portions_ == 0 || in_portion + entry.bytes() > staging_bytes_) ++portions_, in_portion = 0;
+    entry.portion = portions_;
+    in_portion += entry.bytes();
   }
   MemoryScope scope(runtime_, MemoryOwner::kWeights);
   buffer_ =
@@ -104,19 +104,19 @@ absl::Status WeightStream::OpenTable(const std::string& name, const Checkpoint& 
   return absl::OkStatus();
 }
 
-void WeightStream::SetBatches(LoadTargets& targets) const {
+void WeightStream::SetPortions(LoadTargets& targets) const {
   for (LinearTarget& target : targets.linears) {
     const auto found = entry_of_.find(target.weight);
     if (found == entry_of_.end()) continue;
-    target.batch = entries_[found->second].batch;
+    target.portion = entries_[found->second].portion;
   }
 }
 
-absl::Status WeightStream::BeginBatch(int batch) {
+absl::Status WeightStream::BeginPortion(int portion) {
   c10::InferenceMode inference;
   char* to = staging_;
   for (Entry& entry : entries_) {
-    if (entry.batch != batch) continue;
+    if (entry.portion != portion) continue;
     PointAt(entry.tensors, to);
     for (at::Tensor& tensor : entry.tensors) tensor.zero_();  // of what no row fills, too
     to += entry.bytes();
@@ -124,11 +124,11 @@ absl::Status WeightStream::BeginBatch(int batch) {
   return absl::OkStatus();
 }
 
-absl::Status WeightStream::EndBatch(int batch) {
+absl::Status WeightStream::EndPortion(int portion) {
   runtime_.Synchronize();
   char* from = staging_;
   for (Entry& entry : entries_) {
-    if (entry.batch != batch) continue;
+    if (entry.portion != portion) continue;
     CAUSEWAY_RETURN_IF_ERROR(store_.Put(entry.place, from));
     PointAt(entry.tensors, nullptr);
     from += entry.bytes();

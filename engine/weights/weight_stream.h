@@ -46,10 +46,10 @@ class WeightStream final : public WeightFetcher {
   // once already. The checkpoint must outlive this.
   absl::Status OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor,
                          at::ScalarType dtype, const WeightFormat& format, bool shared);
-  // For the loader: sets the targets' batches, 1, 2, ... One call at a time, any thread.
-  void SetBatches(LoadTargets& targets) const;
-  absl::Status BeginBatch(int batch);
-  absl::Status EndBatch(int batch);
+  // For the loader: sets the targets' portions, 1, 2, ... One call at a time, any thread.
+  void SetPortions(LoadTargets& targets) const;
+  absl::Status BeginPortion(int portion);
+  absl::Status EndPortion(int portion);
   // Then it can be used. What lies in CPU memory is computed there for up to cpu_rows rows, of a step or, for an
   // expert, of its own, and brought to the device for more. Without a number it finds out up to how many that is
   // faster.
@@ -75,7 +75,7 @@ class WeightStream final : public WeightFetcher {
     std::shared_ptr<LinearWeight>
         on_cpu;  // computes from CPU memory: the weight itself where the device does too; null: nothing can
     bool in_order = true;
-    int batch = LinearTarget::kFilled;
+    int portion = LinearTarget::kFilled;
 
     int64_t bytes() const { return place.bytes; }
   };
@@ -94,7 +94,7 @@ class WeightStream final : public WeightFetcher {
   std::vector<Entry> entries_;           // by the ring's ids
   std::unordered_map<const LinearWeight*, int> entry_of_;
   std::map<std::string, StoredTable> tables_;
-  int batches_ = 0;
+  int portions_ = 0;
   at::Tensor buffer_;
   char* staging_ = nullptr;  // in it, aligned
 
