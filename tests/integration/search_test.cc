@@ -279,7 +279,7 @@ TEST(Search, ReplicasOfOtherDevicesHaveConfigurationsOfTheirOwn) {
   EXPECT_EQ(PlanOf(config, {"--devices", "1xL4"}).at("devices").size(), 1u);
   // Daemons count their simulated devices from 0, whatever they were in the fleet.
   const ProgramResult simulated =
-      Search({"--devices", "simulated:2x12MiB,2x9MiB", "--max-memory", "0:12MiB,1:12MiB,2:9MiB,3:9MiB,cpu:20MiB",
+      Search({"--devices", "simulated:2x12MiB,2x9MiB", "--max-memory", "0:12MiB,1:12MiB,2:9MiB,3:9MiB,cpu:8MiB",
               "--concurrency", "8", "--prompt-tokens", "16", "--output-tokens", "16", "--max-num-batched-tokens", "16",
               "--calibration", WriteCalibration("replicas.json"), "--config-out", config});
   ASSERT_EQ(simulated.status, 0) << simulated.err;
