@@ -15,9 +15,9 @@ using testing::Context;
 using testing::Loaded;
 using testing::OneSequence;
 
-class StageModelTest : public ::testing::TestWithParam<Json> {
+class DeviceModelTest : public ::testing::TestWithParam<Json> {
  protected:
-  StageModelTest()
+  DeviceModelTest()
       : tiny_(GetParam()),
         model_(Loaded(tiny_.spec(), tiny_.checkpoint(), *ops_)),
         rotary_(MakeRotaryTables(tiny_.spec().rope, 128)),
@@ -35,7 +35,7 @@ class StageModelTest : public ::testing::TestWithParam<Json> {
   const int head_;
 };
 
-TEST_P(StageModelTest, SegmentsOneAfterTheOtherEqualTheWhole) {
+TEST_P(DeviceModelTest, SegmentsOneAfterTheOtherEqualTheWhole) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
   const at::Tensor whole = model_->Forward({0, head_}, {.ids = ids_, .batch = &batch}, rotary_, cache);
@@ -49,7 +49,7 @@ TEST_P(StageModelTest, SegmentsOneAfterTheOtherEqualTheWhole) {
   EXPECT_TRUE(hidden.equal(whole));
 }
 
-TEST_P(StageModelTest, OnlySelectedRowsReachTheHead) {
+TEST_P(DeviceModelTest, OnlySelectedRowsReachTheHead) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
   const at::Tensor whole = model_->Forward({0, head_}, {.ids = ids_, .batch = &batch}, rotary_, cache);
@@ -65,14 +65,14 @@ TEST_P(StageModelTest, OnlySelectedRowsReachTheHead) {
   }
 }
 
-TEST_P(StageModelTest, NoSelectedRowsAreNoWork) {
+TEST_P(DeviceModelTest, NoSelectedRowsAreNoWork) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
   const at::Tensor none = at::tensor(std::vector<int64_t>{}, at::kLong);
   EXPECT_EQ(model_->Forward({0, head_}, {.ids = ids_, .rows = none, .batch = &batch}, rotary_, cache).size(0), 0);
 }
 
-TEST_P(StageModelTest, ChunksEqualTheWhole) {
+TEST_P(DeviceModelTest, ChunksEqualTheWhole) {
   KvCache cache = NewCache();
   const AttentionBatch all = OneSequence(0, 40);
   const at::Tensor whole = model_->Forward({0, head_}, {.ids = ids_, .batch = &all}, rotary_, cache);
@@ -86,7 +86,7 @@ TEST_P(StageModelTest, ChunksEqualTheWhole) {
   }
 }
 
-TEST_P(StageModelTest, AWarmUpRunsOneLayerOfEachShape) {
+TEST_P(DeviceModelTest, AWarmUpRunsOneLayerOfEachShape) {
   const AttentionBatch batch = OneSequence(0, 40);
   KvCache cache = NewCache();
   model_->Forward({0, head_}, {.ids = ids_, .batch = &batch, .one_of_each = true}, rotary_, cache);
@@ -94,7 +94,7 @@ TEST_P(StageModelTest, AWarmUpRunsOneLayerOfEachShape) {
   EXPECT_EQ(cache.layer(1).keys.abs().max().item<float>(), 0);
 }
 
-TEST_P(StageModelTest, ATiedHeadSharesTheEmbeddingsMemory) {
+TEST_P(DeviceModelTest, ATiedHeadSharesTheEmbeddingsMemory) {
   const LoadTargets targets = model_->Targets();
   int uses = 0;
   for (const LinearTarget& linear : targets.linears)
@@ -104,7 +104,7 @@ TEST_P(StageModelTest, ATiedHeadSharesTheEmbeddingsMemory) {
   EXPECT_EQ(targets.linears.size(), tables + 4 * tiny_.spec().layers.size() + head);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, StageModelTest,
+INSTANTIATE_TEST_SUITE_P(Models, DeviceModelTest,
                          ::testing::Values(TinyLlama(), TinyLlama({{"tie_word_embeddings", true}}),
                                            TinyLlama({{"attention_bias", true}, {"mlp_bias", true}, {"head_dim", 24}}),
                                            // Norms of queries and keys, and a window on all layers but the first.
