@@ -1,5 +1,6 @@
 #include "server/doctor/doctor.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -91,6 +92,19 @@ TEST_F(DoctorTest, AModelThatFitsAndOneThatDoesNot) {
   EXPECT_EQ(Of(alone, "fit").grade, Grade::kGood) << "before its weights are there";
   std::filesystem::remove(missing.model + "/config.json");
   EXPECT_EQ(ExamineModel(missing).size(), 1u);
+}
+
+TEST_F(DoctorTest, ATokenizerThatCannotBeReadIsAProblem) {
+  const EngineOptions options = Options("cpu");
+  EXPECT_THAT(Of(ExamineModel(options), "tokenizer").found, HasSubstr("there is none"));
+  const std::string path = folder_ / "m/tokenizer.json";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_EQ(Of(ExamineModel(options), "tokenizer").grade, Grade::kProblem);
+  EXPECT_THAT(Of(ExamineModel(options), "tokenizer").found, HasSubstr("tokenizer.json: not a regular file"));
+  std::filesystem::remove(path);
+  std::filesystem::create_symlink("/nowhere/tokenizer.json", path);
+  EXPECT_EQ(Of(ExamineModel(options), "tokenizer").grade, Grade::kProblem);
+  EXPECT_THAT(Of(ExamineModel(options), "tokenizer").found, HasSubstr("No such file"));
 }
 
 TEST_F(DoctorTest, DevicesAreLookedAtWithoutAModel) {

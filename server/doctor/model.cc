@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +16,7 @@
 #include "engine/plan/budgets.h"
 #include "engine/plan/capacity.h"
 #include "engine/plan/unit_table.h"
+#include "engine/text_files.h"
 #include "server/doctor/doctor.h"
 
 namespace causeway {
@@ -67,6 +70,27 @@ Finding DiskSpeed(const Checkpoint& checkpoint) {
                         FormatBytes(all), seconds);
   }
   return finding;
+}
+
+// The tokenizer and the chat template, read as a start reads them.
+std::vector<Finding> Texts(const PlacedModel& model, const std::string& chat_template_file) {
+  TextFiles files(model.folder, chat_template_file);
+  const absl::StatusOr<TextFiles::Read> read = files.Take();
+  if (!read.ok())
+    return {
+        {"tokenizer", Grade::kProblem, std::string(read.status().message()), "copy the model's tokenizer files again"}};
+  if (read->tokenizer == nullptr) return {{"tokenizer", Grade::kGood, "there is none: requests are token ids", ""}};
+  std::vector<Finding> findings = {
+      {"tokenizer", Grade::kGood,
+       absl::StrCat(read->tokenizer->vocab_size(), " tokens, ",
+                    read->chat_template != nullptr ? "with a chat template" : "without a chat template"),
+       ""}};
+  std::vector<std::string> warnings = read->warnings;
+  warnings.push_back(VocabularyWarning(*read->tokenizer, model.spec.vocab_size));
+  for (const std::string& warning : warnings) {
+    if (!warning.empty()) findings.push_back({"tokenizer", Grade::kAdvice, warning, ""});
+  }
+  return findings;
 }
 
 Finding Offload(const Plan& plan, const std::string& folder) {
@@ -126,6 +150,7 @@ std::vector<Finding> ExamineModel(const EngineOptions& options) {
     findings.push_back({"model", Grade::kGood, absl::StrCat(read->spec.title(), " in ", read->folder), ""});
     for (const std::string& warning : read->spec.warnings) findings.push_back({"model", Grade::kAdvice, warning, ""});
     findings.push_back(DiskSpeed(*read->checkpoint));
+    for (Finding& finding : Texts(*read, options.chat_template_file)) findings.push_back(std::move(finding));
   } else {
     findings.push_back({"model", Grade::kProblem, std::string(read.status().message()),
                         "--model takes a folder with config.json and safetensors files, or the org/name of one in the "

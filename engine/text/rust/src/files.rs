@@ -6,10 +6,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The largest published tokenizer.json files have about 40 MB.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+/// open(2)'s, on Linux.
+const O_NONBLOCK: i32 = 0o4000;
 
 /// A folder's path as C++ gives it: bytes, not always UTF-8.
 pub fn folder_path(folder: &[u8]) -> PathBuf {
@@ -23,15 +26,21 @@ pub fn read_text(folder: &Path, name: &str) -> Outcome<Option<String>> {
 
 /// The file's text, or None when it is not there.
 pub fn read_file(path: &Path) -> Outcome<Option<String>> {
-    let file = match fs::File::open(path) {
+    let wrong = |error: std::io::Error| Failure::invalid(format!("{}: {error}", path.display()));
+    // A pipe put where a file is expected must not hang the start.
+    let file = match fs::File::options().read(true).custom_flags(O_NONBLOCK).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::invalid(format!("{}: {error}", path.display()))),
+        // A link that leads nowhere is a file that somebody meant to be there.
+        Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => return Ok(None),
+        Err(error) => return Err(wrong(error)),
     };
+    if !file.metadata().map_err(wrong)?.is_file() {
+        return Err(Failure::invalid(format!("{}: not a regular file", path.display())));
+    }
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))?;
+        .map_err(wrong)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Failure::invalid(format!(
             "{}: more than the {FILE_BYTES_MAX} bytes allowed",
