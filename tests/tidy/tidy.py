@@ -49,9 +49,10 @@ MAY_USE = {
     "server/commands": ["server/daemon", "server/doctor", "engine/strategy"],
     "server": ["server/commands"],  # main.cc
     "tests/support": ["engine", "engine/cuda"],
+    "tests/support/cuda_standin": ["engine/cuda"],
     "tests/golden": ["tests/support"],
     "tests/integration": ["server/commands", "client", "tests/golden"],
-    "tests/gpu": ["engine/cuda", "tests/support"],
+    "tests/gpu": ["engine/cuda", "tests/support", "tests/support/cuda_standin"],
 }
 # Files that belong to another folder's target.
 BUILT_IN = {"server/version.h": "server/daemon", "server/version.cc": "server/daemon"}
@@ -63,7 +64,7 @@ TORCH_FOLDERS = ("engine/ops", "engine/device", "engine/cuda", "engine/measure",
 # What the engine knows nothing of.
 SERVER_ONLY = re.compile(r"^(grpc|grpcpp|google|prometheus|causeway/v1|yaml-cpp|httplib)\b")
 CUDA = re.compile(r"^(c10/cuda|ATen/cuda|cuda)")
-CUDA_FOLDERS = ("engine/cuda/", "tests/gpu/", "tests/support/cuda_emulator/")
+CUDA_FOLDERS = ("engine/cuda/", "tests/gpu/", "tests/support/cuda_emulator/", "tests/support/cuda_standin/")
 # The same in CMake. IMPORTED: targets of cmake/Dependencies.cmake, which belong to no folder.
 IMPORTED = ("causeway_torch", "causeway_openmp")
 TORCH_TARGET = re.compile(r"causeway(::|_)torch$|lib(torch|c10)")
@@ -147,7 +148,8 @@ def check_link_graph(tree):
                    causeway_daemon_commands="server/commands", causeway_text_rust="engine/text",
                    causeway_test_engine=TEST_ONLY, causeway_test_checkpoint=TEST_ONLY, causeway_test_device=TEST_ONLY,
                    causeway_test_daemon=TEST_ONLY, causeway_cuda_emulator=TEST_ONLY,
-                   causeway_emulated_kernels=TEST_ONLY, causeway_faulty_kernels=TEST_ONLY)
+                   causeway_emulated_kernels=TEST_ONLY, causeway_faulty_kernels=TEST_ONLY,
+                   causeway_standin="tests/support/cuda_standin")
     for path, line, command, target, words in links(tree):
         if target in IMPORTED:
             continue

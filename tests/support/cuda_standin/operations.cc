@@ -1,0 +1,168 @@
+// torch's operations on CUDA tensors, in the place of libtorch_cuda.so: memory comes from the real caching allocator,
+// and the CPU computes, at once.
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/core/boxing/KernelFunction.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/stack.h>
+#include <ATen/ops/_reshape_alias_native.h>
+#include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/unfold_native.h>
+#include <ATen/ops/view_native.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/library.h>
+
+#include "tests/support/cuda_standin/machine.h"
+
+// No header of c10 declares it.
+namespace c10::cuda::_internal {
+void setHasPrimaryContext(bool (*function)(DeviceIndex));
+}
+
+namespace causeway::standin {
+namespace {
+
+constexpr c10::DispatchKeySet kCuda(c10::DispatchKey::CUDA), kCpu(c10::DispatchKey::CPU);
+
+// Counts as one launch on the thread's current stream.
+void Launch(const char* name) {
+  const c10::cuda::CUDAStream stream = c10::cuda::getCurrentCUDAStream();
+  C10_CUDA_CHECK(Machine::Get().Begin(name, stream.device_index(), stream.stream()));
+}
+
+// The same memory as a CPU tensor.
+at::Tensor OnHost(const at::Tensor& tensor) {
+  if (!tensor.defined() || !tensor.is_cuda()) return tensor;
+  return at::from_blob(tensor.data_ptr(), tensor.sizes(), tensor.strides(),
+                       at::TensorOptions().dtype(tensor.scalar_type()));
+}
+
+at::Tensor Empty(at::IntArrayRef size, std::optional<at::ScalarType> type, std::optional<at::Layout>,
+                 std::optional<at::Device> device, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+  const c10::OptionalDeviceGuard guard(device);
+  return at::detail::empty_generic(size, c10::cuda::CUDACachingAllocator::get(), kCuda, type.value_or(at::kFloat),
+                                   format);
+}
+at::Tensor EmptyStrided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> type,
+                        std::optional<at::Layout>, std::optional<at::Device> device, std::optional<bool>) {
+  const c10::OptionalDeviceGuard guard(device);
+  return at::detail::empty_strided_generic(size, stride, c10::cuda::CUDACachingAllocator::get(), kCuda,
+                                           type.value_or(at::kFloat));
+}
+
+at::Tensor& Zero(at::Tensor& self) {
+  if (!self.is_contiguous()) {
+    Launch("aten::zero_");
+    OnHost(self).zero_();
+    return self;
+  }
+  const c10::cuda::CUDAGuard guard(self.device());
+  C10_CUDA_CHECK(cudaMemsetAsync(self.data_ptr(), 0, self.nbytes(), c10::cuda::getCurrentCUDAStream().stream()));
+  return self;
+}
+
+// As torch orders it: a copy between devices runs on the source's stream, and the two streams wait for each other.
+at::Tensor& CopyTo(at::Tensor& self, const at::Tensor& from, bool non_blocking) {
+  const at::Device device = from.is_cuda() ? from.device() : self.device();
+  const c10::cuda::CUDAGuard guard(device);
+  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream().stream();
+  const bool between = from.is_cuda() && self.is_cuda() && from.device() != self.device();
+  const auto order = [](const at::Device& first, const at::Device& second) {
+    const c10::cuda::CUDAGuard there(first);
+    cudaEvent_t event = nullptr;
+    C10_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    C10_CUDA_CHECK(cudaEventRecord(event, c10::cuda::getCurrentCUDAStream().stream()));
+    C10_CUDA_CHECK(cudaStreamWaitEvent(c10::cuda::getCurrentCUDAStream(second.index()).stream(), event, 0));
+    C10_CUDA_CHECK(cudaEventDestroy(event));
+  };
+  if (between) order(self.device(), from.device());
+  C10_CUDA_CHECK(Machine::Get().Begin(between ? "cudaMemcpyPeerAsync" : "cudaMemcpyAsync", device.index(), stream,
+                                      nullptr, static_cast<int64_t>(self.nbytes())));
+  OnHost(self).copy_(OnHost(from));
+  if (between) order(from.device(), self.device());
+  if (!non_blocking && !(self.is_cuda() && from.is_cuda())) C10_CUDA_CHECK(cudaStreamSynchronize(stream));
+  return self;
+}
+
+// Everything else: the CPU's kernel on the same memory. What it returns anew is moved to the device.
+void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
+  const c10::FunctionSchema& schema = op.schema();
+  const size_t arguments = schema.arguments().size(), first = stack->size() - arguments;
+  const std::vector<c10::IValue> given(stack->begin() + static_cast<int64_t>(first), stack->end());
+  std::optional<at::Device> device;
+  const auto host = [&device](const at::Tensor& tensor) {
+    if (tensor.defined() && tensor.is_cuda() && (!device || tensor.dim() > 0)) device = tensor.device();
+    return OnHost(tensor);
+  };
+  for (size_t i = first; i < stack->size(); ++i) {
+    c10::IValue& value = (*stack)[i];
+    if (value.isTensor()) {
+      value = host(value.toTensor());
+    } else if (value.isTensorList()) {
+      c10::List<at::Tensor> list;
+      for (const at::Tensor& tensor : value.toTensorVector()) list.push_back(host(tensor));
+      value = std::move(list);
+    } else if (value.isOptionalTensorList()) {
+      c10::List<std::optional<at::Tensor>> list;
+      for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorVector())
+        list.push_back(tensor.has_value() ? std::optional(host(*tensor)) : std::nullopt);
+      value = std::move(list);
+    } else if (value.isDevice()) {
+      device = value.toDevice();
+      value = at::Device(at::kCPU);
+    }
+  }
+  const c10::cuda::OptionalCUDAGuard guard(device);
+  Launch(schema.name().c_str());
+  op.redispatchBoxed(kCpu, stack);
+  for (size_t r = 0; r < schema.returns().size(); ++r) {
+    c10::IValue& value = (*stack)[stack->size() - schema.returns().size() + r];
+    if (!value.isTensor() || !value.toTensor().defined()) {
+      TORCH_CHECK(!value.isTensorList(), schema.name(), " returns a list, which the stand-in does not move");
+      continue;
+    }
+    const c10::AliasInfo* alias = schema.returns()[r].alias_info();
+    if (alias == nullptr) {
+      const at::Tensor result = value.toTensor();
+      at::Tensor moved = at::empty_like(result, result.options().device(device.value()));
+      value = CopyTo(moved, result, /*non_blocking=*/true);
+      continue;
+    }
+    TORCH_CHECK(alias->isWrite(), schema.name(), " makes a view, and has to be registered with the stand-in");
+    for (size_t i = 0; i < arguments; ++i) {
+      const c10::AliasInfo* argument = schema.arguments()[i].alias_info();
+      if (argument != nullptr && *argument == *alias) value = given[i];
+    }
+  }
+}
+
+// As libtorch_cuda.so does when it is loaded.
+[[maybe_unused]] const bool answers = [] {
+  c10::cuda::_internal::setHasPrimaryContext([](c10::DeviceIndex device) { return StateOf(device).has_context; });
+  return true;
+}();
+
+TORCH_LIBRARY_IMPL(_, CUDA, library) { library.fallback(torch::CppFunction::makeFromBoxedFunction<&OnCpu>()); }
+TORCH_LIBRARY_IMPL(aten, CUDA, library) {
+  library.impl("empty.memory_format", TORCH_FN(Empty));
+  library.impl("empty_strided", TORCH_FN(EmptyStrided));
+  library.impl("copy_", TORCH_FN(CopyTo));
+  library.impl("zero_", TORCH_FN(Zero));
+  library.impl("as_strided", TORCH_FN(at::native::as_strided_tensorimpl));
+  library.impl("view", TORCH_FN(at::native::view));
+  library.impl("_reshape_alias", TORCH_FN(at::native::_reshape_alias));
+  library.impl("unfold", TORCH_FN(at::native::unfold));
+}
+
+}  // namespace
+}  // namespace causeway::standin

@@ -1,0 +1,56 @@
+// A machine with GPUs that are not there. Libraries with the names of NVIDIA's take their place: the CUDA runtime
+// (libcudart.so.13), the driver (libcuda.so.1), NVML (libnvidia-ml.so.1) and torch's CUDA operations
+// (libtorch_cuda.so). The real libc10_cuda.so, with its caching allocator, and the real libcauseway_cuda.so run on
+// them.
+//
+// A device's memory is address space of this process, so that a device of 80 GiB takes only what is written to. Work is
+// done when it is queued, by the CPU; kernels of our own do nothing. What the calls say of streams and events is
+// logged.
+#ifndef CAUSEWAY_TESTS_SUPPORT_CUDA_STANDIN_STANDIN_H_
+#define CAUSEWAY_TESTS_SUPPORT_CUDA_STANDIN_STANDIN_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace causeway::standin {
+
+// The machine is described by the environment variable CAUSEWAY_STANDIN when it is first asked about, "8x80GiB": so
+// many devices of that memory each. Without it there are none. SetDevices takes its place in a test's own process.
+// CAUSEWAY_STANDIN_FAULT names a file: once it is there, every device has failed (FailDevice).
+void SetDevices(int count, int64_t bytes);
+
+// A call of the runtime that queues or orders work.
+struct Call {
+  std::string name;  // "cudaMemcpyAsync", ...; "launch" of a kernel, "aten::mm" of one of torch's operations
+  int device = 0;    // the stream's, or the calling thread's current one
+  const void* stream = nullptr;  // null: the device's legacy default stream
+  const void* event = nullptr;
+  int64_t bytes = 0;  // copied or set
+};
+// The calls since the last StartLog, in order. Any thread.
+void StartLog();
+std::vector<Call> TakeLog();
+
+struct DeviceState {
+  int64_t total = 0, allocated = 0, others = 0;  // bytes; `others`: held by other processes
+  int64_t allocated_peak = 0;
+  bool has_context = false;
+  int streams = 0, events = 0;  // alive
+};
+DeviceState StateOf(int device);
+void ResetPeak(int device);
+void SetOthersBytes(int device, int64_t bytes);
+
+// Every call on the device gives cudaErrorIllegalAddress from now on, as after a kernel that read where it must not.
+// -1: on each device.
+void FailDevice(int device);
+void MendDevices();  // what a new process would find
+// The call of this name gives `error` once, after `more` others of that name.
+void FailCall(const std::string& name, int error, int more = 0);
+// Whether one device may reach another's memory itself; at first none may.
+void AllowPeerAccess(bool allow);
+
+}  // namespace causeway::standin
+
+#endif  // CAUSEWAY_TESTS_SUPPORT_CUDA_STANDIN_STANDIN_H_
