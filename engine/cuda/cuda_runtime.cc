@@ -20,14 +20,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/cuda/cuda_ops.h"
+#include "engine/plan/budgets.h"
 
 namespace causeway {
 namespace {
 
 using c10::cuda::CUDACachingAllocator::getDeviceStats;
-
-// The most that cuBLAS takes from the caching allocator at a thread's first product. It is part of the plan's reserve.
-constexpr int64_t kLibraryBytes = int64_t{64} << 20;
 
 class CudaRuntime final : public DeviceRuntime {
  public:
@@ -87,9 +85,10 @@ class CudaRuntime final : public DeviceRuntime {
     const MemoryScope scope(*this, MemoryOwner::kKvCache);
     return at::zeros(sizes, options);
   }
+  void ReserveWeights(int64_t bytes) override { Reserve(bytes + bytes / 2048); }  // blocks are of whole 512 bytes
   void ReserveActivations(int64_t bytes) override {
-    // This is freed at once. The caching allocator keeps it, and cuts the steps' tensors from it.
-    at::empty({bytes}, at::TensorOptions(at::kByte).device(device()));
+    c10::cuda::CUDACachingAllocator::emptyCache();  // what loading took beside the weights
+    Reserve(bytes);
   }
 
   bool in_host_memory() const override { return false; }
@@ -139,6 +138,9 @@ class CudaRuntime final : public DeviceRuntime {
     C10_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, copies_.stream()));
     C10_CUDA_CHECK(cudaStreamSynchronize(copies_.stream()));
   }
+  // One segment, which is free at once. The caching allocator keeps it, and cuts tensors from it as they come; each by
+  // itself would be rounded up to 2 MiB or more.
+  void Reserve(int64_t bytes) { at::empty({bytes}, at::TensorOptions(at::kByte).device(device())); }
   cudaStream_t Stream() const { return c10::cuda::getCurrentCUDAStream(index_).stream(); }
   int64_t Allocated() const { return getDeviceStats(index_).allocated_bytes[0].current; }
   static std::vector<MemoryOwner>& Owners() {
@@ -190,9 +192,8 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan&
   try {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index));
     c10::cuda::CUDACachingAllocator::init(c10::cuda::device_count());
-    // The allocator enforces a budget below the device's memory. Of the reserve, only what cuBLAS takes comes from the
-    // allocator.
-    const int64_t allocated_max = plan.budget - plan.reserve + std::min(plan.reserve, kLibraryBytes);
+    // The allocator enforces a budget below the device's memory. It hands out all but the context.
+    const int64_t allocated_max = plan.budget - std::min(plan.reserve, kCudaContextBytes);
     const double share =
         static_cast<double>(allocated_max) / static_cast<double>(std::max<int64_t>(plan.device.memory_bytes, 1));
     c10::cuda::CUDACachingAllocator::setMemoryFraction(std::clamp(share, 0.0, 1.0),

@@ -45,6 +45,8 @@ class DeviceRuntime {
   virtual void PopOwner() = 0;
   virtual DeviceMemory memory() const = 0;  // any thread
   virtual void ResetActivationsPeak() = 0;  // the peak starts again from what is in use; any thread
+  // Sets aside what weights will come from. Called once, before the first of them is made.
+  virtual void ReserveWeights(int64_t /*bytes*/) {}
   // A new tensor of zeros, counted for the KV cache.
   virtual at::Tensor CacheZeros(at::IntArrayRef sizes, const at::TensorOptions& options) = 0;
   // Sets aside what a step's activations will come from. Called once, before the warm-up.

@@ -90,6 +90,7 @@ void DeviceWorker::BuildModel() {
   if (!options_.plan.offloaded.empty()) stream_ = std::make_unique<WeightStream>(*runtime_, options_.plan);
   const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup(), stream_.get()};
   MemoryScope scope(*runtime_, MemoryOwner::kWeights);
+  runtime_->ReserveWeights(options_.plan.weights);
   model_ = std::make_unique<DeviceModel>(context, options_.units);
 }
 
@@ -101,14 +102,18 @@ void DeviceWorker::AllocateCache() {
 }
 
 void DeviceWorker::ReserveActivations(int64_t bytes) {
+  int64_t table_bytes = 0;
   if (!model_->layers().empty()) {
     MemoryScope scope(*runtime_, MemoryOwner::kWorkspace);
     const RotaryTables tables = MakeRotaryTables(spec_.rope, options_.positions);
-    if (tables.cos.defined()) rotary_ = {runtime_->Upload(tables.cos), runtime_->Upload(tables.sin)};
+    if (tables.cos.defined()) {
+      rotary_ = {runtime_->Upload(tables.cos), runtime_->Upload(tables.sin)};
+      table_bytes = static_cast<int64_t>(tables.cos.nbytes() + tables.sin.nbytes());
+    }
   }
   runtime_->Synchronize();
   // The plan counts the tables among what a step needs.
-  runtime_->ReserveActivations(std::max<int64_t>(0, bytes - runtime_->memory().workspace));
+  runtime_->ReserveActivations(std::max<int64_t>(0, bytes - table_bytes));
 }
 
 LoadTargets DeviceWorker::targets() {

@@ -18,7 +18,8 @@ class KvCache {
  public:
   // A new tensor of zeros.
   using Zeros = std::function<at::Tensor(at::IntArrayRef sizes, const at::TensorOptions& options)>;
-  // Zeroed. `int8`: quantized. `zeros` makes the tensors; null: at::zeros does.
+  // Zeroed, and one stretch of memory, since an allocator may round each tensor up. `int8`: quantized. `zeros` makes
+  // it; null: at::zeros does.
   KvCache(const ModelContext& context, const std::vector<int>& layers, int64_t blocks, bool int8 = false,
           const Zeros& zeros = nullptr);
 

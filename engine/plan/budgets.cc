@@ -120,7 +120,14 @@ absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices,
 
 int64_t ReserveBytes(const Device& device) {
   switch (device.kind) {
-    case DeviceKind::kCuda: return int64_t{600} << 20;
+    case DeviceKind::kCuda: {
+      constexpr int64_t kMiB = int64_t{1} << 20;
+      constexpr int64_t kLibraries = 64 * kMiB;     // a thread's first product
+      constexpr int64_t kSegments = 3 * 20 * kMiB;  // weights, KV cache and activations are one each
+      constexpr int64_t kSmallActivations = 32 * kMiB;
+      const int64_t blocks = device.memory_bytes / 2048;  // 512 bytes for each of more than 1 MiB
+      return kCudaContextBytes + kLibraries + kSegments + kSmallActivations + blocks;
+    }
     case DeviceKind::kCpu:
     case DeviceKind::kSimulated: return 0;
   }

@@ -29,9 +29,12 @@ struct Budgets {
 // of the CPU. FailedPrecondition: above what is free.
 absl::StatusOr<Budgets> MakeBudgets(absl::Span<const Device> devices, const std::map<std::string, int64_t>& max_memory);
 
-// Of a device in use, beside weights, KV cache and activations: the context and libraries that CUDA loads into its
-// memory.
+// Of a device in use, beside weights, KV cache and activations. On CUDA: kCudaContextBytes, what cuBLAS takes, and what
+// torch's caching allocator rounds up. That makes blocks of whole 512 bytes, and segments of 2 MiB or, for small
+// models, 20 MiB; it keeps what is up to 1 MiB apart from the rest.
 int64_t ReserveBytes(const Device& device);
+// The driver's context and the libraries' code, which no allocator sees.
+inline constexpr int64_t kCudaContextBytes = int64_t{536} << 20;
 
 }  // namespace causeway
 

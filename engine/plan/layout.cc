@@ -168,11 +168,12 @@ class Builder {
     }
     const auto used =
         std::count_if(plan.devices.begin(), plan.devices.end(), [](const DevicePlan& d) { return !d.units.empty(); });
-    for (DevicePlan& device : plan.devices) {
+    for (size_t i = 0; i < plan.devices.size(); ++i) {
+      DevicePlan& device = plan.devices[i];
       if (in_.weights_only || device.units.empty()) continue;
       device.activations = ActivationBytes(in_.spec, device.units, in_.options, device.device.kind) +
                            HandoffBytes(in_.spec, in_.options, static_cast<int>(used));
-      device.reserve = ReserveBytes(device.device);
+      device.reserve = in_.reserve(i);
     }
   }
 

@@ -25,7 +25,13 @@ struct LayoutInput {
   const PlanOptions& options;  // defaults filled in
   KvDemand kv;
   bool weights_only = false;  // the field's view: no KV cache, no activations
+  int64_t small_weights = 0;  // SmallWeightBytes
   bool names = true;          // false: bytes alone, without device_map, modules and what each device has offloaded
+
+  // What a device takes as soon as it computes anything.
+  int64_t reserve(size_t device) const {
+    return ReserveBytes(devices[device]) + (devices[device].kind == DeviceKind::kCuda ? small_weights : 0);
+  }
 };
 
 struct Misfit {

@@ -175,6 +175,15 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   return WithSlack(worst + step.metadata() + tables);
 }
 
+int64_t SmallWeightBytes(const ModelSpec& spec) {
+  constexpr int64_t kMiB = int64_t{1} << 20, kBlock = 512;
+  int64_t small = 0;
+  VisitParameters(spec.modules, [&small](const std::string&, const Parameter& parameter) {
+    if (parameter.bytes() <= kMiB) small += (parameter.bytes() + kBlock - 1) / kBlock * kBlock;
+  });
+  return 2 * small + 2 * kMiB;
+}
+
 bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind kind) {
   return HoldsScores(spec, OpsOf(options, kind));
 }

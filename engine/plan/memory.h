@@ -29,6 +29,10 @@ int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, cons
 int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, const PlanOptions& options,
                              DeviceKind kind);
 
+// What the whole model's small weights take of a CUDA device beside their own bytes, on top of ReserveBytes: they share
+// segments of 2 MiB, half of which may stay empty, and their part of the weights' segment is not used.
+int64_t SmallWeightBytes(const ModelSpec& spec);
+
 // Whether attention holds the scores of some queries over all of their context, as the reference does.
 bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind kind);
 

@@ -90,7 +90,7 @@ std::vector<int64_t> LeastKvBytes(const LayoutInput& in) {
 int64_t WithKv(const LayoutInput& in, size_t device, int live) {
   std::vector<int> units(in.units.count());
   std::iota(units.begin(), units.end(), 0);
-  return in.budgets.bytes[device] - ReserveBytes(in.devices[device]) -
+  return in.budgets.bytes[device] - in.reserve(device) -
          ActivationBytes(in.spec, units, in.options, in.devices[device].kind) - HandoffBytes(in.spec, in.options, live);
 }
 
@@ -174,7 +174,7 @@ AutoInput AutoInputOf(const LayoutInput& in) {
   std::vector<StageDevice> stages;
   for (size_t i = 0; i < in.devices.size(); ++i) {
     const bool use = in.devices[i].kind != DeviceKind::kCpu || !has_gpu;
-    stages.push_back({use ? in.budgets.bytes[i] : 0, in.weights_only ? 0 : ReserveBytes(in.devices[i])});
+    stages.push_back({use ? in.budgets.bytes[i] : 0, in.weights_only ? 0 : in.reserve(i)});
   }
   return {.spec = in.spec,
           .index = in.index,
@@ -201,7 +201,8 @@ struct PlannedModel {
       : spec(model),
         index(spec.modules, /*inside_blocks=*/options.device_map == "custom"),
         units(MakeUnitTable(spec, index)),
-        pieces(spec) {}
+        pieces(spec),
+        small_weights(SmallWeightBytes(spec)) {}
 
   LayoutInput Input(absl::Span<const Device> devices, const Budgets& budgets, const PlanOptions& options, KvDemand kv,
                     bool names) const {
@@ -214,6 +215,7 @@ struct PlannedModel {
             .options = options,
             .kv = kv,
             .weights_only = options.kv_cache_tokens == 0,
+            .small_weights = small_weights,
             .names = names};
   }
 
@@ -221,6 +223,7 @@ struct PlannedModel {
   const ModuleIndex index;
   const UnitTable units;
   const PieceTable pieces;
+  const int64_t small_weights;
 };
 
 absl::StatusOr<Layout> LayOut(const PlannedModel& model, const std::vector<Device>& devices, const Budgets& budgets,

@@ -453,7 +453,8 @@ class AllCuts {
     for (size_t d = 0; d < units.size() && !weights_only_; ++d) {
       if (units[d].empty()) continue;
       sum[d].fixed += ActivationBytes(c_.spec, units[d], c_.options, c_.devices[d].kind) +
-                      HandoffBytes(c_.spec, c_.options, static_cast<int>(used)) + ReserveBytes(c_.devices[d]);
+                      HandoffBytes(c_.spec, c_.options, static_cast<int>(used)) + ReserveBytes(c_.devices[d]) +
+                      (c_.devices[d].kind == DeviceKind::kCuda ? SmallWeightBytes(c_.spec) : 0);
     }
     sums_.push_back(std::move(sum));
   }

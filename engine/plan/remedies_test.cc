@@ -179,7 +179,7 @@ TEST(RemediesTest, NoBudgetThatTheMachineDoesNotHave) {
   const ModelSpec spec = TestLlama({.layers = 4, .context = 65536});
   PlanOptions options = TestOptions("auto");
   for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kCuda}) {
-    const int64_t reserve = kind == DeviceKind::kCuda ? 600 * kMiB : 0;
+    const int64_t reserve = kind == DeviceKind::kCuda ? 696 * kMiB : 0;
     Device device{
         kind, 0, kind == DeviceKind::kCpu ? "cpu" : "cuda:0", "test", reserve + 64 * kMiB, reserve + 16 * kMiB};
     std::string error = PlanRefusal(MakePlan(spec, {device}, options), absl::StatusCode::kFailedPrecondition);

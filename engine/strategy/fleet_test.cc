@@ -51,7 +51,7 @@ TEST(FleetTest, BudgetsAreThePlans) {
   EXPECT_EQ(fleet.devices[0].node, 0);
   EXPECT_EQ(fleet.devices[1].node, 1);
   EXPECT_EQ(Made("1xL4").devices[0].budget, (int64_t{23034} << 20) / 10 * 9);
-  EXPECT_EQ(Made("1xL4").devices[0].reserve, int64_t{600} << 20);
+  EXPECT_EQ(Made("1xL4").devices[0].reserve, (int64_t{692} << 20) + 23034 * 512);
 }
 
 DeviceSpeed Processor() {

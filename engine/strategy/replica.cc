@@ -82,7 +82,12 @@ struct StageTimers {
 
 ReplicaModel::ReplicaModel(const ModelSpec& spec, const Fleet& fleet, const PlanOptions& options,
                            const Workload& workload)
-    : spec_(spec), fleet_(fleet), options_(options), workload_(workload), units_(UnitsOf(spec)) {
+    : spec_(spec),
+      fleet_(fleet),
+      options_(options),
+      workload_(workload),
+      units_(UnitsOf(spec)),
+      small_weights_(SmallWeightBytes(spec)) {
   OneOf(1).IgnoreError();
   const int64_t tokens = workload.prompt_tokens + workload.output_tokens;
   blocks_each_ = BlocksFor(tokens);
@@ -186,7 +191,7 @@ ReplicaModel::Pipeline ReplicaModel::MakePipeline(const ReplicaShape& shape) {
   for (int s = 0; s < shape.pp; ++s) {
     const FleetDevice& device = fleet_.devices[shape.first_device + s * shape.tp];
     pipeline.devices.push_back(&device);
-    pipeline.room.push_back(device.budget - device.reserve - pipeline.beside);
+    pipeline.room.push_back(device.budget - Reserve(device) - pipeline.beside);
     int like = 0;
     while (like < s && (pipeline.room[like] != pipeline.room[s] || !pipeline.devices[like]->OffloadsLike(device)))
       ++like;
@@ -225,7 +230,7 @@ std::string ReplicaModel::Misfit(const ReplicaShape& shape, const Pipeline& pipe
                       shape.tp > 1 ? absl::StrCat(" (1/", shape.tp, " of each)") : "", " take ", weights,
                       " + KV cache of one request ", FormatBytes(blocks_least_ * bytes.block), " + activations ",
                       FormatBytes(bytes.activations + pipeline.beside),
-                      device.reserve > 0 ? absl::StrCat(" + reserve ", FormatBytes(device.reserve)) : "");
+                      Reserve(device) > 0 ? absl::StrCat(" + reserve ", FormatBytes(Reserve(device))) : "");
 }
 
 ReplicaFit ReplicaModel::Fit(const ReplicaShape& shape) {
@@ -289,7 +294,7 @@ ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit
                             .weights = bytes.weights - offloaded.bytes + offloaded.staging,
                             .kv_cache = blocks * bytes.block,
                             .activations = bytes.activations + pipeline.beside,
-                            .reserve = device.reserve,
+                            .reserve = Reserve(device),
                             .offloaded = offloaded});
     prefill.stages.push_back(timers[s].prefill.Seconds(first, last, offloaded));
     alone.stages.push_back(timers[s].alone.Seconds(first, last, offloaded));

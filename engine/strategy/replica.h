@@ -105,6 +105,10 @@ class ReplicaModel {
   // By range of units, the most bytes that may leave a stage.
   using FreedBytes = std::vector<int64_t>;
 
+  // What a device takes whatever it holds.
+  int64_t Reserve(const FleetDevice& device) const {
+    return device.reserve + (device.device.kind == DeviceKind::kCuda ? small_weights_ : 0);
+  }
   // A shape's devices and the bytes of all stages that there could be.
   struct Pipeline {
     std::vector<const FleetDevice*> devices;  // by stage: the first of its ranks
@@ -148,6 +152,7 @@ class ReplicaModel {
   const PlanOptions options_;
   const Workload workload_;
   const Units units_;
+  const int64_t small_weights_;                                       // SmallWeightBytes
   int64_t blocks_each_ = 0, blocks_least_ = 0;                        // of a request; of the longest sequence allowed
   std::map<int, absl::StatusOr<std::unique_ptr<RankModel>>> ranks_;   // by tp
   std::map<std::pair<int, int64_t>, std::vector<StageBytes>> bytes_;  // by tp and requests
