@@ -1,6 +1,7 @@
 #include "server/telemetry/log_queue.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,7 +32,12 @@ bool Write(int descriptor, absl::string_view text) {
 
 LogQueue* LogQueue::Make(int descriptor, size_t bytes_max) {
   auto* queue = new LogQueue(descriptor, bytes_max);
+  // The thread takes no signals: those are for whoever waits for them, which starts later.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   std::thread([queue] { queue->Run(); }).detach();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return queue;
 }
 
