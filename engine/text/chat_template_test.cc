@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/civil_time.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "engine/text/golden.h"
 #include "engine/text/tokenizer.h"
 #include "gmock/gmock.h"
@@ -213,6 +215,57 @@ TEST(ChatTemplateTest, BudgetBoundsTheMemory) {
     EXPECT_THAT(std::string(result.status().message()), HasSubstr("out of fuel")) << source;
     EXPECT_LT(PeakMemoryMib() - before_mib, 500) << source;
   }
+}
+
+// All work is paid for, also that on one long text again and again: each of these went on for minutes or hours.
+TEST(ChatTemplateTest, WorkIsBounded) {
+  const Json messages = {{{"role", "user"}, {"content", "x"}}};
+  const std::string many_names = [] {
+    std::string result;
+    for (int i = 0; i < 9000; ++i) result += absl::StrCat("{% set v", i, "=1 %}");
+    return result;
+  }();
+  const auto again = [](const std::string& before, const std::string& body) {
+    return before +
+           "{% set s = 'x' * 50000000 %}{% set t = 'x' * 50000000 %}{% for i in range(100000) %}"
+           "{% for j in range(100000) %}" +
+           body + "{% endfor %}{% endfor %}";
+  };
+  const std::vector<std::string> sources = {
+      "{% set ns = namespace(t=(1, 1)) %}{% for i in range(60) %}{% set ns.t = (ns.t, ns.t) %}{% endfor %}"
+      "{{ {}[ns.t] }}",
+      again("{% set u = (1,) * 100000 %}", "{{ {}[u] }}"),
+      again("", "{{ {}[s] }}"),
+      again("", "{{ s | length }}"),
+      again("", "{{ s[5] }}"),
+      again("", "{{ [s] == [t] }}"),
+      again("", "{{ 'abc'.find(s) }}"),
+      again("", "{% if s | trim %}{% endif %}"),
+      again("", "{% if s is upper %}{% endif %}"),
+      again("", "{{ [{}] | sort(attribute=s) | length }}"),
+      again("{% set c = cycler(*range(100000)) %}", "{% if [c] %}{% endif %}"),
+      again(many_names, "{% for k in [1] %}{% endfor %}"),
+      again(many_names, "{{ nothing }}"),
+  };
+  for (const std::string& source : sources) {
+    const absl::Time start = absl::Now();
+    EXPECT_THAT(std::string(RenderSource(source, messages).status().message()), HasSubstr("out of fuel")) << source;
+    EXPECT_LT(absl::Now() - start, absl::Seconds(30)) << source;
+  }
+}
+
+// A loop that remembers itself keeps nothing when the render has ended.
+TEST(ChatTemplateTest, NothingIsKept) {
+  const Json messages = {{{"role", "user"}, {"content", "x"}}};
+  const auto render = [&] {
+    ResetPeakMemory();
+    const int64_t before_mib = PeakMemoryMib();
+    EXPECT_TRUE(RenderSource("{% for s in ['x' * 20000000] %}{{ loop.changed(loop) }}{% endfor %}", messages).ok());
+    return before_mib;
+  };
+  const int64_t first_mib = render();
+  for (int i = 0; i < 10; ++i) render();
+  EXPECT_LT(render() - first_mib, 100);
 }
 
 // Error messages go into trailers, which have little room.

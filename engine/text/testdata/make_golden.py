@@ -19,7 +19,8 @@ import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer
 
-from chat_cases import CHATS, DIFFERENCES, SNIPPET_MESSAGES, SNIPPETS
+from chat_cases import CHATS, SNIPPET_MESSAGES, SNIPPETS
+from differences import DIFFERENCES
 from hard_texts import HARD, TRAINING
 
 HERE = Path(__file__).parent

@@ -8,6 +8,13 @@ pub fn strftime(format: &str, now_seconds: i64) -> Result<String, String> {
         return Err("strftime_now: the format is too long".to_string());
     }
     let bad = |why: &str| format!("strftime_now({format:?}): {why}");
+    // Python's own: parts of a second, and a zone, of which the time has none.
+    let own = [("%f", "000000"), ("%z", ""), ("%Z", "")];
+    let plain = |part: &str| {
+        own.iter()
+            .fold(part.to_string(), |part, (from, to)| part.replace(from, to))
+    };
+    let format = format.split("%%").map(plain).collect::<Vec<_>>().join("%%");
     // The sentinel tells an empty result from one that does not fit.
     let c_format = CString::new(format!("{format}.")).map_err(|_| bad("the format has a NUL"))?;
     let seconds: libc::time_t = now_seconds;

@@ -3,13 +3,13 @@
 use crate::deep_stack::on_deep_stack;
 use crate::failure::{Failure, Outcome};
 use crate::files::{folder_path, read_file, read_object, read_text};
-use crate::jinja::{Dict, Limits, Template, Value};
+use crate::jinja::{Budget, Dict, Template, Value};
 use crate::special::SpecialTokens;
 use serde_json::Value as Json;
 use std::path::Path;
 
-/// One render's budget: work, and bytes in units of 64 (about 256 MB at worst). A chat of 2,000 messages and 1 MB takes
-/// a tenth of it or less.
+/// One render's budget: work, and bytes in units of 64 (256 MB; twice that for a moment, while a text is copied). A chat
+/// of 2,000 messages and 1 MB takes a tenth of it or less.
 const RENDER_FUEL: u64 = 4_000_000;
 const SOURCE_BYTES_MAX: usize = 256 << 10;
 
@@ -59,11 +59,8 @@ impl TextTemplate {
         if messages.is_empty() {
             return Err(Failure::invalid("a chat needs at least one message"));
         }
-        let limits = Limits {
-            fuel: RENDER_FUEL,
-            now_seconds,
-        };
         let rendered = on_deep_stack("the chat template", || {
+            let budget = Budget::new(RENDER_FUEL);
             let mut variables: Vec<(String, Value)> = self
                 .variables
                 .iter()
@@ -72,7 +69,7 @@ impl TextTemplate {
             let message = |message: &Message| {
                 let pairs = [("role", message.role), ("content", message.content)];
                 let pairs = pairs.map(|(name, text)| (Value::str(name), Value::str(text)));
-                Ok(Value::Dict(Dict::from_pairs(pairs)?))
+                Ok(Value::Dict(Dict::from_pairs(&budget, pairs)?))
             };
             let messages = messages
                 .iter()
@@ -85,7 +82,7 @@ impl TextTemplate {
                 ("documents".to_string(), Value::None),
                 ("add_generation_prompt".to_string(), Value::Bool(add_generation_prompt)),
             ]);
-            self.template.render(variables, &limits)
+            self.template.render(&budget, variables, now_seconds)
         })?;
         rendered.map_err(|error| Failure::invalid(error.to_string()))
     }

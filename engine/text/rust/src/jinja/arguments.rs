@@ -1,7 +1,7 @@
 //! The values of a call, bound to a function's parameters as Python does.
 
 use super::budget::Budget;
-use super::error::{fault, Outcome};
+use super::error::{brief, fault, Outcome};
 use super::numbers::integer;
 use super::value::Value;
 use std::sync::Arc;
@@ -19,7 +19,15 @@ pub struct Bound<'n> {
 }
 
 impl Values {
+    /// Texts are read by what they are given to, if only to be looked for.
+    pub fn read(&self, budget: &Budget) -> Outcome<()> {
+        let named = self.named.iter().map(|(_, value)| value);
+        let mut texts = self.positional.iter().chain(named).filter_map(Value::as_str);
+        texts.try_for_each(|text| budget.pay_usize(text.len()))
+    }
+
     pub fn copy(&self, budget: &Budget) -> Outcome<Self> {
+        self.read(budget)?;
         budget.pay_items(self.positional.len() + 2 * self.named.len())?;
         Ok(Values {
             positional: self.positional.clone(),
@@ -43,10 +51,16 @@ impl Values {
                 .iter()
                 .position(|known| !known.is_empty() && **known == name[..]);
             let Some(place) = place else {
-                return Err(fault(format!("{function} takes no keyword argument {name:?}")));
+                return Err(fault(format!(
+                    "{function} takes no keyword argument {:?}",
+                    brief(&name)
+                )));
             };
             if values[place].replace(value).is_some() {
-                return Err(fault(format!("{function} got multiple values for argument {name:?}")));
+                return Err(fault(format!(
+                    "{function} got multiple values for argument {:?}",
+                    brief(&name)
+                )));
             }
         }
         if let Some(missing) = values.iter().take(required).position(Option::is_none) {

@@ -96,6 +96,8 @@ pub struct For {
     pub iterable: Expr,
     pub test: Option<Expr>,
     pub recursive: bool,
+    /// Its body speaks of `loop`.
+    pub uses_loop: bool,
     pub body: Vec<Stmt>,
     pub otherwise: Vec<Stmt>,
 }

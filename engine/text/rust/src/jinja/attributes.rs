@@ -2,7 +2,7 @@
 //! it with brackets.
 
 use super::arguments::Values;
-use super::error::{fault, Outcome};
+use super::error::{fault, ErrorKind, Outcome};
 use super::interpreter::Interpreter;
 use super::value::{Function, Loop, Text, Value, View};
 use std::rc::Rc;
@@ -32,6 +32,7 @@ impl Interpreter<'_> {
             return Ok(value);
         }
         if let Value::Dict(dict) = object {
+            self.budget.read(name)?;
             if let Some(value) = dict.get_str(name) {
                 return Ok(value.clone());
             }
@@ -43,8 +44,9 @@ impl Interpreter<'_> {
     pub fn item(&self, object: &Value, index: &Value) -> Outcome<Value> {
         object.check_defined()?;
         let item = match (object, index) {
-            (Value::Dict(dict), _) => match dict.get(index) {
+            (Value::Dict(dict), _) => match dict.get(self.budget, index) {
                 Ok(found) => found.cloned(),
+                Err(error) if error.kind == ErrorKind::OutOfFuel => return Err(error),
                 Err(_) => None,
             },
             (Value::Str(_) | Value::List(_) | Value::Tuple(_) | Value::Range(_), Value::Int(_) | Value::Bool(_)) => {
@@ -64,7 +66,7 @@ impl Interpreter<'_> {
     }
 
     fn at(&self, object: &Value, index: i128) -> Outcome<Option<Value>> {
-        let length = object.length().unwrap_or(0) as i128;
+        let length = object.length(self.budget)?.unwrap_or(0) as i128;
         let index = if index < 0 { index + length } else { index };
         if !(0..length).contains(&index) {
             return Ok(None);
@@ -74,10 +76,7 @@ impl Interpreter<'_> {
             Value::List(list) | Value::Tuple(list) => list.items.get(index).cloned(),
             Value::Range(range) => Some(range.item(index)),
             Value::Str(Text { text, .. }) if text.is_ascii() => Some(Value::str(&text[index..=index])),
-            Value::Str(Text { text, .. }) => {
-                self.budget.pay_usize(text.len() / 8)?;
-                text.chars().nth(index).map(|c| Value::str(c.to_string()))
-            }
+            Value::Str(Text { text, .. }) => text.chars().nth(index).map(|c| Value::str(c.to_string())),
             _ => None,
         })
     }
@@ -94,7 +93,7 @@ impl Interpreter<'_> {
                 None => found("changed cycle", name),
             },
             Value::Cycler(cycler) => match name {
-                "current" => return Ok(Some(cycler.0[cycler.1.get()].clone())),
+                "current" => return Ok(Some(cycler.items.items[cycler.at.get()].clone())),
                 _ => found("next reset", name),
             },
             Value::Namespace(place) => return Ok(self.namespace(*place).get_str(name).cloned()),
@@ -122,17 +121,13 @@ impl Interpreter<'_> {
             Value::Loop(inner) => self.call_loop_method(&inner.clone(), name, arguments),
             Value::Cycler(cycler) => {
                 arguments.bind(name, &[], 0)?;
-                let place = cycler.1.get();
-                cycler.1.set(if name == "reset" {
-                    0
-                } else {
-                    (place + 1) % cycler.0.len()
-                });
-                Ok(if name == "reset" {
-                    Value::None
-                } else {
-                    cycler.0[place].clone()
-                })
+                let items = &cycler.items.items;
+                if name == "reset" {
+                    cycler.at.set(0);
+                    return Ok(Value::None);
+                }
+                let place = cycler.at.replace((cycler.at.get() + 1) % items.len());
+                Ok(items[place].clone())
             }
             Value::Dict(dict) => match name {
                 "items" | "keys" | "values" => {
@@ -150,22 +145,6 @@ impl Interpreter<'_> {
         }
     }
 
-    /// The parts of an `attribute` argument: names, and numbers for places.
-    pub fn attribute_parts(&self, attribute: &Value) -> Vec<Value> {
-        let Value::Str(text) = attribute else {
-            return if matches!(attribute, Value::None) {
-                Vec::new()
-            } else {
-                vec![attribute.clone()]
-            };
-        };
-        let part = |part: &str| match part.parse() {
-            Ok(index) if part.bytes().all(|byte| byte.is_ascii_digit()) => Value::Int(index),
-            _ => Value::str(part),
-        };
-        text.text.split('.').map(part).collect()
-    }
-
     pub fn attribute_of(&self, item: &Value, parts: &[Value], default: Option<&Value>) -> Outcome<Value> {
         let mut item = item.clone();
         for part in parts {
@@ -177,6 +156,23 @@ impl Interpreter<'_> {
         }
         Ok(item)
     }
+}
+
+/// The parts of an `attribute` argument: names, and numbers for places.
+pub fn attribute_parts(attribute: &Value) -> Vec<Value> {
+    match attribute {
+        Value::Str(text) => parts_of_text(&text.text),
+        Value::None => Vec::new(),
+        other => vec![other.clone()],
+    }
+}
+
+pub fn parts_of_text(attribute: &str) -> Vec<Value> {
+    let part = |part: &str| match part.parse() {
+        Ok(index) if part.bytes().all(|byte| byte.is_ascii_digit()) => Value::Int(index),
+        _ => Value::str(part),
+    };
+    attribute.split('.').map(part).collect()
 }
 
 fn loop_attribute(inner: &Loop, name: &str) -> Outcome<Option<Value>> {

@@ -1,4 +1,4 @@
-//! The fuel of a render, spent on work, and on bytes before they are there.
+//! What a render may use: fuel, spent on work, and on bytes before they are there.
 
 use super::error::{Error, Outcome};
 use std::cell::Cell;
@@ -45,6 +45,11 @@ impl Budget {
     /// Room for `count` values in a list.
     pub fn pay_items(&self, count: usize) -> Outcome<()> {
         self.pay((count as u64).saturating_mul(size_of::<super::value::Value>() as u64))
+    }
+
+    /// Going once over a text.
+    pub fn read(&self, text: &str) -> Outcome<()> {
+        self.pay_usize(text.len() / 8)
     }
 
     /// Appends to a text, which is paid for.

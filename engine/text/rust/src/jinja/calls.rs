@@ -1,10 +1,11 @@
 //! Calls: global functions, macros, methods.
 
 use super::arguments::Values;
+use super::compare::equal;
 use super::error::{fault, Error, Outcome};
 use super::interpreter::Interpreter;
 use super::numbers::integer;
-use super::value::{Dict, Function, Loop, Range, Text, Value};
+use super::value::{Dict, Function, List, Loop, Range, Text, Turns, Value};
 use crate::failure::shorten;
 use crate::strftime::strftime;
 use std::cell::Cell;
@@ -41,10 +42,7 @@ impl<'t> Interpreter<'t> {
             }
             Value::Joiner(joiner) => {
                 arguments.bind("joiner", &[], 0)?;
-                Ok(match joiner.1.replace(true) {
-                    true => joiner.0.clone(),
-                    false => Value::str(""),
-                })
+                Ok(joiner.items.items[joiner.at.replace(1)].clone())
             }
             _ => Err(fault(format!("'{}' object is not callable", callee.type_name()))),
         }
@@ -68,14 +66,11 @@ impl<'t> Interpreter<'t> {
                 if arguments.positional.is_empty() || !arguments.named.is_empty() {
                     return Err(fault("cycler takes at least one item, and nothing by name"));
                 }
-                Ok(Value::Cycler(Rc::new((
-                    Value::tuple(arguments.positional)?.items(self.budget)?,
-                    Cell::new(0),
-                ))))
+                Ok(Value::Cycler(turns(arguments.positional)?))
             }
             Function::Joiner => {
                 let separator = arguments.bind("joiner", &["sep"], 0)?.take_or(0, Value::str(", "));
-                Ok(Value::Joiner(Rc::new((separator, Cell::new(false)))))
+                Ok(Value::Joiner(turns(vec![Value::str(""), separator])?))
             }
             Function::RaiseException => {
                 let message = arguments
@@ -104,36 +99,30 @@ impl<'t> Interpreter<'t> {
         match positional.pop() {
             None => {}
             Some(Value::Dict(source)) => {
-                self.budget.pay_items(4 * source.entries.len())?;
                 for (key, value) in &source.entries {
-                    dict.insert(key.clone(), value.clone())?;
+                    dict.insert(self.budget, key.clone(), value.clone())?;
                 }
             }
             Some(source) => {
                 for pair in source.items(self.budget)? {
-                    self.budget.pay_items(4)?;
                     let [key, value] = <[Value; 2]>::try_from(pair.items(self.budget)?)
                         .map_err(|_| fault("dict takes pairs of a key and a value"))?;
-                    dict.insert(key, value)?;
+                    dict.insert(self.budget, key, value)?;
                 }
             }
         }
         for (name, value) in named {
-            self.budget.pay_items(4)?;
             let (text, is_markup) = (name, false);
-            dict.insert(Value::Str(Text { text, is_markup }), value)?;
+            dict.insert(self.budget, Value::Str(Text { text, is_markup }), value)?;
         }
         Ok(dict)
     }
 
-    fn dict_from_keys(&mut self, arguments: Values) -> Outcome<Value> {
+    pub fn dict_from_keys(&mut self, arguments: Values) -> Outcome<Value> {
         let mut bound = arguments.bind("fromkeys", &["", ""], 1)?;
         let (keys, value) = (bound.take_or(0, Value::None), bound.take_or(1, Value::None));
-        let keys = keys.items(self.budget)?;
-        self.budget.pay_items(4 * keys.len())?;
-        Ok(Value::Dict(Dict::from_pairs(
-            keys.into_iter().map(|key| (key, value.clone())),
-        )?))
+        let pairs = keys.items(self.budget)?.into_iter().map(|key| (key, value.clone()));
+        Ok(Value::Dict(Dict::from_pairs(self.budget, pairs)?))
     }
 
     fn call_macro(&mut self, place: usize, arguments: Values) -> Outcome<Value> {
@@ -143,6 +132,7 @@ impl<'t> Interpreter<'t> {
                 mut named,
             } = arguments;
             let count = macro_.parameters.len();
+            this.budget.pay_items(count)?;
             let extra = positional.split_off(positional.len().min(count));
             let [caller, varargs, kwargs] = macro_.special;
             let mut positional = positional.into_iter();
@@ -168,7 +158,7 @@ impl<'t> Interpreter<'t> {
                 let pairs = std::mem::take(&mut named)
                     .into_iter()
                     .map(|(name, value)| (Value::str(name), value));
-                let dict = Dict::from_pairs(pairs)?;
+                let dict = Dict::from_pairs(this.budget, pairs)?;
                 this.set(variable, Value::Dict(dict));
             } else if let Some((name, _)) = named.first() {
                 return Err(fault(format!(
@@ -206,18 +196,22 @@ impl<'t> Interpreter<'t> {
             "cycle" if values.is_empty() => Err(fault("no items for cycling given")),
             "cycle" => Ok(values[inner.index.get() % values.len()].clone()),
             _ => {
-                let mut last = inner.last_changed.borrow_mut();
-                if let Some(known) = &*last {
-                    let (known, new) = (Value::tuple(known.clone())?, Value::tuple(values.clone())?);
-                    if super::compare::equal(self.budget, &known, &new)? {
-                        return Ok(Value::Bool(false));
-                    }
-                }
-                *last = Some(values);
-                Ok(Value::Bool(true))
+                self.budget.pay_items(4)?;
+                let new = Value::tuple(values)?;
+                let is_known = match self.changed.get(&inner.number) {
+                    Some(known) => equal(self.budget, known, &new)?,
+                    None => false,
+                };
+                self.changed.insert(inner.number, new);
+                Ok(Value::Bool(!is_known))
             }
         }
     }
+}
+
+fn turns(items: Vec<Value>) -> Outcome<Rc<Turns>> {
+    let (items, at) = (List::new(items)?, Cell::new(0));
+    Ok(Rc::new(Turns { items, at }))
 }
 
 fn range(arguments: Values) -> Outcome<Value> {
@@ -232,8 +226,7 @@ fn range(arguments: Values) -> Outcome<Value> {
         return Err(fault("range() arg 3 must not be zero"));
     }
     // Far beyond what may be counted through, so that no sum overflows.
-    let limit = i128::from(i64::MAX);
-    if [start, stop, step].iter().any(|part| part.abs() > limit) {
+    if [start, stop, step].iter().any(|part| i64::try_from(*part).is_err()) {
         return Err(fault("range() takes integers of 64 bits"));
     }
     let range = Range { start, stop, step };

@@ -5,6 +5,7 @@ use super::error::{fault, Outcome};
 use super::value::{List, Value, View};
 use std::cmp::Ordering;
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub fn equal(budget: &Budget, left: &Value, right: &Value) -> Outcome<bool> {
     budget.spend(1)?;
@@ -25,7 +26,7 @@ pub fn equal(budget: &Budget, left: &Value, right: &Value) -> Outcome<bool> {
                 return Ok(false);
             }
             for (key, value) in &left.entries {
-                match right.get(key)? {
+                match right.get(budget, key)? {
                     Some(other) if equal(budget, value, other)? => {}
                     _ => return Ok(false),
                 }
@@ -42,7 +43,7 @@ pub fn equal(budget: &Budget, left: &Value, right: &Value) -> Outcome<bool> {
         (Value::View(View::Keys, left), Value::View(View::Keys, right)) => {
             let mut same = left.entries.len() == right.entries.len();
             for (key, _) in &left.entries {
-                same = same && right.get(key)?.is_some();
+                same = same && right.get(budget, key)?.is_some();
             }
             same
         }
@@ -58,13 +59,14 @@ pub fn is_same(left: &Value, right: &Value) -> bool {
         (Value::Bool(left), Value::Bool(right)) => left == right,
         (Value::Int(left), Value::Int(right)) => left == right,
         (Value::Float(left), Value::Float(right)) => left.to_bits() == right.to_bits(),
-        (Value::Str(left), Value::Str(right)) => left.text == right.text,
+        (Value::Str(left), Value::Str(right)) => Arc::ptr_eq(&left.text, &right.text),
         (Value::List(left), Value::List(right)) | (Value::Tuple(left), Value::Tuple(right)) => Rc::ptr_eq(left, right),
         (Value::Dict(left), Value::Dict(right)) => Rc::ptr_eq(left, right),
         (Value::Iterator(left), Value::Iterator(right)) => Rc::ptr_eq(left, right),
         (Value::Loop(left), Value::Loop(right)) => Rc::ptr_eq(left, right),
-        (Value::Cycler(left), Value::Cycler(right)) => Rc::ptr_eq(left, right),
-        (Value::Joiner(left), Value::Joiner(right)) => Rc::ptr_eq(left, right),
+        (Value::Cycler(left), Value::Cycler(right)) | (Value::Joiner(left), Value::Joiner(right)) => {
+            Rc::ptr_eq(left, right)
+        }
         (Value::Function(left), Value::Function(right)) => left == right,
         (Value::Macro(left), Value::Macro(right)) => left == right,
         (Value::Namespace(left), Value::Namespace(right)) => left == right,
@@ -151,14 +153,14 @@ pub fn order(budget: &Budget, left: &Value, right: &Value) -> Outcome<Option<Ord
 pub fn contains(budget: &Budget, container: &Value, item: &Value) -> Outcome<bool> {
     match (container, item) {
         (Value::Str(text), Value::Str(part)) => {
-            budget.pay_usize(text.text.len() / 8)?;
+            budget.read(&text.text)?;
             Ok(text.text.contains(&part.text[..]))
         }
         (Value::Str(_), _) => Err(fault(format!(
             "'in <string>' requires string as left operand, not {}",
             item.type_name()
         ))),
-        (Value::Dict(dict) | Value::View(View::Keys, dict), _) => Ok(dict.get(item)?.is_some()),
+        (Value::Dict(dict) | Value::View(View::Keys, dict), _) => Ok(dict.get(budget, item)?.is_some()),
         (Value::List(list) | Value::Tuple(list), _) => {
             for other in &list.items {
                 if is_same(other, item) || equal(budget, other, item)? {

@@ -13,7 +13,7 @@ impl Interpreter<'_> {
             "get" => {
                 let mut bound = arguments.bind(name, &["", ""], 1)?;
                 let key = bound.take_or(0, Value::None);
-                Ok(match dict.get(&key)? {
+                Ok(match dict.get(self.budget, &key)? {
                     Some(value) => value.clone(),
                     None => bound.take_or(1, Value::None),
                 })
@@ -22,15 +22,7 @@ impl Interpreter<'_> {
                 arguments.bind(name, &[], 0)?;
                 Ok(Value::Dict(dict.clone()))
             }
-            _ => {
-                let mut bound = arguments.bind(name, &["", ""], 1)?;
-                let (keys, value) = (bound.take_or(0, Value::None), bound.take_or(1, Value::None));
-                let keys = keys.items(self.budget)?;
-                self.budget.pay_items(4 * keys.len())?;
-                Ok(Value::Dict(Dict::from_pairs(
-                    keys.into_iter().map(|key| (key, value.clone())),
-                )?))
-            }
+            _ => self.dict_from_keys(arguments),
         }
     }
 

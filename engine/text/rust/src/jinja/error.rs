@@ -59,6 +59,11 @@ pub fn fault(message: impl Into<String>) -> Error {
     }
 }
 
+/// The beginning of a text that a message quotes; a template may make it as long as it likes.
+pub fn brief(text: &str) -> &str {
+    text.char_indices().nth(100).map_or(text, |(end, _)| &text[..end])
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.kind, self.line) {

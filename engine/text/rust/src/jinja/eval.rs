@@ -3,7 +3,7 @@
 use super::arguments::Values;
 use super::ast::{Arguments, Comparison, Constant, Expr, Operator};
 use super::compare::{contains, equal, order};
-use super::error::{fault, Outcome};
+use super::error::{brief, fault, Outcome};
 use super::interpreter::Interpreter;
 use super::numbers::{binary, negative, positive};
 use super::value::{Dict, Text, Value};
@@ -26,10 +26,9 @@ impl<'t> Interpreter<'t> {
             Expr::Tuple(items) => Value::tuple(self.eval_all(items)?),
             Expr::List(items) => Value::list(self.eval_all(items)?),
             Expr::Dict(pairs) => {
-                self.budget.pay_items(4 * pairs.len())?;
                 let mut dict = Dict::new();
                 for (key, value) in pairs {
-                    dict.insert(self.eval(key)?, self.eval(value)?)?;
+                    dict.insert(self.budget, self.eval(key)?, self.eval(value)?)?;
                 }
                 Ok(Value::Dict(dict.into()))
             }
@@ -158,9 +157,13 @@ impl<'t> Interpreter<'t> {
         for (place, (name, _)) in values.named.iter().enumerate() {
             self.budget.spend(place as u64 / 8)?;
             if values.named[..place].iter().any(|(known, _)| known == name) {
-                return Err(fault(format!("got multiple values for keyword argument {name:?}")));
+                return Err(fault(format!(
+                    "got multiple values for keyword argument {:?}",
+                    brief(name)
+                )));
             }
         }
+        values.read(self.budget)?;
         Ok(values)
     }
 

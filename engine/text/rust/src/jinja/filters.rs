@@ -3,7 +3,7 @@
 use super::arguments::Values;
 use super::error::{fault, Outcome};
 use super::interpreter::Interpreter;
-use super::numbers::{binary, float_of, integer};
+use super::numbers::{binary, float_of, integer, too_large};
 use super::text_filters::{float_from, int_from};
 use super::value::{Value, View};
 
@@ -17,6 +17,7 @@ impl Interpreter<'_> {
     /// The filter's value; names and order of the parameters are jinja2's.
     pub fn filter(&mut self, name: &str, value: Value, arguments: Values) -> Outcome<Value> {
         self.budget.spend(1)?;
+        self.budget.pay_usize(value.as_str().map_or(0, str::len))?;
         match name {
             "default" | "d" => {
                 let mut bound = arguments.bind(name, &["default_value", "boolean"], 0)?;
@@ -29,7 +30,7 @@ impl Interpreter<'_> {
             }
             "length" | "count" => {
                 arguments.bind(name, &[], 0)?;
-                let length = value.length();
+                let length = value.length(self.budget)?;
                 let length =
                     length.ok_or_else(|| fault(format!("object of type '{}' has no len()", value.type_name())))?;
                 Ok(Value::Int(length as i128))
@@ -39,7 +40,7 @@ impl Interpreter<'_> {
                 arguments.bind(name, &[], 0)?;
                 match value {
                     Value::Float(value) => Ok(Value::Float(value.abs())),
-                    _ => Ok(Value::Int(integer(&value)?.abs())),
+                    _ => Ok(Value::Int(integer(&value)?.checked_abs().ok_or_else(too_large)?)),
                 }
             }
             "int" => {

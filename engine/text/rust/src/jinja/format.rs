@@ -1,7 +1,7 @@
 //! str.format() and the format specifications of its fields.
 
 use super::arguments::Values;
-use super::error::{fault, Outcome};
+use super::error::{brief, fault, Outcome};
 use super::interpreter::Interpreter;
 use super::numbers::{exponent_text, float_of, float_text};
 use super::value::Value;
@@ -96,7 +96,7 @@ impl Interpreter<'_> {
     fn field_value(&self, name: &str, values: &Values, automatic: &mut usize) -> Outcome<Value> {
         let first_end = name.find(['.', '[']).unwrap_or(name.len());
         let (first, mut path) = name.split_at(first_end);
-        let missing = || fault(format!("there is no argument for the field {first:?}"));
+        let missing = || fault(format!("there is no argument for the field {:?}", brief(first)));
         let mut value = match first.parse::<usize>() {
             Ok(place) => values.positional.get(place).ok_or_else(missing)?.clone(),
             Err(_) if first.is_empty() => {
@@ -134,7 +134,8 @@ impl Interpreter<'_> {
         let spec = parse_spec(spec)?;
         match value {
             Value::Str(text) => {
-                if !matches!(spec.kind, None | Some('s')) || spec.sign.is_some() || spec.group.is_some() {
+                let is_numeric = spec.sign.is_some() || spec.group.is_some() || spec.alternate;
+                if !matches!(spec.kind, None | Some('s')) || is_numeric || spec.align == Some('=') {
                     return Err(fault("Invalid format specifier for a string"));
                 }
                 let length = spec.precision.unwrap_or(usize::MAX);
@@ -165,6 +166,10 @@ impl Interpreter<'_> {
                         String::new()
                     }
                 };
+                let is_integer = !matches!(kind, Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%'));
+                if is_integer && spec.precision.is_some() {
+                    return Err(fault("Precision not allowed in integer format specifier"));
+                }
                 let magnitude = number.unsigned_abs();
                 let digits = match kind {
                     None | Some('d' | 'n') => magnitude.to_string(),
@@ -191,14 +196,15 @@ impl Interpreter<'_> {
             ("", Some(' ')) => " ",
             (sign, _) => sign,
         };
-        let digits = grouped(digits, spec.group);
-        if spec.zeros && spec.align.is_none() || spec.align == Some('=') {
-            let fill = spec.fill.unwrap_or('0');
-            let missing = spec.width.saturating_sub(sign.len() + digits.chars().count());
-            self.budget.pay_usize(missing.saturating_mul(4))?;
-            return Ok(format!("{sign}{}{digits}", fill.to_string().repeat(missing)));
+        if spec.align.unwrap_or(if spec.zeros { '=' } else { '>' }) != '=' {
+            return self.padded(&format!("{sign}{}", grouped(digits, spec.group, 0)), spec, '>');
         }
-        self.padded(&format!("{sign}{digits}"), spec, '>')
+        let width = spec.width.saturating_sub(sign.len());
+        self.budget.pay_usize(width.saturating_mul(4))?;
+        let fill = spec.fill.unwrap_or(if spec.zeros { '0' } else { ' ' });
+        let digits = grouped(digits, spec.group, if fill == '0' { width } else { 0 });
+        let missing = width.saturating_sub(digits.chars().count());
+        Ok(format!("{sign}{}{digits}", fill.to_string().repeat(missing)))
     }
 
     fn float_digits(&self, value: &Value, spec: &Spec) -> Outcome<String> {
@@ -209,7 +215,7 @@ impl Interpreter<'_> {
     pub fn padded(&self, text: &str, spec: &Spec, align: char) -> Outcome<String> {
         let missing = spec.width.saturating_sub(text.chars().count());
         self.budget.pay_usize(missing.saturating_mul(4))?;
-        let fill = spec.fill.unwrap_or(' ').to_string();
+        let fill = spec.fill.unwrap_or(if spec.zeros { '0' } else { ' ' }).to_string();
         let left = match spec.align.unwrap_or(align) {
             '<' => 0,
             '^' => missing / 2,
@@ -274,15 +280,20 @@ fn general(number: f64, precision: usize, keeps_zeros: bool) -> String {
     exponent_text(&format!("{}e{exponent}", trim(mantissa)))
 }
 
-fn grouped(digits: &str, separator: Option<char>) -> String {
+/// With a separator between groups of three, and with zeros in front as far as `width` asks.
+fn grouped(digits: &str, separator: Option<char>, width: usize) -> String {
     let Some(separator) = separator else {
         return digits.to_string();
     };
     let whole_end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     let (whole, rest) = digits.split_at(whole_end);
+    let mut count = whole.len().max(1);
+    while count + (count - 1) / 3 + rest.len() < width {
+        count += 1;
+    }
     let mut out = String::new();
-    for (place, digit) in whole.chars().enumerate() {
-        if place > 0 && (whole.len() - place) % 3 == 0 {
+    for (place, digit) in format!("{whole:0>count$}").chars().enumerate() {
+        if place > 0 && (count - place) % 3 == 0 {
             out.push(separator);
         }
         out.push(digit);
@@ -332,7 +343,7 @@ fn parse_spec(text: &str) -> Outcome<Spec> {
     }
     spec.kind = rest.next();
     if rest.next().is_some() {
-        return Err(fault(format!("Invalid format specifier {text:?}")));
+        return Err(fault(format!("Invalid format specifier {:?}", brief(text))));
     }
     Ok(spec)
 }

@@ -4,15 +4,14 @@
 use super::ast::{Expr, For, Macro, Name, Stmt, StmtKind, Target};
 use super::budget::Budget;
 use super::error::{fault, Outcome};
-use super::value::{Dict, List, Loop, Value};
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use super::value::{Dict, Value};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How deep macros, loops and expressions nest while rendering; the stack has room for more.
 const DEPTH_MAX: usize = 10_000;
 /// A scope or a macro in its table.
-const ENTRY_BYTES: u64 = 128;
+pub const ENTRY_BYTES: u64 = 128;
 
 pub struct Interpreter<'t> {
     pub budget: &'t Budget,
@@ -23,21 +22,27 @@ pub struct Interpreter<'t> {
     pub scope: usize,
     namespaces: Vec<Dict>,
     macros: Vec<(&'t Macro, usize)>,
-    recursive_loops: Vec<(&'t For, usize)>,
+    pub recursive_loops: Vec<(&'t For, usize)>,
+    /// The place of `loop` among the names, if the template has it.
+    pub loop_name: Option<Name>,
+    /// How many loops there have been.
+    pub loops: usize,
+    /// What the last call of changed() had, by the loop's number.
+    pub changed: HashMap<usize, Value>,
     out: String,
     depth: usize,
 }
 
 #[derive(Default)]
 struct Scope {
-    values: Vec<(Name, Value)>,
+    values: HashMap<Name, Value>,
     parent: Option<usize>,
     /// A macro was made here, and may be called when the scope has been left.
     is_kept: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
+pub enum Flow {
     Next,
     Break,
     Continue,
@@ -45,8 +50,13 @@ enum Flow {
 
 impl<'t> Interpreter<'t> {
     pub fn new(names: &'t [Arc<str>], budget: &'t Budget, now_seconds: i64, variables: Vec<(String, Value)>) -> Self {
-        let place = |name: &str| names.iter().position(|known| &known[..] == name);
-        let set = |(name, value): (String, Value)| Some((place(&name)? as Name, value));
+        let place = |name: &str| {
+            names
+                .iter()
+                .position(|known| &known[..] == name)
+                .map(|place| place as Name)
+        };
+        let set = |(name, value): (String, Value)| Some((place(&name)?, value));
         let context = Scope {
             values: variables.into_iter().filter_map(set).collect(),
             ..Default::default()
@@ -64,6 +74,9 @@ impl<'t> Interpreter<'t> {
             namespaces: Vec::new(),
             macros: Vec::new(),
             recursive_loops: Vec::new(),
+            loop_name: place("loop"),
+            loops: 0,
+            changed: HashMap::new(),
             out: String::new(),
             depth: 0,
         }
@@ -79,7 +92,7 @@ impl<'t> Interpreter<'t> {
         let mut next = Some(self.scope);
         while let Some(place) = next {
             let scope = &self.scopes[place];
-            if let Some((_, value)) = scope.values.iter().find(|(known, _)| *known == name) {
+            if let Some(value) = scope.values.get(&name) {
                 return value.clone();
             }
             next = scope.parent;
@@ -89,15 +102,11 @@ impl<'t> Interpreter<'t> {
     }
 
     pub fn set(&mut self, name: Name, value: Value) {
-        let values = &mut self.scopes[self.scope].values;
-        match values.iter_mut().find(|(known, _)| *known == name) {
-            Some(entry) => entry.1 = value,
-            None => values.push((name, value)),
-        }
+        self.scopes[self.scope].values.insert(name, value);
     }
 
     /// Runs `body` in a new scope over `parent`.
-    fn in_scope<T>(&mut self, parent: usize, body: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+    pub fn in_scope<T>(&mut self, parent: usize, body: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
         self.budget.pay(ENTRY_BYTES)?;
         let outer = std::mem::replace(&mut self.scope, self.scopes.len());
         self.scopes.push(Scope {
@@ -114,7 +123,7 @@ impl<'t> Interpreter<'t> {
     }
 
     /// What `body` writes, instead of writing it.
-    fn captured(&mut self, body: impl FnOnce(&mut Self) -> Outcome<()>) -> Outcome<String> {
+    pub fn captured(&mut self, body: impl FnOnce(&mut Self) -> Outcome<()>) -> Outcome<String> {
         let outer = std::mem::take(&mut self.out);
         let result = body(self);
         let text = std::mem::replace(&mut self.out, outer);
@@ -132,7 +141,7 @@ impl<'t> Interpreter<'t> {
         result
     }
 
-    fn statements(&mut self, body: &'t [Stmt]) -> Outcome<Flow> {
+    pub fn statements(&mut self, body: &'t [Stmt]) -> Outcome<Flow> {
         for statement in body {
             let flow = self.nested(|this| this.statement(statement)).map_err(|mut error| {
                 if error.line == 0 {
@@ -176,6 +185,9 @@ impl<'t> Interpreter<'t> {
             StmtKind::FilterBlock(filter, body) => {
                 let text = self.block_text(body)?;
                 let value = self.filtered(Some(filter), text)?;
+                if value.as_str().is_none() {
+                    return Err(fault(format!("expected str instance, {} found", value.type_name())));
+                }
                 self.print(&value)?;
             }
             StmtKind::With(values, body) => {
@@ -233,7 +245,7 @@ impl<'t> Interpreter<'t> {
         }
     }
 
-    fn assign(&mut self, target: &Target, value: Value) -> Outcome<()> {
+    pub fn assign(&mut self, target: &Target, value: Value) -> Outcome<()> {
         match target {
             Target::Name(name) => self.set(*name, value),
             Target::Member(name, member) => {
@@ -259,82 +271,6 @@ impl<'t> Interpreter<'t> {
         Ok(())
     }
 
-    fn for_loop(&mut self, loop_: &'t For) -> Outcome<()> {
-        let items = self.eval(&loop_.iterable)?;
-        let recursive = match loop_.recursive {
-            true => {
-                self.budget.pay(ENTRY_BYTES)?;
-                self.keep_scopes();
-                self.recursive_loops.push((loop_, self.scope));
-                Some(self.recursive_loops.len() - 1)
-            }
-            false => None,
-        };
-        self.run_loop(loop_, items, recursive, 0)
-    }
-
-    /// loop(items): the body of the loop again, one level deeper.
-    pub fn call_loop(&mut self, inner: &Loop, items: Value) -> Outcome<Value> {
-        let Some(place) = inner.recursive else {
-            return Err(fault(
-                "the loop must have the 'recursive' marker to be called recursively",
-            ));
-        };
-        let (loop_, scope) = self.recursive_loops[place];
-        let outer = std::mem::replace(&mut self.scope, scope);
-        let depth = inner.depth + 1;
-        let text = self.nested(|this| this.captured(|this| this.run_loop(loop_, items, Some(place), depth)));
-        self.scope = outer;
-        let text = text?;
-        self.budget.pay_usize(text.len())?;
-        Ok(Value::str(text))
-    }
-
-    fn run_loop(&mut self, loop_: &'t For, items: Value, recursive: Option<usize>, depth: usize) -> Outcome<()> {
-        let mut items = items.items(self.budget)?;
-        if let Some(test) = &loop_.test {
-            let mut kept = Vec::new();
-            for item in items {
-                let passes = self.in_scope(self.scope, |this| {
-                    this.assign(&loop_.target, item.clone())?;
-                    Ok(this.eval(test)?.is_true())
-                })?;
-                if passes {
-                    kept.push(item);
-                }
-            }
-            items = kept;
-        }
-        if items.is_empty() {
-            return self
-                .in_scope(self.scope, |this| this.statements(&loop_.otherwise))
-                .map(|_| ());
-        }
-        let state = Rc::new(Loop {
-            items: List::new(items)?,
-            index: Cell::new(0),
-            depth,
-            last_changed: RefCell::new(None),
-            recursive,
-        });
-        let name = self.names.iter().position(|name| &name[..] == "loop");
-        while state.index.get() < state.items.items.len() {
-            let item = state.items.items[state.index.get()].clone();
-            let flow = self.in_scope(self.scope, |this| {
-                this.assign(&loop_.target, item)?;
-                if let Some(name) = name {
-                    this.set(name as Name, Value::Loop(state.clone()));
-                }
-                this.statements(&loop_.body)
-            })?;
-            if flow == Flow::Break {
-                break;
-            }
-            state.index.set(state.index.get() + 1);
-        }
-        Ok(())
-    }
-
     fn make_macro(&mut self, macro_: &'t Macro) -> Outcome<Value> {
         self.budget.pay(ENTRY_BYTES)?;
         self.keep_scopes();
@@ -343,7 +279,7 @@ impl<'t> Interpreter<'t> {
     }
 
     /// The scopes around outlive their bodies.
-    fn keep_scopes(&mut self) {
+    pub fn keep_scopes(&mut self) {
         let mut next = Some(self.scope);
         while let Some(place) = next {
             let scope = &mut self.scopes[place];
@@ -393,7 +329,6 @@ impl<'t> Interpreter<'t> {
                 "a namespace takes no names that begin with an underscore: {member}"
             )));
         }
-        self.budget.pay_items(2)?;
-        self.namespaces[place].insert(Value::str(member), value)
+        self.namespaces[place].insert(self.budget, Value::str(member), value)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::arguments::Values;
 use super::ast::Comparison;
-use super::compare::is_same;
-use super::error::{fault, Outcome};
+use super::compare::{equal, is_same};
+use super::error::{brief, fault, Outcome};
 use super::interpreter::Interpreter;
 use super::numbers::binary;
 use super::text::all_of_case;
@@ -11,6 +11,7 @@ use super::value::Value;
 
 impl Interpreter<'_> {
     pub fn test(&mut self, name: &str, value: &Value, arguments: Values) -> Outcome<bool> {
+        self.budget.spend(1)?;
         let comparison = match name {
             "eq" | "==" | "equalto" => Some(Comparison::Equal),
             "ne" | "!=" => Some(Comparison::NotEqual),
@@ -32,7 +33,11 @@ impl Interpreter<'_> {
             }
             "sameas" => {
                 let other = arguments.bind(name, &["other"], 1)?.take_or(0, Value::None);
-                Ok(is_same(value, &other) || (value.is_undefined() && other.is_undefined()))
+                let alike = matches!(
+                    (value, &other),
+                    (Value::Str(_), Value::Str(_)) | (Value::Undefined(_), Value::Undefined(_))
+                );
+                Ok(is_same(value, &other) || (alike && equal(self.budget, value, &other)?))
             }
             _ => {
                 arguments.bind(name, &[], 0)?;
@@ -43,7 +48,7 @@ impl Interpreter<'_> {
 
     fn remainder_is(&self, value: &Value, divisor: &Value, wanted: i128) -> Outcome<bool> {
         let rest = binary(self.budget, super::ast::Operator::Modulo, value, divisor)?;
-        super::compare::equal(self.budget, &rest, &Value::Int(wanted))
+        equal(self.budget, &rest, &Value::Int(wanted))
     }
 
     fn plain_test(&self, name: &str, value: &Value) -> Outcome<bool> {
@@ -70,18 +75,7 @@ impl Interpreter<'_> {
                     | Value::Dict(_)
                     | Value::Range(_)
             ),
-            "iterable" => matches!(
-                value,
-                Value::Undefined(_)
-                    | Value::Str(_)
-                    | Value::List(_)
-                    | Value::Tuple(_)
-                    | Value::Dict(_)
-                    | Value::Range(_)
-                    | Value::View(..)
-                    | Value::Iterator(_)
-                    | Value::Loop(_)
-            ),
+            "iterable" => value.is_iterable(),
             "callable" => matches!(
                 value,
                 Value::Undefined(_)
@@ -93,14 +87,19 @@ impl Interpreter<'_> {
             ),
             "odd" => self.remainder_is(value, &Value::Int(2), 1)?,
             "even" => self.remainder_is(value, &Value::Int(2), 0)?,
-            "lower" => all_of_case(&self.text_of(value)?, false),
-            "upper" => all_of_case(&self.text_of(value)?, true),
-            "filter" | "test" => {
-                let wanted = value.as_str().ok_or_else(|| fault(format!("{name} asks for a name")))?;
-                let names = if name == "filter" { super::filters::NAMES } else { NAMES };
-                names.split(' ').any(|known| known == wanted)
+            "lower" | "upper" => {
+                let text = self.text_of(value)?;
+                self.budget.pay_usize(text.len())?;
+                all_of_case(&text, name == "upper")
             }
-            _ => return Err(fault(format!("no test named {name:?}"))),
+            "filter" | "test" => {
+                value.key(self.budget)?;
+                let names = if name == "filter" { super::filters::NAMES } else { NAMES };
+                value
+                    .as_str()
+                    .is_some_and(|wanted| names.split(' ').any(|known| known == wanted))
+            }
+            _ => return Err(fault(format!("no test named {:?}", brief(name)))),
         })
     }
 }

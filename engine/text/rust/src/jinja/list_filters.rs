@@ -1,6 +1,7 @@
 //! Filters on lists.
 
 use super::arguments::Values;
+use super::attributes::{attribute_parts, parts_of_text};
 use super::compare::{equal, order, sort};
 use super::error::{fault, Outcome};
 use super::interpreter::Interpreter;
@@ -38,7 +39,6 @@ impl Interpreter<'_> {
             "reverse" => {
                 arguments.bind(name, &[], 0)?;
                 if let Value::Str(text) = &value {
-                    self.budget.pay_usize(text.text.len())?;
                     return Ok(Value::str(text.text.chars().rev().collect::<String>()));
                 }
                 let mut items = value.items(self.budget)?;
@@ -81,7 +81,7 @@ impl Interpreter<'_> {
     }
 
     fn attributes_of(&self, items: Vec<Value>, attribute: &Value, default: Option<&Value>) -> Outcome<Vec<Value>> {
-        let parts = self.attribute_parts(attribute);
+        let parts = attribute_parts(attribute);
         items
             .iter()
             .map(|item| self.attribute_of(item, &parts, default))
@@ -122,7 +122,7 @@ impl Interpreter<'_> {
             if arguments.positional.is_empty() {
                 return Err(fault("Missing parameter for attribute name"));
             }
-            parts = self.attribute_parts(&arguments.positional.remove(0));
+            parts = attribute_parts(&arguments.positional.remove(0));
         }
         let test = match arguments.positional.is_empty() {
             true => None,
@@ -192,18 +192,17 @@ impl Interpreter<'_> {
             "sort" => {
                 let mut bound = arguments.bind(name, &["reverse", "case_sensitive", "attribute"], 0)?;
                 let (reverse, case_sensitive) = (bound.truth(0, false), bound.truth(1, false));
-                let attribute = bound.take_or(2, Value::None);
-                let attributes: Vec<Value> = match &attribute {
-                    Value::Str(text) => text.text.split(',').map(Value::str).collect(),
-                    other => vec![other.clone()],
+                let attributes: Vec<Vec<Value>> = match bound.take_or(2, Value::None) {
+                    Value::Str(text) => text.text.split(',').map(parts_of_text).collect(),
+                    other => vec![attribute_parts(&other)],
                 };
                 let mut keyed = Vec::new();
                 for item in value.items(self.budget)? {
                     let mut keys = Vec::with_capacity(attributes.len());
-                    for attribute in &attributes {
-                        keys.push(self.sort_key(&item, attribute, case_sensitive, None)?);
+                    self.budget.pay_items(3 + attributes.len())?;
+                    for parts in &attributes {
+                        keys.push(self.sort_key(&item, parts, case_sensitive, None)?);
                     }
-                    self.budget.pay_items(3 + keys.len())?;
                     keyed.push((Value::list(keys)?, item));
                 }
                 let sorted = sort(self.budget, keyed, reverse)?;
@@ -222,7 +221,7 @@ impl Interpreter<'_> {
                 };
                 let mut keyed = Vec::new();
                 for pair in Value::View(super::value::View::Items, dict.clone()).items(self.budget)? {
-                    let key = self.sort_key(&pair, &Value::Int(place), case_sensitive, None)?;
+                    let key = self.sort_key(&pair, &[Value::Int(place)], case_sensitive, None)?;
                     keyed.push((key, pair));
                 }
                 let sorted = sort(self.budget, keyed, bound.truth(2, false))?;
@@ -230,7 +229,8 @@ impl Interpreter<'_> {
             }
             "min" | "max" => {
                 let mut bound = arguments.bind(name, &["case_sensitive", "attribute"], 0)?;
-                let (case_sensitive, attribute) = (bound.truth(0, false), bound.take_or(1, Value::None));
+                let case_sensitive = bound.truth(0, false);
+                let parts = attribute_parts(&bound.take_or(1, Value::None));
                 let wanted = if name == "min" {
                     Ordering::Less
                 } else {
@@ -238,7 +238,7 @@ impl Interpreter<'_> {
                 };
                 let mut best: Option<(Value, Value)> = None;
                 for item in value.items(self.budget)? {
-                    let key = self.sort_key(&item, &attribute, case_sensitive, None)?;
+                    let key = self.sort_key(&item, &parts, case_sensitive, None)?;
                     let better = match &best {
                         Some((known, _)) => order(self.budget, &key, known)? == Some(wanted),
                         None => true,
@@ -251,12 +251,14 @@ impl Interpreter<'_> {
             }
             "unique" => {
                 let mut bound = arguments.bind(name, &["case_sensitive", "attribute"], 0)?;
-                let (case_sensitive, attribute) = (bound.truth(0, false), bound.take_or(1, Value::None));
+                let case_sensitive = bound.truth(0, false);
+                let parts = attribute_parts(&bound.take_or(1, Value::None));
                 let mut seen: HashSet<Key> = HashSet::new();
                 let mut kept = Vec::new();
                 for item in value.items(self.budget)? {
                     self.budget.pay_items(2)?;
-                    if seen.insert(self.sort_key(&item, &attribute, case_sensitive, None)?.key()?) {
+                    let key = self.sort_key(&item, &parts, case_sensitive, None)?;
+                    if seen.insert(key.key(self.budget)?) {
                         kept.push(item);
                     }
                 }
@@ -266,14 +268,8 @@ impl Interpreter<'_> {
         }
     }
 
-    fn sort_key(
-        &self,
-        item: &Value,
-        attribute: &Value,
-        case_sensitive: bool,
-        default: Option<&Value>,
-    ) -> Outcome<Value> {
-        let key = self.attribute_of(item, &self.attribute_parts(attribute), default)?;
+    fn sort_key(&self, item: &Value, parts: &[Value], case_sensitive: bool, default: Option<&Value>) -> Outcome<Value> {
+        let key = self.attribute_of(item, parts, default)?;
         match &key {
             Value::Str(text) if !case_sensitive => {
                 self.budget.pay_usize(text.text.len())?;
@@ -285,16 +281,13 @@ impl Interpreter<'_> {
 
     fn groupby(&mut self, value: Value, arguments: Values) -> Outcome<Value> {
         let mut bound = arguments.bind("groupby", &["attribute", "default", "case_sensitive"], 1)?;
-        let attribute = bound.take_or(0, Value::None);
+        let parts = attribute_parts(&bound.take_or(0, Value::None));
         let default = bound.take_some(1);
         let case_sensitive = bound.truth(2, false);
         let mut keyed = Vec::new();
         for item in value.items(self.budget)? {
             self.budget.pay_items(2)?;
-            keyed.push((
-                self.sort_key(&item, &attribute, case_sensitive, default.as_ref())?,
-                item,
-            ));
+            keyed.push((self.sort_key(&item, &parts, case_sensitive, default.as_ref())?, item));
         }
         let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
         for (key, item) in sort(self.budget, keyed, false)? {
@@ -303,7 +296,6 @@ impl Interpreter<'_> {
                 _ => groups.push((key, vec![item])),
             }
         }
-        let parts = self.attribute_parts(&attribute);
         let mut tuples = Vec::with_capacity(groups.len());
         for (key, items) in groups {
             // The first item's own spelling names the group.

@@ -9,6 +9,7 @@ mod budget;
 mod calls;
 mod compare;
 mod containers;
+mod dict;
 mod error;
 mod eval;
 mod expressions;
@@ -20,6 +21,7 @@ mod json;
 mod lexer;
 mod list_filters;
 mod literals;
+mod loops;
 mod macros;
 mod numbers;
 mod parser;
@@ -31,19 +33,12 @@ mod text;
 mod text_filters;
 mod value;
 
+pub use budget::Budget;
 pub use error::Error;
 pub use value::{Dict, Value};
 
-use budget::Budget;
 use interpreter::Interpreter;
 use std::sync::Arc;
-
-/// What a render may use: instructions, and bytes in units of 64.
-pub struct Limits {
-    pub fuel: u64,
-    /// What strftime_now() sees, since the epoch.
-    pub now_seconds: i64,
-}
 
 /// A parsed template; immutable, and any number of threads may render it at once.
 pub struct Template {
@@ -57,9 +52,8 @@ impl Template {
         Ok(Template { names, body })
     }
 
-    /// The text, with these variables set.
-    pub fn render(&self, variables: Vec<(String, Value)>, limits: &Limits) -> Result<String, Error> {
-        let budget = Budget::new(limits.fuel);
-        Interpreter::new(&self.names, &budget, limits.now_seconds, variables).run(&self.body)
+    /// The text, with these variables set. `now_seconds` is what strftime_now() sees, since the epoch.
+    pub fn render(&self, budget: &Budget, variables: Vec<(String, Value)>, now_seconds: i64) -> Result<String, Error> {
+        Interpreter::new(&self.names, budget, now_seconds, variables).run(&self.body)
     }
 }

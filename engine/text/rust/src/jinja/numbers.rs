@@ -94,17 +94,32 @@ fn arithmetic(operator: Operator, left: &Value, right: &Value) -> Outcome<Value>
         Operator::Subtract => one - other,
         Operator::Multiply => one * other,
         Operator::Divide => one / other,
-        Operator::FloorDivide => (one / other).floor(),
-        Operator::Modulo => {
-            let rest = one % other;
-            if rest != 0.0 && (rest < 0.0) != (other < 0.0) {
-                rest + other
-            } else {
-                rest
-            }
-        }
+        Operator::FloorDivide => floor_division(one, other).0,
+        Operator::Modulo => floor_division(one, other).1,
         Operator::Power => power(one, other)?,
     }))
+}
+
+/// Quotient and rest, by way of the exact rest as Python: 1 // 0.1 is 9.
+fn floor_division(one: f64, other: f64) -> (f64, f64) {
+    let rest = one % other;
+    let quotient = (one - rest) / other;
+    let (quotient, rest) = if rest == 0.0 {
+        (quotient, 0f64.copysign(other))
+    } else if (rest < 0.0) != (other < 0.0) {
+        (quotient - 1.0, rest + other)
+    } else {
+        (quotient, rest)
+    };
+    let whole = quotient.round();
+    (
+        if quotient == 0.0 {
+            0f64.copysign(one / other)
+        } else {
+            whole
+        },
+        rest,
+    )
 }
 
 fn power(base: f64, exponent: f64) -> Outcome<f64> {
@@ -144,7 +159,7 @@ fn integers(operator: Operator, one: i128, other: i128) -> Outcome<Value> {
     result.map(Value::Int).ok_or_else(too_large)
 }
 
-fn too_large() -> Error {
+pub fn too_large() -> Error {
     fault("an integer has more than 127 bits")
 }
 

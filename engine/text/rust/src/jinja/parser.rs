@@ -20,6 +20,7 @@ pub fn parse(tokens: Vec<Token>) -> Outcome<(Vec<Arc<str>>, Vec<Stmt>)> {
         table: Vec::new(),
         blocks: 0,
         loops: 0,
+        loop_uses: 0,
         used: Vec::new(),
     };
     let (body, _) = parser.statements(&[])?;
@@ -48,6 +49,8 @@ pub struct Parser {
     blocks: usize,
     /// Loops around, inside the innermost macro.
     pub loops: usize,
+    /// How often the name `loop` has been met.
+    loop_uses: usize,
     /// For each macro around: which of caller, varargs and kwargs its body uses.
     pub used: Vec<[Option<Name>; 3]>,
 }
@@ -145,6 +148,7 @@ impl Parser {
         if name == next {
             self.table.push(Arc::from(text));
         }
+        self.loop_uses += usize::from(text == "loop");
         if let Some(special) = ["caller", "varargs", "kwargs"].iter().position(|known| *known == text) {
             self.used.iter_mut().for_each(|used| used[special] = Some(name));
         }
@@ -302,8 +306,10 @@ impl Parser {
         };
         let recursive = self.skip_name("recursive");
         self.loops += 1;
+        let loop_uses = self.loop_uses;
         let (body, end) = self.body(&["endfor", "else"])?;
         self.loops -= 1;
+        let uses_loop = recursive || self.loop_uses > loop_uses;
         let otherwise = if end == "else" {
             self.body(&["endfor"])?.0
         } else {
@@ -314,6 +320,7 @@ impl Parser {
             iterable,
             test,
             recursive,
+            uses_loop,
             body,
             otherwise,
         })))

@@ -1,6 +1,6 @@
 //! `format % values`: Python's older way to format.
 
-use super::error::{fault, Outcome};
+use super::error::{brief, fault, Outcome};
 use super::format::{float_digits, Spec};
 use super::interpreter::Interpreter;
 use super::numbers::{float_of, integer};
@@ -25,7 +25,7 @@ impl Interpreter<'_> {
                 named = Some(
                     dict.get_str(name)
                         .cloned()
-                        .ok_or_else(|| fault(format!("there is no {name:?} to format")))?,
+                        .ok_or_else(|| fault(format!("there is no {:?} to format", brief(name))))?,
                 );
                 by_name = true;
                 rest = &rest[end + 1..];
@@ -55,7 +55,8 @@ impl Interpreter<'_> {
         self.budget.push(&mut out, rest)?;
         let all = match values {
             Value::Tuple(list) => used >= list.items.len(),
-            Value::Dict(_) | Value::List(_) => true,
+            // What has items, as Python asks.
+            Value::Dict(_) | Value::List(_) | Value::Range(_) | Value::Undefined(_) => true,
             _ => used >= 1,
         };
         if !all && !by_name {
@@ -118,10 +119,13 @@ impl Interpreter<'_> {
             ("", Some(sign)) => sign.to_string(),
             (sign, _) => sign.to_string(),
         };
-        let zeros = match spec.zeros {
+        let mut zeros = match spec.zeros {
             true => spec.width.saturating_sub(sign.len() + digits.len()),
             false => 0,
         };
+        if matches!(kind, 'd' | 'i' | 'u' | 'x' | 'X' | 'o') {
+            zeros = zeros.max(spec.precision.unwrap_or(0).saturating_sub(digits.len()));
+        }
         self.budget.pay_usize(zeros)?;
         Ok(format!("{sign}{}{digits}", "0".repeat(zeros)))
     }

@@ -3,47 +3,58 @@
 use super::error::{fault, Outcome};
 use super::interpreter::Interpreter;
 use super::numbers::integer;
-use super::value::{Text, Value};
+use super::value::{Range, Text, Value};
+use std::rc::Rc;
 
 impl Interpreter<'_> {
     pub fn slice(&self, object: &Value, bounds: &[Value; 3]) -> Outcome<Value> {
         object.check_defined()?;
-        if !matches!(
-            object,
-            Value::Str(_) | Value::List(_) | Value::Tuple(_) | Value::Range(_)
-        ) {
-            // As jinja2's getitem: what cannot be looked up is undefined.
-            return Ok(Value::undefined("a slice"));
+        let length = object.length(self.budget)?.unwrap_or(0);
+        let Places {
+            start,
+            stop,
+            step,
+            count,
+        } = places(length, bounds)?;
+        let place = |index: usize| (start + step * index as i128) as usize;
+        if let Value::Str(Text { text, .. }) = object {
+            self.budget.pay_usize(text.len())?;
+            if step == 1 {
+                let mut ends = text.char_indices().map(|(at, _)| at).chain([text.len()]).skip(place(0));
+                let from = ends.next().unwrap_or(text.len());
+                let to = if count == 0 { Some(from) } else { ends.nth(count - 1) };
+                return Ok(Value::str(&text[from..to.unwrap_or(text.len())]));
+            }
+            self.budget.pay_usize(text.len().saturating_mul(4))?;
+            let characters: Vec<char> = text.chars().collect();
+            return Ok(Value::str(
+                (0..count).map(|index| characters[place(index)]).collect::<String>(),
+            ));
         }
-        let length = object.length().unwrap_or(0);
-        let places = places(length, bounds)?;
-        self.budget.pay_items(places.len())?;
+        self.budget.pay_items(count)?;
         match object {
-            Value::Str(Text { text, .. }) => {
-                if let (Some(&first), true) = (places.first(), text.is_ascii()) {
-                    if places.windows(2).all(|pair| pair[1] == pair[0] + 1) {
-                        return Ok(Value::str(&text[first..first + places.len()]));
-                    }
-                }
-                self.budget.pay_usize(text.len().saturating_mul(4))?;
-                let characters: Vec<char> = text.chars().collect();
-                Ok(Value::str(
-                    places.into_iter().map(|place| characters[place]).collect::<String>(),
-                ))
-            }
-            Value::List(list) => Value::list(places.into_iter().map(|place| list.items[place].clone()).collect()),
-            Value::Tuple(list) => Value::tuple(places.into_iter().map(|place| list.items[place].clone()).collect()),
-            Value::Range(range) => {
-                // Python gives a range again; it is used as a list is.
-                Value::list(places.into_iter().map(|place| range.item(place)).collect())
-            }
-            _ => Ok(Value::undefined("a slice")),
+            Value::List(list) => Value::list((0..count).map(|index| list.items[place(index)].clone()).collect()),
+            Value::Tuple(list) => Value::tuple((0..count).map(|index| list.items[place(index)].clone()).collect()),
+            Value::Range(range) => Ok(Value::Range(Rc::new(Range {
+                start: range.start + start * range.step,
+                stop: range.start + stop * range.step,
+                step: range.step.saturating_mul(step),
+            }))),
+            Value::Dict(_) => Err(fault("unhashable type: 'slice'")),
+            _ => Err(fault(format!("'{}' object is not subscriptable", object.type_name()))),
         }
     }
 }
 
-/// The places that a slice takes, in its order.
-fn places(length: usize, bounds: &[Value; 3]) -> Outcome<Vec<usize>> {
+/// The first place that a slice takes, where it ends, the step to the next place, and how many there are.
+struct Places {
+    start: i128,
+    stop: i128,
+    step: i128,
+    count: usize,
+}
+
+fn places(length: usize, bounds: &[Value; 3]) -> Outcome<Places> {
     let bound = |value: &Value| match value {
         Value::None => Ok(None),
         Value::Undefined(_) => Err(fault("slice indices must be integers or None")),
@@ -60,11 +71,12 @@ fn places(length: usize, bounds: &[Value; 3]) -> Outcome<Vec<usize>> {
     let clamp = |value: i128| (if value < 0 { value + length } else { value }).clamp(low, high);
     let start = bound(&bounds[0])?.map_or(if step > 0 { low } else { high }, clamp);
     let stop = bound(&bounds[1])?.map_or(if step > 0 { high } else { low }, clamp);
-    let mut places = Vec::new();
-    let mut at = start;
-    while (step > 0 && at < stop) || (step < 0 && at > stop) {
-        places.push(at as usize);
-        at = at.saturating_add(step);
-    }
-    Ok(places)
+    let distance = if step > 0 { stop - start } else { start - stop };
+    let count = (distance.max(0) as u128).div_ceil(step.unsigned_abs()) as usize;
+    Ok(Places {
+        start,
+        stop,
+        step,
+        count,
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::arguments::Values;
 use super::budget::Budget;
-use super::error::{fault, Outcome};
+use super::error::{brief, fault, Outcome};
 use super::interpreter::Interpreter;
 use super::numbers::{float_of, integer};
 use super::text::{capitalize, decimal_value, is_space, split_lines, strip};
@@ -15,7 +15,6 @@ impl Interpreter<'_> {
                 let chars = arguments.bind(name, &["chars"], 0)?.text(0)?;
                 let Text { text, is_markup } = self.soft_text(value)?;
                 let text = strip(&text, chars.as_deref(), true, true);
-                self.budget.pay_usize(text.len())?;
                 Ok(if is_markup {
                     Value::markup(text)
                 } else {
@@ -25,7 +24,6 @@ impl Interpreter<'_> {
             "upper" | "lower" | "capitalize" | "title" => {
                 arguments.bind(name, &[], 0)?;
                 let text = self.text_of(value)?;
-                self.budget.pay_usize(text.len())?;
                 Ok(Value::str(match name {
                     "upper" => text.to_uppercase(),
                     "lower" => text.to_lowercase(),
@@ -61,7 +59,7 @@ impl Interpreter<'_> {
                     true => Value::tuple(positional)?,
                     false => {
                         let pairs = named.into_iter().map(|(name, value)| (Value::str(name), value));
-                        Value::Dict(super::value::Dict::from_pairs(pairs)?)
+                        Value::Dict(super::value::Dict::from_pairs(self.budget, pairs)?)
                     }
                 };
                 Ok(Value::str(self.percent(&text, &values)?))
@@ -96,7 +94,7 @@ impl Interpreter<'_> {
                 Ok(Value::str(file_size(bytes, binary)))
             }
             "xmlattr" => self.xmlattr(value, arguments),
-            _ => Err(fault(format!("no filter named {name:?}"))),
+            _ => Err(fault(format!("no filter named {:?}", brief(name)))),
         }
     }
 
@@ -140,17 +138,19 @@ impl Interpreter<'_> {
         let (length, kills_words) = (bound.integer(0, 255)?, bound.truth(1, false));
         let end = bound.text(2)?.unwrap_or_else(|| "...".into());
         let leeway = bound.take_some(3).map_or(Ok(5), |leeway| integer(&leeway))?;
-        let Value::Str(text) = value else {
-            value.check_defined()?;
-            return Err(fault("truncate takes a text"));
-        };
         let end_length = end.chars().count() as i128;
         if length < end_length || leeway < 0 {
             return Err(fault(format!("expected length >= {end_length} and leeway >= 0")));
         }
-        if value.length().unwrap_or(0) as i128 <= length.saturating_add(leeway) {
+        let has = value
+            .length(self.budget)?
+            .ok_or_else(|| fault("truncate takes a text"))?;
+        if has as i128 <= length.saturating_add(leeway) {
             return Ok(value.clone());
         }
+        let Value::Str(text) = value else {
+            return Err(fault("truncate takes a text"));
+        };
         let kept: String = text.text.chars().take((length - end_length) as usize).collect();
         let kept = match kills_words {
             true => &kept[..],
@@ -164,7 +164,7 @@ impl Interpreter<'_> {
         arguments.bind("urlencode", &[], 0)?;
         let pairs = match value {
             Value::Dict(dict) => dict.entries.clone(),
-            Value::List(_) | Value::Tuple(_) | Value::View(..) | Value::Iterator(_) => {
+            _ if value.as_str().is_none() && value.is_iterable() => {
                 let pair = |item: Value| -> Outcome<(Value, Value)> {
                     let [key, value] =
                         <[Value; 2]>::try_from(item.items(self.budget)?).map_err(|_| fault("urlencode takes pairs"))?;
@@ -212,7 +212,10 @@ impl Interpreter<'_> {
             if matches!(value, Value::None | Value::Undefined(_)) {
                 continue;
             }
-            let (key, value) = (self.soft_text(key)?, self.soft_text(value)?);
+            let Value::Str(key) = key else {
+                return Err(fault("xmlattr takes names that are strings"));
+            };
+            let value = self.soft_text(value)?;
             if key
                 .text
                 .contains([' ', '\t', '\n', '\r', '\x0b', '\x0c', '/', '>', '='])
@@ -220,7 +223,7 @@ impl Interpreter<'_> {
                 return Err(fault("Invalid character in attribute name"));
             }
             let space = if out.is_empty() && !spaced { "" } else { " " };
-            let (key, value) = (escape_text(self.budget, &key)?, escape_text(self.budget, &value)?);
+            let (key, value) = (escape_text(self.budget, key)?, escape_text(self.budget, &value)?);
             self.budget.push(&mut out, &format!("{space}{key}=\"{value}\""))?;
         }
         Ok(Value::str(out))

@@ -1,9 +1,9 @@
 //! Python's values, as far as templates meet them.
 
 use super::budget::Budget;
-use super::error::{fault, Outcome};
+pub use super::dict::{Dict, Key};
+use super::error::{brief, fault, Outcome};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,8 +34,9 @@ pub enum Value {
     /// The namespace, in the interpreter's table.
     Namespace(usize),
     Loop(Rc<Loop>),
-    Cycler(Rc<(Vec<Value>, Cell<usize>)>),
-    Joiner(Rc<(Value, Cell<bool>)>),
+    Cycler(Rc<Turns>),
+    /// What it gives the first time, and what from then on.
+    Joiner(Rc<Turns>),
 }
 
 #[derive(Clone)]
@@ -71,12 +72,6 @@ pub struct List {
     nesting: u32,
 }
 
-pub struct Dict {
-    pub entries: Vec<(Value, Value)>,
-    index: HashMap<Key, usize>,
-    nesting: u32,
-}
-
 pub struct Range {
     pub start: i128,
     pub stop: i128,
@@ -93,71 +88,22 @@ pub struct Loop {
     /// Of the item whose turn it is.
     pub index: Cell<usize>,
     pub depth: usize,
-    /// What the last call of changed() had.
-    pub last_changed: RefCell<Option<Vec<Value>>>,
+    /// Of all loops of a render; the interpreter's table has what changed() saw last.
+    pub number: usize,
     /// Of a loop with `recursive`: its code, in the interpreter's table.
     pub recursive: Option<usize>,
 }
 
-/// What a value is to a dictionary; 1, 1.0 and true are one key.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Key {
-    Undefined,
-    None,
-    Int(i128),
-    Float(u64),
-    Str(Arc<str>),
-    Tuple(Vec<Key>),
-    Identity(usize),
+/// Items, and the place of the one whose turn it is.
+pub struct Turns {
+    pub items: Rc<List>,
+    pub at: Cell<usize>,
 }
 
 impl List {
     pub fn new(items: Vec<Value>) -> Outcome<Rc<Self>> {
         let nesting = nesting(items.iter())?;
         Ok(Rc::new(List { items, nesting }))
-    }
-}
-
-impl Dict {
-    pub fn new() -> Self {
-        Dict {
-            entries: Vec::new(),
-            index: HashMap::new(),
-            nesting: 1,
-        }
-    }
-
-    pub fn from_pairs(pairs: impl IntoIterator<Item = (Value, Value)>) -> Outcome<Rc<Self>> {
-        let mut dict = Dict::new();
-        for (key, value) in pairs {
-            dict.insert(key, value)?;
-        }
-        Ok(Rc::new(dict))
-    }
-
-    pub fn insert(&mut self, key: Value, value: Value) -> Outcome<()> {
-        self.nesting = self.nesting.max(nesting([&key, &value].into_iter())?);
-        let place = *self.index.entry(key.key()?).or_insert(self.entries.len());
-        match self.entries.get_mut(place) {
-            Some(entry) => entry.1 = value,
-            None => self.entries.push((key, value)),
-        }
-        Ok(())
-    }
-
-    pub fn get(&self, key: &Value) -> Outcome<Option<&Value>> {
-        Ok(self.index.get(&key.key()?).map(|&place| &self.entries[place].1))
-    }
-
-    pub fn get_str(&self, key: &str) -> Option<&Value> {
-        // Small ones are searched without making a key.
-        if self.entries.len() <= 8 {
-            let found = self.entries.iter().find(|(name, _)| name.as_str() == Some(key));
-            return found.map(|(_, value)| value);
-        }
-        self.index
-            .get(&Key::Str(Arc::from(key)))
-            .map(|&place| &self.entries[place].1)
     }
 }
 
@@ -178,7 +124,7 @@ impl Range {
     }
 }
 
-fn nesting<'v>(values: impl std::iter::Iterator<Item = &'v Value>) -> Outcome<u32> {
+pub fn nesting<'v>(values: impl std::iter::Iterator<Item = &'v Value>) -> Outcome<u32> {
     let deepest = 1 + values.map(Value::nesting).max().unwrap_or(0);
     if deepest > NESTING_MAX {
         return Err(fault(format!("values nest more than {NESTING_MAX} deep")));
@@ -237,8 +183,7 @@ impl Value {
             Value::Iterator(iterator) => iterator.nesting,
             Value::Method(method) => 1 + method.0.nesting(),
             Value::Loop(inner) => 1 + inner.items.nesting,
-            Value::Cycler(cycler) => 1 + cycler.0.iter().map(Value::nesting).max().unwrap_or(0),
-            Value::Joiner(joiner) => 1 + joiner.0.nesting(),
+            Value::Cycler(turns) | Value::Joiner(turns) => 1 + turns.items.nesting,
             _ => 0,
         }
     }
@@ -288,52 +233,45 @@ impl Value {
     pub fn check_defined(&self) -> Outcome<()> {
         match self {
             Value::Undefined(name) if name.is_empty() => Err(fault("a value is undefined")),
-            Value::Undefined(name) => Err(fault(format!("{name} is undefined"))),
+            Value::Undefined(name) => Err(fault(format!("{} is undefined", brief(name)))),
             _ => Ok(()),
         }
     }
 
-    pub fn key(&self) -> Outcome<Key> {
-        Ok(match self {
-            Value::Undefined(_) => Key::Undefined,
-            Value::None => Key::None,
-            Value::Bool(value) => Key::Int(i128::from(*value)),
-            Value::Int(value) => Key::Int(*value),
-            Value::Float(value) if value.fract() == 0.0 && value.abs() < 1e38 => Key::Int(*value as i128),
-            Value::Float(value) => Key::Float(value.to_bits()),
-            Value::Str(text) => Key::Str(text.text.clone()),
-            Value::Tuple(list) => Key::Tuple(list.items.iter().map(Value::key).collect::<Outcome<_>>()?),
-            Value::Range(range) => Key::Tuple(vec![Key::Int(range.start), Key::Int(range.stop), Key::Int(range.step)]),
-            Value::List(_) | Value::Dict(_) | Value::View(..) => {
-                return Err(fault(format!("unhashable type: '{}'", self.type_name())));
-            }
-            Value::Macro(place) | Value::Namespace(place) => Key::Identity(*place),
-            Value::Function(function) => Key::Identity(*function as usize),
-            Value::Iterator(inner) => Key::Identity(Rc::as_ptr(inner) as usize),
-            Value::Method(inner) => Key::Identity(Rc::as_ptr(inner) as usize),
-            Value::Loop(inner) => Key::Identity(Rc::as_ptr(inner) as usize),
-            Value::Cycler(inner) => Key::Identity(Rc::as_ptr(inner) as usize),
-            Value::Joiner(inner) => Key::Identity(Rc::as_ptr(inner) as usize),
-        })
-    }
-
     /// len(), or None where Python has none.
-    pub fn length(&self) -> Option<usize> {
-        Some(match self {
+    pub fn length(&self, budget: &Budget) -> Outcome<Option<usize>> {
+        Ok(Some(match self {
             Value::Undefined(_) => 0,
-            Value::Str(text) if text.text.is_ascii() => text.text.len(),
-            Value::Str(text) => text.text.chars().count(),
+            Value::Str(text) => {
+                budget.read(&text.text)?;
+                text.text.chars().count()
+            }
             Value::List(list) | Value::Tuple(list) => list.items.len(),
             Value::Dict(dict) | Value::View(_, dict) => dict.entries.len(),
             Value::Range(range) => range.len(),
             Value::Loop(inner) => inner.items.items.len(),
-            _ => return None,
-        })
+            _ => return Ok(None),
+        }))
+    }
+
+    pub fn is_iterable(&self) -> bool {
+        matches!(
+            self,
+            Value::Undefined(_)
+                | Value::Str(_)
+                | Value::List(_)
+                | Value::Tuple(_)
+                | Value::Dict(_)
+                | Value::Range(_)
+                | Value::View(..)
+                | Value::Iterator(_)
+                | Value::Loop(_)
+        )
     }
 
     /// All that iter() goes through, paid for.
     pub fn items(&self, budget: &Budget) -> Outcome<Vec<Value>> {
-        budget.pay_items(self.length().unwrap_or(0))?;
+        budget.pay_items(self.length(budget)?.unwrap_or(0))?;
         Ok(match self {
             Value::Undefined(_) => Vec::new(),
             Value::Str(text) => {
