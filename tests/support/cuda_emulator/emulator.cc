@@ -23,8 +23,8 @@
 
 // Where `__shared__` variables lie (device_code.h). The linker makes these names where there are any.
 extern "C" {
-extern volatile uint64_t __start_causeway_shared[] __attribute__((weak));
-extern volatile uint64_t __stop_causeway_shared[] __attribute__((weak));
+extern volatile unsigned char __start_causeway_shared[] __attribute__((weak));
+extern volatile unsigned char __stop_causeway_shared[] __attribute__((weak));
 }
 
 namespace causeway::cuda_emulator {
@@ -60,8 +60,10 @@ Machine& TheMachine() {
 }
 
 // The section has the sanitizer's red zones in it, which a plain memset would be told off for.
-__attribute__((no_sanitize("address"))) void PoisonStaticShared() {
-  for (volatile uint64_t* at = __start_causeway_shared; at < __stop_causeway_shared; ++at) *at = ~uint64_t{0};
+__attribute__((no_sanitize("address,alignment"))) void PoisonStaticShared() {
+  volatile unsigned char* at = __start_causeway_shared;  // which the linker aligns as its widest variable
+  for (; __stop_causeway_shared - at >= 8; at += 8) *reinterpret_cast<volatile uint64_t*>(at) = ~uint64_t{0};
+  for (; at < __stop_causeway_shared; ++at) *at = 0xff;
 }
 
 std::string BadAddress(const void* address) {
