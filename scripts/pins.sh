@@ -4,8 +4,9 @@ TORCH=2.11.0
 TORCH_PYTHON=3.11
 CUDA_RUNTIME=13.0.96
 CUDA_CUPTI=13.0.85
-# The compiler. nvvm and crt are pinned with it: left free they come newer than ptxas, and every compile fails.
-CUDA_TOOLKIT="cuda-toolkit[nvcc,cccl]==13.0.2 nvidia-nvvm==13.0.* nvidia-cuda-crt==13.0.*"
+# The compiler. nvvm, crt and the runtime are pinned with it: left free they come newer than ptxas, and every compile
+# fails, or the headers are not those of the library.
+CUDA_TOOLKIT="cuda-toolkit[nvcc,cccl]==13.0.2 nvidia-nvvm==13.0.* nvidia-cuda-crt==13.0.* nvidia-cuda-runtime==13.0.96"
 # Reads what the compiled kernels take; only a test uses it. There is none of 13.0.
 CUDA_DISASSEMBLER="nvidia-cuda-cuobjdump==13.2.51 nvidia-cuda-nvdisasm==13.2.86"
 # What libtorch_cuda.so needs at run time. Installed only where there is a driver: compiling needs none of it.

@@ -132,7 +132,7 @@ TEST_P(CudaBudgetsTest, WhatIsPromisedFits) {
   std::vector<Device> devices = causeway_cuda_library()->devices();
   devices.resize(shape.devices);
   PlanOptions options;
-  options.max_model_len = 2048;
+  options.max_model_len = std::min<int64_t>(2048, spec->context_max);
   if (shape.int8_kv) options.kv_dtype = DType::kI8;
 
   const auto planned = [&](int64_t budget) {
