@@ -61,6 +61,8 @@ void SamplingFlags::AddTo(CLI::App& app) {
   CLI::Option* schema =
       app.add_option_function("--json-schema", Into(json_schema_file), "File of a JSON schema")->group(grammars);
   CLI::Option* object = app.add_flag("--json-object", json_object, "Any JSON object")->group(grammars);
+  app.add_flag("--compact-json", compact_json, "No white space in the JSON of --json-schema and --json-object")
+      ->group(grammars);
   CLI::Option* pattern =
       app.add_option_function("--regex", Into(regex), "Regular expression for the whole output")->group(grammars);
   CLI::Option* choice = app.add_option("--choice", choices, "One of these texts; give it again for each")
@@ -80,6 +82,7 @@ void SamplingFlags::AddTo(CLI::App& app) {
 }
 
 absl::Status SamplingFlags::FillGrammar(v1::GenerateRequest& request) const {
+  if (compact_json) request.mutable_grammar()->set_compact_json(true);
   if (json_schema_file)
     return ReadOption("--json-schema", *json_schema_file, request.mutable_grammar()->mutable_json_schema());
   if (grammar_file) return ReadOption("--grammar", *grammar_file, request.mutable_grammar()->mutable_lark());

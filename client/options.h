@@ -29,6 +29,7 @@ struct SamplingFlags {
   std::optional<std::string> json_schema_file, regex, grammar_file;  // at most one of these and the next two
   bool json_object = false;
   std::vector<std::string> choices;
+  bool compact_json = false;
   std::string model, cache_salt;
   int32_t priority = 0;
   double timeout_seconds = 0;  // 0: none

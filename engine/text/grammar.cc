@@ -57,7 +57,7 @@ absl::StatusOr<std::unique_ptr<GrammarMatcher>> GrammarCompiler::Compile(const G
   CAUSEWAY_ASSIGN_OR_RETURN(auto matcher, Try([&] {
                               const rust::Slice<const rust::Slice<const uint8_t>> slice{texts.data(), texts.size()};
                               return text_bridge::compile_grammar(*impl_->compiler, static_cast<uint8_t>(source.kind),
-                                                                  slice);
+                                                                  slice, source.compact_json);
                             }));
   return std::unique_ptr<GrammarMatcher>(
       new GrammarMatcher(std::unique_ptr<GrammarMatcher::Impl>(new GrammarMatcher::Impl{std::move(matcher)})));

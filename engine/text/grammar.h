@@ -26,6 +26,7 @@ enum class GrammarKind : uint8_t {
 struct GrammarSource {
   GrammarKind kind = GrammarKind::kJsonSchema;
   std::vector<std::string> texts;  // one text; none for kJsonObject, one or more for kChoice
+  bool compact_json = false;       // kJsonSchema and kJsonObject: without white space, whatever the schema says
 };
 
 // How far one text has got in its grammar. One thread at a time uses it; copies are independent.

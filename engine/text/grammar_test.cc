@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "engine/text/grammar_testing.h"
 
 namespace causeway {
 namespace {
@@ -19,67 +20,9 @@ using ::testing::HasSubstr;
 
 const char* const kTokenizers[] = {"gpt2_like", "llama2_like", "llama3_like", "unigram"};
 
-std::string Folder(const std::string& name) {
-  return absl::StrCat(CAUSEWAY_SOURCE_DIR, "/engine/text/testdata/tokenizers/", name);
-}
-
-struct Vocabulary {
-  explicit Vocabulary(const std::string& name = "gpt2_like")
-      : tokenizer(*Tokenizer::Load(Folder(name))), compiler(*GrammarCompiler::Create(*tokenizer)) {}
-  absl::StatusOr<std::unique_ptr<GrammarMatcher>> Compile(GrammarKind kind, std::vector<std::string> texts) const {
-    return compiler->Compile({kind, std::move(texts)});
-  }
-  std::string Error(GrammarKind kind, const std::string& text) const {
-    return std::string(Compile(kind, {text}).status().message());
-  }
-
-  std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<GrammarCompiler> compiler;
-};
-
-struct Allowed {
-  std::vector<int32_t> tokens;
-  bool may_end = false;
-};
-
-Allowed Mask(GrammarMatcher& matcher, const Vocabulary& vocabulary) {
-  // The mask is wider than the vocabulary, as models' heads are.
-  std::vector<uint32_t> words((vocabulary.tokenizer->vocab_size() + 1000) / 32 + 1, ~0u);
-  Allowed allowed;
-  const absl::StatusOr<bool> may_end = matcher.Mask(absl::MakeSpan(words));
-  EXPECT_TRUE(may_end.ok()) << may_end.status();
-  allowed.may_end = may_end.value_or(true);
-  for (size_t t = 0; t < words.size() * 32; ++t) {
-    if (words[t / 32] >> (t % 32) & 1) allowed.tokens.push_back(static_cast<int32_t>(t));
-  }
-  return allowed;
-}
-
-// Walks along random allowed tokens to the end, or through `tokens_max` of them.
-std::string Walk(GrammarMatcher& matcher, const Vocabulary& vocabulary, std::mt19937& random, int tokens_max,
-                 bool* ended) {
-  // The text is a completion, so it comes after another token, as in the daemon.
-  std::vector<int32_t> ids = *vocabulary.tokenizer->Encode("x", false);
-  const std::string before = *vocabulary.tokenizer->Decode(ids, true);
-  *ended = false;
-  for (int i = 0; i < tokens_max; ++i) {
-    const Allowed allowed = Mask(matcher, vocabulary);
-    if (allowed.tokens.empty() || (allowed.may_end && random() % 4 == 0)) {
-      EXPECT_TRUE(allowed.may_end);
-      *ended = true;
-      break;
-    }
-    ids.push_back(allowed.tokens[random() % allowed.tokens.size()]);
-    EXPECT_LT(ids.back(), vocabulary.tokenizer->vocab_size());
-    const absl::Status status = matcher.Accept(ids.back());
-    EXPECT_TRUE(status.ok()) << status;
-  }
-  return vocabulary.tokenizer->Decode(ids, true)->substr(before.size());
-}
-
 TEST(Grammar, ChoicesAndNothingElse) {
   for (const char* name : kTokenizers) {
-    const Vocabulary vocabulary(name);
+    const TestVocabulary vocabulary(name);
     // The last two hold characters that have a meaning in regular expressions and escapes.
     std::vector<std::string> choices = {"yes", "no", "no way", "a|b (c) [d] {e} \\d .* ^$ / # \"q\"",
                                         "line\nbreak\tand ü 語"};
@@ -101,7 +44,7 @@ TEST(Grammar, ChoicesAndNothingElse) {
 }
 
 TEST(Grammar, EndsWhenNothingMayFollow) {
-  const Vocabulary vocabulary;
+  const TestVocabulary vocabulary;
   const auto matcher = vocabulary.Compile(GrammarKind::kRegex, {"ab?"});
   ASSERT_TRUE(matcher.ok()) << matcher.status();
   const int32_t a = vocabulary.tokenizer->Encode("a", false)->front(),
@@ -124,7 +67,7 @@ TEST(Grammar, EndsWhenNothingMayFollow) {
 
 TEST(Grammar, JsonParses) {
   for (const char* name : kTokenizers) {
-    const Vocabulary vocabulary(name);
+    const TestVocabulary vocabulary(name);
     const std::string schema =
         R"({"type": "object", "properties": {"name": {"type": "string", "maxLength": 5}, "n": {"type": "integer", "minimum": 3, "maximum": 12}},
             "required": ["name", "n"], "additionalProperties": false, "x-guidance": {"whitespace_flexible": false}})";
@@ -150,7 +93,7 @@ TEST(Grammar, JsonParses) {
 }
 
 TEST(Grammar, LarkNamesSpecialTokens) {
-  const Vocabulary vocabulary;
+  const TestVocabulary vocabulary;
   const auto matcher = vocabulary.Compile(
       GrammarKind::kLark, {"start: greeting \" \" NAME\ngreeting: \"hello\" | \"hi\"\nNAME: /[A-Z][a-z]{1,3}/"});
   ASSERT_TRUE(matcher.ok()) << matcher.status();
@@ -161,9 +104,10 @@ TEST(Grammar, LarkNamesSpecialTokens) {
 }
 
 TEST(Grammar, ErrorsSayWhatAndWhere) {
-  const Vocabulary vocabulary;
+  const TestVocabulary vocabulary;
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, "{\"type\": "), HasSubstr("line 1 column 9"));
-  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, "[1]"), HasSubstr("expected a JSON schema"));
+  EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, "[1]"),
+              HasSubstr("a JSON schema is [1], expected an object, true or false"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"type": "thing"})"), HasSubstr("thing"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"type": "integer", "minimum": 5, "maximum": 4})"),
               HasSubstr("nsatisfiable"));
@@ -184,7 +128,7 @@ TEST(Grammar, ErrorsSayWhatAndWhere) {
             .ok())
         << multiple;
   }
-  EXPECT_THAT(Vocabulary("unigram").Error(GrammarKind::kRegex, "語"), HasSubstr("no token of the vocabulary"));
+  EXPECT_THAT(TestVocabulary("unigram").Error(GrammarKind::kRegex, "語"), HasSubstr("no token of the vocabulary"));
   const auto names = [](int n, const std::string& each) {
     std::string text;
     for (int i = 0; i < n; ++i) absl::StrAppend(&text, i > 0 ? "," : "", "\"p", i, "\"", each);
@@ -214,7 +158,7 @@ TEST(Grammar, ErrorsSayWhatAndWhere) {
 // Each text is refused, or compiled and followed for a few tokens, or given up there. All of that happens within its
 // time and without ending the process.
 TEST(Grammar, HostileTextsAreBounded) {
-  const Vocabulary vocabulary;
+  const TestVocabulary vocabulary;
   const auto repeat = [](const std::string& piece, int n) {
     std::string text;
     for (int i = 0; i < n; ++i) absl::StrAppend(&text, piece);
@@ -293,7 +237,7 @@ TEST(Grammar, HostileTextsAreBounded) {
 }
 
 TEST(Grammar, NeedsTokensWithATextOfTheirOwn) {
-  const auto tokenizer = *Tokenizer::Load(Folder("word_suffix"));
+  const auto tokenizer = *Tokenizer::Load(CAUSEWAY_SOURCE_DIR "/engine/text/testdata/tokenizers/word_suffix");
   EXPECT_THAT(std::string(GrammarCompiler::Create(*tokenizer).status().message()), HasSubstr("text of their own"));
 }
 

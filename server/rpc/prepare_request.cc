@@ -126,6 +126,8 @@ absl::Status ReadStop(const v1::StopOptions& wire, const ModelSpec& spec, bool h
 absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::GrammarOptions& wire,
                                                                   const std::string& field, Engine& engine) {
   GrammarSource source;
+  if (wire.compact_json() && !wire.has_json_schema() && !wire.has_json_object())
+    return Wrong("grammar.compact_json", "true", "json_schema or json_object beside it");
   switch (wire.kind_case()) {
     case v1::GrammarOptions::kJsonSchema: source = {GrammarKind::kJsonSchema, {wire.json_schema()}}; break;
     case v1::GrammarOptions::kRegex: source = {GrammarKind::kRegex, {wire.regex()}}; break;
@@ -146,6 +148,7 @@ absl::StatusOr<std::shared_ptr<const GrammarMatcher>> ReadGrammar(const v1::Gram
     }
     default: return nullptr;
   }
+  source.compact_json = wire.compact_json();
   auto grammar = engine.CompileGrammar(source);
   if (!grammar.ok())
     return absl::Status(grammar.status().code(), absl::StrCat(field, ": ", std::string(grammar.status().message())));

@@ -149,7 +149,7 @@ def check_link_graph(tree):
                    causeway_test_engine=TEST_ONLY, causeway_test_checkpoint=TEST_ONLY, causeway_test_device=TEST_ONLY,
                    causeway_test_daemon=TEST_ONLY, causeway_cuda_emulator=TEST_ONLY,
                    causeway_emulated_kernels=TEST_ONLY, causeway_faulty_kernels=TEST_ONLY,
-                   causeway_standin="tests/support/cuda_standin")
+                   causeway_standin="tests/support/cuda_standin", causeway_test_schema=TEST_ONLY)
     for path, line, command, target, words in links(tree):
         if target in IMPORTED:
             continue

@@ -3,6 +3,7 @@
 use crate::deep_stack::on_deep_stack;
 use crate::failure::{Failure, Outcome};
 use crate::grammar_limits::{check_lark, check_nesting, check_schema};
+use crate::schema::{self, Json};
 use crate::tokenizer::TextTokenizer;
 use crate::vocabulary::Vocabulary;
 use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
@@ -10,7 +11,6 @@ use llguidance::earley::lexerspec::LexerSpec;
 use llguidance::panic_utils::catch_unwind;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv};
 use llguidance::{earley::SlicedBiasComputer, ParserFactory};
-use serde_json::{json, Value};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl GrammarCompiler {
         })
     }
 
-    pub fn compile(&self, kind: u8, texts: &[&[u8]]) -> Outcome<Matcher> {
+    pub fn compile(&self, kind: u8, texts: &[&[u8]], compact_json: bool) -> Outcome<Matcher> {
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
         if bytes > TEXT_BYTES_MAX {
             return Err(Failure::invalid(format!(
@@ -78,10 +78,15 @@ impl GrammarCompiler {
             utf8.push(std::str::from_utf8(text).map_err(|_| Failure::invalid("no valid UTF-8"))?);
         }
         let inner = on_deep_stack("compiling the grammar", || {
-            let grammar = GrammarInit::Serialized(read(kind, &utf8)?);
             let environment = self.factory.tok_env().clone();
-            let parts = catch_unwind(AssertUnwindSafe(|| grammar.to_internal(Some(environment), limits())));
-            let (grammar, lexer) = parts.map_err(failed)?;
+            let (grammar, lexer) = match read(kind, &utf8)? {
+                Source::Schema(schema) => schema::compile(&schema, compact_json, limits())?,
+                Source::Library(grammar) => {
+                    let grammar = GrammarInit::Serialized(grammar);
+                    let parts = catch_unwind(AssertUnwindSafe(|| grammar.to_internal(Some(environment), limits())));
+                    parts.map_err(failed)?
+                }
+            };
             check_lexer(&lexer)?;
             let parser = self
                 .factory
@@ -123,33 +128,33 @@ impl Matcher {
     }
 }
 
+/// What the library reads itself, and what it is given the rules of.
+enum Source {
+    Library(TopLevelGrammar),
+    Schema(Json),
+}
+
 /// The numbers are those of GrammarKind in grammar.h.
-fn read(kind: u8, texts: &[&str]) -> Outcome<TopLevelGrammar> {
+fn read(kind: u8, texts: &[&str]) -> Outcome<Source> {
     let first = texts.first().copied().unwrap_or_default();
     match kind {
         0 => {
-            let schema: Value =
-                serde_json::from_str(first).map_err(|error| Failure::invalid(format!("no JSON: {error}")))?;
-            match schema {
-                Value::Object(_) | Value::Bool(_) => {
-                    check_schema(&schema)?;
-                    Ok(TopLevelGrammar::from_json_schema(schema))
-                }
-                _ => Err(Failure::invalid("expected a JSON schema: an object, true or false")),
-            }
+            let schema = Json::parse(first)?;
+            check_schema(&schema)?;
+            Ok(Source::Schema(schema))
         }
-        1 => Ok(TopLevelGrammar::from_json_schema(json!({"type": "object"}))),
+        1 => Json::parse(r#"{"type": "object"}"#).map(Source::Schema),
         2 => {
             check_nesting(first)?;
-            Ok(TopLevelGrammar::from_regex(first))
+            Ok(Source::Library(TopLevelGrammar::from_regex(first)))
         }
         3 => {
             let choices: Vec<String> = texts.iter().map(|choice| literal(choice)).collect();
-            Ok(TopLevelGrammar::from_regex(&choices.join("|")))
+            Ok(Source::Library(TopLevelGrammar::from_regex(&choices.join("|"))))
         }
         4 => {
             check_lark(first)?;
-            Ok(TopLevelGrammar::from_lark(first.to_string()))
+            Ok(Source::Library(TopLevelGrammar::from_lark(first.to_string())))
         }
         _ => Err(Failure::internal(format!("grammar kind {kind}"))),
     }

@@ -2,14 +2,16 @@
 //! away.
 
 use crate::failure::{Failure, Outcome};
-use serde_json::{Deserializer, Value};
+use crate::schema::{check_multiple, is_double, Decimal, Json};
+use serde_json::value::RawValue;
+use serde_json::Deserializer;
 use std::collections::HashSet;
 
 /// How deep brackets may nest: for the libraries that parse them by recursion. JSON's stops at 127, Lark's at 28
 /// groups.
 const NESTING_MAX: usize = 200;
 /// Of items and properties.
-const COUNT_MAX: f64 = 10_000.0;
+const COUNT_MAX: u32 = 10_000;
 /// Of all names in a schema: the work on an object is the square of its names, and they may come from anywhere in the
 /// schema.
 const NAMES_MAX: usize = 1_000;
@@ -17,29 +19,29 @@ const NAMES_MAX: usize = 1_000;
 const COUNTED_NAMES_MAX: usize = 100;
 /// Of patterns for names, each of which is held against each other.
 const PATTERNS_MAX: usize = 50;
-const MULTIPLE_MAX: f64 = 10_000.0;
-const MULTIPLE_DECIMALS_MAX: i32 = 4;
+
+const SCHEMA: &str = "%json";
 
 /// Looks at every member, whether it is a keyword, a name or part of a value: a $ref may make a schema of any of them.
-pub fn check_schema(schema: &Value) -> Outcome<()> {
+pub fn check_schema(schema: &Json) -> Outcome<()> {
     let mut names = HashSet::new();
     let (mut patterns, mut counts_properties) = (0, false);
     let mut pending = vec![schema];
     while let Some(value) = pending.pop() {
         match value {
-            Value::Array(values) => pending.extend(values),
-            Value::Object(members) => {
+            Json::Array(values) => pending.extend(values),
+            Json::Object(members) => {
                 for (key, value) in members {
                     names.insert(key.as_str());
                     match (key.as_str(), value) {
-                        ("minProperties" | "maxProperties", Value::Number(_)) => {
+                        ("minProperties" | "maxProperties", Json::Number(_)) => {
                             counts_properties = true;
                             check_count(key, value)?;
                         }
-                        ("minItems" | "maxItems", Value::Number(_)) => check_count(key, value)?,
-                        ("multipleOf", Value::Number(_)) => check_multiple(value)?,
-                        ("required", Value::Array(required)) => names.extend(required.iter().filter_map(Value::as_str)),
-                        ("patternProperties", Value::Object(members)) => patterns += members.len(),
+                        ("minItems" | "maxItems", Json::Number(_)) => check_count(key, value)?,
+                        ("multipleOf", Json::Number(_)) => check_multiple(value)?,
+                        ("required", Json::Array(required)) => names.extend(required.iter().filter_map(text)),
+                        ("patternProperties", Json::Object(members)) => patterns += members.len(),
                         _ => {}
                     }
                     pending.push(value);
@@ -68,34 +70,54 @@ pub fn check_schema(schema: &Value) -> Outcome<()> {
     Ok(())
 }
 
-fn check_count(key: &str, count: &Value) -> Outcome<()> {
-    match count.as_f64() {
-        Some(count) if count > COUNT_MAX => Err(Failure::invalid(format!(
-            "{key} is {count}, expected at most {COUNT_MAX}"
-        ))),
-        _ => Ok(()),
+fn text(value: &Json) -> Option<&str> {
+    match value {
+        Json::String(text) => Some(text),
+        _ => None,
     }
 }
 
-/// The library computes with 32 bits, and does not notice where that is too little.
-fn check_multiple(multiple: &Value) -> Outcome<()> {
-    let value = multiple.as_f64().unwrap_or_default();
-    let smallest = value * 10f64.powi(MULTIPLE_DECIMALS_MAX);
-    if value <= MULTIPLE_MAX && smallest >= 1.0 && (smallest - smallest.round()).abs() < 1e-6 {
-        return Ok(());
+fn check_count(key: &str, count: &Json) -> Outcome<()> {
+    let Json::Number(text) = count else { return Ok(()) };
+    let most = Decimal::from(COUNT_MAX);
+    match Decimal::parse(text) {
+        Some(number) if number <= most => Ok(()),
+        _ => Err(Failure::invalid(format!(
+            "{key} is {}, expected at most {COUNT_MAX}",
+            count.quoted()
+        ))),
     }
-    let range = format!("a number above 0, at most {MULTIPLE_MAX}, of at most {MULTIPLE_DECIMALS_MAX} decimals");
-    Err(Failure::invalid(format!("multipleOf is {multiple}, expected {range}")))
 }
 
 /// Of a grammar and of the schemas in it; what is no JSON there is left to the library.
 pub fn check_lark(text: &str) -> Outcome<()> {
     check_nesting(text)?;
-    const SCHEMA: &str = "%json";
     for (place, _) in text.match_indices(SCHEMA) {
-        let mut values = Deserializer::from_str(&text[place + SCHEMA.len()..]).into_iter();
-        if let Some(Ok(schema)) = values.next() {
+        let mut values = Deserializer::from_str(&text[place + SCHEMA.len()..]).into_iter::<&RawValue>();
+        if let Some(Ok(raw)) = values.next() {
+            let schema = Json::read(raw)?;
             check_schema(&schema)?;
+            check_doubles(&schema)?;
+        }
+    }
+    Ok(())
+}
+
+/// The library reads the schemas in a grammar itself, and computes with doubles.
+fn check_doubles(schema: &Json) -> Outcome<()> {
+    let mut pending = vec![schema];
+    while let Some(value) = pending.pop() {
+        match value {
+            Json::Array(values) => pending.extend(values),
+            Json::Object(members) => pending.extend(members.values()),
+            Json::Number(text) if !is_double(text) => {
+                let held = "a number of at most 15 digits; json_schema takes more";
+                return Err(Failure::invalid(format!(
+                    "{SCHEMA} has {}, expected {held}",
+                    value.quoted()
+                )));
+            }
+            _ => {}
         }
     }
     Ok(())

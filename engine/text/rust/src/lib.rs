@@ -10,6 +10,7 @@ mod grammar_limits;
 mod jinja;
 mod legacy;
 mod prefix_space;
+mod schema;
 mod special;
 mod stream;
 mod strftime;
@@ -56,7 +57,12 @@ mod bridge {
         fn new_grammar_compiler(tokenizer: &TextTokenizer) -> Result<Box<GrammarCompiler>>;
         type Matcher;
         /// `kind` is a GrammarKind's number; `texts` has one entry, or the choices.
-        fn compile_grammar(compiler: &GrammarCompiler, kind: u8, texts: &[&[u8]]) -> Result<Box<Matcher>>;
+        fn compile_grammar(
+            compiler: &GrammarCompiler,
+            kind: u8,
+            texts: &[&[u8]],
+            compact_json: bool,
+        ) -> Result<Box<Matcher>>;
         fn clone_matcher(matcher: &Matcher) -> Result<Box<Matcher>>;
         fn consume(matcher: &mut Matcher, token: i32) -> Result<()>;
         /// Writes a bit for each token that may follow; returns whether the text may end here.
@@ -135,8 +141,10 @@ fn new_grammar_compiler(tokenizer: &TextTokenizer) -> Outcome<Box<GrammarCompile
     })
 }
 
-fn compile_grammar(compiler: &GrammarCompiler, kind: u8, texts: &[&[u8]]) -> Outcome<Box<Matcher>> {
-    guard("compiling the grammar", || compiler.compile(kind, texts).map(Box::new))
+fn compile_grammar(compiler: &GrammarCompiler, kind: u8, texts: &[&[u8]], compact_json: bool) -> Outcome<Box<Matcher>> {
+    guard("compiling the grammar", || {
+        compiler.compile(kind, texts, compact_json).map(Box::new)
+    })
 }
 
 fn clone_matcher(matcher: &Matcher) -> Outcome<Box<Matcher>> {

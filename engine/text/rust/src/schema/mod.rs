@@ -1,0 +1,45 @@
+//! JSON schemas as grammars. llguidance has a reader of schemas, too, but it computes with doubles, allows whitespace
+//! without end and lets names be spelled in two ways; what it is given here are finished rules.
+
+mod alternatives;
+mod containers;
+mod decimal;
+mod emit;
+mod facts;
+mod formats;
+mod forms;
+mod keywords;
+mod members;
+mod numbers;
+mod options;
+mod patterns;
+mod possible;
+mod ranges;
+mod references;
+mod rules;
+mod sources;
+mod strings;
+mod value;
+
+pub use decimal::{is_double, Decimal};
+pub use numbers::check_multiple;
+pub use value::Json;
+
+use crate::failure::{Failure, Outcome};
+use llguidance::api::ParserLimits;
+use llguidance::earley::lexerspec::LexerSpec;
+use llguidance::earley::Grammar;
+
+/// `compact`: without whitespace.
+pub fn compile(schema: &Json, compact: bool, limits: ParserLimits) -> Outcome<(Grammar, LexerSpec)> {
+    let options = options::Options::read(schema, compact)?;
+    let mut gatherer = sources::Gatherer::new(schema, options);
+    let forms = forms::forms(&mut gatherer, sources::Source::of(schema)?)?;
+    let possible = possible::possible(&forms);
+    if !possible[0] {
+        let why = possible::why_not(&forms, &possible, 0);
+        return Err(Failure::invalid(format!("unsatisfiable: {why}")));
+    }
+    let rules = rules::Rules::new(limits)?;
+    Ok(emit::emit(&forms, &possible, &gatherer.options, rules)?.finish())
+}
