@@ -55,6 +55,27 @@ TEST(GrammarKeywords, OneOfIsTakenAsAnyOfOnlyWhereAsked) {
               HasSubstr("x-guidance has \"coerce_oneof\", expected "));
 }
 
+TEST(GrammarKeywords, OneOfIsFollowedWhereItsSchemasAreApart) {
+  const TestVocabulary vocabulary;
+  for (const char* branches : {R"({"const": 5}, {"type": "object"})", R"({"const": 5}, {"enum": ["a", 6]})",
+                               R"({"type": "null"}, {"type": "string"})",
+                               R"({"type": "number", "exclusiveMaximum": 5}, {"type": "number", "minimum": 5})",
+                               R"({"const": 4}, {"type": "integer", "minimum": 5})",
+                               R"({"required": ["k"], "type": "object", "properties": {"k": {"const": 1}}},
+           {"required": ["k"], "type": "object", "properties": {"k": {"enum": [2, 3]}}})"}) {
+    const std::string schema = absl::StrCat(R"({"oneOf": [)", branches, "]}");
+    const auto matcher = vocabulary.Schema(schema);
+    EXPECT_TRUE(matcher.ok()) << schema << "\n" << matcher.status();
+  }
+  for (const char* branches :
+       {R"({"const": 5}, {"type": "integer"})", R"({"type": "array"}, {"maxItems": 3})", "true, true",
+        R"({"type": "object", "required": ["a"]}, {"type": "object", "required": ["b"]})"}) {
+    const std::string schema = absl::StrCat(R"({"oneOf": [)", branches, "]}");
+    EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, schema),
+                ::testing::StartsWith("oneOf: two of its schemas may hold at once"));
+  }
+}
+
 // What another reader would take for a second value of a listed property, or for no JSON.
 TEST(GrammarKeywords, NamesHaveOneSpelling) {
   const TestVocabulary vocabulary;
@@ -64,6 +85,11 @@ TEST(GrammarKeywords, NamesHaveOneSpelling) {
   EXPECT_TRUE(Accepts(**matcher, vocabulary, R"({"a":1,"b/c":2,"d":"x"})"));
   for (const char* text : {R"({"\u0061":"x"})", R"({"b\/c":"x"})", R"({"\ud800":1})", R"({"a":1,"a":2})"})
     EXPECT_FALSE(Accepts(**matcher, vocabulary, text)) << text;
+  const auto odd =
+      vocabulary.Schema("{\"properties\": {\"\x7f\\n\\\"\": {\"type\": \"integer\"}}, \"type\": \"object\"}");
+  ASSERT_TRUE(odd.ok()) << odd.status();
+  EXPECT_TRUE(Accepts(**odd, vocabulary, "{\"\x7f\\n\\\"\":1}"));
+  EXPECT_FALSE(Accepts(**odd, vocabulary, "{\"\\u007f\\u000a\\\"\":\"x\"}"));
   EXPECT_THAT(vocabulary.Error(GrammarKind::kJsonSchema, R"({"type": "object", "minProperties": 2})"),
               HasSubstr("minProperties is 2, and there are 0 listed ones"));
   const auto both = vocabulary.Schema(

@@ -90,6 +90,7 @@ TEST(GrammarNumbers, AreTheirValuesHoweverTheyAreWritten) {
           {R"({"const": 1.5e2, "type": "integer"})", {"150"}, {"15"}},
           {R"({"enum": [1, 1.0, 10e-1], "type": "integer"})", {"1"}, {"2"}},
           {R"({"enum": [0.5, "a", 7e0, null], "type": ["integer", "string"]})", {"7", R"("a")"}, {"0.5", "null"}},
+          {R"({"enum": ["a", 7], "type": "string"})", {R"("a")"}, {"7"}},
           {R"({"type": "integer", "minimum": 1.5, "maximum": 2.5})", {"2"}, {"1", "3"}},
           {R"({"type": "integer", "exclusiveMinimum": -2.5, "exclusiveMaximum": 1e0})", {"-2", "0"}, {"-3", "1"}},
           {R"({"type": "integer", "minimum": 5, "exclusiveMinimum": true})", {"6"}, {"5"}},

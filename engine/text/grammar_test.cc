@@ -1,6 +1,7 @@
 #include "engine/text/grammar.h"
 
 #include <chrono>
+#include <functional>
 #include <random>
 #include <set>
 #include <string>
@@ -179,7 +180,57 @@ TEST(Grammar, HostileTextsAreBounded) {
   for (int i = 0; i < 50; ++i)
     absl::StrAppend(&repeated, ",{\"allOf\":[{\"$ref\":\"#/$defs/b\"},{\"required\":[\"p", i, "\"]}]}");
   absl::StrAppend(&repeated, "],\"$defs\":{\"b\":", properties, "}}");
+  // Pairs of patterns, sets of schemas, long numbers, branches to tell apart.
+  const auto join = [](int n, const std::function<std::string(int)>& each) {
+    std::string text;
+    for (int i = 0; i < n; ++i) absl::StrAppend(&text, i > 0 ? "," : "", each(i));
+    return text;
+  };
+  const auto any_of = [&](const char* before) {
+    return absl::StrCat(
+        "{\"anyOf\":[",
+        join(300,
+             [&](int i) { return absl::StrCat("{\"type\":\"string\",\"pattern\":\"", before, i, "x*(a|b){9}\"}"); }),
+        "]}");
+  };
+  const std::string pairs = absl::StrCat("{\"allOf\":[", any_of("^.*"), ",", any_of(".*[a-z]"), "]}");
+  const std::string sets =
+      absl::StrCat("{\"$ref\":\"#/$defs/a0\",\"$defs\":{\"b\":{}",
+                   join(200,
+                        [](int i) {
+                          return absl::StrCat(i == 0 ? "," : "", "\"a", i, "\":{\"maxItems\":", i,
+                                              ",\"items\":{\"anyOf\":[{\"$ref\":\"#/$defs/a", (i + 1) % 200,
+                                              "\"},{\"allOf\":[{\"$ref\":\"#/$defs/a", (i * 7 + 3) % 200,
+                                              "\"},{\"$ref\":\"#/$defs/a", (i * 13 + 5) % 200, "\"}]}]}}");
+                        }),
+                   "}}");
+  const std::string numbers = absl::StrCat(
+      "{\"anyOf\":[",
+      join(30,
+           [](int i) {
+             return absl::StrCat("{\"type\":\"number\",\"minimum\":", i + 1, std::string(900, '3'),
+                                 ",\"maximum\":", i + 2, std::string(900, '7'), ".", std::string(100, '5'), "}");
+           }),
+      "]}");
+  const std::string branches =
+      absl::StrCat("{\"oneOf\":[",
+                   join(400,
+                        [](int i) {
+                          return absl::StrCat(
+                              "{\"type\":\"object\",\"required\":[\"k\",\"a\",\"b\"],\"properties\":{\"a\":{},\"b\":"
+                              "{\"pattern\":\"a\"},\"k\":{\"const\":",
+                              i, "}}}");
+                        }),
+                   "]}");
+  const std::string values = absl::StrCat("{\"enum\":[", join(5000, [](int i) { return absl::StrCat(i); }), "]}");
   const std::vector<GrammarSource> hostile = {
+      {GrammarKind::kJsonSchema, {pairs}},
+      {GrammarKind::kJsonSchema, {sets}},
+      {GrammarKind::kJsonSchema, {numbers}},
+      {GrammarKind::kJsonSchema, {branches}},
+      {GrammarKind::kJsonSchema, {absl::StrCat("{\"allOf\":[", values, ",", values, "]}")}},
+      {GrammarKind::kJsonSchema, {absl::StrCat("{\"const\":", std::string(60'000, '7'), "}")}},
+      {GrammarKind::kJsonSchema, {"{\"const\":" + repeat("[", 120) + repeat("]", 120) + "}"}},
       {GrammarKind::kRegex, {"(a{1,1000}){1,1000}"}},
       {GrammarKind::kRegex, {"((a?){30}){30}((a?){30}){30}a{1000}"}},
       {GrammarKind::kRegex, {"(.*a.{20}b.*)&(.*c.{20}.*)"}},

@@ -199,6 +199,12 @@ TEST(PrepareRequestWithText, GrammarsAreCompiledOrRefusedByName) {
   EXPECT_NE(prepare()->request.grammar, nullptr);
   grammar.set_json_object(false);
   EXPECT_EQ(error(), "grammar.json_object is false, expected true, or another kind of grammar");
+  grammar.set_json_object(true);
+  grammar.set_compact_json(true);
+  EXPECT_NE(prepare()->request.grammar, nullptr);
+  grammar.set_regex("a");
+  EXPECT_EQ(error(), "grammar.compact_json is true, expected json_schema or json_object beside it");
+  grammar.clear_compact_json();
   grammar.mutable_choice()->add_texts("yes");
   EXPECT_NE(prepare()->request.grammar, nullptr);
   grammar.mutable_choice()->add_texts("");

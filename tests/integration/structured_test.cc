@@ -75,6 +75,30 @@ TEST_F(Structured, StreamedAndWholeFollowTheSchema) {
   EXPECT_GT(metrics.at("causeway_grammar_mask_seconds_total{model=\"kjv\"}"), 0);
 }
 
+// However much a model likes it, there is one space at a time, and none where the request says so.
+TEST_F(Structured, WhitespaceEndsAndCanBeSwitchedOff) {
+  grpc::ClientContext call;
+  v1::TokenizeRequest space;
+  space.set_text(" ");
+  space.set_add_special_tokens(false);
+  v1::TokenizeResponse ids;
+  ASSERT_TRUE(generation_->Tokenize(&call, space, &ids).ok());
+  ASSERT_EQ(ids.ids_size(), 1);
+  v1::GenerateRequest request = Request();
+  request.mutable_grammar()->set_json_object(true);
+  request.mutable_sampling()->set_temperature(0);
+  (*request.mutable_sampling()->mutable_logit_bias())[ids.ids(0)] = 50;
+  v1::GenerateResponse response;
+  grpc::Status status = Generate(request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(response.choices(0).text(), ::testing::StartsWith("{ "));
+  EXPECT_THAT(response.choices(0).text(), ::testing::Not(::testing::StartsWith("{  ")));
+  request.mutable_grammar()->set_compact_json(true);
+  status = Generate(request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(response.choices(0).text(), ::testing::AnyOf(::testing::StartsWith("{\""), "{}"));
+}
+
 TEST_F(Structured, WrongGrammarsAreNamed) {
   v1::GenerateRequest request = Request();
   v1::GenerateResponse response;

@@ -1,7 +1,7 @@
 #include "tests/support/random_schema.h"
 
-#include <regex>
-#include <utility>
+#include <iterator>
+#include <string>
 
 #include <nlohmann/json.hpp>
 
@@ -48,55 +48,6 @@ Json RandomSchema(std::mt19937_64& random, int depth) {
     case 8: return {{"anyOf", {RandomSchema(random, depth - 1), RandomSchema(random, depth - 1)}}};
     default: return RandomObject(random, depth);
   }
-}
-
-std::string Violation(const Json& schema, const Json& value) {
-  const auto wrong = [&] { return absl::StrCat(value.dump(), " is not as ", schema.dump(), " says; "); };
-  if (schema.contains("anyOf")) {
-    std::string all;
-    for (const Json& one : schema["anyOf"]) {
-      const std::string violation = Violation(one, value);
-      if (violation.empty()) return "";
-      all += violation;
-    }
-    return all;
-  }
-  if (schema.contains("enum")) {
-    for (const Json& one : schema["enum"]) {
-      if (one == value) return "";
-    }
-    return wrong();
-  }
-  if (schema.contains("const")) return schema["const"] == value ? "" : wrong();
-  const std::string type = schema["type"];
-  if (type == "boolean") return value.is_boolean() ? "" : wrong();
-  if (type == "integer" || type == "number") {
-    const bool right = type == "integer" ? value.is_number_integer() : value.is_number();
-    return right && value >= schema["minimum"] && value <= schema["maximum"] ? "" : wrong();
-  }
-  if (type == "string") {
-    if (!value.is_string()) return wrong();
-    const std::string text = value;
-    if (schema.contains("pattern"))
-      return std::regex_match(text, std::regex(schema["pattern"].get<std::string>())) ? "" : wrong();
-    int64_t characters = 0;
-    for (const char c : text) characters += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-    return characters >= schema["minLength"] && characters <= schema["maxLength"] ? "" : wrong();
-  }
-  std::string all;
-  if (type == "array") {
-    if (!value.is_array() || value.size() < schema["minItems"] || value.size() > schema["maxItems"]) return wrong();
-    for (const Json& item : value) all += Violation(schema["items"], item);
-    return all;
-  }
-  if (!value.is_object()) return wrong();
-  for (const Json& name : schema["required"]) {
-    if (!value.contains(name.get<std::string>())) all += wrong();
-  }
-  for (const auto& [name, member] : value.items()) {
-    all += schema["properties"].contains(name) ? Violation(schema["properties"][name], member) : wrong();
-  }
-  return all;
 }
 
 }  // namespace causeway

@@ -81,6 +81,7 @@ impl<'a> Finder<'_, 'a> {
             Properties::read(a, self.patterns)?.named,
             Properties::read(b, self.patterns)?.named,
         ];
+        self.gatherer.spend(named.iter().map(|names| names.len()).sum())?;
         for (name, _) in named.iter().flatten().filter(|(_, property)| property.required) {
             let mut of_property = Vec::new();
             for parts in [a, b] {

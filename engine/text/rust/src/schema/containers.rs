@@ -4,9 +4,11 @@ use super::facts::count;
 use super::numbers::wrong;
 use super::patterns::Patterns;
 use super::sources::Source;
+use super::strings::{is_empty, quoted, search};
 use super::value::{Json, Members};
 use crate::failure::Outcome;
 use indexmap::IndexMap;
+use llguidance::derivre::RegexAst;
 
 #[derive(Default)]
 pub struct Items<'a> {
@@ -33,6 +35,13 @@ pub struct Property<'a> {
     pub sources: Vec<Source<'a>>,
 }
 
+/// What one part says of each of the first items, and of those behind them. None says nothing.
+#[derive(Default)]
+struct Column<'a> {
+    first: Vec<Option<Source<'a>>>,
+    rest: Option<Source<'a>>,
+}
+
 impl<'a> Items<'a> {
     pub fn read(parts: &[Source<'a>]) -> Outcome<Items<'a>> {
         let mut items = Items::default();
@@ -40,29 +49,28 @@ impl<'a> Items<'a> {
         for part in parts {
             columns.push(items.column(part)?);
         }
-        let length = columns.iter().map(|(first, _)| first.len()).max().unwrap_or(0);
+        let length = columns.iter().map(|column| column.first.len()).max().unwrap_or(0);
         for place in 0..length {
-            let of_place = columns.iter().filter_map(|(first, rest)| match first.get(place) {
-                Some(source) => *source,
-                None => *rest,
-            });
+            let of_place = columns
+                .iter()
+                .filter_map(|column| *column.first.get(place).unwrap_or(&column.rest));
             items.first.push(of_place.collect());
         }
-        items.rest = columns.iter().filter_map(|(_, rest)| *rest).collect();
+        items.rest = columns.iter().filter_map(|column| column.rest).collect();
         Ok(items)
     }
 
-    /// What one part says of each of the first items, and of those behind them. None says nothing.
-    #[allow(clippy::type_complexity)]
-    fn column(&mut self, part: &Source<'a>) -> Outcome<(Vec<Option<Source<'a>>>, Option<Source<'a>>)> {
+    fn column(&mut self, part: &Source<'a>) -> Outcome<Column<'a>> {
         let members = match part {
             Source::Schema(members) => members,
             Source::Container(Json::Array(values)) => {
                 self.bound(values.len() as u32, Some(values.len() as u32));
-                let first = values.iter().map(|value| Some(Source::equal_to(value)));
-                return Ok((first.collect(), Some(Source::Nothing)));
+                return Ok(Column {
+                    first: values.iter().map(|value| Some(Source::equal_to(value))).collect(),
+                    rest: Some(Source::Nothing),
+                });
             }
-            _ => return Ok((Vec::new(), Some(Source::Nothing))),
+            _ => return Ok(Column::default()),
         };
         let limit = |keyword| members.get(keyword).map(|value| count(keyword, value)).transpose();
         self.bound(limit("minItems")?.unwrap_or(0), limit("maxItems")?);
@@ -75,8 +83,10 @@ impl<'a> Items<'a> {
                 None => (Default::default(), items),
             },
         };
-        let rest = rest.map(Source::of).transpose()?.flatten();
-        Ok((first.iter().map(Source::of).collect::<Outcome<_>>()?, rest))
+        Ok(Column {
+            first: first.iter().map(Source::of).collect::<Outcome<_>>()?,
+            rest: rest.map(Source::of).transpose()?.flatten(),
+        })
     }
 
     fn bound(&mut self, min: u32, max: Option<u32>) {
@@ -115,6 +125,29 @@ impl<'a> Properties<'a> {
             properties.rest.extend(rest);
         }
         Ok(properties)
+    }
+
+    /// The names that are not listed: by pattern, and all others. No name is in two groups.
+    pub fn other_names(&self) -> Outcome<Vec<(RegexAst, &Vec<Source<'a>>)>> {
+        let literals = self.named.keys().map(|name| RegexAst::Literal(name.to_string()));
+        let mut taken: Vec<_> = literals.map(quoted).collect();
+        let without = |names: RegexAst, taken: &[RegexAst]| {
+            let taken = RegexAst::Or(taken.to_vec());
+            RegexAst::And(vec![quoted(names), RegexAst::Not(Box::new(taken))])
+        };
+        let mut groups = Vec::new();
+        for (pattern, sources) in &self.patterns {
+            groups.push((without(search(pattern), &taken), sources));
+        }
+        taken.extend(self.patterns.iter().map(|(pattern, _)| quoted(search(pattern))));
+        let any = RegexAst::Regex("(?s:.*)".into());
+        groups.push((without(any, &taken), &self.rest));
+        if !self.patterns.is_empty() {
+            let empty = groups.iter().map(|(names, _)| is_empty("patternProperties", names));
+            let mut empty = empty.collect::<Outcome<Vec<_>>>()?.into_iter();
+            groups.retain(|_| !empty.next().unwrap_or(false));
+        }
+        Ok(groups)
     }
 
     /// The names, patterns and counts of one part.

@@ -4,7 +4,6 @@ use super::forms::{ArrayForm, Form, FormId, ObjectForm};
 use super::members::MemberList;
 use super::options::Options;
 use super::rules::{Rules, Sequence};
-use super::strings::{is_empty, quoted, search};
 use super::value::quote;
 use crate::failure::Outcome;
 use llguidance::derivre::RegexAst;
@@ -114,8 +113,7 @@ impl<'a> Emitter<'_, 'a> {
         let (open, close) = (self.opening("{")?, self.closing("}")?);
         let mut members = Vec::new();
         for (name, form, required) in object.named.iter().filter(|(_, form, _)| self.possible[*form]) {
-            let key = self.key(RegexAst::Literal(quote(name)))?;
-            members.push((vec![key, self.symbol(*form)?], *required));
+            members.push((self.member(RegexAst::Literal(quote(name)), *form)?, *required));
         }
         let required = members.iter().filter(|(_, required)| *required).count() as u32;
         let other = self.other_member(object)?;
@@ -129,48 +127,25 @@ impl<'a> Emitter<'_, 'a> {
             counts: counted.then_some((object.min, object.max)),
             known: HashMap::new(),
         };
-        let members = list.from(&mut self.rules, 0, 0)?.unwrap_or_default();
+        let members = list.rest(&mut self.rules, 0, 0)?.unwrap_or_default();
         Ok([vec![open], members, vec![close]].concat())
     }
 
     /// One of a name that the schema does not list.
     fn other_member(&mut self, object: &ObjectForm<'a>) -> Outcome<Option<Sequence>> {
-        let mut taken: Vec<_> = object
-            .named
-            .iter()
-            .map(|(name, _, _)| quoted(RegexAst::Literal(name.to_string())))
-            .collect();
-        let names = |regex: RegexAst, taken: &[RegexAst]| match taken.is_empty() {
-            true => quoted(regex),
-            false => RegexAst::And(vec![
-                quoted(regex),
-                RegexAst::Not(Box::new(RegexAst::Or(taken.to_vec()))),
-            ]),
-        };
         let mut ways = Vec::new();
-        for (pattern, form) in object.patterns.iter().filter(|(_, form)| self.possible[*form]) {
-            ways.push((names(search(pattern), &taken), *form));
+        for (names, form) in object.others.iter().filter(|(_, form)| self.possible[*form]) {
+            ways.push(self.member(names.clone(), *form)?);
         }
-        taken.extend(object.patterns.iter().map(|(pattern, _)| quoted(search(pattern))));
-        if self.possible[object.rest] {
-            ways.push((names(RegexAst::Regex("(?s:.*)".into()), &taken), object.rest));
-        }
-        let mut sequences = Vec::new();
-        for (names, form) in ways {
-            if object.patterns.is_empty() || !is_empty("patternProperties", &names)? {
-                sequences.push(vec![self.key(names)?, self.symbol(form)?]);
-            }
-        }
-        match sequences.is_empty() {
+        match ways.is_empty() {
             true => Ok(None),
-            false => self.rules.one_of(sequences).map(Some),
+            false => self.rules.one_of(ways).map(Some),
         }
     }
 
-    fn key(&mut self, name: RegexAst) -> Outcome<SymIdx> {
-        let colon = RegexAst::Literal(self.options.key_separator.clone());
-        let parts = vec![name, colon, self.whitespace()];
-        self.rules.text(RegexAst::Concat(parts))
+    fn member(&mut self, name: RegexAst, form: FormId) -> Outcome<Sequence> {
+        let colon = self.options.key_separator.clone();
+        Ok(vec![self.rules.text(name)?, self.opening(&colon)?, self.symbol(form)?])
     }
 
     fn comma(&mut self) -> Outcome<SymIdx> {

@@ -32,9 +32,9 @@ pub enum Scalar<'a> {
 pub struct Facts<'a> {
     pub types: Types,
     /// Those of const and enum, where there are any.
-    pub scalars: Option<Vec<Scalar<'a>>>,
-    pub numbers: Numbers,
-    pub strings: Strings,
+    scalars: Option<Vec<Scalar<'a>>>,
+    numbers: Numbers,
+    strings: Strings<'a>,
 }
 
 impl<'a> Scalar<'a> {
@@ -51,20 +51,10 @@ impl<'a> Scalar<'a> {
     fn types(&self) -> Types {
         match self {
             Scalar::Null => NULL,
-            Scalar::Bool(value) => {
-                if *value {
-                    TRUE
-                } else {
-                    FALSE
-                }
-            }
-            Scalar::Number(value) => {
-                if value.is_whole() {
-                    WHOLE
-                } else {
-                    FRACTION
-                }
-            }
+            Scalar::Bool(true) => TRUE,
+            Scalar::Bool(false) => FALSE,
+            Scalar::Number(value) if value.is_whole() => WHOLE,
+            Scalar::Number(_) => FRACTION,
             Scalar::String(_) => STRING,
         }
     }
@@ -106,6 +96,11 @@ impl<'a> Facts<'a> {
         Ok(facts)
     }
 
+    /// Whether `regexes` has to look hard for a string that is left.
+    pub fn looks_for_strings(&self) -> bool {
+        self.may_be(STRING) && self.strings.has_rules()
+    }
+
     pub fn may_be(&self, types: Types) -> bool {
         self.types & types != 0
     }
@@ -125,12 +120,8 @@ impl<'a> Facts<'a> {
         } else {
             self.scalars = Some(kept);
         }
-        let types = self
-            .scalars
-            .iter()
-            .flatten()
-            .fold(0, |types, scalar| types | scalar.types());
-        self.types &= types;
+        let left = self.scalars.iter().flatten();
+        self.types &= left.fold(0, |types, scalar| types | scalar.types());
         Ok(())
     }
 
@@ -180,7 +171,9 @@ impl<'a> Facts<'a> {
         }
         match &self.scalars {
             Some(scalars) => regexes.extend(scalars.iter().filter_map(|scalar| match scalar {
-                Scalar::Number(value) if self.numbers.allows(value) => Some(RegexAst::Literal(value.to_string())),
+                Scalar::Number(value) if self.may_be(scalar.types()) && self.numbers.allows(value) => {
+                    Some(RegexAst::Literal(value.to_string()))
+                }
                 _ => None,
             })),
             None if self.may_be(WHOLE | FRACTION) => regexes.extend(self.numbers.regex()),
@@ -191,19 +184,19 @@ impl<'a> Facts<'a> {
 
     /// Whether no null, boolean, number or string can be as both say. Where that is hard to tell, one may.
     pub fn scalars_apart(&self, other: &Facts) -> bool {
-        let both = self.types & other.types;
-        let may_share = |types| both & types != 0;
+        let may_share = |types| self.types & other.types & types != 0;
         if may_share(NULL | FALSE | TRUE) {
             return false;
         }
-        match (&self.scalars, &other.scalars) {
-            (Some(mine), Some(theirs)) => mine.iter().all(|scalar| !theirs.contains(scalar)),
-            (Some(scalars), None) => !may_share(STRING) && !other.may_hold(scalars),
-            (None, Some(scalars)) => !may_share(STRING) && !self.may_hold(scalars),
-            (None, None) => {
-                !may_share(STRING) && (!may_share(WHOLE | FRACTION) || self.numbers.apart_from(&other.numbers))
-            }
+        if let (Some(mine), Some(theirs)) = (&self.scalars, &other.scalars) {
+            return mine.iter().all(|scalar| !theirs.contains(scalar));
         }
+        let numbers_apart = match (&self.scalars, &other.scalars) {
+            (Some(scalars), _) => !other.may_hold(scalars),
+            (_, Some(scalars)) => !self.may_hold(scalars),
+            _ => self.numbers.apart_from(&other.numbers),
+        };
+        !may_share(STRING) && (!may_share(WHOLE | FRACTION) || numbers_apart)
     }
 
     fn may_hold(&self, scalars: &[Scalar]) -> bool {

@@ -20,7 +20,7 @@ const FORMATS: [(&str, fn() -> RegexAst); 28] = [
     ("uri-template", uri_template),
     ("json-pointer", || whole(JSON_POINTER)),
     ("relative-json-pointer", || {
-        whole(&format!("(0|[1-9][0-9]{{0,8}})(#|{JSON_POINTER})"))
+        whole(&format!("(0|[1-9][0-9]?)(#|{JSON_POINTER})"))
     }),
     ("uuid", || uuid("[0-9a-fA-F]", "[0-9a-fA-F]")),
     ("uuid1", || uuid("1", "[89abAB]")),
@@ -51,6 +51,10 @@ const BEYOND_ASCII: &str = concat!(
     r"\u{40000}-\u{4FFFD}\u{50000}-\u{5FFFD}\u{60000}-\u{6FFFD}\u{70000}-\u{7FFFD}\u{80000}-\u{8FFFD}",
     r"\u{90000}-\u{9FFFD}\u{A0000}-\u{AFFFD}\u{B0000}-\u{BFFFD}\u{C0000}-\u{CFFFD}\u{D0000}-\u{DFFFD}\u{E1000}-\u{EFFFD}",
 );
+
+pub fn is_known(name: &str) -> bool {
+    FORMATS.iter().any(|(known, _)| *known == name)
+}
 
 pub fn names() -> String {
     FORMATS.map(|(name, _)| name).join(", ")
@@ -173,7 +177,7 @@ fn uri_reference(more: &str) -> String {
 
 /// RFC 6570, without encoded names.
 fn uri_template() -> RegexAst {
-    let name = r"[A-Za-z0-9_](\.?[A-Za-z0-9_])*(:[1-9][0-9]{0,3}|\*)?";
+    let name = r"[A-Za-z0-9_](\.?[A-Za-z0-9_])*(:[1-9][0-9]{0,2}|\*)?";
     let literal = format!(r"[!#$&(-;=?-\[\]_a-z~{BEYOND_ASCII}]|%[0-9a-fA-F]{{2}}");
     whole(&format!(r"({literal}|\{{[+#./;?&]?{name}(,{name})*\}})*"))
 }

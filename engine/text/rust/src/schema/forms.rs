@@ -12,6 +12,9 @@ use std::collections::HashMap;
 
 pub type FormId = usize;
 
+/// Of the steps that all schemas together may take: to find out whether a regular expression matches anything.
+const EMPTINESS_WORK: usize = 200;
+
 /// One of these, whichever.
 #[derive(Default)]
 pub struct Form<'a> {
@@ -32,10 +35,8 @@ pub struct ArrayForm {
 pub struct ObjectForm<'a> {
     /// Name, what it holds, and whether it must be there.
     pub named: Vec<(&'a str, FormId, bool)>,
-    /// Names that match a pattern.
-    pub patterns: Vec<(&'a str, FormId)>,
-    /// All other names.
-    pub rest: FormId,
+    /// The names that are not listed, in groups of what they hold.
+    pub others: Vec<(RegexAst, FormId)>,
     pub min: u32,
     pub max: Option<u32>,
 }
@@ -90,6 +91,9 @@ impl<'a> Builder<'_, 'a> {
         };
         for parts in alternatives(self.gatherer, &mut self.patterns, sources)? {
             let facts = Facts::read(&parts, self.gatherer.options.lenient)?;
+            if facts.looks_for_strings() {
+                self.gatherer.spend(EMPTINESS_WORK)?;
+            }
             form.scalars.extend(facts.regexes()?);
             if facts.may_be(ARRAY) {
                 form.arrays.push(self.array(&parts)?);
@@ -103,6 +107,7 @@ impl<'a> Builder<'_, 'a> {
 
     fn array(&mut self, parts: &Parts<'a>) -> Outcome<ArrayForm> {
         let items = Items::read(parts)?;
+        self.gatherer.spend(items.first.len() * parts.len())?;
         let first = items
             .first
             .iter()
@@ -119,18 +124,18 @@ impl<'a> Builder<'_, 'a> {
     fn object(&mut self, parts: &Parts<'a>) -> Outcome<ObjectForm<'a>> {
         let properties = Properties::read(parts, &mut self.patterns)?;
         self.gatherer.spend(properties.named.len() * parts.len())?;
+        self.gatherer.spend(properties.patterns.len() * EMPTINESS_WORK)?;
         let mut named = Vec::new();
         for (name, property) in &properties.named {
             named.push((*name, self.id(&property.sources)?, property.required));
         }
-        let mut patterns = Vec::new();
-        for (pattern, sources) in &properties.patterns {
-            patterns.push((*pattern, self.id(sources)?));
+        let mut others = Vec::new();
+        for (names, sources) in properties.other_names()? {
+            others.push((names, self.id(sources)?));
         }
         Ok(ObjectForm {
             named,
-            patterns,
-            rest: self.id(&properties.rest)?,
+            others,
             min: properties.min,
             max: properties.max,
         })

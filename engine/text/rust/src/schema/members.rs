@@ -18,7 +18,7 @@ pub struct MemberList {
 
 impl MemberList {
     /// What may follow when the members before this place are done, and so many of them are there. None: nothing fits.
-    pub fn from(&mut self, rules: &mut Rules, place: usize, written: u32) -> Outcome<Option<Sequence>> {
+    pub fn rest(&mut self, rules: &mut Rules, place: usize, written: u32) -> Outcome<Option<Sequence>> {
         if let Some(sequence) = self.known.get(&(place, written)) {
             return Ok(sequence.clone());
         }
@@ -28,12 +28,12 @@ impl MemberList {
             if self.may_have(written + 1) {
                 // Without counting, 1 stands for any number.
                 let next = if self.counts.is_some() { written + 1 } else { 1 };
-                if let Some(rest) = self.from(rules, place + 1, next)? {
+                if let Some(rest) = self.rest(rules, place + 1, next)? {
                     ways.push([self.with_comma(member, written), rest].concat());
                 }
             }
             if !required {
-                ways.extend(self.from(rules, place + 1, written)?);
+                ways.extend(self.rest(rules, place + 1, written)?);
             }
             match ways.is_empty() {
                 true => None,

@@ -1,5 +1,11 @@
-//! JSON schemas as grammars. llguidance has a reader of schemas, too, but it computes with doubles, allows whitespace
-//! without end and lets names be spelled in two ways; what it is given here are finished rules.
+//! JSON schemas as grammars. llguidance has a reader of schemas, too, but it computes with doubles, takes no regular
+//! expression for a number, skips whitespace without end, and lets names be spelled in two ways. So it is given finished
+//! rules.
+//!
+//! A schema goes through these steps. `value` reads it with all digits. `sources` gathers what $ref, allOf and the like
+//! bring together in one place of a value. `alternatives` makes the choices of anyOf and oneOf. `facts`, `numbers`,
+//! `strings` and `containers` say what is then asked of each type. `forms` gives each combination of schemas one form.
+//! `possible` finds those that nothing satisfies, and `emit` writes the others as rules.
 
 mod alternatives;
 mod containers;

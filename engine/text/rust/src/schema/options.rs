@@ -1,13 +1,15 @@
 //! `x-guidance` in a schema: how its JSON is written, and how strictly the schema is taken.
 
 use super::numbers::wrong;
-use super::value::{Json, Members};
+use super::strings::is_empty;
+use super::value::{quote, Json, Members};
 use crate::failure::{Failure, Outcome};
 use llguidance::derivre::RegexAst;
 
 /// A space, or a line break and the blanks that indent the next line: without end, a model may never write anything
 /// else again.
 const WHITESPACE: &str = r" |\r?\n[ \t]{0,64}";
+const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 const NAMES: &str = "whitespace_flexible, whitespace_pattern, item_separator, key_separator, coerce_one_of or lenient";
 
 pub struct Options {
@@ -22,18 +24,14 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn new() -> Self {
-        Options {
+    pub fn read(schema: &Json, compact: bool) -> Outcome<Self> {
+        let mut options = Options {
             item_separator: ",".into(),
             key_separator: ":".into(),
             whitespace: Some(RegexAst::Regex(WHITESPACE.into())),
             coerce_one_of: false,
             lenient: false,
-        }
-    }
-
-    pub fn read(schema: &Json, compact: bool) -> Outcome<Self> {
-        let mut options = Options::new();
+        };
         if let Json::Object(members) = schema {
             match members.get("x-guidance") {
                 None => {}
@@ -48,51 +46,43 @@ impl Options {
     }
 
     fn take(&mut self, given: &Members) -> Outcome<()> {
-        let mut flexible = true;
-        let mut pattern = None;
+        let (mut flexible, mut pattern) = (true, None);
         for (name, value) in given {
             match (name.as_str(), value) {
                 ("whitespace_flexible", Json::Bool(value)) => flexible = *value,
-                ("whitespace_pattern", Json::String(text)) => pattern = Some(text),
-                ("whitespace_pattern", Json::Null) => pattern = None,
                 ("coerce_one_of", Json::Bool(value)) => self.coerce_one_of = *value,
                 ("lenient", Json::Bool(value)) => self.lenient = *value,
+                ("whitespace_pattern", Json::String(text)) => pattern = Some(text),
+                ("whitespace_pattern", Json::Null) => pattern = None,
                 ("item_separator", Json::String(text)) if text.trim_matches(BLANKS) == "," => {
                     self.item_separator = text.clone()
                 }
                 ("key_separator", Json::String(text)) if text.trim_matches(BLANKS) == ":" => {
                     self.key_separator = text.clone()
                 }
-                ("whitespace_flexible" | "coerce_one_of" | "lenient", _) => {
-                    return Err(wrong(&format!("x-guidance.{name}"), value, "true or false"))
-                }
-                ("whitespace_pattern", _) => return Err(wrong("x-guidance.whitespace_pattern", value, "a text")),
-                ("item_separator", _) => {
-                    return Err(wrong(
-                        "x-guidance.item_separator",
-                        value,
-                        "a comma, with whitespace at most",
-                    ))
-                }
-                ("key_separator", _) => {
-                    return Err(wrong(
-                        "x-guidance.key_separator",
-                        value,
-                        "a colon, with whitespace at most",
-                    ))
-                }
-                _ => return Err(Failure::invalid(format!("x-guidance has {name:?}, expected {NAMES}"))),
+                _ => return Err(wrong_option(name, value)),
             }
         }
-        // A pattern may not allow what would be no JSON.
-        let blank = || RegexAst::Regex(r"[ \t\r\n]*".into());
-        match pattern {
-            Some(text) => self.whitespace = Some(RegexAst::And(vec![RegexAst::Regex(text.clone()), blank()])),
-            None if !flexible => self.whitespace = None,
-            None => {}
+        if let Some(text) = pattern {
+            // What is no whitespace would be no JSON.
+            let blanks = RegexAst::Regex(r"[ \t\r\n]*".into());
+            let whitespace = RegexAst::And(vec![RegexAst::Regex(text.clone()), blanks]);
+            is_empty("x-guidance.whitespace_pattern", &whitespace)?;
+            self.whitespace = Some(whitespace);
+        } else if !flexible {
+            self.whitespace = None;
         }
         Ok(())
     }
 }
 
-const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
+fn wrong_option(name: &str, value: &Json) -> Failure {
+    let expected = match name {
+        "whitespace_flexible" | "coerce_one_of" | "lenient" => "true or false",
+        "whitespace_pattern" => "a regular expression",
+        "item_separator" => "a comma, with whitespace at most",
+        "key_separator" => "a colon, with whitespace at most",
+        _ => return Failure::invalid(format!("x-guidance has {}, expected {NAMES}", quote(name))),
+    };
+    wrong(&format!("x-guidance.{name}"), value, expected)
+}

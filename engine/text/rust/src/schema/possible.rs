@@ -2,6 +2,7 @@
 
 use super::forms::{ArrayForm, Form, FormId, ObjectForm};
 use super::sources::Source;
+use super::value::quote;
 
 /// Of the schemas that apply where nothing is possible.
 const QUOTED_MAX: usize = 4;
@@ -56,11 +57,6 @@ impl ArrayForm {
 }
 
 impl<'a> ObjectForm<'a> {
-    /// Those without a name of their own in the schema.
-    pub fn has_others(&self, known: &[bool]) -> bool {
-        known[self.rest] || self.patterns.iter().any(|(_, form)| known[*form])
-    }
-
     pub fn obstacle(&self, known: &[bool]) -> Option<Obstacle<'a>> {
         let missing = self.named.iter().find(|(_, form, required)| *required && !known[*form]);
         if let Some((name, form, _)) = missing {
@@ -75,7 +71,7 @@ impl<'a> ObjectForm<'a> {
             return Some(Obstacle::Here(text));
         }
         let named = self.named.iter().filter(|(_, form, _)| known[*form]).count();
-        if self.min as usize > named + usize::from(self.has_others(known)) {
+        if self.min as usize > named + usize::from(self.others.iter().any(|(_, form)| known[*form])) {
             let text = "names that the schema does not list are counted once, since they might be equal";
             return Some(Obstacle::Here(format!(
                 "minProperties is {}, and there are {named} listed ones: {text}",
@@ -102,7 +98,7 @@ pub fn why_not(forms: &[Form], known: &[bool], id: FormId) -> String {
         };
         match obstacle {
             Some(Obstacle::Property(name, part)) => {
-                way += &format!("property {name:?}: ");
+                way += &format!("property {}: ", quote(name));
                 id = part;
             }
             Some(Obstacle::Item(place, part)) => {

@@ -9,7 +9,7 @@ use crate::failure::{Failure, Outcome};
 use std::collections::HashSet;
 
 /// Of steps that bring schemas together. 64 KiB can ask for any number of them.
-const WORK_MAX: usize = 200_000;
+const WORK_MAX: usize = 250_000;
 
 pub type Key = (u8, usize, usize);
 

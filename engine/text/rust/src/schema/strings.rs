@@ -7,17 +7,22 @@ use crate::failure::{Failure, Outcome};
 use llguidance::derivre::{JsonQuoteOptions, RegexAst, RegexBuilder};
 use llguidance::regex_to_lark;
 
-/// Work of finding out whether a regular expression matches anything at all.
+/// Work of finding out whether a regular expression matches anything at all, about a millisecond.
 const EMPTINESS_FUEL: u64 = 10_000;
 
 #[derive(Clone, Default)]
-pub struct Strings {
+pub struct Strings<'a> {
     min_length: u32,
     max_length: Option<u32>,
-    rules: Vec<RegexAst>,
+    patterns: Vec<&'a str>,
+    formats: Vec<&'a str>,
 }
 
-impl Strings {
+impl<'a> Strings<'a> {
+    pub fn has_rules(&self) -> bool {
+        !self.patterns.is_empty() || !self.formats.is_empty()
+    }
+
     pub fn longer(&mut self, min_length: u32) {
         self.min_length = self.min_length.max(min_length);
     }
@@ -26,45 +31,37 @@ impl Strings {
         self.max_length = Some(self.max_length.map_or(max_length, |max| max.min(max_length)));
     }
 
-    pub fn matching(&mut self, value: &Json) -> Outcome<()> {
+    pub fn matching(&mut self, value: &'a Json) -> Outcome<()> {
         let Json::String(pattern) = value else {
             return Err(wrong("pattern", value, "a regular expression"));
         };
-        self.rules.push(search(pattern));
-        // Tells what is wrong with it by its own name.
-        regex_of("pattern", &search(pattern)).map(|_| ())
+        self.patterns.push(pattern);
+        Ok(())
     }
 
     /// Where it is `lenient`, formats that are not known are passed over.
-    pub fn of_format(&mut self, value: &Json, lenient: bool) -> Outcome<()> {
-        let rule = match value {
-            Json::String(name) => formats::regex(name),
-            _ => None,
-        };
-        if rule.is_none() && !lenient {
-            return Err(wrong("format", value, &format!("one of {}", formats::names())));
+    pub fn of_format(&mut self, value: &'a Json, lenient: bool) -> Outcome<()> {
+        match value {
+            Json::String(name) if formats::is_known(name) => self.formats.push(name),
+            _ if lenient => {}
+            _ => return Err(wrong("format", value, &format!("one of {}", formats::names()))),
         }
-        self.rules.extend(rule);
         Ok(())
     }
 
     /// Of these texts only, where there are any. None where no string is left.
     pub fn regex(&self, texts: Option<&[&str]>) -> Outcome<Option<RegexAst>> {
-        let mut all = self.rules.clone();
-        let fits = |text: &&&str| {
-            let length = text.chars().count();
-            length >= self.min_length as usize && self.max_length.is_none_or(|max| length <= max as usize)
-        };
-        let mut surely = all.is_empty();
+        let patterns = self.patterns.iter().map(|pattern| search(pattern));
+        let formats = self.formats.iter().filter_map(|name| formats::regex(name));
+        let mut all: Vec<RegexAst> = patterns.chain(formats).collect();
         if let Some(texts) = texts {
-            let fitting: Vec<_> = texts
-                .iter()
-                .filter(fits)
-                .map(|text| RegexAst::Literal(text.to_string()))
-                .collect();
-            surely &= !fitting.is_empty();
-            all.push(RegexAst::Or(fitting));
-        } else if self.min_length > 0 || self.max_length.is_some() || all.is_empty() {
+            let fits = |text: &&&str| {
+                let length = text.chars().count();
+                length >= self.min_length as usize && self.max_length.is_none_or(|max| length <= max as usize)
+            };
+            let literal = |text: &&str| RegexAst::Literal(text.to_string());
+            all.push(RegexAst::Or(texts.iter().filter(fits).map(literal).collect()));
+        } else if all.is_empty() || self.min_length > 0 || self.max_length.is_some() {
             let max = self.max_length.unwrap_or(u32::MAX);
             if self.min_length > max {
                 return Ok(None);
@@ -73,10 +70,10 @@ impl Strings {
             all.push(RegexAst::Repeat(any, self.min_length, max));
         }
         let regex = RegexAst::And(all);
-        if !surely && is_empty("pattern, format and lengths together", &regex)? {
-            return Ok(None);
+        match is_empty("pattern", &regex)? {
+            true => Ok(None),
+            false => Ok(Some(quoted(regex))),
         }
-        Ok(Some(quoted(regex)))
     }
 }
 
@@ -90,21 +87,18 @@ pub fn quoted(text: RegexAst) -> RegexAst {
     RegexAst::JsonQuote(Box::new(text), JsonQuoteOptions::regular())
 }
 
-/// `what` names what it comes from.
-pub fn is_empty(what: &str, regex: &RegexAst) -> Outcome<bool> {
+/// `keyword` is what the patterns in it come from.
+pub fn is_empty(keyword: &str, regex: &RegexAst) -> Outcome<bool> {
     let mut builder = RegexBuilder::new();
-    let whole = builder.mk(regex).map_err(|error| Failure::invalid(error.to_string()))?;
+    let whole = builder.mk(regex);
+    let whole = whole.map_err(|error| Failure::invalid(format!("{keyword}: {error}")))?;
     if builder.exprset().is_positive(whole) {
         return Ok(false);
     }
     match builder.into_regex_limited(whole, EMPTINESS_FUEL) {
         Ok(mut states) => Ok(states.always_empty()),
-        Err(_) => Err(Failure::invalid(format!("too complex: whether {what} allow any text"))),
+        Err(_) => Err(Failure::invalid(format!(
+            "{keyword}: too complex to tell whether it leaves anything beside what else is asked"
+        ))),
     }
-}
-
-fn regex_of(keyword: &str, regex: &RegexAst) -> Outcome<()> {
-    let made = RegexBuilder::new().mk(regex);
-    made.map(|_| ())
-        .map_err(|error| Failure::invalid(format!("{keyword}: {error}")))
 }
