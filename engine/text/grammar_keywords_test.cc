@@ -1,4 +1,4 @@
-// Schemas by hand: keywords that ask for nothing, those that cannot be followed, formats, names, and white space.
+// Tests schemas by hand: keywords that ask for nothing, those that cannot be followed, formats, names and white space.
 #include <fstream>
 #include <iostream>
 #include <random>
@@ -97,6 +97,16 @@ TEST(GrammarKeywords, NamesHaveOneSpelling) {
   ASSERT_TRUE(both.ok()) << both.status();
   EXPECT_TRUE(Accepts(**both, vocabulary, R"({"ab":1,"ac":2})"));
   EXPECT_FALSE(Accepts(**both, vocabulary, R"({"ab":"x"})"));
+}
+
+TEST(GrammarKeywords, AllPropertiesThatASchemaMayNameCanBeOptional) {
+  const TestVocabulary vocabulary;
+  std::string schema = R"({"type": "object", "properties": {"p": {})";
+  for (int i = 0; i < 980; ++i) absl::StrAppend(&schema, ",\"p", i, "\":{\"type\":\"integer\"}");
+  const auto matcher = vocabulary.Schema(absl::StrCat(schema, "}}"));
+  ASSERT_TRUE(matcher.ok()) << matcher.status();
+  EXPECT_TRUE(Accepts(**matcher, vocabulary, R"({"p0":1,"p979":2,"x":null})"));
+  EXPECT_FALSE(Accepts(**matcher, vocabulary, R"({"p979":"x"})"));
 }
 
 // testdata/make_format_cases.py: each format with texts that are of it and texts that are not, as jsonschema's checkers

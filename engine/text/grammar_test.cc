@@ -223,7 +223,20 @@ TEST(Grammar, HostileTextsAreBounded) {
                         }),
                    "]}");
   const std::string values = absl::StrCat("{\"enum\":[", join(5000, [](int i) { return absl::StrCat(i); }), "]}");
+  // What is read again and again: a number with many zeros, formats, classes of characters in patterns of names.
+  const std::string reread =
+      absl::StrCat("{\"$defs\":{\"b\":{\"minimum\":-0.", std::string(40'000, '0'), "}},\"oneOf\":[",
+                   join(600, [](int i) { return absl::StrCat("{\"$ref\":\"#/$defs/b\",\"const\":", i, "}"); }), "]}");
+  const std::string formats = absl::StrCat(
+      "{\"anyOf\":[",
+      join(1300, [](int i) { return absl::StrCat("{\"format\":\"iri-reference\",\"maxLength\":", i, "}"); }), "]}");
+  const std::string classes = absl::StrCat(
+      "{\"type\":\"object\",\"patternProperties\":{",
+      join(50, [&](int i) { return absl::StrCat("\"^", i, "x", repeat("\\\\p{L}+\\\\P{Ll}", 60), "$\":{}"); }), "}}");
   const std::vector<GrammarSource> hostile = {
+      {GrammarKind::kJsonSchema, {reread}},
+      {GrammarKind::kJsonSchema, {formats}},
+      {GrammarKind::kJsonSchema, {classes}},
       {GrammarKind::kJsonSchema, {pairs}},
       {GrammarKind::kJsonSchema, {sets}},
       {GrammarKind::kJsonSchema, {numbers}},

@@ -18,11 +18,45 @@ import jsonschema
 decimal.getcontext().prec = 3000
 SCHEMAS = 420
 TEXTS_OF_EACH = 14
-MARKS = [0, 1, 7, 10, 99, 100, 255, 2**31, 2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**19, 10**20, 123456789012345678,
-         10**30 + 7, 10**100 + 3]
+MARKS = [
+    0,
+    1,
+    7,
+    10,
+    99,
+    100,
+    255,
+    2**31,
+    2**53,
+    2**53 + 1,
+    2**63 - 1,
+    2**63,
+    2**64,
+    10**19,
+    10**20,
+    123456789012345678,
+    10**30 + 7,
+    10**100 + 3,
+]
 PARTS = ["0.1", "0.5", "1.05", "9.99", "0.0000001", "12345.678901234567890123", "0.30000000000000001", "99.999"]
 STEPS = ["1", "2", "3", "7", "10", "0.5", "0.25", "0.01", "2.5", "1e2", "10000", "0.0001"]
-NAMES = ["a", "b", "kind", "a/b", "a~b", "a b", "ü", "", 'say "hi"', "line\nbreak", "back\\slash", "100%", "$ref", "x1", "x2"]
+NAMES = [
+    "a",
+    "b",
+    "kind",
+    "a/b",
+    "a~b",
+    "a b",
+    "ü",
+    "",
+    'say "hi"',
+    "line\nbreak",
+    "back\\slash",
+    "100%",
+    "$ref",
+    "x1",
+    "x2",
+]
 TEXTS = ["", "a", "ab", "abc", "abcdef", "ü語", 'q"q', "\\", "tab\t", "x1", "12", "no"]
 PATTERNS = ["^[a-z]+$", "[0-9]", "^(yes|no|ab)$", "^x"]
 
@@ -35,7 +69,11 @@ def dump(value):
     if isinstance(value, Written):
         return str(value)
     if isinstance(value, dict):
-        return "{" + ",".join(json.dumps(name, ensure_ascii=False) + ":" + dump(member) for name, member in value.items()) + "}"
+        return (
+            "{"
+            + ",".join(json.dumps(name, ensure_ascii=False) + ":" + dump(member) for name, member in value.items())
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + ",".join(map(dump, value)) + "]"
     if isinstance(value, Decimal):
@@ -102,7 +140,16 @@ class Maker:
             step = Decimal(schema["multipleOf"])
         for mark in (low, high):
             near = (mark / step).to_integral_value() * step
-            values += [mark, mark - 1, mark + 1, near, near + step, near - step, mark + Decimal("0.0000001"), mark.to_integral_value()]
+            values += [
+                mark,
+                mark - 1,
+                mark + 1,
+                near,
+                near + step,
+                near - step,
+                mark + Decimal("0.0000001"),
+                mark.to_integral_value(),
+            ]
         values += [0, (low + high) / 2, ((low + high) / 2).to_integral_value(), -low]
         return schema, values
 
@@ -148,7 +195,9 @@ class Maker:
         return schema, TEXTS + [None]
 
     def plain(self, _):
-        schema = self.random.choice([{"type": "boolean"}, {"type": "null"}, {}, True, {"type": ["null", "integer"]}, {"description": "x"}])
+        schema = self.random.choice(
+            [{"type": "boolean"}, {"type": "null"}, {}, True, {"type": ["null", "integer"]}, {"description": "x"}]
+        )
         return schema, [True, None, 3, "a", [1], {"a": 1}]
 
     def array(self, depth):
@@ -170,8 +219,11 @@ class Maker:
     def object(self, depth):
         names = self.random.sample(NAMES, self.random.randint(1, 4))
         members = {name: self.any(depth - 1) for name in names}
-        schema = {"type": "object", "properties": {name: one for name, (one, _) in members.items()},
-                  "required": [name for name in names if self.chance(0.5)]}
+        schema = {
+            "type": "object",
+            "properties": {name: one for name, (one, _) in members.items()},
+            "required": [name for name in names if self.chance(0.5)],
+        }
         extra = [5, "a", None]
         if self.chance(0.6):
             schema["additionalProperties"] = False
@@ -185,7 +237,11 @@ class Maker:
             schema["patternProperties"] = {"^p": {"type": "integer"}, "^q": True}
         objects = []
         for _ in range(10):
-            chosen = {name: self.random.choice(members[name][1]) for name in names if name in schema["required"] or self.chance(0.6)}
+            chosen = {
+                name: self.random.choice(members[name][1])
+                for name in names
+                if name in schema["required"] or self.chance(0.6)
+            }
             if self.chance(0.15) and chosen:
                 del chosen[self.random.choice(list(chosen))]
             for name in ("zz", "p1", "q1"):
@@ -211,38 +267,79 @@ class Maker:
         kinds = []
         for kind in ("one", "two", 3):
             one, values = self.any(depth - 1)
-            kinds.append(({"type": "object", "properties": {"kind": {"const": kind}, "is": one}, "required": ["kind"],
-                           "additionalProperties": False}, [{"kind": kind, "is": value} for value in values]))
-        return {"oneOf": [one for one, _ in kinds]}, [value for _, values in kinds for value in values] + [{"kind": "four"}]
+            kinds.append(
+                (
+                    {
+                        "type": "object",
+                        "properties": {"kind": {"const": kind}, "is": one},
+                        "required": ["kind"],
+                        "additionalProperties": False,
+                    },
+                    [{"kind": kind, "is": value} for value in values],
+                )
+            )
+        return {"oneOf": [one for one, _ in kinds]}, [value for _, values in kinds for value in values] + [
+            {"kind": "four"}
+        ]
 
     def reference(self, depth):
         self.references += 1
-        name = self.random.choice(["plain", "with/slash", "with~tilde", "with space", "ü", "100%"]) + str(self.references)
+        name = self.random.choice(["plain", "with/slash", "with~tilde", "with space", "ü", "100%"]) + str(
+            self.references
+        )
         schema, values = self.any(depth - 1)
         self.definitions[name] = schema
         if self.chance(0.2) and isinstance(schema, dict) and schema:
             schema["$anchor"] = f"anchor{self.references}"
             return {"$ref": "#" + schema["$anchor"]}, values
-        pointer = name.replace("~", "~0").replace("/", "~1").replace("%", "%25").replace(" ", "%20").replace("ü", "%C3%BC")
+        pointer = (
+            name.replace("~", "~0").replace("/", "~1").replace("%", "%25").replace(" ", "%20").replace("ü", "%C3%BC")
+        )
         return {"$ref": "#/$defs/" + pointer}, values
 
     def chain(self, _):
         schema, values = self.numeric(0)
-        self.definitions["chain"] = {"type": "object", "properties": {"n": schema, "next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/chain"}]}},
-                                     "required": ["n"], "additionalProperties": False}
+        self.definitions["chain"] = {
+            "type": "object",
+            "properties": {"n": schema, "next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/chain"}]}},
+            "required": ["n"],
+            "additionalProperties": False,
+        }
         values = values[:6]
-        return {"$ref": "#/$defs/chain"}, [{"n": value} for value in values] + [{"n": values[0], "next": {"n": value, "next": None}} for value in values]
+        return {"$ref": "#/$defs/chain"}, [{"n": value} for value in values] + [
+            {"n": values[0], "next": {"n": value, "next": None}} for value in values
+        ]
 
     def any(self, depth):
         kinds = [self.numeric, self.numeric, self.split_numeric, self.fixed, self.fixed, self.text, self.plain]
         if depth > 0:
-            kinds += [self.array, self.array, self.object, self.object, self.object, self.any_of, self.one_of, self.reference, self.reference]
+            kinds += [
+                self.array,
+                self.array,
+                self.object,
+                self.object,
+                self.object,
+                self.any_of,
+                self.one_of,
+                self.reference,
+                self.reference,
+            ]
         if depth > 1:
             kinds.append(self.chain)
         schema, values = self.random.choice(kinds)(depth)
         if isinstance(schema, dict) and self.chance(0.15):
-            schema.update(self.random.choice([{"uniqueItems": False}, {"dependentRequired": {}}, {"propertyNames": True}, {"title": "t"},
-                                              {"unevaluatedProperties": True}, {"default": Written("1e999")}]))
+            schema.update(
+                self.random.choice(
+                    [
+                        {"uniqueItems": False},
+                        {"dependentRequired": {}},
+                        {"propertyNames": True},
+                        {"title": "t"},
+                        {"unevaluatedProperties": True},
+                        {"default": Written("1e999")},
+                    ]
+                )
+            )
         return schema, values
 
 
@@ -250,7 +347,11 @@ def case(seed):
     maker = Maker(seed)
     schema, values = maker.any(3)
     if maker.definitions:
-        schema = {**schema, "$defs": maker.definitions} if isinstance(schema, dict) and "$ref" not in schema else {"allOf": [schema], "$defs": maker.definitions}
+        schema = (
+            {**schema, "$defs": maker.definitions}
+            if isinstance(schema, dict) and "$ref" not in schema
+            else {"allOf": [schema], "$defs": maker.definitions}
+        )
     text = dump(schema)
     validator = EXACT(load(re.sub(r'"default":1e999', '"default":0', text)))
     texts = {True: [], False: []}
@@ -268,7 +369,14 @@ def main():
     document = {"jsonschema": importlib.metadata.version("jsonschema"), "cases": cases}
     path = Path(__file__).parent / "schema_cases.json"
     path.write_text(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
-    print(len(cases), "schemas,", sum(len(c["valid"]) for c in cases), "valid and", sum(len(c["invalid"]) for c in cases), "invalid texts")
+    print(
+        len(cases),
+        "schemas,",
+        sum(len(c["valid"]) for c in cases),
+        "valid and",
+        sum(len(c["invalid"]) for c in cases),
+        "invalid texts",
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ fn limits() -> ParserLimits {
         initial_lexer_fuel: 1_000_000, // a tenth of a second of compiling
         step_lexer_fuel: 100_000,      // 7 ms of a mask
         step_max_items: 50_000,        // 3 ms of a mask
+        max_items_in_row: 4_000,       // three for each of a thousand names
         max_lexer_states: 20_000,      // 40 MB over the life of a request
         max_grammar_size: 40_000,      // a second of compiling
         verbose_errors: false,         // they quote all that was generated

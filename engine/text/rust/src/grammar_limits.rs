@@ -2,7 +2,7 @@
 //! away.
 
 use crate::failure::{Failure, Outcome};
-use crate::schema::{check_multiple, is_double, Decimal, Json};
+use crate::schema::{check_multiple, Decimal, Json};
 use serde_json::value::RawValue;
 use serde_json::Deserializer;
 use std::collections::HashSet;
@@ -78,10 +78,10 @@ fn text(value: &Json) -> Option<&str> {
 }
 
 fn check_count(key: &str, count: &Json) -> Outcome<()> {
-    let Json::Number(text) = count else { return Ok(()) };
+    let Json::Number(number) = count else { return Ok(()) };
     let most = Decimal::from(COUNT_MAX);
-    match Decimal::parse(text) {
-        Some(number) if number <= most => Ok(()),
+    match &number.value {
+        Some(value) if *value <= most => Ok(()),
         _ => Err(Failure::invalid(format!(
             "{key} is {}, expected at most {COUNT_MAX}",
             count.quoted()
@@ -110,7 +110,7 @@ fn check_doubles(schema: &Json) -> Outcome<()> {
         match value {
             Json::Array(values) => pending.extend(values),
             Json::Object(members) => pending.extend(members.values()),
-            Json::Number(text) if !is_double(text) => {
+            Json::Number(number) if !number.value.as_ref().is_some_and(Decimal::is_double) => {
                 let held = "a number of at most 15 digits; json_schema takes more";
                 return Err(Failure::invalid(format!(
                     "{SCHEMA} has {}, expected {held}",

@@ -13,7 +13,7 @@ const LOOK_MAX: usize = 4;
 
 pub fn alternatives<'a>(
     gatherer: &mut Gatherer<'a>,
-    patterns: &mut Patterns,
+    patterns: &mut Patterns<'a>,
     sources: Sources<'a>,
 ) -> Outcome<Vec<Parts<'a>>> {
     Finder { gatherer, patterns }.find(sources, 0)
@@ -21,7 +21,7 @@ pub fn alternatives<'a>(
 
 struct Finder<'g, 'a> {
     gatherer: &'g mut Gatherer<'a>,
-    patterns: &'g mut Patterns,
+    patterns: &'g mut Patterns<'a>,
 }
 
 impl<'a> Finder<'_, 'a> {

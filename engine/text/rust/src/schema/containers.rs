@@ -103,7 +103,7 @@ fn narrow(min: &mut u32, max: &mut Option<u32>, new_min: u32, new_max: Option<u3
 }
 
 impl<'a> Properties<'a> {
-    pub fn read(parts: &[Source<'a>], patterns: &mut Patterns) -> Outcome<Properties<'a>> {
+    pub fn read(parts: &[Source<'a>], patterns: &mut Patterns<'a>) -> Outcome<Properties<'a>> {
         let mut properties = Properties::default();
         for part in parts {
             properties.note(part)?;
@@ -220,7 +220,7 @@ fn of_others<'a>(part: &Source<'a>) -> Outcome<Option<Source<'a>>> {
 }
 
 /// What applies to the property of this name.
-pub fn of_name<'a>(parts: &[Source<'a>], name: &str, patterns: &mut Patterns) -> Outcome<Vec<Source<'a>>> {
+pub fn of_name<'a>(parts: &[Source<'a>], name: &'a str, patterns: &mut Patterns<'a>) -> Outcome<Vec<Source<'a>>> {
     let mut sources = Vec::new();
     for part in parts {
         add_of_name(part, name, patterns, &mut sources)?;
@@ -228,7 +228,7 @@ pub fn of_name<'a>(parts: &[Source<'a>], name: &str, patterns: &mut Patterns) ->
     Ok(sources)
 }
 
-fn add_of_name<'a>(part: &Source<'a>, name: &str, patterns: &mut Patterns, to: &mut Vec<Source<'a>>) -> Outcome<()> {
+fn add_of_name<'a>(part: &Source<'a>, name: &'a str, patterns: &mut Patterns<'a>, to: &mut Vec<Source<'a>>) -> Outcome<()> {
     if let Source::Container(Json::Object(values)) = part {
         to.push(values.get(name).map_or(Source::Nothing, Source::equal_to));
         return Ok(());

@@ -68,6 +68,15 @@ impl Decimal {
         }
     }
 
+    /// Whether a double holds it and gives it back in as many digits.
+    pub fn is_double(&self) -> bool {
+        self.digits() <= 15
+    }
+
+    pub fn digits(&self) -> usize {
+        self.whole.len() + self.fraction.len()
+    }
+
     pub fn is_whole(&self) -> bool {
         self.fraction.is_empty()
     }
@@ -122,11 +131,6 @@ impl From<u32> for Decimal {
     fn from(number: u32) -> Decimal {
         Decimal::from_digits(number.to_string().into_bytes(), Vec::new())
     }
-}
-
-/// Whether a double holds this number of JSON, and gives it back in as many digits.
-pub fn is_double(text: &str) -> bool {
-    Decimal::parse(text).is_some_and(|number| number.whole.len() + number.fraction.len() <= 15)
 }
 
 impl PartialOrd for Decimal {

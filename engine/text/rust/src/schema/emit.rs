@@ -1,6 +1,6 @@
 //! Forms as the rules of a grammar.
 
-use super::forms::{ArrayForm, Form, FormId, ObjectForm};
+use super::forms::{ArrayForm, FormId, Forms, ObjectForm, TextId};
 use super::members::MemberList;
 use super::options::Options;
 use super::rules::{Rules, Sequence};
@@ -11,22 +11,24 @@ use llguidance::earley::SymIdx;
 use std::collections::HashMap;
 
 pub struct Emitter<'f, 'a> {
-    forms: &'f [Form<'a>],
+    forms: &'f Forms<'a>,
     possible: &'f [bool],
     options: &'f Options,
     rules: Rules,
     symbols: HashMap<FormId, SymIdx>,
+    texts: HashMap<TextId, SymIdx>,
     pending: Vec<FormId>,
 }
 
 /// The grammar of the first form, which is possible.
-pub fn emit<'a>(forms: &[Form<'a>], possible: &[bool], options: &Options, rules: Rules) -> Outcome<Rules> {
+pub fn emit<'a>(forms: &Forms<'a>, possible: &[bool], options: &Options, rules: Rules) -> Outcome<Rules> {
     let mut emitter = Emitter {
         forms,
         possible,
         options,
         rules,
         symbols: HashMap::new(),
+        texts: HashMap::new(),
         pending: Vec::new(),
     };
     let root = emitter.symbol(0)?;
@@ -50,9 +52,13 @@ impl<'a> Emitter<'_, 'a> {
 
     fn form(&mut self, id: FormId) -> Outcome<()> {
         let (symbol, forms) = (self.symbols[&id], self.forms);
-        let form = &forms[id];
+        let form = &forms.all[id];
         if !form.scalars.is_empty() {
             let text = self.rules.text(RegexAst::Or(form.scalars.clone()))?;
+            self.rules.rule(symbol, vec![text])?;
+        }
+        for id in &form.strings {
+            let text = self.string(*id)?;
             self.rules.rule(symbol, vec![text])?;
         }
         for array in form
@@ -72,6 +78,15 @@ impl<'a> Emitter<'_, 'a> {
             self.rules.rule(symbol, sequence)?;
         }
         Ok(())
+    }
+
+    fn string(&mut self, id: TextId) -> Outcome<SymIdx> {
+        if let Some(symbol) = self.texts.get(&id) {
+            return Ok(*symbol);
+        }
+        let symbol = self.rules.text(self.forms.texts[id].clone())?;
+        self.texts.insert(id, symbol);
+        Ok(symbol)
     }
 
     fn array(&mut self, array: &ArrayForm) -> Outcome<Sequence> {

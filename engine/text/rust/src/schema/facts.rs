@@ -25,7 +25,7 @@ const ALL: Types = 255;
 pub enum Scalar<'a> {
     Null,
     Bool(bool),
-    Number(Decimal),
+    Number(&'a Decimal),
     String(&'a str),
 }
 
@@ -96,11 +96,6 @@ impl<'a> Facts<'a> {
         Ok(facts)
     }
 
-    /// Whether `regexes` has to look hard for a string that is left.
-    pub fn looks_for_strings(&self) -> bool {
-        self.may_be(STRING) && self.strings.has_rules()
-    }
-
     pub fn may_be(&self, types: Types) -> bool {
         self.types & types != 0
     }
@@ -154,21 +149,11 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    /// Of null, booleans, numbers and strings: the texts of each that are left.
-    pub fn regexes(&self) -> Outcome<Vec<RegexAst>> {
+    /// The texts of null, booleans and numbers that are left.
+    pub fn regexes(&self) -> Vec<RegexAst> {
         let words = [(NULL, "null"), (FALSE, "false"), (TRUE, "true")];
         let words = words.iter().filter(|(types, _)| self.may_be(*types));
         let mut regexes: Vec<_> = words.map(|(_, word)| RegexAst::Literal(word.to_string())).collect();
-        let texts: Option<Vec<&str>> = self.scalars.as_ref().map(|scalars| {
-            let text = |scalar: &Scalar<'a>| match scalar {
-                Scalar::String(text) => Some(*text),
-                _ => None,
-            };
-            scalars.iter().filter_map(text).collect()
-        });
-        if self.may_be(STRING) {
-            regexes.extend(self.strings.regex(texts.as_deref())?);
-        }
         match &self.scalars {
             Some(scalars) => regexes.extend(scalars.iter().filter_map(|scalar| match scalar {
                 Scalar::Number(value) if self.may_be(scalar.types()) && self.numbers.allows(value) => {
@@ -179,7 +164,20 @@ impl<'a> Facts<'a> {
             None if self.may_be(WHOLE | FRACTION) => regexes.extend(self.numbers.regex()),
             None => {}
         }
-        Ok(regexes)
+        regexes
+    }
+
+    /// What is asked of strings, where the value may be one.
+    pub fn strings(&self) -> Option<Strings<'a>> {
+        let text = |scalar: &Scalar<'a>| match scalar {
+            Scalar::String(text) => Some(*text),
+            _ => None,
+        };
+        self.may_be(STRING).then(|| {
+            let mut strings = self.strings.clone();
+            strings.texts = self.scalars.as_ref().map(|scalars| scalars.iter().filter_map(text).collect());
+            strings
+        })
     }
 
     /// Whether no null, boolean, number or string can be as both say. Where that is hard to tell, one may.

@@ -6,19 +6,23 @@ use super::containers::{Items, Properties};
 use super::facts::{Facts, ARRAY, OBJECT};
 use super::patterns::Patterns;
 use super::sources::{Gatherer, Key, Source, Sources};
+use super::strings::Strings;
 use crate::failure::Outcome;
 use llguidance::derivre::RegexAst;
 use std::collections::HashMap;
 
-pub type FormId = usize;
+/// The steps that finding out whether names of a pattern are left may take, of those of all schemas together.
+const PATTERN_WORK: usize = 2_000;
 
-/// Of the steps that all schemas together may take: to find out whether a regular expression matches anything.
-const EMPTINESS_WORK: usize = 200;
+pub type FormId = usize;
+pub type TextId = usize;
 
 /// One of these, whichever.
 #[derive(Default)]
 pub struct Form<'a> {
+    /// Of null, booleans and numbers.
     pub scalars: Vec<RegexAst>,
+    pub strings: Vec<TextId>,
     pub arrays: Vec<ArrayForm>,
     pub objects: Vec<ObjectForm<'a>>,
     /// For messages: what asks for this.
@@ -41,33 +45,48 @@ pub struct ObjectForm<'a> {
     pub max: Option<u32>,
 }
 
+#[derive(Default)]
+pub struct Forms<'a> {
+    /// The first is the whole schema's.
+    pub all: Vec<Form<'a>>,
+    /// What strings may be, written once however often it is asked for.
+    pub texts: Vec<RegexAst>,
+}
+
 struct Builder<'g, 'a> {
     gatherer: &'g mut Gatherer<'a>,
-    patterns: Patterns,
+    patterns: Patterns<'a>,
+    texts: Vec<RegexAst>,
+    /// None where no string is left.
+    text_ids: HashMap<Strings<'a>, Option<TextId>>,
     ids: HashMap<Vec<Key>, FormId>,
     pending: Vec<(FormId, Sources<'a>)>,
     count: usize,
 }
 
-/// The first is the whole schema's.
-pub fn forms<'a>(gatherer: &mut Gatherer<'a>, root: Option<Source<'a>>) -> Outcome<Vec<Form<'a>>> {
+pub fn forms<'a>(gatherer: &mut Gatherer<'a>, root: Option<Source<'a>>) -> Outcome<Forms<'a>> {
     let mut builder = Builder {
         gatherer,
-        patterns: Patterns::default(),
+        patterns: Patterns::new(),
+        texts: Vec::new(),
+        text_ids: HashMap::new(),
         ids: HashMap::new(),
         pending: Vec::new(),
         count: 0,
     };
     builder.id(root.as_slice())?;
-    let mut forms = Vec::new();
+    let mut all = Vec::new();
     while let Some((id, sources)) = builder.pending.pop() {
         let form = builder.form(sources)?;
-        if forms.len() < builder.count {
-            forms.resize_with(builder.count, Form::default);
+        if all.len() < builder.count {
+            all.resize_with(builder.count, Form::default);
         }
-        forms[id] = form;
+        all[id] = form;
     }
-    Ok(forms)
+    Ok(Forms {
+        all,
+        texts: builder.texts,
+    })
 }
 
 impl<'a> Builder<'_, 'a> {
@@ -91,10 +110,11 @@ impl<'a> Builder<'_, 'a> {
         };
         for parts in alternatives(self.gatherer, &mut self.patterns, sources)? {
             let facts = Facts::read(&parts, self.gatherer.options.lenient)?;
-            if facts.looks_for_strings() {
-                self.gatherer.spend(EMPTINESS_WORK)?;
+            form.scalars.extend(facts.regexes());
+            if let Some(strings) = facts.strings() {
+                let id = self.text_id(strings)?.filter(|id| !form.strings.contains(id));
+                form.strings.extend(id);
             }
-            form.scalars.extend(facts.regexes()?);
             if facts.may_be(ARRAY) {
                 form.arrays.push(self.array(&parts)?);
             }
@@ -103,6 +123,19 @@ impl<'a> Builder<'_, 'a> {
             }
         }
         Ok(form)
+    }
+
+    fn text_id(&mut self, strings: Strings<'a>) -> Outcome<Option<TextId>> {
+        if let Some(id) = self.text_ids.get(&strings) {
+            return Ok(*id);
+        }
+        self.gatherer.spend(strings.work())?;
+        let id = strings.regex()?.map(|regex| {
+            self.texts.push(regex);
+            self.texts.len() - 1
+        });
+        self.text_ids.insert(strings, id);
+        Ok(id)
     }
 
     fn array(&mut self, parts: &Parts<'a>) -> Outcome<ArrayForm> {
@@ -124,7 +157,8 @@ impl<'a> Builder<'_, 'a> {
     fn object(&mut self, parts: &Parts<'a>) -> Outcome<ObjectForm<'a>> {
         let properties = Properties::read(parts, &mut self.patterns)?;
         self.gatherer.spend(properties.named.len() * parts.len())?;
-        self.gatherer.spend(properties.patterns.len() * EMPTINESS_WORK)?;
+        let of_pattern = PATTERN_WORK + properties.named.len();
+        self.gatherer.spend(properties.patterns.len() * of_pattern)?;
         let mut named = Vec::new();
         for (name, property) in &properties.named {
             named.push((*name, self.id(&property.sources)?, property.required));

@@ -1,5 +1,6 @@
 //! Which keywords are followed. Others of JSON Schema are refused unless they ask for nothing; unknown ones are notes.
 
+use super::decimal::Decimal;
 use super::value::{Json, Members};
 use crate::failure::{Failure, Outcome};
 
@@ -50,7 +51,7 @@ fn passes(key: &str, value: &Json, members: &Members) -> bool {
         "if" => !has("then") && !has("else"),
         "uniqueItems" => matches!(value, Json::Bool(false)),
         "propertyNames" | "unevaluatedItems" | "unevaluatedProperties" => allows_all(value),
-        "contains" => !has("maxContains") && matches!(members.get("minContains"), Some(Json::Number(n)) if n == "0"),
+        "contains" => !has("maxContains") && members.get("minContains").is_some_and(is_zero),
         "dependencies" | "dependentRequired" | "dependentSchemas" => match value {
             Json::Object(of_names) => of_names.values().all(|asked| match asked {
                 Json::Array(names) => names.is_empty(),
@@ -61,6 +62,10 @@ fn passes(key: &str, value: &Json, members: &Members) -> bool {
         "$dynamicRef" | "$recursiveRef" => false,
         _ => true,
     }
+}
+
+fn is_zero(value: &Json) -> bool {
+    matches!(value, Json::Number(number) if number.value.as_ref().is_some_and(Decimal::is_zero))
 }
 
 fn allows_all(schema: &Json) -> bool {

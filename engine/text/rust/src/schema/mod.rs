@@ -27,7 +27,7 @@ mod sources;
 mod strings;
 mod value;
 
-pub use decimal::{is_double, Decimal};
+pub use decimal::Decimal;
 pub use numbers::check_multiple;
 pub use value::Json;
 
@@ -41,9 +41,9 @@ pub fn compile(schema: &Json, compact: bool, limits: ParserLimits) -> Outcome<(G
     let options = options::Options::read(schema, compact)?;
     let mut gatherer = sources::Gatherer::new(schema, options);
     let forms = forms::forms(&mut gatherer, sources::Source::of(schema)?)?;
-    let possible = possible::possible(&forms);
+    let possible = possible::possible(&forms.all);
     if !possible[0] {
-        let why = possible::why_not(&forms, &possible, 0);
+        let why = possible::why_not(&forms.all, &possible, 0);
         return Err(Failure::invalid(format!("unsatisfiable: {why}")));
     }
     let rules = rules::Rules::new(limits)?;

@@ -29,11 +29,11 @@ pub struct Numbers {
 }
 
 /// The value of a keyword, or of a member of an enum.
-pub fn number(keyword: &str, value: &Json) -> Outcome<Decimal> {
-    let Json::Number(text) = value else {
+pub fn number<'a>(keyword: &str, value: &'a Json) -> Outcome<&'a Decimal> {
+    let Json::Number(number) = value else {
         return Err(wrong(keyword, value, "a number"));
     };
-    Decimal::parse(text).ok_or_else(|| {
+    number.value.as_ref().ok_or_else(|| {
         let held = format!("a number of at most {DIGITS_MAX} digits before the point and {DIGITS_MAX} behind it");
         wrong(keyword, value, &held)
     })
@@ -56,7 +56,7 @@ impl Step {
         if step.negative || step.is_zero() || decimals > MULTIPLE_DECIMALS_MAX || step.whole.len() > 5 {
             return Err(refused());
         }
-        let digits = [step.whole, step.fraction].concat();
+        let digits = [step.whole.as_slice(), &step.fraction].concat();
         let size = digits.iter().fold(0, |size, digit| size * 10 + u32::from(digit - b'0'));
         let decimals = decimals as u32;
         match size <= MULTIPLE_MAX * 10u32.pow(decimals) {
@@ -123,23 +123,29 @@ impl Numbers {
         Ok(())
     }
 
-    fn raise(&mut self, value: Decimal, inclusive: bool) {
+    fn raise(&mut self, value: &Decimal, inclusive: bool) {
         if self
             .low
             .as_ref()
-            .is_none_or(|low| value > low.value || (value == low.value && !inclusive))
+            .is_none_or(|low| *value > low.value || (*value == low.value && !inclusive))
         {
-            self.low = Some(Bound { value, inclusive });
+            self.low = Some(Bound {
+                value: value.clone(),
+                inclusive,
+            });
         }
     }
 
-    fn lower(&mut self, value: Decimal, inclusive: bool) {
+    fn lower(&mut self, value: &Decimal, inclusive: bool) {
         if self
             .high
             .as_ref()
-            .is_none_or(|high| value < high.value || (value == high.value && !inclusive))
+            .is_none_or(|high| *value < high.value || (*value == high.value && !inclusive))
         {
-            self.high = Some(Bound { value, inclusive });
+            self.high = Some(Bound {
+                value: value.clone(),
+                inclusive,
+            });
         }
     }
 

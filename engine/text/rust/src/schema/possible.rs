@@ -27,6 +27,7 @@ pub fn possible(forms: &[Form]) -> Vec<bool> {
 
 fn is_possible(form: &Form, known: &[bool]) -> bool {
     !form.scalars.is_empty()
+        || !form.strings.is_empty()
         || form.arrays.iter().any(|array| array.obstacle(known).is_none())
         || form.objects.iter().any(|object| object.obstacle(known).is_none())
 }
@@ -107,6 +108,9 @@ pub fn why_not(forms: &[Form], known: &[bool], id: FormId) -> String {
             }
             Some(Obstacle::Here(why)) => return way + &why,
             None => {
+                if form.asked.is_empty() {
+                    return format!("{way}each schema of its anyOf or oneOf contradicts itself");
+                }
                 let asked: Vec<_> = form.asked.iter().take(QUOTED_MAX).map(Source::quoted).collect();
                 return format!("{way}nothing satisfies {}", asked.join(" and "));
             }

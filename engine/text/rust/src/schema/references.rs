@@ -1,7 +1,7 @@
 //! Where `$ref` leads: to a place (#/$defs/a), an `$anchor`, or the `$id` of a schema within this one, with either
 //! behind it.
 
-use super::value::{Json, Members};
+use super::value::{cut, quote, Json, Members};
 use crate::failure::{Failure, Outcome};
 use std::collections::HashMap;
 
@@ -10,6 +10,8 @@ pub struct References<'a> {
     documents: Vec<Document<'a>>,
     /// The document that each object is part of, by the object's address.
     homes: HashMap<*const Members, usize>,
+    /// What is known already, by the address of the schema with the `$ref`.
+    targets: HashMap<*const Members, &'a Json>,
 }
 
 struct Document<'a> {
@@ -27,6 +29,7 @@ impl<'a> References<'a> {
                 anchors: HashMap::new(),
             }],
             homes: HashMap::new(),
+            targets: HashMap::new(),
         };
         references.note(root, 0);
         references
@@ -62,7 +65,16 @@ impl<'a> References<'a> {
         }
     }
 
-    pub fn target(&self, from: &Members, reference: &str) -> Outcome<&'a Json> {
+    pub fn target(&mut self, from: &'a Members, reference: &str) -> Outcome<&'a Json> {
+        if let Some(target) = self.targets.get(&std::ptr::from_ref(from)) {
+            return Ok(target);
+        }
+        let target = self.find(from, reference)?;
+        self.targets.insert(from, target);
+        Ok(target)
+    }
+
+    fn find(&self, from: &Members, reference: &str) -> Outcome<&'a Json> {
         let home = self.homes.get(&std::ptr::from_ref(from)).copied().unwrap_or(0);
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let document = match uri {
@@ -72,7 +84,7 @@ impl<'a> References<'a> {
                 self.documents.iter().find(|document| document.uri == uri)
             }
         };
-        let wrong = |why: &str| Failure::invalid(format!("$ref {reference:?}: {why}"));
+        let wrong = |why: &str| Failure::invalid(format!("$ref {}: {why}", cut(quote(reference))));
         let Some(document) = document else {
             return Err(wrong("no $id of the schema says this, and nothing outside it is read"));
         };

@@ -1,5 +1,6 @@
 //! What applies to one value: the schemas that $ref, allOf, anyOf and oneOf bring together in its place.
 
+use super::decimal::Decimal;
 use super::keywords;
 use super::numbers::wrong;
 use super::options::Options;
@@ -10,6 +11,8 @@ use std::collections::HashSet;
 
 /// Of steps that bring schemas together. 64 KiB can ask for any number of them.
 const WORK_MAX: usize = 250_000;
+const MEMBERS_OF_STEP: usize = 8;
+const DIGITS_OF_STEP: usize = 32;
 
 pub type Key = (u8, usize, usize);
 
@@ -38,6 +41,19 @@ impl<'a> Source<'a> {
         match value {
             Json::Array(_) | Json::Object(_) => Source::Container(value),
             _ => Source::Scalars(std::slice::from_ref(value)),
+        }
+    }
+
+    /// Steps that reading it takes.
+    fn weight(&self) -> usize {
+        let of_value = |value: &Json| match value {
+            Json::Number(number) => 1 + number.value.as_ref().map_or(0, Decimal::digits) / DIGITS_OF_STEP,
+            _ => 1,
+        };
+        match self {
+            Source::Schema(members) => 1 + members.len() / MEMBERS_OF_STEP,
+            Source::Scalars(values) => values.iter().map(of_value).sum(),
+            _ => 1,
         }
     }
 
@@ -115,11 +131,7 @@ impl<'a> Gatherer<'a> {
     }
 
     pub fn spend_on(&mut self, parts: &[Source]) -> Outcome<()> {
-        let weight = |part: &Source| match part {
-            Source::Scalars(values) => values.len(),
-            _ => 1,
-        };
-        self.spend(1 + parts.iter().map(weight).sum::<usize>())
+        self.spend(1 + parts.iter().map(Source::weight).sum::<usize>())
     }
 
     pub fn spend(&mut self, work: usize) -> Outcome<()> {
@@ -155,7 +167,10 @@ impl<'a> Gatherer<'a> {
     }
 
     fn add(&mut self, source: Source<'a>, path: &mut Path<'a>, all: &mut Sources<'a>) -> Outcome<()> {
-        self.spend(1)?;
+        self.spend(match source {
+            Source::Schema(_) => source.weight(),
+            _ => 1,
+        })?;
         let key = source.key();
         let Source::Schema(members) = source else {
             if all.entered.insert(key) {

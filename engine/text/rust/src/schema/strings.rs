@@ -9,9 +9,13 @@ use llguidance::regex_to_lark;
 
 /// Work of finding out whether a regular expression matches anything at all, about a millisecond.
 const EMPTINESS_FUEL: u64 = 10_000;
+/// The steps that this may take, of those of all schemas together. Most of it is reading long classes of characters.
+const EMPTINESS_WORK: usize = 1_000;
 
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Strings<'a> {
+    /// One of these, where there are any.
+    pub texts: Option<Vec<&'a str>>,
     min_length: u32,
     max_length: Option<u32>,
     patterns: Vec<&'a str>,
@@ -19,8 +23,9 @@ pub struct Strings<'a> {
 }
 
 impl<'a> Strings<'a> {
-    pub fn has_rules(&self) -> bool {
-        !self.patterns.is_empty() || !self.formats.is_empty()
+    /// Steps that finding out whether any string is left may take.
+    pub fn work(&self) -> usize {
+        (self.patterns.len() + self.formats.len()) * EMPTINESS_WORK
     }
 
     pub fn longer(&mut self, min_length: u32) {
@@ -49,12 +54,12 @@ impl<'a> Strings<'a> {
         Ok(())
     }
 
-    /// Of these texts only, where there are any. None where no string is left.
-    pub fn regex(&self, texts: Option<&[&str]>) -> Outcome<Option<RegexAst>> {
+    /// None where no string is left.
+    pub fn regex(&self) -> Outcome<Option<RegexAst>> {
         let patterns = self.patterns.iter().map(|pattern| search(pattern));
         let formats = self.formats.iter().filter_map(|name| formats::regex(name));
         let mut all: Vec<RegexAst> = patterns.chain(formats).collect();
-        if let Some(texts) = texts {
+        if let Some(texts) = &self.texts {
             let fits = |text: &&&str| {
                 let length = text.chars().count();
                 length >= self.min_length as usize && self.max_length.is_none_or(|max| length <= max as usize)

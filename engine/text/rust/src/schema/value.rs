@@ -1,5 +1,6 @@
 //! A JSON text as it was written: numbers keep all their digits, members their order.
 
+use super::decimal::Decimal;
 use crate::failure::{Failure, Outcome};
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
@@ -10,10 +11,16 @@ pub type Members = IndexMap<String, Json>;
 pub enum Json {
     Null,
     Bool(bool),
-    Number(String),
+    Number(Number),
     String(String),
     Array(Vec<Json>),
     Object(Members),
+}
+
+pub struct Number {
+    pub text: String,
+    /// None where it has too many digits.
+    pub value: Option<Decimal>,
 }
 
 /// As far as other readers go.
@@ -60,7 +67,10 @@ impl Json {
                     .map(|(name, value)| Ok((name, Json::read_nested(value, depth + 1)?)));
                 Json::Object(members.collect::<Outcome<_>>()?)
             }
-            _ => Json::Number(text.to_string()),
+            _ => Json::Number(Number {
+                text: text.to_string(),
+                value: Decimal::parse(text),
+            }),
         })
     }
 
@@ -69,7 +79,7 @@ impl Json {
         match self {
             Json::Null => "null".into(),
             Json::Bool(value) => value.to_string(),
-            Json::Number(text) => cut(text.clone()),
+            Json::Number(number) => cut(number.text.clone()),
             Json::String(text) => cut(quote(text)),
             Json::Array(items) => quote_items(items),
             Json::Object(members) => quote_members(members),
@@ -95,7 +105,7 @@ pub fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn cut(text: String) -> String {
+pub fn cut(text: String) -> String {
     match text.char_indices().nth(QUOTED_CHARS_MAX) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
