@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <grpcpp/channel.h>
@@ -249,29 +251,25 @@ TEST(Startup, AMistakeIsSaidBeforeLoading) {
   EXPECT_THAT(no_cache.Err(), Not(HasSubstr("listening")));
 }
 
-// A model whose chat template is a pipe: loading waits until somebody writes to it.
+// Loading waits until somebody writes to the pipe that the chat template is read from.
 class SlowModel {
  public:
-  SlowModel() : folder_(fs::path(::testing::TempDir()) / absl::StrCat("slow-", getpid())) {
-    fs::remove_all(folder_);
-    fs::create_directory(folder_);
-    for (const auto& entry : fs::directory_iterator(kModel))
-      fs::create_symlink(entry.path(), folder_ / entry.path().filename());
-    EXPECT_EQ(mkfifo(pipe().c_str(), 0600), 0);
+  SlowModel() : pipe_((fs::path(::testing::TempDir()) / absl::StrCat("slow-", getpid(), ".jinja")).string()) {
+    fs::remove(pipe_);
+    EXPECT_EQ(mkfifo(pipe_.c_str(), 0600), 0);
   }
-  ~SlowModel() { fs::remove_all(folder_); }
-  std::string folder() const { return folder_.string(); }
+  ~SlowModel() { fs::remove(pipe_); }
+  std::vector<std::string> flags() const { return {"--model", kModel, "--chat-template", pipe_}; }
   // Blocks until the daemon reads.
-  void LetLoad() const { std::ofstream(pipe()) << "{{ messages[0].content }}"; }
+  void LetLoad() const { std::ofstream(pipe_) << "{{ messages[0].content }}"; }
 
  private:
-  std::string pipe() const { return (folder_ / "chat_template.jinja").string(); }
-  const fs::path folder_;
+  const std::string pipe_;
 };
 
 TEST(Startup, TheListenerIsUpWhileTheModelLoads) {
   const SlowModel model;
-  DaemonProcess daemon({"--model", model.folder()});
+  DaemonProcess daemon(model.flags());
   ASSERT_TRUE(daemon.WaitUntilListening());
   EXPECT_FALSE(fs::exists(daemon.ports_file()));
   EXPECT_EQ(daemon.Get("/healthz").first, 200);
@@ -319,7 +317,7 @@ TEST(Startup, TheListenerIsUpWhileTheModelLoads) {
 
 TEST(Startup, ASignalWhileLoadingEndsIt) {
   const SlowModel model;
-  DaemonProcess daemon({"--model", model.folder()});
+  DaemonProcess daemon(model.flags());
   ASSERT_TRUE(daemon.WaitUntilListening());
   daemon.Signal(SIGTERM);
   EXPECT_EQ(daemon.Wait(absl::Seconds(20)), 0);
@@ -327,7 +325,7 @@ TEST(Startup, ASignalWhileLoadingEndsIt) {
 
 TEST(Startup, ADrainWhileLoadingIsAnsweredFirst) {
   const SlowModel model;
-  DaemonProcess daemon({"--model", model.folder()});
+  DaemonProcess daemon(model.flags());
   ASSERT_TRUE(daemon.WaitUntilListening());
   grpc::ClientContext call;
   v1::DrainResponse response;

@@ -21,11 +21,20 @@ pub fn folder_path(folder: &[u8]) -> PathBuf {
 
 /// The text of `folder`/`name`, or None when there is no such file.
 pub fn read_text(folder: &Path, name: &str) -> Outcome<Option<String>> {
-    read_file(&folder.join(name))
+    read_regular(&folder.join(name))
 }
 
-/// The file's text, or None when it is not there.
-pub fn read_file(path: &Path) -> Outcome<Option<String>> {
+/// The text of what is at `path`, which somebody named and which may be a pipe.
+pub fn read_named(path: &Path) -> Outcome<String> {
+    let why = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => "no such file".to_string(),
+        _ => error.to_string(),
+    };
+    let file = fs::File::open(path).map_err(|error| Failure::invalid(format!("{}: {}", path.display(), why(error))))?;
+    text_of(file, path)
+}
+
+fn read_regular(path: &Path) -> Outcome<Option<String>> {
     let wrong = |error: std::io::Error| Failure::invalid(format!("{}: {error}", path.display()));
     // A pipe put where a file is expected must not hang the start.
     let file = match fs::File::options().read(true).custom_flags(O_NONBLOCK).open(path) {
@@ -37,6 +46,11 @@ pub fn read_file(path: &Path) -> Outcome<Option<String>> {
     if !file.metadata().map_err(wrong)?.is_file() {
         return Err(Failure::invalid(format!("{}: not a regular file", path.display())));
     }
+    text_of(file, path).map(Some)
+}
+
+fn text_of(file: fs::File, path: &Path) -> Outcome<String> {
+    let wrong = |error: std::io::Error| Failure::invalid(format!("{}: {error}", path.display()));
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
@@ -47,14 +61,13 @@ pub fn read_file(path: &Path) -> Outcome<Option<String>> {
             path.display()
         )));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         Failure::invalid(format!(
             "{}: no UTF-8 from byte {} on",
             path.display(),
             error.utf8_error().valid_up_to()
         ))
-    })?;
-    Ok(Some(text))
+    })
 }
 
 /// The JSON object in `folder`/`name`, or None when there is no such file. Nesting is limited (to 128) by the parser.

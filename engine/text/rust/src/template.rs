@@ -2,7 +2,7 @@
 
 use crate::deep_stack::on_deep_stack;
 use crate::failure::{Failure, Outcome};
-use crate::files::{folder_path, read_file, read_object, read_text};
+use crate::files::{folder_path, read_named, read_object, read_text};
 use crate::jinja::{Budget, Dict, Template, Value};
 use crate::special::SpecialTokens;
 use serde_json::Value as Json;
@@ -31,8 +31,7 @@ impl TextTemplate {
         let (source, place) = if file.as_os_str().is_empty() {
             (template_source(folder)?, folder)
         } else {
-            let missing = || Failure::invalid(format!("{}: no such file", file.display()));
-            (read_file(file)?.ok_or_else(missing)?, file)
+            (read_named(file)?, file)
         };
         let special_tokens = SpecialTokens::load(folder)?;
         let bad = |why: String| Failure::invalid(format!("{}: {why}", place.display()));
