@@ -106,10 +106,12 @@ TEST(Profile, ShowsWhatTheSchedulerAndEveryDeviceDid) {
   // The prompt's step, and one for each further token; and the warm-up's on devices.
   EXPECT_EQ(spans["scheduler"]["apply"], 20);
   EXPECT_EQ(spans["scheduler"]["deliver"], 20);
-  EXPECT_EQ(spans["simulated:0"]["step"], 21);
+  // Device 0 has the embeddings and, since it is tied to them, the head: each step comes back to it.
+  EXPECT_EQ(spans["simulated:0"]["step"], 42);
+  EXPECT_EQ(spans["simulated:0"]["take over"], 21);
+  EXPECT_EQ(spans["simulated:0"]["sample"], 21);
   EXPECT_EQ(spans["simulated:1"]["step"], 21);
   EXPECT_EQ(spans["simulated:1"]["take over"], 21);
-  EXPECT_EQ(spans["simulated:1"]["sample"], 21);
   const ProgramResult result = RunCausewayd({"serve", "--model", kModel, "--profile", "/nowhere/trace.json"});
   EXPECT_EQ(result.status, 78);
   EXPECT_THAT(result.err, HasSubstr("--profile: cannot write /nowhere/trace.json: No such file"));
