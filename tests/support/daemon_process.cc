@@ -26,6 +26,7 @@ namespace {
 
 constexpr char kPrograms[] = CAUSEWAY_BINARY_DIR "/bin";
 constexpr absl::Duration kPoll = absl::Milliseconds(5);
+constexpr absl::Duration kLogDelay = absl::Milliseconds(200);  // the log comes later than the answer that it is about
 
 std::string MakeFolder() {
   std::string name = (std::filesystem::temp_directory_path() / "causeway-test-XXXXXX").string();
@@ -187,7 +188,16 @@ int DaemonProcess::Wait(absl::Duration timeout) {
 }
 
 std::string DaemonProcess::Out() const { return ReadAll(folder_ + "/out"); }
-std::string DaemonProcess::Err() const { return ReadAll(folder_ + "/err"); }
+std::string DaemonProcess::Err() const {
+  const std::string path = folder_ + "/err";
+  std::string text = ReadAll(path);
+  for (absl::Time still = absl::Now() + kLogDelay; absl::Now() < still; absl::SleepFor(kPoll)) {
+    std::string longer = ReadAll(path);
+    if (longer.size() != text.size()) still = absl::Now() + kLogDelay;
+    text = std::move(longer);
+  }
+  return text;
+}
 
 std::pair<int, std::string> DaemonProcess::Get(const std::string& path) const {
   httplib::Client client("http://" + http_);

@@ -57,7 +57,7 @@ class DaemonProcess {
   int Wait(absl::Duration timeout = absl::Seconds(60));
 
   std::string Out() const;
-  std::string Err() const;
+  std::string Err() const;  // waits until nothing more comes
 
   // {status, body}; status 0 when nobody answers.
   std::pair<int, std::string> Get(const std::string& path) const;
