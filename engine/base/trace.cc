@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
@@ -14,7 +15,6 @@
 namespace causeway {
 namespace {
 
-constexpr int64_t kSpansMax = Trace::kSpansMax;
 constexpr int64_t kFlushNanoseconds = 1'000'000'000;
 
 int64_t Now() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -32,14 +32,17 @@ class Writer {
  public:
   bool on() const { return on_.load(std::memory_order_relaxed); }
 
-  absl::Status Open(const std::string& path) {
+  absl::Status Open(const std::string& path, int64_t spans_max) {
     absl::MutexLock lock(&mutex_);
     Close();
     file_ = std::fopen(path.c_str(), "we");
     if (file_ == nullptr)
       return absl::InvalidArgumentError(absl::StrCat("cannot write ", path, ": ", std::strerror(errno)));
     ++trace_;
+    path_ = path;
+    spans_max_ = spans_max;
     spans_ = 0;
+    ended_ = absl::OkStatus();
     start_ = flushed_ = Now();
     // A list may lack its end, so that the file can be opened at any time.
     Put("[\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":\"causewayd\"}}");
@@ -47,9 +50,10 @@ class Writer {
     return absl::OkStatus();
   }
 
-  void Stop() {
+  absl::Status Stop() {
     absl::MutexLock lock(&mutex_);
     Close();
+    return std::exchange(ended_, absl::OkStatus());
   }
 
   void Span(const char* name, int64_t begun, const std::string& numbers) {
@@ -67,7 +71,10 @@ class Writer {
       std::fflush(file_);
       flushed_ = now;
     }
-    if (++spans_ == kSpansMax) Close();
+    if (++spans_ < spans_max_) return;
+    ended_ = absl::ResourceExhaustedError(
+        absl::StrCat(path_, " has the first ", spans_max_, " spans of the trace; those after were left out"));
+    Close();
   }
 
  private:
@@ -80,7 +87,9 @@ class Writer {
     on_ = false;
     if (file_ == nullptr) return;
     Put("\n]\n");
-    std::fclose(file_);
+    const bool failed = std::ferror(file_) != 0;
+    if (std::fclose(file_) != 0 || failed)
+      ended_ = absl::DataLossError(absl::StrCat("cannot write ", path_, "; the trace is not whole. Is the disk full?"));
     file_ = nullptr;
   }
 
@@ -88,7 +97,9 @@ class Writer {
   absl::Mutex mutex_;
   std::FILE* file_ ABSL_GUARDED_BY(mutex_) = nullptr;
   int64_t trace_ ABSL_GUARDED_BY(mutex_) = 0;  // how many were started
-  int64_t spans_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string path_ ABSL_GUARDED_BY(mutex_);
+  int64_t spans_ ABSL_GUARDED_BY(mutex_) = 0, spans_max_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status ended_ ABSL_GUARDED_BY(mutex_);  // how the trace did, which Stop tells
   int64_t start_ ABSL_GUARDED_BY(mutex_) = 0, flushed_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
@@ -100,8 +111,8 @@ Writer& TheWriter() {
 
 }  // namespace
 
-absl::Status Trace::Start(const std::string& path) { return TheWriter().Open(path); }
-void Trace::Stop() { TheWriter().Stop(); }
+absl::Status Trace::Start(const std::string& path, int64_t spans_max) { return TheWriter().Open(path, spans_max); }
+absl::Status Trace::Stop() { return TheWriter().Stop(); }
 void Trace::NameLane(const std::string& name) { lane.name = name, lane.named_in = 0; }
 
 TraceSpan::TraceSpan(const char* name) : name_(name), begun_(TheWriter().on() ? Now() : -1) {}

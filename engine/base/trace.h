@@ -13,10 +13,12 @@ namespace causeway {
 struct Trace {
   static constexpr int64_t kSpansMax = 5'000'000;  // which make about 700 MB
 
-  // Writes spans to a new file at `path`, until Stop is called or there are kSpansMax. The file can be opened before
+  // Writes spans to a new file at `path`, until Stop is called or there are `spans_max`. The file can be opened before
   // that, and after a crash. InvalidArgument, with the path: it cannot be written.
-  static absl::Status Start(const std::string& path);
-  static void Stop();  // does nothing where none was started
+  static absl::Status Start(const std::string& path, int64_t spans_max = kSpansMax);
+  // Does nothing where none was started. Errors name the path. DataLoss: the file is not whole, since it could not be
+  // written to. ResourceExhausted: it has the first `spans_max` spans and not those after.
+  static absl::Status Stop();
 
   // What the calling thread's lane is called: "scheduler", "cuda:0". Without quotes.
   static void NameLane(const std::string& name);

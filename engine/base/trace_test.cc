@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 class TraceTest : public ::testing::Test {
  protected:
   ~TraceTest() override {
-    Trace::Stop();
+    Trace::Stop().IgnoreError();
     ::unlink(path_.c_str());
   }
   // The spans by their lane's name, in the order in which they ended.
@@ -57,7 +57,7 @@ TEST_F(TraceTest, EveryThreadHasALaneWithItsSpans) {
   std::thread other(work, "other");
   work("one");
   other.join();
-  Trace::Stop();
+  EXPECT_TRUE(Trace::Stop().ok());
   {
     const TraceSpan after("after");
   }
@@ -85,7 +85,7 @@ TEST_F(TraceTest, LanesAreNamedInEveryTrace) {
     {
       const TraceSpan span("span");
     }
-    Trace::Stop();
+    EXPECT_TRUE(Trace::Stop().ok());
     EXPECT_EQ(Spans().at("renamed").size(), 1u) << round;
   }
 }
@@ -96,7 +96,7 @@ TEST_F(TraceTest, SpansThatATraceDidNotSeeBeginAreLeftOut) {
     const TraceSpan span("over both");
     ASSERT_TRUE(Trace::Start(path_).ok());
   }
-  Trace::Stop();
+  EXPECT_TRUE(Trace::Stop().ok());
   EXPECT_TRUE(Spans().empty());
 }
 
@@ -105,6 +105,27 @@ TEST_F(TraceTest, AFileThatCannotBeWrittenIsNamed) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(), HasSubstr("/nowhere/trace.json"));
   const TraceSpan span("nowhere");
+}
+
+TEST_F(TraceTest, ADiskThatIsFullIsToldAtTheEnd) {
+  ASSERT_TRUE(Trace::Start("/dev/full").ok());
+  {
+    const TraceSpan span("lost");
+  }
+  const absl::Status status = Trace::Stop();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(status.message(), HasSubstr("cannot write /dev/full"));
+  EXPECT_TRUE(Trace::Stop().ok()) << "it was told";
+}
+
+TEST_F(TraceTest, MoreSpansThanItTakesAreTold) {
+  ASSERT_TRUE(Trace::Start(path_, /*spans_max=*/3).ok());
+  Trace::NameLane("full");
+  for (int i = 0; i < 5; ++i) TraceSpan("span").With("i", i);
+  const absl::Status status = Trace::Stop();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), HasSubstr("the first 3 spans"));
+  EXPECT_EQ(Spans().at("full").size(), 3u);
 }
 
 TEST_F(TraceTest, CostsNextToNothingWhileThereIsNone) {

@@ -9,17 +9,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/base/listed.h"
 
 namespace causeway {
 namespace {
 
 constexpr size_t kNamesShown = 8;
-
-std::string Names(const std::vector<std::string>& names) {
-  std::string text = absl::StrJoin(names.begin(), names.begin() + std::min(names.size(), kNamesShown), ", ");
-  if (names.size() > kNamesShown) absl::StrAppend(&text, " and ", names.size() - kNamesShown, " more");
-  return text;
-}
 
 // Known paths with the same last name, or the root's children: what the writer may have meant.
 std::string Suggestion(const ModuleIndex& index, const std::string& path) {
@@ -31,7 +26,7 @@ std::string Suggestion(const ModuleIndex& index, const std::string& path) {
     if (node.parent == 0) top.push_back(node.path);
   }
   if (!close.empty()) return absl::StrCat("did you mean ", absl::StrJoin(close, " or "), "?");
-  return absl::StrCat("the model's modules are ", Names(top));
+  return absl::StrCat("the model's modules are ", Listed(top, kNamesShown));
 }
 
 }  // namespace
@@ -128,10 +123,12 @@ absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIn
     }
   }
   if (!uncovered.empty()) {
-    faults.push_back(absl::StrCat("no entry covers ", Names(uncovered), "; an entry \"\" stands for all that is left"));
+    faults.push_back(absl::StrCat("no entry covers ", Listed(uncovered, kNamesShown),
+                                  "; an entry \"\" stands for all that is left"));
   }
   if (!divided.empty())
-    faults.push_back(absl::StrCat("a block stays whole on one device, but the map divides ", Names(divided)));
+    faults.push_back(
+        absl::StrCat("a block stays whole on one device, but the map divides ", Listed(divided, kNamesShown)));
   if (!faults.empty()) return absl::InvalidArgumentError(absl::StrCat("device_map: ", absl::StrJoin(faults, "; ")));
   return checked;
 }

@@ -11,7 +11,6 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status.h"
-#include "engine/base/trace.h"
 #include "engine/engine.h"
 #include "engine/measure/bandwidth.h"
 #include "engine/threads/processors.h"
@@ -225,7 +224,7 @@ int BenchCommand(const std::vector<std::string>& arguments) {
   }
   if (absl::Status status = StartProfile(start.loaded); !status.ok()) return Fail(status);
   const absl::Status status = Bench(start.loaded, *cases, flags.format == "json", flags.load);
-  Trace::Stop();
+  StopProfile();
   return status.ok() ? 0 : Fail(status);
 }
 

@@ -29,9 +29,10 @@ CommandStart StartCommand(const std::string& name, const std::string& what, cons
                           std::vector<CommandFlag> own, const std::set<std::string>& sets_itself = {},
                           ModelPath model = ModelPath::kRequired);
 
-// Starts the trace that execution.profile asks for, if any; Trace::Stop ends it. InvalidArgument: the file cannot be
-// written.
+// Starts the trace that execution.profile asks for, if any. InvalidArgument: the file cannot be written.
 absl::Status StartProfile(const LoadedConfig& loaded);
+// Ends it. Says on standard error what it lacks.
+void StopProfile();
 
 // Writes the error to standard error and returns the exit status: kExitConfig for an InvalidArgument, else 1.
 int Fail(const absl::Status& status);

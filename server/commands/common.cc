@@ -8,6 +8,7 @@
 namespace causeway {
 
 int Fail(const absl::Status& status) {
+  FlushLog();  // what was logged before comes first
   std::fprintf(stderr, "causewayd: %s\n", std::string(status.message()).c_str());
   return absl::IsInvalidArgument(status) ? kExitConfig : 1;
 }
@@ -56,6 +57,10 @@ absl::Status StartProfile(const LoadedConfig& loaded) {
   const absl::Status status = Trace::Start(path);
   if (status.ok()) return status;
   return absl::InvalidArgumentError(absl::StrCat(loaded.Where("execution.profile"), ": ", status.message()));
+}
+
+void StopProfile() {
+  if (const absl::Status status = Trace::Stop(); !status.ok()) Fail(status);
 }
 
 }  // namespace causeway

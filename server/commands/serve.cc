@@ -1,4 +1,3 @@
-#include "engine/base/trace.h"
 #include "server/commands/commands.h"
 #include "server/daemon/daemon.h"
 
@@ -11,7 +10,7 @@ int ServeCommand(const std::vector<std::string>& arguments) {
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Create(start.loaded);
   if (!daemon.ok()) return Fail(daemon.status());
   (*daemon)->ServeUntilStopped();
-  Trace::Stop();
+  StopProfile();
   return 0;
 }
 

@@ -17,8 +17,8 @@ class Daemon {
   static absl::StatusOr<std::unique_ptr<Daemon>> Create(const LoadedConfig& loaded);
   virtual ~Daemon() = default;
 
-  // Serves until SIGTERM, SIGINT or Admin.Drain. Then it drains: it takes no new requests, and running ones finish
-  // within the drain budget or are cancelled. A second signal ends the process at once, with 128 + the signal.
+  // Serves until SIGTERM, SIGINT, SIGHUP or Admin.Drain. Then it drains: it takes no new requests, and running ones
+  // finish within the drain budget or are cancelled. A second signal ends the process at once, with 128 + the signal.
   virtual void ServeUntilStopped() = 0;
 };
 

@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "engine/base/limits.h"
+#include "engine/base/listed.h"
 #include "engine/checkpoint/file.h"
 #include "engine/plan/budgets.h"
 #include "engine/plan/capacity.h"
@@ -27,14 +28,6 @@ constexpr double kSlowDisk = 0.5e9;  // bytes a second: 10 GB take 20 s
 
 constexpr double kSlowSeconds = 20;  // nobody minds these at startup
 constexpr size_t kDevicesNamedMax = 4;
-
-// Names a few, and says how many more there are.
-std::string Few(std::vector<std::string> names) {
-  const size_t count = names.size();
-  if (count > kDevicesNamedMax) names.resize(kDevicesNamedMax);
-  return absl::StrCat(absl::StrJoin(names, ", "),
-                      count > kDevicesNamedMax ? absl::StrCat(" and ", count - kDevicesNamedMax, " more") : "");
-}
 
 // How fast the disk gives the beginning of the largest file, as far as the kernel drops it from memory when asked to.
 Finding DiskSpeed(const Checkpoint& checkpoint) {
@@ -132,7 +125,7 @@ Finding ExamineFleet(const EngineOptions& options) {
     names.push_back(bytes > 0 ? absl::StrCat((*devices)[i].name, " with a budget of ", FormatBytes(bytes))
                               : absl::StrCat((*devices)[i].name, ", not used"));
   }
-  Finding finding{"devices", Grade::kGood, Few(std::move(names)), ""};
+  Finding finding{"devices", Grade::kGood, Listed(names, kDevicesNamedMax), ""};
   if (const int64_t free = CpuDevice().available_bytes; simulated > free) {
     finding.grade = Grade::kAdvice;
     finding.remedy =
@@ -182,8 +175,9 @@ std::vector<Finding> ExamineModel(const EngineOptions& options) {
         absl::StrCat(", and room for ", placed->plan.kv_blocks * kBlockTokens, " tokens of KV cache: ", longest.count,
                      longest.count == 1 ? " sequence of " : " sequences of ", longest.tokens);
   }
-  findings.push_back(
-      {"fit", Grade::kGood, absl::StrCat(FormatBytes(weights), " of weights on ", Few(std::move(holds)), room), ""});
+  findings.push_back({"fit", Grade::kGood,
+                      absl::StrCat(FormatBytes(weights), " of weights on ", Listed(holds, kDevicesNamedMax), room),
+                      ""});
   if (placed->plan.offloaded_to_cpu + placed->plan.offloaded_to_disk > 0)
     findings.push_back(Offload(placed->plan, options.executor.offload_folder));
   return findings;
