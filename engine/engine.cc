@@ -59,7 +59,8 @@ class EngineImpl : public Engine {
         front_(/*loops=*/1, options.queue_max, clock_),
         mask_workers_(MaskThreads(), [this] { front_.Wake(); }) {
     const SchedulerOptions scheduler = MakeSchedulerOptions(model_, options, *executor);
-    loop_ = std::make_unique<EngineLoop>(front_, /*index=*/0, scheduler, std::move(executor), observer, clock_);
+    loop_ = std::make_unique<EngineLoop>(front_, /*index=*/0, scheduler, std::move(executor), observer,
+                                         options.on_device_failure, clock_);
   }
 
   ~EngineImpl() override { front_.Stop(); }

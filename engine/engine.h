@@ -37,6 +37,9 @@ struct EngineOptions {
   int64_t queue_max = 1024;  // requests waiting to be admitted
   bool prefix_cache = true;
   int64_t layer_outputs_bytes_max = int64_t{1} << 30;  // for all requests together, each from when it is submitted
+  // Called once on the engine's thread when a device has failed for good: from then on every request fails. It must not
+  // block. May be null.
+  std::function<void(const absl::Status& failure)> on_device_failure;
 };
 
 // options.plan with what follows from the other fields: the dtype that is computed in, and what the executor will hold.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "engine/base/check.h"
 #include "engine/base/trace.h"
@@ -9,11 +10,13 @@
 namespace causeway {
 
 EngineLoop::EngineLoop(Front& front, int index, const SchedulerOptions& options, std::unique_ptr<Executor> executor,
-                       EngineObserver* observer, const Clock* clock)
+                       EngineObserver* observer, std::function<void(const absl::Status&)> on_device_failure,
+                       const Clock* clock)
     : front_(front),
       index_(index),
       context_max_(options.max_model_len),
       observer_(observer),
+      on_device_failure_(std::move(on_device_failure)),
       clock_(clock),
       executor_(std::move(executor)),
       scheduler_(options, clock),
@@ -147,6 +150,8 @@ void EngineLoop::Close(ActiveRequest& request) {
 
 void EngineLoop::Observe(const StepResult& result) {
   last_step_ = clock_->Now();
+  if (!result.device_failure.ok() && on_device_failure_ != nullptr)
+    std::exchange(on_device_failure_, nullptr)(result.device_failure);
   if (observer_ == nullptr) return;
   observer_->OnStep({.seconds = result.seconds,
                      .tokens = result.rows,

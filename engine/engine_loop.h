@@ -3,6 +3,7 @@
 #define CAUSEWAY_ENGINE_ENGINE_LOOP_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "engine/base/clock.h"
@@ -25,9 +27,10 @@ namespace causeway {
 // taken from the front. The front must be stopped before this is destroyed.
 class EngineLoop {
  public:
-  // `index` is the loop's number at the front. `observer` may be null. The front and the clock must outlive it.
+  // `index` is the loop's number at the front. `observer` and `on_device_failure` (EngineOptions) may be null. The
+  // front and the clock must outlive it.
   EngineLoop(Front& front, int index, const SchedulerOptions& options, std::unique_ptr<Executor> executor,
-             EngineObserver* observer, const Clock* clock);
+             EngineObserver* observer, std::function<void(const absl::Status&)> on_device_failure, const Clock* clock);
   ~EngineLoop();
 
   struct Stats {
@@ -57,6 +60,7 @@ class EngineLoop {
   const int index_;
   const int64_t context_max_;
   EngineObserver* const observer_;
+  std::function<void(const absl::Status&)> on_device_failure_;  // null once it was called
   const Clock* const clock_;
   const std::unique_ptr<Executor> executor_;
 

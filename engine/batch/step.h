@@ -82,7 +82,8 @@ struct StepResult {
   uint64_t step = 0;
   int64_t rows = 0, prefill_rows = 0, sequences = 0;  // the plan's tokens, prefill_tokens and number of sequences
   absl::Status status;                                // an error ends every sequence of the step
-  std::vector<SampledToken> tokens;                   // one for each sequence with `sample`, in the plan's order
+  absl::Status device_failure;       // not OK: a device has failed for good, and no later step can be computed
+  std::vector<SampledToken> tokens;  // one for each sequence with `sample`, in the plan's order
   std::vector<SampledToken> prompt;  // one with its logprob for each of the sequences' targets, in the plan's order
   std::vector<std::vector<float>> logits;  // [rows * vocab] for each sequence with all_logits, in the plan's order
   double seconds = 0;                      // on its devices, from the first stage's start to the last stage's end

@@ -1,9 +1,12 @@
 #include "engine/cuda/cuda_runtime.h"
 
 #include <algorithm>
+#include <deque>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -15,11 +18,13 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <c10/cuda/PeerToPeerAccess.h>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/cuda/cuda_ops.h"
+#include "engine/cuda/nvml.h"
 #include "engine/plan/budgets.h"
 
 namespace causeway {
@@ -100,16 +105,63 @@ class CudaRuntime final : public DeviceRuntime {
     return result;
   }
   at::Tensor Download(const at::Tensor& tensor) override { return tensor.to(at::kCPU); }
-  at::Tensor Import(at::Tensor tensor) override { return tensor.to(device(), /*non_blocking=*/true); }
+  Sent Send(at::Tensor tensor) override { return {tensor.contiguous(), RecordEvent(cudaEventDisableTiming)}; }
+  at::Tensor Receive(Sent sent) override {
+    const at::Tensor& from = sent.tensor;
+    if (!from.is_cuda()) return from.to(device(), /*non_blocking=*/true);
+    // The copy is this device's work: on the sender's stream it would queue behind the sender's next step.
+    const c10::cuda::CUDAGuard guard(index_);
+    const c10::cuda::CUDAStream stream = c10::cuda::getCurrentCUDAStream(index_);
+    c10::cuda::get_p2p_access(index_, from.device().index());  // allows direct copies where the driver does
+    at::Tensor to = at::empty(from.sizes(), from.options().device(device()));
+    C10_CUDA_CHECK(cudaStreamWaitEvent(stream.stream(), static_cast<cudaEvent_t>(sent.written.get()), 0));
+    C10_CUDA_CHECK(cudaMemcpyPeerAsync(to.mutable_data_ptr(), index_, from.const_data_ptr(), from.device().index(),
+                                       from.nbytes(), stream.stream()));
+    // The sender's memory is used again only once it is copied.
+    c10::cuda::CUDACachingAllocator::recordStream(from.storage().data_ptr(), stream);
+    return to;
+  }
+  void BeginWork() override {
+    try {
+      begun_ = RecordEvent(cudaEventDefault);
+    } catch (const c10::Error&) {
+      begun_ = nullptr;  // the device has failed: the work says so
+    }
+  }
+  void EndWork() override {
+    try {
+      std::shared_ptr<CUevent_st> ended = RecordEvent(cudaEventDefault);
+      absl::MutexLock lock(&mutex_);
+      if (begun_ != nullptr) timed_.emplace_back(std::move(begun_), std::move(ended));
+      CollectTimes();
+    } catch (const c10::Error&) {
+      begun_ = nullptr;
+    }
+  }
+  double busy_seconds() const override {
+    absl::MutexLock lock(&mutex_);
+    CollectTimes();
+    return busy_seconds_;
+  }
   void Synchronize() override {
     const c10::cuda::CUDAGuard guard(index_);
     C10_CUDA_CHECK(cudaStreamSynchronize(Stream()));
+  }
+  absl::Status Health() override {
+    cudaGetLastError();  // what is not for good is gone now
+    const cudaError_t error = cudaStreamQuery(Stream());
+    if (error == cudaSuccess || error == cudaErrorNotReady) return absl::OkStatus();
+    return absl::InternalError(absl::StrCat(name_, " has failed: ", cudaGetErrorString(error)));
   }
 
   at::Tensor AllocateHost(int64_t bytes) override {
     // torch's page-locked memory is not used, since it comes in powers of two.
     void* memory = nullptr;
-    C10_CUDA_CHECK(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable));
+    const cudaError_t error = cudaHostAlloc(&memory, bytes, cudaHostAllocPortable);
+    if (error == cudaErrorMemoryAllocation) cudaGetLastError();  // so that the next call does not find it
+    TORCH_CHECK_WITH(OutOfMemoryError, error != cudaErrorMemoryAllocation, name_, ": the system has no ", bytes,
+                     " bytes of memory that can be locked for copies");
+    C10_CUDA_CHECK(error);
     return at::from_blob(memory, {bytes}, [](void* block) { cudaFreeHost(block); }, at::TensorOptions(at::kByte));
   }
   void CopyFromHost(void* to, const void* from, int64_t bytes) override {
@@ -117,12 +169,7 @@ class CudaRuntime final : public DeviceRuntime {
   }
   void CopyToHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes, cudaMemcpyDeviceToHost); }
   std::function<void()> Mark() override {
-    // ATen's event is not used, since its header needs libraries that this one does without.
-    cudaEvent_t made = nullptr;
-    C10_CUDA_CHECK(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
-    const std::shared_ptr<CUevent_st> event(made, [](cudaEvent_t old) { cudaEventDestroy(old); });
-    C10_CUDA_CHECK(cudaEventRecord(made, Stream()));
-    return [event] { C10_CUDA_CHECK(cudaEventSynchronize(event.get())); };
+    return [event = RecordEvent(cudaEventDisableTiming)] { C10_CUDA_CHECK(cudaEventSynchronize(event.get())); };
   }
 
  private:
@@ -131,6 +178,15 @@ class CudaRuntime final : public DeviceRuntime {
     int64_t before = 0, bytes = 0;
   };
 
+  // An event behind the work that is started so far.
+  std::shared_ptr<CUevent_st> RecordEvent(unsigned flags) const {
+    const c10::cuda::CUDAGuard guard(index_);  // an event belongs to the current device
+    cudaEvent_t made = nullptr;
+    C10_CUDA_CHECK(cudaEventCreateWithFlags(&made, flags));
+    std::shared_ptr<CUevent_st> event(made, [](cudaEvent_t old) { cudaEventDestroy(old); });
+    C10_CUDA_CHECK(cudaEventRecord(made, Stream()));
+    return event;
+  }
   // Copies on a stream of its own, so that it runs beside the kernels. It does not wait for what was started before on
   // the default stream.
   void Copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
@@ -142,6 +198,15 @@ class CudaRuntime final : public DeviceRuntime {
   // itself would be rounded up to 2 MiB or more.
   void Reserve(int64_t bytes) { at::empty({bytes}, at::TensorOptions(at::kByte).device(device())); }
   cudaStream_t Stream() const { return c10::cuda::getCurrentCUDAStream(index_).stream(); }
+  // Adds up the work that is done.
+  void CollectTimes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (; !timed_.empty() && cudaEventQuery(timed_.front().second.get()) == cudaSuccess; timed_.pop_front()) {
+      float milliseconds = 0;
+      cudaEventElapsedTime(&milliseconds, timed_.front().first.get(), timed_.front().second.get());
+      busy_seconds_ += milliseconds / 1e3;
+    }
+    cudaGetLastError();  // an event that is not ready counts as an error
+  }
   int64_t Allocated() const { return getDeviceStats(index_).allocated_bytes[0].current; }
   static std::vector<MemoryOwner>& Owners() {
     static thread_local std::vector<MemoryOwner> owners;
@@ -154,7 +219,24 @@ class CudaRuntime final : public DeviceRuntime {
   const c10::cuda::CUDAStream copies_;
   mutable absl::Mutex mutex_;
   Phase phases_[kMemoryOwners] ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<CUevent_st> begun_;  // of the worker's thread
+  // Events around work that may not be done yet.
+  mutable std::deque<std::pair<std::shared_ptr<CUevent_st>, std::shared_ptr<CUevent_st>>> timed_
+      ABSL_GUARDED_BY(mutex_);
+  mutable double busy_seconds_ ABSL_GUARDED_BY(mutex_) = 0;
 };
+
+}  // namespace
+
+namespace {
+
+// What the runtime says, which makes a context on the device.
+int64_t FreeBytes(int device) {
+  const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device));
+  size_t available = 0, total = 0;
+  C10_CUDA_CHECK(cudaMemGetInfo(&available, &total));
+  return static_cast<int64_t>(available);
+}
 
 }  // namespace
 
@@ -166,14 +248,12 @@ std::vector<Device> ListCudaDevices() {
     device.id = i;
     device.name = absl::StrCat("cuda:", i);
     try {
-      const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(i));
       cudaDeviceProp properties;
-      size_t available = 0, total = 0;
       C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, i));
-      C10_CUDA_CHECK(cudaMemGetInfo(&available, &total));
+      const std::optional<int64_t> free = NvmlFreeBytes(properties.uuid);
+      device.available_bytes = free.has_value() ? *free : FreeBytes(i);
       device.model = properties.name;
-      device.memory_bytes = static_cast<int64_t>(total);
-      device.available_bytes = static_cast<int64_t>(available);
+      device.memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
     } catch (const c10::Error& error) {
       // The device is broken, or another process has it alone. It keeps its number, and has no memory for us.
       device.model = absl::StrCat("not usable: ", error.what_without_backtrace());
@@ -198,10 +278,14 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan&
         static_cast<double>(allocated_max) / static_cast<double>(std::max<int64_t>(plan.device.memory_bytes, 1));
     c10::cuda::CUDACachingAllocator::setMemoryFraction(std::clamp(share, 0.0, 1.0),
                                                        static_cast<c10::DeviceIndex>(index));
+    // cuBLAS adds up in fp32, also where it splits a sum among blocks.
+    at::globalContext().setAllowFP16ReductionCuBLAS(false);
+    at::globalContext().setAllowBF16ReductionCuBLAS(false);
+    return std::make_unique<CudaRuntime>(index, plan.device.name, reference_ops);
   } catch (const c10::Error& error) {
+    cudaGetLastError();  // which has been reported
     return absl::FailedPreconditionError(absl::StrCat(plan.device.name, ": ", error.what_without_backtrace()));
   }
-  return std::make_unique<CudaRuntime>(index, plan.device.name, reference_ops);
 }
 
 CudaSystem DescribeCudaSystem() {

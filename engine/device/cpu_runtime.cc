@@ -52,7 +52,7 @@ class CpuRuntime final : public DeviceRuntime {
   bool in_host_memory() const override { return true; }
   at::Tensor Upload(const at::Tensor& host) override { return host; }
   at::Tensor Download(const at::Tensor& tensor) override { return tensor; }
-  at::Tensor Import(at::Tensor tensor) override { return tensor.cpu(); }
+  at::Tensor Receive(Sent sent) override { return sent.tensor.cpu(); }
   void Synchronize() override {}
 
   at::Tensor AllocateHost(int64_t bytes) override {

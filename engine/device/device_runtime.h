@@ -3,9 +3,13 @@
 #ifndef CAUSEWAY_ENGINE_DEVICE_DEVICE_RUNTIME_H_
 #define CAUSEWAY_ENGINE_DEVICE_DEVICE_RUNTIME_H_
 
+#include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -63,12 +67,27 @@ class DeviceRuntime {
   virtual at::Tensor Upload(const at::Tensor& host) = 0;
   // A tensor of the device on the host. Waits until the work that makes it is done.
   virtual at::Tensor Download(const at::Tensor& tensor) = 0;
-  // Takes over a tensor that work already started on another device's thread writes, for work started later on this
-  // one. Every device has one queue of work (on CUDA its default stream), and a copy between devices waits for what it
-  // copies. The receiver may write to the result.
-  virtual at::Tensor Import(at::Tensor tensor) = 0;
+  // A tensor on its way to another device. `written`, the sender's, marks the work that writes it; null: that is done.
+  struct Sent {
+    at::Tensor tensor;
+    std::shared_ptr<void> written;
+  };
+  // Hands over a tensor that work already started on this thread writes. Work that is started later does not hold it
+  // up.
+  virtual Sent Send(at::Tensor tensor) { return {std::move(tensor), nullptr}; }
+  // The tensor here, for work started later on this device: its queue of work waits for what writes the tensor, and
+  // copies. The result may be written to.
+  virtual at::Tensor Receive(Sent sent) = 0;
   // Waits until all work started on this device is done.
   virtual void Synchronize() = 0;
+  // Asked once a call has failed: not OK where the device has failed for good, so that every later call will.
+  virtual absl::Status Health() { return absl::OkStatus(); }
+
+  // A step's part is computed by the work that is started between these two. Neither throws.
+  virtual void BeginWork() { begun_ = std::chrono::steady_clock::now(); }
+  virtual void EndWork() { busy_nanoseconds_ += (std::chrono::steady_clock::now() - begun_).count(); }
+  // How long the device took for such work, as far as it is done; any thread.
+  virtual double busy_seconds() const { return static_cast<double>(busy_nanoseconds_) / 1e9; }
 
   // For weights that are prefetched while steps are computed. Copies go beside the queue of work, and are done when the
   // call returns; any thread that has entered.
@@ -77,6 +96,10 @@ class DeviceRuntime {
   virtual void CopyToHost(void* to, const void* from, int64_t bytes) = 0;
   // Waits, on any thread, for the work started so far on this one; null: it is done.
   virtual std::function<void()> Mark() = 0;
+
+ private:
+  std::chrono::steady_clock::time_point begun_;
+  std::atomic<int64_t> busy_nanoseconds_ = 0;
 };
 
 // Runs `work`, which may call torch: its exceptions become statuses. ResourceExhausted when memory ran out.

@@ -174,6 +174,7 @@ TEST_P(AsyncDeviceTest, AnOperationThatIsRefusedEndsItsStepAlone) {
       const StepResult refused = RunOne(*executor, ++number);
       if (refused.status.ok()) break;  // the step has less operations than that
       EXPECT_EQ(refused.status.code(), absl::StatusCode::kResourceExhausted) << refused.status;
+      EXPECT_TRUE(refused.device_failure.ok()) << refused.device_failure;
       const StepResult next = RunOne(*executor, ++number);
       ASSERT_TRUE(next.status.ok()) << next.status;
       EXPECT_EQ(next.tokens.at(0).token, expected_[0][0]) << "after " << after << " operations";
@@ -207,6 +208,7 @@ TEST_P(AsyncDeviceTest, AFailedDeviceFailsStepsAndNothingHangs) {
       const StepResult last = RunOne(*executor, 9);
       EXPECT_EQ(last.status.code(), absl::StatusCode::kInternal) << last.status;
       EXPECT_THAT(last.status.message(), HasSubstr(machine.queues().rbegin()->first));
+      EXPECT_THAT(last.device_failure.message(), HasSubstr("illegal memory access"));
     }
   }
 }

@@ -19,6 +19,17 @@ namespace {
 
 constexpr size_t kQueueMax = 1024;  // far above steps in flight times segments
 
+class BusyScope {
+ public:
+  explicit BusyScope(DeviceRuntime& runtime) : runtime_(runtime) { runtime_.BeginWork(); }
+  ~BusyScope() { runtime_.EndWork(); }
+  BusyScope(const BusyScope&) = delete;
+  BusyScope& operator=(const BusyScope&) = delete;
+
+ private:
+  DeviceRuntime& runtime_;
+};
+
 absl::Status NotFinite(at::ScalarType dtype) {
   return absl::InternalError(absl::StrCat(
       "the model's logits hold NaN or infinite numbers: its weights do (the log of the start names them), ",
@@ -47,8 +58,8 @@ DeviceWorker::~DeviceWorker() {
 absl::Status DeviceWorker::Call(const std::function<absl::Status()>& work) {
   absl::Status status;
   absl::Notification done;
-  queue_.Push({nullptr, [&] {
-                 status = CatchTorch(runtime_->name(), work);
+  queue_.Push({nullptr, [&](const absl::Status& entered) {
+                 status = entered.ok() ? CatchTorch(runtime_->name(), work) : entered;
                  done.Notify();
                }});
   done.WaitForNotification();
@@ -59,30 +70,38 @@ void DeviceWorker::Enqueue(std::unique_ptr<Step> step) { queue_.Push({std::move(
 
 void DeviceWorker::Loop() {
   c10::InferenceMode inference;
-  runtime_->EnterThread(options_.threads);
   Trace::NameLane(runtime_->name());
+  // Without it nothing can be computed: what fails here fails each call and step.
+  const absl::Status entered = CatchTorch(runtime_->name(), [this] {
+    runtime_->EnterThread(options_.threads);
+    return absl::OkStatus();
+  });
   while (std::optional<Command> command = queue_.Pop()) {
     if (command->call) {
-      command->call();
+      command->call(entered);
       continue;
     }
     std::unique_ptr<Step> step = std::move(command->step);
-    const Step::Clock::time_point start = Step::Clock::now();
-    if (step->segment == 0) step->start = start;
+    if (step->segment == 0) step->start = Step::Clock::now();
     // A step that has failed still passes through, so that results come in order.
+    if (step->result.status.ok()) step->result.status = entered;
     if (step->result.status.ok()) {
       step->result.status = CatchTorch(absl::StrCat("step ", step->plan.step, " on ", runtime_->name()),
                                        [&] { return RunSegment(*step); });
     }
     if (!step->result.status.ok()) {
-      step->hidden = at::Tensor();
+      step->hidden = {};
       if (stream_ != nullptr) stream_->ReleaseAll();
+      if (step->result.device_failure.ok()) step->result.device_failure = Health();
     }
-    const Step::Clock::time_point end = Step::Clock::now();
-    if (!step->warm_up) Count(*step, std::chrono::duration<double>(end - start).count());
-    step->result.seconds = std::chrono::duration<double>(end - step->start).count();
+    if (!step->warm_up) Count(*step);
+    step->result.seconds = std::chrono::duration<double>(Step::Clock::now() - step->start).count();
     done_(std::move(step));
   }
+}
+
+absl::Status DeviceWorker::Health() {
+  return CatchTorch(runtime_->name(), [this] { return runtime_->Health(); });
 }
 
 void DeviceWorker::BuildModel() {
@@ -92,6 +111,7 @@ void DeviceWorker::BuildModel() {
   MemoryScope scope(*runtime_, MemoryOwner::kWeights);
   runtime_->ReserveWeights(options_.plan.weights);
   model_ = std::make_unique<DeviceModel>(context, options_.units);
+  runtime_->Synchronize();  // loaders write to it on streams of their own
 }
 
 void DeviceWorker::AllocateCache() {
@@ -142,13 +162,15 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
     input.ids = runtime_->Upload(batch.ids);
   } else {
     TraceSpan take_over("take over");
-    take_over.With("bytes", step.hidden.defined() ? static_cast<int64_t>(step.hidden.nbytes()) : 0);
-    input.hidden = runtime_->Import(std::exchange(step.hidden, at::Tensor()));
+    take_over.With("bytes", step.hidden.tensor.defined() ? static_cast<int64_t>(step.hidden.tensor.nbytes()) : 0);
+    input.hidden = runtime_->Receive(std::exchange(step.hidden, {}));
   }
   const AttentionBatch attention = Upload(batch.attention, *runtime_);
   input.batch = &attention;
   if (batch.rows.defined()) input.rows = runtime_->Upload(batch.rows);
   input.one_of_each = step.warm_up;
+  std::optional<BusyScope> busy;
+  if (!step.warm_up) busy.emplace(*runtime_);
   if (WantsLayerOutputs(step.plan)) {
     input.after_unit = [&](int unit, const Hidden& hidden) { CaptureUnit(step, unit, units, hidden, *runtime_); };
   }
@@ -158,7 +180,7 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   if (step.warm_up) model_->ClearExpertLoads();
   if (segment.units.contains(units.norm())) CaptureFinalNorm(step, units, *model_, *runtime_);
   if (step.segment + 1 == segments_.size()) return Finish(step, output);
-  step.hidden = std::move(output);
+  step.hidden = runtime_->Send(std::move(output));
   return absl::OkStatus();
 }
 
@@ -251,8 +273,7 @@ void DeviceWorker::CopyLogits(Step& step, const at::Tensor& logits) {
   }
 }
 
-void DeviceWorker::Count(const Step& step, double seconds) {
-  busy_nanoseconds_ += static_cast<int64_t>(seconds * 1e9);
+void DeviceWorker::Count(const Step& step) {
   if (counted_step_ == step.number || !step.result.status.ok()) return;
   counted_step_ = step.number;
   prefill_tokens_ += step.plan.prefill_tokens;
@@ -262,7 +283,7 @@ void DeviceWorker::Count(const Step& step, double seconds) {
 DeviceStats DeviceWorker::stats() const {
   DeviceStats stats;
   stats.memory = runtime_->memory();
-  stats.busy_seconds = busy_nanoseconds_ / 1e9;
+  stats.busy_seconds = runtime_->busy_seconds();
   stats.prefill_tokens = prefill_tokens_;
   stats.decode_tokens = decode_tokens_;
   if (stream_ != nullptr) {

@@ -30,9 +30,9 @@ struct Step {
   uint64_t number = 0;  // the executor's own count, from 1
   StepPlan plan;
   StepBatch batch;
-  size_t segment = 0;    // the next to run
-  bool warm_up = false;  // one layer of each shape in each segment, and no statistics
-  at::Tensor hidden;     // from the segment before; else undefined
+  size_t segment = 0;          // the next to run
+  bool warm_up = false;        // one layer of each shape in each segment, and no statistics
+  DeviceRuntime::Sent hidden;  // from the segment before; else undefined
   std::vector<at::Tensor>
       before_norm;  // on the host, by sequence: rows whose final norm its LayerOutputs take; else undefined
   Clock::time_point start;
@@ -84,15 +84,16 @@ class DeviceWorker {
 
  private:
   struct Command {
-    std::unique_ptr<Step> step;  // or
-    std::function<void()> call;
+    std::unique_ptr<Step> step;                             // or
+    std::function<void(const absl::Status& entered)> call;  // whether the thread has the device
   };
 
   void Loop();
+  absl::Status Health();
   absl::Status RunSegment(Step& step);
   absl::Status Finish(Step& step, const at::Tensor& logits);
   void CopyLogits(Step& step, const at::Tensor& logits);
-  void Count(const Step& step, double seconds);
+  void Count(const Step& step);
 
   const ModelSpec& spec_;
   const std::vector<Segment>& segments_;
@@ -107,7 +108,7 @@ class DeviceWorker {
   std::unique_ptr<KvCache> cache_;
   RotaryTables rotary_;
 
-  std::atomic<int64_t> busy_nanoseconds_ = 0, prefill_tokens_ = 0, decode_tokens_ = 0;
+  std::atomic<int64_t> prefill_tokens_ = 0, decode_tokens_ = 0;
   uint64_t counted_step_ = 0;  // the last whose rows are counted: a device may run several segments of one
   BoundedQueue<Command> queue_;
   std::thread thread_;

@@ -145,9 +145,9 @@ class PipelineExecutor final : public Executor {
     const int from = plan_.segments[step->segment].device();
     if (++step->segment < plan_.segments.size()) {
       const int to = plan_.segments[step->segment].device();
-      if (step->hidden.defined() && !step->warm_up) {
+      if (const at::Tensor& hidden = step->hidden.tensor; hidden.defined() && !step->warm_up) {
         absl::MutexLock lock(&mutex_);
-        transfers_[{from, to}] += step->hidden.nbytes();
+        transfers_[{from, to}] += hidden.nbytes();
       }
       workers_.at(to)->Enqueue(std::move(step));
       return;

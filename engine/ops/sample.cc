@@ -88,9 +88,28 @@ struct Sparse {
   }
 };
 
-at::Tensor CountsOf(const std::vector<int32_t>& counts, at::Device device) {
-  return at::from_blob(const_cast<int32_t*>(counts.data()), {static_cast<int64_t>(counts.size())}, at::kInt)
-      .to(device, at::kFloat, /*non_blocking=*/true);
+// Penalties of the tokens that the row's text has. Only they travel to the device, and not a count for each token of
+// the vocabulary.
+void Penalize(at::Tensor logits, const SampleRow& row) {
+  const std::vector<int32_t>&prompt = *row.prompt_counts, &output = *row.output_counts;
+  std::vector<int64_t> tokens;
+  std::vector<float> counts;
+  for (size_t token = 0; token < output.size(); ++token) {
+    if (prompt[token] == 0 && output[token] == 0) continue;
+    tokens.push_back(static_cast<int64_t>(token));
+    counts.push_back(static_cast<float>(output[token]));
+  }
+  if (tokens.empty()) return;
+  const SamplingParams& p = *row.params;
+  const at::Tensor index = at::tensor(tokens).to(logits.device(), /*non_blocking=*/true),
+                   count = at::tensor(counts).to(logits.device(), /*non_blocking=*/true);
+  at::Tensor seen = logits.index_select(0, index);
+  if (p.repetition_penalty != 1) {
+    const float penalty = static_cast<float>(p.repetition_penalty);
+    seen = at::where(seen > 0, seen / penalty, seen * penalty);
+  }
+  seen.sub_(count * p.frequency_penalty + (count > 0).to(at::kFloat) * p.presence_penalty);
+  logits.index_copy_(0, index, seen);
 }
 
 // Rules out the tokens that a row's bits don't allow: they become -infinity. The bits travel as an eighth of a byte for
@@ -129,16 +148,7 @@ void Process(at::Tensor& logits, const std::vector<SampleRow>& rows) {
   masked.PutInto(logits, /*add=*/false);  // before the bias, since infinity less infinity is no number
   bias.PutInto(logits, /*add=*/true);
   for (size_t i = 0; i < rows.size(); ++i) {
-    const SamplingParams& p = *rows[i].params;
-    if (!p.needs_counts()) continue;
-    at::Tensor row = logits[i];
-    const at::Tensor prompt = CountsOf(*rows[i].prompt_counts, row.device()),
-                     output = CountsOf(*rows[i].output_counts, row.device());
-    if (p.repetition_penalty != 1) {
-      const float penalty = static_cast<float>(p.repetition_penalty);
-      row.copy_(at::where((prompt + output) > 0, at::where(row > 0, row / penalty, row * penalty), row));
-    }
-    row.sub_(output * p.frequency_penalty + (output > 0).to(at::kFloat) * p.presence_penalty);
+    if (rows[i].params->needs_counts()) Penalize(logits[static_cast<int64_t>(i)], rows[i]);
   }
 }
 

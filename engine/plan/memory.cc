@@ -18,6 +18,7 @@ OpsKind OpsOf(const PlanOptions& options, DeviceKind device) {
   return options.dtype == DType::kF16 ? OpsKind::kReference : OpsKind::kFused;  // the CPU has no kernels for halves
 }
 
+constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kFloat = 4;
 constexpr int64_t kCudaPartialRows = 4096;  // single queries of one head group that CUDA's cuts make, at most
 constexpr int64_t kDequantizedBytes = 9;    // of a weight: unpacked, in fp32 and in the computation's dtype
@@ -117,7 +118,18 @@ int64_t MoeBytes(const MoeSpec& moe, const Step& step) {
 }
 
 // For rounding up to whole allocations and the gaps between them: a tenth, and 1 MiB that does not grow with the model.
-int64_t WithSlack(int64_t bytes) { return bytes + bytes / 10 + (int64_t{1} << 20); }
+int64_t WithSlack(int64_t bytes) { return bytes + bytes / 10 + kMiB; }
+
+// Of a module's tensors of up to 1 MiB, in blocks of 512 bytes.
+int64_t SmallBytes(const Module& module) {
+  constexpr int64_t kBlock = 512;
+  int64_t small = 0;
+  for (const Parameter& parameter : module.parameters) {
+    if (parameter.bytes() <= kMiB) small += (parameter.bytes() + kBlock - 1) / kBlock * kBlock;
+  }
+  for (const Module& child : module.children) small += SmallBytes(child);
+  return small;
+}
 
 }  // namespace
 
@@ -175,14 +187,7 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   return WithSlack(worst + step.metadata() + tables);
 }
 
-int64_t SmallWeightBytes(const ModelSpec& spec) {
-  constexpr int64_t kMiB = int64_t{1} << 20, kBlock = 512;
-  int64_t small = 0;
-  VisitParameters(spec.modules, [&small](const std::string&, const Parameter& parameter) {
-    if (parameter.bytes() <= kMiB) small += (parameter.bytes() + kBlock - 1) / kBlock * kBlock;
-  });
-  return 2 * small + 2 * kMiB;
-}
+int64_t SmallWeightBytes(const ModelSpec& spec) { return 2 * SmallBytes(spec.modules) + 2 * kMiB; }
 
 bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind kind) {
   return HoldsScores(spec, OpsOf(options, kind));

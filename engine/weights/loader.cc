@@ -292,7 +292,15 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, co
   bool waits_for_disk = false;
   auto read = [&](LoadRuns& runs) {
     c10::InferenceMode inference;
-    if (options.enter_thread) options.enter_thread();
+    const absl::Status entered = WithoutExceptions([&options] {
+      if (options.enter_thread) options.enter_thread();
+      return absl::OkStatus();
+    });
+    {
+      absl::MutexLock lock(&mutex);
+      status.Update(entered);
+      if (!status.ok()) return runs.Drop();
+    }
     Reader reader(checkpoint, tensors, orders, staging_bytes);
     for (absl::Span<const LoadTask> run = runs.Next(); !run.empty(); run = runs.Next()) {
       for (const LoadTask& task : run) {

@@ -180,8 +180,8 @@ bool WeightStream::HasWork() const { return stop_ || ring_.Next().has_value(); }
 
 void WeightStream::ReadLoop() {
   c10::InferenceMode inference;
-  runtime_.EnterThread(1);
   Trace::NameLane(absl::StrCat(runtime_.name(), " weights"));
+  bool entered = false;
   mutex_.Lock();
   while (true) {
     mutex_.Await(absl::Condition(this, &WeightStream::HasWork));
@@ -191,6 +191,8 @@ void WeightStream::ReadLoop() {
     const std::vector<std::function<void()>> unfinished = std::exchange(unfinished_, {});
     mutex_.Unlock();
     absl::Status status = CatchTorch(runtime_.name(), [&] {
+      if (!entered) runtime_.EnterThread(1);
+      entered = true;
       TraceSpan span("fetch");
       span.With("bytes", entry.bytes()).With("from disk", entry.place.on_disk);
       for (const std::function<void()>& wait : unfinished) wait();

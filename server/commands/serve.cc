@@ -9,9 +9,9 @@ int ServeCommand(const std::vector<std::string>& arguments) {
   if (absl::Status status = StartProfile(start.loaded); !status.ok()) return Fail(status);
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Create(start.loaded);
   if (!daemon.ok()) return Fail(daemon.status());
-  (*daemon)->ServeUntilStopped();
+  const absl::Status served = (*daemon)->ServeUntilStopped();
   StopProfile();
-  return 0;
+  return served.ok() ? 0 : Fail(served);
 }
 
 }  // namespace causeway

@@ -52,6 +52,7 @@ class DaemonImpl final : public Daemon {
     // Mistakes in the configuration come before the model is looked at.
     CAUSEWAY_RETURN_IF_ERROR(CheckAddresses());
     CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
+    options_.on_device_failure = [this](const absl::Status& failure) { OnDeviceFailure(failure); };
     if (options_.plan.kv_cache_tokens == 0) {  // allowed for a plan of the weights alone
       return absl::InvalidArgumentError(
           absl::StrCat(loaded_.Where("batching.kv_cache"), ": serving needs a KV cache, got 0 tokens"));
@@ -92,8 +93,10 @@ class DaemonImpl final : public Daemon {
     return Announce();
   }
 
-  void ServeUntilStopped() override {
+  absl::Status ServeUntilStopped() override {
     stop_.WaitForNotification();
+    const absl::Status failure = Failure();
+    if (!failure.ok()) Log(LogLevel::kError, "a device has failed", {{"error", std::string(failure.message())}});
     const EngineStats stats = engine_->Stats();
     Log(LogLevel::kInfo, "draining",
         {{"requests_running", stats.requests_running},
@@ -101,14 +104,21 @@ class DaemonImpl final : public Daemon {
          {"budget_seconds", config_.server().drain_seconds()}});
     context_.state.Drain();
     rpc_->SetServing(false);
-    const bool all_ended = engine_->Drain(absl::Now() + absl::Seconds(config_.server().drain_seconds()));
+    const bool all_ended = engine_->Drain(failure.ok() ? absl::Now() + absl::Seconds(config_.server().drain_seconds())
+                                                       : absl::InfinitePast());
     if (!all_ended) Log(LogLevel::kWarning, "the drain budget ran out; the remaining requests were cancelled");
     rpc_->Stop(kStopGrace);
     rpc_.reset();
     Log(LogLevel::kInfo, "stopped");
+    return failure;
   }
 
  private:
+  absl::Status Failure() {
+    std::lock_guard lock(phase_mutex_);
+    return failure_;
+  }
+
   absl::Status CheckAddresses() const {
     CAUSEWAY_ASSIGN_OR_RETURN(const Address grpc, AddressOf("server.listen", config_.server().listen()));
     if (config_.server().http().empty()) return absl::OkStatus();
@@ -214,6 +224,12 @@ class DaemonImpl final : public Daemon {
     RequestStop();
   }
 
+  void OnDeviceFailure(const absl::Status& failure) {
+    std::lock_guard lock(phase_mutex_);
+    failure_ = absl::UnavailableError(failure.message());
+    if (!stop_.HasBeenNotified()) stop_.Notify();
+  }
+
   void RequestStop() {
     std::lock_guard lock(phase_mutex_);
     if (!loaded_and_serving_) {
@@ -229,7 +245,8 @@ class DaemonImpl final : public Daemon {
   const v1::Config config_;
   absl::Notification stop_;
   std::mutex phase_mutex_;
-  bool loaded_and_serving_ = false;  // guarded by phase_mutex_
+  bool loaded_and_serving_ = false;  // guarded by phase_mutex_, as is the next
+  absl::Status failure_;             // of a device
   bool ports_written_ = false;
   SignalWatcher signals_;  // constructed before anything that starts threads
 

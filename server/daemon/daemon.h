@@ -19,7 +19,9 @@ class Daemon {
 
   // Serves until SIGTERM, SIGINT, SIGHUP or Admin.Drain. Then it drains: it takes no new requests, and running ones
   // finish within the drain budget or are cancelled. A second signal ends the process at once, with 128 + the signal.
-  virtual void ServeUntilStopped() = 0;
+  // Unavailable: a device failed for good. Health then says NOT_SERVING at once, and whatever restarts the process
+  // brings the device back.
+  virtual absl::Status ServeUntilStopped() = 0;
 };
 
 }  // namespace causeway

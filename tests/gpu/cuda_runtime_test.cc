@@ -3,10 +3,12 @@
 #include <string>
 #include <vector>
 
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 #include <cuda_runtime_api.h>
@@ -42,12 +44,17 @@ class CudaRuntimeTest : public ::testing::Test {
   const c10::InferenceMode inference_;
 };
 
-TEST_F(CudaRuntimeTest, ListsDevices) {
+// The first test, since a context stays.
+TEST_F(CudaRuntimeTest, ListsDevicesWithoutAContext) {
   const std::vector<Device> devices = causeway_cuda_library()->devices();
   ASSERT_EQ(devices.size(), 8u);
   EXPECT_EQ(devices[7].name, "cuda:7");
   EXPECT_EQ(devices[7].model, "Stand-in GPU");
   EXPECT_EQ(devices[7].memory_bytes, 16 * kGiB);
+  standin::SetOthersBytes(7, 3 * kGiB);
+  EXPECT_EQ(causeway_cuda_library()->devices()[7].available_bytes, 13 * kGiB);
+  standin::SetOthersBytes(7, 0);
+  for (int i = 0; i < 8; ++i) EXPECT_FALSE(standin::StateOf(i).has_context) << i;
 }
 
 TEST_F(CudaRuntimeTest, WhatIsUploadedComesBack) {
@@ -89,6 +96,109 @@ TEST_F(CudaRuntimeTest, ADeviceThatFailedFailsEveryCall) {
   EXPECT_THROW(runtime->Download(there), c10::Error);
   EXPECT_THROW(runtime->Synchronize(), c10::Error);
   EXPECT_NO_THROW(Make(5)->Upload(at::ones({4})));
+}
+
+TEST_F(CudaRuntimeTest, OnlyAFailureForGoodIsTheDevices) {
+  const auto runtime = Make(6);
+  EXPECT_TRUE(runtime->Health().ok());
+  EXPECT_THROW(at::empty({9 * kGiB}, at::TensorOptions(at::kByte).device(runtime->device())), c10::OutOfMemoryError);
+  standin::FailCall("cudaMemcpyAsync", cudaErrorInvalidValue);
+  EXPECT_THROW(runtime->Upload(at::ones({4})), c10::Error);
+  EXPECT_TRUE(runtime->Health().ok()) << runtime->Health();
+  standin::FailDevice(6);
+  EXPECT_EQ(runtime->Health().message(), "cuda:6 has failed: an illegal memory access was encountered");
+}
+
+TEST_F(CudaRuntimeTest, AStreamThatCannotBeMadeIsAnError) {
+  DevicePlan plan;
+  plan.device = causeway_cuda_library()->devices().at(7);
+  plan.budget = kGiB;
+  standin::FailCall("cudaStreamCreateWithPriority", cudaErrorMemoryAllocation);
+  const auto runtime = causeway_cuda_library()->make_runtime(plan, /*reference_ops=*/false);
+  EXPECT_THAT(runtime.status().message(), ::testing::HasSubstr("cuda:7: CUDA error: out of memory"));
+}
+
+TEST_F(CudaRuntimeTest, AReceiverCopiesOnItsOwnStreamBehindWhatWritesTheTensor) {
+  const auto sender = Make(0), receiver = Make(1);
+  sender->EnterThread(1);
+  const at::Tensor host = at::arange(6);
+  at::Tensor tensor = sender->Upload(host);
+  standin::StartLog();
+  DeviceRuntime::Sent sent = sender->Send(tensor);
+  receiver->EnterThread(1);
+  const at::Tensor received = receiver->Receive(std::move(sent));
+  std::vector<standin::Call> ordering;
+  for (const standin::Call& call : standin::TakeLog()) {
+    if (call.name != "cudaEventCreateWithFlags" && call.name != "cudaMalloc") ordering.push_back(call);
+  }
+  ASSERT_EQ(ordering.size(), 3u);
+  EXPECT_EQ(ordering[0].name, "cudaEventRecord");
+  EXPECT_EQ(ordering[0].device, 0);
+  EXPECT_EQ(ordering[1].name, "cudaStreamWaitEvent");
+  EXPECT_EQ(ordering[1].event, ordering[0].event);
+  EXPECT_EQ(ordering[2].name, "cudaMemcpyPeerAsync");
+  for (const int i : {1, 2}) EXPECT_EQ(ordering[i].device, 1) << ordering[i].name;
+  EXPECT_EQ(received.device(), at::Device(at::kCUDA, 1));
+  EXPECT_TRUE(receiver->Download(received).equal(host));
+}
+
+TEST_F(CudaRuntimeTest, WorkIsMarkedAndTimedWhicheverDeviceIsCurrent) {
+  const auto runtime = Make(0), other = Make(1);  // the thread's device is now 1
+  runtime->Mark()();
+  runtime->BeginWork();
+  runtime->EndWork();
+  EXPECT_DOUBLE_EQ(runtime->busy_seconds(), 0.001) << "what the device's events say, and not the host's clock";
+}
+
+TEST_F(CudaRuntimeTest, MemoryThatCannotBeLockedIsOutOfMemory) {
+  const auto runtime = Make(0);
+  standin::FailCall("cudaHostAlloc", cudaErrorMemoryAllocation);
+  EXPECT_THROW(runtime->AllocateHost(4096), c10::OutOfMemoryError);
+  EXPECT_EQ(runtime->AllocateHost(4096).numel(), 4096);
+}
+
+TEST_F(CudaRuntimeTest, SumsAreInFp32) {
+  Make(0);
+  EXPECT_EQ(at::globalContext().allowBF16ReductionCuBLAS(),
+            at::CuBLASReductionOption::DisallowReducedPrecisionAllowSplitK);
+  EXPECT_EQ(at::globalContext().allowFP16ReductionCuBLAS(),
+            at::CuBLASReductionOption::DisallowReducedPrecisionAllowSplitK);
+}
+
+TEST_F(CudaRuntimeTest, WhatLoadingTookIsGivenBackBeforeStepsTakeTheirs) {
+  const auto runtime = Make(5);
+  at::empty({kGiB}, at::TensorOptions(at::kByte).device(runtime->device()));
+  EXPECT_GE(standin::StateOf(5).allocated, kGiB);
+  runtime->ReserveActivations(64 << 20);
+  EXPECT_LT(standin::StateOf(5).allocated, 128 << 20);
+}
+
+// A row's penalties are of the tokens that it has, of which there are few beside the vocabulary.
+TEST_F(CudaRuntimeTest, PenaltiesUploadWhatTheTextHas) {
+  constexpr int64_t kVocab = 100'000;
+  const auto runtime = Make(0);
+  const auto ops = runtime->MakeOps();
+  SamplingParams params;
+  params.temperature = 0;
+  params.repetition_penalty = 2;
+  std::vector<int32_t> prompt(kVocab, 0), output(kVocab, 0);
+  prompt[7] = output[9] = 1;
+  SampleRow row;
+  row.params = &params;
+  row.prompt_counts = &prompt;
+  row.output_counts = &output;
+  at::Tensor logits = at::zeros({1, kVocab});
+  logits[0][7] = 8;
+  logits[0][8] = 6;
+  logits[0][9] = 9;
+  const at::Tensor there = runtime->Upload(logits);
+  standin::StartLog();
+  EXPECT_EQ(ops->Sample(there, {row}).at(0).token, 8);
+  int64_t copied = 0;
+  for (const standin::Call& call : standin::TakeLog()) {
+    if (call.name == "cudaMemcpyAsync") copied += call.bytes;
+  }
+  EXPECT_LT(copied, kVocab * 4 + 4096) << "the device's own copy of the logits, and little beside";
 }
 
 TEST_F(CudaRuntimeTest, LinksAreWhatTheDriverSays) {

@@ -114,12 +114,13 @@ ProgramResult RunCausewayd(const std::vector<std::string>& arguments,
   return RunProgram("causewayd", arguments, environment);
 }
 
-DaemonProcess::DaemonProcess(std::vector<std::string> flags, int errors)
+DaemonProcess::DaemonProcess(std::vector<std::string> flags, int errors,
+                             const std::map<std::string, std::string>& environment)
     : folder_(MakeFolder()), ports_file_(folder_ + "/ports.json") {
   std::vector<std::string> arguments = {"serve",       "--listen",     "127.0.0.1:0", "--http",
                                         "127.0.0.1:0", "--ports-file", ports_file_};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
-  pid_ = Start("causewayd", arguments, {}, "", folder_, errors);
+  pid_ = Start("causewayd", arguments, environment, "", folder_, errors);
 }
 
 DaemonProcess::~DaemonProcess() {

@@ -36,7 +36,8 @@ class DaemonProcess {
   // Starts it; `flags` must name the model, and may name other addresses. `errors`: the descriptor that it gets as
   // standard error, or kToFile, which Err reads; kClosed: it gets none, nor standard input and output.
   static constexpr int kToFile = -1, kClosed = -2;
-  explicit DaemonProcess(std::vector<std::string> flags, int errors = kToFile);
+  explicit DaemonProcess(std::vector<std::string> flags, int errors = kToFile,
+                         const std::map<std::string, std::string>& environment = {});
   // Kills it if it still runs.
   ~DaemonProcess();
   DaemonProcess(const DaemonProcess&) = delete;

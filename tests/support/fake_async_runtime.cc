@@ -6,6 +6,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include "absl/strings/str_cat.h"
 #include "engine/device/cpu_runtime.h"
 #include "engine/device/device_memory.h"
 #include "tests/support/fake_async_ops.h"
@@ -15,9 +16,8 @@ namespace {
 
 class FakeAsyncRuntime final : public DeviceRuntime {
  public:
-  FakeAsyncRuntime(std::unique_ptr<DeviceRuntime> cpu, std::shared_ptr<LateQueue> queue, const FakeMachine& machine,
-                   bool reference_ops)
-      : cpu_(std::move(cpu)), queue_(std::move(queue)), machine_(machine), reference_ops_(reference_ops) {}
+  FakeAsyncRuntime(std::unique_ptr<DeviceRuntime> cpu, std::shared_ptr<LateQueue> queue, bool reference_ops)
+      : cpu_(std::move(cpu)), queue_(std::move(queue)), reference_ops_(reference_ops) {}
   ~FakeAsyncRuntime() override {
     try {
       Synchronize();
@@ -62,18 +62,19 @@ class FakeAsyncRuntime final : public DeviceRuntime {
     UncountedScope uncounted;
     return tensor.clone();
   }
-  at::Tensor Import(at::Tensor tensor) override {
-    at::Tensor result = Poisoned(tensor.sizes(), tensor.options());
-    // It waits for the work that the other devices have now, and not for work that they get later.
-    std::vector<std::pair<std::shared_ptr<LateQueue>, uint64_t>> before;
-    for (const auto& [name, queue] : machine_.queues()) {
-      if (queue != queue_) before.emplace_back(queue, queue->pushed());
-    }
-    queue_->Push([before, tensor, result] {
-      for (const auto& [queue, pushed] : before) queue->Wait(pushed);
-      result.copy_(tensor);
+  Sent Send(at::Tensor tensor) override { return {std::move(tensor), std::make_shared<Written>(queue_)}; }
+  at::Tensor Receive(Sent sent) override {
+    at::Tensor result = Poisoned(sent.tensor.sizes(), sent.tensor.options());
+    queue_->Push([sent, result] {
+      const auto& written = *static_cast<const Written*>(sent.written.get());
+      written.queue->Wait(written.pushed);
+      result.copy_(sent.tensor);
     });
     return result;
+  }
+  absl::Status Health() override {
+    const std::string error = queue_->error();
+    return error.empty() ? absl::OkStatus() : absl::InternalError(absl::StrCat(name(), ": ", error));
   }
   void Synchronize() override { queue_->Wait(queue_->pushed()); }
 
@@ -93,9 +94,15 @@ class FakeAsyncRuntime final : public DeviceRuntime {
   }
 
  private:
+  // The work that the device had when it sent something.
+  struct Written {
+    explicit Written(std::shared_ptr<LateQueue> from) : queue(std::move(from)), pushed(queue->pushed()) {}
+    const std::shared_ptr<LateQueue> queue;
+    const uint64_t pushed;
+  };
+
   const std::unique_ptr<DeviceRuntime> cpu_;
   const std::shared_ptr<LateQueue> queue_;
-  const FakeMachine& machine_;
   const bool reference_ops_;
 };
 
@@ -111,7 +118,7 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> FakeMachine::MakeRuntime(const De
     PushMemoryTag(nullptr, MemoryOwner::kWorkspace);
   });
   queues_[plan.device.name] = queue;
-  return std::make_unique<FakeAsyncRuntime>(std::move(cpu), std::move(queue), *this, reference_ops);
+  return std::make_unique<FakeAsyncRuntime>(std::move(cpu), std::move(queue), reference_ops);
 }
 
 }  // namespace causeway::testing

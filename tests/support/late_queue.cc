@@ -42,6 +42,11 @@ void LateQueue::Wait(uint64_t count) {
   TORCH_CHECK(error_.empty(), name_, ": ", error_);
 }
 
+std::string LateQueue::error() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return error_;
+}
+
 void LateQueue::FailAt(uint64_t more) {
   std::lock_guard<std::mutex> lock(mutex_);
   fail_at_ = pushed_ + more + 1;

@@ -33,6 +33,8 @@ class LateQueue {
   // Waits until `count` pieces are done. Throws c10::Error once the device has failed, as every call does from then on.
   void Wait(uint64_t count);
 
+  std::string error() const;  // why the device has failed; empty: it has not
+
   // Makes the piece fail that is pushed after `more` others, and the device with it: nothing is done any more.
   void FailAt(uint64_t more);
   // Makes Push throw once, after `more` others, as if no memory were left.

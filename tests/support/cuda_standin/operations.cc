@@ -2,6 +2,7 @@
 // and the CPU computes, at once.
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/EmptyTensor.h>
@@ -10,6 +11,7 @@
 #include <ATen/core/stack.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/unfold_native.h>
@@ -20,6 +22,7 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <c10/cuda/PeerToPeerAccess.h>
 #include <torch/library.h>
 
 #include "tests/support/cuda_standin/machine.h"
@@ -49,6 +52,11 @@ at::Tensor OnHost(const at::Tensor& tensor) {
 
 at::Tensor Empty(at::IntArrayRef size, std::optional<at::ScalarType> type, std::optional<at::Layout>,
                  std::optional<at::Device> device, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+  static const bool ready = [] {
+    c10::cuda::detail::init_p2p_access_cache(c10::cuda::device_count());
+    return true;
+  }();
+  (void)ready;
   const c10::OptionalDeviceGuard guard(device);
   return at::detail::empty_generic(size, c10::cuda::CUDACachingAllocator::get(), kCuda, type.value_or(at::kFloat),
                                    format);
@@ -100,7 +108,13 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
   const size_t arguments = schema.arguments().size(), first = stack->size() - arguments;
   const std::vector<c10::IValue> given(stack->begin() + static_cast<int64_t>(first), stack->end());
   std::optional<at::Device> device;
-  const auto host = [&device](const at::Tensor& tensor) {
+  // An empty result may be resized, which memory of others cannot be.
+  std::vector<std::pair<at::Tensor, at::Tensor>> resized;  // ours and the CPU's
+  const auto host = [&](const at::Tensor& tensor) {
+    if (tensor.defined() && tensor.is_cuda() && tensor.numel() == 0) {
+      resized.emplace_back(tensor, at::empty(tensor.sizes(), tensor.options().device(at::kCPU)));
+      return resized.back().second;
+    }
     if (tensor.defined() && tensor.is_cuda() && (!device || tensor.dim() > 0)) device = tensor.device();
     return OnHost(tensor);
   };
@@ -125,6 +139,13 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
   const c10::cuda::OptionalCUDAGuard guard(device);
   Launch(schema.name().c_str());
   op.redispatchBoxed(kCpu, stack);
+  for (const auto& [ours, theirs] : resized) {
+    if (theirs.numel() == 0) continue;
+    const at::Tensor moved = at::empty_like(theirs, ours.options());
+    OnHost(moved).copy_(theirs);
+    ours.unsafeGetTensorImpl()->set_storage_keep_dtype(moved.storage());
+    ours.unsafeGetTensorImpl()->set_sizes_and_strides(moved.sizes(), moved.strides());
+  }
   for (size_t r = 0; r < schema.returns().size(); ++r) {
     c10::IValue& value = (*stack)[stack->size() - schema.returns().size() + r];
     if (!value.isTensor() || !value.toTensor().defined()) {
@@ -135,7 +156,8 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
     if (alias == nullptr) {
       const at::Tensor result = value.toTensor();
       at::Tensor moved = at::empty_like(result, result.options().device(device.value()));
-      value = CopyTo(moved, result, /*non_blocking=*/true);
+      OnHost(moved).copy_(result);
+      value = std::move(moved);
       continue;
     }
     TORCH_CHECK(alias->isWrite(), schema.name(), " makes a view, and has to be registered with the stand-in");

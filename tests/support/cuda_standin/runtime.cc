@@ -104,6 +104,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (const cudaError_t error = Ask("cudaGetDeviceProperties", device); error != cudaSuccess) return error;
   *properties = cudaDeviceProp{};
   std::snprintf(properties->name, sizeof(properties->name), "Stand-in GPU");
+  properties->pciBusID = device;
+  properties->uuid.bytes[15] = static_cast<char>(device);
   properties->totalGlobalMem = causeway::standin::StateOf(device).total;
   properties->major = 9;
   properties->warpSize = 32;
