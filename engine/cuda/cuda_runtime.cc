@@ -148,7 +148,8 @@ class CudaRuntime final : public DeviceRuntime {
     C10_CUDA_CHECK(cudaStreamSynchronize(Stream()));
   }
   absl::Status Health() override {
-    cudaGetLastError();  // what is not for good is gone now
+    cudaGetLastError();                        // what is not for good is gone now
+    const c10::cuda::CUDAGuard guard(index_);  // the default stream is that of the current device
     const cudaError_t error = cudaStreamQuery(Stream());
     if (error == cudaSuccess || error == cudaErrorNotReady) return absl::OkStatus();
     return absl::InternalError(absl::StrCat(name_, " has failed: ", cudaGetErrorString(error)));
@@ -180,7 +181,7 @@ class CudaRuntime final : public DeviceRuntime {
 
   // An event behind the work that is started so far.
   std::shared_ptr<CUevent_st> RecordEvent(unsigned flags) const {
-    const c10::cuda::CUDAGuard guard(index_);  // an event belongs to the current device
+    const c10::cuda::CUDAGuard guard(index_);  // an event and the default stream are the current device's
     cudaEvent_t made = nullptr;
     C10_CUDA_CHECK(cudaEventCreateWithFlags(&made, flags));
     std::shared_ptr<CUevent_st> event(made, [](cudaEvent_t old) { cudaEventDestroy(old); });

@@ -144,9 +144,17 @@ TEST_F(CudaRuntimeTest, AReceiverCopiesOnItsOwnStreamBehindWhatWritesTheTensor) 
 
 TEST_F(CudaRuntimeTest, WorkIsMarkedAndTimedWhicheverDeviceIsCurrent) {
   const auto runtime = Make(0), other = Make(1);  // the thread's device is now 1
+  standin::StartLog();
   runtime->Mark()();
   runtime->BeginWork();
   runtime->EndWork();
+  int records = 0;
+  for (const standin::Call& call : standin::TakeLog()) {
+    if (call.name != "cudaEventRecord") continue;
+    ++records;
+    EXPECT_EQ(call.device, 0) << "the default stream is that of the current device";
+  }
+  EXPECT_EQ(records, 3);
   EXPECT_DOUBLE_EQ(runtime->busy_seconds(), 0.001) << "what the device's events say, and not the host's clock";
 }
 
