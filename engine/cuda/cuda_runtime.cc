@@ -227,10 +227,6 @@ class CudaRuntime final : public DeviceRuntime {
   mutable double busy_seconds_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-}  // namespace
-
-namespace {
-
 // What the runtime says, which makes a context on the device.
 int64_t FreeBytes(int device) {
   const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device));
