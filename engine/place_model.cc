@@ -70,7 +70,7 @@ absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& optio
     std::string warning = ThreadsWarning(options.executor.cpu_threads, ThisMachine());
     if (!warning.empty()) placed.spec.warnings.push_back(std::move(warning));
   }
-  CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options, narrower));
+  CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options, narrower, count_held));
   return placed;
 }
 

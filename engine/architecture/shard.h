@@ -12,21 +12,26 @@
 
 namespace causeway {
 
-// The devices that hold one layer's linears together, each a shard. Those that serve have a size of one today
-// (MissingForGroup), but shards are cut, loaded and tested for any.
+// The devices that hold one layer's linears together, each a shard.
 struct ParallelGroup {
   int rank = 0;
   int size = 1;
 };
 
+// [first, first + count) of what is cut.
+struct ShareRange {
+  int64_t first = 0, count = 0;
+};
+// Of `whole` the rank's share: ranks differ by one at most, and the first have more.
+ShareRange ShareOf(int64_t whole, ParallelGroup group);
+
 struct LinearShard {
   // Of the outputs of all parts, concatenated: the runs held here, in the order they are held.
-  struct Run {
-    int64_t first = 0, count = 0;
-  };
-  std::vector<Run> outputs;
+  std::vector<ShareRange> outputs;
   int64_t in_first = 0, in_count = 0;
   bool bias = false;
+  // Row-parallel: what is computed from it is a part, and the ranks' parts add up to the whole.
+  bool partial = false;
 
   int64_t out_count() const;
 };
@@ -36,16 +41,10 @@ LinearShard WholeShard(const LinearSpec& spec);
 
 // All that follow are InvalidArgument, with what it is about, where it cannot be cut so.
 
-// Cuts outputs: of each of `groups` (sizes that add up to the spec's outputs: q, k, v; or gate, up) rank r has the r-th
-// of `size` equal shares. Outputs stay apart between ranks; no sum is needed.
-absl::StatusOr<LinearShard> ColumnShard(const LinearSpec& spec, const std::vector<int64_t>& groups,
-                                        ParallelGroup group);
-// Cuts inputs: the ranks' outputs add up to the whole, the bias being added by rank 0 alone.
-absl::StatusOr<LinearShard> RowShard(const LinearSpec& spec, ParallelGroup group);
-
-// Attention is cut by heads, and the ranks' outputs add up to the whole.
+// Attention is cut by heads, those of a key/value head together, so that shares need not be equal. Where there are
+// more ranks than key/value heads, several ranks have the same one, and share its queries.
 struct HeadShare {
-  int64_t heads = 0, kv_heads = 0;
+  ShareRange heads, kv_heads;
 };
 absl::StatusOr<HeadShare> ShardHeads(const ModelSpec& spec, ParallelGroup group);
 struct AttentionShard {
@@ -58,13 +57,14 @@ absl::StatusOr<AttentionShard> ShardAttention(const ModelSpec& spec, const Atten
 // squares.
 bool NormsAllHeads(const AttentionSpec& attention);
 
-// An MLP, or each expert of a mixture, is cut by its width, and the ranks' outputs add up to the whole.
+// An MLP, or each expert of a mixture, is cut by its width, in units of 32 or of a group of inputs that share a scale.
 struct MlpShard {
   LinearShard up, down;
 };
 absl::StatusOr<MlpShard> ShardMlp(const MlpSpec& mlp, ParallelGroup group);
 
-// The head is cut by words: each rank has the logits of its own.
+// The head, and the table of embeddings with it, is cut by words: each rank has the logits of its own.
+absl::StatusOr<ShareRange> ShardWords(const ModelSpec& spec, ParallelGroup group);
 absl::StatusOr<LinearShard> ShardHead(const ModelSpec& spec, ParallelGroup group);
 
 // The model as a rank has it, for whoever counts bytes or work: sizes of linears, heads and experts are those of its
@@ -73,8 +73,8 @@ absl::StatusOr<LinearShard> ShardHead(const ModelSpec& spec, ParallelGroup group
 // vocabulary sizes are the model's; what a checkpoint stores, only the whole spec says.
 absl::StatusOr<ModelSpec> Shard(const ModelSpec& spec, ParallelGroup group);
 
-// What this version lacks to serve the model over groups of this size, in words; empty: nothing. Nobody else says so.
-std::string MissingForGroup(const ModelSpec& spec, int size);
+// The sizes of groups, up to `most`, that the model can be cut for: 1 at least.
+std::vector<int> GroupSizes(const ModelSpec& spec, int most);
 
 }  // namespace causeway
 

@@ -3,6 +3,8 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,34 +17,21 @@
 namespace causeway {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-TEST(ShardTest, ColumnsAreCutWithinEachGroup) {
-  const LinearSpec spec{.parts = {{"q", "qb", 8}, {"k", "kb", 4}, {"v", "vb", 4}}, .in_features = 6};
-  const absl::StatusOr<LinearShard> shard = ColumnShard(spec, {8, 4, 4}, {.rank = 1, .size = 2});
-  ASSERT_TRUE(shard.ok()) << shard.status();
-  ASSERT_EQ(shard->outputs.size(), 3u);
-  EXPECT_EQ(shard->outputs[0].first, 4);
-  EXPECT_EQ(shard->outputs[0].count, 4);
-  EXPECT_EQ(shard->outputs[1].first, 10);
-  EXPECT_EQ(shard->outputs[1].count, 2);
-  EXPECT_EQ(shard->outputs[2].first, 14);
-  EXPECT_EQ(shard->out_count(), 8);
-  EXPECT_EQ(shard->in_count, 6);
-  EXPECT_TRUE(shard->bias);
-}
-
-TEST(ShardTest, RowsAreCutAlongInputsAndRankZeroAddsTheBias) {
-  const LinearSpec spec{.parts = {{"o", "ob", 8}}, .in_features = 6};
-  const absl::StatusOr<LinearShard> first = RowShard(spec, {.rank = 0, .size = 2}),
-                                    second = RowShard(spec, {.rank = 1, .size = 2});
-  ASSERT_TRUE(first.ok() && second.ok());
-  EXPECT_EQ(first->in_first, 0);
-  EXPECT_EQ(second->in_first, 3);
-  EXPECT_EQ(second->in_count, 3);
-  EXPECT_EQ(second->out_count(), 8);
-  EXPECT_TRUE(first->bias);
-  EXPECT_FALSE(second->bias);
+TEST(ShardTest, SharesDifferByOneAtMostAndTheFirstHaveMore) {
+  for (const auto& [whole, size] : {std::pair(8, 2), {25, 4}, {3, 3}, {2, 5}}) {
+    int64_t next = 0, before = whole;
+    for (int rank = 0; rank < size; ++rank) {
+      const ShareRange share = ShareOf(whole, {rank, size});
+      EXPECT_EQ(share.first, next);
+      EXPECT_LE(share.count, before);
+      EXPECT_GE(share.count, whole / size);
+      next += share.count, before = share.count;
+    }
+    EXPECT_EQ(next, whole);
+  }
 }
 
 TEST(ShardTest, TheWholeIsTheShardOfAGroupOfOne) {
@@ -51,21 +40,7 @@ TEST(ShardTest, TheWholeIsTheShardOfAGroupOfOne) {
   EXPECT_EQ(whole.out_count(), 12);
   EXPECT_EQ(whole.in_count, 7);
   EXPECT_TRUE(whole.bias);
-}
-
-TEST(ShardTest, WhatCannotBeCutIsRefusedByName) {
-  const ParallelGroup two{.rank = 0, .size = 2};
-  const auto why = [](const absl::StatusOr<LinearShard>& shard) { return std::string(shard.status().message()); };
-  LinearSpec spec{.parts = {{"layers.0.o_proj.weight", "", 8}}, .in_features = 7};
-  EXPECT_EQ(why(RowShard(spec, two)), "layers.0.o_proj.weight: 7 features cannot be cut into 2 equal shares");
-  EXPECT_EQ(why(ColumnShard(spec, {5, 3}, two)),
-            "layers.0.o_proj.weight: 5 features cannot be cut into 2 equal shares");
-  EXPECT_EQ(why(ColumnShard(spec, {4}, two)), "layers.0.o_proj.weight: groups of 4 outputs, but the linear has 8");
-  spec.in_features = 192;
-  spec.format.group = 64;
-  EXPECT_EQ(why(RowShard(spec, two)), "layers.0.o_proj.weight: shares of 96 inputs would cut groups of 64");
-  spec.format = {.reordered = true};
-  EXPECT_EQ(why(RowShard(spec, two)), "layers.0.o_proj.weight: inputs ordered by activation cannot be cut into shares");
+  EXPECT_FALSE(whole.partial);
 }
 
 ModelSpec Model(Json config) {
@@ -154,6 +129,80 @@ TEST(ShardTest, ARankOfAModelHasItsHeadsWidthsAndWords) {
   }
 }
 
+TEST(ShardTest, QueriesKeysAndValuesAreCutByHeadsAndRankZeroAddsTheBias) {
+  const ModelSpec spec = Model({{"model_type", "llama"}, {"attention_bias", true}, {"mlp_bias", true}});
+  const AttentionSpec& attention = spec.layers[0].attention;
+  const AttentionShard first = *ShardAttention(spec, attention, {0, 2}),
+                       second = *ShardAttention(spec, attention, {1, 2});
+  ASSERT_EQ(second.qkv.outputs.size(), 3u);
+  EXPECT_EQ(second.qkv.outputs[0].first, 16);
+  EXPECT_EQ(second.qkv.outputs[0].count, 16);
+  EXPECT_EQ(second.qkv.outputs[1].first, 32 + 8);
+  EXPECT_EQ(second.qkv.outputs[2].first, 48 + 8);
+  EXPECT_EQ(second.qkv.out_count(), 32);
+  EXPECT_TRUE(second.qkv.bias);
+  EXPECT_FALSE(second.qkv.partial);
+  EXPECT_EQ(second.output.in_first, 16);
+  EXPECT_EQ(second.output.in_count, 16);
+  EXPECT_EQ(second.output.out_count(), 32);
+  EXPECT_TRUE(first.output.bias && first.output.partial && second.output.partial);
+  EXPECT_FALSE(second.output.bias);
+  // A rank's gate is the gate of what it has.
+  const MlpShard mlp = *ShardMlp(spec.layers[0].mlp, {1, 2});
+  EXPECT_EQ(mlp.up.outputs[0].first, 32);
+  EXPECT_EQ(mlp.up.outputs[1].first, 64 + 32);
+  EXPECT_EQ(mlp.down.in_first, 32);
+}
+
+// GPT2-XL's 25 heads of 64, over four ranks: the widths of its MLP and its words differ, too.
+TEST(ShardTest, WhatDoesNotDivideIsCutIntoSharesThatDiffer) {
+  const ModelSpec xl = Model({{"model_type", "gpt2"},
+                              {"vocab_size", 50257},
+                              {"n_embd", 1600},
+                              {"n_layer", 1},
+                              {"n_head", 25},
+                              {"n_positions", 1024}});
+  std::vector<int64_t> heads, words;
+  int64_t inputs = 0;
+  for (int rank = 0; rank < 4; ++rank) {
+    const HeadShare share = *ShardHeads(xl, {rank, 4});
+    heads.push_back(share.heads.count);
+    EXPECT_EQ(share.kv_heads.first, share.heads.first);
+    words.push_back(ShardWords(xl, {rank, 4})->count);
+    const MlpShard mlp = *ShardMlp(xl.layers[0].mlp, {rank, 4});
+    EXPECT_EQ(mlp.down.in_first, inputs);
+    EXPECT_EQ(mlp.down.in_count % 32, 0);
+    inputs += mlp.down.in_count;
+  }
+  EXPECT_THAT(heads, ElementsAre(7, 6, 6, 6));
+  EXPECT_EQ(inputs, 6400);
+  EXPECT_THAT(words, ElementsAre(12576, 12576, 12576, 50257 - 3 * 12576));
+}
+
+TEST(ShardTest, RanksBeyondTheKeyValueHeadsShareThem) {
+  const ModelSpec spec = Model({{"model_type", "llama"}, {"num_attention_heads", 6}, {"head_dim", 8}});
+  std::vector<int64_t> heads, kv;
+  for (int rank = 0; rank < 4; ++rank) {
+    const HeadShare share = *ShardHeads(spec, {rank, 4});
+    heads.push_back(share.heads.count);
+    kv.push_back(share.kv_heads.first);
+    EXPECT_EQ(share.kv_heads.count, 1);
+  }
+  EXPECT_THAT(heads, ElementsAre(2, 1, 2, 1));
+  EXPECT_THAT(kv, ElementsAre(0, 0, 1, 1));
+}
+
+// Heads of 8 with two to a scale stay together.
+TEST(ShardTest, HeadsThatShareAScaleAreNotParted) {
+  ModelSpec spec =
+      Model({{"model_type", "llama"}, {"num_attention_heads", 6}, {"num_key_value_heads", 6}, {"head_dim", 16}});
+  for (LayerSpec& layer : spec.layers) layer.attention.output.format = {WeightKind::kInt4, 32};
+  EXPECT_EQ(ShardHeads(spec, {0, 2})->kv_heads.count, 4);
+  EXPECT_EQ(ShardHeads(spec, {1, 2})->kv_heads.count, 2);
+  EXPECT_THAT(std::string(ShardHeads(spec, {0, 4}).status().message()), HasSubstr("that stay 2 together"));
+  EXPECT_THAT(GroupSizes(spec, 8), ElementsAre(1, 2, 3));
+}
+
 TEST(ShardTest, ModelsThatCannotBeCutAreRefusedWithWhatCannot) {
   const auto refusal = [](const ModelSpec& spec, int size) {
     return std::string(Shard(spec, {.rank = 0, .size = size}).status().message());
@@ -161,30 +210,21 @@ TEST(ShardTest, ModelsThatCannotBeCutAreRefusedWithWhatCannot) {
   const ModelSpec llama = Model({{"model_type", "llama"}});
   EXPECT_EQ(refusal(llama, 1), "");
   EXPECT_EQ(refusal(llama, 2), "");
-  EXPECT_EQ(refusal(llama, 3), "4 heads cannot be cut into 3 equal shares");
-  EXPECT_EQ(refusal(llama, 4), "2 key/value heads cannot be cut into 4 equal shares");
-  EXPECT_THAT(refusal(Model({{"model_type", "llama"}, {"vocab_size", 97}}), 2),
-              HasSubstr("lm_head.weight: 97 features cannot be cut into 2 equal shares"));
-  EXPECT_THAT(refusal(Model({{"model_type", "llama"}, {"intermediate_size", 65}}), 2),
-              HasSubstr("model.layers.0.mlp.gate_proj.weight: 65 features cannot be cut into 2 equal shares"));
+  EXPECT_EQ(refusal(llama, 4), "");
+  const std::string heads = "4 heads, 2 for each of 2 key/value heads, cannot be shared by ";
+  EXPECT_EQ(refusal(llama, 3), heads + "3 ranks");
+  EXPECT_EQ(refusal(llama, 8), heads + "8 ranks");
+  EXPECT_THAT(refusal(Model({{"model_type", "llama"}, {"vocab_size", 3}}), 4),
+              HasSubstr("lm_head.weight: 3 words cannot be shared by 4 ranks"));
+  EXPECT_THAT(refusal(Model({{"model_type", "llama"}, {"intermediate_size", 3}}), 4),
+              HasSubstr("model.layers.0.mlp.down_proj.weight: 3 inputs cannot be shared by 4 ranks"));
   ModelSpec quantized = llama;
   for (LayerSpec& layer : quantized.layers) layer.mlp.down.format = {WeightKind::kInt4, 64};
-  EXPECT_THAT(refusal(quantized, 2), HasSubstr("shares of 32 inputs would cut groups of 64"));
+  EXPECT_THAT(refusal(quantized, 2), HasSubstr("64 inputs in groups of 64 cannot be shared by 2 ranks"));
   for (LayerSpec& layer : quantized.layers) layer.mlp.down.format = {WeightKind::kInt4, 32, false, true};
   EXPECT_THAT(refusal(quantized, 2), HasSubstr("ordered by activation"));
-  // Heads are not cut, though their columns could be.
-  const ModelSpec odd = Model({{"model_type", "llama"}, {"num_attention_heads", 1}, {"num_key_value_heads", 1}});
-  EXPECT_THAT(std::string(ShardAttention(odd, odd.layers[0].attention, {0, 2}).status().message()),
-              HasSubstr("1 heads cannot be cut into 2"));
-}
-
-TEST(ShardTest, WhatIsMissingForAGroupIsSaid) {
-  const ModelSpec llama = Model({{"model_type", "llama"}});
-  EXPECT_EQ(MissingForGroup(llama, 1), "");
-  EXPECT_EQ(MissingForGroup(llama, 2), "tensor parallelism");
-  const ModelSpec minimax = Model({{"model_type", "minimax_m2"}, {"head_dim", 8}, {"num_local_experts", 8}});
-  EXPECT_EQ(MissingForGroup(minimax, 1), "");
-  EXPECT_THAT(MissingForGroup(minimax, 2), HasSubstr("norms over the heads of all ranks"));
+  EXPECT_THAT(GroupSizes(llama, 8), ElementsAre(1, 2, 4));
+  EXPECT_THAT(GroupSizes(quantized, 8), ElementsAre(1));
 }
 
 }  // namespace

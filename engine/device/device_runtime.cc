@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
+#include "engine/device/communicator.h"
 #include "engine/device/cpu_runtime.h"
 #include "engine/device/cuda_library.h"
 
@@ -26,6 +27,8 @@ absl::Status CatchTorch(const std::string& where, const std::function<absl::Stat
     return work();
   } catch (const c10::OutOfMemoryError& error) {
     return absl::ResourceExhaustedError(error.what_without_backtrace());
+  } catch (const OtherRankFailed& error) {
+    return absl::AbortedError(absl::StrCat(where, ": ", error.what()));
   } catch (const c10::Error& error) {
     return absl::InternalError(absl::StrCat(where, ": ", error.what_without_backtrace()));
   } catch (const std::exception& error) {

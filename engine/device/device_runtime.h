@@ -102,7 +102,8 @@ class DeviceRuntime {
   std::atomic<int64_t> busy_nanoseconds_ = 0;
 };
 
-// Runs `work`, which may call torch: its exceptions become statuses. ResourceExhausted when memory ran out.
+// Runs `work`, which may call torch: its exceptions become statuses. ResourceExhausted when memory ran out; Aborted
+// when another rank has failed (OtherRankFailed).
 absl::Status CatchTorch(const std::string& where, const std::function<absl::Status()>& work);
 
 // Names the owner of what this thread allocates on the device while it lives.

@@ -36,14 +36,25 @@ absl::Status NotFinite(at::ScalarType dtype) {
       "or what is computed from them exceeds ", at::toString(dtype), ", and a wider dtype helps"));
 }
 
+// A rank that ended because of another (Aborted) has less to say than that one.
+void TakeStatuses(Step& step) {
+  for (const Step::Part& part : step.ranks) {
+    absl::Status& status = step.result.status;
+    if (status.ok() || (absl::IsAborted(status) && !part.status.ok())) status = part.status;
+    step.result.device_failure.Update(part.device_failure);
+  }
+}
+
 }  // namespace
 
 DeviceWorker::DeviceWorker(const ModelSpec& spec, const std::vector<Segment>& segments,
-                           std::unique_ptr<DeviceRuntime> runtime, WorkerOptions options, SamplerState& sampler,
-                           std::function<void(std::unique_ptr<Step>)> done)
+                           std::unique_ptr<DeviceRuntime> runtime, std::unique_ptr<Communicator> ranks,
+                           WorkerOptions options, SamplerState& sampler,
+                           std::function<void(std::shared_ptr<Step>)> done)
     : spec_(spec),
       segments_(segments),
       runtime_(std::move(runtime)),
+      ranks_(std::move(ranks)),
       options_(std::move(options)),
       sampler_(sampler),
       done_(std::move(done)),
@@ -66,7 +77,7 @@ absl::Status DeviceWorker::Call(const std::function<absl::Status()>& work) {
   return status;
 }
 
-void DeviceWorker::Enqueue(std::unique_ptr<Step> step) { queue_.Push({std::move(step), nullptr}); }
+void DeviceWorker::Enqueue(std::shared_ptr<Step> step) { queue_.Push({std::move(step), nullptr}); }
 
 void DeviceWorker::Loop() {
   c10::InferenceMode inference;
@@ -81,33 +92,46 @@ void DeviceWorker::Loop() {
       command->call(entered);
       continue;
     }
-    std::unique_ptr<Step> step = std::move(command->step);
-    if (step->segment == 0) step->start = Step::Clock::now();
+    std::shared_ptr<Step> step = std::move(command->step);
+    Step::Part& part = step->ranks[options_.group.rank];
+    if (step->segment == 0 && options_.group.rank == 0) step->start = Step::Clock::now();
     // A step that has failed still passes through, so that results come in order.
-    if (step->result.status.ok()) step->result.status = entered;
-    if (step->result.status.ok()) {
-      step->result.status = CatchTorch(absl::StrCat("step ", step->plan.step, " on ", runtime_->name()),
-                                       [&] { return RunSegment(*step); });
-    }
-    if (!step->result.status.ok()) {
-      step->hidden = {};
+    if (step->result.status.ok()) part.status = RunRank(*step, entered);
+    if (!part.status.ok()) {
+      part.hidden = {};
       if (stream_ != nullptr) stream_->ReleaseAll();
-      if (step->result.device_failure.ok()) step->result.device_failure = Health();
+      part.device_failure = Health();
     }
-    if (!step->warm_up) Count(*step);
+    if (!step->warm_up && step->result.status.ok() && part.status.ok()) Count(*step);
+    if (step->ranks_left.fetch_sub(1) > 1) continue;
+    TakeStatuses(*step);
     step->result.seconds = std::chrono::duration<double>(Step::Clock::now() - step->start).count();
     done_(std::move(step));
   }
+}
+
+absl::Status DeviceWorker::RunRank(Step& step, const absl::Status& entered) {
+  absl::Status status = CatchTorch(absl::StrCat("step ", step.plan.step, " on ", runtime_->name()), [&] {
+    if (ranks_ != nullptr) ranks_->BeginStep();
+    CAUSEWAY_RETURN_IF_ERROR(entered);
+    return RunSegment(step);
+  });
+  if (!status.ok() && ranks_ != nullptr) ranks_->Fail();
+  return status;
 }
 
 absl::Status DeviceWorker::Health() {
   return CatchTorch(runtime_->name(), [this] { return runtime_->Health(); });
 }
 
+ModelContext DeviceWorker::Context(WeightFetcher* fetcher) const {
+  return {spec_, *ops_, runtime_->device(), options_.dtype, options_.group, fetcher};
+}
+
 void DeviceWorker::BuildModel() {
   ops_ = runtime_->MakeOps();
   if (!options_.plan.offloaded.empty()) stream_ = std::make_unique<WeightStream>(*runtime_, options_.plan);
-  const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup(), stream_.get()};
+  const ModelContext context = Context(stream_.get());
   MemoryScope scope(*runtime_, MemoryOwner::kWeights);
   runtime_->ReserveWeights(options_.plan.weights);
   model_ = std::make_unique<DeviceModel>(context, options_.units);
@@ -115,9 +139,8 @@ void DeviceWorker::BuildModel() {
 }
 
 void DeviceWorker::AllocateCache() {
-  const ModelContext context{spec_, *ops_, runtime_->device(), options_.dtype, ParallelGroup()};
   cache_ = std::make_unique<KvCache>(
-      context, model_->layers(), options_.kv_blocks, options_.int8_kv,
+      Context(nullptr), model_->layers(), options_.kv_blocks, options_.int8_kv,
       [this](at::IntArrayRef sizes, const at::TensorOptions& options) { return runtime_->CacheZeros(sizes, options); });
 }
 
@@ -154,33 +177,38 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   MemoryScope scope(*runtime_, MemoryOwner::kActivations);
   const Segment& segment = segments_[step.segment];
   const Units units = UnitsOf(spec_);
-  StepBatch& batch = step.batch;
+  const StepBatch& batch = step.batch;
+  DeviceRuntime::Sent& hidden = step.ranks[options_.group.rank].hidden;
+  const bool speaks = options_.group.rank == 0;  // for the group: what all ranks have alike, one hands out
   if (stream_ != nullptr) stream_->BeginStep(step.plan.tokens);
   StageInput input;
   if (segment.units.first == Units::kEmbeddings) {
-    batch.FillPlaceholders(sampler_.last_tokens());
-    input.ids = runtime_->Upload(batch.ids);
+    LocalIds local{batch.FilledIds(sampler_.last_tokens()), at::Tensor()};
+    if (ranks_ != nullptr) local = IdsWithin(local.ids, model_->words());
+    input.ids = runtime_->Upload(local.ids);
+    if (local.foreign.defined()) input.foreign = runtime_->Upload(local.foreign);
   } else {
     TraceSpan take_over("take over");
-    take_over.With("bytes", step.hidden.tensor.defined() ? static_cast<int64_t>(step.hidden.tensor.nbytes()) : 0);
-    input.hidden = runtime_->Receive(std::exchange(step.hidden, {}));
+    take_over.With("bytes", hidden.tensor.defined() ? static_cast<int64_t>(hidden.tensor.nbytes()) : 0);
+    input.hidden = runtime_->Receive(std::exchange(hidden, {}));
   }
   const AttentionBatch attention = Upload(batch.attention, *runtime_);
   input.batch = &attention;
+  input.ranks = ranks_.get();
   if (batch.rows.defined()) input.rows = runtime_->Upload(batch.rows);
   input.one_of_each = step.warm_up;
   std::optional<BusyScope> busy;
   if (!step.warm_up) busy.emplace(*runtime_);
-  if (WantsLayerOutputs(step.plan)) {
-    input.after_unit = [&](int unit, const Hidden& hidden) { CaptureUnit(step, unit, units, hidden, *runtime_); };
+  if (speaks && WantsLayerOutputs(step.plan)) {
+    input.after_unit = [&](int unit, const Hidden& rows) { CaptureUnit(step, unit, units, rows, *runtime_); };
   }
   std::optional<Rehearsal> rehearsal;
   if (step.warm_up) rehearsal.emplace();
   at::Tensor output = model_->Forward(segment.units, std::move(input), rotary_, *cache_);
   if (step.warm_up) model_->ClearExpertLoads();
-  if (segment.units.contains(units.norm())) CaptureFinalNorm(step, units, *model_, *runtime_);
-  if (step.segment + 1 == segments_.size()) return Finish(step, output);
-  step.hidden = runtime_->Send(std::move(output));
+  if (speaks && segment.units.contains(units.norm())) CaptureFinalNorm(step, units, *model_, *runtime_);
+  if (step.segment + 1 == segments_.size()) return speaks ? Finish(step, output) : absl::OkStatus();
+  hidden = runtime_->Send(std::move(output));
   return absl::OkStatus();
 }
 
@@ -274,7 +302,7 @@ void DeviceWorker::CopyLogits(Step& step, const at::Tensor& logits) {
 }
 
 void DeviceWorker::Count(const Step& step) {
-  if (counted_step_ == step.number || !step.result.status.ok()) return;
+  if (counted_step_ == step.number) return;
   counted_step_ = step.number;
   prefill_tokens_ += step.plan.prefill_tokens;
   decode_tokens_ += step.plan.tokens - step.plan.prefill_tokens;
@@ -286,6 +314,7 @@ DeviceStats DeviceWorker::stats() const {
   stats.busy_seconds = runtime_->busy_seconds();
   stats.prefill_tokens = prefill_tokens_;
   stats.decode_tokens = decode_tokens_;
+  if (ranks_ != nullptr) stats.collectives = ranks_->stats();
   if (stream_ != nullptr) {
     stats.streamed_bytes = stream_->streamed_bytes();
     stats.cpu_rows = stream_->cpu_rows(/*in_order=*/true);

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "engine/base/bounded_queue.h"
+#include "engine/device/communicator.h"
 #include "engine/device/device_runtime.h"
 #include "engine/execution/executor.h"
 #include "engine/execution/sampler_state.h"
@@ -23,26 +24,34 @@
 
 namespace causeway {
 
-// A step on its way through the segments; the worker it is with owns it.
+// A step on its way through the segments. The workers of the segment that it is in share it: each writes what is its
+// rank's, and the last to be done with the segment passes it on.
 struct Step {
   using Clock = std::chrono::steady_clock;
 
   uint64_t number = 0;  // the executor's own count, from 1
   StepPlan plan;
   StepBatch batch;
-  size_t segment = 0;          // the next to run
-  bool warm_up = false;        // one layer of each shape in each segment, and no statistics
-  DeviceRuntime::Sent hidden;  // from the segment before; else undefined
+  size_t segment = 0;    // the next to run
+  bool warm_up = false;  // one layer of each shape in each segment, and no statistics
+  // By rank.
+  struct Part {
+    DeviceRuntime::Sent hidden;  // from the segment before; else undefined
+    absl::Status status, device_failure;
+  };
+  std::vector<Part> ranks;
+  std::atomic<int> ranks_left = 0;  // that have not run the segment
   std::vector<at::Tensor>
       before_norm;  // on the host, by sequence: rows whose final norm its LayerOutputs take; else undefined
   Clock::time_point start;
-  StepResult result;
+  StepResult result;  // its statuses are those of the segments before; rank 0 of the last one writes the rest
 };
 
 struct WorkerOptions {
   int threads = 1;
   at::ScalarType dtype = at::kFloat;
   bool int8_kv = false;    // the KV cache; else of dtype
+  ParallelGroup group;     // that shares the units
   std::vector<int> units;  // held here, ascending
   int64_t kv_blocks = 0;
   int64_t positions = 0;                    // the longest sequence
@@ -52,10 +61,12 @@ struct WorkerOptions {
 
 class DeviceWorker {
  public:
-  // `sampler` is shared by the workers: the head's writes it, the embeddings' reads last tokens. `done` is called on
-  // this worker's thread with each step whose segment has run. All references must outlive the worker.
+  // `sampler` is shared by the workers: the head's writes it, the embeddings' read last tokens. `ranks` is null in a
+  // group of one. `done` is called on this worker's thread with each step that it was the last rank to run a segment
+  // of. All references must outlive the worker.
   DeviceWorker(const ModelSpec& spec, const std::vector<Segment>& segments, std::unique_ptr<DeviceRuntime> runtime,
-               WorkerOptions options, SamplerState& sampler, std::function<void(std::unique_ptr<Step>)> done);
+               std::unique_ptr<Communicator> ranks, WorkerOptions options, SamplerState& sampler,
+               std::function<void(std::shared_ptr<Step>)> done);
   ~DeviceWorker();  // after the work that is queued
 
   // Runs `work` on the worker's thread, behind what is queued, and waits for it. Torch's exceptions come back as
@@ -73,10 +84,12 @@ class DeviceWorker {
   WeightStream* stream() { return stream_.get(); }
   absl::Status StartStream();
 
-  // The step's next segment, which must be one of this device; returns at once.
-  void Enqueue(std::unique_ptr<Step> step);
+  // The step's next segment, which must be one of this device; returns at once. The ranks of a group get steps in the
+  // same order.
+  void Enqueue(std::shared_ptr<Step> step);
 
   DeviceRuntime& runtime() { return *runtime_; }
+  ParallelGroup group() const { return options_.group; }
   DeviceStats stats() const;  // any thread
   std::map<int, ExpertLoad> ExpertLoads() const {
     return model_->ExpertLoads();
@@ -84,23 +97,26 @@ class DeviceWorker {
 
  private:
   struct Command {
-    std::unique_ptr<Step> step;                             // or
+    std::shared_ptr<Step> step;                             // or
     std::function<void(const absl::Status& entered)> call;  // whether the thread has the device
   };
 
   void Loop();
+  absl::Status RunRank(Step& step, const absl::Status& entered);
   absl::Status Health();
   absl::Status RunSegment(Step& step);
   absl::Status Finish(Step& step, const at::Tensor& logits);
   void CopyLogits(Step& step, const at::Tensor& logits);
   void Count(const Step& step);
+  ModelContext Context(WeightFetcher* fetcher) const;
 
   const ModelSpec& spec_;
   const std::vector<Segment>& segments_;
   const std::unique_ptr<DeviceRuntime> runtime_;
+  const std::unique_ptr<Communicator> ranks_;
   const WorkerOptions options_;
   SamplerState& sampler_;
-  const std::function<void(std::unique_ptr<Step>)> done_;
+  const std::function<void(std::shared_ptr<Step>)> done_;
 
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<WeightStream> stream_;

@@ -15,6 +15,7 @@
 #include "engine/execution/startup.h"
 #include "engine/execution/warm_up.h"
 #include "engine/plan/pipeline.h"
+#include "engine/plan/ranks.h"
 
 namespace causeway {
 namespace {
@@ -39,7 +40,7 @@ class PipelineExecutor final : public Executor {
 
   absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options, const StartupCallbacks& callbacks) {
     CAUSEWAY_ASSIGN_OR_RETURN(workers_, MakeWorkers(spec_, plan_, options, sampler_,
-                                                    [this](std::unique_ptr<Step> step) { Advance(std::move(step)); }));
+                                                    [this](std::shared_ptr<Step> step) { Advance(std::move(step)); }));
     CAUSEWAY_ASSIGN_OR_RETURN(LoadedModel loaded_model,
                               LoadModel(spec_, plan_, checkpoint, options, callbacks, workers_));
     start_.memory = loaded_model.memory_seconds;
@@ -51,7 +52,7 @@ class PipelineExecutor final : public Executor {
   }
 
   void Run(StepPlan plan) override {
-    auto step = std::make_unique<Step>();
+    auto step = std::make_shared<Step>();
     step->plan = std::move(plan);
     Launch(std::move(step));
   }
@@ -61,10 +62,8 @@ class PipelineExecutor final : public Executor {
     return *results_.Pop();
   }
 
-  int steps_in_flight() const override { return StepsInFlight(static_cast<int>(workers_.size())); }
-  int micro_batches() const override {
-    return MicroBatchesOf(static_cast<int>(plan_.segments.size()), static_cast<int>(workers_.size()));
-  }
+  int steps_in_flight() const override { return StepsInFlight(groups()); }
+  int micro_batches() const override { return MicroBatchesOf(static_cast<int>(plan_.segments.size()), groups()); }
 
   ExecutorStats Stats() const override {
     ExecutorStats stats;
@@ -84,9 +83,11 @@ class PipelineExecutor final : public Executor {
   }
 
  private:
+  int groups() const { return static_cast<int>(workers_.size() / plan_.segments.front().devices.size()); }
+
   absl::Status WarmUp() {
     for (const auto& [device, worker] : workers_) worker->runtime().ResetActivationsPeak();
-    auto step = std::make_unique<Step>();
+    auto step = std::make_shared<Step>();
     step->plan = WorstStep(spec_, plan_);
     step->warm_up = true;
     Launch(std::move(step));
@@ -96,8 +97,9 @@ class PipelineExecutor final : public Executor {
     return CheckActivations(plan_, workers_);
   }
 
-  void Launch(std::unique_ptr<Step> step) {
+  void Launch(std::shared_ptr<Step> step) {
     ++in_flight_;
+    step->ranks.resize(plan_.segments.front().devices.size());
     step->number = ++launched_;
     step->result.step = step->plan.step;
     step->result.rows = step->plan.tokens;
@@ -135,21 +137,29 @@ class PipelineExecutor final : public Executor {
   void Release() {
     absl::MutexLock lock(&mutex_);
     while (!held_back_.empty() && held_back_.front().needs <= finished_) {
-      workers_.at(plan_.segments.front().device())->Enqueue(std::move(held_back_.front().step));
+      Enqueue(std::move(held_back_.front().step));
       held_back_.pop_front();
     }
   }
 
-  // On the thread of the worker that ran the step's segment.
-  void Advance(std::unique_ptr<Step> step) {
-    const int from = plan_.segments[step->segment].device();
+  // With the workers of the step's segment. The lock has all ranks get steps in one order.
+  void Enqueue(const std::shared_ptr<Step>& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const std::vector<int>& devices = plan_.segments[step->segment].devices;
+    step->ranks_left = static_cast<int>(devices.size());
+    for (const int device : devices) workers_.at(device)->Enqueue(step);
+  }
+
+  // On the thread of a worker that ran the step's segment, the last of its ranks.
+  void Advance(std::shared_ptr<Step> step) {
+    const std::vector<int>& from = plan_.segments[step->segment].devices;
     if (++step->segment < plan_.segments.size()) {
-      const int to = plan_.segments[step->segment].device();
-      if (const at::Tensor& hidden = step->hidden.tensor; hidden.defined() && !step->warm_up) {
-        absl::MutexLock lock(&mutex_);
-        transfers_[{from, to}] += hidden.nbytes();
+      const std::vector<int>& to = plan_.segments[step->segment].devices;
+      absl::MutexLock lock(&mutex_);
+      for (size_t rank = 0; rank < from.size(); ++rank) {
+        const at::Tensor& hidden = step->ranks[rank].hidden.tensor;
+        if (hidden.defined() && !step->warm_up) transfers_[{from[rank], to[rank]}] += hidden.nbytes();
       }
-      workers_.at(to)->Enqueue(std::move(step));
+      Enqueue(step);
       return;
     }
     {
@@ -157,7 +167,9 @@ class PipelineExecutor final : public Executor {
       finished_ = step->number;
     }
     StepResult result = std::move(step->result);
-    step.reset();  // who learns of the result finds that the step holds nothing of its sequences any more
+    // Who learns of the result finds that the step holds nothing of its sequences any more.
+    step->plan = {};
+    step.reset();
     results_.Push(std::move(result));
     Release();
   }
@@ -176,7 +188,7 @@ class PipelineExecutor final : public Executor {
 
   struct HeldBack {
     uint64_t needs = 0;  // the step that must be finished first
-    std::unique_ptr<Step> step;
+    std::shared_ptr<Step> step;
   };
   mutable absl::Mutex mutex_;
   std::deque<HeldBack> held_back_ ABSL_GUARDED_BY(mutex_);
@@ -195,11 +207,14 @@ absl::Status Check(const Plan& plan, const ModelSpec& spec) {
       return absl::InternalError(absl::StrCat("plan: a segment of units ", segment.units.first, " to ",
                                               segment.units.last, " where unit ", next, " is next"));
     }
-    if (const std::string missing = MissingForGroup(spec, static_cast<int>(segment.devices.size())); !missing.empty()) {
-      return absl::UnimplementedError(absl::StrCat("plan: units ", segment.units.first, " to ", segment.units.last,
-                                                   " are on ", segment.devices.size(),
-                                                   " devices, which needs what this version lacks: ", missing));
+    const size_t ranks = plan.segments.front().devices.size();
+    if (segment.devices.empty() || segment.devices.size() != ranks) {
+      return absl::InternalError(absl::StrCat("plan: units ", segment.units.first, " to ", segment.units.last,
+                                              " are on ", segment.devices.size(), " devices, others on ", ranks));
     }
+    CAUSEWAY_RETURN_IF_ERROR(Shard(spec, {0, static_cast<int>(ranks)}).status());
+    const std::string missing = MissingForGroups(plan.devices[segment.device()].device.kind, static_cast<int>(ranks));
+    if (!missing.empty()) return absl::UnimplementedError(absl::StrCat("this version lacks ", missing));
     next = segment.units.last + 1;
   }
   if (next != units) return absl::InternalError(absl::StrCat("plan: segments end before unit ", next, " of ", units));

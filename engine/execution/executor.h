@@ -16,6 +16,7 @@
 #include "engine/base/expert_load.h"
 #include "engine/batch/step.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/device/communicator.h"
 #include "engine/plan/plan.h"
 
 namespace causeway {
@@ -47,6 +48,7 @@ struct DeviceStats {
   double busy_seconds = 0;
   int64_t prefill_tokens = 0, decode_tokens = 0;  // rows computed here
   int64_t streamed_bytes = 0;                     // of offloaded weights brought here
+  CollectiveStats collectives;                    // with the other ranks of its group
   int64_t cpu_rows = 0, expert_cpu_rows = 0;  // up to which weights in CPU memory are computed there (ExecutorOptions)
 };
 struct TransferStats {

@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/architecture/quantization.h"
-#include "engine/architecture/shard.h"
 #include "engine/execution/testing.h"
 #include "engine/execution/warm_up.h"
+#include "engine/plan/ranks.h"
 
 namespace causeway {
 namespace {
@@ -127,12 +127,13 @@ TEST(ExecutorSplitTest, ADeviceMayBeVisitedTwice) {
 
 TEST(ExecutorSplitTest, RefusesWhatTheSearchCallsNotServed) {
   const TinyCheckpoint tiny(TinyLlama());
-  Plan plan = PlanFor(tiny.spec(), "simulated:2x64MiB", OneDevice());
-  plan.segments.front().devices = {0, 1};
+  PlanOptions options;
+  options.parallel.tp = 2;
+  Plan plan = PlanFor(tiny.spec(), "simulated:2x64MiB", options);
+  for (DevicePlan& device : plan.devices) device.device.kind = DeviceKind::kCuda;
   const absl::Status status = MakeExecutor(tiny.spec(), tiny.checkpoint(), plan, {}, nullptr).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(status.message()), ::testing::AllOf(::testing::HasSubstr("units 0 to 6 are on 2 devices"),
-                                                              ::testing::HasSubstr(MissingForGroup(tiny.spec(), 2))));
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(MissingForGroups(DeviceKind::kCuda, 2)));
 }
 
 TEST(ExecutorStatsTest, TransfersAreTheRowsThatCross) {

@@ -35,6 +35,15 @@ bool NeedsProcessors(const DevicePlan& device, std::optional<int64_t> offload_cp
          });
 }
 
+// Neighbouring rows of a table, as a table.
+TensorInfo RowsOf(TensorInfo table, ShareRange rows) {
+  const uint64_t row_bytes = table.bytes / table.shape.at(0);
+  table.offset += rows.first * row_bytes;
+  table.bytes = rows.count * row_bytes;
+  table.shape[0] = rows.count;
+  return table;
+}
+
 // What loading needs at each of its steps.
 class Loading {
  public:
@@ -124,23 +133,31 @@ class Loading {
     return OnEach([&](DeviceWorker& worker, int device) -> absl::Status {
       WeightStream* stream = worker.stream();
       if (stream == nullptr) return absl::OkStatus();
-      CAUSEWAY_RETURN_IF_ERROR(stream->Allocate(worker.targets(), tensors, checkpoint_, options_.offload_folder,
-                                                contents.text, contents.reusable));
+      const ParallelGroup group = worker.group();
+      const std::string text = absl::StrCat(contents.text, "\nrank ", group.rank, " of ", group.size);
+      CAUSEWAY_RETURN_IF_ERROR(
+          stream->Allocate(worker.targets(), tensors, checkpoint_, options_.offload_folder, text, contents.reusable));
       if (plan_.devices[device].units.front() != 0) return absl::OkStatus();
       const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
       for (const auto& [table, held_as] :
            {std::pair(spec_.embedding_weight, format), std::pair(spec_.position_weight, WeightFormat{})}) {
         if (table.empty() || !stream->Offloads(table)) continue;
         const bool shared = spec_.tied_head && table == spec_.embedding_weight;
-        CAUSEWAY_RETURN_IF_ERROR(stream->OpenTable(table, checkpoint_, tensors.at(table), dtype, held_as, shared));
+        TensorInfo rows = tensors.at(table);
+        if (table == spec_.embedding_weight) {
+          CAUSEWAY_ASSIGN_OR_RETURN(const ShareRange words, ShardWords(spec_, group));
+          rows = RowsOf(std::move(rows), words);
+        }
+        CAUSEWAY_RETURN_IF_ERROR(stream->OpenTable(table, checkpoint_, rows, dtype, held_as, shared));
       }
       return absl::OkStatus();
     });
   }
 
   absl::Status Load(LoadOptions load) {
-    LoadTargets targets;
+    std::vector<LoadTargets> ranks(workers_.begin()->second->group().size);
     for (const auto& [device, worker] : workers_) {
+      LoadTargets& targets = ranks[worker->group().rank];
       LoadTargets more = worker->targets();
       std::move(more.linears.begin(), more.linears.end(), std::back_inserter(targets.linears));
       std::move(more.vectors.begin(), more.vectors.end(), std::back_inserter(targets.vectors));
@@ -159,7 +176,7 @@ class Loading {
     };
     load.begin_portion = on_streams(&WeightStream::BeginPortion);
     load.end_portion = on_streams(&WeightStream::EndPortion);
-    return LoadWeights(spec_, checkpoint_, targets, load);
+    return LoadWeights(spec_, checkpoint_, ranks, load);
   }
 
   const ModelSpec& spec_;
@@ -175,11 +192,21 @@ int LoadThreads(const ExecutorOptions& options) { return std::min(ThreadsFor(opt
 
 absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& plan, const ExecutorOptions& options,
                                           SamplerState& sampler,
-                                          const std::function<void(std::unique_ptr<Step>)>& done) {
+                                          const std::function<void(std::shared_ptr<Step>)>& done) {
   DeviceWorkers workers;
   std::map<int, std::vector<int>> units;  // by device
+  std::map<int, ParallelGroup> groups;
+  std::map<int, std::unique_ptr<Communicator>> ranks;
   for (const Segment& segment : plan.segments) {
-    for (const int unit : segment.units.all()) units[segment.device()].push_back(unit);
+    const int size = static_cast<int>(segment.devices.size());
+    std::vector<std::unique_ptr<Communicator>> communicators;
+    if (size > 1 && !ranks.contains(segment.devices.front())) communicators = MakeHostCommunicators(size);
+    for (int rank = 0; rank < size; ++rank) {
+      const int device = segment.devices[rank];
+      groups[device] = {rank, size};
+      if (!communicators.empty()) ranks[device] = std::move(communicators[rank]);
+      for (const int unit : segment.units.all()) units[device].push_back(unit);
+    }
   }
   const auto make_runtime = options.make_runtime ? options.make_runtime : &MakeDeviceRuntime;
   int on_cpu = 0;
@@ -190,9 +217,14 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
     std::sort(held.begin(), held.end());
     CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceRuntime> runtime,
                               make_runtime(plan.devices[device], options.reference_ops));
+    if (groups.at(device).size > 1 && !runtime->in_host_memory()) {
+      return absl::InternalError(
+          absl::StrCat(runtime->name(), ": ranks tell each other sums through the CPU's memory, where it is not"));
+    }
     WorkerOptions worker{.threads = std::max(1, threads / std::max(1, on_cpu)),
                          .dtype = dtype,
                          .int8_kv = KvDType(plan.options) == DType::kI8,
+                         .group = groups.at(device),
                          .units = held,
                          .kv_blocks = plan.kv_blocks,
                          .positions = plan.options.max_model_len,
@@ -202,8 +234,8 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
       // The weight that a tied head has a copy of goes by the embeddings' name.
       if (spec.tied_head && module.kind == PieceKind::kHead) module.name = ModulePath(spec.embedding_weight);
     }
-    workers[device] =
-        std::make_unique<DeviceWorker>(spec, plan.segments, std::move(runtime), std::move(worker), sampler, done);
+    workers[device] = std::make_unique<DeviceWorker>(spec, plan.segments, std::move(runtime), std::move(ranks[device]),
+                                                     std::move(worker), sampler, done);
   }
   return workers;
 }

@@ -19,7 +19,7 @@ using DeviceWorkers = std::map<int, std::unique_ptr<DeviceWorker>>;  // by index
 // A worker for each device that holds units. Spec, plan and sampler must outlive them; `done` is DeviceWorker's.
 absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& plan, const ExecutorOptions& options,
                                           SamplerState& sampler,
-                                          const std::function<void(std::unique_ptr<Step>)>& done);
+                                          const std::function<void(std::shared_ptr<Step>)>& done);
 
 struct StartupCallbacks {
   // Called by loader threads, one call at a time; both may be null. The first error of `proceed` ends the loading.

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include "absl/strings/str_cat.h"
@@ -42,9 +44,27 @@ absl::Status Check(const StepSequence& sequence, const BatchLimits& limits) {
 
 }  // namespace
 
-void StepBatch::FillPlaceholders(const std::vector<int32_t>& last_tokens) {
-  int64_t* id = ids.data_ptr<int64_t>();
-  for (const Placeholder& placeholder : placeholders) id[placeholder.row] = last_tokens[placeholder.slot];
+at::Tensor StepBatch::FilledIds(const std::vector<int32_t>& last_tokens) const {
+  if (placeholders.empty()) return ids;
+  at::Tensor filled = ids.clone();
+  int64_t* values = filled.data_ptr<int64_t>();
+  for (const Placeholder& placeholder : placeholders) values[placeholder.row] = last_tokens[placeholder.slot];
+  return filled;
+}
+
+LocalIds IdsWithin(const at::Tensor& ids, ShareRange words) {
+  LocalIds local{at::empty_like(ids), at::Tensor()};
+  const int64_t* from = ids.const_data_ptr<int64_t>();
+  int64_t* to = local.ids.data_ptr<int64_t>();
+  std::vector<int64_t> foreign;
+  for (int64_t row = 0; row < ids.numel(); ++row) {
+    to[row] = from[row] - words.first;
+    if (to[row] >= 0 && to[row] < words.count) continue;
+    to[row] = 0;
+    foreign.push_back(row);
+  }
+  if (!foreign.empty()) local.foreign = at::tensor(foreign, at::kLong);
+  return local;
 }
 
 absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits& limits) {

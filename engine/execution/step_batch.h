@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "absl/status/statusor.h"
+#include "engine/architecture/shard.h"
 #include "engine/batch/step.h"
 #include "engine/device/device_runtime.h"
 #include "engine/ops/ops.h"
@@ -30,16 +31,23 @@ struct StepBatch {
     int64_t first = 0, count = 0;  // all_logits: every row; else those of the targets, then the one that samples
   };
 
-  at::Tensor ids;   // int64 [tokens]; 0 at placeholders until FillPlaceholders
+  at::Tensor ids;   // int64 [tokens]; 0 at placeholders
   at::Tensor rows;  // int64 [selected]; undefined when every row is selected
   AttentionBatch attention;
   std::vector<Placeholder> placeholders;
   std::vector<Selected> selected;  // of each sequence
   int64_t tokens = 0, selected_rows = 0;
 
-  // last_tokens [slots].
-  void FillPlaceholders(const std::vector<int32_t>& last_tokens);
+  // The ids with their placeholders filled; last_tokens [slots].
+  at::Tensor FilledIds(const std::vector<int32_t>& last_tokens) const;
 };
+
+// Ids as a rank that has a share of the words looks them up.
+struct LocalIds {
+  at::Tensor ids;      // int64 [tokens], from 0 on; 0 where another rank has the word
+  at::Tensor foreign;  // int64 [n]: those rows; undefined: none
+};
+LocalIds IdsWithin(const at::Tensor& ids, ShareRange words);
 
 // Internal names what is wrong with the plan.
 absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits& limits);

@@ -3,6 +3,7 @@
 #include <functional>
 #include <string>
 
+#include <ATen/ops/tensor.h>
 #include <gmock/gmock.h>
 
 namespace causeway {
@@ -63,8 +64,15 @@ TEST(StepBatchTest, SequencesBecomeOneRaggedBatch) {
 TEST(StepBatchTest, PlaceholdersTakeTheirSlotsLastToken) {
   absl::StatusOr<StepBatch> batch = MakeStepBatch(MixedPlan(), kLimits);
   ASSERT_TRUE(batch.ok());
-  batch->FillPlaceholders({60, 61, 62, 63});
-  EXPECT_THAT(Values(batch->ids), ElementsAre(11, 12, 13, 63, 21, 22));
+  EXPECT_THAT(Values(batch->FilledIds({60, 61, 62, 63})), ElementsAre(11, 12, 13, 63, 21, 22));
+}
+
+TEST(StepBatchTest, ARankLooksUpItsOwnWords) {
+  const at::Tensor ids = at::tensor(std::vector<int64_t>{11, 4, 19, 20, 10});
+  const LocalIds local = IdsWithin(ids, {.first = 10, .count = 10});
+  EXPECT_THAT(Values(local.ids), ElementsAre(1, 0, 9, 0, 0));
+  EXPECT_THAT(Values(local.foreign), ElementsAre(1, 3));
+  EXPECT_FALSE(IdsWithin(ids, {.first = 0, .count = 32}).foreign.defined());
 }
 
 TEST(StepBatchTest, RowsThatAllSampleNeedNoSelection) {

@@ -24,8 +24,11 @@ class Attention {
 
  private:
   Attention(const ModelContext& context, const AttentionSpec& spec, AttentionShard shard);
+  void NormHeads(Ops& ops, at::Tensor& qkv, Communicator* ranks) const;
 
-  const int64_t heads_, kv_heads_, head_dim_;  // of this rank
+  const int64_t heads_, kv_heads_;          // of this rank
+  const int64_t all_heads_, all_kv_heads_;  // of all ranks
+  const int64_t head_dim_;
   const double scale_;
   const int64_t window_;
   const bool norms_per_head_;

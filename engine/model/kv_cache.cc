@@ -13,7 +13,7 @@ KvCache::KvCache(const ModelContext& context, const std::vector<int>& layers, in
     return zeros ? zeros(sizes, options) : at::zeros(sizes, options);
   };
   const at::ScalarType type = int8 ? at::kChar : context.dtype;
-  const int64_t kv_heads = OrThrow(ShardHeads(context.spec, context.group)).kv_heads,
+  const int64_t kv_heads = OrThrow(ShardHeads(context.spec, context.group)).kv_heads.count,
                 rows = blocks * kv_heads * kBlockTokens,
                 side_bytes = rows * context.spec.head_dim * static_cast<int64_t>(at::elementSize(type)),
                 scale_bytes = int8 ? rows * static_cast<int64_t>(sizeof(float)) : 0;

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "engine/architecture/shard.h"
 #include "engine/architecture/spec.h"
+#include "engine/device/communicator.h"
 #include "engine/model/context.h"
 
 namespace causeway {
@@ -27,6 +28,13 @@ class Linear {
   at::Tensor Forward(const at::Tensor& x) const {
     const FetchedWeight fetched(fetcher_, *weight_);
     return fetched.weight.Forward(x);
+  }
+
+  // The same, row-parallel ones with the other ranks' parts added.
+  at::Tensor ForwardWhole(const at::Tensor& x, Communicator* ranks) const {
+    at::Tensor y = Forward(x);
+    if (shard_.partial) ranks->AllReduce(y);
+    return y;
   }
 
   const LinearSpec& spec() const { return spec_; }

@@ -15,14 +15,16 @@ namespace {
 using testing::Context;
 using testing::Loaded;
 
-TEST(ShardTest, NormsOfWholeProjectionsAreNotCut) {
+TEST(ShardTest, NormsOfWholeProjectionsAreCutAsTheHeadsAre) {
   const TinyCheckpoint tiny(TinyLlama({{"model_type", "qwen3"}}));
   const std::unique_ptr<Ops> ops = MakeReferenceOps();
   AttentionSpec spec = tiny.spec().layers[0].attention;
   spec.norms->per_head = false;
   EXPECT_EQ(Attention(Context(tiny.spec(), *ops), spec).norms()[1].weight().numel(),
             tiny.spec().kv_heads * tiny.spec().head_dim);
-  EXPECT_THROW(Attention(Context(tiny.spec(), *ops, {.rank = 0, .size = 2}), spec), c10::Error);
+  const Attention second(Context(tiny.spec(), *ops, {.rank = 1, .size = 2}), spec);
+  EXPECT_EQ(second.norms()[0].weight().numel(), tiny.spec().heads * tiny.spec().head_dim / 2);
+  EXPECT_EQ(second.norms()[0].first(), tiny.spec().heads * tiny.spec().head_dim / 2);
 }
 
 TEST(ShardTest, HeadsAreNotCutThoughTheirColumnsCouldBe) {
@@ -93,9 +95,11 @@ TEST_P(ShardedModelTest, AttentionHeadsAddUpToTheWhole) {
   KvCache cache(Context(spec, *ops_), {0}, 4);
   const at::Tensor whole = whole_->layer(0).attention().Forward({*ops_, batch, rotary}, x.clone(), cache.layer(0));
   at::Tensor sum;
+  testing::PartsAlone parts;
   for (int rank : {0, 1}) {
     KvCache shard(Context(spec, *ops_, {.rank = rank, .size = 2}), {0}, 4);
-    at::Tensor part = ranks_[rank]->layer(0).attention().Forward({*ops_, batch, rotary}, x.clone(), shard.layer(0));
+    at::Tensor part =
+        ranks_[rank]->layer(0).attention().Forward({*ops_, batch, rotary, &parts}, x.clone(), shard.layer(0));
     sum = rank == 0 ? part : sum.add(part);
     // A rank's cache holds its half of the heads.
     const int64_t heads = spec.kv_heads / 2;

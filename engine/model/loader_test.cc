@@ -113,12 +113,12 @@ TEST_F(LoaderTest, ProgressCountsEveryByteOnce) {
 TEST_F(LoaderTest, TensorsUsedNeverOrTwiceAreNamed) {
   const TinyCheckpoint tiny(TinyLlama());
   DeviceModel most(Context(tiny.spec(), *ops_), {0, 1, 2, 3, 5, 6});
-  EXPECT_THAT(std::string(LoadWeights(tiny.spec(), tiny.checkpoint(), most.Targets(), {}).message()),
+  EXPECT_THAT(std::string(testing::LoadRank(tiny.spec(), tiny.checkpoint(), most.Targets(), {}).message()),
               HasSubstr("model.layers.3.mlp.down_proj.weight is used 0 times"));
   DeviceModel all(Context(tiny.spec(), *ops_), AllUnits(tiny.spec())), head(Context(tiny.spec(), *ops_), {6});
   LoadTargets both = all.Targets();
   both.linears.push_back(head.Targets().linears.front());
-  const absl::Status status = LoadWeights(tiny.spec(), tiny.checkpoint(), both, {});
+  const absl::Status status = testing::LoadRank(tiny.spec(), tiny.checkpoint(), both, {});
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(status.message()), HasSubstr("lm_head.weight is used 2 times"));
 }
@@ -129,7 +129,7 @@ TEST_F(LoaderTest, ATiedHeadMayBeCopied) {
   LoadTargets both = first.Targets(), more = second.Targets();
   both.linears.insert(both.linears.end(), more.linears.begin(), more.linears.end());
   both.vectors.insert(both.vectors.end(), more.vectors.begin(), more.vectors.end());
-  EXPECT_TRUE(LoadWeights(tiny.spec(), tiny.checkpoint(), both, {}).ok());
+  EXPECT_TRUE(testing::LoadRank(tiny.spec(), tiny.checkpoint(), both, {}).ok());
 }
 
 TEST_F(LoaderTest, TiedTensorsThatAreBothStoredHaveToBeEqual) {
@@ -138,7 +138,7 @@ TEST_F(LoaderTest, TiedTensorsThatAreBothStoredHaveToBeEqual) {
       MakeModelSpec(TinyLlama({{"tie_word_embeddings", true}}), Json::object(), DType::kF32);
   ASSERT_TRUE(tied.ok()) << tied.status();
   DeviceModel model(Context(*tied, *ops_), AllUnits(*tied));
-  const absl::Status status = LoadWeights(*tied, untied.checkpoint(), model.Targets(), {});
+  const absl::Status status = testing::LoadRank(*tied, untied.checkpoint(), model.Targets(), {});
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("lm_head.weight differs from model.embed_tokens.weight"));
 }
@@ -148,7 +148,7 @@ TEST_F(LoaderTest, AFileThatHasBecomeShorterIsDataLoss) {
   const std::string file = tiny.folder() + "/model.safetensors";
   std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1000);
   DeviceModel model(Context(tiny.spec(), *ops_), AllUnits(tiny.spec()));
-  const absl::Status status = LoadWeights(tiny.spec(), tiny.checkpoint(), model.Targets(), {});
+  const absl::Status status = testing::LoadRank(tiny.spec(), tiny.checkpoint(), model.Targets(), {});
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
 }
 
@@ -162,7 +162,7 @@ TEST_F(LoaderTest, LoadingEndsWhenItIsNotToProceed) {
   options.proceed = [&asked] {
     return ++asked < 5 ? absl::OkStatus() : absl::NotFoundError("something else is missing");
   };
-  const absl::Status status = LoadWeights(tiny.spec(), tiny.checkpoint(), model.Targets(), options);
+  const absl::Status status = testing::LoadRank(tiny.spec(), tiny.checkpoint(), model.Targets(), options);
   EXPECT_EQ(status, absl::NotFoundError("something else is missing"));
   EXPECT_LT(asked, 5 + options.readers);
   EXPECT_GT(loaded, 0);

@@ -18,7 +18,7 @@ at::Tensor Mlp::Forward(const ForwardContext& context, at::Tensor x) const {
   x.reset();
   at::Tensor activated = context.ops.Activate(up, activation_, gated_);  // [tokens, intermediate]
   up.reset();
-  return down_.Forward(activated);
+  return down_.ForwardWhole(activated, context.ranks);
 }
 
 }  // namespace causeway

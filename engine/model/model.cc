@@ -18,7 +18,7 @@ void AddTargets(LoadTargets& targets, const Linear& linear) {
 }
 
 void AddTargets(LoadTargets& targets, const Norm& norm) {
-  targets.vectors.push_back({norm.spec().weight, norm.weight()});
+  targets.vectors.push_back({norm.spec().weight, norm.weight(), norm.first()});
   if (norm.bias().defined()) targets.vectors.push_back({norm.spec().bias, norm.bias()});
 }
 
@@ -46,7 +46,10 @@ int64_t PositionRows(const Module& module, const std::string& prefix, const std:
 }  // namespace
 
 DeviceModel::DeviceModel(const ModelContext& context, const std::vector<int>& units)
-    : spec_(context.spec), ops_(context.ops) {
+    : spec_(context.spec),
+      ops_(context.ops),
+      group_(context.group),
+      words_(OrThrow(ShardWords(context.spec, context.group))) {
   const Units model = UnitsOf(spec_);
   for (int unit : units) {
     if (unit == Units::kEmbeddings) {
@@ -55,7 +58,7 @@ DeviceModel::DeviceModel(const ModelContext& context, const std::vector<int>& un
       const WeightFormat format = spec_.tied_head ? spec_.head.format : WeightFormat{};
       if (!Fetched(spec_.embedding_weight)) {
         embedding_ =
-            ops_.NewLinear(spec_.vocab_size, spec_.hidden_size, /*bias=*/false, context.dtype, context.device, format);
+            ops_.NewLinear(words_.count, spec_.hidden_size, /*bias=*/false, context.dtype, context.device, format);
       }
       if (!spec_.position_weight.empty() && !Fetched(spec_.position_weight)) {
         const int64_t rows = PositionRows(spec_.modules, "", spec_.position_weight);
@@ -83,8 +86,12 @@ LoadTargets DeviceModel::Targets() {
        {std::pair(embedding_, spec_.embedding_weight), std::pair(position_, spec_.position_weight)}) {
     if (Fetched(tensor)) targets.elsewhere.push_back(tensor);
     if (weight == nullptr) continue;
-    const LinearSpec table = TableSpec(tensor, weight->out_features(), weight->in_features());
-    targets.linears.push_back({weight.get(), table, WholeShard(table)});
+    const bool words = weight == embedding_;
+    const LinearSpec table =
+        TableSpec(tensor, words ? spec_.vocab_size : weight->out_features(), weight->in_features());
+    LinearShard shard = WholeShard(table);
+    if (words) shard.outputs = {words_};
+    targets.linears.push_back({weight.get(), table, std::move(shard)});
   }
   for (const auto& [index, layer] : layers_) {
     AddTargets(targets, layer.attention_norm());
@@ -120,22 +127,35 @@ void DeviceModel::ClearExpertLoads() {
   }
 }
 
-at::Tensor DeviceModel::Embed(const at::Tensor& ids, const AttentionBatch& batch) const {
+at::Tensor DeviceModel::Embed(const StageInput& input) const {
   const auto look_up = [this](const at::Tensor& rows, const std::shared_ptr<LinearWeight>& table,
                               const std::string& tensor) {
     return table != nullptr ? table->Lookup(rows) : fetcher_->Rows(tensor, rows);
   };
-  at::Tensor hidden = look_up(ids, embedding_, spec_.embedding_weight);  // [tokens, hidden]
-  if (!spec_.position_weight.empty()) ops_.Add(hidden, look_up(batch.positions, position_, spec_.position_weight));
+  at::Tensor hidden = look_up(input.ids, embedding_, spec_.embedding_weight);  // [tokens, hidden]
+  if (input.ranks != nullptr) {
+    if (input.foreign.defined()) ops_.ZeroRows(hidden, input.foreign);
+    input.ranks->AllReduce(hidden);
+  }
+  if (!spec_.position_weight.empty())
+    ops_.Add(hidden, look_up(input.batch->positions, position_, spec_.position_weight));
   return hidden;
+}
+
+at::Tensor DeviceModel::Gathered(const at::Tensor& logits, Communicator* ranks) const {
+  if (ranks == nullptr) return logits;
+  std::vector<int64_t> widths;
+  for (int rank = 0; rank < group_.size; ++rank)
+    widths.push_back(OrThrow(ShardWords(spec_, {rank, group_.size})).count);
+  return ranks->GatherColumns(logits, widths);
 }
 
 at::Tensor DeviceModel::Forward(UnitRange units, StageInput input, const RotaryTables& rotary, KvCache& cache) const {
   const Units model = UnitsOf(spec_);
-  const ForwardContext context{ops_, *input.batch, rotary};
+  const ForwardContext context{ops_, *input.batch, rotary, input.ranks};
   Hidden hidden;
   if (units.first == Units::kEmbeddings) {
-    hidden.residual = Embed(input.ids, *input.batch);
+    hidden.residual = Embed(input);
     if (input.after_unit) input.after_unit(Units::kEmbeddings, hidden);
   } else {
     hidden.residual = std::move(input.hidden);
@@ -154,7 +174,7 @@ at::Tensor DeviceModel::Forward(UnitRange units, StageInput input, const RotaryT
   }
   if (hidden.residual.size(0) > 0) {  // no row may be selected
     if (units.contains(model.norm())) hidden.residual = AddAndNorm(ops_, *norm_, hidden);
-    if (units.contains(model.head())) return head_->Forward(hidden.residual);
+    if (units.contains(model.head())) return Gathered(head_->Forward(hidden.residual), input.ranks);
   }
   if (hidden.update.defined()) ops_.Add(hidden.residual, hidden.update);
   return std::move(hidden.residual);

@@ -18,10 +18,12 @@ namespace causeway {
 
 // What a segment computes from.
 struct StageInput {
-  at::Tensor ids;     // int64 [tokens]; read by unit 0 alone
-  at::Tensor hidden;  // [tokens, hidden] from the segment before; undefined for the first; written over
+  at::Tensor ids;      // int64 [tokens], in the rank's words; read by unit 0 alone, as is the next
+  at::Tensor foreign;  // int64 [n]: rows whose words other ranks have; undefined: none
+  at::Tensor hidden;   // [tokens, hidden] from the segment before; undefined for the first; written over
   at::Tensor rows;  // int64 [selected]: rows that go on after the last layer, to norm and head; undefined: all of them
   const AttentionBatch* batch = nullptr;
+  Communicator* ranks = nullptr;  // of the context's group; null: there is one rank
   std::function<void(int unit, const Hidden& hidden)>
       after_unit;            // where set, called after the embeddings and each layer
   bool one_of_each = false;  // of the segment's layers, the first with an MLP and the first with experts alone (the
@@ -39,13 +41,14 @@ class DeviceModel {
   LoadTargets Targets();
 
   // Runs the units, all of them held here. -> [tokens, hidden], or [selected, hidden] once the last layer
-  // is among or before them, or logits [selected, vocab] when last is the head.
+  // is among or before them, or logits [selected, vocab] when last is the head: on rank 0, and undefined on the others.
   at::Tensor Forward(UnitRange units, StageInput input, const RotaryTables& rotary, KvCache& cache) const;
 
   // [rows, hidden] as the last layer leaves them. The final norm must be held here.
   at::Tensor FinalNorm(const at::Tensor& rows) const { return norm_->Forward(ops_, rows, at::Tensor()); }
 
-  std::vector<int> layers() const;  // held here, ascending indices in the model
+  ShareRange words() const { return words_; }  // whose embeddings and logits are here
+  std::vector<int> layers() const;             // held here, ascending indices in the model
   const Layer& layer(int index) const { return layers_.at(index); }
 
   // Of the layers held here that have experts; any thread.
@@ -57,10 +60,13 @@ class DeviceModel {
   bool Fetched(const std::string& table) const {
     return fetcher_ != nullptr && !table.empty() && fetcher_->Offloads(table);
   }
-  at::Tensor Embed(const at::Tensor& ids, const AttentionBatch& batch) const;
+  at::Tensor Embed(const StageInput& input) const;
+  at::Tensor Gathered(const at::Tensor& logits, Communicator* ranks) const;
 
   const ModelSpec& spec_;
   Ops& ops_;
+  const ParallelGroup group_;
+  const ShareRange words_;
   WeightFetcher* fetcher_ = nullptr;         // of the tables, where unit 0 is held; null: of none
   std::shared_ptr<LinearWeight> embedding_;  // [vocab, hidden]; shared with a tied head on the same device
   std::shared_ptr<LinearWeight> position_;   // [positions, hidden]

@@ -67,6 +67,7 @@ at::Tensor Moe::Forward(const ForwardContext& context, at::Tensor x) const {
   thread_local std::vector<int32_t> counts;                                   // kept for its memory
   Fetcher fetcher(*this);
   at::Tensor y = ops.Experts(x, routing, weights_, activation_, &counts, fetcher_ != nullptr ? &fetcher : nullptr);
+  if (experts_.front().down().shard().partial) context.ranks->AllReduce(y);
   counter_->Add(counts);
   return y;
 }

@@ -44,7 +44,7 @@ class MoeTest : public ::testing::Test {
   }
   void Fill(const Linear& linear, const at::Tensor& whole) {
     std::vector<at::Tensor> runs;
-    for (const LinearShard::Run& run : linear.shard().outputs) runs.push_back(whole.narrow(0, run.first, run.count));
+    for (const ShareRange& run : linear.shard().outputs) runs.push_back(whole.narrow(0, run.first, run.count));
     linear.weight()->SetRows(0, at::cat(runs).narrow(1, linear.shard().in_first, linear.shard().in_count));
   }
 

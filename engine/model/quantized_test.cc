@@ -109,7 +109,7 @@ class QuantizedTest : public ::testing::TestWithParam<std::string> {
   absl::Status Load(const TestFolder& folder) {
     const Opened opened(folder.path());
     DeviceModel model(Context(opened.spec, *ops_), AllUnits(opened.spec));
-    return LoadWeights(opened.spec, *opened.checkpoint, model.Targets(), {});
+    return testing::LoadRank(opened.spec, *opened.checkpoint, model.Targets(), {});
   }
 
   c10::InferenceMode inference_;
@@ -179,7 +179,7 @@ TEST_P(QuantizedTest, WhatIsHeldIsWhatThePlanCounts) {
   const Opened opened(Fixture(GetParam()));
   DeviceModel model(Context(opened.spec, *ops_), AllUnits(opened.spec));
   LoadTargets targets = model.Targets();
-  ASSERT_TRUE(LoadWeights(opened.spec, *opened.checkpoint, targets, {}).ok());
+  ASSERT_TRUE(testing::LoadRank(opened.spec, *opened.checkpoint, targets, {}).ok());
   int64_t held = 0, planned = 0;
   for (const LinearTarget& linear : targets.linears) held += linear.weight->bytes();
   for (const VectorTarget& vector : targets.vectors) held += vector.values.nbytes();
@@ -219,16 +219,15 @@ TEST_F(QuantizedFixturesTest, RanksOfAGroupAddUpToTheWhole) {
   EXPECT_TRUE(at::allclose(sum, whole->layer(1).mlp()->Forward(testing::OpsAlone(*ops_), x), 1e-4, 1e-5));
 }
 
-TEST_F(QuantizedFixturesTest, CutsThatGroupsDoNotAllowAreRefused) {
-  const auto refusal = [](const LinearSpec& linear) {
-    return std::string(RowShard(linear, {.rank = 1, .size = 2}).status().message());
-  };
+TEST_F(QuantizedFixturesTest, CutsAreWhereGroupsEndOrRefused) {
   const ModelSpec awq = Opened(Fixture("awq")).spec;
-  EXPECT_EQ(refusal(awq.layers[0].attention.output), "");
-  EXPECT_THAT(refusal(awq.layers[0].mlp.down),
-              HasSubstr("model.layers.0.mlp.down_proj.weight: shares of 48 inputs would cut groups of 32"));
+  const MlpSpec& mlp = awq.layers[0].mlp;  // 96 inputs in groups of 32
+  EXPECT_EQ(ShardMlp(mlp, {0, 2})->down.in_count, 64);
+  EXPECT_EQ(ShardMlp(mlp, {1, 2})->down.in_count, 32);
+  EXPECT_THAT(std::string(ShardMlp(mlp, {0, 4}).status().message()),
+              HasSubstr("model.layers.0.mlp.down_proj.weight: 96 inputs in groups of 32 cannot be shared by 4 ranks"));
   const ModelSpec ordered = Opened(Fixture("gptq-act-order")).spec;
-  EXPECT_THAT(refusal(ordered.layers[0].attention.output),
+  EXPECT_THAT(std::string(ShardAttention(ordered, ordered.layers[0].attention, {0, 2}).status().message()),
               HasSubstr("self_attn.o_proj.weight: inputs ordered by activation cannot be cut into shares"));
 }
 
@@ -393,7 +392,7 @@ TEST_F(OnLoadTest, WeightsThatCannotBeQuantizedAreNamed) {
     const auto checkpoint = *Checkpoint::Open(folder.path());
     const ModelSpec spec = Quantized(tiny, format);
     DeviceModel model(Context(spec, *ops_), AllUnits(spec));
-    const absl::Status status = LoadWeights(spec, *checkpoint, model.Targets(), {});
+    const absl::Status status = testing::LoadRank(spec, *checkpoint, model.Targets(), {});
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     return std::string(status.message());
   };
@@ -410,7 +409,7 @@ TEST_F(OnLoadTest, ATiedTableServesBothEnds) {
   LoadTargets both = first.Targets(), more = last.Targets();
   both.linears.insert(both.linears.end(), more.linears.begin(), more.linears.end());
   both.vectors.insert(both.vectors.end(), more.vectors.begin(), more.vectors.end());
-  ASSERT_TRUE(LoadWeights(spec, tiny.checkpoint(), both, {}).ok());
+  ASSERT_TRUE(testing::LoadRank(spec, tiny.checkpoint(), both, {}).ok());
   const WeightFormat int8{.kind = WeightKind::kInt8};
   const at::Tensor table = Dequantize(Quantize(Raw(tiny, "model.embed_tokens.weight"), int8), int8);
   const LinearTarget &embedding = both.linears.front(), &head = both.linears.back();

@@ -21,19 +21,38 @@ inline ModelContext Context(const ModelSpec& spec, Ops& ops, ParallelGroup group
   return {spec, ops, at::Device(at::kCPU), at::kFloat, group};
 }
 
-// For modules that neither attend nor rotate.
+// Leaves each rank its part, for tests that add the parts up themselves.
+class PartsAlone final : public Communicator {
+ public:
+  int rank() const override { return 0; }
+  int size() const override { return 2; }
+  void BeginStep() override {}
+  void Fail() override {}
+  CollectiveStats stats() const override { return {}; }
+  void AllReduce(at::Tensor& /*x*/) override {}
+  at::Tensor GatherColumns(const at::Tensor& x, absl::Span<const int64_t> /*widths*/) override { return x; }
+};
+
+// For modules that neither attend nor rotate; of a rank's, the part that it computes.
 inline ForwardContext OpsAlone(Ops& ops) {
   static const AttentionBatch batch;
   static const RotaryTables rotary;
-  return {ops, batch, rotary};
+  static PartsAlone parts;
+  return {ops, batch, rotary, &parts};
 }
 
 inline std::vector<int> AllUnits(const ModelSpec& spec) { return UnitsOf(spec).all(); }
 
+// All targets as those of one rank.
+inline absl::Status LoadRank(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets,
+                             const LoadOptions& options = {}) {
+  return LoadWeights(spec, checkpoint, absl::MakeConstSpan(&targets, 1), options);
+}
+
 inline std::unique_ptr<DeviceModel> Loaded(const ModelSpec& spec, const Checkpoint& checkpoint, Ops& ops,
                                            ParallelGroup group = {}, const LoadOptions& options = {}) {
   auto model = std::make_unique<DeviceModel>(Context(spec, ops, group), AllUnits(spec));
-  const absl::Status status = LoadWeights(spec, checkpoint, model->Targets(), options);
+  const absl::Status status = LoadRank(spec, checkpoint, model->Targets(), options);
   EXPECT_TRUE(status.ok()) << status;
   return model;
 }

@@ -163,6 +163,14 @@ class Ops {
   virtual void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight,
                            double eps) = 0;
 
+  // NormColumns of runs that lie on several ranks, in two halves. The sums of squares of neighbouring runs of columns
+  // of x, from the first column on, `widths` wide each: fp32 [tokens, runs].
+  virtual at::Tensor SquareSums(const at::Tensor& x, const std::vector<int64_t>& widths) = 0;
+  // In place: norms the columns of x from `first` on, as many as `weight` has, where column `run` of `squares` has the
+  // sums over all ranks, of `all` columns.
+  virtual void ScaleColumns(at::Tensor& x, int64_t first, const at::Tensor& weight, const at::Tensor& squares,
+                            int64_t run, int64_t all, double eps) = 0;
+
   // logits [tokens, experts]; correction fp32 [experts] or undefined. Of equal scores the lower expert goes first.
   virtual Routing Route(const at::Tensor& logits, const at::Tensor& correction, const RoutingRule& rule) = 0;
   // The sum of the chosen experts' gated MLPs, weighted: x [tokens, hidden] -> [tokens, hidden]. Experts that no token
@@ -174,6 +182,8 @@ class Ops {
 
   // x += y, of the same shape.
   virtual void Add(at::Tensor& x, const at::Tensor& y) = 0;
+  // Rows of x [tokens, width] become zeros; `rows` int64 [n].
+  virtual void ZeroRows(at::Tensor& x, const at::Tensor& rows) = 0;
   // Those rows of x [tokens, width], in the order of `rows`, int64 [n] -> [n, width].
   virtual at::Tensor SelectRows(const at::Tensor& x, const at::Tensor& rows) = 0;
 

@@ -136,6 +136,23 @@ void ReferenceOps::NormColumns(at::Tensor& x, int64_t first, int64_t groups, int
   runs.copy_((wide * scale).to(x.scalar_type()) * weight);
 }
 
+at::Tensor ReferenceOps::SquareSums(const at::Tensor& x, const std::vector<int64_t>& widths) {
+  at::Tensor sums = at::empty({x.size(0), static_cast<int64_t>(widths.size())}, x.options().dtype(at::kFloat));
+  int64_t first = 0;
+  for (size_t run = 0; run < widths.size(); ++run) {
+    sums.select(1, static_cast<int64_t>(run)).copy_(x.narrow(1, first, widths[run]).to(at::kFloat).square().sum(-1));
+    first += widths[run];
+  }
+  return sums;
+}
+
+void ReferenceOps::ScaleColumns(at::Tensor& x, int64_t first, const at::Tensor& weight, const at::Tensor& squares,
+                                int64_t run, int64_t all, double eps) {
+  at::Tensor columns = x.narrow(1, first, weight.size(0));
+  const at::Tensor scale = at::rsqrt(squares.narrow(1, run, 1) / static_cast<double>(all) + eps);
+  columns.copy_((columns.to(at::kFloat) * scale).to(x.scalar_type()) * weight);
+}
+
 void ReferenceOps::RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads,
                                   int64_t kv_heads, int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) {
   const int64_t tokens = qkv.size(0);
@@ -186,6 +203,8 @@ at::Tensor ReferenceOps::PagedAttention(const at::Tensor& qkv, int64_t heads, in
 }
 
 void ReferenceOps::Add(at::Tensor& x, const at::Tensor& y) { x.add_(y); }
+
+void ReferenceOps::ZeroRows(at::Tensor& x, const at::Tensor& rows) { x.index_fill_(0, rows, 0); }
 
 at::Tensor ReferenceOps::SelectRows(const at::Tensor& x, const at::Tensor& rows) { return x.index_select(0, rows); }
 

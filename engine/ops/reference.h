@@ -20,6 +20,9 @@ class ReferenceOps : public Ops {
                        const at::Tensor& bias, double eps) override;
   void NormColumns(at::Tensor& x, int64_t first, int64_t groups, int64_t width, const at::Tensor& weight,
                    double eps) override;
+  at::Tensor SquareSums(const at::Tensor& x, const std::vector<int64_t>& widths) override;
+  void ScaleColumns(at::Tensor& x, int64_t first, const at::Tensor& weight, const at::Tensor& squares, int64_t run,
+                    int64_t all, double eps) override;
   void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,
                       int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) override;
   at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
@@ -28,6 +31,7 @@ class ReferenceOps : public Ops {
   at::Tensor Experts(const at::Tensor& x, const Routing& routing, const std::vector<ExpertWeights>& experts,
                      Activation activation, std::vector<int32_t>* counts, ExpertFetcher* fetcher = nullptr) override;
   void Add(at::Tensor& x, const at::Tensor& y) override;
+  void ZeroRows(at::Tensor& x, const at::Tensor& rows) override;
   at::Tensor SelectRows(const at::Tensor& x, const at::Tensor& rows) override;
   at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override;
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;

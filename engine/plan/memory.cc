@@ -177,9 +177,12 @@ int64_t StageActivationBytes(const ModelSpec& spec, const StageShape& shape, con
   if (shape.norm || shape.head)
     worst = std::max(worst, 2 * step.hidden + 3 * selected + step.NormBytes(spec.hidden_size));
   if (shape.head) {
+    // A rank's, before rank 0 has those of all.
+    const int64_t words = spec.head.out_features(),
+                  own_logits = words < spec.vocab_size ? step.sampled * words * step.element : 0;
     const int64_t sampling = ComputesOnCpu(kind) ? 0 : kDeviceSampleBytes;  // whoever computed the logits
     worst = std::max(worst, 2 * step.hidden + 2 * selected + step.Packed(spec.head) + step.Dequantized(spec.head) +
-                                step.sampled * spec.vocab_size * (step.element + sampling));
+                                step.sampled * spec.vocab_size * (step.element + sampling) + own_logits);
   }
   if (worst == 0) return 0;
   // cos and sin of every position, fp32.

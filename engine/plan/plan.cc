@@ -1,6 +1,7 @@
 #include "engine/plan/plan.h"
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "engine/plan/field_policy.h"
 #include "engine/plan/layout.h"
 #include "engine/plan/memory.h"
+#include "engine/plan/ranks.h"
 #include "engine/plan/remedies.h"
 
 namespace causeway {
@@ -33,7 +35,9 @@ absl::Status InRange(absl::string_view name, int64_t value, int64_t least, int64
 }
 
 // Checks the options and fills in max_model_len and the demand for KV cache.
-absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options) {
+// `ranks`: the model as each rank of a group has it.
+absl::StatusOr<KvDemand> FillOptions(absl::Span<const ModelSpec> ranks, PlanOptions& options) {
+  const ModelSpec& spec = ranks.front();
   if (options.max_model_len == 0) options.max_model_len = std::min(spec.context_max, kModelLenMax);
   constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
   CAUSEWAY_RETURN_IF_ERROR(InRange("max_model_len", options.max_model_len, 2, kModelLenMax));
@@ -55,7 +59,9 @@ absl::StatusOr<KvDemand> FillOptions(const ModelSpec& spec, PlanOptions& options
   }
 
   const int64_t per_sequence = BlocksFor(options.max_model_len);
-  const int64_t block_bytes = static_cast<int64_t>(spec.layers.size()) * LayerKvBytesPerBlock(spec, options);
+  int64_t block_bytes = 0;
+  for (const ModelSpec& rank : ranks)
+    block_bytes += static_cast<int64_t>(spec.layers.size()) * LayerKvBytesPerBlock(rank, options);
   const int64_t blocks = options.kv_cache_bytes >= 0    ? options.kv_cache_bytes / std::max<int64_t>(1, block_bytes)
                          : options.kv_cache_tokens >= 0 ? BlocksFor(options.kv_cache_tokens)
                                                         : per_sequence;
@@ -196,49 +202,71 @@ absl::StatusOr<PartMap> MakeMap(const LayoutInput& in, const std::vector<int64_t
 }
 
 // A model as plans need it, made once for all that are tried.
-struct PlannedModel {
-  PlannedModel(const ModelSpec& model, const PlanOptions& options)
-      : spec(model),
-        index(spec.modules, /*inside_blocks=*/options.device_map == "custom"),
-        units(MakeUnitTable(spec, index)),
-        pieces(spec),
-        small_weights(SmallWeightBytes(spec)) {}
+class PlannedModel {
+ public:
+  // One rank's.
+  struct Share {
+    Share(const ModelSpec& rank, const PlanOptions& options)
+        : spec(rank),
+          index(spec.modules, /*inside_blocks=*/options.device_map == "custom"),
+          units(MakeUnitTable(spec, index)),
+          pieces(spec),
+          small_weights(SmallWeightBytes(spec)) {}
 
-  LayoutInput Input(absl::Span<const Device> devices, const Budgets& budgets, const PlanOptions& options, KvDemand kv,
-                    bool names) const {
-    return {.spec = spec,
-            .index = index,
-            .units = units,
-            .pieces = pieces,
-            .devices = devices,
-            .budgets = budgets,
-            .options = options,
-            .kv = kv,
-            .weights_only = options.kv_cache_tokens == 0,
-            .small_weights = small_weights,
-            .names = names};
+    LayoutInput Input(absl::Span<const Device> devices, const Budgets& budgets, const PlanOptions& options, KvDemand kv,
+                      bool names) const {
+      return {.spec = spec,
+              .index = index,
+              .units = units,
+              .pieces = pieces,
+              .devices = devices,
+              .budgets = budgets,
+              .options = options,
+              .kv = kv,
+              .weights_only = options.kv_cache_tokens == 0,
+              .small_weights = small_weights,
+              .names = names};
+    }
+
+    const ModelSpec& spec;
+    const ModuleIndex index;
+    const UnitTable units;
+    const PieceTable pieces;
+    const int64_t small_weights;
+  };
+
+  PlannedModel(std::vector<ModelSpec> ranks, const PlanOptions& options) : specs_(std::move(ranks)) {
+    for (const ModelSpec& spec : specs_) shares_.emplace_back(spec, options);
   }
 
-  const ModelSpec& spec;
-  const ModuleIndex index;
-  const UnitTable units;
-  const PieceTable pieces;
-  const int64_t small_weights;
+  const std::vector<ModelSpec>& specs() const { return specs_; }
+  const std::deque<Share>& shares() const { return shares_; }
+  const Share& first() const { return shares_.front(); }
+
+ private:
+  const std::vector<ModelSpec> specs_;
+  std::deque<Share> shares_;
 };
 
-absl::StatusOr<Layout> LayOut(const PlannedModel& model, const std::vector<Device>& devices, const Budgets& budgets,
-                              PlanOptions options, bool names) {
-  CAUSEWAY_ASSIGN_OR_RETURN(const KvDemand kv, FillOptions(model.spec, options));
-  const LayoutInput input = model.Input(devices, budgets, options, kv, names);
+// Of the model's first rank by a map that is made for it, and then of the others.
+absl::StatusOr<std::vector<Layout>> LayOut(const PlannedModel& model, const std::vector<Device>& devices,
+                                           const Budgets& budgets, PlanOptions options, bool names) {
+  CAUSEWAY_ASSIGN_OR_RETURN(const KvDemand kv, FillOptions(model.specs(), options));
+  const LayoutInput input = model.first().Input(devices, budgets, options, kv, names);
   // A field's policy does not know what spilled layers need where they are computed: less for it there, until that
   // fits.
   std::vector<int64_t> kept_free(devices.size(), 0);
   for (int tries = FieldStrategyNamed(options.device_map) ? kSpillTriesMax : 0;; --tries) {
     CAUSEWAY_ASSIGN_OR_RETURN(const PartMap map, MakeMap(input, kept_free));
-    CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(input, map));
-    const bool spills = layout.plan.offloaded_to_cpu + layout.plan.offloaded_to_disk > 0;
-    if (!spills || layout.misfits.empty() || tries == 0) return layout;
-    for (const Misfit& misfit : layout.misfits) kept_free[misfit.device] += misfit.short_bytes;
+    std::vector<Layout> layouts;
+    for (const PlannedModel::Share& share : model.shares()) {
+      CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, MakeLayout(share.Input(devices, budgets, options, kv, names), map));
+      layouts.push_back(std::move(layout));
+    }
+    const Layout& first = layouts.front();
+    const bool spills = first.plan.offloaded_to_cpu + first.plan.offloaded_to_disk > 0;
+    if (!spills || first.misfits.empty() || tries == 0) return layouts;
+    for (const Misfit& misfit : first.misfits) kept_free[misfit.device] += misfit.short_bytes;
   }
 }
 
@@ -249,14 +277,15 @@ int64_t BlocksThatFit(const PlannedModel& model, const Attempt& tried, int64_t e
                                   [](const Device& device) { return device.kind == DeviceKind::kCpu; });
   if (tried.options.device_map != "auto" || on_cpu || tried.options.offload_to_disk ||
       tried.budgets.cpu_offload_bytes > 0) {
-    const absl::StatusOr<Layout> layout = LayOut(model, tried.devices, tried.budgets, tried.options, /*names=*/false);
-    return layout.ok() && Fits(*layout) ? layout->plan.kv_blocks : -1;
+    const auto layouts = LayOut(model, tried.devices, tried.budgets, tried.options, /*names=*/false);
+    if (!layouts.ok() || !std::all_of(layouts->begin(), layouts->end(), Fits)) return -1;
+    return layouts->front().plan.kv_blocks;
   }
   PlanOptions options = tried.options;
-  absl::StatusOr<KvDemand> kv = FillOptions(model.spec, options);
+  absl::StatusOr<KvDemand> kv = FillOptions(model.specs(), options);
   if (!kv.ok()) return -1;
   kv->blocks_wanted = std::clamp(enough, kv->blocks_least, kv->blocks_wanted);
-  return AutoBlocks(AutoInputOf(model.Input(tried.devices, tried.budgets, options, *kv, /*names=*/false)));
+  return AutoBlocks(AutoInputOf(model.first().Input(tried.devices, tried.budgets, options, *kv, /*names=*/false)));
 }
 
 // The most sequences of the usual length that a plan with so many has a KV cache for.
@@ -271,30 +300,49 @@ int64_t SeqsThatFit(const PlannedModel& model, Attempt tried) {
 }  // namespace
 
 absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options,
-                              const NarrowerSpec& narrower) {
+                              const NarrowerSpec& narrower, const RecountRank& recount) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Budgets budgets, MakeBudgets(devices, options.max_memory));
-  const PlannedModel model(spec, options);
-  CAUSEWAY_ASSIGN_OR_RETURN(Layout layout, LayOut(model, devices, budgets, options, /*names=*/true));
-  const Attempt attempt{.spec = &spec, .devices = devices, .budgets = budgets, .options = layout.plan.options};
-  if (Fits(layout)) {
-    layout.plan.model = spec.title();
-    layout.plan.flops_per_token = FlopsPerToken(spec);
-    layout.plan.quantization = spec.quantization;
-    layout.plan.unquantized = spec.unquantized;
-    if (layout.plan.kv_blocks > 0) layout.plan.seqs_fitting = SeqsThatFit(model, attempt);
-    layout.plan.options.kv_cache_tokens = layout.plan.kv_blocks * kBlockTokens;
-    layout.plan.options.kv_cache_bytes = -1;
-    return std::move(layout.plan);
+  CAUSEWAY_ASSIGN_OR_RETURN(const DeviceGroups groups, GroupDevices(devices, budgets, options.parallel));
+  const auto ranks_of = [&](const ModelSpec& whole, DType dtype) {
+    return RankSpecs(whole, groups.size,
+                     recount ? [&](ModelSpec& rank) { recount(dtype, rank); } : std::function<void(ModelSpec&)>());
+  };
+  CAUSEWAY_ASSIGN_OR_RETURN(std::vector<ModelSpec> ranks, ranks_of(spec, options.dtype));
+  const PlannedModel model(std::move(ranks), options);
+  CAUSEWAY_ASSIGN_OR_RETURN(std::vector<Layout> layouts,
+                            LayOut(model, groups.first, groups.budgets, options, /*names=*/true));
+  const ModelSpec& first = model.first().spec;
+  const Attempt attempt{
+      .spec = &first, .devices = groups.first, .budgets = groups.budgets, .options = layouts.front().plan.options};
+  if (std::all_of(layouts.begin(), layouts.end(), Fits)) {
+    Plan plan = JoinRanks(std::move(layouts), devices, budgets).plan;
+    plan.model = spec.title();
+    plan.flops_per_token = FlopsPerToken(spec);
+    plan.quantization = spec.quantization;
+    plan.unquantized = spec.unquantized;
+    if (plan.kv_blocks > 0) plan.seqs_fitting = SeqsThatFit(model, attempt);
+    plan.options.kv_cache_tokens = plan.kv_blocks * kBlockTokens;
+    plan.options.kv_cache_bytes = -1;
+    return plan;
   }
 
-  const std::string what = DescribeMisfit(spec, model.index, layout);
+  const Layout& layout = *std::find_if(layouts.begin(), layouts.end(), [](const Layout& rank) { return !Fits(rank); });
+  const std::string what =
+      absl::StrCat(groups.size > 1 ? absl::StrCat("as one of ", groups.size, " ranks of its group: ") : "",
+                   DescribeMisfit(first, model.first().index, layout));
   if (!layout.offloaded.empty() || (!layout.unplaced.empty() && options.device_map == "custom"))
     return absl::FailedPreconditionError(what);
   // Try what could be changed, and name what works.
-  const std::string remedies = FindRemedies(attempt, narrower, [&](const Attempt& changed) {
-    return BlocksThatFit(changed.spec == &spec ? model : PlannedModel(*changed.spec, options), changed, /*enough=*/0) >=
-           0;
-  });
+  const auto narrower_rank = [&](DType dtype, const std::string& quantize) -> absl::StatusOr<ModelSpec> {
+    CAUSEWAY_ASSIGN_OR_RETURN(const ModelSpec whole, narrower(dtype, quantize));
+    CAUSEWAY_ASSIGN_OR_RETURN(std::vector<ModelSpec> shares, ranks_of(whole, dtype));
+    return std::move(shares.front());
+  };
+  const std::string remedies =
+      FindRemedies(attempt, narrower ? NarrowerSpec(narrower_rank) : nullptr, [&](const Attempt& changed) {
+        if (changed.spec == &first) return BlocksThatFit(model, changed, /*enough=*/0) >= 0;
+        return BlocksThatFit(PlannedModel({*changed.spec}, options), changed, /*enough=*/0) >= 0;
+      });
   return absl::FailedPreconditionError(absl::StrCat(what, ". ", remedies));
 }
 

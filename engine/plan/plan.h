@@ -17,11 +17,17 @@
 
 namespace causeway {
 
+// How devices share a model: pp groups of tp devices. pp 0: as many groups as there are.
+struct Parallel {
+  int pp = 0, tp = 1;
+};
+
 struct PlanOptions {
   std::string device_map =
       "auto";  // auto, balanced, balanced_low_0, sequential, custom, or one device: "0", "cuda:0", "cpu"
   std::map<std::string, std::string> custom_map;  // module prefix -> device key, with device_map "custom"
   std::map<std::string, int64_t> max_memory;      // ParseMaxMemory's result
+  Parallel parallel;                              // groups of neighbours are placed on as one device
   DType dtype = DType::kBF16;                     // of weights and activations
   std::optional<DType> kv_dtype;  // of the KV cache: kI8 with a scale for each token and head; nothing: dtype
   int64_t max_model_len = 0;      // 0: the model's context
@@ -45,7 +51,7 @@ inline DType KvDType(const PlanOptions& options) { return options.kv_dtype.value
 // Units that a step goes through before it changes devices.
 struct Segment {
   UnitRange units;
-  std::vector<int> devices;  // indices into Plan::devices: today one, later the ranks that compute it together
+  std::vector<int> devices;  // indices into Plan::devices: the ranks that compute it together, neighbours
 
   int device() const { return devices.front(); }
 };
@@ -84,7 +90,7 @@ struct Plan {
   std::string quantization;                       // of the weights, as ModelSpec's; empty: none
   std::vector<std::string> unquantized;           // what stays in the dtype then
   std::vector<DevicePlan> devices;                // those at hand, used or not
-  std::map<std::string, std::string> device_map;  // shortest prefixes -> device key
+  std::map<std::string, std::string> device_map;  // shortest prefixes -> device key, a group's being its first one's
   std::vector<ModulePlacement> modules;
   std::vector<Segment> segments;                        // in execution order; neighbours differ in device
   int64_t kv_blocks = 0;                                // of kBlockTokens tokens, the same ids on every device
@@ -108,6 +114,10 @@ inline Units UnitsOf(const Plan& plan) {
 // loaded, or as they are to be placed (""): what to propose where it does not fit. An error where that cannot be.
 using NarrowerSpec = std::function<absl::StatusOr<ModelSpec>(DType dtype, const std::string& quantize)>;
 
+// Has the module tree of a rank of the model count what its weights take in memory, where that is more than their
+// tensors (CountHeldBytes).
+using RecountRank = std::function<void(DType dtype, ModelSpec& rank)>;
+
 // Budgets: max_memory's; else a simulated device's memory, 0.9 of what is free on a CUDA device, and 0.9 of what is
 // free on the CPU as the only device. There, without max_memory, the KV cache takes at most half of the bytes left and
 // at most 8 GiB, since others use that memory too. Activations, the KV cache (at least one sequence of max_model_len)
@@ -116,7 +126,7 @@ using NarrowerSpec = std::function<absl::StatusOr<ModelSpec>(DType dtype, const 
 // FailedPrecondition: it does not fit; the message names the modules and the bytes short, and what would make it fit.
 // InvalidArgument: options that contradict the model or the devices.
 absl::StatusOr<Plan> MakePlan(const ModelSpec& spec, const std::vector<Device>& devices, const PlanOptions& options,
-                              const NarrowerSpec& narrower = nullptr);
+                              const NarrowerSpec& narrower = nullptr, const RecountRank& recount = nullptr);
 
 // Upper bound of the bytes of activations and workspace (rotary tables, kernels' scratch) of one step on a device of
 // this kind that holds `units`. With several devices, MakePlan adds the hidden states in flight between them. The

@@ -126,10 +126,16 @@ std::vector<std::string> OffloadRemarks(const Plan& plan) {
 std::vector<std::string> Remarks(const Plan& plan) {
   std::vector<std::string> remarks, path;
   for (const Segment& segment : plan.segments) {
-    path.push_back(absl::StrCat(plan.devices[segment.device()].device.name, " (",
-                                UnitNames(UnitsOf(plan), segment.units.all()), ")"));
+    path.push_back(absl::StrCat(absl::StrJoin(segment.devices, " + ",
+                                              [&plan](std::string* out, int device) {
+                                                absl::StrAppend(out, plan.devices[device].device.name);
+                                              }),
+                                " (", UnitNames(UnitsOf(plan), segment.units.all()), ")"));
   }
-  if (path.size() > 1) remarks.push_back(absl::StrCat("A step goes through ", absl::StrJoin(path, " → "), "."));
+  const int tp = plan.options.parallel.tp;
+  if (tp > 1) remarks.push_back(absl::StrCat("Tensor parallel: ", tp, " devices share each layer."));
+  if (path.size() > 1 || tp > 1)
+    remarks.push_back(absl::StrCat("A step goes through ", absl::StrJoin(path, " → "), "."));
   for (std::string& remark : OffloadRemarks(plan)) remarks.push_back(std::move(remark));
   if (plan.tied_head_copied)
     remarks.push_back("The head shares the embedding's weight and has a copy of it on its own device.");
@@ -227,7 +233,10 @@ std::string PlanJson(const Plan& plan) {
   }
   json["segments"] = OrderedJson::array();
   for (const Segment& segment : plan.segments) {
+    OrderedJson devices = OrderedJson::array();
+    for (const int device : segment.devices) devices.push_back(plan.devices[device].device.name);
     json["segments"].push_back({{"device", plan.devices[segment.device()].device.name},
+                                {"devices", std::move(devices)},
                                 {"first_unit", segment.units.first},
                                 {"last_unit", segment.units.last}});
   }

@@ -18,7 +18,7 @@ struct Reported {
   Fleet fleet = *MakeFleet(*ParseDevices("4xL4", [] { return std::vector<Device>(); }), {}, {});
   Workload workload{.prompt_tokens = 64, .output_tokens = 64, .concurrency = {2, 16}, .tpot_seconds_max = 0.1};
   Search search = *SearchStrategies(
-      TestLlama({.layers = 8, .hidden = 1024, .intermediate = 4096, .vocab = 1000, .heads = 4, .kv_heads = 2}), fleet,
+      TestLlama({.layers = 8, .hidden = 1024, .intermediate = 4096, .vocab = 1000, .heads = 2, .kv_heads = 2}), fleet,
       PlanOptions(), workload);
   SearchReport report{.model = "a model", .fleet = fleet, .workload = workload, .search = search};
 };
@@ -30,7 +30,8 @@ TEST(SearchReportTest, TheTableSaysWhatWasAskedAndWhatIsServed) {
   EXPECT_THAT(table, HasSubstr("Speeds are assumed: 80%"));
   EXPECT_THAT(table, HasSubstr("servable"));
   EXPECT_THAT(table, HasSubstr("pareto"));
-  EXPECT_THAT(table, HasSubstr("Dropped: TP 4: 2 key/value heads cannot be cut into 4 equal shares."));
+  EXPECT_THAT(table,
+              HasSubstr("Dropped: TP 4: 2 heads, 1 for each of 2 key/value heads, cannot be shared by 4 ranks."));
   EXPECT_THAT(table, HasSubstr("Dropped: DP 4: 4 replicas for 2 requests."));
   const std::string markdown = SearchMarkdown(reported.report);
   EXPECT_THAT(markdown, HasSubstr("| rank | strategy |"));

@@ -8,9 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "engine/architecture/shard.h"
 #include "engine/base/status.h"
 #include "engine/plan/pipeline.h"
+#include "engine/plan/ranks.h"
 
 namespace causeway {
 namespace {
@@ -183,7 +183,8 @@ class Searcher {
   std::string NotServed(const Candidate& candidate) const {
     const Strategy& s = candidate.strategy;
     std::vector<std::string> lacks;
-    if (std::string missing = MissingForGroup(model_.spec(), s.tp); !missing.empty()) lacks.push_back(missing);
+    const DeviceKind kind = fleet_.devices.front().device.kind;
+    if (std::string missing = MissingForGroups(kind, s.tp); !missing.empty()) lacks.push_back(missing);
     const int made = static_cast<int>(std::min<int64_t>(
         MicroBatchesOf(s.pp, s.pp), *std::max_element(candidate.running_each.begin(), candidate.running_each.end())));
     if (s.micro_batches != made)

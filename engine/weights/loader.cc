@@ -76,7 +76,7 @@ class Reader {
   // The runs and the parts are two ways to cut the same concatenated outputs; what is read is where both meet `held`.
   absl::Status ReadLinear(const LinearTarget& target, int64_t held_first, int64_t held_count, int64_t& bytes) {
     int64_t held = 0;  // first row of the run, as held
-    for (const LinearShard::Run& run : target.shard.outputs) {
+    for (const ShareRange& run : target.shard.outputs) {
       const int64_t begin = std::max(held, held_first), end = std::min(held + run.count, held_first + held_count);
       const int64_t shift = run.first - held;  // from rows as held to concatenated outputs
       int64_t part_first = 0;
@@ -138,7 +138,7 @@ class Reader {
   }
 
   absl::Status ReadVector(const VectorTarget& target, int64_t& bytes) {
-    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor values, Read(target.tensor, 0, target.values.numel(), bytes));
+    CAUSEWAY_ASSIGN_OR_RETURN(const at::Tensor values, Read(target.tensor, target.first, target.values.numel(), bytes));
     target.values.copy_(values);
     return absl::OkStatus();
   }
@@ -172,7 +172,7 @@ class Reader {
   std::map<std::string, int64_t> not_finite_;
 };
 
-// Every tensor has one target; a tied embedding may have a second, where the head is on another device.
+// Every tensor has one target of each rank; a tied embedding may have a second, where the head is on another device.
 absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const LoadTargets& targets) {
   std::map<std::string, int> uses;
   for (const LinearTarget& linear : targets.linears) {
@@ -246,7 +246,8 @@ int64_t BytesToRead(const Tensors& tensors, const LoadTargets& targets) {
         total += tensors.at(part.bias).bytes * linear.shard.out_count() / spec.out_features();
     }
   }
-  for (const VectorTarget& vector : targets.vectors) total += tensors.at(vector.tensor).bytes;
+  for (const VectorTarget& vector : targets.vectors)
+    total += vector.values.numel() * DTypeBytes(tensors.at(vector.tensor).dtype);
   return total;
 }
 
@@ -275,10 +276,15 @@ absl::Status ReadInputOrders(const Checkpoint& checkpoint, const Tensors& tensor
 
 }  // namespace
 
-absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets,
+absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, absl::Span<const LoadTargets> ranks,
                          const LoadOptions& options) {
   CAUSEWAY_ASSIGN_OR_RETURN(const Tensors tensors, MatchTensors(spec, checkpoint));
-  CAUSEWAY_RETURN_IF_ERROR(CheckUses(spec, tensors, targets));
+  LoadTargets targets;
+  for (const LoadTargets& rank : ranks) {
+    CAUSEWAY_RETURN_IF_ERROR(CheckUses(spec, tensors, rank));
+    targets.linears.insert(targets.linears.end(), rank.linears.begin(), rank.linears.end());
+    targets.vectors.insert(targets.vectors.end(), rank.vectors.begin(), rank.vectors.end());
+  }
   CAUSEWAY_RETURN_IF_ERROR(CheckContents(spec, checkpoint));
   const int64_t staging_bytes = StagingBytes(targets, options.staging_bytes);
   const std::vector<LoadTask> tasks = MakeTasks(tensors, targets, options.staging_bytes);

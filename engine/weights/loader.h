@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/weights/targets.h"
 
@@ -31,12 +32,13 @@ struct LoadOptions {
   std::function<absl::Status(int portion)> begin_portion, end_portion;
 };
 
-// Reads every tensor of the checkpoint into the targets (of all devices together). InvalidArgument: the checkpoint is
+// Reads the tensors of the checkpoint into the targets, each rank's on all of its devices: every rank has a share of
+// each, or all of it. InvalidArgument: the checkpoint is
 // not the spec's, or a tensor, which is named, has contents that the spec rules out or its format cannot hold (tied
 // tensors that differ, quantized ones that config.json contradicts, NaN). Unimplemented: linears computed as one whose
 // inputs are ordered differently. Internal: a tensor is used by no target or by several, a tied embedding's copy aside.
 // DataLoss: a file has become shorter.
-absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, const LoadTargets& targets,
+absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, absl::Span<const LoadTargets> ranks,
                          const LoadOptions& options);
 
 }  // namespace causeway

@@ -24,7 +24,9 @@ struct LinearTarget {
 struct VectorTarget {
   std::string tensor;  // canonical name
   at::Tensor values;   // [n]; converted to its dtype
+  int64_t first = 0;   // of the tensor's values
 };
+// One rank's.
 struct LoadTargets {
   std::vector<LinearTarget> linears;
   std::vector<VectorTarget> vectors;

@@ -48,10 +48,12 @@ std::string TextNotAtHand(const std::vector<Device>& devices) {
 // Module prefixes and devices, in the model's order.
 using DeviceMap = std::vector<std::pair<std::string, std::string>>;
 
-DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stages, const std::vector<Device>& devices) {
+// A stage's devices are `tp` neighbours, and go by the first one's name.
+DeviceMap MapStages(const ModelSpec& spec, const std::vector<StageMemory>& stages, const std::vector<Device>& devices,
+                    int tp) {
   DeviceMap map;
   for (size_t s = 0; s < stages.size(); ++s) {
-    const std::string key = devices[s].key();
+    const std::string key = devices[s * tp].key();
     for (const int unit : stages[s].units.all()) {
       map.emplace_back(UnitPath(spec, unit), key);
       if (unit == Units::kEmbeddings && !spec.position_embedding_path.empty())
@@ -120,10 +122,12 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   const Workload& workload = report.workload;
   std::vector<Device> devices;
   for (const StageMemory& stage : stages) {
-    Device& device = devices.emplace_back(report.fleet.devices[stage.device].device);
-    if (device.kind != DeviceKind::kSimulated) continue;
-    device.id = static_cast<int>(devices.size()) - 1;  // each daemon counts its own devices
-    device.name = absl::StrCat("simulated:", device.id);
+    for (int rank = 0; rank < strategy.tp; ++rank) {
+      Device& device = devices.emplace_back(report.fleet.devices[stage.device + rank].device);
+      if (device.kind != DeviceKind::kSimulated) continue;
+      device.id = static_cast<int>(devices.size()) - 1;  // each daemon counts its own devices
+      device.name = absl::StrCat("simulated:", device.id);
+    }
   }
 
   v1::Config config = loaded.config;
@@ -139,20 +143,21 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   PlanOptions& plan = planned.plan;
   if (plan.max_model_len == 0) plan.max_model_len = tokens;
   plan.max_num_seqs = running;
+  plan.parallel = {.pp = strategy.pp, .tp = strategy.tp};
   plan.kv_cache_tokens = plan.kv_cache_bytes = -1;
   paths.erase("batching.kv_cache");
   plan.device_map = "auto";
   plan.custom_map.clear();
   int64_t cpu_bytes = 0;  // CPU memory that the replica may take beside its devices
-  for (const StageMemory& stage : stages) cpu_bytes += report.fleet.devices[stage.device].cpu_bytes;
+  for (const StageMemory& stage : stages) cpu_bytes += report.fleet.devices[stage.device].cpu_bytes * strategy.tp;
   if (!plan.max_memory.empty() || strategy.offload) {
     plan.max_memory.clear();
-    for (size_t s = 0; s < stages.size(); ++s) plan.max_memory[devices[s].key()] = stages[s].budget;
+    for (size_t i = 0; i < devices.size(); ++i) plan.max_memory[devices[i].key()] = stages[i / strategy.tp].budget;
     if (strategy.offload && cpu_bytes > 0) plan.max_memory["cpu"] = cpu_bytes;
   }
   DeviceMap device_map;
   if (strategy.pp > 1) {
-    device_map = MapStages(spec, stages, devices);
+    device_map = MapStages(spec, stages, devices, strategy.tp);
     if (strategy.offload) MapOffloaded(spec, stages, cpu_bytes, device_map);
     plan.device_map = "custom";
     plan.custom_map = {device_map.begin(), device_map.end()};
@@ -182,6 +187,10 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
 
   config.mutable_placement()->set_devices(DevicesText(devices));
   config.mutable_placement()->set_device_map("auto");
+  if (strategy.tp > 1) {
+    paths.insert("placement.parallel");
+    config.mutable_placement()->set_parallel(absl::StrCat("pp=", strategy.pp, ",tp=", strategy.tp));
+  }
   if (!plan.max_memory.empty()) {
     paths.insert("placement.max_memory");
     config.mutable_placement()->set_max_memory(absl::StrJoin(

@@ -14,6 +14,7 @@
 #include "engine/checkpoint/json.h"
 #include "engine/plan/custom_map.h"
 #include "engine/plan/device.h"
+#include "engine/plan/ranks.h"
 
 namespace causeway {
 namespace {
@@ -74,6 +75,9 @@ absl::StatusOr<PlanOptions> ReadPlanOptions(const LoadedConfig& loaded) {
     if (!budgets.ok()) return Wrong(loaded, "placement.max_memory", budgets.status().message());
     plan.max_memory = *std::move(budgets);
   }
+  absl::StatusOr<Parallel> parallel = ParseParallel(config.placement().parallel());
+  if (!parallel.ok()) return Wrong(loaded, "placement.parallel", parallel.status().message());
+  plan.parallel = *parallel;
   plan.offload_to_disk = !config.placement().offload_folder().empty();
   if (absl::Status status = SetDeviceMap(config.placement().device_map(), &plan); !status.ok()) {
     return Wrong(loaded, "placement.device_map", status.message());

@@ -26,9 +26,11 @@ std::vector<DeviceReport> ReportDevices(const Plan& plan, const ExecutorStats& s
   std::vector<DeviceReport> reports;
   const int64_t other = OtherBytes(plan, stats);
   bool has_cpu = false;
+  const std::vector<std::optional<DevicePlace>> places = PlacesOf(plan);
   for (size_t i = 0; i < plan.devices.size(); ++i) {
     const DevicePlan& planned = plan.devices[i];
-    DeviceReport report{.name = planned.device.name, .model = planned.device.model, .planned = &planned};
+    DeviceReport report{
+        .name = planned.device.name, .model = planned.device.model, .place = places[i], .planned = &planned};
     if (i < stats.devices.size()) {
       report.measured = &stats.devices[i];
       report.left = PlannedLessMeasured(planned, report.measured->memory);

@@ -9,11 +9,13 @@
 
 #include "engine/engine.h"
 #include "engine/execution/memory_left.h"
+#include "engine/plan/ranks.h"
 
 namespace causeway {
 
 struct DeviceReport {
   std::string name, model;
+  std::optional<DevicePlace> place;     // of those that hold a part of the model
   const DevicePlan* planned = nullptr;  // null: the CPU, in whose memory the process lives without a part of the model
   const DeviceStats* measured = nullptr;  // null: not planned, or still loading
   MemoryLeft left;                        // where there is something measured

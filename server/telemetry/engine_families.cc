@@ -104,16 +104,28 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   Family streamed("causeway_offload_stream_bytes_total", "Bytes of offloaded weights brought to the device.",
                   MetricType::Counter);
   Family transfers("causeway_transfer_bytes_total", "Bytes handed from one device to another.", MetricType::Counter);
-  int stage = 0;
+  Family collective_seconds("causeway_collective_seconds_total",
+                            "Time a device spent on sums with the other ranks of its group, waiting included.",
+                            MetricType::Counter);
+  Family collective_bytes("causeway_collective_bytes_total",
+                          "Bytes that a device gave into sums with the other ranks of its group.", MetricType::Counter);
   for (const DeviceReport& report : ReportDevices(plan, stats)) {
-    const LabelList labels = {{"device", report.name}, {"device_name", report.model}};
+    LabelList labels = {{"device", report.name}, {"device_name", report.model}};
+    if (report.place.has_value()) {
+      labels =
+          With(With(labels, "stage", std::to_string(report.place->stage)), "rank", std::to_string(report.place->rank));
+    }
     if (report.measured != nullptr) {
       const DevicePlan& planned = *report.planned;
       const DeviceStats& device = *report.measured;
       const DeviceMemory& m = device.memory;
       capacity.Add(labels, planned.device.memory_bytes);
       if (!planned.units.empty()) {
-        busy.Add(With(labels, "stage", std::to_string(stage++)), device.busy_seconds);
+        busy.Add(labels, device.busy_seconds);
+        if (plan.options.parallel.tp > 1) {
+          collective_seconds.Add(labels, device.collectives.seconds);
+          collective_bytes.Add(labels, static_cast<double>(device.collectives.bytes));
+        }
         tokens.Add(With(labels, "kind", "prefill"), device.prefill_tokens)
             .Add(With(labels, "kind", "decode"), device.decode_tokens);
         error.Add(With(labels, "owner", "weights"), static_cast<double>(report.left.weights))
@@ -141,7 +153,8 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   for (const TransferStats& transfer : stats.transfers) {
     transfers.Add({{"from", transfer.from}, {"to", transfer.to}}, transfer.bytes);
   }
-  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &offloaded, &cpu_rows, &streamed, &transfers})
+  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &offloaded, &cpu_rows, &streamed, &transfers,
+                         &collective_seconds, &collective_bytes})
     family->AppendTo(out);
 }
 

@@ -37,6 +37,7 @@ class StatsEngine : public Engine {
       device.kv_cache = 500;
       device.activations = 100;
       model_.plan.devices.push_back(device);
+      model_.plan.segments.push_back({{i, i}, {i}});
       DeviceStats stats;
       stats.memory = {.weights = 1000, .kv_cache = 480, .activations = 10, .activations_peak = 90, .workspace = 5};
       stats.busy_seconds = 1.5;
@@ -118,13 +119,14 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
            "causeway_kv_cache_bytes_per_token{model=\"tiny\",dtype=\"int8\"} 68\n",
            "causeway_last_step_timestamp_seconds{model=\"tiny\"} 1234\n",
            "causeway_device_memory_bytes{device=\"simulated:1\",device_name=\"a "
-           "\\\"processor\\\"\",owner=\"kv_cache\"} 480\n",
+           "\\\"processor\\\"\",stage=\"1\",rank=\"0\",owner=\"kv_cache\"} 480\n",
            "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a "
-           "\\\"processor\\\"\",owner=\"kv_cache\"} 20\n",
+           "\\\"processor\\\"\",stage=\"0\",rank=\"0\",owner=\"kv_cache\"} 20\n",
            "causeway_plan_memory_error_bytes{device=\"simulated:1\",device_name=\"a "
-           "\\\"processor\\\"\",owner=\"activations\"} 5\n",
+           "\\\"processor\\\"\",stage=\"1\",rank=\"0\",owner=\"activations\"} 5\n",
            "causeway_transfer_bytes_total{from=\"simulated:0\",to=\"simulated:1\"} 4096\n",
-           "causeway_device_tokens_total{device=\"simulated:1\",device_name=\"a \\\"processor\\\"\",kind=\"prefill\"} "
+           "causeway_device_tokens_total{device=\"simulated:1\",device_name=\"a "
+           "\\\"processor\\\"\",stage=\"1\",rank=\"0\",kind=\"prefill\"} "
            "101\n",
        }) {
     EXPECT_THAT(text, HasSubstr(line));

@@ -46,9 +46,9 @@ class GoldenTest : public testing::TestWithParam<std::string> {
     return requests;
   }
 
-  // Plans one device that is nearly as small as possible. The rest is in CPU memory, and computed there in steps of up
+  // Plans devices that are nearly as small as possible. The rest is in CPU memory, and computed there in steps of up
   // to cpu_rows rows, or in a folder that the test removes.
-  void OffloadMost(EngineOptions& options, bool on_disk, int64_t cpu_rows = 0) {
+  void OffloadMost(EngineOptions& options, bool on_disk, int64_t cpu_rows = 0, int devices = 1) {
     if (folder_.empty()) {
       folder_ = absl::StrCat(testing::TempDir(), "/golden-offload-", getpid());
       std::filesystem::create_directory(folder_);
@@ -59,9 +59,12 @@ class GoldenTest : public testing::TestWithParam<std::string> {
     for (int64_t small = 0, enough = 65536; enough - small > 16;) {
       const int64_t kib = (small + enough) / 2;
       EngineOptions tried = options;
-      tried.devices = absl::StrCat("simulated:1x", kib, "KiB");
+      tried.devices = absl::StrCat("simulated:", devices, "x", kib, "KiB");
       tried.plan.max_memory.clear();
-      if (!on_disk) tried.plan.max_memory = {{"0", kib << 10}, {"cpu", int64_t{64} << 20}};
+      if (!on_disk) {
+        tried.plan.max_memory["cpu"] = int64_t{64} << 20;
+        for (int i = 0; i < devices; ++i) tried.plan.max_memory[absl::StrCat(i)] = kib << 10;
+      }
       const bool fits = PlaceModel(tried).ok();
       (fits ? enough : small) = kib;
       if (fits) options = tried;

@@ -72,6 +72,14 @@ TEST_P(LayerOutputsTest, ChunkedAndSplit) {
   }
 }
 
+TEST_P(LayerOutputsTest, DevicesThatShareLayersHaveThemOnce) {
+  options_.devices = "simulated:4x64MiB";
+  options_.plan.parallel.tp = 2;
+  options_.plan.max_num_batched_tokens = 11;
+  auto engine = MakeTestEngine(options_);
+  ExpectStates(GenerateAll(*engine, {Extraction("all")})[0]->end);
+}
+
 TEST_P(LayerOutputsTest, TheFinalNormMayBeOnAnotherDevice) {
   const std::string prefix = golden_.name == "gpt2-base" ? "transformer." : "model.";
   const std::string layers = prefix + (golden_.name == "gpt2-base" ? "h" : "layers");

@@ -130,6 +130,14 @@ class FakeAsyncOps final : public Ops {
                    double eps) override {
     queue_->Push([=, inner = inner_]() mutable { inner->NormColumns(x, first, groups, width, weight, eps); });
   }
+  at::Tensor SquareSums(const at::Tensor& x, const std::vector<int64_t>& widths) override {
+    return Late({x.size(0), static_cast<int64_t>(widths.size())}, x.options().dtype(at::kFloat),
+                [=](Ops& ops) { return ops.SquareSums(x, widths); });
+  }
+  void ScaleColumns(at::Tensor& x, int64_t first, const at::Tensor& weight, const at::Tensor& squares, int64_t run,
+                    int64_t all, double eps) override {
+    queue_->Push([=, inner = inner_]() mutable { inner->ScaleColumns(x, first, weight, squares, run, all, eps); });
+  }
   void RotaryAndCache(at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin, int64_t heads, int64_t kv_heads,
                       int64_t head_dim, const AttentionBatch& batch, KvLayer& cache) override {
     queue_->Push([=, inner = inner_]() mutable {
@@ -156,6 +164,9 @@ class FakeAsyncOps final : public Ops {
                      Activation activation, std::vector<int32_t>* counts, ExpertFetcher* fetcher) override;
   void Add(at::Tensor& x, const at::Tensor& y) override {
     queue_->Push([=, inner = inner_]() mutable { inner->Add(x, y); });
+  }
+  void ZeroRows(at::Tensor& x, const at::Tensor& rows) override {
+    queue_->Push([=, inner = inner_]() mutable { inner->ZeroRows(x, rows); });
   }
   at::Tensor SelectRows(const at::Tensor& x, const at::Tensor& rows) override {
     return Late({rows.size(0), x.size(1)}, x.options(), [=](Ops& ops) { return ops.SelectRows(x, rows); });

@@ -248,7 +248,15 @@ class CpuOps : public Ops {
     return y;
   }
 
+  at::Tensor SquareSums(const at::Tensor& x, const std::vector<int64_t>& widths) override {
+    return reference_.SquareSums(x, widths);
+  }
+  void ScaleColumns(at::Tensor& x, int64_t first, const at::Tensor& weight, const at::Tensor& squares, int64_t run,
+                    int64_t all, double eps) override {
+    reference_.ScaleColumns(x, first, weight, squares, run, all, eps);
+  }
   void Add(at::Tensor& x, const at::Tensor& y) override { reference_.Add(x, y); }
+  void ZeroRows(at::Tensor& x, const at::Tensor& rows) override { reference_.ZeroRows(x, rows); }
   at::Tensor SelectRows(const at::Tensor& x, const at::Tensor& rows) override { return reference_.SelectRows(x, rows); }
 
   at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override {

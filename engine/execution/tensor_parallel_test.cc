@@ -1,0 +1,183 @@
+// Layers that several devices share: the tokens of one device, whatever is cut, and the memory of the plan.
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "engine/architecture/quantization.h"
+#include "engine/architecture/shard.h"
+#include "engine/execution/testing.h"
+#include "tests/support/temporary_folder.h"
+
+namespace causeway {
+namespace {
+
+using testing::DriveOptions;
+using testing::Driver;
+using ::testing::HasSubstr;
+using testing::PlanFor;
+using testing::Start;
+using testing::TemporaryFolder;
+
+const std::vector<std::vector<int32_t>> kPrompts = {
+    {5},
+    {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+    {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70},
+    {9, 8, 7}};
+
+Json TinyMiniMax() {
+  return TinyLlama({{"model_type", "minimax_m2"},
+                    {"head_dim", 16},
+                    {"rotary_dim", 8},
+                    {"intermediate_size", 48},
+                    {"num_local_experts", 8},
+                    {"num_experts_per_tok", 2},
+                    {"scoring_func", "sigmoid"},
+                    {"use_qk_norm", true},
+                    {"use_routing_bias", true}});
+}
+
+PlanOptions Ranks(int size) {
+  PlanOptions options;
+  options.parallel.tp = size;
+  return options;
+}
+
+std::string Devices(int count) { return absl::StrCat("simulated:", count, "x64MiB"); }
+
+class TensorParallelTest : public ::testing::TestWithParam<Json> {
+ protected:
+  TensorParallelTest() : tiny_(GetParam()) {}
+
+  // Groups and numbers of devices that the model can be cut for.
+  std::vector<std::pair<int, int>> Shapes() const {
+    std::vector<std::pair<int, int>> shapes;
+    for (const int size : GroupSizes(tiny_.spec(), 4)) {
+      if (size == 1) continue;
+      shapes.emplace_back(size, size);
+      shapes.emplace_back(size, 2 * size);
+    }
+    EXPECT_GE(shapes.size(), 2u);
+    return shapes;
+  }
+
+  std::vector<std::vector<int32_t>> Tokens(const Plan& plan, const DriveOptions& drive, bool reference = false) {
+    auto executor = Start(tiny_, plan, reference);
+    return Driver(*executor, kPrompts, drive).Run();
+  }
+
+  const TinyCheckpoint tiny_;
+};
+
+TEST_P(TensorParallelTest, GroupsGiveTheTokensOfOneDevice) {
+  const auto expected = Tokens(PlanFor(tiny_.spec(), Devices(1)), {});
+  SamplingParams sampling{.temperature = 0.9, .top_p = 0.95, .frequency_penalty = 0.8};
+  sampling.seed = 77;
+  const auto sampled = Tokens(PlanFor(tiny_.spec(), Devices(1)), {.sampling = sampling});
+  for (const auto& [size, devices] : Shapes()) {
+    SCOPED_TRACE(absl::StrCat("groups of ", size, " on ", devices));
+    const Plan plan = PlanFor(tiny_.spec(), Devices(devices), Ranks(size));
+    ASSERT_EQ(plan.segments.front().devices.size(), static_cast<size_t>(size));
+    EXPECT_EQ(Tokens(plan, {}), expected);
+    EXPECT_EQ(Tokens(plan, {.chunk = 5, .ahead = true}), expected);
+    EXPECT_EQ(Tokens(plan, {}, /*reference=*/true), expected);
+    EXPECT_EQ(Tokens(plan, {.chunk = 7, .ahead = true, .sampling = sampling}), sampled);
+  }
+}
+
+TEST_P(TensorParallelTest, LogitsAreThoseOfOneDevice) {
+  auto one = Start(tiny_, PlanFor(tiny_.spec(), Devices(1)));
+  Driver whole(*one, kPrompts, {.tokens = 4, .all_logits = true});
+  whole.Run();
+  for (const auto& [size, devices] : Shapes()) {
+    auto group = Start(tiny_, PlanFor(tiny_.spec(), Devices(devices), Ranks(size)));
+    Driver cut(*group, kPrompts, {.tokens = 4, .all_logits = true});
+    cut.Run();
+    for (size_t i = 0; i < kPrompts.size(); ++i) {
+      ASSERT_EQ(cut.logits(i).size(), (kPrompts[i].size() + 3) * tiny_.spec().vocab_size);
+      float worst = 0;
+      for (size_t j = 0; j < cut.logits(i).size(); ++j)
+        worst = std::max(worst, std::abs(cut.logits(i)[j] - whole.logits(i)[j]));
+      EXPECT_LT(worst, 2e-4) << "groups of " << size << ", prompt " << i;
+    }
+  }
+}
+
+TEST_P(TensorParallelTest, AnInt8KvCacheAndQuantizedWeightsAreCutAlike) {
+  for (const char* quantize : {"", "int4"}) {
+    ModelSpec spec = tiny_.spec();
+    const absl::StatusOr<WeightFormat> format = ParseQuantize(quantize);
+    ASSERT_TRUE(format.ok() && QuantizeOnLoad(*format, spec).ok());
+    PlanOptions options;
+    options.kv_dtype = DType::kI8;
+    const auto run = [&](int devices) {
+      auto executor =
+          MakeExecutor(spec, tiny_.checkpoint(), PlanFor(spec, Devices(devices), options), {.cpu_threads = 2}, nullptr);
+      if (!executor.ok()) throw std::runtime_error(executor.status().ToString());
+      return Driver(**executor, kPrompts, {}).Run();
+    };
+    const auto expected = run(1);
+    for (const int size : GroupSizes(spec, 4)) {
+      options.parallel.tp = size;
+      EXPECT_EQ(run(size), expected) << quantize << ", groups of " << size;
+    }
+  }
+}
+
+TEST_P(TensorParallelTest, WeightsOffTheDevicesAreEachRanksOwn) {
+  const auto expected = Tokens(PlanFor(tiny_.spec(), Devices(1)), {});
+  const TemporaryFolder folder("ranks");
+  for (const char* tier : {"cpu", "disk"}) {
+    PlanOptions options = Ranks(2);
+    options.device_map = "custom";
+    options.custom_map = {{"", tier}};
+    options.offload_to_disk = true;
+    if (std::string(tier) == "cpu")
+      options.max_memory = {{"0", int64_t{64} << 20}, {"1", int64_t{64} << 20}, {"cpu", int64_t{64} << 20}};
+    const Plan plan = PlanFor(tiny_.spec(), Devices(2), options);
+    EXPECT_GT(plan.offloaded_to_cpu + plan.offloaded_to_disk, 0);
+    for (int round = 0; round < 2; ++round) {  // the second reads what the first wrote
+      auto executor = MakeExecutor(tiny_.spec(), tiny_.checkpoint(), plan,
+                                   {.cpu_threads = 2, .offload_folder = folder.path(), .offload_cpu_rows = 0}, nullptr);
+      ASSERT_TRUE(executor.ok()) << executor.status();
+      EXPECT_EQ(Driver(**executor, kPrompts, {.chunk = 5, .ahead = true}).Run(), expected) << tier;
+      for (const DeviceStats& device : (*executor)->Stats().devices) EXPECT_GT(device.streamed_bytes, 0);
+    }
+  }
+}
+
+TEST_P(TensorParallelTest, MemoryOfEachRankIsThePlans) {
+  for (const auto& [size, devices] : Shapes()) {
+    const Plan plan = PlanFor(tiny_.spec(), Devices(devices), Ranks(size));
+    auto executor = Start(tiny_, plan, /*reference=*/true);  // its weights are as large as the checkpoint's
+    Driver(*executor, kPrompts, {.ahead = true}).Run();
+    const ExecutorStats stats = executor->Stats();
+    for (size_t i = 0; i < plan.devices.size(); ++i) {
+      SCOPED_TRACE(absl::StrCat("groups of ", size, " on ", devices, ", device ", i));
+      int64_t frequencies = 0;  // the field's count of tables that nothing here needs
+      VisitParameters(tiny_.spec().modules, [&](const std::string& path, const Parameter& parameter) {
+        if (path.find("rotary_emb") != std::string::npos) frequencies += parameter.bytes();
+      });
+      const int64_t held = stats.devices[i].memory.weights;
+      EXPECT_TRUE(held == plan.devices[i].weights || held == plan.devices[i].weights - frequencies)
+          << held << " " << plan.devices[i].weights;
+      EXPECT_EQ(stats.devices[i].memory.kv_cache, plan.devices[i].kv_cache);
+      EXPECT_LE(stats.devices[i].memory.activations_peak + stats.devices[i].memory.workspace,
+                plan.devices[i].activations);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, TensorParallelTest,
+    ::testing::Values(TinyLlama({{"attention_bias", true}, {"mlp_bias", true}}),
+                      TinyLlama({{"tie_word_embeddings", true}, {"vocab_size", 101}}),
+                      TinyLlama({{"model_type", "qwen3"}, {"num_attention_heads", 6}, {"head_dim", 16}}), TinyGpt2(),
+                      TinyQwen3Moe(), TinyMiniMax()));
+
+}  // namespace
+}  // namespace causeway

@@ -1,0 +1,94 @@
+// Compares with transformers where devices share layers: every golden model and quantized one, every size of groups,
+// one group and two, with each feature that cuts or moves weights, rows or sequences. The tokens are the golden ones.
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "engine/architecture/shard.h"
+#include "tests/golden/golden_test.h"
+
+namespace causeway {
+namespace {
+
+constexpr int kDevicesMax = 4;
+
+class TensorParallelParity : public GoldenTest {
+ protected:
+  // Runs `test` with the options of every shape, whose engines have so many devices.
+  void ForEachShape(const std::function<void(EngineOptions options, int devices)>& test) {
+    const absl::StatusOr<PlacedModel> placed = PlaceModel(options_);
+    ASSERT_TRUE(placed.ok()) << placed.status();
+    for (const int tp : GroupSizes(placed->spec, kDevicesMax)) {
+      for (int pp = 1; tp > 1 && pp * tp <= kDevicesMax; ++pp) {
+        SCOPED_TRACE(absl::StrCat("pp=", pp, ",tp=", tp));
+        EngineOptions options = options_;
+        options.devices = absl::StrCat("simulated:", pp * tp, "x64MiB");
+        options.plan.parallel = {.pp = pp, .tp = tp};
+        test(options, pp * tp);
+        ++shapes_;
+      }
+    }
+  }
+
+  void RunAll(const std::string& what) {
+    ForEachShape([this](EngineOptions options, int devices) {
+      ExpectTokens(options, 1);
+      options.executor.reference_ops = true;
+      ExpectTokens(options, 1);
+      options.executor.reference_ops = false;
+      options.plan.max_num_batched_tokens = 11;  // chunks, and the prompts once more from the prefix cache
+      ExpectTokens(options, 2);
+      options.plan.kv_cache_tokens = 208;  // room for one and a half of four sequences
+      EXPECT_GT(ExpectTokens(options, 1).scheduler.preemptions, 0);
+      options.plan.kv_cache_tokens = 2048;
+      for (const auto& [on_disk, cpu_rows] : {std::pair(true, 0), {false, 0}, {false, 5}}) {
+        EngineOptions offloaded = options;
+        OffloadMost(offloaded, on_disk, cpu_rows, devices);
+        int64_t streamed = 0;  // a rank with a smaller share may have room for all of it
+        for (const DeviceStats& device : ExpectTokens(offloaded, 1).executor.devices) streamed += device.streamed_bytes;
+        if (on_disk) EXPECT_GT(streamed, 0);
+      }
+    });
+    std::printf("%s: %d shapes, %d runs equal to transformers\n", what.c_str(), shapes_, runs_);
+  }
+
+  EngineStats ExpectTokens(const EngineOptions& options, int rounds) {
+    auto engine = MakeTestEngine(options);
+    for (int round = 0; round < rounds; ++round) {
+      ExpectGolden(GenerateAll(*engine, Requests(absl::StrCat("round", round, "-"))));
+      ++runs_;
+    }
+    if (rounds > 1) EXPECT_GT(engine->Stats().scheduler.prefix_hit_tokens, 0);
+    EXPECT_EQ(engine->model().plan.segments.front().devices.size(), static_cast<size_t>(options.plan.parallel.tp));
+    return engine->Stats();
+  }
+
+  int shapes_ = 0, runs_ = 0;
+};
+
+class PlainTensorParallelTest : public TensorParallelParity {
+ protected:
+  void SetUp() override { Load("models"); }
+};
+TEST_P(PlainTensorParallelTest, EveryShapeAndFeature) { RunAll(GetParam()); }
+
+class QuantizedTensorParallelTest : public TensorParallelParity {
+ protected:
+  void SetUp() override { Load("quantized"); }
+};
+TEST_P(QuantizedTensorParallelTest, EveryShapeAndFeature) { RunAll(GetParam()); }
+
+std::string TestName(const testing::TestParamInfo<std::string>& info) {
+  return absl::StrReplaceAll(info.param, {{"-", "_"}});
+}
+INSTANTIATE_TEST_SUITE_P(Models, PlainTensorParallelTest, testing::ValuesIn(GoldenNames()), TestName);
+INSTANTIATE_TEST_SUITE_P(Formats, QuantizedTensorParallelTest, testing::ValuesIn(GoldenNames("quantized")), TestName);
+
+}  // namespace
+}  // namespace causeway
