@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,13 +28,12 @@
 namespace causeway {
 namespace {
 
-SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOptions& options,
-                                      const Executor& executor) {
+SchedulerOptions MakeSchedulerOptions(const Plan& plan, const EngineOptions& options, const Executor& executor) {
   SchedulerOptions scheduler;
-  scheduler.num_blocks = model.plan.kv_blocks;
-  scheduler.max_num_seqs = model.plan.options.max_num_seqs;
-  scheduler.max_num_batched_tokens = model.plan.options.max_num_batched_tokens;
-  scheduler.max_model_len = model.plan.options.max_model_len;
+  scheduler.num_blocks = plan.kv_blocks;
+  scheduler.max_num_seqs = plan.options.max_num_seqs;
+  scheduler.max_num_batched_tokens = plan.options.max_num_batched_tokens;
+  scheduler.max_model_len = plan.options.max_model_len;
   scheduler.micro_batches = executor.micro_batches();
   scheduler.steps_in_flight = executor.steps_in_flight();
   scheduler.prefix_cache = options.prefix_cache;
@@ -43,11 +43,47 @@ SchedulerOptions MakeSchedulerOptions(const PlacedModel& model, const EngineOpti
 // Masks take a fraction of a step's time, and the devices need the processor, too.
 int MaskThreads() { return std::clamp(ProcessorsAtHand() / 4, 1, 8); }
 
-// The facade: it checks and prepares what callers ask for, and owns the loop that computes.
+int64_t FewestBlocks(const std::vector<Plan>& replicas) {
+  int64_t blocks = replicas.front().kv_blocks;
+  for (const Plan& plan : replicas) blocks = std::min(blocks, plan.kv_blocks);
+  return blocks;
+}
+
+void Add(const SchedulerStats& more, SchedulerStats& sum) {
+  sum.running += more.running;
+  sum.waiting += more.waiting;
+  sum.blocks_total += more.blocks_total;
+  sum.blocks_used += more.blocks_used;
+  sum.blocks_cached += more.blocks_cached;
+  sum.preemptions += more.preemptions;
+  sum.prefix_query_tokens += more.prefix_query_tokens;
+  sum.prefix_hit_tokens += more.prefix_hit_tokens;
+  sum.steps_unapplied += more.steps_unapplied;
+}
+
+// Replicas have the same layers, start one after the other, and read the same checkpoint.
+void Add(ExecutorStats more, ExecutorStats& sum) {
+  std::move(more.devices.begin(), more.devices.end(), std::back_inserter(sum.devices));
+  std::move(more.transfers.begin(), more.transfers.end(), std::back_inserter(sum.transfers));
+  sum.start.memory += more.start.memory;
+  sum.start.warm_up += more.start.warm_up;
+  if (sum.not_finite.empty()) sum.not_finite = std::move(more.not_finite);
+  for (const auto& [layer, load] : more.experts) {
+    ExpertLoad& all = sum.experts[layer];
+    all.tokens.resize(load.tokens.size());
+    for (size_t i = 0; i < load.tokens.size(); ++i) all.tokens[i] += load.tokens[i];
+    all.steps += load.steps;
+    all.busy += load.busy;
+    all.busiest += load.busiest;
+    all.expert_bytes = load.expert_bytes;
+  }
+}
+
+// The facade: it checks and prepares what callers ask for, and owns the loops that compute, one for each replica.
 class EngineImpl : public Engine {
  public:
   EngineImpl(PlacedModel model, const EngineOptions& options, EngineObserver* observer, TextFiles::Read text,
-             std::unique_ptr<Executor> executor, double load_seconds)
+             std::vector<std::unique_ptr<Executor>> executors, double load_seconds)
       : model_(std::move(model)),
         layer_outputs_(options.layer_outputs_bytes_max),
         tokenizer_(std::move(text.tokenizer)),
@@ -56,11 +92,15 @@ class EngineImpl : public Engine {
         text_warnings_(std::move(text.warnings)),
         load_seconds_(load_seconds),
         text_seconds_(text.seconds),
-        front_(/*loops=*/1, options.queue_max, clock_),
+        front_(static_cast<int>(executors.size()), options.queue_max, model_.plan.options.max_model_len,
+               model_.plan.kv_blocks, clock_),
         mask_workers_(MaskThreads(), [this] { front_.Wake(); }) {
-    const SchedulerOptions scheduler = MakeSchedulerOptions(model_, options, *executor);
-    loop_ = std::make_unique<EngineLoop>(front_, /*index=*/0, scheduler, std::move(executor), observer,
-                                         options.on_device_failure, clock_);
+    for (size_t replica = 0; replica < executors.size(); ++replica) {
+      const SchedulerOptions scheduler = MakeSchedulerOptions(model_.replicas[replica], options, *executors[replica]);
+      loops_.push_back(std::make_unique<EngineLoop>(front_, static_cast<int>(replica), scheduler,
+                                                    std::move(executors[replica]), observer, options.on_device_failure,
+                                                    clock_));
+    }
   }
 
   ~EngineImpl() override { front_.Stop(); }
@@ -104,15 +144,19 @@ class EngineImpl : public Engine {
     stats.requests_waiting = counts.waiting;
     stats.requests_running = counts.running;
     stats.constrained_requests = constrained_requests_;
-    const EngineLoop::Stats loop = loop_->stats();
-    stats.scheduler = loop.scheduler;
-    stats.last_step = loop.last_step;
+    stats.last_step = absl::InfinitePast();
+    for (const auto& loop : loops_) {
+      const EngineLoop::Stats replica = loop->stats();
+      stats.replicas.push_back({replica.scheduler, replica.lost});
+      stats.last_step = std::max(stats.last_step, replica.last_step);
+      Add(replica.scheduler, stats.scheduler);
+      Add(loop->executor().Stats(), stats.executor);
+    }
     stats.load_seconds = load_seconds_;
     stats.text_seconds = text_seconds_;
     const MaskWorkers::Stats masks = mask_workers_.stats();
     stats.masks = masks.masks;
     stats.mask_seconds = masks.seconds;
-    stats.executor = loop_->executor().Stats();
     return stats;
   }
 
@@ -135,7 +179,7 @@ class EngineImpl : public Engine {
       }
     }
     const auto length = static_cast<int64_t>(request.prompt.size());
-    const int64_t cache_tokens = model_.plan.kv_blocks * kBlockTokens;
+    const int64_t cache_tokens = FewestBlocks(model_.replicas) * kBlockTokens;
     if (length > cache_tokens) {
       return absl::InvalidArgumentError(
           absl::StrCat("the prompt has ", length, " tokens and the KV cache holds ", cache_tokens));
@@ -172,11 +216,11 @@ class EngineImpl : public Engine {
   absl::Mutex grammar_mutex_;
   std::optional<absl::StatusOr<std::unique_ptr<GrammarCompiler>>> grammar_compiler_ ABSL_GUARDED_BY(grammar_mutex_);
 
-  // Members are destroyed from the last one on: first the loop, whose steps in flight tell the workers their tokens;
+  // Members are destroyed from the last one on: first the loops, whose steps in flight tell the workers their tokens;
   // then the workers, which wake the front.
   Front front_;
   MaskWorkers mask_workers_;
-  std::unique_ptr<EngineLoop> loop_;
+  std::vector<std::unique_ptr<EngineLoop>> loops_;
 };
 
 }  // namespace
@@ -187,17 +231,33 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const 
   const absl::Time start = Clock::Real()->Now();
   if (model.plan.kv_blocks == 0) return absl::FailedPreconditionError("the plan holds no KV cache; serving needs one");
   TextFiles text_files(model.folder, options.chat_template_file);
-  CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
-                            MakeExecutor(model.spec, *model.checkpoint, model.plan, options.executor, progress,
-                                         [&text_files] { return text_files.Check(); }));
-  CAUSEWAY_RETURN_IF_ERROR(Validate(MakeSchedulerOptions(model, options, *executor)));
+  std::vector<std::unique_ptr<Executor>> executors;
+  const auto replicas = static_cast<int64_t>(model.replicas.size());
+  ExecutorOptions executor_options = options.executor;
+  const bool on_cpu = ComputesOnCpu(model.plan.devices.front().device.kind);
+  if (replicas > 1 && on_cpu)
+    executor_options.cpu_threads = std::max(1, ThreadsFor(options.executor.cpu_threads) / static_cast<int>(replicas));
+  for (const Plan& plan : model.replicas) {
+    const auto index = static_cast<int64_t>(executors.size());
+    const auto of_all = [&](const LoadProgress& own) {
+      if (!progress) return;
+      progress({.bytes_done = own.bytes_done + index * own.bytes_total,
+                .bytes_total = own.bytes_total * replicas,
+                .seconds = absl::ToDoubleSeconds(Clock::Real()->Now() - start)});
+    };
+    CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
+                              MakeExecutor(model.spec, *model.checkpoint, plan, executor_options, of_all,
+                                           [&text_files] { return text_files.Check(); }));
+    CAUSEWAY_RETURN_IF_ERROR(Validate(MakeSchedulerOptions(plan, options, *executor)));
+    executors.push_back(std::move(executor));
+  }
   CAUSEWAY_ASSIGN_OR_RETURN(TextFiles::Read text, text_files.Take());
   if (text.tokenizer != nullptr) {
     std::string warning = VocabularyWarning(*text.tokenizer, model.spec.vocab_size);
     if (!warning.empty()) text.warnings.push_back(std::move(warning));
   }
   const double load_seconds = absl::ToDoubleSeconds(Clock::Real()->Now() - start);
-  return std::make_unique<EngineImpl>(std::move(model), options, observer, std::move(text), std::move(executor),
+  return std::make_unique<EngineImpl>(std::move(model), options, observer, std::move(text), std::move(executors),
                                       load_seconds);
 }
 

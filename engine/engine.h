@@ -37,9 +37,10 @@ struct EngineOptions {
   int64_t queue_max = 1024;  // requests waiting to be admitted
   bool prefix_cache = true;
   int64_t layer_outputs_bytes_max = int64_t{1} << 30;  // for all requests together, each from when it is submitted
-  // Called once on the engine's thread when a device has failed for good: from then on every request fails. It must not
-  // block. May be null.
-  std::function<void(const absl::Status& failure)> on_device_failure;
+  // Called once for each replica, on its thread, when one of its devices has failed for good: from then on every
+  // request that it has fails, and it gets no more. `left` says how many other replicas serve. It must not block. May
+  // be null.
+  std::function<void(const absl::Status& failure, int left)> on_device_failure;
 };
 
 // options.plan with what follows from the other fields: the dtype that is computed in, and what the executor will hold.
@@ -51,7 +52,8 @@ struct PlacedModel {
   std::string name;  // the name that requests may use: the folder's last part, or org/name
   std::unique_ptr<Checkpoint> checkpoint;
   ModelSpec spec;
-  Plan plan;
+  std::vector<Plan> replicas;  // each is loaded and computes by itself
+  Plan plan;                   // of all of them, to be shown (JoinReplicas)
 };
 // kPlanning: the weights need not be there yet, and devices need not be at hand.
 enum class Purpose : uint8_t { kRunning, kPlanning };
@@ -103,7 +105,8 @@ struct GenerationEnd {
   std::shared_ptr<const LayerOutputs> layer_outputs;
 };
 
-// The engine's thread calls it, one call at a time. It must not block, and must not call the engine's Submit.
+// One thread at a time calls it, the one of the replica that computes the request. It must not block, and must not call
+// the engine's Submit.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
@@ -111,7 +114,7 @@ class TokenSink {
   virtual void OnEnd(GenerationEnd end) = 0;  // exactly once, the last call
 };
 
-// The engine reports its work to it, for metrics. The engine's thread calls it; it must not block.
+// The engine reports its work to it, for metrics. Each replica's thread calls it; it must not block.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
@@ -135,7 +138,12 @@ struct EngineStats {
   int64_t constrained_requests = 0;  // requests submitted with a grammar
   int64_t masks = 0;                 // masks of allowed tokens, computed for these requests
   double mask_seconds = 0;           // time spent on masks, beside the steps
-  ExecutorStats executor;
+  ExecutorStats executor;            // of all replicas, whose devices are in the plan's order
+  struct Replica {
+    SchedulerStats scheduler;
+    bool lost = false;  // a device of it has failed for good
+  };
+  std::vector<Replica> replicas;
 };
 
 // One submitted request; never given again.

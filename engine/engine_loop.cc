@@ -10,7 +10,7 @@
 namespace causeway {
 
 EngineLoop::EngineLoop(Front& front, int index, const SchedulerOptions& options, std::unique_ptr<Executor> executor,
-                       EngineObserver* observer, std::function<void(const absl::Status&)> on_device_failure,
+                       EngineObserver* observer, std::function<void(const absl::Status&, int)> on_device_failure,
                        const Clock* clock)
     : front_(front),
       index_(index),
@@ -81,7 +81,7 @@ StepResult EngineLoop::WaitForStep() {
 
 void EngineLoop::TakeRequests() {
   const auto can_start = [this](const ActiveRequest& request) { return scheduler_.CanStart(request.Candidate()); };
-  while (std::unique_ptr<ActiveRequest> request = front_.TakeRequest(can_start)) Start(std::move(request));
+  while (std::unique_ptr<ActiveRequest> request = front_.TakeRequest(index_, can_start)) Start(std::move(request));
 }
 
 void EngineLoop::Start(std::unique_ptr<ActiveRequest> request) {
@@ -150,8 +150,10 @@ void EngineLoop::Close(ActiveRequest& request) {
 
 void EngineLoop::Observe(const StepResult& result) {
   last_step_ = clock_->Now();
-  if (!result.device_failure.ok() && on_device_failure_ != nullptr)
-    std::exchange(on_device_failure_, nullptr)(result.device_failure);
+  if (!result.device_failure.ok() && !std::exchange(lost_, true)) {
+    const int left = front_.Lose(index_);
+    if (on_device_failure_ != nullptr) on_device_failure_(result.device_failure, left);
+  }
   if (observer_ == nullptr) return;
   observer_->OnStep({.seconds = result.seconds,
                      .tokens = result.rows,
@@ -162,7 +164,7 @@ void EngineLoop::Observe(const StepResult& result) {
 void EngineLoop::Publish() {
   const SchedulerStats scheduler = scheduler_.Stats();
   absl::MutexLock lock(&mutex_);
-  stats_ = {.scheduler = scheduler, .last_step = last_step_};
+  stats_ = {.scheduler = scheduler, .last_step = last_step_, .lost = lost_};
 }
 
 }  // namespace causeway

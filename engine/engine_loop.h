@@ -30,12 +30,14 @@ class EngineLoop {
   // `index` is the loop's number at the front. `observer` and `on_device_failure` (EngineOptions) may be null. The
   // front and the clock must outlive it.
   EngineLoop(Front& front, int index, const SchedulerOptions& options, std::unique_ptr<Executor> executor,
-             EngineObserver* observer, std::function<void(const absl::Status&)> on_device_failure, const Clock* clock);
+             EngineObserver* observer, std::function<void(const absl::Status&, int)> on_device_failure,
+             const Clock* clock);
   ~EngineLoop();
 
   struct Stats {
     SchedulerStats scheduler;
     absl::Time last_step = absl::InfinitePast();
+    bool lost = false;
   };
   Stats stats() const;                                     // any thread may call it
   const Executor& executor() const { return *executor_; }  // any thread may call its Stats()
@@ -60,7 +62,8 @@ class EngineLoop {
   const int index_;
   const int64_t context_max_;
   EngineObserver* const observer_;
-  std::function<void(const absl::Status&)> on_device_failure_;  // null once it was called
+  const std::function<void(const absl::Status&, int)> on_device_failure_;
+  bool lost_ = false;  // a device has failed for good
   const Clock* const clock_;
   const std::unique_ptr<Executor> executor_;
 

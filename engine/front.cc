@@ -1,6 +1,7 @@
 #include "engine/front.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -102,10 +103,44 @@ void Front::AwaitCommands(int loop, absl::Time deadline) {
   mutex_.AwaitWithTimeout(absl::Condition(&awake), deadline - clock_->Now());
 }
 
-std::unique_ptr<ActiveRequest> Front::TakeRequest(absl::FunctionRef<bool(const ActiveRequest&)> can_start) {
+std::unique_ptr<ActiveRequest> Front::TakeRequest(int index, absl::FunctionRef<bool(const ActiveRequest&)> can_start) {
   absl::MutexLock lock(&mutex_);
+  Loop& loop = loops_[index];
   const ActiveRequest* first = queue_.first();
-  return first != nullptr && can_start(*first) ? queue_.TakeFirst() : nullptr;
+  if (first == nullptr || loop.lost) return nullptr;
+  if (std::exchange(first_, first->handle()) != first->handle()) {
+    for (Loop& each : loops_) each.refused = false;
+  }
+  loop.refused = !can_start(*first);
+  if (loop.refused) {
+    if (loops_.size() > 1) WakeLocked();  // another may be the one now
+    return nullptr;
+  }
+  std::vector<bool> open;
+  for (const Loop& each : loops_) open.push_back(!each.lost && !each.refused);
+  const Router::Request request = RouteOf(*first);
+  const int chosen = loops_.size() == 1 ? 0 : router_.Choose(request, open);
+  if (chosen != index) {
+    loops_[chosen].wake = true;
+    return nullptr;
+  }
+  if (loops_.size() > 1) router_.Started(request, index);
+  return queue_.TakeFirst();
+}
+
+Router::Request Front::RouteOf(const ActiveRequest& request) const {
+  const SequenceCandidate candidate = request.Candidate();
+  return {.handle = request.handle(),
+          .prompt = candidate.prompt,
+          .salt = candidate.cache_salt,
+          .tokens = request.TokensMax(context_max_)};
+}
+
+int Front::Lose(int loop) {
+  absl::MutexLock lock(&mutex_);
+  loops_[loop].lost = true;
+  WakeLocked();
+  return static_cast<int>(std::count_if(loops_.begin(), loops_.end(), [](const Loop& each) { return !each.lost; }));
 }
 
 void Front::Admitted() {
@@ -117,6 +152,7 @@ void Front::Ended(const ActiveRequest& request) {
   absl::MutexLock lock(&mutex_);
   if (!request.admitted()) --waiting_;
   ids_.erase(request.id());
+  router_.Ended(request.handle());
 }
 
 }  // namespace causeway

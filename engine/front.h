@@ -21,6 +21,7 @@
 #include "engine/batch/finish.h"
 #include "engine/engine.h"
 #include "engine/request.h"
+#include "engine/router.h"
 #include "engine/waiting_requests.h"
 
 namespace causeway {
@@ -28,7 +29,9 @@ namespace causeway {
 // A request waits here until a loop can start it, so that any number of loops can share one queue. Thread-safe.
 class Front {
  public:
-  Front(int loops, int64_t queue_max, const Clock* clock) : queue_max_(queue_max), clock_(clock), loops_(loops) {}
+  // `context_max` and `blocks` (of all loops' KV caches) are what the router goes by.
+  Front(int loops, int64_t queue_max, int64_t context_max, int64_t blocks, const Clock* clock)
+      : queue_max_(queue_max), context_max_(context_max), clock_(clock), loops_(loops), router_(loops, blocks) {}
 
   // Callers use these, on any thread.
 
@@ -59,8 +62,11 @@ class Front {
   Commands TakeCommands(int loop);
   // Returns when there are commands, a request came, somebody called Wake, or at `deadline`.
   void AwaitCommands(int loop, absl::Time deadline);
-  // Returns the first request, if `can_start` agrees to it. Null: there is none, or it cannot start.
-  std::unique_ptr<ActiveRequest> TakeRequest(absl::FunctionRef<bool(const ActiveRequest&)> can_start);
+  // Returns the first request, if `can_start` agrees to it and the router, which is asked about the loops that could
+  // start it, chooses this one. Null: there is none, or it cannot start here now.
+  std::unique_ptr<ActiveRequest> TakeRequest(int loop, absl::FunctionRef<bool(const ActiveRequest&)> can_start);
+  // The loop can compute no more: it gets no more requests. Returns how many others can.
+  int Lose(int loop);
   void Admitted();                           // a step has the first sequence of a request
   void Ended(const ActiveRequest& request);  // to be called before its sink learns of it
 
@@ -68,18 +74,23 @@ class Front {
   struct Loop {
     std::vector<RequestHandle> cancellations;
     bool wake = false;
+    bool lost = false;
+    bool refused = false;  // said that it cannot start the first request
   };
 
   void CancelLocked(RequestHandle request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Router::Request RouteOf(const ActiveRequest& request) const;
 
-  const int64_t queue_max_;
+  const int64_t queue_max_, context_max_;
   const Clock* const clock_;
   mutable absl::Mutex mutex_;
   WaitingRequests queue_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<std::unique_ptr<ActiveRequest>, FinishReason>> ended_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, RequestHandle> ids_ ABSL_GUARDED_BY(mutex_);  // requests submitted and not ended
   std::vector<Loop> loops_ ABSL_GUARDED_BY(mutex_);
+  Router router_ ABSL_GUARDED_BY(mutex_);
+  RequestHandle first_ ABSL_GUARDED_BY(mutex_) = 0;  // of the queue, when loops last said whether they can start it
   RequestHandle next_handle_ ABSL_GUARDED_BY(mutex_) = 1;
   int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;  // how many of ids_ are not yet admitted
   bool draining_ ABSL_GUARDED_BY(mutex_) = false, stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -35,15 +35,16 @@ class FrontTest : public ::testing::Test {
     });
   }
   // The id of the request that a loop gets, or "" where it gets none.
-  std::string Take(bool can_start = true) {
-    std::unique_ptr<ActiveRequest> request = front_.TakeRequest([&](const ActiveRequest&) { return can_start; });
+  std::string Take(bool can_start = true) { return TakeAs(0, can_start); }
+  std::string TakeAs(int loop, bool can_start = true) {
+    std::unique_ptr<ActiveRequest> request = front_.TakeRequest(loop, [&](const ActiveRequest&) { return can_start; });
     if (request == nullptr) return "";
     taken_.push_back(std::move(request));
     return taken_.back()->id();
   }
 
   FakeClock clock_;
-  Front front_{/*loops=*/2, /*queue_max=*/3, &clock_};
+  Front front_{/*loops=*/2, /*queue_max=*/3, /*context_max=*/100, /*blocks=*/100, &clock_};
   std::vector<std::unique_ptr<ActiveRequest>> taken_;
 };
 
@@ -62,6 +63,36 @@ TEST_F(FrontTest, RequestsWaitUntilALoopCanStartThemInTheOneOrder) {
   EXPECT_EQ(front_.counts().running, 1);
   for (const auto& request : taken_) front_.Ended(*request);
   EXPECT_EQ(front_.counts().waiting + front_.counts().running, 0);
+}
+
+TEST_F(FrontTest, RequestsGoToTheLoopWithTheFewestTokensLeft) {
+  ASSERT_TRUE(Submit("a").ok() && Submit("b").ok() && Submit("c").ok());
+  EXPECT_EQ(TakeAs(1), "") << "loop 0 is the one for it";
+  EXPECT_EQ(TakeAs(0), "a");
+  EXPECT_EQ(TakeAs(0), "") << "it has one already";
+  EXPECT_EQ(TakeAs(1), "b");
+  EXPECT_EQ(TakeAs(0), "c");
+  for (const auto& request : taken_) front_.Ended(*request);
+}
+
+TEST_F(FrontTest, ALoopThatCannotStartARequestLeavesItToAnother) {
+  ASSERT_TRUE(Submit("a").ok());
+  EXPECT_EQ(TakeAs(0, /*can_start=*/false), "");
+  EXPECT_EQ(TakeAs(1), "a");
+  // The next one is asked of all again.
+  ASSERT_TRUE(Submit("b").ok());
+  EXPECT_EQ(TakeAs(0), "b");
+  for (const auto& request : taken_) front_.Ended(*request);
+}
+
+TEST_F(FrontTest, ALostLoopGetsNoRequests) {
+  ASSERT_TRUE(Submit("a").ok() && Submit("b").ok());
+  EXPECT_EQ(front_.Lose(0), 1);
+  EXPECT_EQ(TakeAs(0), "");
+  EXPECT_EQ(TakeAs(1), "a");
+  EXPECT_EQ(TakeAs(1), "b");
+  EXPECT_EQ(front_.Lose(1), 0);
+  for (const auto& request : taken_) front_.Ended(*request);
 }
 
 TEST_F(FrontTest, ChoicesTakeHandlesOfTheirOwn) {

@@ -13,6 +13,7 @@
 #include "engine/device/cuda_library.h"
 #include "engine/engine.h"
 #include "engine/ops/cpu/cpu_ops.h"
+#include "engine/plan/replicas.h"
 #include "engine/threads/processors.h"
 
 namespace causeway {
@@ -70,7 +71,8 @@ absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& optio
     std::string warning = ThreadsWarning(options.executor.cpu_threads, ThisMachine());
     if (!warning.empty()) placed.spec.warnings.push_back(std::move(warning));
   }
-  CAUSEWAY_ASSIGN_OR_RETURN(placed.plan, MakePlan(placed.spec, devices, plan_options, narrower, count_held));
+  CAUSEWAY_ASSIGN_OR_RETURN(placed.replicas, MakeReplicas(placed.spec, devices, plan_options, narrower, count_held));
+  placed.plan = JoinReplicas(placed.replicas);
   return placed;
 }
 

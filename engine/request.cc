@@ -65,6 +65,12 @@ SequenceCandidate ActiveRequest::Candidate() const {
           .computes_all = request_.sampling.prompt_logprobs || layer_outputs_ != nullptr};
 }
 
+int64_t ActiveRequest::TokensMax(int64_t context_max) const {
+  const auto prompt = static_cast<int64_t>(request_.prompt.size());
+  const int64_t room = context_max - prompt, asked = request_.stop.max_tokens;
+  return prompt + request_.n * (asked > 0 ? std::min(asked, room) : room);
+}
+
 void ActiveRequest::Admit(absl::Time now, EngineObserver* observer) {
   admitted_ = now;
   if (observer != nullptr) observer->OnAdmitted(Seconds(admitted_ - submitted_));

@@ -34,6 +34,9 @@ class ActiveRequest {
   // The first choice before it is added; it borrows from this object.
   SequenceCandidate Candidate() const;
 
+  // Tokens that it may take at most, prompt and all answers together, of which each has `context_max`.
+  int64_t TokensMax(int64_t context_max) const;
+
   // To be called once, when a step has the first sequence of it.
   void Admit(absl::Time now, EngineObserver* observer);
   // Takes one event of one of this request's sequences, and tells the sink and the observer (which may be null).

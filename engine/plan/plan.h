@@ -17,9 +17,9 @@
 
 namespace causeway {
 
-// How devices share a model: pp groups of tp devices. pp 0: as many groups as there are.
+// How devices share a model: dp replicas of pp groups of tp devices. pp 0: as many groups as there are.
 struct Parallel {
-  int pp = 0, tp = 1;
+  int dp = 1, pp = 0, tp = 1;
 };
 
 struct PlanOptions {
@@ -52,6 +52,8 @@ inline DType KvDType(const PlanOptions& options) { return options.kv_dtype.value
 struct Segment {
   UnitRange units;
   std::vector<int> devices;  // indices into Plan::devices: the ranks that compute it together, neighbours
+
+  int replica = 0;  // whose steps go through it, after its segments before
 
   int device() const { return devices.front(); }
 };

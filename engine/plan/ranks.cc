@@ -1,6 +1,7 @@
 #include "engine/plan/ranks.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -19,19 +20,18 @@ namespace causeway {
 absl::StatusOr<Parallel> ParseParallel(absl::string_view text) {
   constexpr int kMost = 1024;
   Parallel parallel;
-  bool has_pp = false, has_tp = false;
+  std::map<absl::string_view, int*> keys = {{"dp", &parallel.dp}, {"pp", &parallel.pp}, {"tp", &parallel.tp}};
   for (const absl::string_view item : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
     const std::pair<absl::string_view, absl::string_view> entry = absl::StrSplit(item, absl::MaxSplits('=', 1));
-    const absl::string_view key = absl::StripAsciiWhitespace(entry.first);
-    const bool is_tp = key == "tp";
+    const auto found = keys.find(absl::StripAsciiWhitespace(entry.first));
     int number = 0;
-    if ((!is_tp && key != "pp") || !absl::SimpleAtoi(entry.second, &number) || number < 1 || number > kMost) {
-      return absl::InvalidArgumentError(absl::StrCat("expected \"tp=N\", \"pp=N\" or both with a comma, N from 1 to ",
-                                                     kMost, "; got \"", absl::CEscape(item), "\""));
+    if (found == keys.end() || !absl::SimpleAtoi(entry.second, &number) || number < 1 || number > kMost) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("expected dp=N, pp=N and tp=N, each once at most, with commas between them and N from 1 to ",
+                       kMost, "; got \"", absl::CEscape(item), "\""));
     }
-    if (std::exchange(is_tp ? has_tp : has_pp, true))
-      return absl::InvalidArgumentError(absl::StrCat(key, " is there twice"));
-    (is_tp ? parallel.tp : parallel.pp) = number;
+    *found->second = number;
+    keys.erase(found);
   }
   return parallel;
 }
@@ -124,12 +124,12 @@ Layout JoinRanks(std::vector<Layout> ranks, absl::Span<const Device> devices, co
 
 std::vector<std::optional<DevicePlace>> PlacesOf(const Plan& plan) {
   std::vector<std::optional<DevicePlace>> places(plan.devices.size());
-  int stages = 0;
+  std::map<int, int> stages;  // by replica
   for (const Segment& segment : plan.segments) {
     if (places[segment.device()].has_value()) continue;
+    const int stage = stages[segment.replica]++;
     for (size_t rank = 0; rank < segment.devices.size(); ++rank)
-      places[segment.devices[rank]] = DevicePlace{stages, static_cast<int>(rank)};
-    ++stages;
+      places[segment.devices[rank]] = DevicePlace{segment.replica, stage, static_cast<int>(rank)};
   }
   return places;
 }

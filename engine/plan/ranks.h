@@ -18,7 +18,7 @@
 
 namespace causeway {
 
-// "tp=2", "pp=2,tp=4"; "" is {}. InvalidArgument: another key, a key twice, a number out of range.
+// "tp=2", "dp=2,pp=2,tp=4"; "" is {}. InvalidArgument: another key, a key twice, a number out of range.
 absl::StatusOr<Parallel> ParseParallel(absl::string_view text);
 
 struct DeviceGroups {
@@ -37,9 +37,10 @@ absl::StatusOr<std::vector<ModelSpec>> RankSpecs(const ModelSpec& spec, int size
 // Layouts of all ranks by one map, over groups, as one over the devices. Bytes of modules are those of all ranks.
 Layout JoinRanks(std::vector<Layout> ranks, absl::Span<const Device> devices, const Budgets& budgets);
 
-// Where a device stands in a plan: the position of its group among those that a step goes through, and its rank there.
+// Where a device stands in a plan: its replica, the position of its group among those that a step goes through there,
+// and its rank in the group.
 struct DevicePlace {
-  int stage = 0, rank = 0;
+  int replica = 0, stage = 0, rank = 0;
 };
 // By device; nothing for those that hold no unit.
 std::vector<std::optional<DevicePlace>> PlacesOf(const Plan& plan);

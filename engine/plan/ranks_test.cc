@@ -32,13 +32,14 @@ ModelSpec Llama7b() {
                   DType::kBF16);
 }
 
-TEST(ParseParallelTest, ReadsBothKeysAndRefusesOthersByName) {
+TEST(ParseParallelTest, ReadsItsKeysAndRefusesOthersByName) {
   EXPECT_EQ(ParseParallel("")->tp, 1);
   EXPECT_EQ(ParseParallel("tp=4")->tp, 4);
   EXPECT_EQ(ParseParallel(" pp=2 , tp=3")->pp, 2);
+  EXPECT_EQ(ParseParallel("dp=2,tp=3")->dp, 2);
   for (const char* wrong : {"tp", "tp=", "tp=0", "tp=-1", "tp=2000", "tp=2x", "ep=2", "2"})
     EXPECT_THAT(std::string(ParseParallel(wrong).status().message()), HasSubstr(wrong)) << wrong;
-  EXPECT_THAT(std::string(ParseParallel("tp=2,tp=4").status().message()), HasSubstr("tp is there twice"));
+  EXPECT_THAT(std::string(ParseParallel("tp=2,tp=4").status().message()), HasSubstr("each once at most"));
 }
 
 TEST(GroupDevicesTest, NeighboursMakeGroupsWithTheLeastOfTheirBudgets) {

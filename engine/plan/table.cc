@@ -1,5 +1,6 @@
 // The plan as a table for terminals and as JSON.
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -124,18 +125,23 @@ std::vector<std::string> OffloadRemarks(const Plan& plan) {
 
 // What stands below the rows: sentences.
 std::vector<std::string> Remarks(const Plan& plan) {
-  std::vector<std::string> remarks, path;
+  std::vector<std::string> remarks;
+  std::map<int, std::vector<std::string>> paths;  // by replica
   for (const Segment& segment : plan.segments) {
-    path.push_back(absl::StrCat(absl::StrJoin(segment.devices, " + ",
-                                              [&plan](std::string* out, int device) {
-                                                absl::StrAppend(out, plan.devices[device].device.name);
-                                              }),
-                                " (", UnitNames(UnitsOf(plan), segment.units.all()), ")"));
+    const std::string devices = absl::StrJoin(segment.devices, " + ", [&plan](std::string* out, int device) {
+      absl::StrAppend(out, plan.devices[device].device.name);
+    });
+    paths[segment.replica].push_back(absl::StrCat(devices, " (", UnitNames(UnitsOf(plan), segment.units.all()), ")"));
   }
   const int tp = plan.options.parallel.tp;
   if (tp > 1) remarks.push_back(absl::StrCat("Tensor parallel: ", tp, " devices share each layer."));
-  if (path.size() > 1 || tp > 1)
-    remarks.push_back(absl::StrCat("A step goes through ", absl::StrJoin(path, " → "), "."));
+  if (paths.size() > 1)
+    remarks.push_back(absl::StrCat("Data parallel: ", paths.size(), " replicas, each with a KV cache of its own."));
+  for (const auto& [replica, path] : paths) {
+    if (paths.size() == 1 && path.size() == 1 && tp == 1) continue;
+    remarks.push_back(absl::StrCat(paths.size() > 1 ? absl::StrCat("Replica ", replica, ": a") : "A",
+                                   " step goes through ", absl::StrJoin(path, " → "), "."));
+  }
   for (std::string& remark : OffloadRemarks(plan)) remarks.push_back(std::move(remark));
   if (plan.tied_head_copied)
     remarks.push_back("The head shares the embedding's weight and has a copy of it on its own device.");
@@ -237,6 +243,7 @@ std::string PlanJson(const Plan& plan) {
     for (const int device : segment.devices) devices.push_back(plan.devices[device].device.name);
     json["segments"].push_back({{"device", plan.devices[segment.device()].device.name},
                                 {"devices", std::move(devices)},
+                                {"replica", segment.replica},
                                 {"first_unit", segment.units.first},
                                 {"last_unit", segment.units.last}});
   }

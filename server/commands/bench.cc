@@ -172,6 +172,8 @@ absl::Status Bench(const LoadedConfig& loaded, const std::vector<BenchCase>& cas
   CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel placed, std::move(made));
   for (const std::string& warning : placed.spec.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   LoadMeter meter(LoadDisplayFor(loaded.config.log().format()));
+  if (placed.replicas.size() > 1)
+    return absl::InvalidArgumentError("bench measures one replica; leave dp out of placement.parallel");
   const auto progress = [&meter](const LoadProgress& now) { meter.Update(now); };
   if (!load.empty()) {
     const absl::StatusOr<LoadTimes> times =

@@ -52,7 +52,7 @@ class DaemonImpl final : public Daemon {
     // Mistakes in the configuration come before the model is looked at.
     CAUSEWAY_RETURN_IF_ERROR(CheckAddresses());
     CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
-    options_.on_device_failure = [this](const absl::Status& failure) { OnDeviceFailure(failure); };
+    options_.on_device_failure = [this](const absl::Status& failure, int left) { OnDeviceFailure(failure, left); };
     if (options_.plan.kv_cache_tokens == 0) {  // allowed for a plan of the weights alone
       return absl::InvalidArgumentError(
           absl::StrCat(loaded_.Where("batching.kv_cache"), ": serving needs a KV cache, got 0 tokens"));
@@ -224,7 +224,12 @@ class DaemonImpl final : public Daemon {
     RequestStop();
   }
 
-  void OnDeviceFailure(const absl::Status& failure) {
+  void OnDeviceFailure(const absl::Status& failure, int left) {
+    if (left > 0) {
+      Log(LogLevel::kError, "a device has failed: its replica is lost, and the others serve on",
+          {{"error", std::string(failure.message())}, {"replicas_left", left}});
+      return;
+    }
     std::lock_guard lock(phase_mutex_);
     failure_ = absl::UnavailableError(failure.message());
     if (!stop_.HasBeenNotified()) stop_.Notify();

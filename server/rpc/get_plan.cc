@@ -39,6 +39,7 @@ v1::GetPlanResponse ToWire(const Plan& plan) {
     v1::PlanSegment* out = response.add_segments();
     out->set_device(plan.devices[static_cast<size_t>(segment.device())].device.name);
     for (const int device : segment.devices) out->add_devices(plan.devices[static_cast<size_t>(device)].device.name);
+    out->set_replica(segment.replica);
     out->set_first_unit(segment.units.first);
     out->set_last_unit(segment.units.last);
   }

@@ -83,6 +83,21 @@ void AppendQueue(const EngineStats& stats, const std::string& model, std::vector
       .AppendTo(out);
 }
 
+void AppendReplicas(const std::vector<EngineStats::Replica>& replicas, std::vector<MetricFamily>& out) {
+  Family up("causeway_replica_up", "1 while the replica serves, 0 once a device of it has failed for good.",
+            MetricType::Gauge);
+  Family sequences("causeway_replica_sequences", "Sequences that the replica has started and not ended.",
+                   MetricType::Gauge);
+  Family used("causeway_replica_kv_cache_used_blocks", "Blocks of the replica's KV cache in use.", MetricType::Gauge);
+  for (size_t i = 0; i < replicas.size(); ++i) {
+    const LabelList labels = {{"replica", std::to_string(i)}};
+    up.Add(labels, replicas[i].lost ? 0 : 1);
+    sequences.Add(labels, static_cast<double>(replicas[i].scheduler.running + replicas[i].scheduler.waiting));
+    used.Add(labels, static_cast<double>(replicas[i].scheduler.blocks_used));
+  }
+  for (Family* family : {&up, &sequences, &used}) family->AppendTo(out);
+}
+
 // Without a bound it counts all steps.
 double Rows(int64_t rows) {
   return rows == std::numeric_limits<int64_t>::max() ? std::numeric_limits<double>::infinity()
@@ -112,8 +127,9 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   for (const DeviceReport& report : ReportDevices(plan, stats)) {
     LabelList labels = {{"device", report.name}, {"device_name", report.model}};
     if (report.place.has_value()) {
-      labels =
-          With(With(labels, "stage", std::to_string(report.place->stage)), "rank", std::to_string(report.place->rank));
+      labels = With(labels, "replica", std::to_string(report.place->replica));
+      labels = With(labels, "stage", std::to_string(report.place->stage));
+      labels = With(labels, "rank", std::to_string(report.place->rank));
     }
     if (report.measured != nullptr) {
       const DevicePlan& planned = *report.planned;
@@ -197,6 +213,7 @@ std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string
          MetricType::Gauge)
       .Add({{"model", model}, {"dtype", std::string(DTypeName(KvDType(plan.options)))}}, plan.kv_bytes_per_token)
       .AppendTo(families);
+  AppendReplicas(stats.replicas, families);
   AppendDevices(plan, stats.executor, families);
   AppendExperts(stats.executor.experts, model, families);
   return families;

@@ -119,14 +119,14 @@ TEST_F(MetricsTest, SaysWhatHappenedAndWhatStands) {
            "causeway_kv_cache_bytes_per_token{model=\"tiny\",dtype=\"int8\"} 68\n",
            "causeway_last_step_timestamp_seconds{model=\"tiny\"} 1234\n",
            "causeway_device_memory_bytes{device=\"simulated:1\",device_name=\"a "
-           "\\\"processor\\\"\",stage=\"1\",rank=\"0\",owner=\"kv_cache\"} 480\n",
+           "\\\"processor\\\"\",replica=\"0\",stage=\"1\",rank=\"0\",owner=\"kv_cache\"} 480\n",
            "causeway_plan_memory_error_bytes{device=\"simulated:0\",device_name=\"a "
-           "\\\"processor\\\"\",stage=\"0\",rank=\"0\",owner=\"kv_cache\"} 20\n",
+           "\\\"processor\\\"\",replica=\"0\",stage=\"0\",rank=\"0\",owner=\"kv_cache\"} 20\n",
            "causeway_plan_memory_error_bytes{device=\"simulated:1\",device_name=\"a "
-           "\\\"processor\\\"\",stage=\"1\",rank=\"0\",owner=\"activations\"} 5\n",
+           "\\\"processor\\\"\",replica=\"0\",stage=\"1\",rank=\"0\",owner=\"activations\"} 5\n",
            "causeway_transfer_bytes_total{from=\"simulated:0\",to=\"simulated:1\"} 4096\n",
            "causeway_device_tokens_total{device=\"simulated:1\",device_name=\"a "
-           "\\\"processor\\\"\",stage=\"1\",rank=\"0\",kind=\"prefill\"} "
+           "\\\"processor\\\"\",replica=\"0\",stage=\"1\",rank=\"0\",kind=\"prefill\"} "
            "101\n",
        }) {
     EXPECT_THAT(text, HasSubstr(line));
