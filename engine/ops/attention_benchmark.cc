@@ -1,5 +1,5 @@
 // Measures paged attention of llama-1b (32 heads, 4 key-value heads) and gpt2-xl (25 heads), in decoding and prefill,
-// each with a cache in bf16 and in int8. bytes_per_second counts keys and values (and their scales) read once; FLOPS
+// each with a cache in bf16, fp16 and int8. bytes_per_second counts keys and values (and their scales) read once; FLOPS
 // counts the multiply-adds that the causal mask leaves.
 #include <cmath>
 #include <memory>
@@ -23,7 +23,16 @@ struct Case {
   int32_t sequences, rows, context;
 };
 
-void Attention(benchmark::State& state, const Case& c, bool int8) {
+// The computation's dtype, and whether the cache is int8.
+struct Cache {
+  const char* name;
+  at::ScalarType dtype;
+  bool int8;
+};
+constexpr Cache kCaches[] = {{"bf16", at::kBFloat16, false}, {"fp16", at::kHalf, false}, {"int8", at::kBFloat16, true}};
+
+void Attention(benchmark::State& state, const Case& c, const Cache& cache) {
+  const auto& [label, dtype, int8] = cache;
   c10::InferenceMode guard;
   testing::SetTeamFromEnvironment();
   const std::unique_ptr<Ops> ops = MakeCpuOps();
@@ -33,8 +42,8 @@ void Attention(benchmark::State& state, const Case& c, bool int8) {
       testing::MakeBatch(std::vector<testing::Span>(c.sequences, {c.rows, c.context}), random, batch);
   // Several layers take turns, so that keys and values come from memory.
   std::vector<KvLayer> layers;
-  const at::Tensor block = random.Tensor({1, c.kv_heads, kBlockTokens, c.head_dim}, at::kFloat, int8 ? 30 : 1)
-                               .to(int8 ? at::kChar : at::kBFloat16);
+  const at::Tensor block =
+      random.Tensor({1, c.kv_heads, kBlockTokens, c.head_dim}, at::kFloat, int8 ? 30 : 1).to(int8 ? at::kChar : dtype);
   const at::Tensor block_scales = at::full({1, c.kv_heads, kBlockTokens}, 1.0 / 30, at::kFloat);
   const int64_t block_bytes = 2 * (block.nbytes() + (int8 ? block_scales.nbytes() : 0)),
                 layer_bytes = blocks * block_bytes;
@@ -54,7 +63,7 @@ void Attention(benchmark::State& state, const Case& c, bool int8) {
     fill(layer.value_scales, block_scales);
   }
   const at::Tensor qkv =
-      random.Tensor({batch.positions.size(0), (c.heads + 2 * c.kv_heads) * c.head_dim}, at::kBFloat16);
+      random.Tensor({batch.positions.size(0), (c.heads + 2 * c.kv_heads) * c.head_dim}, ops->Activations(dtype));
   const double scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
   size_t next = 0;
   for (auto _ : state) {
@@ -80,9 +89,9 @@ void Register() {
                         {"gpt2xl/decode_16x160", 25, 25, 64, 16, 1, 160},
                         {"gpt2xl/decode_16x1000", 25, 25, 64, 16, 1, 1000},
                         {"gpt2xl/prefill_1x1000", 25, 25, 64, 1, 1000, 1000}}) {
-    for (bool int8 : {false, true}) {
-      const std::string name = c.name + std::string(int8 ? "/int8" : "/bf16");
-      benchmark::RegisterBenchmark(name.c_str(), [c, int8](benchmark::State& state) { Attention(state, c, int8); })
+    for (const Cache& cache : kCaches) {
+      const std::string name = c.name + std::string("/") + cache.name;
+      benchmark::RegisterBenchmark(name.c_str(), [c, &cache](benchmark::State& state) { Attention(state, c, cache); })
           ->UseRealTime()
           ->MinTime(0.2);
     }

@@ -46,6 +46,7 @@ struct Held {
   WeightFormat format;
 };
 const Held kHeld[] = {{"bf16", at::kBFloat16, {}},
+                      {"fp16", at::kHalf, {}},
                       {"fp32", at::kFloat, {}},
                       {"int8", at::kBFloat16, {WeightKind::kInt8}},
                       {"int4-32", at::kBFloat16, {WeightKind::kInt4, 32}},
@@ -87,7 +88,7 @@ void Linear(benchmark::State& state, int64_t out, int64_t in, const Held& held) 
   c10::InferenceMode guard;
   const auto& weights = Weights(out, in, held);
   testing::Random random(2);
-  const at::Tensor x = random.Tensor({state.range(0), in}, held.dtype);
+  const at::Tensor x = random.Tensor({state.range(0), in}, BenchmarkedOps().Activations(held.dtype));
   size_t next = 0;
   for (auto _ : state) {
     benchmark::DoNotOptimize(weights[next]->Forward(x));

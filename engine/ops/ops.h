@@ -130,10 +130,15 @@ struct KvLayer {
 
 // Called by one thread at a time per device (its worker), except NewLinear, which any thread calls. Shapes: tokens is
 // the number of rows of the step. Tensors are contiguous, on the device, of the computation's dtype (bf16, fp16 or
-// fp32) unless said otherwise. Results are new tensors. Errors are programmer's errors (CHECK) or c10::Error.
+// fp32; but see Activations) unless said otherwise. Results are new tensors. Errors are programmer's errors (CHECK) or
+// c10::Error.
 class Ops {
  public:
   virtual ~Ops() = default;
+
+  // What is computed beside weights, keys and values of `dtype`: x, residuals, qkv and results. It is the same dtype,
+  // but for CpuOps, which computes in fp32 beside fp16.
+  virtual at::ScalarType Activations(at::ScalarType dtype) const { return dtype; }
 
   // An unfilled weight of out x in on `device`, computed with in `dtype`. It may outlive this.
   virtual std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype,

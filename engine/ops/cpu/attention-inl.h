@@ -7,13 +7,15 @@ namespace causeway::cpu::CAUSEWAY_ISA {
 
 CAUSEWAY_INLINE int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// Stored is what the cache holds: T, or int8 with scales. T holds the integers exactly. Their scales are multiplied
-// into the scores and the probabilities: one for each key, and not one for each of its dimensions.
+// Stored is what the cache holds: what the tile's weights are, or int8 with scales. These weights hold the integers
+// exactly. Their scales are multiplied into the scores and the probabilities: one for each key, and not one for each of
+// its dimensions.
 template <class Kind, class Stored>
 struct AttentionWork {
   using T = typename Kind::T;
+  using Weight = typename Kind::Weight;
   static constexpr bool kScaled = sizeof(Stored) == 1;
-  static constexpr int64_t kPerUnit = 4 / sizeof(T);
+  static constexpr int64_t kPerUnit = Kind::kInputs;
   static constexpr int64_t kValueUnits = kStep / kPerUnit;
 
   const AttentionArgs& a;
@@ -21,12 +23,12 @@ struct AttentionWork {
   Word *q, *p, *keys, *values;
   float* scores;
   float *key_scales, *value_scales;  // kStep each
-  T* wide;                           // a block of integers as T
+  Weight* wide;                      // a block of integers as weights
   Softmax step, total;
 
   explicit AttentionWork(const AttentionArgs& args) : a(args) {
     group = a.heads / a.kv_heads;
-    units = UnitsOf(a.element, a.head_dim);
+    units = (a.head_dim + kPerUnit - 1) / kPerUnit;
     width = RoundUp(a.head_dim, kPanel);
     const int64_t n = a.row_max;
     const int64_t x_words = n * RoundUp(units, kSlab) * Kind::kWords;
@@ -45,7 +47,7 @@ struct AttentionWork {
     scores = reinterpret_cast<float*>(take(n * kStep));
     key_scales = reinterpret_cast<float*>(take(kScaled ? kStep : 0));
     value_scales = reinterpret_cast<float*>(take(kScaled ? kStep : 0));
-    wide = reinterpret_cast<T*>(take(kScaled ? kBlockTokens * a.head_dim : 0));
+    wide = reinterpret_cast<Weight*>(take(kScaled ? kBlockTokens * a.head_dim : 0));
     auto take_softmax = [&] {
       float* floats = reinterpret_cast<float*>(take(n * (width + 2)));
       return Softmax{.max = floats + n * width, .sum = floats + n * (width + 1), .out = floats, .ld = width};
@@ -92,8 +94,9 @@ struct AttentionWork {
     return (block * a.kv_heads + task.kv_head) * kBlockTokens;
   }
 
-  // The block of the cache at `at` as T. Where it has to be converted, the block at `ahead` is prefetched on the way.
-  const T* Block(const Stored* at, const Stored* ahead) {
+  // The block of the cache at `at` as weights. Where it has to be converted, the block at `ahead` is prefetched on the
+  // way.
+  const Weight* Block(const Stored* at, const Stored* ahead) {
     if constexpr (kScaled) {
       WidenBlock(at, ahead, kBlockTokens * a.head_dim, wide);
       return wide;
@@ -103,7 +106,7 @@ struct AttentionWork {
   }
 
   // What packing has to prefetch: nothing where converting has prefetched it.
-  static const T* Ahead(const Stored* ahead) {
+  static const Weight* Ahead(const Stored* ahead) {
     if constexpr (kScaled)
       return nullptr;
     else
@@ -154,10 +157,10 @@ struct AttentionWork {
         if constexpr (kScaled) TakeScales(cell, ahead_cell, k, count, scale);
         // The scores of lanes from `count` on are not looked at, but products with their values must be zero.
         if (k < count) {
-          const T* from = Block(all_keys + block, all_keys + ahead);
+          const Weight* from = Block(all_keys + block, all_keys + ahead);
           PackKeys(from, Ahead(all_keys + ahead), a.head_dim, keys + k / kPanel * units * kPanel, k % kPanel);
         }
-        const T* from = Block(all_values + block, all_values + ahead);
+        const Weight* from = Block(all_values + block, all_values + ahead);
         PackValues(from, Ahead(all_values + ahead), a.head_dim, count - k, values, kValueUnits * kPanel, k / kPerUnit);
       }
       Multiply(rows, q, keys, kTilePanels, units, scores, kStep, false);
@@ -268,9 +271,13 @@ static void AttentionOf(const AttentionArgs& a) {
 
 static void Attention(const AttentionArgs& a) {
   if (a.key_scales != nullptr) {
-    a.element == Element::kFp32 ? AttentionOf<Fp32, int8_t>(a) : AttentionOf<BestBf16, int8_t>(a);
-  } else {
-    a.element == Element::kFp32 ? AttentionOf<Fp32, float>(a) : AttentionOf<BestBf16, Bf16>(a);
+    a.element == Element::kBf16 ? AttentionOf<BestBf16, int8_t>(a) : AttentionOf<Fp32, int8_t>(a);
+    return;
+  }
+  switch (a.element) {
+    case Element::kBf16: return AttentionOf<BestBf16, Bf16>(a);
+    case Element::kFp16: return AttentionOf<WideFp16, Half>(a);
+    case Element::kFp32: return AttentionOf<Fp32, float>(a);
   }
 }
 

@@ -40,11 +40,11 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, W
         const Word* next = reinterpret_cast<const Word*>(ahead) + u;
         for (int64_t i = 0; i < kBlockTokens; ++i) __builtin_prefetch(next + i * units, 0, 2);
       }
-      Transpose16(words + u, units, panel + u * kPanel + lane, kPanel);
+      Transpose16(words + u, units, [&](int unit, __m512i v) { SetLanes<T>(panel + (u + unit) * kPanel, lane, v); });
     }
 #endif
     for (; u < units; ++u) {
-      for (int64_t i = 0; i < kBlockTokens; ++i) panel[u * kPanel + lane + i] = words[i * units + u];
+      for (int64_t i = 0; i < kBlockTokens; ++i) SetLane<T>(panel + u * kPanel, lane + i, words[i * units + u]);
     }
     return;
   }
@@ -52,7 +52,7 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, W
     for (int64_t u = 0; u <= units; ++u) {
       Word word = 0;
       memcpy(&word, keys + i * head_dim + u * kPerUnit, u < units ? 4 : sizeof(T));
-      panel[u * kPanel + lane + i] = word;
+      SetLane<T>(panel + u * kPanel, lane + i, word);
     }
   }
 }
@@ -74,9 +74,16 @@ CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_di
         if (kPerUnit == 2) __builtin_prefetch(ahead + (key + 1) * head_dim + d0, 0, 2);
       }
       if (key >= count) {
-        memset(to, 0, n * 4);
+        memset(to, 0, kPanel * 4);
       } else if constexpr (sizeof(T) == 4) {
         memcpy(to, row + d0, n * 4);
+      } else if constexpr (__is_same(T, Half)) {
+        Half* halves = reinterpret_cast<Half*>(to);
+        memcpy(halves, row + d0, n * 2);
+        if (key + 1 < count)
+          memcpy(halves + kPanel, row + head_dim + d0, n * 2);
+        else
+          memset(halves + kPanel, 0, n * 2);
       } else {
         const T* next = row + head_dim;
         const bool pair = key + 1 < count;

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include <ATen/ops/allclose.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/pow.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -33,21 +35,49 @@ TEST_P(CpuAttentionTest, RotaryAndCacheMatchesReference) {
     for (int64_t rotary : {int64_t{0}, head_dim / 2 * 2, head_dim / 4 * 2}) {
       AttentionBatch batch;
       const int64_t blocks = testing::MakeBatch({{1, 40}, {19, 19}, {3, 70}}, random_, batch);
-      const at::Tensor qkv = random_.Tensor({batch.positions.size(0), (heads + 2 * kv_heads) * head_dim}, dtype());
+      const at::Tensor qkv =
+          random_.Tensor({batch.positions.size(0), (heads + 2 * kv_heads) * head_dim}, activations());
       at::Tensor cos, sin;
       if (rotary > 0)
         cos = random_.Tensor({80, rotary / 2}, at::kFloat), sin = random_.Tensor({80, rotary / 2}, at::kFloat);
       at::Tensor fused_qkv = qkv.clone(), plain_qkv = qkv.clone();
-      const auto zeros = [&] { return at::zeros({blocks, kv_heads, kBlockTokens, head_dim}, dtype()); };
-      KvLayer fused{zeros(), zeros(), {}, {}}, plain{zeros(), zeros(), {}, {}};
+      const auto zeros = [&](at::ScalarType held) {
+        return at::zeros({blocks, kv_heads, kBlockTokens, head_dim}, held);
+      };
+      KvLayer fused{zeros(dtype()), zeros(dtype()), {}, {}}, plain{zeros(activations()), zeros(activations()), {}, {}};
       ops_->RotaryAndCache(fused_qkv, cos, sin, heads, kv_heads, head_dim, batch, fused);
       reference_.RotaryAndCache(plain_qkv, cos, sin, heads, kv_heads, head_dim, batch, plain);
       ExpectNear(fused_qkv.narrow(1, 0, heads * head_dim), plain_qkv.narrow(1, 0, heads * head_dim), tolerance(),
                  "queries");
-      ExpectNear(fused.keys, plain.keys, tolerance(), "keys");
-      EXPECT_TRUE(at::equal(fused.values, plain.values));
+      ExpectNear(fused.keys, plain.keys.to(dtype()), cached_tolerance(), "keys");
+      EXPECT_TRUE(at::equal(fused.values, plain.values.to(dtype())));
     }
   }
+}
+
+// Steps around halves' borders: their least numbers and halfway between them, and what rounds to their largest or to
+// infinity.
+TEST_P(CpuAttentionTest, ValuesAreRoundedToTheNearestHalf) {
+  if (dtype() != at::kHalf) return;
+  AttentionBatch batch;
+  const int64_t head_dim = 2048, blocks = testing::MakeBatch({{1, 1}}, random_, batch);
+  at::Tensor qkv = random_.Tensor({1, 3 * head_dim}, at::kFloat, 2e-6);
+  at::Tensor values = qkv.narrow(1, 2 * head_dim, head_dim);
+  values.narrow(1, 0, 1024).mul_(at::pow(2.0, at::arange(1024, at::kFloat).div(24)));
+  const std::vector<float> borders = {0.0f,     -0.0f,    0x1p-24f,     0x1p-25f,    0x1.8p-25f, 0x1.8p-24f,
+                                      0x1p-14f, 65504.0f, 65519.99f,    65520.0f,    -65520.0f,  1e30f,
+                                      INFINITY, NAN,      0x1.ffcp-15f, 0x1.ffep-15f};
+  values.narrow(1, 1024, static_cast<int64_t>(borders.size())).copy_(at::tensor(borders));
+  KvLayer cache{at::zeros({blocks, 1, kBlockTokens, head_dim}, dtype()),
+                at::zeros({blocks, 1, kBlockTokens, head_dim}, dtype()),
+                {},
+                {}};
+  const at::Tensor expected = values.to(at::kHalf).to(at::kFloat);
+  ops_->RotaryAndCache(qkv, {}, {}, 1, 1, head_dim, batch, cache);
+  const int64_t slot = batch.slots[0].item<int64_t>();
+  const at::Tensor stored =
+      cache.values[slot / kBlockTokens][0][slot % kBlockTokens].view({1, head_dim}).to(at::kFloat);
+  EXPECT_TRUE(at::allclose(stored, expected, 0, 0, /*equal_nan=*/true));
 }
 
 KvLayer EmptyInt8Cache(int64_t blocks, int64_t kv_heads, int64_t head_dim) {
@@ -63,7 +93,8 @@ TEST_P(CpuAttentionTest, RotaryAndAnInt8CacheMatchReference) {
     for (int64_t rotary : {int64_t{0}, head_dim / 4 * 2}) {
       AttentionBatch batch;
       const int64_t blocks = testing::MakeBatch({{1, 40}, {19, 19}, {3, 70}}, random_, batch);
-      const at::Tensor qkv = random_.Tensor({batch.positions.size(0), (heads + 2 * kv_heads) * head_dim}, dtype());
+      const at::Tensor qkv =
+          random_.Tensor({batch.positions.size(0), (heads + 2 * kv_heads) * head_dim}, activations());
       qkv.select(0, 2).zero_();
       qkv.select(0, 3).fill_(1e-38);  // its scale would have no inverse
       at::Tensor cos, sin;
@@ -104,7 +135,7 @@ TEST_P(CpuAttentionTest, AnInt8CacheKeepsWhatIsNotFinite) {
   const int64_t head_dim = 35;
   AttentionBatch batch;
   const int64_t blocks = testing::MakeBatch({{8, 8}}, random_, batch);
-  const at::Tensor qkv = random_.Tensor({8, 6 * head_dim}, dtype());  // two heads of each
+  const at::Tensor qkv = random_.Tensor({8, 6 * head_dim}, activations());  // two heads of each
   const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
   const at::Tensor rows = qkv.view({8, 6, head_dim});
   rows[1][2][0] = nan, rows[2][2][34] = -nan, rows[3][2][17] = infinity,
@@ -175,7 +206,7 @@ TEST_P(CpuAttentionTest, AttentionMatchesReference) {
       const KvLayer caches[] = {MakeCache(batch, blocks, h, dtype(), random_),
                                 MakeInt8Cache(batch, blocks, h, random_)};
       const at::Tensor qkv =
-          random_.Tensor({batch.positions.size(0), (h.heads + 2 * h.kv_heads) * h.head_dim}, dtype());
+          random_.Tensor({batch.positions.size(0), (h.heads + 2 * h.kv_heads) * h.head_dim}, activations());
       for (const KvLayer& cache : caches) {
         for (int64_t window : {0, 1, 40, 200}) {
           const double scale = 1 / std::sqrt(static_cast<double>(h.head_dim));
@@ -197,7 +228,7 @@ TEST_P(CpuAttentionTest, AttentionOfARowDoesNotDependOnTheBatchOrTheThreads) {
   const int32_t context = 1300, rows = 100;
   const int64_t blocks = testing::MakeBatch({{rows, context}}, random_, batch);
   const KvLayer caches[] = {MakeCache(batch, blocks, h, dtype(), random_), MakeInt8Cache(batch, blocks, h, random_)};
-  const at::Tensor qkv = random_.Tensor({rows, (h.heads + 2 * h.kv_heads) * h.head_dim}, dtype());
+  const at::Tensor qkv = random_.Tensor({rows, (h.heads + 2 * h.kv_heads) * h.head_dim}, activations());
   for (const auto& [cache, window] : {std::pair(caches[0], 0), {caches[0], 600}, {caches[1], 0}, {caches[1], 600}}) {
     const auto run = [&, &cache = cache](const AttentionBatch& b, const at::Tensor& x, int64_t window) {
       return ops_->PagedAttention(x, h.heads, h.kv_heads, h.head_dim, 0.2, window, b, cache);

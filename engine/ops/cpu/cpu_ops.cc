@@ -26,17 +26,29 @@ using cpu::Element;
 using cpu::ForRows;
 using cpu::MutableData;
 
+// Whether there are kernels for activations of this dtype.
 bool Fused(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kBFloat16; }
-Element ElementOf(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? Element::kFp32 : Element::kBf16; }
+Element ElementOf(const at::Tensor& t) { return cpu::ElementOf(t.scalar_type()); }
+
+// The dtype of a tensor that stands beside activations of `dtype`: of theirs, or fp16 where these are fp32.
+at::ScalarType Beside(at::ScalarType dtype, const at::Tensor& stored) {
+  return dtype == at::kFloat && stored.scalar_type() == at::kHalf ? at::kHalf : dtype;
+}
+// What is cached without scales beside activations of `dtype`.
+at::ScalarType Cached(at::ScalarType dtype, const KvLayer& cache) {
+  return cache.quantized() ? dtype : Beside(dtype, cache.keys);
+}
 
 class CpuOps : public Ops {
  public:
   explicit CpuOps(cpu::Isa isa) : kernels_(cpu::KernelsOf(isa)) {}
 
+  at::ScalarType Activations(at::ScalarType dtype) const override { return cpu::ActivationsBeside(dtype); }
+
   std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
                                           const WeightFormat& format) override {
     TORCH_CHECK(device.is_cpu(), "CpuOps makes weights on the CPU, not on ", device);
-    if (!Fused(dtype)) return reference_.NewLinear(out, in, bias, dtype, device, format);
+    if (!cpu::HasElement(dtype)) return reference_.NewLinear(out, in, bias, dtype, device, format);
     if (format.kind != WeightKind::kFloat)
       return std::make_unique<QuantizedWeight>(kernels_, out, in, bias, dtype, format);
     return std::make_unique<PackedWeight>(kernels_, out, in, bias, dtype);
@@ -61,9 +73,9 @@ class CpuOps : public Ops {
                 "norm of columns: x has shape ", x.sizes(), ", the weight ", weight.sizes(), ", asked for ", groups,
                 " runs of ", width, " from column ", first);
     cpu::NormColumnsArgs args{};
-    args.element = ElementOf(x);
+    args.element = ElementOf(weight);
     args.x = static_cast<char*>(MutableData(x, "x", dtype)) + first * x.element_size();
-    args.weight = Data(weight, "weight", dtype);
+    args.weight = Data(weight, "weight", Beside(dtype, weight));
     args.rows = x.size(0);
     args.stride = x.size(1);
     args.groups = groups;
@@ -79,7 +91,7 @@ class CpuOps : public Ops {
     const at::ScalarType dtype = qkv.scalar_type();
     CheckShapes(qkv, heads, kv_heads, head_dim, cache);
     cpu::RotaryArgs args{};
-    args.element = ElementOf(qkv);
+    args.element = cpu::ElementOf(Cached(dtype, cache));
     args.qkv = MutableData(qkv, "qkv", dtype);
     if (cos.defined()) {
       args.cos = static_cast<const float*>(Data(cos, "cos", at::kFloat));
@@ -89,7 +101,7 @@ class CpuOps : public Ops {
     }
     args.positions = static_cast<const int64_t*>(Data(batch.positions, "positions", at::kLong));
     args.slots = static_cast<const int64_t*>(Data(batch.slots, "slots", at::kLong));
-    const at::ScalarType stored = cache.quantized() ? at::kChar : dtype;
+    const at::ScalarType stored = cache.quantized() ? at::kChar : Cached(dtype, cache);
     args.keys = MutableData(cache.keys, "keys", stored);
     args.values = MutableData(cache.values, "values", stored);
     if (cache.quantized()) {
@@ -115,10 +127,10 @@ class CpuOps : public Ops {
     if (tasks.tasks.empty()) return out;
     at::Tensor partials;
     cpu::AttentionArgs args{};
-    args.element = ElementOf(qkv);
+    args.element = cpu::ElementOf(Cached(qkv.scalar_type(), cache));
     args.qkv = Data(qkv, "qkv", qkv.scalar_type());
     args.qkv_stride = qkv.size(1);
-    const at::ScalarType stored = cache.quantized() ? at::kChar : qkv.scalar_type();
+    const at::ScalarType stored = cache.quantized() ? at::kChar : Cached(qkv.scalar_type(), cache);
     args.keys = Data(cache.keys, "keys", stored);
     args.values = Data(cache.values, "values", stored);
     if (cache.quantized()) {
@@ -295,11 +307,11 @@ class CpuOps : public Ops {
                 ", the residual ", residual.sizes());
     at::Tensor y = at::empty({x.size(0), x.size(1)}, x.options());
     cpu::NormArgs args{};
-    args.element = ElementOf(x);
+    args.element = ElementOf(weight);
     args.x = Data(x, "x", dtype);
     args.residual = residual.defined() ? MutableData(residual, "residual", dtype) : nullptr;
-    args.weight = Data(weight, "weight", dtype);
-    args.bias = bias.defined() ? Data(bias, "bias", dtype) : nullptr;
+    args.weight = Data(weight, "weight", Beside(dtype, weight));
+    args.bias = bias.defined() ? Data(bias, "bias", weight.scalar_type()) : nullptr;
     args.y = y.mutable_data_ptr();
     args.rows = x.size(0);
     args.width = x.size(1);

@@ -10,8 +10,11 @@
 #include <tuple>
 #include <vector>
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/isnan.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
@@ -32,7 +35,7 @@ TEST_P(CpuOpsTest, LinearMatchesReference) {
     for (bool bias : {false, true}) {
       const Pair weights = MakeWeights(out, in, bias);
       for (int64_t rows : {0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 31, 64, 253, 511}) {
-        const at::Tensor x = random_.Tensor({rows, in}, dtype());
+        const at::Tensor x = random_.Tensor({rows, in}, activations());
         // The reference computes in fp32 from the same rounded inputs, so that only the kernel's own rounding counts.
         const at::Tensor expected = weights.plain->Forward(x);
         ExpectNear(weights.fused->Forward(x), expected, tolerance(),
@@ -45,7 +48,7 @@ TEST_P(CpuOpsTest, LinearMatchesReference) {
 TEST_P(CpuOpsTest, LinearOfARowDoesNotDependOnTheBatchOrTheThreads) {
   const int64_t out = 200, in = 514;
   const Pair weights = MakeWeights(out, in, true);
-  const at::Tensor x = random_.Tensor({300, in}, dtype());
+  const at::Tensor x = random_.Tensor({300, in}, activations());
   const at::Tensor all = weights.fused->Forward(x);
   for (int64_t rows : {1, 2, 5, 6, 7, 16, 33}) {
     SetTeam(static_cast<int>(1 + rows % 3));
@@ -74,19 +77,53 @@ TEST_P(CpuOpsTest, WeightsSetInPiecesByThreads) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  const at::Tensor x = random_.Tensor({3, in}, dtype());
+  const at::Tensor x = random_.Tensor({3, in}, activations());
   EXPECT_TRUE(at::equal(whole->Forward(x), pieces->Forward(x)));
   EXPECT_GE(whole->bytes(), out * in * (dtype() == at::kFloat ? 4 : 2));
 }
 
 TEST_P(CpuOpsTest, WeightsConvertFromOtherDtypes) {
-  const at::Tensor rows = random_.Tensor({40, 64}, at::kFloat), x = random_.Tensor({2, 64}, dtype());
+  const at::Tensor rows = random_.Tensor({40, 64}, at::kFloat), x = random_.Tensor({2, 64}, activations());
   for (at::ScalarType from : {at::kHalf, at::kBFloat16, at::kFloat, at::kDouble}) {
     auto weight = ops_->NewLinear(40, 64, false, dtype(), at::kCPU),
-         plain = reference_.NewLinear(40, 64, false, dtype(), at::kCPU);
+         plain = reference_.NewLinear(40, 64, false, activations(), at::kCPU);
     weight->SetRows(0, rows.to(from));
-    plain->SetRows(0, rows.to(from));
+    plain->SetRows(0, rows.to(from).to(dtype()));
     ExpectNear(weight->Forward(x), plain->Forward(x), 10 * tolerance(), c10::toString(from));
+  }
+}
+
+// All 65,536 of them: subnormals, infinities and NaNs, too.
+TEST_P(CpuOpsTest, EveryHalfIsWidenedExactly) {
+  if (dtype() != at::kHalf) return;
+  at::Tensor bits = at::arange(65536, at::kInt).to(at::kShort).view({65536, 1});
+  const at::Tensor halves = bits.view(at::kHalf), expected = halves.to(at::kFloat).t();
+  for (const int64_t in : {1, 2}) {  // the last or only input of a unit
+    const auto weight = ops_->NewLinear(65536, in, false, dtype(), at::kCPU);
+    const at::Tensor zeros = at::zeros({65536, in - 1}, dtype());
+    weight->SetRows(0, at::cat({zeros, halves}, 1));
+    const at::Tensor x = at::full({1, in}, 1, at::kFloat), y = weight->Forward(x);
+    EXPECT_TRUE(at::equal(at::isnan(y), at::isnan(expected)));
+    EXPECT_TRUE(at::equal(y.nan_to_num(1, 2, 3), expected.nan_to_num(1, 2, 3))) << in;
+  }
+}
+
+// Beside fp16 weights all is as it would be in fp32, to the last bit.
+TEST_P(CpuOpsTest, LinearsOfHalvesAreThoseOfTheSameFloats) {
+  if (dtype() != at::kHalf) return;
+  for (const int64_t in : {1, 7, 256, 700, 1027}) {
+    const at::Tensor rows = random_.Tensor({130, in}, dtype()), bias = random_.Tensor({130}, dtype());
+    const auto make = [&](at::ScalarType held) {
+      auto weight = ops_->NewLinear(130, in, true, held, at::kCPU);
+      weight->SetRows(0, rows);
+      weight->SetBias(0, bias);
+      return weight;
+    };
+    const auto halves = make(at::kHalf), floats = make(at::kFloat);
+    for (const int64_t n : {1, 2, 5, 13, 70}) {
+      const at::Tensor x = random_.Tensor({n, in}, at::kFloat, 1e5);  // beyond fp16
+      EXPECT_TRUE(at::equal(halves->Forward(x), floats->Forward(x))) << n << " x " << in;
+    }
   }
 }
 
@@ -95,7 +132,7 @@ TEST_P(CpuOpsTest, RowsOutsideAWeightAreRefused) {
   EXPECT_THROW(weight->SetRows(5, random_.Tensor({4, 16}, dtype())), c10::Error);
   EXPECT_THROW(weight->SetRows(0, random_.Tensor({4, 15}, dtype())), c10::Error);
   EXPECT_THROW(weight->SetBias(0, random_.Tensor({8}, dtype())), c10::Error);
-  EXPECT_THROW(weight->Forward(random_.Tensor({1, 15}, dtype())), c10::Error);
+  EXPECT_THROW(weight->Forward(random_.Tensor({1, 15}, activations())), c10::Error);
   EXPECT_THROW(weight->Forward(random_.Tensor({1, 16}, at::kDouble)), c10::Error);
 }
 
@@ -113,9 +150,9 @@ TEST_P(CpuOpsTest, NormsMatchReference) {
   for (int64_t width : {1, 7, 16, 33, 64, 1600, 2049}) {
     for (int64_t rows : {1, 3, 40}) {
       for (bool with_residual : {false, true}) {
-        const at::Tensor x = random_.Tensor({rows, width}, dtype(), 3) + 1;
+        const at::Tensor x = random_.Tensor({rows, width}, activations(), 3) + 1;
         const at::Tensor weight = random_.Tensor({width}, dtype()), bias = random_.Tensor({width}, dtype());
-        const at::Tensor residual = random_.Tensor({rows, width}, dtype());
+        const at::Tensor residual = random_.Tensor({rows, width}, activations());
         const std::string what = "width " + std::to_string(width) + " rows " + std::to_string(rows);
         for (int kind = 0; kind < 3; ++kind) {
           const auto norm = [&](Ops& ops, const at::Tensor& r) {
@@ -139,7 +176,7 @@ TEST_P(CpuOpsTest, NormsOfColumnsMatchReferenceAndLeaveTheOthers) {
   for (int64_t width : {1, 7, 24, 128, 1031}) {
     for (int64_t rows : {0, 1, 3, 40}) {
       for (int64_t groups : {1, 4}) {
-        const at::Tensor x = random_.Tensor({rows, 5 + groups * width + 3}, dtype(), 3) + 1,
+        const at::Tensor x = random_.Tensor({rows, 5 + groups * width + 3}, activations(), 3) + 1,
                          weight = random_.Tensor({width}, dtype());
         at::Tensor actual = x.clone(), expected = x.clone();
         ops_->NormColumns(actual, 5, groups, width, weight, 1e-5);
@@ -152,7 +189,7 @@ TEST_P(CpuOpsTest, NormsOfColumnsMatchReferenceAndLeaveTheOthers) {
       }
     }
   }
-  at::Tensor x = random_.Tensor({2, 8}, dtype());
+  at::Tensor x = random_.Tensor({2, 8}, activations());
   EXPECT_THROW(ops_->NormColumns(x, 1, 2, 4, random_.Tensor({4}, dtype()), 1e-5), c10::Error);
   EXPECT_THROW(ops_->NormColumns(x, 0, 2, 4, random_.Tensor({8}, dtype()), 1e-5), c10::Error);
 }
@@ -161,12 +198,13 @@ TEST_P(CpuOpsTest, ActivationsMatchReference) {
   for (Activation kind : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
     for (bool gated : {false, true}) {
       for (int64_t width : {1, 15, 64, 5632}) {
-        const at::Tensor x = random_.Tensor({3, gated ? 2 * width : width}, dtype(), 4);
+        const at::Tensor x = random_.Tensor({3, gated ? 2 * width : width}, activations(), 4);
         ExpectNear(ops_->Activate(x, kind, gated), reference_.Activate(x, kind, gated), tolerance() / 2,
                    "kind " + std::to_string(static_cast<int>(kind)) + " width " + std::to_string(width));
       }
-      const at::Tensor extremes =
-          at::tensor(std::vector<float>{-1e4, -200, -90, -20, -0.0, 1e-20, 20, 100, 1e4, 1}).view({1, 10}).to(dtype());
+      const at::Tensor extremes = at::tensor(std::vector<float>{-1e4, -200, -90, -20, -0.0, 1e-20, 20, 100, 1e4, 1})
+                                      .view({1, 10})
+                                      .to(activations());
       ExpectNear(ops_->Activate(extremes, kind, gated), reference_.Activate(extremes, kind, gated), tolerance(),
                  "extremes");
     }

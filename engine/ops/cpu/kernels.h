@@ -13,16 +13,20 @@
 
 namespace causeway::cpu {
 
-enum class Element { kBf16, kFp32 };
+// kFp16 is an element of weights and of keys and values. What is computed beside it, x and y, is fp32: activations may
+// be beyond fp16's range.
+enum class Element { kBf16, kFp32, kFp16 };
 
-// Weights are packed in panels of kPanel outputs. A panel is [units][kPanel] 32-bit words; a unit is one input for fp32
-// and two neighbouring inputs (the lower one in the low half) for bf16. Outputs and inputs beyond the matrix are zero.
+// Weights are packed in panels of kPanel outputs. A panel is [units][kPanel] 32-bit words. A unit is one input for
+// fp32. For bf16 it is two neighbouring inputs, the lower one in the low half of each word, as the processor's dot
+// product takes them. For fp16 it is two, too, but [2][kPanel] halves, so that a vector of an input's weights is
+// widened as it is loaded. Outputs and inputs beyond the matrix are zero.
 inline constexpr int64_t kPanel = 32;
-static constexpr int64_t UnitsOf(Element element, int64_t in) { return element == Element::kBf16 ? (in + 1) / 2 : in; }
+static constexpr int64_t UnitsOf(Element element, int64_t in) { return element == Element::kFp32 ? in : (in + 1) / 2; }
 static constexpr int64_t PanelsOf(int64_t out) { return (out + kPanel - 1) / kPanel; }
 
 struct LinearArgs {
-  Element element;         // type of x, panels and y
+  Element element;         // type of the panels, and of x and y
   const void* x;           // [rows, in]
   const uint32_t* panels;  // [PanelsOf(out), UnitsOf(in), kPanel]
   const float* bias;       // [out], or null
@@ -32,7 +36,7 @@ struct LinearArgs {
 };
 
 struct QuantizedLinearArgs {
-  Element element;  // type of x and y
+  Element element;  // of the computation: type of x and y; as kFp16, they are computed with as bf16 is
   QuantizedLayout layout;
   const uint8_t* panels;  // [PanelsOf(out), layout.panel_bytes], 64-byte aligned
   const int32_t* order;   // [in]: the column of x that input i reads; null: i
@@ -45,6 +49,7 @@ struct QuantizedLinearArgs {
 
 // Packs rows [first, first + count) of a weight into its panels. Outputs beyond the matrix are left as they are.
 struct PackArgs {
+  Element element;
   const void* rows;   // [count, row_bytes]
   int64_t row_bytes;  // bytes of a row's inputs, without gaps
   int64_t first, count;
@@ -53,7 +58,7 @@ struct PackArgs {
 };
 
 struct NormArgs {
-  Element element;
+  Element element;     // of weight and bias, and of the others
   const void* x;       // [rows, width]
   void* residual;      // [rows, width] or null: becomes residual + x, which is then normed
   const void* weight;  // [width]
@@ -65,7 +70,7 @@ struct NormArgs {
 
 // RMS norms, in place, of `groups` runs of `width` columns each.
 struct NormColumnsArgs {
-  Element element;
+  Element element;     // of weight, and of x
   void* x;             // row r is at x + r * stride elements
   const void* weight;  // [width]
   int64_t rows, stride, groups, width;
@@ -82,7 +87,7 @@ struct ActivateArgs {
 };
 
 struct RotaryArgs {
-  Element element;
+  Element element;   // of qkv, and of what is cached without scales
   void* qkv;         // [rows, (heads + 2 * kv_heads) * head_dim]; with scales, its keys are rotated in place
   const float* cos;  // [positions, rotary_dim / 2], or null: no rotation
   const float* sin;
@@ -121,7 +126,7 @@ struct AttentionMerge {
 };
 
 struct AttentionArgs {
-  Element element;
+  Element element;  // of qkv and out, and of what is cached without scales
   const void* qkv;  // [tokens, qkv_stride]
   int64_t qkv_stride;
   const void* keys;  // [blocks, kv_heads, kBlockTokens, head_dim], of `element`, or int8 where there are scales
@@ -170,9 +175,9 @@ struct Kernels {
   // on the other rows nor on the other linears.
   void (*linear)(const LinearArgs* parts, int64_t count);
   int64_t (*linear_scratch_bytes)(const LinearArgs&);  // 0 where none is needed
-  // Computes several linears at once: all of one element, kind and zero_points, and the threads share the work. bf16 x
-  // is quantized to bytes, with a scale for each row and 32 to 128 inputs, unless the weights are fp8. fp32 x is taken
-  // as it is.
+  // Computes several linears at once: all of one element, kind and zero_points, and the threads share the work. In bf16
+  // and fp16 x is quantized to bytes, with a scale for each row and 32 to 128 inputs, unless the weights are fp8. In
+  // fp32 it is taken as it is.
   void (*quantized_linear)(const QuantizedLinearArgs* parts, int64_t count);
   int64_t (*quantized_scratch_bytes)(const QuantizedLinearArgs&);
   void (*pack_rows)(const PackArgs&);  // on the calling thread

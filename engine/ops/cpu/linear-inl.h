@@ -27,7 +27,7 @@ CAUSEWAY_INLINE void StoreRow(const float* c, const float* bias, T* y, int64_t n
 // Whether x is read in place, without packing: a single row may be.
 template <class Kind>
 CAUSEWAY_INLINE bool Direct(const LinearArgs& a) {
-  return a.rows == 1 && (sizeof(typename Kind::T) == 4 || (Kind::kWords == 1 && a.in % 2 == 0));
+  return a.rows == 1 && kAsItCame<Kind> && a.in % Kind::kInputs == 0;
 }
 
 template <class Kind>
@@ -203,10 +203,18 @@ static void LinearOf(const LinearArgs* parts, int64_t part_count) {
 }
 
 static void Linear(const LinearArgs* parts, int64_t count) {
-  parts->element == Element::kFp32 ? LinearOf<Fp32>(parts, count) : LinearOf<BestBf16>(parts, count);
+  switch (parts->element) {
+    case Element::kBf16: return LinearOf<BestBf16>(parts, count);
+    case Element::kFp16: return LinearOf<WideFp16>(parts, count);
+    case Element::kFp32: return LinearOf<Fp32>(parts, count);
+  }
 }
 static int64_t LinearScratchBytes(const LinearArgs& a) {
-  return a.element == Element::kFp32 ? ScratchBytesOf<Fp32>(a) : ScratchBytesOf<BestBf16>(a);
+  switch (a.element) {
+    case Element::kBf16: return ScratchBytesOf<BestBf16>(a);
+    case Element::kFp16: return ScratchBytesOf<WideFp16>(a);
+    default: return ScratchBytesOf<Fp32>(a);
+  }
 }
 
 }  // namespace causeway::cpu::CAUSEWAY_ISA

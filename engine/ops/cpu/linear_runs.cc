@@ -19,8 +19,10 @@ void Describe(const QuantizedWeight& weight, QuantizedLinearArgs& args) {
   args.layout = weight.layout();
   args.order = weight.order();
 }
-bool Alike(const PackedWeight&, const PackedWeight&) { return true; }
-bool Alike(const QuantizedWeight& a, const QuantizedWeight& b) { return a.format() == b.format(); }
+bool Alike(const PackedWeight& a, const PackedWeight& b) { return a.dtype() == b.dtype(); }
+bool Alike(const QuantizedWeight& a, const QuantizedWeight& b) {
+  return a.dtype() == b.dtype() && a.format() == b.format();
+}
 
 // Leaves as many rows to compute as are rehearsed, over all parts together; the other rows of y become zeros.
 template <class Args>
@@ -37,7 +39,8 @@ void CutForRehearsal(std::vector<Args>& parts, int64_t element) {
   parts.erase(std::remove_if(parts.begin(), parts.end(), [](const Args& args) { return args.rows == 0; }), parts.end());
 }
 
-// Returns false, and does nothing, unless all are a `Weight` of x's dtype and of one format.
+// Returns false, and does nothing, unless all are a `Weight` of one dtype that is computed with in x's, and of one
+// format.
 template <class Weight, class Args>
 bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& runs,
             int64_t (*scratch_bytes_of)(const Args&), void (*kernel)(const Args*, int64_t)) {
@@ -49,7 +52,7 @@ bool RunAll(const at::Tensor& x, at::Tensor& y, const std::vector<LinearRun>& ru
   for (const LinearRun& run : runs) {
     if (typeid(*run.weight) != typeid(Weight)) return false;
     const auto* weight = static_cast<const Weight*>(run.weight);
-    if (weight->dtype() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight))) return false;
+    if (weight->activations() != x.scalar_type() || (one != nullptr && !Alike(*one, *weight))) return false;
     one = weight;
     if (run.rows == 0) continue;
     Args& args = parts.emplace_back();

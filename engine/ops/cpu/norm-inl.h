@@ -21,6 +21,16 @@ CAUSEWAY_INLINE void StoreSome(T* p, F v, int64_t n) {
   n == W ? Store(p, v) : StoreFirst(p, v, n);
 }
 
+// Calls run(T, Stored) with the types of what is computed and of what is stored where the element is `element`.
+template <class Run>
+CAUSEWAY_INLINE void WithTypes(Element element, Run run) {
+  switch (element) {
+    case Element::kBf16: return run(Bf16(), Bf16());
+    case Element::kFp16: return run(float(), Half());
+    case Element::kFp32: return run(float(), float());
+  }
+}
+
 // The sum of (x - mean)^2.
 template <class T>
 CAUSEWAY_INLINE float Squares(const T* x, int64_t width, float mean) {
@@ -33,7 +43,7 @@ CAUSEWAY_INLINE float Squares(const T* x, int64_t width, float mean) {
   return Sum(squares);
 }
 
-template <class T, bool kRms>
+template <class T, class Weight, bool kRms>
 CAUSEWAY_INLINE void NormRow(const NormArgs& a, int64_t row) {
   const T* x = static_cast<const T*>(a.x) + row * a.width;
   if (a.residual != nullptr) {
@@ -51,8 +61,8 @@ CAUSEWAY_INLINE void NormRow(const NormArgs& a, int64_t row) {
     mean = Sum(sum) * inverse_width;
   }
   const float scale = 1.0f / __builtin_sqrtf(Squares(x, a.width, mean) * inverse_width + a.eps);
-  const T* weight = static_cast<const T*>(a.weight);
-  const T* bias = static_cast<const T*>(a.bias);
+  const Weight* weight = static_cast<const Weight*>(a.weight);
+  const Weight* bias = static_cast<const Weight*>(a.bias);
   T* y = static_cast<T*>(a.y) + row * a.width;
   ForEachVector(a.width, [&](int64_t i, int64_t n) {
     F v = (LoadSome(x + i, n) - mean) * scale * LoadSome(weight + i, n);
@@ -61,14 +71,17 @@ CAUSEWAY_INLINE void NormRow(const NormArgs& a, int64_t row) {
   });
 }
 
-template <class T, bool kRms>
+template <bool kRms>
 static void NormOf(const NormArgs& a) {
-  ForEachOf(a.rows > 1 && a.rows * a.width > kParallelElements, a.rows, [&](int64_t row) { NormRow<T, kRms>(a, row); });
+  WithTypes(a.element, [&](auto t, auto stored) {
+    ForEachOf(a.rows > 1 && a.rows * a.width > kParallelElements, a.rows,
+              [&](int64_t row) { NormRow<decltype(t), decltype(stored), kRms>(a, row); });
+  });
 }
 
-template <class T>
+template <class T, class Weight>
 static void NormColumnsOf(const NormColumnsArgs& a) {
-  const T* weight = static_cast<const T*>(a.weight);
+  const Weight* weight = static_cast<const Weight*>(a.weight);
   ForEachOf(a.rows > 1 && a.rows * a.groups * a.width > kParallelElements, a.rows, [&](int64_t row) {
     for (int64_t group = 0; group < a.groups; ++group) {
       T* x = static_cast<T*>(a.x) + row * a.stride + group * a.width;
@@ -81,11 +94,9 @@ static void NormColumnsOf(const NormColumnsArgs& a) {
 }
 
 static void NormColumns(const NormColumnsArgs& a) {
-  a.element == Element::kFp32 ? NormColumnsOf<float>(a) : NormColumnsOf<Bf16>(a);
+  WithTypes(a.element, [&](auto t, auto stored) { NormColumnsOf<decltype(t), decltype(stored)>(a); });
 }
-static void RmsNorm(const NormArgs& a) { a.element == Element::kFp32 ? NormOf<float, true>(a) : NormOf<Bf16, true>(a); }
-static void LayerNorm(const NormArgs& a) {
-  a.element == Element::kFp32 ? NormOf<float, false>(a) : NormOf<Bf16, false>(a);
-}
+static void RmsNorm(const NormArgs& a) { NormOf<true>(a); }
+static void LayerNorm(const NormArgs& a) { NormOf<false>(a); }
 
 }  // namespace causeway::cpu::CAUSEWAY_ISA

@@ -2,9 +2,35 @@
 
 namespace causeway::cpu::CAUSEWAY_ISA {
 
+// Sets the weights of one lane of a unit from a word that has the unit's inputs, the first one lowest.
+template <class Weight>
+CAUSEWAY_INLINE void SetLane(Word* unit, int64_t lane, Word word) {
+  if constexpr (__is_same(Weight, Half)) {
+    uint16_t* halves = reinterpret_cast<uint16_t*>(unit) + lane;
+    halves[0] = static_cast<uint16_t>(word);
+    halves[kPanel] = static_cast<uint16_t>(word >> 16);
+  } else {
+    unit[lane] = word;
+  }
+}
+
 #if defined(__AVX512F__)
-// to[i][j] = from[j][i], 16 x 16 words; strides in words.
-CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to, int64_t to_stride) {
+// The same for 16 lanes from `lane` on.
+template <class Weight>
+CAUSEWAY_INLINE void SetLanes(Word* unit, int64_t lane, __m512i words) {
+  if constexpr (__is_same(Weight, Half)) {
+    uint16_t* halves = reinterpret_cast<uint16_t*>(unit) + lane;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves), _mm512_cvtepi32_epi16(words));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves + kPanel),
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)));
+  } else {
+    _mm512_storeu_si512(unit + lane, words);
+  }
+}
+
+// Calls store(i, to[i]) for the rows of to[i][j] = from[j][i], 16 x 16 words; the stride is in words.
+template <class Store>
+CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Store store) {
   __m512i a[16], b[16];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(from + i * from_stride);
@@ -20,7 +46,6 @@ CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to
     a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
     a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
   }
-  const auto store = [&](int row, __m512i v) { _mm512_storeu_si512(to + row * to_stride, v); };
 #pragma GCC unroll 4
   for (int k = 0; k < 4; ++k) {
     const __m512i p = _mm512_shuffle_i32x4(a[k], a[4 + k], 0x88), q = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0x88);
@@ -34,6 +59,7 @@ CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Word* to
 #endif
 
 // Packs a run of rows that share a panel, [first, last); `panel` is theirs.
+template <class Weight>
 static void PackRun(const PackArgs& a, int64_t first, int64_t last, Word* panel) {
   const char* from = static_cast<const char*>(a.rows) + (first - a.first) * a.row_bytes;
   const int64_t lane = first % kPanel, count = last - first;
@@ -45,7 +71,8 @@ static void PackRun(const PackArgs& a, int64_t first, int64_t last, Word* panel)
       for (int64_t r = 0; r < count; r += 16) {
         // This writes into the caches. A page that the kernel has just cleared is in them, and writing past them would
         // first put it to memory.
-        Transpose16(words + r * a.row_bytes / 4 + done, a.row_bytes / 4, panel + done * kPanel + lane + r, kPanel);
+        Transpose16(words + r * a.row_bytes / 4 + done, a.row_bytes / 4,
+                    [&](int unit, __m512i v) { SetLanes<Weight>(panel + (done + unit) * kPanel, lane + r, v); });
       }
     }
   }
@@ -57,7 +84,7 @@ static void PackRun(const PackArgs& a, int64_t first, int64_t last, Word* panel)
     for (int64_t r = 0; r < count; ++r) {
       run[n - 1] = 0;  // clears the half of the last unit that odd inputs leave
       memcpy(run, from + r * a.row_bytes + done * 4, bytes < n * 4 ? bytes : n * 4);
-      for (int64_t u = 0; u < n; ++u) panel[(done + u) * kPanel + lane + r] = run[u];
+      for (int64_t u = 0; u < n; ++u) SetLane<Weight>(panel + (done + u) * kPanel, lane + r, run[u]);
     }
   }
 }
@@ -66,7 +93,9 @@ static void PackRows(const PackArgs& a) {
   const int64_t end = a.first + a.count;
   for (int64_t row = a.first; row < end;) {
     const int64_t panel = row / kPanel, panel_end = (panel + 1) * kPanel < end ? (panel + 1) * kPanel : end;
-    PackRun(a, row, panel_end, reinterpret_cast<Word*>(a.panels) + panel * a.units * kPanel);
+    WithTypes(a.element, [&](auto, auto stored) {
+      PackRun<decltype(stored)>(a, row, panel_end, reinterpret_cast<Word*>(a.panels) + panel * a.units * kPanel);
+    });
     row = panel_end;
   }
 }

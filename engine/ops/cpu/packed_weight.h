@@ -11,7 +11,7 @@ namespace causeway {
 
 class PackedWeight final : public PanelWeight {
  public:
-  // bf16 or fp32, in huge pages where the system has some. Rows hold anything until they are set.
+  // bf16, fp16 or fp32, in huge pages where the system has some. Rows hold anything until they are set.
   PackedWeight(const cpu::Kernels& kernels, int64_t out, int64_t in, bool bias, at::ScalarType dtype);
 
   std::vector<at::Tensor> Tensors() const override;

@@ -12,8 +12,7 @@ namespace causeway {
 
 PanelWeight::PanelWeight(const cpu::Kernels& kernels, int64_t out, int64_t in, bool bias, at::ScalarType dtype)
     : kernels_(kernels), out_(out), in_(in), dtype_(dtype) {
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16,
-              "weights in panels are computed with in bf16 or fp32, not ", dtype);
+  TORCH_CHECK(cpu::HasElement(dtype), "weights in panels are computed with in bf16, fp16 or fp32, not ", dtype);
   if (bias) bias_ = at::zeros({out}, at::kFloat);
 }
 
@@ -33,7 +32,7 @@ void PanelWeight::SetBias(int64_t first, const at::Tensor& bias) {
 at::Tensor PanelWeight::Forward(const at::Tensor& x) const {
   TORCH_CHECK(x.dim() == 2 && x.size(1) == in_, "Linear: x has shape ", x.sizes(), ", the weight takes ", in_,
               " inputs");
-  cpu::Data(x, "x", dtype_);
+  cpu::Data(x, "x", activations());
   at::Tensor y = at::empty({x.size(0), out_}, x.options());
   cpu::RunTogether(kernels_, x, y, {{this, 0, x.size(0)}});
   return y;
@@ -46,7 +45,7 @@ at::Tensor PanelWeight::Lookup(const at::Tensor& ids) const {
     TORCH_CHECK_INDEX(rows[i] >= 0 && rows[i] < out_, "Embedding: id ", rows[i], " is outside a table of ", out_,
                       " rows");
   }
-  at::Tensor y = at::empty({n, in_}, ids.options().dtype(dtype_));
+  at::Tensor y = at::empty({n, in_}, ids.options().dtype(activations()));
   char* to = static_cast<char*>(y.mutable_data_ptr());
   const int64_t row_bytes = in_ * y.element_size();
   cpu::ForRows(n, row_bytes, 32768, [&](int64_t i) { CopyRow(rows[i], to + i * row_bytes); });

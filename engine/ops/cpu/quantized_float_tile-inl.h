@@ -1,6 +1,6 @@
 // The tiles of quantized linears that compute with floats. Weights become floats in registers, exactly, and x stays as
 // it came.
-//   WideKind  fp32 x, any format: what computing in fp32 takes, and fp8 where there is no vdpbf16ps
+//   WideKind  fp32 x, any format: what computing in fp32 takes; and fp8 where x is not bf16 or there is no vdpbf16ps
 //   Fp8Kind   bf16 x and fp8 weights, by vdpbf16ps: e4m3 is exact in bf16. Several tiles of rows
 //            share decoded weights
 // A chunk is summed by itself, then scaled and added to the sum of the chunks before it.
@@ -28,7 +28,7 @@ CAUSEWAY_INLINE F Decode(Fp8, U word, int j, F) {
 template <class Format>
 CAUSEWAY_INLINE F ScalesOf(const uint8_t* head, int v) {
   if constexpr (Format::kHalves == 2) {
-    return LoadHalf(head + v * W * 2);
+    return Load(reinterpret_cast<const Half*>(head) + v * W);
   } else {
     return Load(reinterpret_cast<const float*>(head) + v * W);
   }

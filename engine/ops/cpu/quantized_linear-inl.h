@@ -141,6 +141,13 @@ static void QuantizedLinearOf(const QuantizedLinearArgs* parts, int64_t count) {
               count * static_cast<int64_t>(sizeof(QuantizedLinearArgs)), tasks);
 }
 
+// Calls run(Kind) with the arithmetic in whole numbers for a part.
+template <class Run>
+CAUSEWAY_INLINE auto WithIntKind(const QuantizedLinearArgs& a, Run run) {
+  if (a.layout.kind == WeightKind::kInt8) return run(IntKind<Int8, false>());
+  return a.layout.zero_points ? run(IntKind<Int4, true>()) : run(IntKind<Int4, false>());
+}
+
 // Calls run(Kind, T) with the arithmetic for a part.
 template <class Run>
 CAUSEWAY_INLINE auto WithKind(const QuantizedLinearArgs& a, Run run) {
@@ -150,9 +157,11 @@ CAUSEWAY_INLINE auto WithKind(const QuantizedLinearArgs& a, Run run) {
     if (kind == WeightKind::kInt4) return run(WideKind<Int4>(), float());
     return run(WideKind<Fp8>(), float());
   }
-  if (kind == WeightKind::kInt8) return run(IntKind<Int8, false>(), Bf16());
-  if (kind == WeightKind::kInt4)
-    return a.layout.zero_points ? run(IntKind<Int4, true>(), Bf16()) : run(IntKind<Int4, false>(), Bf16());
+  if (a.element == Element::kFp16) {
+    if (kind == WeightKind::kFp8) return run(WideKind<Fp8>(), float());
+    return WithIntKind(a, [&](auto int_kind) { return run(int_kind, float()); });
+  }
+  if (kind != WeightKind::kFp8) return WithIntKind(a, [&](auto int_kind) { return run(int_kind, Bf16()); });
 #if defined(__AVX512BF16__)
   return run(Fp8Kind(), Bf16());
 #else

@@ -107,7 +107,8 @@ at::Tensor RandomOrder(int64_t in, Random& random) {
 class QuantizedTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::ScalarType>> {
  protected:
   cpu::Isa isa() const { return std::get<0>(GetParam()); }
-  at::ScalarType dtype() const { return std::get<1>(GetParam()); }
+  at::ScalarType dtype() const { return std::get<1>(GetParam()); }  // of the computation
+  at::ScalarType activations() const { return ops_->Activations(dtype()); }
 
   std::unique_ptr<LinearWeight> Make(const QuantizedRows& rows, WeightFormat format, const at::Tensor& order = {},
                                      const at::Tensor& bias = {}) {
@@ -126,17 +127,18 @@ class QuantizedTest : public ::testing::TestWithParam<std::tuple<cpu::Isa, at::S
 
 INSTANTIATE_TEST_SUITE_P(Isas, QuantizedTest,
                          ::testing::Combine(::testing::ValuesIn(cpu::SupportedIsas()),
-                                            ::testing::Values(at::kFloat, at::kBFloat16)),
+                                            ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf)),
                          [](const auto& info) {
                            std::string name = cpu::IsaName(std::get<0>(info.param));
                            std::replace(name.begin(), name.end(), '-', '_');
-                           return name + (std::get<1>(info.param) == at::kFloat ? "_fp32" : "_bf16");
+                           const at::ScalarType dtype = std::get<1>(info.param);
+                           return name + (dtype == at::kFloat ? "_fp32" : dtype == at::kHalf ? "_fp16" : "_bf16");
                          });
 
 // x as the kernels see it. For integer arithmetic they see bytes with a scale for each row and chunk.
-at::Tensor SeenX(const at::Tensor& x, const WeightFormat& format, const at::Tensor& order) {
+at::Tensor SeenX(at::ScalarType dtype, const at::Tensor& x, const WeightFormat& format, const at::Tensor& order) {
   at::Tensor seen = x.to(at::kFloat).contiguous().clone();
-  if (x.scalar_type() == at::kFloat || format.kind == WeightKind::kFp8) return seen.to(at::kDouble);
+  if (dtype == at::kFloat || format.kind == WeightKind::kFp8) return seen.to(at::kDouble);
   const int64_t in = x.size(1), chunk = cpu::LayoutOf(format, in).chunk_blocks * cpu::kQuantizedBlock;
   for (int64_t r = 0; r < x.size(0); ++r) {
     float* row = seen.mutable_data_ptr<float>() + r * in;
@@ -159,7 +161,7 @@ double ErrorOf(const at::Tensor& actual, const at::Tensor& expected) {
 }
 
 TEST_P(QuantizedTest, LinearMatchesSumsInDouble) {
-  const double tolerance = dtype() == at::kFloat ? 2e-5 : 6e-3;  // bf16: the result's rounding
+  const double tolerance = activations() == at::kFloat ? 2e-5 : 6e-3;  // bf16: the result's rounding
   for (const WeightFormat& format : Formats()) {
     for (const auto& [out, in] :
          std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 32}, {33, 40}, {65, 320}, {96, 700}, {130, 1024}}) {
@@ -170,12 +172,12 @@ TEST_P(QuantizedTest, LinearMatchesSumsInDouble) {
         const auto weight = Make(rows, format, order, bias);
         const at::Tensor exact = Exact(rows, format, order);
         for (int64_t n : {0, 1, 2, 3, 4, 5, 6, 7, 16, 40}) {
-          const at::Tensor x = random_.Tensor({n, in}, dtype());
+          const at::Tensor x = random_.Tensor({n, in}, activations());
           const at::Tensor y = weight->Forward(x);
           ASSERT_EQ(y.sizes(), (std::vector<int64_t>{n, out}));
-          ASSERT_EQ(y.scalar_type(), dtype());
+          ASSERT_EQ(y.scalar_type(), activations());
           if (n == 0) continue;
-          at::Tensor expected = SeenX(x, format, order).matmul(exact.t());
+          at::Tensor expected = SeenX(dtype(), x, format, order).matmul(exact.t());
           if (extras) expected = expected + bias.to(at::kDouble);
           EXPECT_LE(ErrorOf(y, expected), tolerance)
               << NameOf(format) << " out " << out << " in " << in << " rows " << n << " extras " << extras;
@@ -187,7 +189,7 @@ TEST_P(QuantizedTest, LinearMatchesSumsInDouble) {
 
 TEST_P(QuantizedTest, FloatRowsAreQuantized) {
   for (const WeightFormat& format : {kInt8, WeightFormat{WeightKind::kInt4, 32}}) {
-    const at::Tensor floats = random_.Tensor({70, 200}, at::kFloat), x = random_.Tensor({3, 200}, dtype());
+    const at::Tensor floats = random_.Tensor({70, 200}, at::kFloat), x = random_.Tensor({3, 200}, activations());
     const auto weight = ops_->NewLinear(70, 200, false, dtype(), at::kCPU, format);
     weight->SetRows(0, floats.narrow(0, 0, 64));
     weight->SetRows(64, floats.narrow(0, 64, 6));
@@ -206,7 +208,7 @@ TEST_P(QuantizedTest, QuantizingXCostsLittle) {
     for (double outlier : {0.0, 30.0}) {
       at::Tensor x = random_.Tensor({8, in}, at::kFloat);
       if (outlier > 0) x.select(1, 77).fill_(outlier);
-      x = x.to(dtype());
+      x = x.to(activations());
       const at::Tensor expected = x.to(at::kDouble).matmul(Exact(rows, format, {}).t());
       const double error = ((weight->Forward(x).to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
       EXPECT_LE(error, dtype() == at::kFloat ? 1e-6
@@ -222,7 +224,7 @@ TEST_P(QuantizedTest, ARowDoesNotDependOnTheBatchOrTheThreads) {
   for (const WeightFormat& format : Formats()) {
     const QuantizedRows rows = RandomRows(out, in, format, random_);
     const auto weight = Make(rows, format);
-    const at::Tensor x = random_.Tensor({300, in}, dtype());
+    const at::Tensor x = random_.Tensor({300, in}, activations());
     const at::Tensor all = weight->Forward(x);
     for (int64_t n : {1, 2, 5, 6, 7, 16, 33}) {
       SetTeam(static_cast<int>(1 + n % 3));
@@ -244,7 +246,7 @@ TEST_P(QuantizedTest, ExpertsAreTheirLinears) {
       held.push_back(Make(RandomRows(hidden, wide, format, random_), format));
       experts.push_back({held[2 * e].get(), held[2 * e + 1].get()});
     }
-    const at::Tensor x = random_.Tensor({tokens, hidden}, dtype());
+    const at::Tensor x = random_.Tensor({tokens, hidden}, activations());
     Routing routing{at::empty({tokens, 2}, at::kInt), at::empty({tokens, 2}, at::kFloat)};
     for (int64_t t = 0; t < tokens; ++t) {  // most tokens share expert 3
       routing.experts.mutable_data_ptr<int32_t>()[2 * t] = 3;
@@ -261,7 +263,7 @@ TEST_P(QuantizedTest, ExpertsAreTheirLinears) {
             ops_->Activate(expert.up->Forward(x.narrow(0, t, 1)), Activation::kSilu, /*gated=*/true);
         expected += expert.down->Forward(inner).to(at::kDouble) * routing.weights.const_data_ptr<float>()[2 * t + j];
       }
-      EXPECT_LE(ErrorOf(y.narrow(0, t, 1), expected), dtype() == at::kFloat ? 1e-6 : 6e-3)
+      EXPECT_LE(ErrorOf(y.narrow(0, t, 1), expected), activations() == at::kFloat ? 1e-6 : 6e-3)
           << NameOf(format) << " token " << t;
     }
   }
@@ -270,7 +272,7 @@ TEST_P(QuantizedTest, ExpertsAreTheirLinears) {
 TEST_P(QuantizedTest, NonFiniteXGivesNonFiniteRowsAndNoOthers) {
   const QuantizedRows rows = RandomRows(40, 256, kInt8, random_);
   const auto weight = Make(rows, kInt8);
-  const at::Tensor x = random_.Tensor({4, 256}, dtype());
+  const at::Tensor x = random_.Tensor({4, 256}, activations());
   x[1][200] = std::numeric_limits<double>::quiet_NaN();
   x[2][3] = std::numeric_limits<double>::infinity();
   x[3].zero_();
@@ -289,7 +291,7 @@ TEST_P(QuantizedTest, EmbeddingIsTheDequantizedRow) {
     const auto weight = Make(rows, format, order);
     const at::Tensor ids = at::tensor(std::vector<int64_t>{76, 0, 31, 32, 33, 5, 5});
     // A product of a small whole number and fp32 is exact in double, so this rounds once, as the kernels do.
-    const at::Tensor expected = Exact(rows, format, order).index_select(0, ids).to(at::kFloat).to(dtype());
+    const at::Tensor expected = Exact(rows, format, order).index_select(0, ids).to(at::kFloat).to(activations());
     EXPECT_TRUE(at::equal(weight->Lookup(ids), expected)) << NameOf(format);
     EXPECT_THROW(weight->Lookup(at::tensor(std::vector<int64_t>{77})), c10::Error);
   }
@@ -325,7 +327,7 @@ TEST_P(QuantizedTest, WeightsSetInPiecesByThreads) {
       });
     }
     for (std::thread& thread : threads) thread.join();
-    const at::Tensor x = random_.Tensor({3, in}, dtype());
+    const at::Tensor x = random_.Tensor({3, in}, activations());
     EXPECT_TRUE(at::equal(whole->Forward(x), pieces->Forward(x))) << NameOf(format);
   }
 }
@@ -373,7 +375,7 @@ TEST_P(QuantizedTest, WhatDoesNotFitIsRefused) {
   EXPECT_THROW(weight->SetInputOrder(at::zeros({64}, at::kInt)), c10::Error);
   EXPECT_THROW(weight->SetInputOrder(RandomOrder(63, random_)), c10::Error);
   EXPECT_THROW(weight->SetBias(0, at::zeros({8})), c10::Error);
-  EXPECT_THROW(weight->Forward(random_.Tensor({1, 63}, dtype())), c10::Error);
+  EXPECT_THROW(weight->Forward(random_.Tensor({1, 63}, activations())), c10::Error);
   EXPECT_THROW(ops_->NewLinear(8, 64, false, dtype(), at::kCPU, {WeightKind::kInt4, 48}), c10::Error);
   EXPECT_THROW(ops_->NewLinear(8, 64, false, dtype(), at::kCPU, {WeightKind::kFp8, 128, true}), c10::Error);
 }

@@ -65,16 +65,6 @@ CAUSEWAY_INLINE void PrefetchBlock(const QuantizedTileArgs& a, int64_t block, in
   }
 }
 
-// Loads W scales of fp16, widened.
-CAUSEWAY_INLINE F LoadHalf(const uint8_t* p) {
-#if defined(__AVX512F__)
-  return (F)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-#else
-  const U h = Widen(p);
-  const F magnitude = (F)((h & 0x7fffu) << 13) * 0x1p112f;  // the exponent's bias moves from 15 to 127
-  return (F)((U)magnitude | (h & 0x8000u) << 16);
-#endif
-}
 // Loads W bytes, each into a word.
 CAUSEWAY_INLINE I LoadBytes(const uint8_t* p) {
 #if defined(__AVX512F__)
@@ -173,7 +163,7 @@ CAUSEWAY_INLINE void IntTileImpl(const QuantizedTileArgs& a) {
     for (int v = 0; v < N; ++v) {
       F scale;
       if constexpr (!Format::kScaleLast)
-        scale = LoadHalf(at.head + v / kPerPanel * panel_bytes + v % kPerPanel * W * 2);
+        scale = Load(reinterpret_cast<const Half*>(at.head + v / kPerPanel * panel_bytes) + v % kPerPanel * W);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         float* c = a.c + r * a.ldc + v * W;

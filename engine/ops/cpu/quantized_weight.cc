@@ -226,7 +226,7 @@ void QuantizedWeight::CopyRow(int64_t row, void* to) const {
       value = l.kind == WeightKind::kInt8 ? static_cast<float>(byte - cpu::kInt8Zero) : Fp8ToFloat(byte);
     }
     const int64_t column = ordered_ ? order()[i] : i;
-    if (dtype_ == at::kFloat) {
+    if (activations() == at::kFloat) {
       static_cast<float*>(to)[column] = value * scale;
     } else {
       static_cast<c10::BFloat16*>(to)[column] = value * scale;

@@ -3,14 +3,19 @@
 namespace causeway::cpu::CAUSEWAY_ISA {
 
 // Rotates the pairs (i, i + half), i < half; `to` may be `from`.
-template <class T>
-CAUSEWAY_INLINE void Rotate(const T* from, T* to, const float* cos, const float* sin, int64_t half) {
+template <class T, class To>
+CAUSEWAY_INLINE void Rotate(const T* from, To* to, const float* cos, const float* sin, int64_t half) {
   ForEachVector(half, [&](int64_t i, int64_t n) {
     const F a = LoadSome(from + i, n), b = LoadSome(from + half + i, n);
     const F c = LoadSome(cos + i, n), s = LoadSome(sin + i, n);
     StoreSome(to + i, a * c - b * s, n);
     StoreSome(to + half + i, b * c + a * s, n);
   });
+}
+
+template <class T, class To>
+CAUSEWAY_INLINE void Copy(const T* from, int64_t count, To* to) {
+  ForEachVector(count, [&](int64_t i, int64_t n) { StoreSome(to + i, LoadSome(from + i, n), n); });
 }
 
 // Quantizes a row: its integers are the nearest to row / scale. The scale is not finite where the row is not.
@@ -22,7 +27,7 @@ CAUSEWAY_INLINE void QuantizeRow(const T* row, int64_t n, int8_t* to, float* sca
   ForEachVector(n, [&](int64_t i, int64_t count) { StoreSome(to + i, LoadSome(row + i, count) * inverse, count); });
 }
 
-template <class T>
+template <class T, class Stored>
 static void RotaryAndCacheOf(const RotaryArgs& a) {
   const int64_t half = a.cos == nullptr ? 0 : a.rotary_dim / 2;
   const int64_t stride = (a.heads + 2 * a.kv_heads) * a.head_dim;
@@ -44,16 +49,16 @@ static void RotaryAndCacheOf(const RotaryArgs& a) {
         QuantizeRow(v + h * a.head_dim, a.head_dim, static_cast<int8_t*>(a.values) + at, a.value_scales + cell);
         continue;
       }
-      T* key = static_cast<T*>(a.keys) + at;
+      Stored* key = static_cast<Stored*>(a.keys) + at;
       if (half > 0) Rotate(k + h * a.head_dim, key, cos, sin, half);
-      memcpy(key + 2 * half, k + h * a.head_dim + 2 * half, (a.head_dim - 2 * half) * sizeof(T));
-      memcpy(static_cast<T*>(a.values) + at, v + h * a.head_dim, a.head_dim * sizeof(T));
+      Copy(k + h * a.head_dim + 2 * half, a.head_dim - 2 * half, key + 2 * half);
+      Copy(v + h * a.head_dim, a.head_dim, static_cast<Stored*>(a.values) + at);
     }
   });
 }
 
 static void RotaryAndCache(const RotaryArgs& a) {
-  a.element == Element::kFp32 ? RotaryAndCacheOf<float>(a) : RotaryAndCacheOf<Bf16>(a);
+  WithTypes(a.element, [&](auto t, auto stored) { RotaryAndCacheOf<decltype(t), decltype(stored)>(a); });
 }
 
 }  // namespace causeway::cpu::CAUSEWAY_ISA

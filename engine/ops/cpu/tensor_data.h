@@ -8,10 +8,21 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
+#include "engine/ops/cpu/kernels.h"
 #include "engine/threads/for_each.h"
 #include "engine/threads/team.h"
 
 namespace causeway::cpu {
+
+// Whether the kernels compute with weights of this dtype.
+inline bool HasElement(at::ScalarType dtype) {
+  return dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf;
+}
+inline Element ElementOf(at::ScalarType dtype) {
+  return dtype == at::kFloat ? Element::kFp32 : dtype == at::kHalf ? Element::kFp16 : Element::kBf16;
+}
+// What the kernels compute beside weights, keys and values of this dtype: see Element.
+inline at::ScalarType ActivationsBeside(at::ScalarType dtype) { return dtype == at::kHalf ? at::kFloat : dtype; }
 
 inline const void* Data(const at::Tensor& t, const char* name, at::ScalarType dtype) {
   TORCH_CHECK(t.is_cpu() && t.is_contiguous() && t.scalar_type() == dtype, name, " must be a contiguous ", dtype,

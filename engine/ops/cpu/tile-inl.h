@@ -2,9 +2,10 @@
 // Sums run over the units in order, with one accumulator for each output whatever the tile's shape. So a row's result
 // does not depend on the rows beside it.
 //
-// The three kinds of arithmetic differ in what a unit of x is:
+// The kinds of arithmetic differ in what a unit of x is:
 //   DotBf16   two bf16 in a word, by vdpbf16ps (AVX-512 bf16 only)
-//   WideBf16  two floats: weights are bf16, widened in registers
+//   WideBf16  two floats: x and weights are bf16, widened in registers
+//   WideFp16  two floats: weights are fp16, widened as they are loaded. Sums are those of Fp32 over the same numbers
 //   Fp32      one float
 
 #if defined(__AVX512BF16__)
@@ -24,22 +25,45 @@ constexpr int kTileRows = 1, kTilePanels = 1;
 #endif
 
 struct Fp32 {
-  using T = float;
-  static constexpr int kWords = 1;  // 32-bit words of x in a unit
+  using T = float;                               // of x and y
+  using Weight = float;                          // of panels
+  static constexpr int kWords = 1, kInputs = 1;  // of a unit: 32-bit words of x, and inputs
+  // Weights of input `input` of a panel's unit, for the outputs from `lane` on.
+  static __attribute__((always_inline)) F Weights(const Word* unit, int lane, int) {
+    return Load(reinterpret_cast<const float*>(unit) + lane);
+  }
 };
 struct WideBf16 {
   using T = Bf16;
-  static constexpr int kWords = 2;
+  using Weight = Bf16;
+  static constexpr int kWords = 2, kInputs = 2;
+  static __attribute__((always_inline)) F Weights(const Word* unit, int lane, int input) {
+    const U words = (U)Load(reinterpret_cast<const float*>(unit) + lane);
+    return (F)(input == 0 ? words << 16 : words & 0xffff0000u);
+  }
+};
+struct WideFp16 {
+  using T = float;
+  using Weight = Half;
+  static constexpr int kWords = 2, kInputs = 2;
+  static __attribute__((always_inline)) F Weights(const Word* unit, int lane, int input) {
+    return Load(reinterpret_cast<const Half*>(unit) + input * kPanel + lane);
+  }
 };
 struct DotBf16 {
   using T = Bf16;
-  static constexpr int kWords = 1;
+  using Weight = Bf16;
+  static constexpr int kWords = 1, kInputs = 2;
 };
 #if defined(__AVX512BF16__)
 using BestBf16 = DotBf16;
 #else
 using BestBf16 = WideBf16;
 #endif
+
+// Whether a tile reads x as it came, but for the zero that fills up its last unit.
+template <class Kind>
+constexpr bool kAsItCame = Kind::kInputs * sizeof(typename Kind::T) == Kind::kWords * sizeof(Word);
 
 // x is cut into slabs of kSlab units, [slab][row][unit]: the rows of a tile lie at constant distances.
 constexpr int64_t kSlab = kLinearSlab;
@@ -85,7 +109,7 @@ CAUSEWAY_INLINE void TileImpl(const TileArgs& a) {
       for (int i = 0; i < kLines; ++i) __builtin_prefetch(ahead + 16 * i, 0, 2);
       ahead += 16 * kLines;
 #if defined(__AVX512BF16__)
-      if constexpr (Kind::kWords == 1 && sizeof(typename Kind::T) == 2) {
+      if constexpr (Kind::kInputs > Kind::kWords) {
         __m512i words[N];
 #pragma GCC unroll 8
         for (int v = 0; v < N; ++v) words[v] = _mm512_loadu_si512(w + v / kPerPanel * panel_words + v % kPerPanel * W);
@@ -98,22 +122,16 @@ CAUSEWAY_INLINE void TileImpl(const TileArgs& a) {
         continue;
       }
 #endif
-      const float* xf = reinterpret_cast<const float*>(x);
+      if constexpr (Kind::kInputs == Kind::kWords) {
+        const float* xf = reinterpret_cast<const float*>(x);
 #pragma GCC unroll 8
-      for (int v = 0; v < N; ++v) {
-        const float* from = reinterpret_cast<const float*>(w + v / kPerPanel * panel_words + v % kPerPanel * W);
-        if constexpr (Kind::kWords == 2) {
-          const U word = (U)Load(from);
-          const F low = (F)(word << 16), high = (F)(word & 0xffff0000u);
+        for (int v = 0; v < N; ++v) {
+#pragma GCC unroll 2
+          for (int i = 0; i < Kind::kInputs; ++i) {
+            const F weights = Kind::Weights(w + v / kPerPanel * panel_words, v % kPerPanel * W, i);
 #pragma GCC unroll 8
-          for (int r = 0; r < kRows; ++r) {
-            acc[r][v] += low * xf[r * kLdx];
-            acc[r][v] += high * xf[r * kLdx + 1];
+            for (int r = 0; r < kRows; ++r) acc[r][v] += weights * xf[r * kLdx + i];
           }
-        } else {
-          const F word = Load(from);
-#pragma GCC unroll 8
-          for (int r = 0; r < kRows; ++r) acc[r][v] += word * xf[r * kLdx];
         }
       }
     }
@@ -172,19 +190,15 @@ static void Tile(int64_t rows, int64_t panels, const TileArgs& a) {
 // Packs `units` units of one row of x, from unit `first` on, as a tile reads them; `in` is the row's length.
 template <class Kind>
 CAUSEWAY_INLINE void PackX(const typename Kind::T* x, int64_t in, int64_t first, int64_t units, Word* to) {
-  if constexpr (sizeof(typename Kind::T) == 4) {
-    memcpy(to, x + first, units * 4);
-  } else if constexpr (Kind::kWords == 1) {
-    const int64_t n = in - 2 * first < 2 * units ? in - 2 * first : 2 * units;
-    if (n & 1) to[units - 1] = 0;
-    memcpy(to, x + 2 * first, n * 2);
+  const int64_t begin = Kind::kInputs * first, all = Kind::kInputs * units, n = in - begin < all ? in - begin : all;
+  if (n < all) to[units * Kind::kWords - 1] = 0;
+  if constexpr (kAsItCame<Kind>) {
+    memcpy(to, x + begin, n * sizeof(typename Kind::T));
   } else {
-    const int64_t n = in - 2 * first < 2 * units ? in - 2 * first : 2 * units;
     float* out = reinterpret_cast<float*>(to);
     int64_t i = 0;
-    for (; i + W <= n; i += W) Store(out + i, Load(x + 2 * first + i));
-    for (; i < n; ++i) out[i] = ToFloat(x[2 * first + i]);
-    if (n & 1) out[n] = 0;
+    for (; i + W <= n; i += W) Store(out + i, Load(x + begin + i));
+    for (; i < n; ++i) out[i] = ToFloat(x[begin + i]);
   }
 }
 

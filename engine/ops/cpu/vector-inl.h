@@ -34,6 +34,9 @@ typedef int8_t BUnaligned __attribute__((vector_size(W), may_alias, aligned(1)))
 struct Bf16 {
   uint16_t bits;
 };
+struct Half {  // IEEE's, fp16
+  uint16_t bits;
+};
 
 CAUSEWAY_INLINE F Set(float x) { return F{} + x; }
 CAUSEWAY_INLINE F Select(I mask, F yes, F no) { return mask ? yes : no; }
@@ -70,6 +73,37 @@ CAUSEWAY_INLINE void Store(Bf16* p, F v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 #else
   *reinterpret_cast<HUnaligned*>(p) = __builtin_convertvector(RoundToBf16(v), H);
+#endif
+}
+
+CAUSEWAY_INLINE F Load(const Half* p) {
+#if defined(__AVX512F__)
+  return (F)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__F16C__)
+  return (F)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+  const U h = Widen(p), magnitude = h & 0x7fffu;
+  const F finite = (F)(magnitude << 13) * 0x1p112f;  // the exponent's bias moves from 15 to 127
+  const U bits = (I)magnitude >= 0x7c00 ? magnitude << 13 | 0x7f800000u : (U)finite;
+  return (F)(bits | (h & 0x8000u) << 16);
+#endif
+}
+// Rounds to the nearest, ties to even; beyond fp16's range to infinity. A NaN stays one.
+CAUSEWAY_INLINE void Store(Half* p, F v) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  const U sign = (U)v >> 16 & 0x8000u;
+  const I magnitude = (I)v & 0x7fffffff;
+  const I normal = ((magnitude + 0xfff + (magnitude >> 13 & 1)) >> 13) - (112 << 10);
+  // Adding 1/2 rounds to steps of 2^-24, those of fp16's least numbers, and leaves their count in the low bits.
+  const I subnormal = (I)((F)magnitude + 0.5f) - 0x3f000000;
+  I half = magnitude < 0x38800000 ? subnormal : normal;
+  half = magnitude >= 0x47800000 ? I{} + 0x7c00 : half;
+  half = magnitude > 0x7f800000 ? I{} + 0x7e00 : half;
+  *reinterpret_cast<HUnaligned*>(p) = __builtin_convertvector((U)half | sign, H);
 #endif
 }
 
@@ -113,6 +147,8 @@ CAUSEWAY_INLINE float ToFloat(Bf16 x) {
   memcpy(&f, &bits, 4);
   return f;
 }
+
+CAUSEWAY_INLINE float ToFloat(Half x) { return LoadFirst(&x, 1)[0]; }
 
 CAUSEWAY_INLINE float Sum(F v) {
 #if defined(__AVX512F__)
