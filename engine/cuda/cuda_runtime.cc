@@ -250,6 +250,7 @@ std::vector<Device> ListCudaDevices() {
       const std::optional<int64_t> free = NvmlFreeBytes(properties.uuid);
       device.available_bytes = free.has_value() ? *free : FreeBytes(i);
       device.model = properties.name;
+      device.compute_capability = properties.major * 10 + properties.minor;
       device.memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
     } catch (const c10::Error& error) {
       // The device is broken, or another process has it alone. It keeps its number, and has no memory for us.
@@ -269,6 +270,9 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan&
   try {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index));
     c10::cuda::CUDACachingAllocator::init(c10::cuda::device_count());
+    // Products of 16-bit numbers are summed in fp32 where cuBLAS cuts them, too: fp16 would overflow there.
+    at::globalContext().setAllowFP16ReductionCuBLAS(false);
+    at::globalContext().setAllowBF16ReductionCuBLAS(false);
     // The allocator enforces a budget below the device's memory. It hands out all but the context.
     const int64_t allocated_max = plan.budget - std::min(plan.reserve, kCudaContextBytes);
     const double share =

@@ -1,5 +1,7 @@
 #include "engine/plan/catalogue.h"
 
+#include <cmath>
+
 #include "absl/strings/match.h"
 #include "engine/base/check.h"
 #include "nlohmann/json.hpp"
@@ -19,6 +21,7 @@ std::vector<CatalogueDevice> Read() {
     CatalogueDevice& device = devices.emplace_back();
     device.name = entry.at("name");
     device.reported = entry.at("reported");
+    device.compute_capability = static_cast<int>(std::lround(entry.at("compute_capability").get<double>() * 10));
     device.memory_bytes = entry.at("memory_mib").get<int64_t>() << 20;
     device.memory_bytes_per_second = entry.at("memory_gb_per_second").get<double>() * 1e9;
     for (const auto& [name, tflops] : entry.at("tflops").items()) {

@@ -14,8 +14,9 @@ namespace causeway {
 
 // Of one device, as its maker says; links in one direction.
 struct CatalogueDevice {
-  std::string name;      // as --devices has it: "H100-80GB"
-  std::string reported;  // what the driver calls it: "NVIDIA H100 80GB HBM3"
+  std::string name;            // as --devices has it: "H100-80GB"
+  std::string reported;        // what the driver calls it: "NVIDIA H100 80GB HBM3"
+  int compute_capability = 0;  // 90 is 9.0
   int64_t memory_bytes = 0;
   double memory_bytes_per_second = 0;
   std::map<DType, double> flops;       // dense, a second; of the dtypes that it computes natively

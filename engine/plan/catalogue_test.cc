@@ -29,6 +29,9 @@ TEST(CatalogueTest, EveryEntryIsWhole) {
     EXPECT_GT(device.flops.at(DType::kF32), 1e12);
     EXPECT_GE(device.flops.at(DType::kF16), device.flops.at(DType::kF32));
     EXPECT_GT(device.host_bytes_per_second, 1e10);
+    EXPECT_GE(device.compute_capability, 70);
+    EXPECT_LE(device.compute_capability, 121);
+    EXPECT_EQ(device.compute_capability >= kComputeCapabilityMin, device.flops.count(DType::kBF16) > 0);
     EXPECT_EQ(device.nvlink_bytes_per_second > 0, device.nvlink_devices > 1);
     EXPECT_FALSE(device.source.empty());
   }

@@ -1,6 +1,7 @@
 #include "engine/plan/device.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -8,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -133,7 +135,8 @@ absl::StatusOr<Device> DeviceOfCatalogue(absl::string_view name) {
                 .model = entry->name,
                 .memory_bytes = entry->memory_bytes,
                 .available_bytes = entry->memory_bytes,
-                .at_hand = false};
+                .at_hand = false,
+                .compute_capability = entry->compute_capability};
 }
 
 // "8xH100-80GB,cpu:256GB": GPUs of the catalogue, and the CPU of their machine; that one alone is the device.
@@ -161,9 +164,12 @@ absl::StatusOr<std::vector<Device>> DevicesNotAtHand(absl::string_view text) {
 // None: the text names no such devices.
 absl::StatusOr<std::vector<Device>> DevicesAtHand(absl::string_view text, const CudaLister& cuda) {
   if (text.empty()) {
-    absl::StatusOr<std::vector<Device>> all = cuda();
-    if (all.ok() && !all->empty()) return all;
-    return std::vector<Device>{CpuDevice()};
+    std::vector<Device> able;
+    if (const absl::StatusOr<std::vector<Device>> all = cuda(); all.ok()) {
+      std::copy_if(all->begin(), all->end(), std::back_inserter(able),
+                   [](const Device& device) { return CanCompute(device).ok(); });
+    }
+    return able.empty() ? std::vector<Device>{CpuDevice()} : able;
   }
   if (text == "cpu") return std::vector<Device>{CpuDevice()};
   if (text == "cuda" || absl::StartsWith(text, "cuda:")) return CudaDevices(text, cuda);
@@ -174,10 +180,28 @@ absl::StatusOr<std::vector<Device>> DevicesAtHand(absl::string_view text, const 
 
 }  // namespace
 
+absl::Status CanCompute(const Device& device) {
+  const int capability = device.compute_capability;
+  if (capability == 0 || capability >= kComputeCapabilityMin) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrFormat("%s (%s) has compute capability %.1f, and the CUDA kernels need %.1f or more", device.name,
+                      device.model, capability / 10.0, kComputeCapabilityMin / 10.0));
+}
+
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const CudaLister& cuda) {
   text = absl::StripAsciiWhitespace(text);
   CAUSEWAY_ASSIGN_OR_RETURN(std::vector<Device> devices, DevicesAtHand(text, cuda));
-  if (devices.empty()) return DevicesNotAtHand(text);
+  const bool at_hand = !devices.empty();
+  if (!at_hand) {
+    CAUSEWAY_ASSIGN_OR_RETURN(devices, DevicesNotAtHand(text));
+  }
+  for (const Device& device : devices) {
+    if (const absl::Status able = CanCompute(device); !able.ok()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("devices \"", text, "\": ", able.message(), "; name others, or \"cpu\""));
+    }
+  }
+  if (!at_hand) return devices;
   const int64_t host_bytes = CpuDevice().available_bytes;
   for (Device& device : devices) device.host_bytes = device.kind == DeviceKind::kCpu ? 0 : host_bytes;
   return devices;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -35,16 +36,23 @@ struct Device {
   int64_t available_bytes = 0;  // free now
   int64_t host_bytes = 0;       // free memory of the CPU beside it, to which weights may be offloaded; 0: not known
   bool at_hand = true;          // false: one that plans are made for and nothing runs on
+  int compute_capability = 0;   // of a GPU: 90 is 9.0; 0: not known
 
   std::string key() const { return kind == DeviceKind::kCpu ? "cpu" : std::to_string(id); }  // in device maps
 };
 
+// The least that the CUDA kernels are compiled for (CAUSEWAY_CUDA_ARCHITECTURES). GPUs from there on compute in fp16
+// and bf16 alike.
+inline constexpr int kComputeCapabilityMin = 80;
+// Whether a model can run on a device. FailedPrecondition names the device and what it lacks.
+absl::Status CanCompute(const Device& device);
+
 // What --devices says: "cuda", "cuda:0,2", "cpu", "simulated:4x512MiB", "simulated:2x512MiB,1x1GiB", or what is not at
 // hand: devices of the catalogue, "8xH100-80GB", "2xRTX4090,1xA6000", beside a CPU with so much memory,
-// "2xRTX4090,cpu:256GB", or that CPU alone, "cpu:256GB", which is otherwise taken to be the one at hand. Empty: cuda
-// where `cuda` finds any, else the CPU. `cuda` lists the CUDA devices at hand, or says what keeps it from looking; it
-// is asked only where the text allows one. InvalidArgument says what could have been written; FailedPrecondition:
-// "cuda" without a CUDA device.
+// "2xRTX4090,cpu:256GB", or that CPU alone, "cpu:256GB", which is otherwise taken to be the one at hand. Empty: those
+// that `cuda` finds and that can compute, where there are any, else the CPU. `cuda` lists the CUDA devices at hand, or
+// says what keeps it from looking; it is asked only where the text allows one. InvalidArgument says what could have
+// been written; FailedPrecondition: "cuda" without a CUDA device, or a device that cannot compute.
 using CudaLister = std::function<absl::StatusOr<std::vector<Device>>()>;
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const CudaLister& cuda);
 

@@ -40,6 +40,31 @@ TEST(ParseDevicesTest, CudaWhereThereIsAnyElseTheCpu) {
   EXPECT_THAT(Names(ParseDevices("cuda:2,0", ThreeGpus)), testing::ElementsAre("cuda:0", "cuda:2"));
 }
 
+// A GPU that the kernels are not compiled for is refused by name, and left out where none is named.
+TEST(ParseDevicesTest, GpusWithoutKernelsAreRefused) {
+  const auto listed = [](std::vector<int> capabilities) {
+    return [capabilities] {
+      std::vector<Device> devices = ThreeGpus();
+      for (size_t i = 0; i < devices.size(); ++i) devices[i].compute_capability = capabilities[i];
+      return devices;
+    };
+  };
+  const auto mixed = listed({80, 75, 120}), old = listed({70, 75, 61});
+  EXPECT_THAT(Names(ParseDevices("", mixed)), testing::ElementsAre("cuda:0", "cuda:2"));
+  EXPECT_THAT(Names(ParseDevices("", old)), testing::ElementsAre("cpu"));
+  EXPECT_THAT(Names(ParseDevices("cuda:0,2", mixed)), testing::ElementsAre("cuda:0", "cuda:2"));
+  for (const absl::string_view text : {"cuda", "cuda:1"}) {
+    const absl::Status refused = ParseDevices(text, mixed).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << text;
+    EXPECT_THAT(std::string(refused.message()),
+                HasSubstr("cuda:1 (GPU) has compute capability 7.5, and the CUDA kernels need 8.0 or more"));
+  }
+  // For plans, too.
+  EXPECT_THAT(std::string(ParseDevices("2xA100-80GB,1xT4", NoGpus).status().message()),
+              HasSubstr("cuda:2 (T4) has compute capability 7.5"));
+  EXPECT_THAT(std::string(ParseDevices("V100-32GB", NoGpus).status().message()), HasSubstr("7.0"));
+}
+
 TEST(ParseDevicesTest, SimulatedOnesAreNumberedThrough) {
   const absl::StatusOr<std::vector<Device>> devices = ParseDevices("simulated:2x512MiB,1x1GiB, 3MB", NoGpus);
   EXPECT_THAT(Names(devices), testing::ElementsAre("simulated:0", "simulated:1", "simulated:2", "simulated:3"));

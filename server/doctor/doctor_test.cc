@@ -221,6 +221,16 @@ TEST(DoctorGpusTest, OtherVersionsThanTheBuildsAreTold) {
   EXPECT_THAT(other.remedy, HasSubstr("LD_LIBRARY_PATH"));
 }
 
+TEST(DoctorGpusTest, OneWithoutKernelsIsLeftOut) {
+  std::vector<Device> gpus = Gpus(2);
+  gpus[0].compute_capability = 90;
+  gpus[1].compute_capability = 75;
+  const std::vector<Finding> findings = ExamineGpus(gpus, {.driver_version = 13000, .runtime_version = 13000});
+  EXPECT_EQ(Of(findings, "cuda:0").grade, Grade::kGood);
+  EXPECT_EQ(Of(findings, "cuda:1").grade, Grade::kAdvice);
+  EXPECT_THAT(Of(findings, "cuda:1").found, HasSubstr("compute capability 7.5"));
+}
+
 TEST(DoctorGpusTest, WhatSlowsGpusIsAdvice) {
   std::vector<Device> gpus = Gpus(3);
   gpus[1].available_bytes = 100;

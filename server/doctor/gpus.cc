@@ -60,6 +60,8 @@ Finding Gpu(const Device& gpu) {
     return {gpu.name, Grade::kAdvice, gpu.model,
             "it is left out; nvidia-smi shows whether it is broken, or another process has it alone"};
   }
+  if (const absl::Status able = CanCompute(gpu); !able.ok())
+    return {gpu.name, Grade::kAdvice, std::string(able.message()), "it is left out; --devices names others, or cpu"};
   Finding finding{
       gpu.name, Grade::kGood,
       absl::StrCat(gpu.model, ", ", FormatBytes(gpu.available_bytes), " of ", FormatBytes(gpu.memory_bytes), " free"),
