@@ -31,12 +31,11 @@ std::string ModelName(const std::string& model) {
   return path.filename().string();
 }
 
-// The fused kernels pad weights. Where ATen computes (on GPUs, in fp16, when asked to), weights are held as they are
-// stored.
-bool HasFusedWeights(const std::vector<Device>& devices, DType dtype, bool reference_ops) {
+// The fused kernels pad weights. Where ATen computes (on GPUs, when asked to), weights are held as they are stored.
+bool HasFusedWeights(const std::vector<Device>& devices, bool reference_ops) {
   const bool on_cpu =
       std::any_of(devices.begin(), devices.end(), [](const Device& device) { return ComputesOnCpu(device.kind); });
-  return on_cpu && !reference_ops && dtype != DType::kF16;
+  return on_cpu && !reference_ops;
 }
 
 int64_t FusedLinearBytes(const LinearSpec& linear, DType dtype) {
@@ -57,7 +56,7 @@ absl::StatusOr<PlacedModel> Place(PlacedModel placed, const EngineOptions& optio
                                   const std::vector<Device>& devices) {
   const PlanOptions plan_options = placed.plan.options;
   const auto count_held = [&](DType held, ModelSpec& spec) {
-    if (!HasFusedWeights(devices, held, plan_options.reference_ops)) return;
+    if (!HasFusedWeights(devices, plan_options.reference_ops)) return;
     CountHeldBytes([held](const LinearSpec& linear) { return FusedLinearBytes(linear, held); }, spec);
   };
   count_held(plan_options.dtype, placed.spec);
@@ -117,9 +116,13 @@ absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purp
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose) {
   CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, ReadModel(options, purpose));
   absl::Status cuda;
-  const auto cuda_devices = [&cuda] {
+  std::vector<std::string> unable;
+  const auto cuda_devices = [&cuda, &unable] {
     absl::StatusOr<std::vector<Device>> listed = CudaDevices();
     cuda = listed.status();
+    for (const Device& device : listed.ok() ? *listed : std::vector<Device>()) {
+      if (const absl::Status able = CanCompute(device); !able.ok()) unable.emplace_back(able.message());
+    }
     return listed;
   };
   CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, cuda_devices));
@@ -131,6 +134,9 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose pur
   // Without a driver there is nothing to warn of.
   if (!cuda.ok() && !absl::IsNotFound(cuda))
     placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
+  if (options.devices.empty()) {
+    for (const std::string& why : unable) placed.spec.warnings.push_back(absl::StrCat("a GPU is left out: ", why));
+  }
   return Place(std::move(placed), options, devices);
 }
 

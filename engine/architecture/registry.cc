@@ -140,9 +140,7 @@ absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generati
 
 absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Checkpoint& checkpoint) {
   if (flag != "auto") return DTypeFromName(flag);
-  CAUSEWAY_ASSIGN_OR_RETURN(const DType stored, StoredDType(checkpoint.config(), PrevailingDType(checkpoint)));
-  // Half floats overflow in models that were not trained in them, and CPUs compute them slowly.
-  return stored == DType::kF16 ? DType::kF32 : stored;
+  return StoredDType(checkpoint.config(), PrevailingDType(checkpoint));
 }
 
 }  // namespace causeway

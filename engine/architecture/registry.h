@@ -19,7 +19,7 @@ namespace causeway {
 absl::StatusOr<ModelSpec> MakeModelSpec(const Json& config, const Json& generation_config, DType dtype);
 
 // "auto", bf16, fp16, fp32. "auto" is config.json's dtype, or where it names none what most of the weights' bytes are
-// stored in; fp16 becomes fp32.
+// stored in.
 absl::StatusOr<DType> ComputeDType(absl::string_view flag, const Checkpoint& checkpoint);
 
 // Model types of the factory table, sorted.

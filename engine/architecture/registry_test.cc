@@ -265,7 +265,7 @@ absl::StatusOr<DType> DTypeFor(const char* flag, const Json& config) {
 TEST(ComputeDTypeTest, AutoFollowsTheConfig) {
   EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"torch_dtype": "bfloat16"})")), DType::kBF16);
   EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"torch_dtype": "bfloat16", "dtype": "float32"})")), DType::kF32);
-  EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"dtype": "float16"})")), DType::kF32);
+  EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"dtype": "float16"})")), DType::kF16);
   EXPECT_EQ(*DTypeFor("auto", With(Llama(), R"({"dtype": "torch.bfloat16"})")), DType::kBF16);
   EXPECT_EQ(*DTypeFor("float32", With(Llama(), R"({"dtype": "bfloat16"})")), DType::kF32);
   EXPECT_EQ(*DTypeFor("fp16", Llama()), DType::kF16);

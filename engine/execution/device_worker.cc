@@ -33,7 +33,8 @@ class BusyScope {
 absl::Status NotFinite(at::ScalarType dtype) {
   return absl::InternalError(absl::StrCat(
       "the model's logits hold NaN or infinite numbers: its weights do (the log of the start names them), ",
-      "or what is computed from them exceeds ", at::toString(dtype), ", and a wider dtype helps"));
+      "or what is computed from them exceeds ", at::toString(dtype),
+      dtype == at::kHalf ? ", whose largest number is 65504: dtype bf16 or fp32 (--dtype) holds larger ones" : ""));
 }
 
 // A rank that ended because of another (Aborted) has less to say than that one.
@@ -167,7 +168,7 @@ LoadTargets DeviceWorker::targets() {
 
 absl::Status DeviceWorker::StartStream() {
   MemoryScope scope(*runtime_, MemoryOwner::kActivations);
-  return stream_->Start(options_.dtype, options_.offload_cpu_rows);
+  return stream_->Start(activations(), options_.offload_cpu_rows);
 }
 
 absl::Status DeviceWorker::RunSegment(Step& step) {

@@ -49,10 +49,10 @@ struct Step {
 
 struct WorkerOptions {
   int threads = 1;
-  at::ScalarType dtype = at::kFloat;
-  bool int8_kv = false;    // the KV cache; else of dtype
-  ParallelGroup group;     // that shares the units
-  std::vector<int> units;  // held here, ascending
+  at::ScalarType dtype = at::kFloat;  // of weights
+  bool int8_kv = false;               // the KV cache; else of dtype
+  ParallelGroup group;                // that shares the units
+  std::vector<int> units;             // held here, ascending
   int64_t kv_blocks = 0;
   int64_t positions = 0;                    // the longest sequence
   DevicePlan plan;                          // of the device: what of it is offloaded
@@ -90,7 +90,8 @@ class DeviceWorker {
 
   DeviceRuntime& runtime() { return *runtime_; }
   ParallelGroup group() const { return options_.group; }
-  DeviceStats stats() const;  // any thread
+  at::ScalarType activations() const { return ops_->Activations(options_.dtype); }  // once the model is built
+  DeviceStats stats() const;                                                        // any thread
   std::map<int, ExpertLoad> ExpertLoads() const {
     return model_->ExpertLoads();
   }  // any thread, once the model is built

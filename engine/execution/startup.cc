@@ -148,7 +148,8 @@ class Loading {
           CAUSEWAY_ASSIGN_OR_RETURN(const ShareRange words, ShardWords(spec_, group));
           rows = RowsOf(std::move(rows), words);
         }
-        CAUSEWAY_RETURN_IF_ERROR(stream->OpenTable(table, checkpoint_, rows, dtype, held_as, shared));
+        CAUSEWAY_RETURN_IF_ERROR(
+            stream->OpenTable(table, checkpoint_, rows, dtype, worker.activations(), held_as, shared));
       }
       return absl::OkStatus();
     });

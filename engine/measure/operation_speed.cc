@@ -63,7 +63,8 @@ class Measurer {
         format_(format),
         dtype_(dtype == DType::kF32   ? at::kFloat
                : dtype == DType::kF16 ? at::kHalf
-                                      : at::kBFloat16) {}
+                                      : at::kBFloat16),
+        activations_(ops_->Activations(dtype_)) {}
 
   OperationTimes Run() {
     OperationTimes times;
@@ -127,10 +128,12 @@ class Measurer {
     weight.SetQuantizedRows(0, quantized);
   }
 
-  at::Tensor Random(at::IntArrayRef sizes) { return at::randn(sizes, at::kFloat).to(dtype_).to(runtime_.device()); }
+  at::Tensor Random(at::IntArrayRef sizes, at::ScalarType dtype) {
+    return at::randn(sizes, at::kFloat).to(dtype).to(runtime_.device());
+  }
 
   WorkTime TimeLinear(const Weights& weights, const Shape& shape, int64_t rows) {
-    const at::Tensor x = Random({rows, shape.in});
+    const at::Tensor x = Random({rows, shape.in}, activations_);
     size_t next = 0;
     const double seconds = MedianSeconds([&] {
       weights[next]->Forward(x);
@@ -171,10 +174,10 @@ class Measurer {
         static_cast<double>(2 * blocks * kBlockTokens * kKvHeads * kHeadDim * c10::elementSize(dtype_));
     std::vector<KvLayer> layers(static_cast<size_t>(std::clamp(64e6 / layer_bytes, 1.0, 64.0)));
     for (KvLayer& layer : layers) {
-      layer.keys = Random({blocks, kKvHeads, kBlockTokens, kHeadDim});
-      layer.values = Random({blocks, kKvHeads, kBlockTokens, kHeadDim});
+      layer.keys = Random({blocks, kKvHeads, kBlockTokens, kHeadDim}, dtype_);
+      layer.values = Random({blocks, kKvHeads, kBlockTokens, kHeadDim}, dtype_);
     }
-    const at::Tensor qkv = Random({shape.sequences * shape.rows, (kHeads + 2 * kKvHeads) * kHeadDim});
+    const at::Tensor qkv = Random({shape.sequences * shape.rows, (kHeads + 2 * kKvHeads) * kHeadDim}, activations_);
     size_t next = 0;
     const double seconds = MedianSeconds([&] {
       ops_->PagedAttention(qkv, kHeads, kKvHeads, kHeadDim, 1 / std::sqrt(static_cast<double>(kHeadDim)), 0, batch,
@@ -189,14 +192,15 @@ class Measurer {
 
   // It reads a row and its residual, and writes both.
   WorkTime TimeNorm() {
-    const at::Tensor x = Random({kElementRows, kElementWidth}), residual = Random({kElementRows, kElementWidth}),
-                     weight = Random({kElementWidth});
+    const at::Tensor x = Random({kElementRows, kElementWidth}, activations_),
+                     residual = Random({kElementRows, kElementWidth}, activations_),
+                     weight = Random({kElementWidth}, dtype_);
     const double seconds = MedianSeconds([&] { ops_->RmsNorm(x, residual, weight, 1e-5); });
     return {4.0 * static_cast<double>(x.nbytes()), 0, seconds};
   }
   // It reads the outputs of a gate and of up, and writes as many as one of them has.
   WorkTime TimeActivation() {
-    const at::Tensor x = Random({kElementRows, 2 * kElementWidth});
+    const at::Tensor x = Random({kElementRows, 2 * kElementWidth}, activations_);
     const double seconds = MedianSeconds([&] { ops_->Activate(x, Activation::kSilu, /*gated=*/true); });
     return {1.5 * static_cast<double>(x.nbytes()), 0, seconds};
   }
@@ -204,7 +208,7 @@ class Measurer {
   DeviceRuntime& runtime_;
   const std::unique_ptr<Ops> ops_;
   const WeightFormat format_;
-  const at::ScalarType dtype_;
+  const at::ScalarType dtype_, activations_;
 };
 
 }  // namespace

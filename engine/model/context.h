@@ -15,7 +15,7 @@ struct ModelContext {
   const ModelSpec& spec;
   Ops& ops;
   at::Device device;
-  at::ScalarType dtype;  // of weights and activations
+  at::ScalarType dtype;  // of weights, keys and values; the ops say what activations are of
   ParallelGroup group;
   WeightFetcher* fetcher = nullptr;  // of what the device does not hold; null: it holds all
   int layer = 0;                     // that is built

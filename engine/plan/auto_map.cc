@@ -119,7 +119,8 @@ StageCosts MakeCosts(const AutoInput& in, const std::vector<Item>& items, bool h
   StageCosts costs{
       .items = static_cast<int>(items.size()), .of = RunCosts(in, items, head_returns), .handoff_bytes = {}};
   for (size_t stages = 0; stages <= in.devices.size(); ++stages) {
-    costs.handoff_bytes.push_back(in.weights_only ? 0 : HandoffBytes(in.spec, in.options, static_cast<int>(stages)));
+    costs.handoff_bytes.push_back(
+        in.weights_only ? 0 : HandoffBytes(in.spec, in.options, static_cast<int>(stages), in.devices.front().kind));
   }
   return costs;
 }

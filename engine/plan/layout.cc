@@ -172,7 +172,7 @@ class Builder {
       DevicePlan& device = plan.devices[i];
       if (in_.weights_only || device.units.empty()) continue;
       device.activations = ActivationBytes(in_.spec, device.units, in_.options, device.device.kind) +
-                           HandoffBytes(in_.spec, in_.options, static_cast<int>(used));
+                           HandoffBytes(in_.spec, in_.options, static_cast<int>(used), device.device.kind);
       device.reserve = in_.reserve(i);
     }
   }

@@ -15,7 +15,12 @@ enum class OpsKind {
 OpsKind OpsOf(const PlanOptions& options, DeviceKind device) {
   if (options.reference_ops) return OpsKind::kReference;
   if (!ComputesOnCpu(device)) return OpsKind::kCuda;
-  return options.dtype == DType::kF16 ? OpsKind::kReference : OpsKind::kFused;  // the CPU has no kernels for halves
+  return OpsKind::kFused;
+}
+
+// Of activations. The CPU's kernels compute in fp32 beside weights of fp16.
+int64_t ElementBytes(const PlanOptions& options, OpsKind ops) {
+  return DTypeBytes(ops == OpsKind::kFused && options.dtype == DType::kF16 ? DType::kF32 : options.dtype);
 }
 
 constexpr int64_t kMiB = int64_t{1} << 20;
@@ -31,22 +36,24 @@ struct Step {
   int64_t element;
   int64_t hidden;  // one [T, hidden_size]
   OpsKind ops;
+  bool bytes;  // whether fused linears of whole numbers quantize their input
 
   Step(const ModelSpec& spec, const PlanOptions& options, DeviceKind device)
       : rows(std::max<int64_t>(1, options.max_num_batched_tokens)),
         sampled(std::max<int64_t>(1, std::min(options.max_num_seqs, rows))),
         context(options.max_model_len > 0 ? options.max_model_len : spec.context_max),
-        element(DTypeBytes(options.dtype)),
+        element(ElementBytes(options, OpsOf(options, device))),
         hidden(rows * spec.hidden_size * element),
-        ops(OpsOf(options, device)) {}
+        ops(OpsOf(options, device)),
+        bytes(options.dtype != DType::kF32) {}
 
   // Bound of a fused linear's copy of its input, of `copies` rows for each row. Words of one input or two; beside whole
-  // numbers, with inputs in bf16, a byte an input and 8 for a chunk of 32 or more.
+  // numbers, unless it is computed in fp32, a byte an input and 8 for a chunk of 32 or more.
   int64_t Packed(const LinearSpec& linear, int64_t copies = 1) const {
     if (ops != OpsKind::kFused) return 0;
     const bool whole = linear.format.kind == WeightKind::kInt8 || linear.format.kind == WeightKind::kInt4;
     const int64_t slab = 2 * kLinearSlab, inputs = (linear.in_features + slab - 1) / slab * slab;
-    return copies * rows * inputs * (whole && element == 2 ? 2 : kFloat);
+    return copies * rows * inputs * (whole && bytes ? 2 : kFloat);
   }
   // Where quantized weights are dequantized (engine/ops/compact_weight.cc; the fused kernels copy their input, as
   // others do): a piece of the weight in the forms it takes, a piece of the result, and the input in its order.
@@ -196,8 +203,8 @@ bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind k
   return HoldsScores(spec, OpsOf(options, kind));
 }
 
-int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devices) {
-  return devices < 2 ? 0 : devices * Step(spec, options, DeviceKind::kCpu).hidden;
+int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devices, DeviceKind kind) {
+  return devices < 2 ? 0 : devices * Step(spec, options, kind).hidden;
 }
 
 int64_t ActivationBytes(const ModelSpec& spec, const std::vector<int>& units, const PlanOptions& options,

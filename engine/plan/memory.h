@@ -37,8 +37,8 @@ int64_t SmallWeightBytes(const ModelSpec& spec);
 bool HoldsScores(const ModelSpec& spec, const PlanOptions& options, DeviceKind kind);
 
 // Hidden states that a device has computed and others have not yet used up, when `devices` work on one step more than
-// there are of them: on top of ActivationBytes on every one of several devices, 0 for one.
-int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devices);
+// there are of them: on top of ActivationBytes on every one of several devices of a kind, 0 for one.
+int64_t HandoffBytes(const ModelSpec& spec, const PlanOptions& options, int devices, DeviceKind kind);
 
 }  // namespace causeway
 

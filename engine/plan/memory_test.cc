@@ -31,24 +31,34 @@ TEST(ActivationBytesTest, GrowsWithTheStepAndWithWhatIsHeld) {
 }
 
 // Who computes decides what a step holds: the reference wherever there is no kernel.
-TEST(ActivationBytesTest, HalvesOnTheCpuAndWideHeadsOnCudaAreTheReferences) {
-  const ModelSpec spec = TestLlama({.hidden = 64, .intermediate = 2048});
-  PlanOptions options = TestOptions("auto", DType::kF16);
-  options.max_num_batched_tokens = 1024;
-  const int64_t halves = ActivationBytes(spec, {1}, options);
-  options.reference_ops = true;
-  EXPECT_EQ(ActivationBytes(spec, {1}, options), halves);
-  options.dtype = DType::kBF16;
-  const int64_t reference = ActivationBytes(spec, {1}, options);
-  options.reference_ops = false;
-  EXPECT_LT(ActivationBytes(spec, {1}, options), reference);
-
+TEST(ActivationBytesTest, WideHeadsOnCudaAreTheReferences) {
+  PlanOptions options = TestOptions("auto");
   // Keys and values of one sequence of the context, gathered in fp32.
   options.max_num_batched_tokens = 32;
   const ModelSpec wide = TestLlama({.hidden = 640, .heads = 2, .kv_heads = 2, .context = 65536});
   EXPECT_GT(ActivationBytes(wide, {1}, options, DeviceKind::kCuda), 2 * 2 * int64_t{65536} * 320 * 4);
   const ModelSpec narrow = TestLlama({.hidden = 512, .heads = 2, .kv_heads = 2, .context = 65536});
   EXPECT_LT(ActivationBytes(narrow, {1}, options, DeviceKind::kCuda), 2 * 2 * int64_t{65536} * 256 * 4);
+}
+
+TEST(ActivationBytesTest, BesideHalvesTheCpuComputesInFp32) {
+  const ModelSpec spec = TestLlama({.hidden = 64, .intermediate = 2048});
+  PlanOptions halves = TestOptions("auto", DType::kF16), floats = TestOptions("auto", DType::kF32),
+              bf16 = TestOptions("auto", DType::kBF16);
+  for (PlanOptions* options : {&halves, &floats, &bf16}) options->max_num_batched_tokens = 1024;
+  for (const int unit : {0, 1, 6}) {
+    EXPECT_EQ(ActivationBytes(spec, {unit}, halves), ActivationBytes(spec, {unit}, floats));
+    EXPECT_EQ(ActivationBytes(spec, {unit}, halves, DeviceKind::kCuda),
+              ActivationBytes(spec, {unit}, bf16, DeviceKind::kCuda));
+  }
+  EXPECT_EQ(HandoffBytes(spec, halves, 3, DeviceKind::kSimulated),
+            2 * HandoffBytes(spec, halves, 3, DeviceKind::kCuda));
+  EXPECT_EQ(LayerKvBytesPerToken(spec, halves), LayerKvBytesPerToken(spec, bf16));
+  // The reference computes in fp16 throughout.
+  const int64_t fused = ActivationBytes(spec, {1}, halves);
+  halves.reference_ops = bf16.reference_ops = true;
+  EXPECT_EQ(ActivationBytes(spec, {1}, halves), ActivationBytes(spec, {1}, bf16));
+  EXPECT_NE(ActivationBytes(spec, {1}, halves), fused);
 }
 
 TEST(ActivationBytesTest, FusedLinearsOfWholeNumbersCopyLess) {

@@ -97,7 +97,8 @@ int64_t WithKv(const LayoutInput& in, size_t device, int live) {
   std::vector<int> units(in.units.count());
   std::iota(units.begin(), units.end(), 0);
   return in.budgets.bytes[device] - in.reserve(device) -
-         ActivationBytes(in.spec, units, in.options, in.devices[device].kind) - HandoffBytes(in.spec, in.options, live);
+         ActivationBytes(in.spec, units, in.options, in.devices[device].kind) -
+         HandoffBytes(in.spec, in.options, live, in.devices[device].kind);
 }
 
 // `kept_free`, by device: what layers that spill from it, but are computed there, need of its room.

@@ -146,7 +146,7 @@ void SetFleet(Random& random, int devices_most, Case& c) {
     const int64_t tokens = std::max(c.options.kv_cache_tokens, c.options.max_model_len) + kBlockTokens;
     need += tokens * static_cast<int64_t>(c.spec.layers.size()) * LayerKvBytesPerToken(c.spec, c.options);
     each = ActivationBytes(c.spec, units, c.options, cuda ? DeviceKind::kCuda : DeviceKind::kSimulated) +
-           HandoffBytes(c.spec, c.options, count);
+           HandoffBytes(c.spec, c.options, count, cuda ? DeviceKind::kCuda : DeviceKind::kSimulated);
   }
   std::vector<int64_t> sizes;
   const bool tight = random.OneIn(4);
@@ -453,7 +453,8 @@ class AllCuts {
     for (size_t d = 0; d < units.size() && !weights_only_; ++d) {
       if (units[d].empty()) continue;
       sum[d].fixed += ActivationBytes(c_.spec, units[d], c_.options, c_.devices[d].kind) +
-                      HandoffBytes(c_.spec, c_.options, static_cast<int>(used)) + ReserveBytes(c_.devices[d]) +
+                      HandoffBytes(c_.spec, c_.options, static_cast<int>(used), c_.devices[d].kind) +
+                      ReserveBytes(c_.devices[d]) +
                       (c_.devices[d].kind == DeviceKind::kCuda ? SmallWeightBytes(c_.spec) : 0);
     }
     sums_.push_back(std::move(sum));

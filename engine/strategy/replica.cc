@@ -182,7 +182,8 @@ std::optional<Offloaded> ReplicaModel::Fits::Of(int stage, int first, int last) 
 ReplicaModel::Pipeline ReplicaModel::MakePipeline(const ReplicaShape& shape) {
   Pipeline pipeline{.devices = {},
                     .room = {},
-                    .beside = HandoffBytes(spec_, OptionsFor(shape.requests), shape.pp),
+                    .beside = HandoffBytes(spec_, OptionsFor(shape.requests), shape.pp,
+                                           fleet_.devices[shape.first_device].device.kind),
                     .like = {},
                     .freed = {},
                     .rank = *OneOf(shape.tp),

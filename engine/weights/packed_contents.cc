@@ -13,7 +13,7 @@
 namespace causeway {
 namespace {
 
-constexpr int kLayout = 1;  // raised with every change of a packed layout
+constexpr int kLayout = 2;  // raised with every change of a packed layout
 
 bool Reordered(const MlpSpec& mlp) { return mlp.up.format.reordered || mlp.down.format.reordered; }
 

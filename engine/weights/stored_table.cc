@@ -14,9 +14,10 @@
 namespace causeway {
 
 absl::StatusOr<StoredTable> StoredTable::Open(const Checkpoint& checkpoint, const TensorInfo& tensor,
-                                              at::ScalarType dtype, const WeightFormat& format, bool in_memory) {
+                                              at::ScalarType dtype, at::ScalarType activations,
+                                              const WeightFormat& format, bool in_memory) {
   CAUSEWAY_ASSIGN_OR_RETURN(const at::ScalarType stored, ScalarTypeOf(tensor.dtype));
-  StoredTable table(checkpoint, tensor, stored, dtype, format);
+  StoredTable table(checkpoint, tensor, stored, dtype, activations, format);
   if (in_memory) {
     const int64_t rows = tensor.shape[0], columns = tensor.shape[1];
     table.held_ = at::empty({rows, columns}, at::TensorOptions(stored));
@@ -44,8 +45,8 @@ absl::StatusOr<at::Tensor> StoredTable::Rows(const at::Tensor& ids) const {
     for (int64_t i = 0; i < n; ++i)
       CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(*checkpoint_, tensor_, {id[i], 1, 0, columns}, to + i * row_bytes));
   }
-  if (format_.kind == WeightKind::kFloat) return read.to(dtype_);
-  return Dequantize(Quantize(read, format_), format_).to(dtype_);
+  if (format_.kind == WeightKind::kFloat) return read.to(dtype_).to(activations_);
+  return Dequantize(Quantize(read, format_), format_).to(activations_);
 }
 
 }  // namespace causeway

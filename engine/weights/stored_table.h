@@ -15,10 +15,10 @@ namespace causeway {
 // Thread-safe. The checkpoint must outlive it.
 class StoredTable {
  public:
-  // `tensor` [rows, columns]. Rows come in `dtype`, as if held in `format`. in_memory: read once, now, and kept in CPU
-  // memory in that dtype.
+  // `tensor` [rows, columns]. Rows come in `activations`, as if held in `dtype` and `format`. in_memory: read once,
+  // now, and kept in CPU memory in `dtype`.
   static absl::StatusOr<StoredTable> Open(const Checkpoint& checkpoint, const TensorInfo& tensor, at::ScalarType dtype,
-                                          const WeightFormat& format, bool in_memory);
+                                          at::ScalarType activations, const WeightFormat& format, bool in_memory);
 
   // ids int64 [n], CPU -> [n, columns], CPU. OutOfRange: an id outside the table. DataLoss: the file has become
   // shorter.
@@ -26,12 +26,17 @@ class StoredTable {
 
  private:
   StoredTable(const Checkpoint& checkpoint, TensorInfo tensor, at::ScalarType stored, at::ScalarType dtype,
-              const WeightFormat& format)
-      : checkpoint_(&checkpoint), tensor_(std::move(tensor)), stored_(stored), dtype_(dtype), format_(format) {}
+              at::ScalarType activations, const WeightFormat& format)
+      : checkpoint_(&checkpoint),
+        tensor_(std::move(tensor)),
+        stored_(stored),
+        dtype_(dtype),
+        activations_(activations),
+        format_(format) {}
 
   const Checkpoint* checkpoint_;
   TensorInfo tensor_;
-  at::ScalarType stored_, dtype_;
+  at::ScalarType stored_, dtype_, activations_;
   WeightFormat format_;
   at::Tensor held_;  // [rows, columns]; undefined: on disk
 };

@@ -96,10 +96,12 @@ absl::Status WeightStream::Allocate(const LoadTargets& targets, const Tensors& t
 }
 
 absl::Status WeightStream::OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor,
-                                     at::ScalarType dtype, const WeightFormat& format, bool shared) {
+                                     at::ScalarType dtype, at::ScalarType activations, const WeightFormat& format,
+                                     bool shared) {
   UncountedScope uncounted;
   const bool in_memory = *TierOf(name) == Tier::kCpu && !shared;
-  CAUSEWAY_ASSIGN_OR_RETURN(StoredTable table, StoredTable::Open(checkpoint, tensor, dtype, format, in_memory));
+  CAUSEWAY_ASSIGN_OR_RETURN(StoredTable table,
+                            StoredTable::Open(checkpoint, tensor, dtype, activations, format, in_memory));
   tables_.emplace(name, std::move(table));
   return absl::OkStatus();
 }
@@ -136,14 +138,14 @@ absl::Status WeightStream::EndPortion(int portion) {
   return absl::OkStatus();
 }
 
-absl::Status WeightStream::Start(at::ScalarType dtype, std::optional<int64_t> cpu_rows) {
+absl::Status WeightStream::Start(at::ScalarType activations, std::optional<int64_t> cpu_rows) {
   CAUSEWAY_RETURN_IF_ERROR(store_.Finish());
   for (Entry& entry : entries_) {
     if (entry.on_cpu != nullptr)
       PointAt(entry.on_cpu->Tensors(), static_cast<char*>(entry.place.host.mutable_data_ptr()));
   }
-  const int64_t experts = CpuRows(dtype, /*in_order=*/false, cpu_rows);
-  const int64_t others = CpuRows(dtype, /*in_order=*/true, cpu_rows);
+  const int64_t experts = CpuRows(activations, /*in_order=*/false, cpu_rows);
+  const int64_t others = CpuRows(activations, /*in_order=*/true, cpu_rows);
   {
     absl::MutexLock lock(&mutex_);
     ring_.SetCpuRows({.experts = experts, .in_order = others});
@@ -152,7 +154,7 @@ absl::Status WeightStream::Start(at::ScalarType dtype, std::optional<int64_t> cp
   return absl::OkStatus();
 }
 
-int64_t WeightStream::CpuRows(at::ScalarType dtype, bool in_order, std::optional<int64_t> given) {
+int64_t WeightStream::CpuRows(at::ScalarType activations, bool in_order, std::optional<int64_t> given) {
   const Entry* largest = nullptr;
   for (const Entry& entry : entries_) {
     if (entry.on_cpu != nullptr && entry.in_order == in_order &&
@@ -168,7 +170,7 @@ int64_t WeightStream::CpuRows(at::ScalarType dtype, bool in_order, std::optional
     if (entry.on_cpu == nullptr || entry.in_order != in_order || !alike || trials.size() == kTrialsMax) continue;
     trials.push_back({entry.weight.get(), entry.on_cpu.get(), static_cast<char*>(entry.place.host.data_ptr())});
   }
-  return MeasureCpuRows(runtime_, dtype, trials, staging_, activations_);
+  return MeasureCpuRows(runtime_, activations, trials, staging_, activations_);
 }
 
 int64_t WeightStream::cpu_rows(bool in_order) const {

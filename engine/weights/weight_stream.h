@@ -45,7 +45,7 @@ class WeightStream final : public WeightFetcher {
   // For each table that Offloads. Rows of one that a tied head shares are read from the checkpoint: its weight is there
   // once already. The checkpoint must outlive this.
   absl::Status OpenTable(const std::string& name, const Checkpoint& checkpoint, const TensorInfo& tensor,
-                         at::ScalarType dtype, const WeightFormat& format, bool shared);
+                         at::ScalarType dtype, at::ScalarType activations, const WeightFormat& format, bool shared);
   // For the loader: sets the targets' portions, 1, 2, ... One call at a time, any thread.
   void SetPortions(LoadTargets& targets) const;
   absl::Status BeginPortion(int portion);
@@ -53,7 +53,7 @@ class WeightStream final : public WeightFetcher {
   // Then it can be used. What lies in CPU memory is computed there for up to cpu_rows rows, of a step or, for an
   // expert, of its own, and brought to the device for more. Without a number it finds out up to how many that is
   // faster.
-  absl::Status Start(at::ScalarType dtype, std::optional<int64_t> cpu_rows);
+  absl::Status Start(at::ScalarType activations, std::optional<int64_t> cpu_rows);
 
   // Ahead of a step's linears: how many rows it has.
   void BeginStep(int64_t rows);
@@ -81,7 +81,7 @@ class WeightStream final : public WeightFetcher {
   };
 
   const Tier* TierOf(const std::string& tensor) const;  // null: the device holds it
-  int64_t CpuRows(at::ScalarType dtype, bool in_order, std::optional<int64_t> given);
+  int64_t CpuRows(at::ScalarType activations, bool in_order, std::optional<int64_t> given);
   // The weight's room may be read into again, once the work started so far is done.
   void Leave(int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReadLoop();
