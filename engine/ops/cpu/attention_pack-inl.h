@@ -79,11 +79,15 @@ CAUSEWAY_INLINE void PackValues(const T* values, const T* ahead, int64_t head_di
         memcpy(to, row + d0, n * 4);
       } else if constexpr (__is_same(T, Half)) {
         Half* halves = reinterpret_cast<Half*>(to);
+        const T* next = row + head_dim;
+        if (key + 1 < count && n == kPanel) {  // the sizes are known when this is compiled
+          memcpy(halves, row + d0, kPanel * 2);
+          memcpy(halves + kPanel, next + d0, kPanel * 2);
+          continue;
+        }
+        memset(halves, 0, kPanel * 4);
         memcpy(halves, row + d0, n * 2);
-        if (key + 1 < count)
-          memcpy(halves + kPanel, row + head_dim + d0, n * 2);
-        else
-          memset(halves + kPanel, 0, n * 2);
+        if (key + 1 < count) memcpy(halves + kPanel, next + d0, n * 2);
       } else {
         const T* next = row + head_dim;
         const bool pair = key + 1 < count;

@@ -116,6 +116,7 @@ static void Multiply(const LinearArgs& a, int64_t panel, int64_t count, int64_t 
     tile.slab_words = direct ? kRowWords<Kind> : a.rows * kRowWords<Kind>;
     tile.units = units;
     tile.c = c;
+    tile.lines = kPrefetches<Kind> ? kOwnLines : 0;
     return Tile<Kind>(rows, count, tile);
   }
   for (int64_t s = 0; s < slabs; ++s, tile.w += kSlab * kPanel) {

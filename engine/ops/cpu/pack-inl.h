@@ -15,14 +15,16 @@ CAUSEWAY_INLINE void SetLane(Word* unit, int64_t lane, Word word) {
 }
 
 #if defined(__AVX512F__)
+constexpr uint16_t kEvenThenOdd[32] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                       1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
 // The same for 16 lanes from `lane` on.
 template <class Weight>
 CAUSEWAY_INLINE void SetLanes(Word* unit, int64_t lane, __m512i words) {
   if constexpr (__is_same(Weight, Half)) {
     uint16_t* halves = reinterpret_cast<uint16_t*>(unit) + lane;
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves), _mm512_cvtepi32_epi16(words));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves + kPanel),
-                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)));
+    const __m512i split = _mm512_permutexvar_epi16(_mm512_loadu_si512(kEvenThenOdd), words);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves), _mm512_castsi512_si256(split));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves + kPanel), _mm512_extracti64x4_epi64(split, 1));
   } else {
     _mm512_storeu_si512(unit + lane, words);
   }

@@ -65,6 +65,11 @@ using BestBf16 = WideBf16;
 template <class Kind>
 constexpr bool kAsItCame = Kind::kInputs * sizeof(typename Kind::T) == Kind::kWords * sizeof(Word);
 
+// Whether weights that are gone over once are prefetched. Otherwise the processor sees their stream by itself; but
+// where a load is a conversion, too, its window reaches less far.
+template <class Kind>
+constexpr bool kPrefetches = __is_same(Kind, WideFp16);
+
 // x is cut into slabs of kSlab units, [slab][row][unit]: the rows of a tile lie at constant distances.
 constexpr int64_t kSlab = kLinearSlab;
 template <class Kind>
@@ -80,11 +85,13 @@ struct TileArgs {
   int64_t ldc;
   bool accumulate;  // add to c instead of overwriting it
   // What to prefetch of the weights meanwhile: `lines` cache lines (0 to 2) a unit, from `ahead` on. Tiles that go over
-  // the same weights share the prefetching of the next ones. Weights that are gone over once need none: the processor
-  // sees the stream by itself.
+  // the same weights share the prefetching of the next ones. Where weights are gone over once, kOwnLines: what is
+  // kOwnAhead further on in each panel (kPrefetches), or 0.
   const Word* ahead;
   int lines;
 };
+constexpr int kOwnLines = 3;
+constexpr int64_t kOwnAhead = 24 * kPanel;  // words
 
 template <class Kind, int kRows, int kPanels, int kLines>
 CAUSEWAY_INLINE void TileImpl(const TileArgs& a) {
@@ -105,9 +112,15 @@ CAUSEWAY_INLINE void TileImpl(const TileArgs& a) {
     const Word* x = a.x + done / kSlab * a.slab_words;
     const int64_t units = a.units - done < kSlab ? a.units - done : kSlab;
     for (const Word* end = w + units * kPanel; w != end; w += kPanel, x += Kind::kWords) {
+      if constexpr (kLines == kOwnLines) {
+#pragma GCC unroll 4
+        for (int i = 0; i < 2 * kPanels; ++i)
+          __builtin_prefetch(w + i / 2 * panel_words + i % 2 * 16 + kOwnAhead, 0, 3);
+      } else {
 #pragma GCC unroll 2
-      for (int i = 0; i < kLines; ++i) __builtin_prefetch(ahead + 16 * i, 0, 2);
-      ahead += 16 * kLines;
+        for (int i = 0; i < kLines; ++i) __builtin_prefetch(ahead + 16 * i, 0, 2);
+        ahead += 16 * kLines;
+      }
 #if defined(__AVX512BF16__)
       if constexpr (Kind::kInputs > Kind::kWords) {
         __m512i words[N];
@@ -159,6 +172,8 @@ CAUSEWAY_INLINE void TileOfRows(const TileArgs& a) {
     case 0: return TileOf<Kind, kRows, kPanels, 0>(a);
     case 1: return TileOf<Kind, kRows, kPanels, 1>(a);
     case 2: return TileOf<Kind, kRows, kPanels, 2>(a);
+    case kOwnLines:
+      if constexpr (kPrefetches<Kind>) TileOf<Kind, kRows, kPanels, kOwnLines>(a);
   }
 }
 
