@@ -60,15 +60,15 @@ TEST(BudgetsTest, WhatGpusHaveNoRoomForGoesToTheCpuNamedBesideThem) {
                                     .heads = 32,
                                     .kv_heads = 8,
                                     .context = 8192});
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, Devices("1xT4"), {}), absl::StatusCode::kFailedPrecondition),
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, Devices("1xRTX4080"), {}), absl::StatusCode::kFailedPrecondition),
               HasSubstr("cuda:0"));
-  const absl::StatusOr<Plan> plan = MakePlan(spec, Devices("1xT4,cpu:64GB"), {});
+  const absl::StatusOr<Plan> plan = MakePlan(spec, Devices("1xRTX4080,cpu:64GB"), {});
   ASSERT_TRUE(plan.ok()) << plan.status();
   CheckPlan(spec, *plan);
   EXPECT_GT(plan->offloaded_to_cpu, kGB);
   EXPECT_EQ(plan->offloaded_to_disk, 0);
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, Devices("1xT4,cpu:1GB"), {}), absl::StatusCode::kFailedPrecondition),
-              HasSubstr("CPU memory is short of 3.6 GiB"));
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, Devices("1xRTX4080,cpu:1GB"), {}), absl::StatusCode::kFailedPrecondition),
+              HasSubstr("CPU memory is short of 2.62 GiB"));
 
   const absl::StatusOr<Plan> on_cpu = MakePlan(spec, Devices("cpu:64GB"), {});
   ASSERT_TRUE(on_cpu.ok()) << on_cpu.status();

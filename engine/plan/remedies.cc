@@ -113,7 +113,8 @@ std::string OtherDevices(const Attempt& attempt, const std::function<bool(const 
     return "";
   std::vector<const CatalogueDevice*> larger;
   for (const CatalogueDevice& known : Catalogue()) {
-    if (known.memory_bytes > first.memory_bytes) larger.push_back(&known);
+    if (known.memory_bytes > first.memory_bytes && known.compute_capability >= kComputeCapabilityMin)
+      larger.push_back(&known);
   }
   std::stable_sort(larger.begin(), larger.end(),
                    [](const auto* a, const auto* b) { return a->memory_bytes < b->memory_bytes; });

@@ -213,13 +213,13 @@ TEST(RemediesTest, OtherDevicesOfTheCatalogue) {
     return *ParseDevices(text, [] { return absl::StatusOr<std::vector<Device>>(std::vector<Device>()); });
   };
   const std::string error =
-      PlanRefusal(MakePlan(spec, gpus("1xT4"), PlanOptions()), absl::StatusCode::kFailedPrecondition);
+      PlanRefusal(MakePlan(spec, gpus("1xRTX4080"), PlanOptions()), absl::StatusCode::kFailedPrecondition);
   std::smatch match;
   ASSERT_TRUE(std::regex_search(error, match, std::regex("devices (1x[-A-Za-z0-9]+)"))) << error;
   EXPECT_TRUE(MakePlan(spec, gpus(std::string(match[1])), PlanOptions()).ok());
   PlanOptions options;
   options.max_memory = {{"0", int64_t{8} << 30}};
-  EXPECT_THAT(PlanRefusal(MakePlan(spec, gpus("1xT4"), options), absl::StatusCode::kFailedPrecondition),
+  EXPECT_THAT(PlanRefusal(MakePlan(spec, gpus("1xRTX4080"), options), absl::StatusCode::kFailedPrecondition),
               Not(HasSubstr("devices 1x")))
       << "another budget then";
 }

@@ -37,8 +37,8 @@ TEST(FleetTest, LinksAreNvlinkWherePossibleThenPcieThenTheNetwork) {
   EXPECT_EQ(SlowestLink(bridges, 0, 4).name, "PCIe");
 
   // Through the host at the slower one's speed.
-  const Fleet mixed = Made("1xT4,1xH100-80GB");
-  EXPECT_DOUBLE_EQ(LinkBetween(mixed, 0, 1).bytes_per_second, 0.8 * 15.75e9);
+  const Fleet mixed = Made("1xA10,1xH100-80GB");
+  EXPECT_DOUBLE_EQ(LinkBetween(mixed, 0, 1).bytes_per_second, 0.8 * 31.5e9);
   EXPECT_FALSE(mixed.devices[0].Like(mixed.devices[1]));
   EXPECT_TRUE(bridges.devices[0].Like(bridges.devices[3]));
 }
@@ -121,7 +121,7 @@ TEST(FleetTest, DevicesShareWhatTheirNodeHasForOffloadedWeights) {
 TEST(FleetTest, AMeasuredDeviceGoesBeforeTheCatalogue) {
   DeviceSpeed measured = AssumedSpeed(*FindInCatalogue("L4"));
   measured.linears["bf16"].flops = 1;
-  const Fleet fleet = Made("1xL4,1xT4", {}, {.devices = {{"L4", measured}}});
+  const Fleet fleet = Made("1xL4,1xA10", {}, {.devices = {{"L4", measured}}});
   EXPECT_TRUE(fleet.devices[0].measured);
   EXPECT_EQ(fleet.devices[0].speed.linears.at("bf16").flops, 1);
   EXPECT_FALSE(fleet.devices[1].measured);

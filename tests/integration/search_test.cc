@@ -269,13 +269,13 @@ TEST(Search, ReplicasOfOtherDevicesHaveConfigurationsOfTheirOwn) {
   const std::string config = InTemp("search-replicas.yaml"), second = InTemp("search-replicas-3.yaml");
   fs::remove(second);
   fs::remove(InTemp("search-replicas-2.yaml"));
-  const ProgramResult search = Search({"--devices", "2xL4,2xT4", "--concurrency", "6", "--config-out", config});
+  const ProgramResult search = Search({"--devices", "2xL4,2xRTX4080", "--concurrency", "6", "--config-out", config});
   ASSERT_EQ(search.status, 0) << search.err;
   EXPECT_THAT(search.err, HasSubstr("replica 1, as for 2\n"));
   EXPECT_THAT(search.err, HasSubstr("replica 3, as for 4\n"));
   EXPECT_FALSE(fs::exists(InTemp("search-replicas-2.yaml")));
   EXPECT_THAT(ReadText(second), HasSubstr("devices: \"cuda:2\""));
-  EXPECT_THAT(ReadText(second), HasSubstr("# For 1xT4"));
+  EXPECT_THAT(ReadText(second), HasSubstr("# For 1xRTX4080"));
   EXPECT_EQ(PlanOf(config, {"--devices", "1xL4"}).at("devices").size(), 1u);
   // Daemons count their simulated devices from 0, whatever they were in the fleet.
   const ProgramResult simulated =
