@@ -21,7 +21,9 @@
 #include <c10/cuda/PeerToPeerAccess.h>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/cuda/cuda_ops.h"
 #include "engine/cuda/nvml.h"
@@ -34,9 +36,10 @@ using c10::cuda::CUDACachingAllocator::getDeviceStats;
 
 class CudaRuntime final : public DeviceRuntime {
  public:
-  CudaRuntime(int index, std::string name, bool reference_ops)
-      : index_(static_cast<c10::DeviceIndex>(index)),
-        name_(std::move(name)),
+  CudaRuntime(const Device& device, bool reference_ops)
+      : index_(static_cast<c10::DeviceIndex>(device.id)),
+        name_(device.name),
+        uuid_(device.uuid),
         reference_ops_(reference_ops),
         copies_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, index_)) {}
 
@@ -152,7 +155,9 @@ class CudaRuntime final : public DeviceRuntime {
     const c10::cuda::CUDAGuard guard(index_);  // the default stream is that of the current device
     const cudaError_t error = cudaStreamQuery(Stream());
     if (error == cudaSuccess || error == cudaErrorNotReady) return absl::OkStatus();
-    return absl::InternalError(absl::StrCat(name_, " has failed: ", cudaGetErrorString(error)));
+    const std::optional<int64_t> xid = LastXid(uuid_);
+    return absl::InternalError(absl::StrCat(name_, " has failed: ", cudaGetErrorString(error),
+                                            xid.has_value() ? absl::StrCat("; its last Xid is ", *xid) : ""));
   }
 
   at::Tensor AllocateHost(int64_t bytes) override {
@@ -215,7 +220,7 @@ class CudaRuntime final : public DeviceRuntime {
   }
 
   const c10::DeviceIndex index_;
-  const std::string name_;
+  const std::string name_, uuid_;
   const bool reference_ops_;
   const c10::cuda::CUDAStream copies_;
   mutable absl::Mutex mutex_;
@@ -235,6 +240,13 @@ int64_t FreeBytes(int device) {
   return static_cast<int64_t>(available);
 }
 
+// "8f3c...": 16 bytes as 8-4-4-4-12 hexadecimal digits.
+std::string UuidText(const cudaUUID_t& uuid) {
+  std::string text = absl::BytesToHexString(absl::string_view(uuid.bytes, sizeof(uuid.bytes)));
+  for (const size_t dash : {20, 16, 12, 8}) text.insert(dash, "-");
+  return text;
+}
+
 }  // namespace
 
 std::vector<Device> ListCudaDevices() {
@@ -247,7 +259,8 @@ std::vector<Device> ListCudaDevices() {
     try {
       cudaDeviceProp properties;
       C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, i));
-      const std::optional<int64_t> free = NvmlFreeBytes(properties.uuid);
+      device.uuid = UuidText(properties.uuid);
+      const std::optional<int64_t> free = NvmlFreeBytes(device.uuid);
       device.available_bytes = free.has_value() ? *free : FreeBytes(i);
       device.model = properties.name;
       device.compute_capability = properties.major * 10 + properties.minor;
@@ -282,7 +295,8 @@ absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan&
     // cuBLAS adds up in fp32, also where it splits a sum among blocks.
     at::globalContext().setAllowFP16ReductionCuBLAS(false);
     at::globalContext().setAllowBF16ReductionCuBLAS(false);
-    return std::make_unique<CudaRuntime>(index, plan.device.name, reference_ops);
+    WatchXids(plan.device.uuid);
+    return std::make_unique<CudaRuntime>(plan.device, reference_ops);
   } catch (const c10::Error& error) {
     cudaGetLastError();  // which has been reported
     return absl::FailedPreconditionError(absl::StrCat(plan.device.name, ": ", error.what_without_backtrace()));
@@ -295,6 +309,9 @@ CudaSystem DescribeCudaSystem() {
   cudaDriverGetVersion(&system.driver_version);
   cudaRuntimeGetVersion(&system.runtime_version);
   const int devices = c10::cuda::device_count();
+  for (const Device& device : ListCudaDevices()) {
+    if (std::optional<GpuReading> reading = ReadGpu(device.uuid)) system.readings[device.id] = *std::move(reading);
+  }
   const auto has = [](cudaDeviceP2PAttr attribute, int from, int to) {
     int value = 0;
     return cudaDeviceGetP2PAttribute(&value, attribute, from, to) == cudaSuccess && value != 0;

@@ -4,10 +4,14 @@
 #define CAUSEWAY_ENGINE_DEVICE_CUDA_LIBRARY_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/device/gpu_reading.h"
 #include "engine/plan/device.h"
 
 namespace causeway {
@@ -24,11 +28,12 @@ struct CudaLink {
 
 // What CUDA is here. Versions as it counts them: 13020 is 13.2; 0: not known.
 struct CudaSystem {
-  int driver_version = 0;       // the latest CUDA that the driver serves
-  int runtime_version = 0;      // of the runtime library that was loaded
-  int built_version = 0;        // of the one that this program was compiled with
-  std::vector<CudaLink> links;  // every pair of devices
-  bool pins_memory = false;     // kPinnedTrialBytes of the CPU's memory could be locked for copies
+  int driver_version = 0;              // the latest CUDA that the driver serves
+  int runtime_version = 0;             // of the runtime library that was loaded
+  int built_version = 0;               // of the one that this program was compiled with
+  std::vector<CudaLink> links;         // every pair of devices
+  bool pins_memory = false;            // kPinnedTrialBytes of the CPU's memory could be locked for copies
+  std::map<int, GpuReading> readings;  // by id, of the GPUs that NVML knows, before anything was tried on them
 };
 inline constexpr int64_t kPinnedTrialBytes = int64_t{256} << 20;
 
@@ -38,6 +43,9 @@ struct CudaLibrary {
   std::vector<Device> (*devices)();  // those at hand, id ascending
   absl::StatusOr<std::unique_ptr<DeviceRuntime>> (*make_runtime)(const DevicePlan& plan, bool reference_ops);
   CudaSystem (*system)();  // asks and tries; for looking at a machine, not for serving
+  // What NVML says of the GPU with Device::uuid; nothing: no NVML, or not that GPU. Makes no context. Takes
+  // milliseconds, and may hang where a GPU has fallen off its bus. Any thread.
+  std::optional<GpuReading> (*read)(const std::string& uuid);
 };
 
 // The library, loaded at the first call: libcauseway_cuda.so beside the program or in ../lib from it. NotFound: there

@@ -37,6 +37,7 @@ struct Device {
   int64_t host_bytes = 0;       // free memory of the CPU beside it, to which weights may be offloaded; 0: not known
   bool at_hand = true;          // false: one that plans are made for and nothing runs on
   int compute_capability = 0;   // of a GPU: 90 is 9.0; 0: not known
+  std::string uuid;             // of a GPU, as 32 hexadecimal digits in five groups; empty: of none, or not known
 
   std::string key() const { return kind == DeviceKind::kCpu ? "cpu" : std::to_string(id); }  // in device maps
 };

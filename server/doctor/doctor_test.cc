@@ -250,6 +250,26 @@ TEST(DoctorGpusTest, WhatSlowsGpusIsAdvice) {
   EXPECT_THAT(Of(findings, "locked memory").remedy, HasSubstr("ulimit -l"));
 }
 
+TEST(DoctorGpusTest, WhatTheDriverSaysOfAGpuIsTold) {
+  CudaSystem system{.driver_version = 13000, .runtime_version = 13000, .built_version = 13000};
+  system.readings[0] = {.power_watts = 119.6,
+                        .power_limit_watts = 700,
+                        .temperature_celsius = 41,
+                        .used_bytes = int64_t{3} << 30,
+                        .throttled = {{"sw_power_cap", true}, {"hw_thermal_slowdown", false}},
+                        .ecc_uncorrected = 0};
+  system.readings[1] = {.throttled = {{"hw_thermal_slowdown", true}, {"sync_boost", true}}};
+  system.readings[2] = {.ecc_uncorrected = 2};
+  const std::vector<Finding> findings = ExamineGpus(Gpus(4), system);
+  EXPECT_EQ(Of(findings, "cuda:0").grade, Grade::kGood) << "full power is no fault";
+  EXPECT_EQ(Of(findings, "cuda:0").found, "GPU, 900 B of 1000 B free, others hold 3 GiB, 41 °C, 120 of 700 W");
+  EXPECT_EQ(Of(findings, "cuda:1").grade, Grade::kAdvice);
+  EXPECT_THAT(Of(findings, "cuda:1").found, HasSubstr("free, slowed down (hw_thermal_slowdown)"));
+  EXPECT_EQ(Of(findings, "cuda:2").grade, Grade::kAdvice);
+  EXPECT_THAT(Of(findings, "cuda:2").found, HasSubstr("2 errors of memory that could not be corrected"));
+  EXPECT_EQ(Of(findings, "cuda:3").found, "GPU, 900 B of 1000 B free") << "NVML does not know it";
+}
+
 TEST(DoctorFolderTest, AFolderIsMeasured) {
   const ::causeway::testing::TestFolder folder;
   const Finding finding = ExamineOffloadFolder(folder.path(), int64_t{8} << 20);

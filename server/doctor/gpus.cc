@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "server/doctor/doctor.h"
 
@@ -55,17 +57,51 @@ Finding Versions(const CudaSystem& system) {
   return finding;
 }
 
-Finding Gpu(const Device& gpu) {
+// What NVML says of it: ", others hold 2 GiB, 41 °C, 120 of 700 W". Nobody but others holds memory while doctor looks.
+std::string Condition(const GpuReading& reading) {
+  std::string text;
+  if (reading.used_bytes.value_or(0) > 0) absl::StrAppend(&text, ", others hold ", FormatBytes(*reading.used_bytes));
+  if (reading.temperature_celsius.has_value()) absl::StrAppend(&text, ", ", *reading.temperature_celsius, " °C");
+  if (reading.power_watts.has_value() && reading.power_limit_watts.has_value())
+    absl::StrAppendFormat(&text, ", %.0f of %.0f W", *reading.power_watts, *reading.power_limit_watts);
+  return text;
+}
+
+// Those that cost much and that somebody can mend: a limit on power is there by design.
+std::vector<std::string> Slowdowns(const GpuReading& reading) {
+  std::vector<std::string> reasons;
+  for (const auto& [reason, now] : reading.throttled) {
+    if (now && absl::EndsWith(reason, "slowdown")) reasons.push_back(reason);
+  }
+  return reasons;
+}
+
+Finding Gpu(const Device& gpu, const GpuReading& reading) {
   if (gpu.memory_bytes == 0) {  // its name holds what the driver said
     return {gpu.name, Grade::kAdvice, gpu.model,
             "it is left out; nvidia-smi shows whether it is broken, or another process has it alone"};
   }
   if (const absl::Status able = CanCompute(gpu); !able.ok())
     return {gpu.name, Grade::kAdvice, std::string(able.message()), "it is left out; --devices names others, or cpu"};
-  Finding finding{
-      gpu.name, Grade::kGood,
-      absl::StrCat(gpu.model, ", ", FormatBytes(gpu.available_bytes), " of ", FormatBytes(gpu.memory_bytes), " free"),
-      ""};
+  Finding finding{gpu.name, Grade::kGood,
+                  absl::StrCat(gpu.model, ", ", FormatBytes(gpu.available_bytes), " of ", FormatBytes(gpu.memory_bytes),
+                               " free", Condition(reading)),
+                  ""};
+  if (reading.ecc_uncorrected.value_or(0) > 0) {
+    finding.grade = Grade::kAdvice;
+    absl::StrAppend(&finding.found, ", ", *reading.ecc_uncorrected,
+                    " errors of memory that could not be corrected since the driver was loaded");
+    finding.remedy =
+        "what it computes may be wrong: nvidia-smi -q -d ECC,ROW_REMAPPER says more; reset it "
+        "(nvidia-smi --gpu-reset), and replace it if they come again";
+    return finding;
+  }
+  if (const std::vector<std::string> slowdowns = Slowdowns(reading); !slowdowns.empty()) {
+    finding.grade = Grade::kAdvice;
+    absl::StrAppend(&finding.found, ", slowed down (", absl::StrJoin(slowdowns, ", "), ")");
+    finding.remedy = "its clocks are held down: see to cooling and the power supply; nvidia-smi -q -d PERFORMANCE";
+    return finding;
+  }
   if (gpu.available_bytes < gpu.memory_bytes / 2) {
     finding.grade = Grade::kAdvice;
     finding.remedy = "others hold more than half of its memory: nvidia-smi shows who";
@@ -133,7 +169,10 @@ std::vector<Finding> ExamineGpus(const std::vector<Device>& gpus, const CudaSyst
     findings.push_back({"GPUs", Grade::kGood, "none; models run on the CPU", ""});
     return findings;
   }
-  for (const Device& gpu : gpus) findings.push_back(Gpu(gpu));
+  for (const Device& gpu : gpus) {
+    const auto reading = system.readings.find(gpu.id);
+    findings.push_back(Gpu(gpu, reading == system.readings.end() ? GpuReading() : reading->second));
+  }
   if (!system.links.empty()) findings.push_back(Links(system.links));
   findings.push_back(SharedMemory(gpus.size()));
   findings.push_back(LockedMemory(system));

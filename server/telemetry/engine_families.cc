@@ -1,51 +1,20 @@
 #include "server/telemetry/engine_families.h"
 
+#include <algorithm>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "server/telemetry/device_reports.h"
+#include "server/telemetry/family.h"
 #include "server/telemetry/log.h"
 
 namespace causeway {
 namespace {
 
-using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-using LabelList = std::vector<ClientMetric::Label>;
-
-// A family to which samples are added one by one.
-class Family {
- public:
-  Family(const char* name, const char* help, MetricType type) {
-    family_.name = name;
-    family_.help = help;
-    family_.type = type;
-  }
-  Family& Add(LabelList labels, double value) {
-    ClientMetric metric;
-    metric.label = std::move(labels);
-    if (family_.type == MetricType::Counter) {
-      metric.counter.value = value;
-    } else {
-      metric.gauge.value = value;
-    }
-    family_.metric.push_back(std::move(metric));
-    return *this;
-  }
-  void AppendTo(std::vector<MetricFamily>& families) {
-    if (!family_.metric.empty()) families.push_back(std::move(family_));
-  }
-
- private:
-  MetricFamily family_;
-};
-
-LabelList With(LabelList labels, const char* name, std::string value) {
-  labels.push_back({name, std::move(value)});
-  return labels;
-}
 
 void AppendQueue(const EngineStats& stats, const std::string& model, std::vector<MetricFamily>& out) {
   const LabelList labels = {{"model", model}};
@@ -104,7 +73,19 @@ double Rows(int64_t rows) {
                                                      : static_cast<double>(rows);
 }
 
-void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<MetricFamily>& out) {
+// What the allocators of a GPU do not count: the context, libraries, what they keep for later; and other processes'.
+void AddUncounted(const DeviceReport& report, const GpuReading& gpu, const LabelList& labels, Family& memory) {
+  if (report.measured == nullptr || !gpu.own_bytes.has_value()) return;
+  const DeviceMemory& m = report.measured->memory;
+  const int64_t other = *gpu.own_bytes - m.weights - m.kv_cache - m.activations - m.workspace;
+  memory.Add(With(labels, "owner", "other"), static_cast<double>(std::max<int64_t>(other, 0)));
+  if (!gpu.used_bytes.has_value()) return;
+  const int64_t others = *gpu.used_bytes - *gpu.own_bytes;
+  memory.Add(With(labels, "owner", "other_processes"), static_cast<double>(std::max<int64_t>(others, 0)));
+}
+
+void AppendDevices(const Plan& plan, const ExecutorStats& stats, const GpuReadings& gpus,
+                   std::vector<MetricFamily>& out) {
   Family busy("causeway_stage_busy_seconds_total", "Time a stage's device spent computing.", MetricType::Counter);
   Family tokens("causeway_device_tokens_total", "Tokens computed on the device.", MetricType::Counter);
   Family memory("causeway_device_memory_bytes", "Memory of the device by owner, as allocators and the kernel count it.",
@@ -124,6 +105,7 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
                             MetricType::Counter);
   Family collective_bytes("causeway_collective_bytes_total",
                           "Bytes that a device gave into sums with the other ranks of its group.", MetricType::Counter);
+  std::vector<std::pair<LabelList, GpuReading>> read;
   for (const DeviceReport& report : ReportDevices(plan, stats)) {
     LabelList labels = {{"device", report.name}, {"device_name", report.model}};
     if (report.place.has_value()) {
@@ -165,6 +147,10 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
       }
     }
     if (report.other.has_value()) memory.Add(With(labels, "owner", "other"), *report.other);
+    if (const auto gpu = gpus.find(report.name); gpu != gpus.end()) {
+      AddUncounted(report, gpu->second, labels, memory);
+      read.emplace_back(labels, gpu->second);
+    }
   }
   for (const TransferStats& transfer : stats.transfers) {
     transfers.Add({{"from", transfer.from}, {"to", transfer.to}}, transfer.bytes);
@@ -172,6 +158,7 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, std::vector<Met
   for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &offloaded, &cpu_rows, &streamed, &transfers,
                          &collective_seconds, &collective_bytes})
     family->AppendTo(out);
+  AppendGpus(read, out);
 }
 
 // How tokens spread over experts. Sums for each layer tell what steps cost. Tokens by expert are one series for each of
@@ -204,7 +191,7 @@ void AppendExperts(const std::map<int, ExpertLoad>& layers, const std::string& m
 
 }  // namespace
 
-std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string& model) {
+std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string& model, const GpuReadings& gpus) {
   const EngineStats stats = engine.Stats();
   std::vector<MetricFamily> families;
   AppendQueue(stats, model, families);
@@ -214,7 +201,7 @@ std::vector<MetricFamily> EngineFamilies(const Engine& engine, const std::string
       .Add({{"model", model}, {"dtype", std::string(DTypeName(KvDType(plan.options)))}}, plan.kv_bytes_per_token)
       .AppendTo(families);
   AppendReplicas(stats.replicas, families);
-  AppendDevices(plan, stats.executor, families);
+  AppendDevices(plan, stats.executor, gpus, families);
   AppendExperts(stats.executor.experts, model, families);
   return families;
 }

@@ -9,6 +9,7 @@
 #include <prometheus/metric_family.h>
 
 #include "engine/engine.h"
+#include "server/telemetry/gpu_families.h"
 
 namespace causeway {
 
@@ -16,7 +17,8 @@ namespace causeway {
 // of a model with more.
 inline constexpr size_t kExpertSeriesMax = 2048;
 
-std::vector<prometheus::MetricFamily> EngineFamilies(const Engine& engine, const std::string& model);
+std::vector<prometheus::MetricFamily> EngineFamilies(const Engine& engine, const std::string& model,
+                                                     const GpuReadings& gpus);
 
 // What concerns the daemon itself.
 prometheus::MetricFamily LogFamily();

@@ -70,15 +70,25 @@ class Metrics::EngineCollector : public prometheus::Collectable {
     engine_ = engine;
   }
   std::vector<prometheus::MetricFamily> Collect() const override {
+    const GpuReadings gpus = gpus_.Read(Devices());
     absl::MutexLock lock(&mutex_);  // keeps the engine alive while it is read
     std::vector<prometheus::MetricFamily> families;
-    if (engine_ != nullptr) families = EngineFamilies(*engine_, model_);
+    if (engine_ != nullptr) families = EngineFamilies(*engine_, model_, gpus);
     families.push_back(LogFamily());
     return families;
   }
 
  private:
+  std::vector<Device> Devices() const {
+    absl::MutexLock lock(&mutex_);
+    std::vector<Device> devices;
+    if (engine_ == nullptr) return devices;
+    for (const DevicePlan& planned : engine_->model().plan.devices) devices.push_back(planned.device);
+    return devices;
+  }
+
   const std::string model_;
+  mutable GpuReader gpus_;
   mutable absl::Mutex mutex_;
   const Engine* engine_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };

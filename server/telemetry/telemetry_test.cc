@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -12,8 +13,10 @@
 #include <httplib.h>
 #include <nlohmann/json.hpp>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "server/telemetry/device_reports.h"
+#include "server/telemetry/gpu_families.h"
 #include "server/telemetry/http_server.h"
 #include "server/telemetry/log.h"
 #include "server/telemetry/metrics.h"
@@ -163,6 +166,45 @@ TEST(DeviceReportsTest, HoldWhatIsPlannedAgainstWhatIsMeasured) {
   ASSERT_EQ(with_cpu.size(), 2u);
   EXPECT_FALSE(with_cpu[0].other.has_value());
   EXPECT_TRUE(with_cpu[1].other.has_value());
+}
+
+Device Gpu(const std::string& name, const std::string& uuid) {
+  Device device;
+  device.name = name;
+  device.uuid = uuid;
+  return device;
+}
+
+TEST(GpuReaderTest, AsksOfGpusAlone) {
+  GpuReader reader([](const std::string& uuid) -> std::optional<GpuReading> {
+    if (uuid == "unknown") return std::nullopt;
+    return GpuReading{.uuid = "GPU-" + uuid};
+  });
+  const GpuReadings readings = reader.Read({Gpu("cpu", ""), Gpu("cuda:0", "1"), Gpu("cuda:1", "unknown")});
+  ASSERT_EQ(readings.size(), 1u);
+  EXPECT_EQ(readings.at("cuda:0").uuid, "GPU-1");
+}
+
+TEST(GpuReaderTest, AScrapeDoesNotWaitForADriverThatHangs) {
+  absl::Notification asked, answer;
+  GpuReader reader([&](const std::string&) {
+    asked.Notify();
+    answer.WaitForNotification();
+    return GpuReading();
+  });
+  std::thread first([&] { EXPECT_EQ(reader.Read({Gpu("cuda:0", "1")}).size(), 1u); });
+  asked.WaitForNotification();
+  EXPECT_TRUE(reader.Read({Gpu("cuda:0", "1")}).empty());
+  answer.Notify();
+  first.join();
+}
+
+TEST(GpuFamiliesTest, WhatIsNotToldIsMissing) {
+  std::vector<prometheus::MetricFamily> families;
+  AppendGpus({{{{"device", "cuda:0"}}, {.uuid = "GPU-1", .utilization = 0}}}, families);
+  ASSERT_EQ(families.size(), 2u);
+  EXPECT_EQ(families[0].name, "causeway_device_info");
+  EXPECT_EQ(families[1].name, "causeway_device_utilization_ratio");
 }
 
 TEST_F(MetricsTest, SaysHowTokensSpreadOverExperts) {

@@ -25,11 +25,20 @@ class CudaDaemonTest : public ::testing::Test {
  protected:
   CudaDaemonTest()
       : fault_(folder_.path() + "/fault"),
+        nvml_(folder_.path() + "/nvml"),
         daemon_(Flags({"--devices", "cuda", "--device-map", "balanced"}), DaemonProcess::kToFile,
                 {{"LD_LIBRARY_PATH", kStandIns},
                  {"LD_PRELOAD", kStandIns + "/libcudart.so.13"},
                  {"CAUSEWAY_STANDIN", "2x8GiB"},
-                 {"CAUSEWAY_STANDIN_FAULT", fault_}}) {}
+                 {"CAUSEWAY_STANDIN_FAULT", fault_},
+                 {"CAUSEWAY_STANDIN_NVML", Told(nvml_)}}) {}
+
+  // The first GPU tells all, is slowed down, and others hold a GiB of it; the second supports nothing.
+  static std::string Told(const std::string& file) {
+    std::ofstream(file) << "0 utilization 87\n0 power 312500\n0 power_limit 700000\n0 temperature 64\n0 reasons 36\n"
+                           "0 ecc_corrected 3\n0 ecc_uncorrected 0\n0 others 1073741824\n0 xid 0\n";
+    return file;
+  }
 
   // The reference operations alone are computed here: kernels of our own do nothing.
   static std::vector<std::string> Flags(std::vector<std::string> devices) {
@@ -52,8 +61,58 @@ class CudaDaemonTest : public ::testing::Test {
                       {{"CAUSEWAY_SERVER", daemon.grpc()}});
   }
 
+  // A sample of a device's, with more labels where there are some.
+  static std::string Of(const std::string& metric, const std::string& device, const std::string& labels = "") {
+    return absl::StrCat(metric, "{device=\"", device, "\",device_name=\"Stand-in GPU\"", labels, "}");
+  }
+
+  // Each device's memory belongs to somebody.
+  static void ExpectMemory(const std::map<std::string, double>& metrics) {
+    for (const std::string device : {"cuda:0", "cuda:1"}) {
+      std::map<std::string, double> bytes;
+      double sum = 0;
+      for (const char* owner : {"weights", "kv_cache", "activations", "workspace", "other", "other_processes"}) {
+        const std::string sample = Of("causeway_device_memory_bytes", device, absl::StrCat(",owner=\"", owner, "\""));
+        ASSERT_TRUE(metrics.contains(sample)) << sample;
+        sum += bytes[owner] = metrics.at(sample);
+      }
+      EXPECT_GT(bytes["weights"], 1e6) << device;
+      EXPECT_GT(bytes["kv_cache"], 1e5) << device;
+      EXPECT_GT(bytes["other"], 1e8) << device << ": the context";
+      EXPECT_EQ(bytes["other_processes"], device == "cuda:0" ? 1 << 30 : 0);
+      EXPECT_EQ(sum, metrics.at(Of("causeway_device_memory_used_bytes", device)));
+    }
+  }
+  void ExpectConditions() const {
+    std::map<std::string, double> metrics = daemon_.Metrics();
+    const std::string uuid = ",uuid=\"GPU-00000000-0000-0000-0000-00000000000";
+    EXPECT_EQ(metrics[Of("causeway_device_info", "cuda:0", uuid + "0\"")], 1);
+    EXPECT_EQ(metrics[Of("causeway_device_info", "cuda:1", uuid + "1\"")], 1);
+    const std::map<std::string, double> told = {
+        {Of("causeway_device_utilization_ratio", "cuda:0"), 0.87},
+        {Of("causeway_device_power_watts", "cuda:0"), 312.5},
+        {Of("causeway_device_power_limit_watts", "cuda:0"), 700},
+        {Of("causeway_device_temperature_celsius", "cuda:0"), 64},
+        {Of("causeway_device_throttled", "cuda:0", ",reason=\"sw_thermal_slowdown\""), 1},
+        {Of("causeway_device_throttled", "cuda:0", ",reason=\"hw_thermal_slowdown\""), 0},
+        {Of("causeway_device_ecc_errors_total", "cuda:0", ",kind=\"corrected\""), 3},
+        {Of("causeway_device_ecc_errors_total", "cuda:0", ",kind=\"uncorrected\""), 0},
+        {Of("causeway_device_xid_errors_total", "cuda:0"), 0}};
+    for (const auto& [sample, value] : told) {
+      ASSERT_TRUE(metrics.contains(sample)) << sample;
+      EXPECT_EQ(metrics.at(sample), value) << sample;
+      std::string other = sample;
+      other.replace(other.find("cuda:0"), 6, "cuda:1");
+      EXPECT_FALSE(metrics.contains(other)) << other << " is not supported there";
+    }
+    std::ofstream(nvml_, std::ios::app) << "0 xid 13\n";
+    metrics = daemon_.Metrics();
+    EXPECT_EQ(metrics[Of("causeway_device_xid_errors_total", "cuda:0")], 1);
+    EXPECT_EQ(metrics[Of("causeway_device_last_xid", "cuda:0")], 13);
+  }
+
   const testing::TemporaryFolder folder_{"cuda-daemon"};
-  const std::string fault_;
+  const std::string fault_, nvml_;
   DaemonProcess daemon_;
 };
 
@@ -65,24 +124,15 @@ TEST_F(CudaDaemonTest, ServesAndEndsWhenADeviceFails) {
   EXPECT_EQ(generated.status, 0) << generated.err;
   EXPECT_THAT(expected.out, SizeIs(Gt(10)));
   EXPECT_EQ(generated.out, expected.out);
-  const std::map<std::string, double> metrics = daemon_.Metrics();
-  for (const char* device : {"cuda:0", "cuda:1"}) {
-    for (const char* owner : {"weights", "kv_cache"}) {
-      double bytes = 0;
-      for (const auto& [name, value] : metrics) {
-        if (name.starts_with("causeway_device_memory_bytes{") &&
-            name.find(absl::StrCat("device=\"", device, "\"")) != std::string::npos &&
-            name.find(absl::StrCat("owner=\"", owner, "\"")) != std::string::npos)
-          bytes += value;
-      }
-      EXPECT_GT(bytes, 0) << device << ", " << owner;
-    }
-  }
+  ExpectMemory(daemon_.Metrics());
+  ExpectConditions();
 
+  std::ofstream(nvml_, std::ios::app) << "0 xid 31\n";
   std::ofstream(fault_) << "an illegal memory access\n";
   EXPECT_NE(Generate(daemon_).status, 0);
   EXPECT_EQ(daemon_.Wait(), 1);
-  EXPECT_THAT(daemon_.Err(), HasSubstr("an illegal memory access was encountered"));
+  EXPECT_THAT(daemon_.Err(), HasSubstr("cuda:0 has failed: an illegal memory access was encountered; "
+                                       "its last Xid is 31"));
 }
 
 }  // namespace

@@ -18,6 +18,11 @@ namespace causeway::standin {
 // The machine is described by the environment variable CAUSEWAY_STANDIN when it is first asked about, "8x80GiB": so
 // many devices of that memory each. Without it there are none. SetDevices takes its place in a test's own process.
 // CAUSEWAY_STANDIN_FAULT names a file: once it is there, every device has failed (FailDevice).
+//
+// CAUSEWAY_STANDIN_NVML names a file with what NVML tells, lines "DEVICE NAME NUMBER": utilization (percent), power and
+// power_limit (mW), temperature, reasons (bits), ecc_corrected, ecc_uncorrected; others and reserved (bytes more than
+// SetOthersBytes says); pid (by which NVML knows this process); xid (0 first, then each error as it happens). What is
+// not there is not supported.
 void SetDevices(int count, int64_t bytes);
 
 // A call of the runtime that queues or orders work.
