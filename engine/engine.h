@@ -54,6 +54,7 @@ struct PlacedModel {
   ModelSpec spec;
   std::vector<Plan> replicas;  // each is loaded and computes by itself
   Plan plan;                   // of all of them, to be shown (JoinReplicas)
+  std::string no_driver;  // why the CPU computes although a GPU might: there is no driver, which is nothing to warn of
 };
 // kPlanning: the weights need not be there yet, and devices need not be at hand.
 enum class Purpose : uint8_t { kRunning, kPlanning };

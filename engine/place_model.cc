@@ -131,10 +131,12 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose pur
         absl::StrCat("devices \"", options.devices, "\" can be planned for, and nothing runs on them; ",
                      "name some that are at hand: \"cuda\", \"cpu\", \"simulated:1x4GiB\""));
   }
-  // Without a driver there is nothing to warn of.
-  if (!cuda.ok() && !absl::IsNotFound(cuda))
+  if (absl::IsNotFound(cuda)) {
+    placed.no_driver = std::string(cuda.message());
+  } else if (!cuda.ok()) {
     placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
-  if (options.devices.empty()) {
+  }
+  if (options.devices.empty() || options.devices == "auto") {
     for (const std::string& why : unable) placed.spec.warnings.push_back(absl::StrCat("a GPU is left out: ", why));
   }
   return Place(std::move(placed), options, devices);

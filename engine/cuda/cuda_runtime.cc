@@ -249,9 +249,14 @@ std::string UuidText(const cudaUUID_t& uuid) {
 
 }  // namespace
 
-std::vector<Device> ListCudaDevices() {
+absl::StatusOr<std::vector<Device>> ListCudaDevices() {
+  int count = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
+    cudaGetLastError();  // which is reported here
+    return absl::FailedPreconditionError(absl::StrCat("the CUDA driver shows no GPU: ", cudaGetErrorString(error)));
+  }
   std::vector<Device> devices;
-  for (int i = 0; i < c10::cuda::device_count(); ++i) {
+  for (int i = 0; i < count; ++i) {
     Device& device = devices.emplace_back();
     device.kind = DeviceKind::kCuda;
     device.id = i;
@@ -309,8 +314,10 @@ CudaSystem DescribeCudaSystem() {
   cudaDriverGetVersion(&system.driver_version);
   cudaRuntimeGetVersion(&system.runtime_version);
   const int devices = c10::cuda::device_count();
-  for (const Device& device : ListCudaDevices()) {
-    if (std::optional<GpuReading> reading = ReadGpu(device.uuid)) system.readings[device.id] = *std::move(reading);
+  if (const absl::StatusOr<std::vector<Device>> listed = ListCudaDevices(); listed.ok()) {
+    for (const Device& device : *listed) {
+      if (std::optional<GpuReading> reading = ReadGpu(device.uuid)) system.readings[device.id] = *std::move(reading);
+    }
   }
   const auto has = [](cudaDeviceP2PAttr attribute, int from, int to) {
     int value = 0;

@@ -11,8 +11,8 @@
 
 namespace causeway {
 
-// Lists the CUDA devices at hand, id ascending.
-std::vector<Device> ListCudaDevices();
+// These three are CudaLibrary's.
+absl::StatusOr<std::vector<Device>> ListCudaDevices();
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan& plan, bool reference_ops);
 CudaSystem DescribeCudaSystem();
 

@@ -40,7 +40,8 @@ inline constexpr int64_t kPinnedTrialBytes = int64_t{256} << 20;
 // What the CUDA library offers. It exports `extern "C" const causeway::CudaLibrary* causeway_cuda_library()`; the
 // result lives as long as the process.
 struct CudaLibrary {
-  std::vector<Device> (*devices)();  // those at hand, id ascending
+  // Those at hand, id ascending. FailedPrecondition: the driver shows none, and says why.
+  absl::StatusOr<std::vector<Device>> (*devices)();
   absl::StatusOr<std::unique_ptr<DeviceRuntime>> (*make_runtime)(const DevicePlan& plan, bool reference_ops);
   CudaSystem (*system)();  // asks and tries; for looking at a machine, not for serving
   // What NVML says of the GPU with Device::uuid; nothing: no NVML, or not that GPU. Makes no context. Takes
@@ -51,7 +52,7 @@ struct CudaLibrary {
 // The library, loaded at the first call: libcauseway_cuda.so beside the program or in ../lib from it. NotFound: there
 // is no driver. FailedPrecondition: there is one, but no library that can be loaded. Any thread.
 absl::StatusOr<const CudaLibrary*> LoadCudaLibrary();
-// The CUDA devices at hand. Fails as LoadCudaLibrary does.
+// The CUDA devices at hand. Fails as LoadCudaLibrary and CudaLibrary::devices do.
 absl::StatusOr<std::vector<Device>> CudaDevices();
 
 }  // namespace causeway

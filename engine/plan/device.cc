@@ -28,14 +28,12 @@ constexpr absl::string_view kExpected =
 // "cuda" or "cuda:0,2" out of those at hand. Ids stay those of the driver.
 absl::StatusOr<std::vector<Device>> CudaDevices(absl::string_view text, const CudaLister& cuda) {
   absl::StatusOr<std::vector<Device>> listed = cuda();
-  if (!listed.ok())
-    return absl::FailedPreconditionError(absl::StrCat("devices \"", text, "\": ", listed.status().message()));
-  std::vector<Device> all = *std::move(listed);
-  if (all.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "devices \"", text, "\": no CUDA device is at hand (is there a GPU, and is its driver loaded?); \"cpu\" or ",
-        "\"simulated:1x4GiB\" run without one"));
+  if (!listed.ok() || listed->empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("devices \"", text, "\": ", listed.ok() ? "no CUDA device is at hand" : listed.status().message(),
+                     "; \"cpu\" or \"simulated:1x4GiB\" run without a GPU"));
   }
+  std::vector<Device> all = *std::move(listed);
   if (text == "cuda") return all;
   std::vector<Device> chosen;
   for (absl::string_view item : absl::StrSplit(absl::StripPrefix(text, "cuda:"), ',')) {
@@ -163,7 +161,7 @@ absl::StatusOr<std::vector<Device>> DevicesNotAtHand(absl::string_view text) {
 
 // None: the text names no such devices.
 absl::StatusOr<std::vector<Device>> DevicesAtHand(absl::string_view text, const CudaLister& cuda) {
-  if (text.empty()) {
+  if (text.empty() || text == "auto") {
     std::vector<Device> able;
     if (const absl::StatusOr<std::vector<Device>> all = cuda(); all.ok()) {
       std::copy_if(all->begin(), all->end(), std::back_inserter(able),

@@ -33,7 +33,9 @@ std::vector<std::string> Names(const absl::StatusOr<std::vector<Device>>& device
 
 TEST(ParseDevicesTest, CudaWhereThereIsAnyElseTheCpu) {
   EXPECT_THAT(Names(ParseDevices("", ThreeGpus)), testing::ElementsAre("cuda:0", "cuda:1", "cuda:2"));
+  EXPECT_THAT(Names(ParseDevices("auto", ThreeGpus)), testing::ElementsAre("cuda:0", "cuda:1", "cuda:2"));
   EXPECT_THAT(Names(ParseDevices("", NoGpus)), testing::ElementsAre("cpu"));
+  EXPECT_THAT(Names(ParseDevices("auto", NoGpus)), testing::ElementsAre("cpu"));
   EXPECT_THAT(Names(ParseDevices("", BrokenLibrary)), testing::ElementsAre("cpu"));
   EXPECT_THAT(Names(ParseDevices("cpu", ThreeGpus)), testing::ElementsAre("cpu"));
   EXPECT_THAT(Names(ParseDevices("cuda", ThreeGpus)), testing::ElementsAre("cuda:0", "cuda:1", "cuda:2"));
@@ -115,7 +117,7 @@ TEST(ParseDevicesTest, SaysWhatCouldHaveBeenWritten) {
   EXPECT_THAT(error("2xL4,cpu"), HasSubstr("\"2xRTX4090,cpu:256GB\""));
   EXPECT_EQ(ParseDevices("cuda", NoGpus).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(ParseDevices("cuda:0", BrokenLibrary).status().message(),
-            "devices \"cuda:0\": cannot load the CUDA library");
+            "devices \"cuda:0\": cannot load the CUDA library; \"cpu\" or \"simulated:1x4GiB\" run without a GPU");
 }
 
 class MachineTest : public testing::Test {

@@ -59,6 +59,7 @@ class DaemonImpl final : public Daemon {
     }
     CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, PlaceModel(options_));
     for (const std::string& warning : placed.spec.warnings) Log(LogLevel::kWarning, "model", {{"message", warning}});
+    if (!placed.no_driver.empty()) Log(LogLevel::kInfo, "the CPU computes", {{"why", placed.no_driver}});
     const Processors& processors = ThisMachine();
     const std::string table = PlanTable(placed.plan, isatty(STDOUT_FILENO) == 1);
     std::printf("%sProcessors: %s.\n\n", table.c_str(), processors.text().c_str());

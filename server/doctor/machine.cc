@@ -71,8 +71,8 @@ std::vector<Finding> ExamineDevices() {
   std::vector<Finding> findings;
   const absl::StatusOr<const CudaLibrary*> cuda = LoadCudaLibrary();
   if (cuda.ok()) {
-    const std::vector<Device> gpus = (*cuda)->devices();  // first: the trials of system() take memory
-    findings = ExamineGpus(gpus, (*cuda)->system());
+    const absl::StatusOr<std::vector<Device>> gpus = (*cuda)->devices();  // first: the trials of system() take memory
+    findings = ExamineGpus(gpus.ok() ? *gpus : std::vector<Device>(), (*cuda)->system());
   } else if (absl::IsNotFound(cuda.status())) {
     findings.push_back({"GPUs", Grade::kGood, "none; models run on the CPU", ""});
   } else {

@@ -129,7 +129,7 @@ TEST_P(CudaBudgetsTest, WhatIsPromisedFits) {
     ASSERT_TRUE(quantized.ok()) << quantized;
   }
   c10::cuda::CUDACachingAllocator::emptyCache();
-  std::vector<Device> devices = causeway_cuda_library()->devices();
+  std::vector<Device> devices = *causeway_cuda_library()->devices();
   devices.resize(shape.devices);
   PlanOptions options;
   options.max_model_len = std::min<int64_t>(2048, spec->context_max);

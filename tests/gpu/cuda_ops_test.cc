@@ -25,11 +25,11 @@ class CudaOpsTest : public testing::Test {
   void SetUp() override {
     const auto library = LoadCudaLibrary();
     ASSERT_TRUE(library.ok()) << library.status();
-    const std::vector<Device> devices = (*library)->devices();
-    ASSERT_FALSE(devices.empty());
+    const absl::StatusOr<std::vector<Device>> devices = (*library)->devices();
+    ASSERT_TRUE(devices.ok()) << devices.status();
     DevicePlan plan;
-    plan.device = devices[0];
-    plan.budget = devices[0].available_bytes;
+    plan.device = devices->front();
+    plan.budget = devices->front().available_bytes;
     auto runtime = (*library)->make_runtime(plan, /*reference_ops=*/false);
     ASSERT_TRUE(runtime.ok()) << runtime.status();
     runtime_ = *std::move(runtime);

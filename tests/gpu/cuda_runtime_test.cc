@@ -32,7 +32,7 @@ class CudaRuntimeTest : public ::testing::Test {
 
   static std::unique_ptr<DeviceRuntime> Make(int index, int64_t budget = 8 * kGiB) {
     DevicePlan plan;
-    plan.device = causeway_cuda_library()->devices().at(index);
+    plan.device = causeway_cuda_library()->devices()->at(index);
     plan.budget = budget;
     absl::StatusOr<std::unique_ptr<DeviceRuntime>> runtime =
         causeway_cuda_library()->make_runtime(plan, /*reference_ops=*/false);
@@ -46,13 +46,13 @@ class CudaRuntimeTest : public ::testing::Test {
 
 // The first test, since a context stays.
 TEST_F(CudaRuntimeTest, ListsDevicesWithoutAContext) {
-  const std::vector<Device> devices = causeway_cuda_library()->devices();
+  const std::vector<Device> devices = *causeway_cuda_library()->devices();
   ASSERT_EQ(devices.size(), 8u);
   EXPECT_EQ(devices[7].name, "cuda:7");
   EXPECT_EQ(devices[7].model, "Stand-in GPU");
   EXPECT_EQ(devices[7].memory_bytes, 16 * kGiB);
   standin::SetOthersBytes(7, 3 * kGiB);
-  EXPECT_EQ(causeway_cuda_library()->devices()[7].available_bytes, 13 * kGiB);
+  EXPECT_EQ(causeway_cuda_library()->devices()->at(7).available_bytes, 13 * kGiB);
   standin::SetOthersBytes(7, 0);
   for (int i = 0; i < 8; ++i) EXPECT_FALSE(standin::StateOf(i).has_context) << i;
 }
@@ -111,7 +111,7 @@ TEST_F(CudaRuntimeTest, OnlyAFailureForGoodIsTheDevices) {
 
 TEST_F(CudaRuntimeTest, AStreamThatCannotBeMadeIsAnError) {
   DevicePlan plan;
-  plan.device = causeway_cuda_library()->devices().at(7);
+  plan.device = causeway_cuda_library()->devices()->at(7);
   plan.budget = kGiB;
   standin::FailCall("cudaStreamCreateWithPriority", cudaErrorMemoryAllocation);
   const auto runtime = causeway_cuda_library()->make_runtime(plan, /*reference_ops=*/false);

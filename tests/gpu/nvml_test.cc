@@ -29,7 +29,7 @@ class NvmlTest : public ::testing::Test {
   ~NvmlTest() override { unsetenv("CAUSEWAY_STANDIN_NVML"); }
 
   void Tell(const std::string& lines) { std::ofstream(file_, std::ios::app) << lines; }
-  static Device At(int id) { return causeway_cuda_library()->devices().at(id); }
+  static Device At(int id) { return causeway_cuda_library()->devices()->at(id); }
   static GpuReading Read(int id) { return causeway_cuda_library()->read(At(id).uuid).value(); }
   static std::unique_ptr<DeviceRuntime> Make(int id) {
     DevicePlan plan;
