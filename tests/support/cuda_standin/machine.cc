@@ -50,8 +50,8 @@ cudaError_t Machine::Remember(cudaError_t error) {
 
 cudaError_t Machine::LastError() { return std::exchange(last_error, cudaSuccess); }
 
-cudaError_t Machine::Begin(const char* name, int device, const void* stream, const void* event, int64_t bytes,
-                           bool logged) {
+cudaError_t Machine::Begin(const Call& call, bool logged) {
+  const int device = call.device;
   std::lock_guard<std::mutex> lock(mutex_);
   Describe();
   if (states_.empty()) return Remember(cudaErrorNoDevice);
@@ -59,12 +59,12 @@ cudaError_t Machine::Begin(const char* name, int device, const void* stream, con
   if (failed_[device] || (!fault_file_.empty() && access(fault_file_.c_str(), F_OK) == 0))
     return Remember(cudaErrorIllegalAddress);
   for (auto fault = faults_.begin(); fault != faults_.end(); ++fault) {
-    if (fault->call != name || fault->more-- > 0) continue;
+    if (fault->call != call.name || fault->more-- > 0) continue;
     const auto error = static_cast<cudaError_t>(fault->error);
     faults_.erase(fault);
     return Remember(error);
   }
-  if (logging_ && logged) log_.push_back({name, device, stream, event, bytes});
+  if (logging_ && logged) log_.push_back(call);
   return cudaSuccess;
 }
 
@@ -124,6 +124,21 @@ void Machine::FailCall(const std::string& name, int error, int more) {
 void SetDevices(int count, int64_t bytes) { Machine::Get().SetDevices(count, bytes); }
 void StartLog() { Machine::Get().StartLog(); }
 std::vector<Call> TakeLog() { return Machine::Get().TakeLog(); }
+Counts Count(const std::vector<Call>& calls) {
+  Counts counts;
+  for (const Call& call : calls) {
+    counts.launches += call.launches;
+    counts.waits += call.name.ends_with("Synchronize") || call.name == "cudaMemcpy";
+    switch (call.copied) {
+      case Copied::kNothing: break;
+      case Copied::kToDevice: ++counts.to_device; break;
+      case Copied::kToHost: ++counts.to_host; break;
+      case Copied::kWithin: ++counts.within; break;
+      case Copied::kBetween: ++counts.between; break;
+    }
+  }
+  return counts;
+}
 DeviceState StateOf(int device) {
   std::lock_guard<std::mutex> lock(Machine::Get().mutex());
   return Machine::Get().state(device);

@@ -27,8 +27,7 @@ class Machine {
 
   // The answer of a call that touches `device`: an injected error, or success, logged. A call that fails is remembered
   // for cudaGetLastError. `logged` false: the call queues and orders nothing.
-  cudaError_t Begin(const char* name, int device, const void* stream = nullptr, const void* event = nullptr,
-                    int64_t bytes = 0, bool logged = true);
+  cudaError_t Begin(const Call& call, bool logged = true);
   cudaError_t Remember(cudaError_t error);
   cudaError_t LastError();  // and forgets it
 

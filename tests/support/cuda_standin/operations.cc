@@ -1,5 +1,10 @@
 // torch's operations on CUDA tensors, in the place of libtorch_cuda.so: memory comes from the real caching allocator,
 // and the CPU computes, at once.
+//
+// What they count as on a GPU. An operation that reaches the device starts one kernel: an elementwise operation, a
+// reduction, an index, a copy that changes type or layout, a product of cuBLAS. Sorting starts three, as torch does for
+// up to 4,096 elements a row (indices, a copy, the sort), and more beyond. A view starts none. Operations that are made
+// of others count as these.
 #include <optional>
 #include <string>
 #include <utility>
@@ -37,10 +42,13 @@ namespace {
 
 constexpr c10::DispatchKeySet kCuda(c10::DispatchKey::CUDA), kCpu(c10::DispatchKey::CPU);
 
-// Counts as one launch on the thread's current stream.
-void Launch(const char* name) {
+// On the thread's current stream.
+void Launch(const std::string& name) {
   const c10::cuda::CUDAStream stream = c10::cuda::getCurrentCUDAStream();
-  C10_CUDA_CHECK(Machine::Get().Begin(name, stream.device_index(), stream.stream()));
+  C10_CUDA_CHECK(Machine::Get().Begin({.name = name,
+                                       .device = stream.device_index(),
+                                       .stream = stream.stream(),
+                                       .launches = name == "aten::sort" ? 3 : 1}));
 }
 
 // The same memory as a CPU tensor.
@@ -79,8 +87,17 @@ at::Tensor& Zero(at::Tensor& self) {
   return self;
 }
 
-// As torch orders it: a copy between devices runs on the source's stream, and the two streams wait for each other.
+// Whether bytes are copied as they lie.
+bool AsTheyLie(const at::Tensor& self, const at::Tensor& from) {
+  const bool same = self.sizes() == from.sizes() && self.strides() == from.strides();
+  return self.scalar_type() == from.scalar_type() &&
+         ((self.is_contiguous() && from.is_contiguous()) || (same && self.is_non_overlapping_and_dense()));
+}
+
+// As torch orders it: a copy between devices runs on the source's stream, and the two streams wait for each other. A
+// copy within a device that changes type or layout is a kernel, as it is beside a copy from or to the host.
 at::Tensor& CopyTo(at::Tensor& self, const at::Tensor& from, bool non_blocking) {
+  if (self.numel() == 0) return self;
   const at::Device device = from.is_cuda() ? from.device() : self.device();
   const c10::cuda::CUDAGuard guard(device);
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream().stream();
@@ -94,8 +111,19 @@ at::Tensor& CopyTo(at::Tensor& self, const at::Tensor& from, bool non_blocking) 
     C10_CUDA_CHECK(cudaEventDestroy(event));
   };
   if (between) order(self.device(), from.device());
-  C10_CUDA_CHECK(Machine::Get().Begin(between ? "cudaMemcpyPeerAsync" : "cudaMemcpyAsync", device.index(), stream,
-                                      nullptr, static_cast<int64_t>(self.nbytes())));
+  const bool within = self.is_cuda() && from.is_cuda() && !between, as_they_lie = AsTheyLie(self, from);
+  // What comes from the host is converted there.
+  if (from.is_cuda() ? !as_they_lie : !self.is_contiguous()) Launch("aten::copy_");
+  if (!within || as_they_lie) {
+    C10_CUDA_CHECK(Machine::Get().Begin({.name = between ? "cudaMemcpyPeerAsync" : "cudaMemcpyAsync",
+                                         .device = device.index(),
+                                         .stream = stream,
+                                         .bytes = static_cast<int64_t>(self.nbytes()),
+                                         .copied = between          ? Copied::kBetween
+                                                   : within         ? Copied::kWithin
+                                                   : self.is_cuda() ? Copied::kToDevice
+                                                                    : Copied::kToHost}));
+  }
   OnHost(self).copy_(OnHost(from));
   if (between) order(from.device(), self.device());
   if (!non_blocking && !(self.is_cuda() && from.is_cuda())) C10_CUDA_CHECK(cudaStreamSynchronize(stream));
@@ -110,13 +138,15 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
   std::optional<at::Device> device;
   // An empty result may be resized, which memory of others cannot be.
   std::vector<std::pair<at::Tensor, at::Tensor>> resized;  // ours and the CPU's
+  // Results may be references to arguments, which the call drops before it returns them.
+  std::vector<at::Tensor> kept;
   const auto host = [&](const at::Tensor& tensor) {
     if (tensor.defined() && tensor.is_cuda() && tensor.numel() == 0) {
       resized.emplace_back(tensor, at::empty(tensor.sizes(), tensor.options().device(at::kCPU)));
       return resized.back().second;
     }
     if (tensor.defined() && tensor.is_cuda() && (!device || tensor.dim() > 0)) device = tensor.device();
-    return OnHost(tensor);
+    return kept.emplace_back(OnHost(tensor));
   };
   for (size_t i = first; i < stack->size(); ++i) {
     c10::IValue& value = (*stack)[i];
@@ -137,7 +167,7 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
     }
   }
   const c10::cuda::OptionalCUDAGuard guard(device);
-  Launch(schema.name().c_str());
+  Launch(schema.name());
   op.redispatchBoxed(kCpu, stack);
   for (const auto& [ours, theirs] : resized) {
     if (theirs.numel() == 0) continue;

@@ -15,11 +15,12 @@ namespace causeway::standin {
 namespace {
 
 thread_local int current = 0;
+thread_local cudaStream_t launch_stream = nullptr;  // between the two calls that a launch is made of
 
 Machine& machine() { return Machine::Get(); }
 // A question that queues nothing.
 cudaError_t Ask(const char* name, int device) {
-  return machine().Begin(name, device, nullptr, nullptr, 0, /*logged=*/false);
+  return machine().Begin({.name = name, .device = device}, /*logged=*/false);
 }
 cudaError_t TouchContext(const char* name, int device) {
   if (const cudaError_t error = Ask(name, device); error != cudaSuccess) return error;
@@ -28,11 +29,24 @@ cudaError_t TouchContext(const char* name, int device) {
   return cudaSuccess;
 }
 
-cudaError_t Copy(const char* name, void* to, const void* from, size_t bytes, cudaStream_t stream) {
-  if (const cudaError_t error = machine().Begin(name, DeviceOf(stream), stream, nullptr, bytes); error != cudaSuccess)
-    return error;
+cudaError_t Copy(const char* name, void* to, const void* from, size_t bytes, Copied copied, cudaStream_t stream) {
+  const Call call = {.name = name,
+                     .device = DeviceOf(stream),
+                     .stream = stream,
+                     .bytes = static_cast<int64_t>(bytes),
+                     .copied = copied};
+  if (const cudaError_t error = machine().Begin(call); error != cudaSuccess) return error;
   std::memmove(to, from, bytes);
   return cudaSuccess;
+}
+
+Copied CopiedBy(cudaMemcpyKind kind) {
+  switch (kind) {
+    case cudaMemcpyHostToDevice: return Copied::kToDevice;
+    case cudaMemcpyDeviceToHost: return Copied::kToHost;
+    case cudaMemcpyDeviceToDevice: return Copied::kWithin;
+    default: std::abort();  // nothing here leaves the direction to the addresses
+  }
 }
 
 // In the place of all of the driver's functions.
@@ -45,6 +59,9 @@ int CurrentDevice() { return current; }
 }  // namespace causeway::standin
 
 using causeway::standin::Ask;
+using causeway::standin::Call;
+using causeway::standin::Copied;
+using causeway::standin::CopiedBy;
 using causeway::standin::Copy;
 using causeway::standin::current;
 using causeway::standin::DeviceOf;
@@ -117,7 +134,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   *value = attribute == cudaDevAttrMultiProcessorCount ? 132 : attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
   return cudaSuccess;
 }
-cudaError_t cudaDeviceSynchronize() { return machine().Begin("cudaDeviceSynchronize", current); }
+cudaError_t cudaDeviceSynchronize() { return machine().Begin({.name = "cudaDeviceSynchronize", .device = current}); }
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int) {
   *can = machine().peers ? 1 : 0;
   return Ask("cudaDeviceCanAccessPeer", device);
@@ -139,12 +156,13 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   return cudaSuccess;
 }
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
-  if (const cudaError_t error = machine().Begin("cudaMalloc", current, nullptr, nullptr, bytes); error != cudaSuccess)
-    return error;
+  const Call call = {.name = "cudaMalloc", .device = current, .bytes = static_cast<int64_t>(bytes)};
+  if (const cudaError_t error = machine().Begin(call); error != cudaSuccess) return error;
   return machine().Allocate(memory, bytes, current);
 }
 cudaError_t cudaFree(void* memory) {
-  if (const cudaError_t error = machine().Begin("cudaFree", current); error != cudaSuccess) return error;
+  if (const cudaError_t error = machine().Begin({.name = "cudaFree", .device = current}); error != cudaSuccess)
+    return error;
   return memory == nullptr ? cudaSuccess : machine().Free(memory);
 }
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned int) {
@@ -156,17 +174,21 @@ cudaError_t cudaFreeHost(void* memory) {
   std::free(memory);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
-  return Copy("cudaMemcpy", to, from, bytes, nullptr);
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  return Copy("cudaMemcpy", to, from, bytes, CopiedBy(kind), nullptr);
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  return Copy("cudaMemcpyAsync", to, from, bytes, stream);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  return Copy("cudaMemcpyAsync", to, from, bytes, CopiedBy(kind), stream);
 }
 cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, cudaStream_t stream) {
-  return Copy("cudaMemcpyPeerAsync", to, from, bytes, stream);
+  return Copy("cudaMemcpyPeerAsync", to, from, bytes, Copied::kBetween, stream);
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
-  const cudaError_t error = machine().Begin("cudaMemsetAsync", DeviceOf(stream), stream, nullptr, bytes);
+  const cudaError_t error = machine().Begin({.name = "cudaMemsetAsync",
+                                             .device = DeviceOf(stream),
+                                             .stream = stream,
+                                             .bytes = static_cast<int64_t>(bytes),
+                                             .launches = 1});
   if (error != cudaSuccess) return error;
   constexpr size_t kPage = 4096;
   char* const first = static_cast<char*>(to);
@@ -190,8 +212,8 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   return Ask("cudaDeviceGetStreamPriorityRange", current);
 }
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int, int) {
-  if (const cudaError_t error = machine().Begin("cudaStreamCreateWithPriority", current); error != cudaSuccess)
-    return error;
+  const cudaError_t error = machine().Begin({.name = "cudaStreamCreateWithPriority", .device = current});
+  if (error != cudaSuccess) return error;
   *stream = new CUstream_st{current};
   std::lock_guard<std::mutex> lock(machine().mutex());
   ++machine().state(current).streams;
@@ -199,10 +221,10 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int, int
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return Ask("cudaStreamQuery", DeviceOf(stream)); }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  return machine().Begin("cudaStreamSynchronize", DeviceOf(stream), stream);
+  return machine().Begin({.name = "cudaStreamSynchronize", .device = DeviceOf(stream), .stream = stream});
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned int) {
-  return machine().Begin("cudaStreamWaitEvent", DeviceOf(stream), stream, event);
+  return machine().Begin({.name = "cudaStreamWaitEvent", .device = DeviceOf(stream), .stream = stream, .event = event});
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
   *status = cudaStreamCaptureStatusNone;
@@ -215,8 +237,8 @@ cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* stat
 }
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) { return cudaSuccess; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int) {
-  if (const cudaError_t error = machine().Begin("cudaEventCreateWithFlags", current); error != cudaSuccess)
-    return error;
+  const cudaError_t error = machine().Begin({.name = "cudaEventCreateWithFlags", .device = current});
+  if (error != cudaSuccess) return error;
   *event = new CUevent_st{current};
   std::lock_guard<std::mutex> lock(machine().mutex());
   ++machine().state(current).events;
@@ -231,14 +253,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   // An event belongs to the device that was current when it was made.
   if (event->device != DeviceOf(stream)) return machine().Remember(cudaErrorInvalidResourceHandle);
-  return machine().Begin("cudaEventRecord", DeviceOf(stream), stream, event);
+  return machine().Begin({.name = "cudaEventRecord", .device = DeviceOf(stream), .stream = stream, .event = event});
 }
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned int) {
   return cudaEventRecord(event, stream);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) { return Ask("cudaEventQuery", event->device); }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return machine().Begin("cudaEventSynchronize", event->device, nullptr, event);
+  return machine().Begin({.name = "cudaEventSynchronize", .device = event->device, .event = event});
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t) {
   *milliseconds = 1;
@@ -253,11 +275,19 @@ void** __cudaRegisterFatBinary(void*) {
 void __cudaRegisterFatBinaryEnd(void**) {}
 void __cudaUnregisterFatBinary(void**) {}
 void __cudaRegisterFunction(void**, const char*, char*, const char*, int, uint3*, uint3*, dim3*, dim3*, int*) {}
-unsigned __cudaPushCallConfiguration(dim3, dim3, size_t, CUstream_st*) { return 0; }
-cudaError_t __cudaPopCallConfiguration(dim3*, dim3*, size_t*, void*) { return cudaSuccess; }
+unsigned __cudaPushCallConfiguration(dim3, dim3, size_t, CUstream_st* stream) {
+  causeway::standin::launch_stream = stream;
+  return 0;
+}
+cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, size_t* shared_bytes, void* stream) {
+  *grid = *block = dim3();
+  *shared_bytes = 0;
+  *static_cast<cudaStream_t*>(stream) = causeway::standin::launch_stream;
+  return cudaSuccess;
+}
 cudaError_t __cudaGetKernel(cudaKernel_t*, const void*) { return cudaSuccess; }
 cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, size_t, cudaStream_t stream) {
-  return machine().Begin("launch", DeviceOf(stream), stream);
+  return machine().Begin({.name = "launch", .device = DeviceOf(stream), .stream = stream, .launches = 1});
 }
 
 // What the real libraries name and nothing here uses.

@@ -25,6 +25,8 @@ namespace causeway::standin {
 // not there is not supported.
 void SetDevices(int count, int64_t bytes);
 
+enum class Copied { kNothing, kToDevice, kToHost, kWithin, kBetween /* devices */ };
+
 // A call of the runtime that queues or orders work.
 struct Call {
   std::string name;  // "cudaMemcpyAsync", ...; "launch" of a kernel, "aten::mm" of one of torch's operations
@@ -32,10 +34,21 @@ struct Call {
   const void* stream = nullptr;  // null: the device's legacy default stream
   const void* event = nullptr;
   int64_t bytes = 0;  // copied or set
+  Copied copied = Copied::kNothing;
+  // Kernels that it starts. One of torch's operations starts as many as torch has for it on a GPU (operations.cc), and
+  // a call of cuBLAS counts as one. Setting memory counts as a kernel.
+  int launches = 0;
 };
 // The calls since the last StartLog, in order. Any thread.
 void StartLog();
 std::vector<Call> TakeLog();
+
+// What calls come to.
+struct Counts {
+  int launches = 0, to_device = 0, to_host = 0, within = 0, between = 0;
+  int waits = 0;  // of the host, for a stream, an event or a device
+};
+Counts Count(const std::vector<Call>& calls);
 
 struct DeviceState {
   int64_t total = 0, allocated = 0, others = 0;  // bytes; `others`: held by other processes
