@@ -1,15 +1,19 @@
-// Operations on a CUDA device: ATen's, with kernels of our own where they pay.
+// Operations on a CUDA device.
 #ifndef CAUSEWAY_ENGINE_CUDA_CUDA_OPS_H_
 #define CAUSEWAY_ENGINE_CUDA_CUDA_OPS_H_
 
-#include "engine/ops/reference.h"
+#include "engine/cuda/kernel_ops.h"
 
 namespace causeway {
 
-class CudaOps final : public ReferenceOps {
+class CudaOps final : public KernelOps {
  public:
-  at::Tensor PagedAttention(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, int64_t head_dim, double scale,
-                            int64_t window, const AttentionBatch& batch, const KvLayer& cache) override;
+  CudaOps() : KernelOps(at::kCUDA) {}
+
+ protected:
+  cudaStream_t Stream() override;
+  int Multiprocessors(const at::Device& device) override;
+  void Check(cudaError_t launched) override;
 };
 
 }  // namespace causeway

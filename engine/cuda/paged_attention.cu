@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <cfloat>
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
+#include "engine/cuda/device_numbers.h"
 #include "engine/cuda/launch.h"
 #include "engine/cuda/paged_attention.h"
 
@@ -15,34 +13,8 @@ namespace causeway {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kLanes = 32;
 constexpr int kBlockTokens = 16;
 constexpr int kGroup = 4;  // query heads a block computes at once; larger groups take several blocks
-
-__device__ inline float ToFloat(float x) { return x; }
-__device__ inline float ToFloat(int8_t x) { return static_cast<float>(x); }
-__device__ inline float ToFloat(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ inline float ToFloat(__half x) { return __half2float(x); }
-template <typename T>
-__device__ inline T FromFloat(float x);
-template <>
-__device__ inline float FromFloat<float>(float x) {
-  return x;
-}
-template <>
-__device__ inline __nv_bfloat16 FromFloat<__nv_bfloat16>(float x) {
-  return __float2bfloat16(x);
-}
-template <>
-__device__ inline __half FromFloat<__half>(float x) {
-  return __float2half(x);
-}
-
-__device__ inline float WarpSum(float x) {
-#pragma unroll
-  for (int offset = kLanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
-  return x;
-}
 
 // The sequence whose rows hold `row`.
 __device__ inline int SequenceOf(const int32_t* query_start, int sequences, int row) {

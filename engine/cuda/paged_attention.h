@@ -6,9 +6,9 @@
 
 #include <cuda_runtime_api.h>
 
-namespace causeway {
+#include "engine/cuda/cuda_dtype.h"
 
-enum class CudaDType { kF32, kBF16, kF16 };
+namespace causeway {
 
 struct PagedAttentionArguments {
   CudaDType dtype;          // type of queries and output, and of keys and values where they have no scales

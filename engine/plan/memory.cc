@@ -8,7 +8,7 @@ namespace {
 // What operations hold beside their inputs and results depends on who computes them.
 enum class OpsKind {
   kFused,      // the CPU's kernels: linears copy their input, attention may be cut along the context
-  kCuda,       // the reference in fp32, with attention of its own
+  kCuda,       // kernels, but experts and quantized linears as the reference
   kReference,  // fp32 throughout, and a chunk of attention's scores
 };
 
@@ -67,7 +67,7 @@ struct Step {
   // Token ids, positions, slots and selected rows; block tables and lengths.
   int64_t metadata() const { return rows * 4 * 8 + sampled * (BlocksFor(context) + 8) * 4; }
   // Beside a norm's input and result.
-  int64_t NormBytes(int64_t width) const { return ops == OpsKind::kFused ? 0 : 3 * rows * width * kFloat; }
+  int64_t NormBytes(int64_t width) const { return ops == OpsKind::kReference ? 3 * rows * width * kFloat : 0; }
 };
 
 bool HoldsScores(const ModelSpec& spec, OpsKind ops) {
@@ -93,7 +93,7 @@ int64_t MlpBytes(const MlpSpec& mlp, const Step& step) {
   const int64_t row = step.rows * step.element, width = mlp.down.in_features;
   const int64_t up = row * mlp.up.out_features();  // [T, intermediate], twice that when gated
   const int64_t activated = row * width;
-  const int64_t activation = step.ops == OpsKind::kFused ? 0 : 4 * step.rows * width * kFloat;
+  const int64_t activation = step.ops == OpsKind::kReference ? 4 * step.rows * width * kFloat : 0;
   return std::max({up + step.Packed(mlp.up) + step.Dequantized(mlp.up), up + activated + activation,
                    activated + step.hidden + step.Packed(mlp.down) + step.Dequantized(mlp.down)});
 }
@@ -149,17 +149,17 @@ int64_t LayerKvBytesPerToken(const ModelSpec& spec, const PlanOptions& options) 
 int64_t LayerActivationBytes(const ModelSpec& spec, const LayerSpec& layer, const PlanOptions& options,
                              DeviceKind kind) {
   const Step step(spec, options, kind);
-  const bool fused = step.ops == OpsKind::kFused;
+  const bool reference = step.ops == OpsKind::kReference;
   const int64_t row = step.rows * step.element;
   const int64_t attended_width = layer.attention.output.in_features;
   const int64_t qkv = row * layer.attention.qkv.out_features();  // [T, (heads + 2 kv_heads) * head_dim]
   const int64_t attended = row * attended_width;                 // [T, heads * head_dim]
   // In fp32: both halves of the queries, their products, and the result in both types.
   const int64_t rotary =
-      fused || spec.rope.dim == 0 ? 0 : step.rows * (4 * attended_width + spec.rope.dim) * kFloat + 2 * attended;
+      reference && spec.rope.dim > 0 ? step.rows * (4 * attended_width + spec.rope.dim) * kFloat + 2 * attended : 0;
   // Rows in fp32 and their integers, once for keys and once for values.
   const int64_t quantizing =
-      fused || KvDType(options) != DType::kI8 ? 0 : step.rows * spec.kv_heads * spec.head_dim * (3 * kFloat + 1);
+      reference && KvDType(options) == DType::kI8 ? step.rows * spec.kv_heads * spec.head_dim * (3 * kFloat + 1) : 0;
 
   // All the while: the residual, and the normed input or what is to be added to the residual.
   const int64_t peaks[] = {

@@ -7,10 +7,13 @@
 
 #include <ATen/Context.h>
 #include <ATen/ops/abs.h>
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/max.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/sub.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
@@ -109,6 +112,76 @@ TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
                        : type == at::kHalf ? 1e-2
                                            : 5e-2)
           << "round " << round << ", head_dim " << head_dim << ", window " << window;
+    }
+  }
+}
+
+// Whatever differs has the size of a last place.
+void ExpectClose(const at::Tensor& got, const at::Tensor& expected, const char* what) {
+  const double place = expected.scalar_type() == at::kFloat ? 1e-5 : expected.scalar_type() == at::kHalf ? 2e-3 : 2e-2;
+  const at::Tensor here = got.to(at::kCPU, at::kFloat), there = expected.to(at::kFloat);
+  EXPECT_TRUE(at::allclose(here, there, place, place))
+      << what << " in " << expected.scalar_type() << ": " << at::max(at::abs(at::sub(here, there))).item().toDouble();
+}
+
+TEST_F(CudaOpsTest, NormsAndNonlinearitiesAreTheReferences) {
+  const auto reference = MakeReferenceOps();
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const int64_t width : {1, 7, 64, 100, 1024, 4096, 5000}) {
+      at::manual_seed(width);
+      const auto there = [&](const at::Tensor& t) { return t.to(runtime_->device()); };
+      const at::Tensor x = at::randn({5, 2 * width}).to(type), weight = at::randn({2 * width}).to(type);
+      at::Tensor residual = at::randn({5, 2 * width}).to(type), sum = there(residual);
+      ExpectClose(ops_->RmsNorm(there(x), sum, there(weight), 1e-5), reference->RmsNorm(x, residual, weight, 1e-5),
+                  "RMSNorm");
+      ExpectClose(sum, residual, "the residual");
+      ExpectClose(ops_->LayerNorm(there(x), {}, there(weight), there(weight), 1e-5),
+                  reference->LayerNorm(x, {}, weight, weight, 1e-5), "LayerNorm");
+      for (const Activation kind : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu})
+        ExpectClose(ops_->Activate(there(x), kind, true), reference->Activate(x, kind, true), "a nonlinearity");
+      at::Tensor columns = x.clone(), theirs = there(x);
+      const at::Tensor half = weight.narrow(0, 0, width).contiguous();
+      reference->NormColumns(columns, 0, 2, width, half, 1e-5);
+      ops_->NormColumns(theirs, 0, 2, width, there(half), 1e-5);
+      ExpectClose(theirs, columns, "the norm of columns");
+    }
+  }
+}
+
+TEST_F(CudaOpsTest, RotationAndCacheAreTheReferences) {
+  const auto reference = MakeReferenceOps();
+  constexpr int64_t kHeads = 4, kKvHeads = 2, kRows = 20, kBlocks = 4;
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const int64_t head_dim : {16, 80, 128}) {
+      for (const bool int8 : {false, true}) {
+        at::manual_seed(head_dim);
+        const auto there = [&](const at::Tensor& t) { return t.to(runtime_->device()); };
+        at::Tensor qkv = at::randn({kRows, (kHeads + 2 * kKvHeads) * head_dim}).to(type), turned = there(qkv);
+        const at::Tensor cos = at::randn({64, head_dim / 2}), sin = at::randn({64, head_dim / 2});
+        AttentionBatch batch, device;
+        batch.positions = at::arange(3, 3 + kRows, at::kLong);
+        batch.slots = at::arange(30, 30 + kRows, at::kLong);
+        device.positions = there(batch.positions);
+        device.slots = there(batch.slots);
+        const at::IntArrayRef cells = {kBlocks, kKvHeads, kBlockTokens, head_dim};
+        const auto zeros = [&](at::Device where) {
+          const auto options = at::TensorOptions(int8 ? at::kChar : type).device(where);
+          const auto scales = [&] {
+            return int8 ? at::zeros(cells.slice(0, 3), options.dtype(at::kFloat)) : at::Tensor();
+          };
+          return KvLayer{at::zeros(cells, options), at::zeros(cells, options), scales(), scales()};
+        };
+        KvLayer expected = zeros(at::kCPU), got = zeros(runtime_->device());
+        reference->RotaryAndCache(qkv, cos, sin, kHeads, kKvHeads, head_dim, batch, expected);
+        ops_->RotaryAndCache(turned, there(cos), there(sin), kHeads, kKvHeads, head_dim, device, got);
+        const int64_t queries = kHeads * head_dim;
+        EXPECT_TRUE(turned.narrow(1, 0, queries).cpu().equal(qkv.narrow(1, 0, queries))) << "queries";
+        EXPECT_TRUE(got.keys.cpu().equal(expected.keys)) << "keys, head_dim " << head_dim;
+        EXPECT_TRUE(got.values.cpu().equal(expected.values)) << "values, head_dim " << head_dim;
+        if (!int8) continue;
+        EXPECT_TRUE(got.key_scales.cpu().equal(expected.key_scales));
+        EXPECT_TRUE(got.value_scales.cpu().equal(expected.value_scales));
+      }
     }
   }
 }

@@ -113,6 +113,13 @@ T atomicCAS(T* at, T expected, T x) {
 using std::max;
 using std::min;
 inline float __expf(float x) { return std::exp(x); }
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+// Rounded by themselves, where a compiler could otherwise make one operation of two.
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+// To the nearest, ties to even; 0 where x is no number.
+inline int __float2int_rn(float x) { return x != x ? 0 : static_cast<int>(std::nearbyint(x)); }
 template <typename T>
 T __ldg(const T* at) {
   return *at;
