@@ -27,6 +27,7 @@
 #include "absl/synchronization/mutex.h"
 #include "engine/cuda/cuda_ops.h"
 #include "engine/cuda/nvml.h"
+#include "engine/cuda/pinned_uploads.h"
 #include "engine/plan/budgets.h"
 
 namespace causeway {
@@ -106,6 +107,10 @@ class CudaRuntime final : public DeviceRuntime {
     at::Tensor result = at::empty(host.sizes(), host.options().device(device()));
     result.copy_(host, /*non_blocking=*/true);
     return result;
+  }
+  std::vector<at::Tensor> UploadAll(absl::Span<const at::Tensor> hosts) override {
+    const c10::cuda::CUDAGuard guard(index_);
+    return uploads_.Upload(hosts);
   }
   at::Tensor Download(const at::Tensor& tensor) override { return tensor.to(at::kCPU); }
   Sent Send(at::Tensor tensor) override { return {tensor.contiguous(), RecordEvent(cudaEventDisableTiming)}; }
@@ -223,6 +228,7 @@ class CudaRuntime final : public DeviceRuntime {
   const std::string name_, uuid_;
   const bool reference_ops_;
   const c10::cuda::CUDAStream copies_;
+  PinnedUploads uploads_{*this};  // of the worker's thread
   mutable absl::Mutex mutex_;
   Phase phases_[kMemoryOwners] ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<CUevent_st> begun_;  // of the worker's thread

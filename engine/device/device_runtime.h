@@ -59,12 +59,18 @@ class DeviceRuntime {
   // (PageToucher). Any thread, while neither of them runs.
   virtual std::vector<absl::Span<char>> TakeUntouched() { return {}; }
 
-  // Whether the device computes from the CPU's memory: then the two calls below copy nothing and return what they were
+  // Whether the device computes from the CPU's memory: then the calls below copy nothing and return what they were
   // given. Any thread.
   virtual bool in_host_memory() const = 0;
   // A small host tensor on the device, for work started later on this thread. `host` may be reused or freed at once,
   // except on a device in host memory.
   virtual at::Tensor Upload(const at::Tensor& host) = 0;
+  // Several of them, at once where that is one copy. Undefined ones stay so.
+  virtual std::vector<at::Tensor> UploadAll(absl::Span<const at::Tensor> hosts) {
+    std::vector<at::Tensor> uploaded;
+    for (const at::Tensor& host : hosts) uploaded.push_back(host.defined() ? Upload(host) : host);
+    return uploaded;
+  }
   // A tensor of the device on the host. Waits until the work that makes it is done.
   virtual at::Tensor Download(const at::Tensor& tensor) = 0;
   // A tensor on its way to another device. `written`, the sender's, marks the work that writes it; null: that is done.

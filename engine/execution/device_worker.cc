@@ -183,20 +183,21 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   const bool speaks = options_.group.rank == 0;  // for the group: what all ranks have alike, one hands out
   if (stream_ != nullptr) stream_->BeginStep(step.plan.tokens);
   StageInput input;
+  LocalIds ids;
   if (segment.units.first == Units::kEmbeddings) {
-    LocalIds local{batch.FilledIds(sampler_.last_tokens()), at::Tensor()};
-    if (ranks_ != nullptr) local = IdsWithin(local.ids, model_->words());
-    input.ids = runtime_->Upload(local.ids);
-    if (local.foreign.defined()) input.foreign = runtime_->Upload(local.foreign);
+    ids.ids = batch.FilledIds(sampler_.last_tokens());
+    if (ranks_ != nullptr) ids = IdsWithin(ids.ids, model_->words());
   } else {
     TraceSpan take_over("take over");
     take_over.With("bytes", hidden.tensor.defined() ? static_cast<int64_t>(hidden.tensor.nbytes()) : 0);
     input.hidden = runtime_->Receive(std::exchange(hidden, {}));
   }
-  const AttentionBatch attention = Upload(batch.attention, *runtime_);
-  input.batch = &attention;
+  const DeviceBatch uploaded = Upload(batch, ids, *runtime_);
+  input.ids = uploaded.ids.ids;
+  input.foreign = uploaded.ids.foreign;
+  input.rows = uploaded.rows;
+  input.batch = &uploaded.attention;
   input.ranks = ranks_.get();
-  if (batch.rows.defined()) input.rows = runtime_->Upload(batch.rows);
   input.one_of_each = step.warm_up;
   std::optional<BusyScope> busy;
   if (!step.warm_up) busy.emplace(*runtime_);

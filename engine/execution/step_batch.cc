@@ -124,13 +124,22 @@ absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits&
   return batch;
 }
 
-AttentionBatch Upload(const AttentionBatch& host, DeviceRuntime& runtime) {
-  AttentionBatch device = host;
-  device.positions = runtime.Upload(host.positions);
-  device.slots = runtime.Upload(host.slots);
-  device.block_tables = runtime.Upload(host.block_tables);
-  device.query_start = runtime.Upload(host.query_start);
-  device.context_lens = runtime.Upload(host.context_lens);
+DeviceBatch Upload(const StepBatch& host, const LocalIds& ids, DeviceRuntime& runtime) {
+  DeviceBatch device;
+  device.attention = host.attention;
+  AttentionBatch& attention = device.attention;
+  const std::vector<at::Tensor> uploaded =
+      runtime.UploadAll({ids.ids, ids.foreign, host.rows, attention.positions, attention.slots, attention.block_tables,
+                         attention.query_start, attention.context_lens});
+  at::Tensor* const to[] = {&device.ids.ids,
+                            &device.ids.foreign,
+                            &device.rows,
+                            &attention.positions,
+                            &attention.slots,
+                            &attention.block_tables,
+                            &attention.query_start,
+                            &attention.context_lens};
+  for (size_t i = 0; i < uploaded.size(); ++i) *to[i] = uploaded[i];
   return device;
 }
 

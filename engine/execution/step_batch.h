@@ -52,8 +52,14 @@ LocalIds IdsWithin(const at::Tensor& ids, ShareRange words);
 // Internal names what is wrong with the plan.
 absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits& limits);
 
-// `host` for work on the runtime's device.
-AttentionBatch Upload(const AttentionBatch& host, DeviceRuntime& runtime);
+// A batch's tensors on a device.
+struct DeviceBatch {
+  LocalIds ids;
+  at::Tensor rows;
+  AttentionBatch attention;
+};
+// `host` for work on the runtime's device, in one upload, with the ids that the rank looks up, if it does.
+DeviceBatch Upload(const StepBatch& host, const LocalIds& ids, DeviceRuntime& runtime);
 
 }  // namespace causeway
 

@@ -1,6 +1,7 @@
 // The CUDA runtime of a device, on GPUs that are not there.
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/Context.h>
@@ -63,6 +64,54 @@ TEST_F(CudaRuntimeTest, WhatIsUploadedComesBack) {
   const at::Tensor there = runtime->Upload(host);
   EXPECT_EQ(there.device(), at::Device(at::kCUDA, 1));
   EXPECT_TRUE(runtime->Download(there + there).equal(host * 2));
+}
+
+TEST_F(CudaRuntimeTest, SeveralAreUploadedInOneCopy) {
+  const auto runtime = Make(1);
+  const std::vector<at::Tensor> hosts = {at::arange(7), at::Tensor(), at::arange(5, at::kInt), at::ones({3, 0}),
+                                         at::ones({2, 3}).transpose(0, 1)};
+  standin::StartLog();
+  const std::vector<at::Tensor> there = runtime->UploadAll(hosts);
+  const standin::Counts counts = standin::Count(standin::TakeLog());
+  EXPECT_EQ(counts.to_device, 1);
+  EXPECT_EQ(counts.waits, 0);
+  ASSERT_EQ(there.size(), hosts.size());
+  EXPECT_FALSE(there[1].defined());
+  for (const int i : {0, 2, 3, 4}) {
+    EXPECT_EQ(there[i].device(), at::Device(at::kCUDA, 1));
+    EXPECT_EQ(there[i].storage_offset() * there[i].element_size() % 16, 0) << i;
+    EXPECT_TRUE(there[i].is_contiguous() && runtime->Download(there[i]).equal(hosts[i])) << i;
+  }
+  EXPECT_EQ(runtime->UploadAll({at::Tensor(), at::ones({0})})[1].numel(), 0);
+}
+
+// The memory that an upload is copied from is not written to again before the copy is done.
+TEST_F(CudaRuntimeTest, UploadsInFlightDontShareMemory) {
+  const auto runtime = Make(1);
+  const auto upload = [&](int64_t size) {
+    standin::StartLog();
+    runtime->UploadAll({at::ones({size})});
+    const void* from = nullptr;
+    bool waited = false;
+    for (const standin::Call& call : standin::TakeLog()) {
+      if (call.copied == standin::Copied::kToDevice) from = call.touches.at(0).begin;
+      waited |= call.name == "cudaEventSynchronize";
+    }
+    return std::pair(from, waited);
+  };
+  const void* first = upload(10).first;
+  EXPECT_EQ(upload(10), std::pair(first, false)) << "the copy before is done";
+  std::vector<const void*> in_flight = {first};
+  for (int i = 0; i < 3; ++i) {
+    standin::FailCall("cudaEventQuery", cudaErrorNotReady);
+    const auto [from, waited] = upload(10);
+    EXPECT_THAT(in_flight, ::testing::Not(::testing::Contains(from)));
+    EXPECT_FALSE(waited);
+    in_flight.push_back(from);
+  }
+  standin::FailCall("cudaEventQuery", cudaErrorNotReady);
+  EXPECT_EQ(upload(10), std::pair(first, true)) << "as many are in flight as may be";
+  EXPECT_NE(upload(100'000).first, nullptr) << "what is longer";
 }
 
 TEST_F(CudaRuntimeTest, OperationsAreMade) {

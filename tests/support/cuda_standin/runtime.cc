@@ -34,7 +34,8 @@ cudaError_t Copy(const char* name, void* to, const void* from, size_t bytes, Cop
                      .device = DeviceOf(stream),
                      .stream = stream,
                      .bytes = static_cast<int64_t>(bytes),
-                     .copied = copied};
+                     .copied = copied,
+                     .touches = {{from, static_cast<int64_t>(bytes)}, {to, static_cast<int64_t>(bytes), true}}};
   if (const cudaError_t error = machine().Begin(call); error != cudaSuccess) return error;
   std::memmove(to, from, bytes);
   return cudaSuccess;

@@ -27,6 +27,13 @@ void SetDevices(int count, int64_t bytes);
 
 enum class Copied { kNothing, kToDevice, kToHost, kWithin, kBetween /* devices */ };
 
+// Memory that work reads or writes.
+struct Touch {
+  const void* begin = nullptr;
+  int64_t bytes = 0;
+  bool writes = false;
+};
+
 // A call of the runtime that queues or orders work.
 struct Call {
   std::string name;  // "cudaMemcpyAsync", ...; "launch" of a kernel, "aten::mm" of one of torch's operations
@@ -38,6 +45,7 @@ struct Call {
   // Kernels that it starts. One of torch's operations starts as many as torch has for it on a GPU (operations.cc), and
   // a call of cuBLAS counts as one. Setting memory counts as a kernel.
   int launches = 0;
+  std::vector<Touch> touches = {};  // of copies
 };
 // The calls since the last StartLog, in order. Any thread.
 void StartLog();
