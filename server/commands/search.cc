@@ -121,7 +121,8 @@ absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, c
 
 // Warns of configured fields that the search decides itself.
 void WarnOfIgnored(const LoadedConfig& loaded) {
-  for (const char* path : {"placement.device_map", "batching.max_num_seqs", "batching.kv_cache"}) {
+  for (const char* path :
+       {"placement.device_map", "placement.parallel", "batching.max_num_seqs", "batching.kv_cache"}) {
     if (const auto found = loaded.origins.find(path); found != loaded.origins.end())
       std::fprintf(stderr, "warning: %s is left aside: the search decides it\n", loaded.Where(path).c_str());
   }

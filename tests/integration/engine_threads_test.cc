@@ -84,12 +84,15 @@ class EngineThreadsTest : public ::testing::Test {
     }
   }
 
-  void Run(const EngineOptions& plain) {
+  // On devices that do their work late, unless told otherwise.
+  void Run(const EngineOptions& plain, bool late = true) {
     testing::FakeMachine machine({});
     EngineOptions options = plain;
-    options.executor.make_runtime = [&machine](const DevicePlan& device, bool reference) {
-      return machine.MakeRuntime(device, reference);
-    };
+    if (late) {
+      options.executor.make_runtime = [&machine](const DevicePlan& device, bool reference) {
+        return machine.MakeRuntime(device, reference);
+      };
+    }
     std::unique_ptr<Engine> engine = MakeTestEngine(options);
     std::vector<std::thread> clients;
     for (int c = 0; c < kClients; ++c) clients.emplace_back([&, c] { Client(*engine, c); });
@@ -113,6 +116,57 @@ class EngineThreadsTest : public ::testing::Test {
 TEST_F(EngineThreadsTest, ManyClientsOnDevicesThatHandOver) {
   Expect();
   Run(Options("simulated:2x64MiB"));
+}
+
+TEST_F(EngineThreadsTest, ManyClientsOnReplicasThatHandOver) {
+  Expect();
+  EngineOptions options = Options("simulated:4x64MiB");
+  options.plan.parallel = {.dp = 2};
+  Run(options);
+}
+
+TEST_F(EngineThreadsTest, ManyClientsOnReplicasWhoseDevicesShareLayers) {
+  Expect();
+  EngineOptions options = Options("simulated:4x64MiB");
+  options.plan.parallel = {.dp = 2, .tp = 2};
+  Run(options, /*late=*/false);
+}
+
+// A device fails for good under many requests: those of its replica end with an error, the others are served, and so is
+// whatever comes then.
+TEST_F(EngineThreadsTest, ALostReplicaLeavesTheOtherServing) {
+  Expect();
+  testing::FakeMachine machine({});
+  EngineOptions options = Options("simulated:2x64MiB");
+  options.plan.parallel = {.dp = 2};
+  options.executor.make_runtime = [&machine](const DevicePlan& device, bool reference) {
+    return machine.MakeRuntime(device, reference);
+  };
+  std::atomic<int> failures = 0, left = -1;
+  options.on_device_failure = [&](const absl::Status&, int others) {
+    ++failures;
+    left = others;
+  };
+  std::unique_ptr<Engine> engine = MakeTestEngine(options);
+  const auto send = [&](const std::string& name, int count) {
+    std::vector<GenerationRequest> requests;
+    for (int i = 0; i < count; ++i) requests.push_back(GreedyRequest(absl::StrCat(name, i), Prompt(i % 7), kTokens));
+    int whole = 0;
+    for (const auto& sink : GenerateAll(*engine, std::move(requests))) whole += sink->end.status.ok();
+    return whole;
+  };
+  EXPECT_EQ(send("before", 8), 8);
+  for (const auto& replica : engine->Stats().replicas) EXPECT_GT(replica.scheduler.prefix_query_tokens, 0);
+  machine.queue("simulated:1").FailAt(500);
+  const int during = send("during", 20);
+  EXPECT_GE(during, 8);
+  EXPECT_LT(during, 20);
+  EXPECT_EQ(failures, 1);
+  EXPECT_EQ(left, 1);
+  EXPECT_EQ(send("after", 8), 8);
+  EXPECT_TRUE(engine->Stats().replicas[1].lost);
+  EXPECT_FALSE(engine->Stats().replicas[0].lost);
+  EXPECT_EQ(engine->Stats().scheduler.blocks_used, 0);
 }
 
 TEST_F(EngineThreadsTest, ManyClientsWithOffloadedWeights) {
