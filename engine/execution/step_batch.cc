@@ -131,14 +131,8 @@ DeviceBatch Upload(const StepBatch& host, const LocalIds& ids, DeviceRuntime& ru
   const std::vector<at::Tensor> uploaded =
       runtime.UploadAll({ids.ids, ids.foreign, host.rows, attention.positions, attention.slots, attention.block_tables,
                          attention.query_start, attention.context_lens});
-  at::Tensor* const to[] = {&device.ids.ids,
-                            &device.ids.foreign,
-                            &device.rows,
-                            &attention.positions,
-                            &attention.slots,
-                            &attention.block_tables,
-                            &attention.query_start,
-                            &attention.context_lens};
+  at::Tensor* const to[] = {&device.ids.ids,  &device.ids.foreign,     &device.rows,           &attention.positions,
+                            &attention.slots, &attention.block_tables, &attention.query_start, &attention.context_lens};
   for (size_t i = 0; i < uploaded.size(); ++i) *to[i] = uploaded[i];
   return device;
 }

@@ -51,9 +51,9 @@ absl::Status CanCompute(const Device& device);
 // What --devices says: "cuda", "cuda:0,2", "cpu", "simulated:4x512MiB", "simulated:2x512MiB,1x1GiB", or what is not at
 // hand: devices of the catalogue, "8xH100-80GB", "2xRTX4090,1xA6000", beside a CPU with so much memory,
 // "2xRTX4090,cpu:256GB", or that CPU alone, "cpu:256GB", which is otherwise taken to be the one at hand. Empty or
-// "auto": those that `cuda` finds and that can compute, where there are any, else the CPU. `cuda` lists the CUDA devices
-// at hand, or says what keeps it from looking; it is asked only where the text allows one. InvalidArgument says what
-// could have been written; FailedPrecondition: "cuda" without a CUDA device, or a device that cannot compute.
+// "auto": those that `cuda` finds and that can compute, where there are any, else the CPU. `cuda` lists the CUDA
+// devices at hand, or says what keeps it from looking; it is asked only where the text allows one. InvalidArgument says
+// what could have been written; FailedPrecondition: "cuda" without a CUDA device, or a device that cannot compute.
 using CudaLister = std::function<absl::StatusOr<std::vector<Device>>()>;
 absl::StatusOr<std::vector<Device>> ParseDevices(absl::string_view text, const CudaLister& cuda);
 
