@@ -34,8 +34,11 @@ class FrontTest : public ::testing::Test {
                                              clock_.Now());
     });
   }
-  // The id of the request that a loop gets, or "" where it gets none.
-  std::string Take(bool can_start = true) { return TakeAs(0, can_start); }
+  // The id of the request that one of the loops gets, or "" where none gets one.
+  std::string Take(bool can_start = true) {
+    const std::string first = TakeAs(0, can_start);
+    return first.empty() ? TakeAs(1, can_start) : first;
+  }
   std::string TakeAs(int loop, bool can_start = true) {
     std::unique_ptr<ActiveRequest> request = front_.TakeRequest(loop, [&](const ActiveRequest&) { return can_start; });
     if (request == nullptr) return "";
