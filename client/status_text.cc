@@ -66,6 +66,24 @@ std::string Row(const std::string& name, const char* label, const Shares& shares
   return absl::StrCat(row, absl::StrFormat(" %11s", Bytes(budget)), "  ", MemoryBar(shares, budget, color), "\n");
 }
 
+// Where the device stands among several, and how much of a step's time it computes.
+std::string Place(const v1::GetStatusResponse& status, const v1::DeviceStatus& device) {
+  int replicas = 0, stages = 0, ranks = 0;
+  for (const v1::DeviceStatus& each : status.devices()) {
+    replicas = std::max(replicas, each.place().replica());
+    stages = std::max(stages, each.place().stage());
+    ranks = std::max(ranks, each.place().rank());
+  }
+  std::string place;
+  if (replicas > 0) absl::StrAppend(&place, ", replica ", device.place().replica());
+  if (stages > 0) absl::StrAppend(&place, ", stage ", device.place().stage());
+  if (ranks > 0) absl::StrAppend(&place, ", rank ", device.place().rank());
+  if (!place.empty() && device.active_seconds() > 0)
+    absl::StrAppendFormat(&place, ", busy %.0f%% of the steps' time",
+                          100 * device.busy_seconds() / device.active_seconds());
+  return place;
+}
+
 std::string Devices(const v1::GetStatusResponse& status, bool color) {
   std::string header = absl::StrFormat("%-12s %-7s", "device", ""), out;
   for (const Owner& owner : kOwners) {
@@ -81,7 +99,7 @@ std::string Devices(const v1::GetStatusResponse& status, bool color) {
     } else if (device.budget_bytes() > 0) {
       out += Row(device.name(), "used", Used(device), device.budget_bytes(), color);
       out += Row("", "planned", Planned(device), device.budget_bytes(), color);
-      absl::StrAppendFormat(&out, "%-12s %s (%s)\n", "", device.holds(), device.model());
+      absl::StrAppendFormat(&out, "%-12s %s (%s)%s\n", "", device.holds(), device.model(), Place(status, device));
     }
     if (device.memory().other() > 0) {
       absl::StrAppendFormat(&out, "%-12s %s beside these: programs, libraries, tokenizer\n", "process",

@@ -57,6 +57,25 @@ TEST(StatusText, ShowsUsedAbovePlanned) {
   EXPECT_THAT(StatusText(Status(), /*color=*/true), HasSubstr("\033[34mweights\033[0m"));
 }
 
+TEST(StatusText, SaysWhereDevicesStandAmongSeveral) {
+  v1::GetStatusResponse status = Status();
+  EXPECT_THAT(StatusText(status, /*color=*/false), Not(HasSubstr("stage")));
+  v1::DeviceStatus* device = status.add_devices();
+  device->set_name("simulated:2");
+  device->set_model("simulated on the CPU");
+  device->set_budget_bytes(1 << 20);
+  device->set_holds("layers 3-5, head");
+  device->set_busy_seconds(3);
+  device->set_active_seconds(4);
+  device->mutable_place()->set_stage(1);
+  device->mutable_place()->set_rank(1);
+  const std::string text = StatusText(status, /*color=*/false);
+  EXPECT_THAT(text,
+              HasSubstr("layers 3-5, head (simulated on the CPU), stage 1, rank 1, busy 75% of the steps' time\n"));
+  EXPECT_THAT(text, HasSubstr("embeddings, layers 0-2 (simulated on the CPU), stage 0, rank 0"));
+  EXPECT_THAT(text, Not(HasSubstr("replica")));
+}
+
 TEST(StatusText, IsDrawnOverTheOneBefore) {
   EXPECT_EQ(Redraw("a\nb\n", /*first=*/true), "\033[2J\033[Ha\033[K\nb\033[K\n\033[J");
   EXPECT_EQ(Redraw("a\n", /*first=*/false), "\033[Ha\033[K\n\033[J");

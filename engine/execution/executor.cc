@@ -1,6 +1,7 @@
 #include "engine/execution/executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <map>
 #include <utility>
@@ -75,6 +76,10 @@ class PipelineExecutor final : public Executor {
       stats.experts.merge(worker->ExpertLoads());
     }
     absl::MutexLock lock(&mutex_);
+    const Step::Clock::duration under_way =
+        finished_ < last_launched_ ? Step::Clock::now() - active_since_ : Step::Clock::duration::zero();
+    const double active = std::chrono::duration<double>(active_ + under_way).count();
+    for (const auto& [device, worker] : workers_) stats.devices[device].active_seconds = active;
     for (const auto& [route, bytes] : transfers_) {
       stats.transfers.push_back(
           {plan_.devices[route.first].device.name, plan_.devices[route.second].device.name, bytes});
@@ -128,6 +133,8 @@ class PipelineExecutor final : public Executor {
     if (plan_.segments.size() == 1) needs = 0;
     {
       absl::MutexLock lock(&mutex_);
+      if (finished_ == last_launched_) active_since_ = Step::Clock::now();
+      last_launched_ = step->number;
       held_back_.push_back({needs, std::move(step)});
     }
     Release();
@@ -165,6 +172,7 @@ class PipelineExecutor final : public Executor {
     {
       absl::MutexLock lock(&mutex_);
       finished_ = step->number;
+      if (finished_ == last_launched_ && !step->warm_up) active_ += Step::Clock::now() - active_since_;
     }
     StepResult result = std::move(step->result);
     // Who learns of the result finds that the step holds nothing of its sequences any more.
@@ -192,8 +200,10 @@ class PipelineExecutor final : public Executor {
   };
   mutable absl::Mutex mutex_;
   std::deque<HeldBack> held_back_ ABSL_GUARDED_BY(mutex_);
-  uint64_t finished_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<std::pair<int, int>, int64_t> transfers_ ABSL_GUARDED_BY(mutex_);  // (from, to) -> bytes
+  uint64_t last_launched_ ABSL_GUARDED_BY(mutex_) = 0, finished_ ABSL_GUARDED_BY(mutex_) = 0;
+  Step::Clock::time_point active_since_ ABSL_GUARDED_BY(mutex_);                          // where the two differ
+  Step::Clock::duration active_ ABSL_GUARDED_BY(mutex_) = Step::Clock::duration::zero();  // before
+  std::map<std::pair<int, int>, int64_t> transfers_ ABSL_GUARDED_BY(mutex_);              // (from, to) -> bytes
 
   BoundedQueue<StepResult> results_;
   DeviceWorkers workers_;  // last, so that their threads end before the rest goes

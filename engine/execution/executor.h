@@ -46,6 +46,8 @@ int LoadThreads(const ExecutorOptions& options);
 struct DeviceStats {
   DeviceMemory memory;
   double busy_seconds = 0;
+  double active_seconds =
+      0;  // with a step under way somewhere in the pipeline: less busy_seconds, it waited for others
   int64_t prefill_tokens = 0, decode_tokens = 0;  // rows computed here
   int64_t streamed_bytes = 0;                     // of offloaded weights brought here
   CollectiveStats collectives;                    // with the other ranks of its group

@@ -152,6 +152,7 @@ TEST(ExecutorStatsTest, TransfersAreTheRowsThatCross) {
     EXPECT_EQ(device.prefill_tokens, 43);
     EXPECT_EQ(device.decode_tokens, 8);
     EXPECT_GT(device.busy_seconds, 0);
+    EXPECT_GE(device.active_seconds, device.busy_seconds);
   }
 }
 

@@ -28,6 +28,7 @@ void FillPlanned(const Plan& plan, const DevicePlan& device, v1::DeviceStatus* o
 
 void FillMeasured(const DeviceStats& device, v1::DeviceStatus* out) {
   out->set_busy_seconds(device.busy_seconds);
+  out->set_active_seconds(device.active_seconds);
   out->set_prefill_tokens(device.prefill_tokens);
   out->set_decode_tokens(device.decode_tokens);
   v1::DeviceMemory* memory = out->mutable_memory();
@@ -45,6 +46,11 @@ void FillDevices(const Plan& plan, const ExecutorStats& stats, v1::GetStatusResp
     if (report.planned != nullptr) {
       out->set_model(report.model);
       FillPlanned(plan, *report.planned, out);
+    }
+    if (report.place.has_value()) {
+      out->mutable_place()->set_replica(report.place->replica);
+      out->mutable_place()->set_stage(report.place->stage);
+      out->mutable_place()->set_rank(report.place->rank);
     }
     if (report.other.has_value()) out->mutable_memory()->set_other(*report.other);
     if (report.measured == nullptr) continue;

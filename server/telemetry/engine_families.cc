@@ -87,6 +87,9 @@ void AddUncounted(const DeviceReport& report, const GpuReading& gpu, const Label
 void AppendDevices(const Plan& plan, const ExecutorStats& stats, const GpuReadings& gpus,
                    std::vector<MetricFamily>& out) {
   Family busy("causeway_stage_busy_seconds_total", "Time a stage's device spent computing.", MetricType::Counter);
+  Family active("causeway_stage_active_seconds_total",
+                "Time with a step under way in the device's replica: less the busy time, it waited for others.",
+                MetricType::Counter);
   Family tokens("causeway_device_tokens_total", "Tokens computed on the device.", MetricType::Counter);
   Family memory("causeway_device_memory_bytes", "Memory of the device by owner, as allocators and the kernel count it.",
                 MetricType::Gauge);
@@ -120,6 +123,7 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, const GpuReadin
       capacity.Add(labels, planned.device.memory_bytes);
       if (!planned.units.empty()) {
         busy.Add(labels, device.busy_seconds);
+        active.Add(labels, device.active_seconds);
         if (plan.options.parallel.tp > 1) {
           collective_seconds.Add(labels, device.collectives.seconds);
           collective_bytes.Add(labels, static_cast<double>(device.collectives.bytes));
@@ -155,8 +159,8 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, const GpuReadin
   for (const TransferStats& transfer : stats.transfers) {
     transfers.Add({{"from", transfer.from}, {"to", transfer.to}}, transfer.bytes);
   }
-  for (Family* family : {&busy, &tokens, &memory, &capacity, &error, &offloaded, &cpu_rows, &streamed, &transfers,
-                         &collective_seconds, &collective_bytes})
+  for (Family* family : {&busy, &active, &tokens, &memory, &capacity, &error, &offloaded, &cpu_rows, &streamed,
+                         &transfers, &collective_seconds, &collective_bytes})
     family->AppendTo(out);
   AppendGpus(read, out);
 }
