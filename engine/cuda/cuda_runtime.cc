@@ -42,7 +42,8 @@ class CudaRuntime final : public DeviceRuntime {
         name_(device.name),
         uuid_(device.uuid),
         reference_ops_(reference_ops),
-        copies_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, index_)) {}
+        copies_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, index_)),
+        receipts_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, index_)) {}
 
   const std::string& name() const override { return name_; }
   at::Device device() const override { return at::Device(at::kCUDA, index_); }
@@ -117,16 +118,19 @@ class CudaRuntime final : public DeviceRuntime {
   at::Tensor Receive(Sent sent) override {
     const at::Tensor& from = sent.tensor;
     if (!from.is_cuda()) return from.to(device(), /*non_blocking=*/true);
-    // The copy is this device's work: on the sender's stream it would queue behind the sender's next step.
+    // The copy is this device's work: on the sender's stream it would queue behind the sender's next step. It has its
+    // turn between this stream's work before and after, but is on a stream of its own: the allocator tells streams
+    // apart by handles, and all devices' default streams have the same.
     const c10::cuda::CUDAGuard guard(index_);
-    const c10::cuda::CUDAStream stream = c10::cuda::getCurrentCUDAStream(index_);
     c10::cuda::get_p2p_access(index_, from.device().index());  // allows direct copies where the driver does
     at::Tensor to = at::empty(from.sizes(), from.options().device(device()));
-    C10_CUDA_CHECK(cudaStreamWaitEvent(stream.stream(), static_cast<cudaEvent_t>(sent.written.get()), 0));
+    WaitFor(RecordEvent(cudaEventDisableTiming).get(), receipts_.stream());  // what used the memory of `to` before
+    WaitFor(static_cast<cudaEvent_t>(sent.written.get()), receipts_.stream());
     C10_CUDA_CHECK(cudaMemcpyPeerAsync(to.mutable_data_ptr(), index_, from.const_data_ptr(), from.device().index(),
-                                       from.nbytes(), stream.stream()));
+                                       from.nbytes(), receipts_.stream()));
+    WaitFor(RecordEvent(cudaEventDisableTiming, receipts_.stream()).get(), Stream());
     // The sender's memory is used again only once it is copied.
-    c10::cuda::CUDACachingAllocator::recordStream(from.storage().data_ptr(), stream);
+    c10::cuda::CUDACachingAllocator::recordStream(from.storage().data_ptr(), receipts_);
     return to;
   }
   void BeginWork() override {
@@ -189,13 +193,15 @@ class CudaRuntime final : public DeviceRuntime {
     int64_t before = 0, bytes = 0;
   };
 
+  static void WaitFor(cudaEvent_t event, cudaStream_t stream) { C10_CUDA_CHECK(cudaStreamWaitEvent(stream, event, 0)); }
   // An event behind the work that is started so far.
-  std::shared_ptr<CUevent_st> RecordEvent(unsigned flags) const {
+  std::shared_ptr<CUevent_st> RecordEvent(unsigned flags) const { return RecordEvent(flags, Stream()); }
+  std::shared_ptr<CUevent_st> RecordEvent(unsigned flags, cudaStream_t stream) const {
     const c10::cuda::CUDAGuard guard(index_);  // an event and the default stream are the current device's
     cudaEvent_t made = nullptr;
     C10_CUDA_CHECK(cudaEventCreateWithFlags(&made, flags));
     std::shared_ptr<CUevent_st> event(made, [](cudaEvent_t old) { cudaEventDestroy(old); });
-    C10_CUDA_CHECK(cudaEventRecord(made, Stream()));
+    C10_CUDA_CHECK(cudaEventRecord(made, stream));
     return event;
   }
   // Copies on a stream of its own, so that it runs beside the kernels. It does not wait for what was started before on
@@ -227,8 +233,9 @@ class CudaRuntime final : public DeviceRuntime {
   const c10::DeviceIndex index_;
   const std::string name_, uuid_;
   const bool reference_ops_;
-  const c10::cuda::CUDAStream copies_;
-  PinnedUploads uploads_{*this};  // of the worker's thread
+  const c10::cuda::CUDAStream copies_;    // of weights
+  const c10::cuda::CUDAStream receipts_;  // of hidden states
+  PinnedUploads uploads_{*this};          // of the worker's thread
   mutable absl::Mutex mutex_;
   Phase phases_[kMemoryOwners] ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<CUevent_st> begun_;  // of the worker's thread

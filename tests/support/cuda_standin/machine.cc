@@ -93,6 +93,35 @@ cudaError_t Machine::Free(void* memory) {
   return cudaSuccess;
 }
 
+cudaError_t Machine::AllocateHost(void** memory, size_t bytes) {
+  *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  if (*memory == nullptr) return Remember(cudaErrorMemoryAllocation);
+  std::lock_guard<std::mutex> lock(mutex_);
+  locked_[*memory] = bytes;
+  return cudaSuccess;
+}
+
+void Machine::FreeHost(void* memory) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  locked_.erase(memory);
+  std::free(memory);
+}
+
+std::vector<Touch> Machine::Known(std::vector<Touch> touches) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto lies_in = [](const auto& memory, const void* address, const auto& bytes_of) {
+    auto after = memory.upper_bound(const_cast<void*>(address));
+    if (after == memory.begin()) return false;
+    --after;
+    return static_cast<const char*>(address) < static_cast<const char*>(after->first) + bytes_of(after->second);
+  };
+  std::erase_if(touches, [&](const Touch& touch) {
+    return !lies_in(memory_, touch.begin, [](const auto& held) { return held.second; }) &&
+           !lies_in(locked_, touch.begin, [](size_t bytes) { return bytes; });
+  });
+  return touches;
+}
+
 void Machine::StartLog() {
   std::lock_guard<std::mutex> lock(mutex_);
   logging_ = true;
@@ -103,6 +132,11 @@ std::vector<Call> Machine::TakeLog() {
   std::lock_guard<std::mutex> lock(mutex_);
   logging_ = false;
   return std::exchange(log_, {});
+}
+
+bool Machine::logging() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return logging_;
 }
 
 void Machine::FailDevice(int device) {
@@ -155,6 +189,7 @@ void SetOthersBytes(int device, int64_t bytes) {
 void FailDevice(int device) { Machine::Get().FailDevice(device); }
 void MendDevices() { Machine::Get().Mend(); }
 void FailCall(const std::string& name, int error, int more) { Machine::Get().FailCall(name, error, more); }
+void KeepEventsBusy(bool busy) { Machine::Get().events_busy = busy; }
 void AllowPeerAccess(bool allow) { Machine::Get().peers = allow; }
 
 }  // namespace causeway::standin

@@ -34,13 +34,18 @@ class Machine {
   int devices();
   cudaError_t Allocate(void** memory, size_t bytes, int device);
   cudaError_t Free(void* memory);
+  cudaError_t AllocateHost(void** memory, size_t bytes);
+  void FreeHost(void* memory);
+  // Without memory of the host that is not page-locked.
+  std::vector<Touch> Known(std::vector<Touch> touches);
   DeviceState& state(int device) { return states_[device]; }  // under mutex()
   std::mutex& mutex() { return mutex_; }
-  bool peers = false;
+  bool peers = false, events_busy = false;
 
   void SetDevices(int count, int64_t bytes);
   void StartLog();
   std::vector<Call> TakeLog();
+  bool logging();
   void FailDevice(int device);
   void Mend();
   void FailCall(const std::string& name, int error, int more);
@@ -60,6 +65,7 @@ class Machine {
   std::vector<Fault> faults_;
   std::vector<Call> log_;
   std::map<void*, std::pair<int, size_t>> memory_;  // address -> device and bytes
+  std::map<const void*, size_t> locked_;            // page-locked memory of the host
 };
 
 int CurrentDevice();

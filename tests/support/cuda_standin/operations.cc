@@ -43,12 +43,28 @@ namespace {
 constexpr c10::DispatchKeySet kCuda(c10::DispatchKey::CUDA), kCpu(c10::DispatchKey::CPU);
 
 // On the thread's current stream.
-void Launch(const std::string& name) {
+void Launch(const std::string& name, std::vector<Touch> touches) {
   const c10::cuda::CUDAStream stream = c10::cuda::getCurrentCUDAStream();
   C10_CUDA_CHECK(Machine::Get().Begin({.name = name,
                                        .device = stream.device_index(),
                                        .stream = stream.stream(),
-                                       .launches = name == "aten::sort" ? 3 : 1}));
+                                       .launches = name == "aten::sort" ? 3 : 1,
+                                       .touches = std::move(touches)}));
+}
+// What an operation has written anew.
+void Wrote(const std::string& name, std::vector<Touch> touches) {
+  const c10::cuda::CUDAStream stream = c10::cuda::getCurrentCUDAStream();
+  if (touches.empty()) return;
+  C10_CUDA_CHECK(Machine::Get().Begin(
+      {.name = name, .device = stream.device_index(), .stream = stream.stream(), .touches = std::move(touches)}));
+}
+
+// From the first of its numbers to the last.
+void AddTouch(std::vector<Touch>& touches, const at::Tensor& tensor, bool writes) {
+  if (!tensor.defined() || tensor.numel() == 0) return;
+  int64_t last = 0;
+  for (int64_t d = 0; d < tensor.dim(); ++d) last += (tensor.size(d) - 1) * tensor.stride(d);
+  touches.push_back({tensor.const_data_ptr(), (last + 1) * static_cast<int64_t>(tensor.element_size()), writes});
 }
 
 // The same memory as a CPU tensor.
@@ -78,7 +94,9 @@ at::Tensor EmptyStrided(at::IntArrayRef size, at::IntArrayRef stride, std::optio
 
 at::Tensor& Zero(at::Tensor& self) {
   if (!self.is_contiguous()) {
-    Launch("aten::zero_");
+    std::vector<Touch> touches;
+    AddTouch(touches, self, true);
+    Launch("aten::zero_", std::move(touches));
     OnHost(self).zero_();
     return self;
   }
@@ -112,8 +130,12 @@ at::Tensor& CopyTo(at::Tensor& self, const at::Tensor& from, bool non_blocking) 
   };
   if (between) order(self.device(), from.device());
   const bool within = self.is_cuda() && from.is_cuda() && !between, as_they_lie = AsTheyLie(self, from);
+  std::vector<Touch> touches;
+  AddTouch(touches, from, false);
+  AddTouch(touches, self, true);
+  touches = Machine::Get().Known(std::move(touches));
   // What comes from the host is converted there.
-  if (from.is_cuda() ? !as_they_lie : !self.is_contiguous()) Launch("aten::copy_");
+  if (from.is_cuda() ? !as_they_lie : !self.is_contiguous()) Launch("aten::copy_", touches);
   if (!within || as_they_lie) {
     C10_CUDA_CHECK(Machine::Get().Begin({.name = between ? "cudaMemcpyPeerAsync" : "cudaMemcpyAsync",
                                          .device = device.index(),
@@ -122,7 +144,8 @@ at::Tensor& CopyTo(at::Tensor& self, const at::Tensor& from, bool non_blocking) 
                                          .copied = between          ? Copied::kBetween
                                                    : within         ? Copied::kWithin
                                                    : self.is_cuda() ? Copied::kToDevice
-                                                                    : Copied::kToHost}));
+                                                                    : Copied::kToHost,
+                                         .touches = touches}));
   }
   OnHost(self).copy_(OnHost(from));
   if (between) order(from.device(), self.device());
@@ -140,7 +163,10 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
   std::vector<std::pair<at::Tensor, at::Tensor>> resized;  // ours and the CPU's
   // Results may be references to arguments, which the call drops before it returns them.
   std::vector<at::Tensor> kept;
+  std::vector<Touch> touches, written;
+  bool writes = false;  // the argument
   const auto host = [&](const at::Tensor& tensor) {
+    if (tensor.defined() && tensor.is_cuda()) AddTouch(touches, tensor, writes);
     if (tensor.defined() && tensor.is_cuda() && tensor.numel() == 0) {
       resized.emplace_back(tensor, at::empty(tensor.sizes(), tensor.options().device(at::kCPU)));
       return resized.back().second;
@@ -150,6 +176,8 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
   };
   for (size_t i = first; i < stack->size(); ++i) {
     c10::IValue& value = (*stack)[i];
+    const c10::AliasInfo* changed = schema.arguments()[i - first].alias_info();
+    writes = changed != nullptr && changed->isWrite();
     if (value.isTensor()) {
       value = host(value.toTensor());
     } else if (value.isTensorList()) {
@@ -167,7 +195,7 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
     }
   }
   const c10::cuda::OptionalCUDAGuard guard(device);
-  Launch(schema.name());
+  Launch(schema.name(), std::move(touches));
   op.redispatchBoxed(kCpu, stack);
   for (const auto& [ours, theirs] : resized) {
     if (theirs.numel() == 0) continue;
@@ -175,6 +203,7 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
     OnHost(moved).copy_(theirs);
     ours.unsafeGetTensorImpl()->set_storage_keep_dtype(moved.storage());
     ours.unsafeGetTensorImpl()->set_sizes_and_strides(moved.sizes(), moved.strides());
+    AddTouch(written, moved, true);
   }
   for (size_t r = 0; r < schema.returns().size(); ++r) {
     c10::IValue& value = (*stack)[stack->size() - schema.returns().size() + r];
@@ -187,6 +216,7 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
       const at::Tensor result = value.toTensor();
       at::Tensor moved = at::empty_like(result, result.options().device(device.value()));
       OnHost(moved).copy_(result);
+      AddTouch(written, moved, true);
       value = std::move(moved);
       continue;
     }
@@ -196,6 +226,7 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
       if (argument != nullptr && *argument == *alias) value = given[i];
     }
   }
+  Wrote(schema.name(), std::move(written));
 }
 
 // As libtorch_cuda.so does when it is loaded.

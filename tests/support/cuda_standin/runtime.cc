@@ -9,6 +9,7 @@
 
 #include <cuda.h>
 
+#include "tests/support/cuda_standin/kernels.h"
 #include "tests/support/cuda_standin/machine.h"
 
 namespace causeway::standin {
@@ -30,12 +31,13 @@ cudaError_t TouchContext(const char* name, int device) {
 }
 
 cudaError_t Copy(const char* name, void* to, const void* from, size_t bytes, Copied copied, cudaStream_t stream) {
-  const Call call = {.name = name,
-                     .device = DeviceOf(stream),
-                     .stream = stream,
-                     .bytes = static_cast<int64_t>(bytes),
-                     .copied = copied,
-                     .touches = {{from, static_cast<int64_t>(bytes)}, {to, static_cast<int64_t>(bytes), true}}};
+  const Call call = {
+      .name = name,
+      .device = DeviceOf(stream),
+      .stream = stream,
+      .bytes = static_cast<int64_t>(bytes),
+      .copied = copied,
+      .touches = machine().Known({{from, static_cast<int64_t>(bytes)}, {to, static_cast<int64_t>(bytes), true}})};
   if (const cudaError_t error = machine().Begin(call); error != cudaSuccess) return error;
   std::memmove(to, from, bytes);
   return cudaSuccess;
@@ -168,11 +170,10 @@ cudaError_t cudaFree(void* memory) {
 }
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned int) {
   if (const cudaError_t error = TouchContext("cudaHostAlloc", current); error != cudaSuccess) return error;
-  *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-  return *memory != nullptr ? cudaSuccess : machine().Remember(cudaErrorMemoryAllocation);
+  return machine().AllocateHost(memory, bytes);
 }
 cudaError_t cudaFreeHost(void* memory) {
-  std::free(memory);
+  machine().FreeHost(memory);
   return cudaSuccess;
 }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
@@ -189,7 +190,8 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
                                              .device = DeviceOf(stream),
                                              .stream = stream,
                                              .bytes = static_cast<int64_t>(bytes),
-                                             .launches = 1});
+                                             .launches = 1,
+                                             .touches = {{to, static_cast<int64_t>(bytes), true}}});
   if (error != cudaSuccess) return error;
   constexpr size_t kPage = 4096;
   char* const first = static_cast<char*>(to);
@@ -259,7 +261,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned int) {
   return cudaEventRecord(event, stream);
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) { return Ask("cudaEventQuery", event->device); }
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (machine().events_busy) return cudaErrorNotReady;
+  return machine().Begin({.name = "cudaEventQuery", .device = event->device, .event = event});
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return machine().Begin({.name = "cudaEventSynchronize", .device = event->device, .event = event});
 }
@@ -275,7 +280,10 @@ void** __cudaRegisterFatBinary(void*) {
 }
 void __cudaRegisterFatBinaryEnd(void**) {}
 void __cudaUnregisterFatBinary(void**) {}
-void __cudaRegisterFunction(void**, const char*, char*, const char*, int, uint3*, uint3*, dim3*, dim3*, int*) {}
+void __cudaRegisterFunction(void**, const char* function, char*, const char* name, int, uint3*, uint3*, dim3*, dim3*,
+                            int*) {
+  causeway::standin::RegisterKernel(function, name);
+}
 unsigned __cudaPushCallConfiguration(dim3, dim3, size_t, CUstream_st* stream) {
   causeway::standin::launch_stream = stream;
   return 0;
@@ -286,9 +294,15 @@ cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, size_t* shared_b
   *static_cast<cudaStream_t*>(stream) = causeway::standin::launch_stream;
   return cudaSuccess;
 }
-cudaError_t __cudaGetKernel(cudaKernel_t*, const void*) { return cudaSuccess; }
-cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, size_t, cudaStream_t stream) {
-  return machine().Begin({.name = "launch", .device = DeviceOf(stream), .stream = stream, .launches = 1});
+cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
+  *kernel = static_cast<cudaKernel_t>(const_cast<void*>(function));
+  return cudaSuccess;
+}
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3, dim3, void** arguments, size_t, cudaStream_t stream) {
+  Call call = {
+      .name = causeway::standin::KernelName(kernel), .device = DeviceOf(stream), .stream = stream, .launches = 1};
+  if (machine().logging()) call.touches = causeway::standin::TouchesOf(kernel, arguments);
+  return machine().Begin(call);
 }
 
 // What the real libraries name and nothing here uses.

@@ -36,8 +36,8 @@ struct Touch {
 
 // A call of the runtime that queues or orders work.
 struct Call {
-  std::string name;  // "cudaMemcpyAsync", ...; "launch" of a kernel, "aten::mm" of one of torch's operations
-  int device = 0;    // the stream's, or the calling thread's current one
+  std::string name;              // "cudaMemcpyAsync", ...; "Norm" of a kernel, "aten::mm" of one of torch's operations
+  int device = 0;                // the stream's, or the calling thread's current one
   const void* stream = nullptr;  // null: the device's legacy default stream
   const void* event = nullptr;
   int64_t bytes = 0;  // copied or set
@@ -45,7 +45,9 @@ struct Call {
   // Kernels that it starts. One of torch's operations starts as many as torch has for it on a GPU (operations.cc), and
   // a call of cuBLAS counts as one. Setting memory counts as a kernel.
   int launches = 0;
-  std::vector<Touch> touches = {};  // of copies
+  // What the work reads and writes. Of our own kernels their arguments say it (kernels.cc), of torch's operations their
+  // tensors. Memory of the host counts where it is page-locked: other memory is read before the call returns.
+  std::vector<Touch> touches = {};
 };
 // The calls since the last StartLog, in order. Any thread.
 void StartLog();
@@ -74,6 +76,8 @@ void FailDevice(int device);
 void MendDevices();  // what a new process would find
 // The call of this name gives `error` once, after `more` others of that name.
 void FailCall(const std::string& name, int error, int more = 0);
+// Whether cudaEventQuery never finds an event done, as if all work took long.
+void KeepEventsBusy(bool busy);
 // Whether one device may reach another's memory itself; at first none may.
 void AllowPeerAccess(bool allow);
 
