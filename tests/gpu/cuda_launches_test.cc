@@ -57,7 +57,7 @@ class Machine {
     options.max_num_batched_tokens = 64;
     options.max_model_len = 96;
     if (model.int8_kv) options.kv_dtype = DType::kI8;
-    const auto plan = MakePlan(spec, {causeway_cuda_library()->devices().at(0)}, options);
+    const auto plan = MakePlan(spec, {causeway_cuda_library()->devices().value().at(0)}, options);
     EXPECT_TRUE(plan.ok()) << plan.status();
     ExecutorOptions executor_options;
     executor_options.make_runtime = causeway_cuda_library()->make_runtime;

@@ -100,7 +100,7 @@ class CudaOrderingTest : public ::testing::TestWithParam<Json> {
                           {"model.layers.5", "1"},
                           {"model.norm", "1"},
                           {"lm_head", "1"}};
-    const absl::StatusOr<Plan> plan = MakePlan(tiny_.spec(), causeway_cuda_library()->devices(), options);
+    const absl::StatusOr<Plan> plan = MakePlan(tiny_.spec(), causeway_cuda_library()->devices().value(), options);
     if (!plan.ok()) throw std::runtime_error(plan.status().ToString());
     ExecutorOptions executor_options;
     executor_options.reference_ops = reference;

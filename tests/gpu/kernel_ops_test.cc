@@ -63,7 +63,7 @@ Generated Generate(const TinyCheckpoint& tiny, Ops& ops, at::ScalarType dtype, b
   const ModelSpec& spec = tiny.spec();
   const ModelContext context{spec, ops, at::Device(at::kCPU), dtype, {}};
   DeviceModel model(context, testing::AllUnits(spec));
-  EXPECT_TRUE(LoadWeights(spec, tiny.checkpoint(), model.Targets(), {}).ok());
+  EXPECT_TRUE(LoadWeights(spec, tiny.checkpoint(), {model.Targets()}, {}).ok());
   KvCache cache(context, model.layers(), 2, int8_kv);
   const RotaryTables rotary = MakeRotaryTables(spec.rope, 64);
   const int head = static_cast<int>(spec.layers.size()) + 2;
