@@ -96,6 +96,21 @@ absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, c
         });
     alike[r] = static_cast<int>(first - best.replicas.begin());
   }
+  // Replicas that are all alike, and on one machine, are one daemon's.
+  const auto node = [&](const std::vector<StageMemory>& replica) {
+    return report.fleet.devices[replica.front().device].node;
+  };
+  const bool together = std::all_of(alike.begin(), alike.end(), [](int first) { return first == 0; }) &&
+                        std::all_of(best.replicas.begin(), best.replicas.end(),
+                                    [&](const auto& replica) { return node(replica) == node(best.replicas.front()); });
+  if (together) {
+    CAUSEWAY_ASSIGN_OR_RETURN(const std::string text,
+                              StrategyConfig(loaded, options, spec, report, 0, static_cast<int>(alike.size())));
+    CAUSEWAY_RETURN_IF_ERROR(WriteText(file, text));
+    std::fprintf(stderr, "%s: a configuration for rank %d, %s\n", file.c_str(), search.best_served + 1,
+                 StrategyName(best.strategy).c_str());
+    return absl::OkStatus();
+  }
   const std::filesystem::path path(file);
   for (int r = 0; r < static_cast<int>(alike.size()); ++r) {
     if (alike[r] != r) continue;
@@ -103,7 +118,7 @@ absl::Status WriteConfigs(const std::string& file, const LoadedConfig& loaded, c
         r == 0
             ? file
             : (path.parent_path() / absl::StrCat(path.stem().string(), "-", r + 1, path.extension().string())).string();
-    CAUSEWAY_ASSIGN_OR_RETURN(const std::string text, StrategyConfig(loaded, options, spec, report, r));
+    CAUSEWAY_ASSIGN_OR_RETURN(const std::string text, StrategyConfig(loaded, options, spec, report, r, /*copies=*/1));
     CAUSEWAY_RETURN_IF_ERROR(WriteText(of_replica, text));
     std::vector<int> others;
     for (int i = r + 1; i < static_cast<int>(alike.size()); ++i) {

@@ -27,10 +27,10 @@ struct SearchFlags {
 // Returns the text for standard output, in the format (table, json, markdown or csv).
 absl::StatusOr<std::string> RunSearch(const LoadedConfig& loaded, const SearchFlags& flags, const std::string& format);
 
-// Returns a YAML file for a replica of the best strategy that can be served: what was configured, and the placement.
-// `spec` is the model as the devices hold it. FailedPrecondition: a plan refuses it.
+// Returns a YAML file for `copies` replicas of the best strategy that can be served, alike and from `replica` on: what
+// was configured, and the placement. `spec` is the model as the devices hold it. FailedPrecondition: a plan refuses it.
 absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options,
-                                           const ModelSpec& spec, const SearchReport& report, int replica);
+                                           const ModelSpec& spec, const SearchReport& report, int replica, int copies);
 
 }  // namespace causeway
 

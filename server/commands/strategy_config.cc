@@ -115,18 +115,22 @@ std::string Yaml(const v1::Config& config, const std::set<std::string>& paths, c
 }  // namespace
 
 absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const EngineOptions& options,
-                                           const ModelSpec& spec, const SearchReport& report, int replica) {
+                                           const ModelSpec& spec, const SearchReport& report, int replica, int copies) {
   const Candidate& candidate = report.search.ranked[report.search.best_served];
   const Strategy& strategy = candidate.strategy;
   const std::vector<StageMemory>& stages = candidate.replicas[replica];
   const Workload& workload = report.workload;
   std::vector<Device> devices;
-  for (const StageMemory& stage : stages) {
-    for (int rank = 0; rank < strategy.tp; ++rank) {
-      Device& device = devices.emplace_back(report.fleet.devices[stage.device + rank].device);
-      if (device.kind != DeviceKind::kSimulated) continue;
-      device.id = static_cast<int>(devices.size()) - 1;  // each daemon counts its own devices
-      device.name = absl::StrCat("simulated:", device.id);
+  int64_t cpu_bytes = 0;  // CPU memory that the replicas may take beside their devices
+  for (int copy = 0; copy < copies; ++copy) {
+    for (const StageMemory& stage : candidate.replicas[replica + copy]) {
+      cpu_bytes += report.fleet.devices[stage.device].cpu_bytes * strategy.tp;
+      for (int rank = 0; rank < strategy.tp; ++rank) {
+        Device& device = devices.emplace_back(report.fleet.devices[stage.device + rank].device);
+        if (device.kind != DeviceKind::kSimulated) continue;
+        device.id = static_cast<int>(devices.size()) - 1;  // each daemon counts its own devices
+        device.name = absl::StrCat("simulated:", device.id);
+      }
     }
   }
 
@@ -138,21 +142,21 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
                                  "batching.max_num_seqs",
                                  "batching.max_num_batched_tokens"};
   for (const auto& [path, origin] : loaded.origins) paths.insert(path);
-  const int64_t tokens = workload.prompt_tokens + workload.output_tokens, running = candidate.running_each[replica];
+  const int64_t tokens = workload.prompt_tokens + workload.output_tokens,
+                running = candidate.running_each[replica];  // which the first has most of
   EngineOptions planned = options;
   PlanOptions& plan = planned.plan;
   if (plan.max_model_len == 0) plan.max_model_len = tokens;
   plan.max_num_seqs = running;
-  plan.parallel = {.pp = strategy.pp, .tp = strategy.tp};
+  plan.parallel = {.dp = copies, .pp = strategy.pp, .tp = strategy.tp};
   plan.kv_cache_tokens = plan.kv_cache_bytes = -1;
   paths.erase("batching.kv_cache");
   plan.device_map = "auto";
   plan.custom_map.clear();
-  int64_t cpu_bytes = 0;  // CPU memory that the replica may take beside its devices
-  for (const StageMemory& stage : stages) cpu_bytes += report.fleet.devices[stage.device].cpu_bytes * strategy.tp;
   if (!plan.max_memory.empty() || strategy.offload) {
     plan.max_memory.clear();
-    for (size_t i = 0; i < devices.size(); ++i) plan.max_memory[devices[i].key()] = stages[i / strategy.tp].budget;
+    for (size_t i = 0; i < devices.size(); ++i)
+      plan.max_memory[devices[i].key()] = stages[i / strategy.tp % stages.size()].budget;
     if (strategy.offload && cpu_bytes > 0) plan.max_memory["cpu"] = cpu_bytes;
   }
   DeviceMap device_map;
@@ -165,7 +169,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   absl::StatusOr<PlacedModel> placed = PlaceModel(planned, devices);
   // Sets the blocks for all sequences, where a plan of its own would use the room for something else.
   const int64_t blocks = running * BlocksFor(tokens);
-  if (placed.ok() && placed->plan.kv_blocks < blocks) {
+  if (placed.ok() && placed->replicas.back().kv_blocks < blocks) {
     plan.kv_cache_tokens = blocks * kBlockTokens;
     config.mutable_batching()->set_kv_cache(absl::StrCat(plan.kv_cache_tokens));
     paths.insert("batching.kv_cache");
@@ -179,7 +183,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
     placed = PlaceModel(planned, devices);
   }
   absl::Status status = placed.status();
-  if (status.ok() && placed->plan.segments.size() != stages.size())
+  if (status.ok() && placed->plan.segments.size() != stages.size() * copies)
     status = absl::InternalError(absl::StrCat("it has ", placed->plan.segments.size(), " stages"));
   if (!status.ok())
     return absl::FailedPreconditionError(
@@ -187,9 +191,9 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
 
   config.mutable_placement()->set_devices(DevicesText(devices));
   config.mutable_placement()->set_device_map("auto");
-  if (strategy.tp > 1) {
+  if (strategy.tp > 1 || copies > 1) {
     paths.insert("placement.parallel");
-    config.mutable_placement()->set_parallel(absl::StrCat("pp=", strategy.pp, ",tp=", strategy.tp));
+    config.mutable_placement()->set_parallel(absl::StrCat("dp=", copies, ",pp=", strategy.pp, ",tp=", strategy.tp));
   }
   if (!plan.max_memory.empty()) {
     paths.insert("placement.max_memory");
@@ -203,7 +207,7 @@ absl::StatusOr<std::string> StrategyConfig(const LoadedConfig& loaded, const Eng
   std::string text =
       absl::StrCat("# ", StrategyName(strategy), ", for ", candidate.concurrency, " requests at once of ",
                    workload.prompt_tokens, " + ", workload.output_tokens, " tokens.\n");
-  if (strategy.dp > 1) {
+  if (strategy.dp > copies) {
     absl::StrAppend(
         &text, "# Replica ", replica + 1, " of ", strategy.dp, ", which runs ", running,
         " of the requests at once. Each is a daemon with devices and an address of its own; where devices\n",

@@ -57,6 +57,14 @@ ProgramResult Search(std::vector<std::string> more) {
   return RunCausewayd(arguments);
 }
 
+nlohmann::json PlanOf(const std::string& config, const std::vector<std::string>& more = {}) {
+  std::vector<std::string> arguments = {"plan", "--config", config, "--format", "json"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  const ProgramResult plan = RunCausewayd(arguments);
+  EXPECT_EQ(plan.status, 0) << plan.err << ReadText(config);
+  return plan.status == 0 ? nlohmann::json::parse(plan.out) : nlohmann::json();
+}
+
 TEST(Search, RanksWhatACatalogueFleetCanDo) {
   const ProgramResult table = Search({"--devices", "8xH100-80GB", "--concurrency", "1,64", "--max-tpot-ms", "20"});
   EXPECT_EQ(table.status, 0) << table.err;
@@ -91,9 +99,10 @@ TEST(Search, WritesAConfigurationThatPlansAndServes) {
 
 TEST(Search, AConfigurationForAPipelineHasItsStages) {
   const std::string file = InTemp("search_stages.yaml");
-  // 5.5 million parameters in 10 MiB, and steps of 64 tokens: one device is too small, two are enough.
+  // 5.5 million parameters in 10 MiB, and steps of 64 tokens: one device is too small, two are enough. They differ, so
+  // that they cannot share layers.
   const ProgramResult search =
-      Search({"--devices", "simulated:2x10MiB", "--calibration", WriteCalibration("stages_calibration.json"),
+      Search({"--devices", "simulated:1x10MiB,1x11MiB", "--calibration", WriteCalibration("stages_calibration.json"),
               "--prompt-tokens", "32", "--output-tokens", "32", "--concurrency", "2", "--max-num-batched-tokens", "32",
               "--offload-compute", "stream", "--config-out", file, "--format", "json"});
   ASSERT_EQ(search.status, 0) << search.err;
@@ -108,7 +117,35 @@ TEST(Search, AConfigurationForAPipelineHasItsStages) {
     EXPECT_EQ(planned.at("devices").at(stage).at("weights"), best.at("replicas").at(0).at(stage).at("weights"));
     EXPECT_GE(planned.at("devices").at(stage).at("kv_cache"), best.at("replicas").at(0).at(stage).at("kv_cache"));
   }
-  EXPECT_THAT(ReadText(file), HasSubstr("simulated:1x10485760B,1x10485760B"));
+  EXPECT_THAT(ReadText(file), HasSubstr("simulated:1x10485760B,1x11534336B"));
+}
+
+TEST(Search, AConfigurationForDevicesThatShareLayersServes) {
+  const std::string file = InTemp("search_ranks.yaml");
+  const ProgramResult search =
+      Search({"--devices", "simulated:2x10MiB", "--calibration", WriteCalibration("ranks_calibration.json"),
+              "--prompt-tokens", "32", "--output-tokens", "32", "--concurrency", "2", "--max-num-batched-tokens", "32",
+              "--config-out", file, "--format", "json"});
+  ASSERT_EQ(search.status, 0) << search.err;
+  const nlohmann::json found = nlohmann::json::parse(search.out);
+  const nlohmann::json& best = found.at("ranked").at(found.at("best_served").get<int>());
+  EXPECT_EQ(best.at("tp"), 2);
+  SCOPED_TRACE(ReadText(file));
+  EXPECT_THAT(ReadText(file), HasSubstr("parallel: \"dp=1,pp=1,tp=2\""));
+  const nlohmann::json planned = PlanOf(file);
+  for (int rank = 0; rank < 2; ++rank)
+    EXPECT_LE(planned.at("devices").at(rank).at("weights"), best.at("replicas").at(0).at(0).at("weights"));
+  DaemonProcess daemon({"--config", file});
+  EXPECT_TRUE(daemon.WaitUntilServing()) << daemon.Err();
+}
+
+TEST(Search, ReplicasThatAreAlikeAreOneDaemons) {
+  const std::string file = InTemp("search_alike.yaml");
+  const ProgramResult search = Search({"--devices", "4xL4", "--concurrency", "64", "--config-out", file});
+  ASSERT_EQ(search.status, 0) << search.err;
+  EXPECT_THAT(search.err, HasSubstr("DP 4"));
+  EXPECT_THAT(ReadText(file), HasSubstr("parallel: \"dp=4,pp=1,tp=1\""));
+  EXPECT_EQ(PlanOf(file, {"--devices", "4xL4"}).at("segments").size(), 4u);
 }
 
 TEST(Search, AConfigurationForGpusSaysHowToPlanItWithoutThem) {
@@ -215,14 +252,6 @@ TEST(Calibrate, WritesOverOlderVersionsAndNothingElse) {
 }
 
 // The plan of a configuration that a search wrote. What is elsewhere in it is what the search found.
-nlohmann::json PlanOf(const std::string& config, const std::vector<std::string>& more = {}) {
-  std::vector<std::string> arguments = {"plan", "--config", config, "--format", "json"};
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  const ProgramResult plan = RunCausewayd(arguments);
-  EXPECT_EQ(plan.status, 0) << plan.err << ReadText(config);
-  return plan.status == 0 ? nlohmann::json::parse(plan.out) : nlohmann::json();
-}
-
 TEST(Search, AModelThatHasNoRoomIsServedWithOffload) {
   const std::string config = InTemp("search-offload.yaml"), calibration = WriteCalibration("search-offload.json");
   const ProgramResult search =
@@ -241,7 +270,7 @@ TEST(Search, APipelineThatOffloadsKeepsItsStagesAndServes) {
   fs::create_directories(folder);
   // The devices have 5 MiB each, for 5.5 million parameters in bf16. Some of the rest is in CPU memory, some on disk.
   const std::vector<std::string> fleet = {
-      "--devices", "simulated:2x5MiB", "--max-memory", "0:5MiB,1:5MiB,cpu:3MiB", "--offload-folder", folder};
+      "--devices", "simulated:1x5MiB,1x6MiB", "--max-memory", "0:5MiB,1:6MiB,cpu:3MiB", "--offload-folder", folder};
   std::vector<std::string> arguments = fleet;
   for (const char* more : {"--concurrency", "2", "--prompt-tokens", "16", "--output-tokens", "16",
                            "--max-num-batched-tokens", "16", "--format", "json"})
