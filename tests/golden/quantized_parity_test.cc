@@ -23,8 +23,10 @@ class QuantizedParityTest : public GoldenTest {
     ExpectGolden(GenerateAll(*engine, Requests()));
     const std::vector<DeviceStats> devices = engine->Stats().executor.devices;
     for (size_t d = 0; d < devices.size(); ++d) {
-      const int64_t planned = engine->model().plan.devices[d].weights;
-      EXPECT_NEAR(devices[d].memory.weights, planned, 0.03 * planned);
+      const DevicePlan& plan = engine->model().plan.devices[d];
+      // A GPU's allocator rounds each tensor up to 512 bytes, and these models are tiny.
+      const double margin = plan.device.kind == DeviceKind::kCuda ? 0.1 : 0.03;
+      EXPECT_NEAR(devices[d].memory.weights, plan.weights, margin * plan.weights);
     }
   }
 };
