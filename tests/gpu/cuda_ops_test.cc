@@ -1,6 +1,7 @@
 // Compares the CUDA library's operations on device 0 with the reference on the CPU, over seeded random shapes.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <random>
 #include <vector>
@@ -22,6 +23,12 @@
 
 namespace causeway {
 namespace {
+
+// CAUSEWAY_ROUNDS: fewer, for tools that make each of them slow.
+int Rounds() {
+  const char* wished = std::getenv("CAUSEWAY_ROUNDS");
+  return wished == nullptr ? 60 : std::atoi(wished);
+}
 
 class CudaOpsTest : public testing::Test {
  protected:
@@ -47,7 +54,7 @@ class CudaOpsTest : public testing::Test {
 
 TEST_F(CudaOpsTest, PagedAttentionIsTheReferences) {
   std::mt19937 random(1);
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < Rounds(); ++round) {
     const int64_t kv_heads = 1 + random() % 4, heads = kv_heads * (1 + random() % 8);
     const int64_t head_dim = std::vector<int64_t>{16, 64, 80, 128, 256}[random() % 5];
     const int64_t window = random() % 3 == 0 ? 1 + random() % 40 : 0;

@@ -1,6 +1,7 @@
 // Compares an int8 KV cache with one of the computation's dtype, through the engine, on the bundled model.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -23,6 +24,8 @@ EngineOptions Options(std::optional<DType> kv_dtype) {
   EngineOptions options;
   options.model = kModel;
   options.devices = "cpu";
+  // CAUSEWAY_TEST_DEVICES=cuda runs the same tests on a GPU.
+  if (const char* devices = std::getenv("CAUSEWAY_TEST_DEVICES")) options.devices = devices;
   options.dtype = "fp32";
   options.executor.cpu_threads = 2;
   options.plan.max_num_seqs = kPrompts;
