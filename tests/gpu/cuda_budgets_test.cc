@@ -139,9 +139,10 @@ TEST_P(CudaBudgetsTest, WhatIsPromisedFits) {
     options.max_memory = {{"", budget}};
     return MakePlan(*spec, devices, options);
   };
-  // From the least budget that a plan takes, to within 4 MiB, up to twice that. Contexts take what is not free.
-  int64_t too_little = 0, least = kDeviceBytes;
-  for (const Device& device : devices) least = std::min(least, device.available_bytes);
+  int64_t available = kDeviceBytes;  // contexts take the rest
+  for (const Device& device : devices) available = std::min(available, device.available_bytes);
+  // From the least budget that a plan takes, to within 4 MiB, up to twice that.
+  int64_t too_little = 0, least = available;
   ASSERT_TRUE(planned(least).ok()) << planned(least).status();
   while (least - too_little > 4 * kMiB) {
     const int64_t middle = (too_little + least) / 2;
@@ -151,7 +152,7 @@ TEST_P(CudaBudgetsTest, WhatIsPromisedFits) {
   int failed = 0;
   std::string first;
   for (int i = 0; i < kBudgets; ++i) {
-    const int64_t most = std::min(kDeviceBytes, 2 * least);
+    const int64_t most = std::min(available, 2 * least);
     const int64_t budget = i == 0 ? least : least + static_cast<int64_t>(random() % (most - least));
     const absl::StatusOr<Plan> plan = planned(budget);
     ASSERT_TRUE(plan.ok()) << plan.status();
