@@ -3,6 +3,8 @@
 
 #include <iostream>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
@@ -30,14 +32,15 @@ class ActivateTest : public ::testing::Test {
   void SetUp() override { cuda_emulator::Restart(); }
   static void TearDownTestSuite() { std::cout << cuda_emulator::TakeCounts(); }
 
-  void ExpectReference(const at::Tensor& numbers, Activation kind, bool gated, int64_t shift = 0) {
+  void ExpectReference(const at::Tensor& numbers, Activation kind, bool gated, int64_t shift = 0,
+                       int64_t result_shift = 0) {
     SCOPED_TRACE(absl::StrCat(numbers.size(0), " rows of ", numbers.size(1), " in ",
                               c10::toString(numbers.scalar_type()), ", activation ", static_cast<int>(kind),
                               gated ? ", gated" : "", ", shift ", shift));
     WatchedTensors watched;
     const int64_t rows = numbers.size(0), width = gated ? numbers.size(1) / 2 : numbers.size(1);
     const at::Tensor x = watched.Input("x", numbers, shift);
-    const at::Tensor y = watched.Output("y", at::full({rows, width}, kNan, numbers.options()), shift);
+    const at::Tensor y = watched.Output("y", at::full({rows, width}, kNan, numbers.options()), result_shift);
     EXPECT_EQ(LaunchActivate({KernelType(x.scalar_type()), kind, gated, x.const_data_ptr(), y.mutable_data_ptr(),
                               static_cast<int>(rows), static_cast<int>(width)},
                              nullptr),
@@ -77,7 +80,8 @@ TEST_F(ActivateTest, NoRowsOneRowAndMany) {
 
 TEST_F(ActivateTest, WhatIsNotAligned) {
   for (const at::ScalarType dtype : kKernelTypes) {
-    for (const int64_t shift : {1, 3}) ExpectReference(random_.Tensor({3, 64}, dtype), Activation::kSilu, true, shift);
+    for (const auto& [shift, result_shift] : {std::pair(1, 0), {0, 1}, {3, 3}})
+      ExpectReference(random_.Tensor({3, 64}, dtype), Activation::kSilu, /*gated=*/true, shift, result_shift);
   }
 }
 

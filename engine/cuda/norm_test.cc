@@ -32,8 +32,9 @@ struct Shape {
   int64_t rows = 3, width = 64;
   at::ScalarType dtype = at::kFloat;
   bool residual = false, layer = false, bias = false;
-  int64_t shift = 0;     // of what is aligned
-  double deviation = 1;  // of x
+  int64_t shift = 0;      // of what is aligned:
+  std::string shifted{};  // these tensors; none: all
+  double deviation = 1;   // of x
 };
 
 class NormTest : public ::testing::Test {
@@ -49,18 +50,19 @@ class NormTest : public ::testing::Test {
   void ExpectReference(const Shape& s) {
     SCOPED_TRACE(absl::StrCat(s.rows, " rows of ", s.width, " in ", c10::toString(s.dtype),
                               s.residual ? ", residual" : "", s.layer ? ", LayerNorm" : "", s.bias ? ", bias" : "",
-                              ", shift ", s.shift, ", deviation ", s.deviation));
+                              ", shift ", s.shift, " of ", s.shifted, ", deviation ", s.deviation));
     WatchedTensors watched;
+    const auto shift = [&s](const char* name) { return s.shifted.empty() || s.shifted == name ? s.shift : 0; };
     at::Tensor x = random_.Tensor({s.rows, s.width}, s.dtype, s.deviation), residual, bias;
     at::Tensor weight = random_.Tensor({s.width}, s.dtype);
     if (s.residual) residual = random_.Tensor({s.rows, s.width}, s.dtype);
     if (s.bias) bias = random_.Tensor({s.width}, s.dtype);
     at::Tensor y = at::full({s.rows, s.width}, kNan, s.dtype);
-    x = watched.Input("x", x, s.shift);
-    weight = watched.Input("weight", weight, s.shift);
-    bias = watched.Input("bias", bias, s.shift);
-    y = watched.Output("y", y, s.shift);
-    const at::Tensor summed = watched.Output("residual", residual, s.shift);
+    x = watched.Input("x", x, shift("x"));
+    weight = watched.Input("weight", weight, shift("weight"));
+    bias = watched.Input("bias", bias, shift("bias"));
+    y = watched.Output("y", y, shift("y"));
+    const at::Tensor summed = watched.Output("residual", residual, shift("residual"));
     NormArguments a{};
     a.dtype = KernelType(s.dtype);
     a.x = x.const_data_ptr();
@@ -147,6 +149,10 @@ TEST_F(NormTest, WhatIsNotAlignedAndNormsWithoutBias) {
       ExpectReference({.width = 96, .dtype = dtype, .layer = true, .bias = true, .shift = shift});
     }
     ExpectReference({.width = 96, .dtype = dtype, .layer = true});
+    for (const char* one : {"x", "weight", "bias", "y", "residual"}) {
+      ExpectReference(
+          {.width = 96, .dtype = dtype, .residual = true, .layer = true, .bias = true, .shift = 1, .shifted = one});
+    }
   }
 }
 
@@ -164,7 +170,8 @@ TEST_F(NormTest, Columns) {
     ExpectColumns(5, 16, 4, 128, 64, dtype);
     ExpectColumns(5, 3, 4, 64, 5, dtype);   // does not begin where packs can be loaded
     ExpectColumns(5, 8, 4, 64, 1, dtype);   // nor do rows
-    ExpectColumns(3, 8, 5, 20, 16, dtype);  // nor do runs
+    ExpectColumns(3, 8, 5, 20, 20, dtype);  // nor do runs
+    ExpectColumns(3, 8, 4, 6, 8, dtype);
     ExpectColumns(2, 8, 1, 1536, 8, dtype);
   }
 }

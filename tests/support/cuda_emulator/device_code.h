@@ -5,6 +5,7 @@
 #define CAUSEWAY_TESTS_SUPPORT_CUDA_EMULATOR_DEVICE_CODE_H_
 
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -118,8 +119,12 @@ inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
-// To the nearest, ties to even; 0 where x is no number.
-inline int __float2int_rn(float x) { return x != x ? 0 : static_cast<int>(std::nearbyint(x)); }
+// To the nearest, ties to even, and no further than integers go; 0 where x is no number.
+inline int __float2int_rn(float x) {
+  if (x != x) return 0;
+  if (x >= 0x1p31f) return INT_MAX;
+  return x < -0x1p31f ? INT_MIN : static_cast<int>(std::nearbyint(x));
+}
 template <typename T>
 T __ldg(const T* at) {
   return *at;
