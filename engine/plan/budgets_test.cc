@@ -68,7 +68,7 @@ TEST(BudgetsTest, WhatGpusHaveNoRoomForGoesToTheCpuNamedBesideThem) {
   EXPECT_GT(plan->offloaded_to_cpu, kGB);
   EXPECT_EQ(plan->offloaded_to_disk, 0);
   EXPECT_THAT(PlanRefusal(MakePlan(spec, Devices("1xRTX4080,cpu:1GB"), {}), absl::StatusCode::kFailedPrecondition),
-              HasSubstr("CPU memory is short of 2.95 GiB"));
+              HasSubstr("CPU memory is short of 2.62 GiB"));
 
   const absl::StatusOr<Plan> on_cpu = MakePlan(spec, Devices("cpu:64GB"), {});
   ASSERT_TRUE(on_cpu.ok()) << on_cpu.status();

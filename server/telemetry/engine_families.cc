@@ -110,7 +110,8 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, const GpuReadin
                           "Bytes that a device gave into sums with the other ranks of its group.", MetricType::Counter);
   std::vector<std::pair<LabelList, GpuReading>> read;
   for (const DeviceReport& report : ReportDevices(plan, stats)) {
-    LabelList labels = {{"device", report.name}, {"device_name", report.model}};
+    const LabelList hardware = {{"device", report.name}, {"device_name", report.model}};
+    LabelList labels = hardware;
     if (report.place.has_value()) {
       labels = With(labels, "replica", std::to_string(report.place->replica));
       labels = With(labels, "stage", std::to_string(report.place->stage));
@@ -153,7 +154,7 @@ void AppendDevices(const Plan& plan, const ExecutorStats& stats, const GpuReadin
     if (report.other.has_value()) memory.Add(With(labels, "owner", "other"), *report.other);
     if (const auto gpu = gpus.find(report.name); gpu != gpus.end()) {
       AddUncounted(report, gpu->second, labels, memory);
-      read.emplace_back(labels, gpu->second);
+      read.emplace_back(hardware, gpu->second);
     }
   }
   for (const TransferStats& transfer : stats.transfers) {

@@ -72,7 +72,9 @@ class CudaDaemonTest : public ::testing::Test {
       std::map<std::string, double> bytes;
       double sum = 0;
       for (const char* owner : {"weights", "kv_cache", "activations", "workspace", "other", "other_processes"}) {
-        const std::string sample = Of("causeway_device_memory_bytes", device, absl::StrCat(",owner=\"", owner, "\""));
+        const std::string place = absl::StrCat(",replica=\"0\",stage=\"", device.substr(5), "\",rank=\"0\"");
+        const std::string sample =
+            Of("causeway_device_memory_bytes", device, absl::StrCat(place, ",owner=\"", owner, "\""));
         ASSERT_TRUE(metrics.contains(sample)) << sample;
         sum += bytes[owner] = metrics.at(sample);
       }
