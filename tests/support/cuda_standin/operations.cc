@@ -196,8 +196,6 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
   }
   const c10::cuda::OptionalCUDAGuard guard(device);
   Launch(schema.name(), std::move(touches));
-  // The kernel gives back references to results that it was given, once it has dropped them from the stack.
-  const std::vector<c10::IValue> kept(stack->begin() + static_cast<int64_t>(first), stack->end());
   op.redispatchBoxed(kCpu, stack);
   for (const auto& [ours, theirs] : resized) {
     if (theirs.numel() == 0) continue;
