@@ -21,11 +21,12 @@ absl::StatusOr<std::vector<Plan>> MakeReplicas(const ModelSpec& spec, const std:
   for (int replica = 0; replica < dp; ++replica) {
     std::vector<Device> own(devices.begin() + replica * each, devices.begin() + (replica + 1) * each);
     PlanOptions of_own = options;
+    // Budgets are found by the device's own key, maps by that of the first replica's device in its place.
+    if (dp > 1 && devices.front().kind != DeviceKind::kCpu)
+      for (const Device& device : devices) of_own.max_memory.erase(device.key());
     for (size_t i = 0; dp > 1 && i < each; ++i) {
-      // Budgets are found by the device's own key, maps by that of the first replica's device in its place.
       const auto budget = options.max_memory.find(own[i].key());
       own[i].id = devices[i].id;
-      of_own.max_memory.erase(own[i].key());
       if (budget != options.max_memory.end()) of_own.max_memory[own[i].key()] = budget->second;
     }
     if (const auto cpu = of_own.max_memory.find("cpu"); dp > 1 && cpu != of_own.max_memory.end() && cpu->second > 0)

@@ -60,7 +60,7 @@ class ParallelParity : public GoldenTest {
         OffloadMost(offloaded, on_disk, cpu_rows, devices);
         const absl::StatusOr<PlacedModel> placed = PlaceModel(offloaded);
         ASSERT_TRUE(placed.ok()) << placed.status();
-        EXPECT_GT(on_disk ? placed->plan.offloaded_to_disk : placed->plan.offloaded_to_cpu, 0);
+        EXPECT_GT(on_disk ? placed->plan.offloaded_to_disk : placed->plan.offloaded_to_cpu, 0) << cpu_rows;
         ExpectTokens(offloaded, 1);
       }
     });

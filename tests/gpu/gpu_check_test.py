@@ -67,13 +67,20 @@ class GpuCheckTest(unittest.TestCase):
 
     def test_steps_pass_on_stand_ins_and_leave_their_logs(self):
         steps = ("doctor", "operations", "quantized", "start", "offload", "bench")
-        status, rows = self.run_steps(*steps)
+        told = os.path.join(self.path, "told")
+        with open(told, "w", encoding="utf-8") as file:
+            file.write("0 power 312500\n0 power_limit 700000\n")
+        status, rows = self.run_steps(*steps, CAUSEWAY_STANDIN_NVML=told)
         self.assertEqual(status, 0, rows)
         self.assertEqual(tuple(rows), steps)
         self.assertEqual({step for step, (result, _) in rows.items() if result == "skipped"}, {"operations"})
         self.assertEqual({result for result, _ in rows.values()}, {"passed", "skipped"})
         for step in steps:
             self.assertTrue(os.path.exists(os.path.join(self.path, "out", f"{step}.log")), step)
+        with open(os.path.join(self.path, "out", "table.md"), encoding="utf-8") as file:
+            table = file.read()
+        self.assertRegex(table, r"\| NVML: power_watts 312.5 W +\| 700 W +\|")
+        self.assertRegex(table, r"\| NVML: temperature_celsius not supported +\|  +\|")
 
     def test_limits_are_the_catalogues(self):
         device = speed.of_catalogue(SOURCE, "NVIDIA H100 80GB HBM3")
