@@ -12,11 +12,12 @@
 
 #include "engine/base/trace.h"
 #include "engine/device/communicator.h"
+#include "engine/threads/pause.h"
 
 namespace causeway {
 namespace {
 
-constexpr int kSpins = 4000;             // looks at another rank before sleeping: some tens of microseconds
+constexpr int kSpins = 2000;             // looks at another rank before sleeping: some tens of microseconds
 constexpr int64_t kAlignElements = 64;   // shares of a sum begin at whole lines of the cache
 constexpr int64_t kPieceElements = 512;  // added up at once, in fp32 on the stack
 
@@ -44,6 +45,7 @@ class Room {
       Seat& seat = seats_[other];
       for (int spins = 0; seat.reached.load(std::memory_order_acquire) < meeting; ++spins) {
         if (Failed(step)) break;
+        Pause();
         if (spins >= kSpins) Sleep([&] { return seat.reached.load() >= meeting || Failed(step); });
       }
     }

@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "engine/threads/pause.h"
+
 namespace causeway {
 namespace {
 
@@ -31,12 +33,6 @@ void MayBeStopped() {
 uint64_t Now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
-}
-
-void Pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
 }
 
 }  // namespace
