@@ -139,24 +139,15 @@ TEST(Search, AConfigurationForDevicesThatShareLayersServes) {
   EXPECT_TRUE(daemon.WaitUntilServing()) << daemon.Err();
 }
 
-TEST(Search, ReplicasThatAreAlikeAreOneDaemons) {
-  const std::string file = InTemp("search_alike.yaml");
-  const ProgramResult search = Search({"--devices", "4xL4", "--concurrency", "64", "--config-out", file});
-  ASSERT_EQ(search.status, 0) << search.err;
-  EXPECT_THAT(search.err, HasSubstr("DP 4"));
-  EXPECT_THAT(ReadText(file), HasSubstr("parallel: \"dp=4,pp=1,tp=1\""));
-  EXPECT_EQ(PlanOf(file, {"--devices", "4xL4"}).at("segments").size(), 4u);
-}
-
 TEST(Search, AConfigurationForGpusSaysHowToPlanItWithoutThem) {
   const std::string file = InTemp("search_gpus.yaml");
   const ProgramResult search = Search({"--devices", "4xL4", "--concurrency", "16", "--config-out", file});
   ASSERT_EQ(search.status, 0) << search.err;
   const std::string text = ReadText(file);
-  EXPECT_THAT(text, HasSubstr("devices: \"cuda:0\""));
-  EXPECT_THAT(text, HasSubstr("Replica 1 of 4, which runs 4 of the requests at once"));
-  EXPECT_THAT(text, HasSubstr("causewayd plan --config FILE --devices 1xL4\n"));
-  EXPECT_EQ(RunCausewayd({"plan", "--config", file, "--devices", "1xL4"}).status, 0);
+  EXPECT_THAT(text, HasSubstr("devices: \"cuda:0,1,2,3\""));
+  EXPECT_THAT(text, HasSubstr("parallel: \"dp=4,pp=1,tp=1\""));
+  EXPECT_THAT(text, HasSubstr("causewayd plan --config FILE --devices 4xL4\n"));
+  EXPECT_EQ(RunCausewayd({"plan", "--config", file, "--devices", "4xL4"}).status, 0);
   const ProgramResult beside = Search({"--devices", "1xL4,cpu:64GB", "--concurrency", "16", "--config-out", file});
   ASSERT_EQ(beside.status, 0) << beside.err;
   EXPECT_THAT(ReadText(file), HasSubstr("causewayd plan --config FILE --devices 1xL4,cpu:64000000000B\n"));
