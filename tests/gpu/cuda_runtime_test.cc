@@ -199,6 +199,21 @@ TEST_F(CudaRuntimeTest, AReceiverCopiesOnItsOwnStreamBehindWhatWritesTheTensor) 
   EXPECT_TRUE(receiver->Download(received).equal(host));
 }
 
+// Where the driver does not let devices see each other's memory, it brings the bytes over by itself.
+TEST_F(CudaRuntimeTest, TensorsAreHandedOverWithPeerAccessAndWithout) {
+  for (const bool allowed : {false, true}) {
+    standin::AllowPeerAccess(allowed);
+    const auto sender = Make(allowed ? 2 : 4), receiver = Make(allowed ? 3 : 5);
+    sender->EnterThread(1);
+    const at::Tensor host = at::arange(1000);
+    DeviceRuntime::Sent sent = sender->Send(sender->Upload(host));
+    receiver->EnterThread(1);
+    const at::Tensor received = receiver->Receive(std::move(sent));
+    EXPECT_TRUE(receiver->Download(received).equal(host));
+  }
+  standin::AllowPeerAccess(false);
+}
+
 // The allocator takes default streams of two devices for the same one.
 TEST_F(CudaRuntimeTest, WhatIsBeingReceivedIsNotOverwritten) {
   const auto sender = Make(0), receiver = Make(1);
