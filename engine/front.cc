@@ -111,9 +111,10 @@ std::unique_ptr<ActiveRequest> Front::TakeRequest(int index, absl::FunctionRef<b
   if (std::exchange(first_, first->handle()) != first->handle()) {
     for (Loop& each : loops_) each.refused = false;
   }
-  loop.refused = !can_start(*first);
-  if (loop.refused) {
-    if (loops_.size() > 1) WakeLocked();  // another may be the one now
+  const bool refuses = !can_start(*first), refused_before = std::exchange(loop.refused, refuses);
+  if (refuses) {
+    // Another may be the one now. They are told once: loops that wait would otherwise wake each other for ever.
+    if (!refused_before) WakeOthers(index);
     return nullptr;
   }
   std::vector<bool> open;
@@ -136,11 +137,18 @@ Router::Request Front::RouteOf(const ActiveRequest& request) const {
           .tokens = request.TokensMax(context_max_)};
 }
 
-int Front::Lose(int loop) {
+void Front::WakeOthers(int index) {
+  for (size_t i = 0; i < loops_.size(); ++i) loops_[i].wake |= static_cast<int>(i) != index;
+}
+
+int Front::Lose(int index) {
   absl::MutexLock lock(&mutex_);
-  loops_[loop].lost = true;
-  WakeLocked();
-  return static_cast<int>(std::count_if(loops_.begin(), loops_.end(), [](const Loop& each) { return !each.lost; }));
+  Loop& loop = loops_[index];
+  const auto serving = std::count_if(loops_.begin(), loops_.end(), [](const Loop& each) { return !each.lost; });
+  const int left = static_cast<int>(serving) - !loop.lost;
+  loop.lost = left > 0;
+  WakeOthers(index);
+  return left;
 }
 
 void Front::Admitted() {

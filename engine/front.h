@@ -65,7 +65,8 @@ class Front {
   // Returns the first request, if `can_start` agrees to it and the router, which is asked about the loops that could
   // start it, chooses this one. Null: there is none, or it cannot start here now.
   std::unique_ptr<ActiveRequest> TakeRequest(int loop, absl::FunctionRef<bool(const ActiveRequest&)> can_start);
-  // The loop can compute no more: it gets no more requests. Returns how many others can.
+  // The loop can compute no more. Returns how many others can: if any, it gets no more requests, and else it gets all,
+  // so that they end with its error and do not wait for nobody.
   int Lose(int loop);
   void Admitted();                           // a step has the first sequence of a request
   void Ended(const ActiveRequest& request);  // to be called before its sink learns of it
@@ -80,6 +81,7 @@ class Front {
 
   void CancelLocked(RequestHandle request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WakeOthers(int loop) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Router::Request RouteOf(const ActiveRequest& request) const;
 
   const int64_t queue_max_, context_max_;

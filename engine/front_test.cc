@@ -88,6 +88,23 @@ TEST_F(FrontTest, ALoopThatCannotStartARequestLeavesItToAnother) {
   for (const auto& request : taken_) front_.Ended(*request);
 }
 
+// Both wait while neither can start the first request: they must not keep each other awake.
+TEST_F(FrontTest, LoopsThatRefuseARequestSleep) {
+  ASSERT_TRUE(Submit("a").ok());
+  for (const int loop : {0, 1, 0, 1}) {
+    front_.TakeCommands(loop);
+    EXPECT_EQ(TakeAs(loop, /*can_start=*/false), "");
+  }
+  for (const int loop : {0, 1}) front_.TakeCommands(loop);
+  for (const int loop : {0, 1}) EXPECT_EQ(TakeAs(loop, /*can_start=*/false), "");
+  const absl::Time begun = absl::Now();
+  for (const int loop : {0, 1}) front_.AwaitCommands(loop, clock_.Now() + absl::Milliseconds(20));
+  EXPECT_GE(absl::Now() - begun, absl::Milliseconds(35));
+  // Who has room again takes it.
+  EXPECT_EQ(TakeAs(1), "a");
+  front_.Ended(*taken_.back());
+}
+
 TEST_F(FrontTest, ALostLoopGetsNoRequests) {
   ASSERT_TRUE(Submit("a").ok() && Submit("b").ok());
   EXPECT_EQ(front_.Lose(0), 1);
@@ -95,6 +112,9 @@ TEST_F(FrontTest, ALostLoopGetsNoRequests) {
   EXPECT_EQ(TakeAs(1), "a");
   EXPECT_EQ(TakeAs(1), "b");
   EXPECT_EQ(front_.Lose(1), 0);
+  ASSERT_TRUE(Submit("c").ok());
+  EXPECT_EQ(TakeAs(0), "");
+  EXPECT_EQ(TakeAs(1), "c") << "somebody has to end it";
   for (const auto& request : taken_) front_.Ended(*request);
 }
 
