@@ -237,13 +237,16 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const 
   const bool on_cpu = ComputesOnCpu(model.plan.devices.front().device.kind);
   if (replicas > 1 && on_cpu)
     executor_options.cpu_threads = std::max(1, ThreadsFor(options.executor.cpu_threads) / static_cast<int>(replicas));
+  double seconds_before = 0, seconds = 0;  // of the replicas loaded before, and of this one so far
   for (const Plan& plan : model.replicas) {
     const auto index = static_cast<int64_t>(executors.size());
+    seconds_before += std::exchange(seconds, 0);
     const auto of_all = [&](const LoadProgress& own) {
+      seconds = own.seconds;
       if (!progress) return;
       progress({.bytes_done = own.bytes_done + index * own.bytes_total,
                 .bytes_total = own.bytes_total * replicas,
-                .seconds = absl::ToDoubleSeconds(Clock::Real()->Now() - start)});
+                .seconds = seconds_before + seconds});
     };
     CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                               MakeExecutor(model.spec, *model.checkpoint, plan, executor_options, of_all,

@@ -38,7 +38,7 @@ struct EngineOptions {
   bool prefix_cache = true;
   int64_t layer_outputs_bytes_max = int64_t{1} << 30;  // for all requests together, each from when it is submitted
   // Called once for each replica, on its thread, when one of its devices has failed for good: from then on every
-  // request that it has fails, and it gets no more. `left` says how many other replicas serve. It must not block. May
+  // request that it has fails, and it gets no more while others serve. `left` says how many do. It must not block. May
   // be null.
   std::function<void(const absl::Status& failure, int left)> on_device_failure;
 };

@@ -30,12 +30,8 @@ class Room {
   int size() const { return static_cast<int>(seats_.size()); }
 
   // What a rank shows the others, from one meeting until the next.
-  struct Shown {
-    char* data = nullptr;
-    int64_t bytes = 0;
-  };
-  void Show(int rank, Shown shown) { seats_[rank].shown = shown; }
-  const Shown& shown(int rank) const { return seats_[rank].shown; }
+  void Show(int rank, char* data) { seats_[rank].shown = data; }
+  char* shown(int rank) const { return seats_[rank].shown; }
 
   void Meet(int rank, uint64_t step, uint64_t count) {
     const uint64_t meeting = step << 32 | count;
@@ -61,7 +57,7 @@ class Room {
  private:
   struct alignas(64) Seat {
     std::atomic<uint64_t> reached = 0;
-    Shown shown;
+    char* shown = nullptr;
   };
 
   bool Failed(uint64_t step) const { return failed_.load(std::memory_order_acquire) == step; }
@@ -92,7 +88,7 @@ void AddUp(const Room& room, int64_t first, int64_t end) {
   for (int64_t begin = first; begin < end; begin += kPieceElements) {
     const int64_t count = std::min(kPieceElements, end - begin);
     for (int rank = 0; rank < room.size(); ++rank) {
-      const T* from = reinterpret_cast<const T*>(room.shown(rank).data) + begin;
+      const T* from = reinterpret_cast<const T*>(room.shown(rank)) + begin;
       if (rank == 0) {
         for (int64_t i = 0; i < count; ++i) sums[i] = static_cast<float>(from[i]);
       } else {
@@ -100,7 +96,7 @@ void AddUp(const Room& room, int64_t first, int64_t end) {
       }
     }
     for (int rank = 0; rank < room.size(); ++rank) {
-      T* to = reinterpret_cast<T*>(room.shown(rank).data) + begin;
+      T* to = reinterpret_cast<T*>(room.shown(rank)) + begin;
       for (int64_t i = 0; i < count; ++i) to[i] = static_cast<T>(sums[i]);
     }
   }
@@ -148,9 +144,9 @@ class HostCommunicator final : public Communicator {
     const Call call(*this, "gather", rows * bytes);
     at::Tensor all;
     if (rank_ == 0) all = at::empty({rows, pitch / element}, x.options());
-    Show(rank_ == 0 ? all : x, rows * (rank_ == 0 ? pitch : bytes));
+    Show(rank_ == 0 ? all : x);
     const char* from = static_cast<const char*>(x.const_data_ptr());
-    char* to = room_->shown(0).data + left;
+    char* to = room_->shown(0) + left;
     for (int64_t row = 0; row < rows; ++row) std::memcpy(to + row * pitch, from + row * bytes, bytes);
     Meet();
     return all;
@@ -177,9 +173,8 @@ class HostCommunicator final : public Communicator {
   };
 
   // Until the next meeting, all ranks see what each shows.
-  void Show(const at::Tensor& x) { Show(x, static_cast<int64_t>(x.nbytes())); }
-  void Show(const at::Tensor& x, int64_t bytes) {
-    room_->Show(rank_, {static_cast<char*>(x.data_ptr()), bytes});
+  void Show(const at::Tensor& x) {
+    room_->Show(rank_, static_cast<char*>(x.data_ptr()));
     Meet();
   }
   void Meet() { room_->Meet(rank_, step_, ++meetings_); }

@@ -26,13 +26,8 @@ using ::testing::AnyOf;
 using testing::DriveOptions;
 using testing::Driver;
 using ::testing::HasSubstr;
+using testing::kPrompts;
 using testing::TemporaryFolder;
-
-const std::vector<std::vector<int32_t>> kPrompts = {
-    {5},
-    {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
-    {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70},
-    {9, 8, 7}};
 
 constexpr int64_t kAlways = std::numeric_limits<int64_t>::max();
 

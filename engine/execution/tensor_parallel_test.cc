@@ -1,4 +1,6 @@
 // Layers that several devices share: the tokens of one device, whatever is cut, and the memory of the plan.
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <utility>
@@ -19,15 +21,10 @@ namespace {
 using testing::DriveOptions;
 using testing::Driver;
 using ::testing::HasSubstr;
+using testing::kPrompts;
 using testing::PlanFor;
 using testing::Start;
 using testing::TemporaryFolder;
-
-const std::vector<std::vector<int32_t>> kPrompts = {
-    {5},
-    {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
-    {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70},
-    {9, 8, 7}};
 
 Json TinyMiniMax() {
   return TinyLlama({{"model_type", "minimax_m2"},
@@ -148,6 +145,44 @@ TEST_P(TensorParallelTest, WeightsOffTheDevicesAreEachRanksOwn) {
       for (const DeviceStats& device : (*executor)->Stats().devices) EXPECT_GT(device.streamed_bytes, 0);
     }
   }
+}
+
+// One rank's file is cut: it says so, the other does not wait for it, and both go on once the file is whole.
+TEST_P(TensorParallelTest, ARankThatCannotReadItsWeightsEndsTheStepForAll) {
+  const TemporaryFolder folder("cut");
+  PlanOptions options = Ranks(2);
+  options.device_map = "custom";
+  options.custom_map = {{"", "disk"}};
+  options.offload_to_disk = true;
+  auto executor = MakeExecutor(tiny_.spec(), tiny_.checkpoint(), PlanFor(tiny_.spec(), Devices(2), options),
+                               {.cpu_threads = 2, .offload_folder = folder.path()}, nullptr);
+  ASSERT_TRUE(executor.ok()) << executor.status();
+  std::filesystem::path file;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) file = entry.path();
+  const auto size = std::filesystem::file_size(file);
+  const std::string copy = tiny_.folder() + "/copy";
+  std::filesystem::copy_file(file, copy);
+  std::filesystem::resize_file(file, 8192);
+  const auto run = [&](uint64_t step) {
+    StepPlan plan;
+    plan.step = step;
+    plan.tokens = plan.prefill_tokens = 3;
+    auto start = std::make_shared<SequenceStart>();
+    plan.sequences.push_back(
+        {.sequence = step, .slot = 0, .tokens = {1, 2, 3}, .block_table = {0}, .sample = true, .start = start});
+    (*executor)->Run(std::move(plan));
+    return (*executor)->Wait().status;
+  };
+  const absl::Status cut = run(1);
+  EXPECT_FALSE(cut.ok());
+  EXPECT_FALSE(absl::IsAborted(cut)) << cut << ", which is the other rank's word";
+  {
+    std::ofstream whole(file, std::ios::binary | std::ios::in | std::ios::out);
+    whole << std::ifstream(copy, std::ios::binary).rdbuf();
+  }
+  EXPECT_EQ(std::filesystem::file_size(file), size);
+  const absl::Status again = run(2);
+  EXPECT_TRUE(again.ok()) << again;
 }
 
 TEST_P(TensorParallelTest, MemoryOfEachRankIsThePlans) {

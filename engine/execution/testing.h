@@ -18,6 +18,12 @@
 
 namespace causeway::testing {
 
+inline const std::vector<std::vector<int32_t>> kPrompts = {
+    {5},
+    {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+    {80, 3, 3, 3, 17, 60, 2, 9, 44, 31, 8, 77, 5, 6, 1, 0, 19, 23, 42, 11, 7, 7, 70},
+    {9, 8, 7}};
+
 inline Plan PlanFor(const ModelSpec& spec, const std::string& devices, PlanOptions options = {}) {
   const absl::StatusOr<std::vector<Device>> parsed = ParseDevices(devices, [] { return std::vector<Device>(); });
   options.dtype = DType::kF32;
