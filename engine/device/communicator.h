@@ -32,6 +32,7 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  virtual bool share_memory() const = 0;  // whether all ranks are threads of this process
 
   // First in each step. A rank that failed in the one before takes part again.
   virtual void BeginStep() = 0;
@@ -44,11 +45,18 @@ class Communicator {
   virtual void AllReduce(at::Tensor& x) = 0;
   // x [rows, widths[rank]] of each rank, side by side: [rows, their sum] on rank 0, undefined on the others.
   virtual at::Tensor GatherColumns(const at::Tensor& x, absl::Span<const int64_t> widths) = 0;
+  // In place: rank 0's x, of one shape, on the CPU.
+  virtual void Broadcast(at::Tensor& x) = 0;
 };
 
 // For ranks that are threads of one process and compute from its memory. They wait for each other by spinning and then
 // sleeping.
 std::vector<std::unique_ptr<Communicator>> MakeHostCommunicators(int size);
+
+class Endpoint;
+// For ranks on CPUs, some of which other processes drive. `endpoint` is this rank's and must outlive the result; `peers`
+// are those of all ranks, this one included. A rank that is gone, or an endpoint that was closed, is c10::Error.
+std::unique_ptr<Communicator> MakeLinkCommunicator(Endpoint& endpoint, std::vector<int> peers, int rank);
 
 }  // namespace causeway
 

@@ -1,16 +1,13 @@
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <numeric>
 #include <utility>
 
 #include <ATen/ops/empty.h>
-#include <c10/util/BFloat16.h>
 #include <c10/util/Exception.h>
-#include <c10/util/Half.h>
 
-#include "engine/base/trace.h"
+#include "engine/device/collectives.h"
 #include "engine/device/communicator.h"
 #include "engine/threads/pause.h"
 
@@ -19,7 +16,6 @@ namespace {
 
 constexpr int kSpins = 2000;             // looks at another rank before sleeping: some tens of microseconds
 constexpr int64_t kAlignElements = 64;   // shares of a sum begin at whole lines of the cache
-constexpr int64_t kPieceElements = 512;  // added up at once, in fp32 on the stack
 
 // Where the ranks meet. A meeting is a step's number and the count of meetings in it, so that a rank which has failed
 // and gone on to the next step is past every meeting of the last one.
@@ -81,33 +77,13 @@ class Room {
   std::atomic<int> sleepers_ = 0;
 };
 
-// Elements [first, end) of every rank's array become their sum.
-template <class T>
-void AddUp(const Room& room, int64_t first, int64_t end) {
-  float sums[kPieceElements];
-  for (int64_t begin = first; begin < end; begin += kPieceElements) {
-    const int64_t count = std::min(kPieceElements, end - begin);
-    for (int rank = 0; rank < room.size(); ++rank) {
-      const T* from = reinterpret_cast<const T*>(room.shown(rank)) + begin;
-      if (rank == 0) {
-        for (int64_t i = 0; i < count; ++i) sums[i] = static_cast<float>(from[i]);
-      } else {
-        for (int64_t i = 0; i < count; ++i) sums[i] += static_cast<float>(from[i]);
-      }
-    }
-    for (int rank = 0; rank < room.size(); ++rank) {
-      T* to = reinterpret_cast<T*>(room.shown(rank)) + begin;
-      for (int64_t i = 0; i < count; ++i) to[i] = static_cast<T>(sums[i]);
-    }
-  }
-}
-
 class HostCommunicator final : public Communicator {
  public:
   HostCommunicator(std::shared_ptr<Room> room, int rank) : room_(std::move(room)), rank_(rank) {}
 
   int rank() const override { return rank_; }
   int size() const override { return room_->size(); }
+  bool share_memory() const override { return true; }
   void BeginStep() override {
     ++step_;
     meetings_ = 0;
@@ -115,24 +91,19 @@ class HostCommunicator final : public Communicator {
   }
   void Fail() override { room_->Fail(step_); }
 
-  CollectiveStats stats() const override {
-    return {calls_, bytes_, std::chrono::duration<double>(std::chrono::nanoseconds(nanoseconds_)).count()};
-  }
+  CollectiveStats stats() const override { return counter_.stats(); }
 
   void AllReduce(at::Tensor& x) override {
     TORCH_CHECK(x.is_contiguous(), "a sum over ranks is of contiguous tensors");
-    const Call call(*this, "all-reduce", static_cast<int64_t>(x.nbytes()));
+    const CollectiveCounter::Call call(counter_, "all-reduce", static_cast<int64_t>(x.nbytes()));
     Show(x);
     // Each rank adds up a part, for all.
     const int64_t shares = (x.numel() + kAlignElements - 1) / kAlignElements;
     const int64_t first = shares * rank_ / size() * kAlignElements,
                   end = std::min(x.numel(), shares * (rank_ + 1) / size() * kAlignElements);
-    switch (x.scalar_type()) {
-      case at::kFloat: AddUp<float>(*room_, first, end); break;
-      case at::kBFloat16: AddUp<c10::BFloat16>(*room_, first, end); break;
-      case at::kHalf: AddUp<c10::Half>(*room_, first, end); break;
-      default: TORCH_CHECK(false, "no sum over ranks for ", x.scalar_type());
-    }
+    std::vector<char*> shown;
+    for (int rank = 0; rank < size(); ++rank) shown.push_back(room_->shown(rank));
+    SumInRankOrder(x.scalar_type(), shown, shown, first, end);
     Meet();
   }
 
@@ -141,7 +112,7 @@ class HostCommunicator final : public Communicator {
                   pitch = std::accumulate(widths.begin(), widths.end(), int64_t{0}) * element,
                   left = std::accumulate(widths.begin(), widths.begin() + rank_, int64_t{0}) * element,
                   bytes = widths[rank_] * element;
-    const Call call(*this, "gather", rows * bytes);
+    const CollectiveCounter::Call call(counter_, "gather", rows * bytes);
     at::Tensor all;
     if (rank_ == 0) all = at::empty({rows, pitch / element}, x.options());
     Show(rank_ == 0 ? all : x);
@@ -152,26 +123,14 @@ class HostCommunicator final : public Communicator {
     return all;
   }
 
+  void Broadcast(at::Tensor& x) override {
+    const CollectiveCounter::Call call(counter_, "broadcast", static_cast<int64_t>(x.nbytes()));
+    Show(x);
+    if (rank_ != 0) std::memcpy(x.mutable_data_ptr(), room_->shown(0), x.nbytes());
+    Meet();
+  }
+
  private:
-  // Counts a call and its time, also where it throws.
-  class Call {
-   public:
-    Call(HostCommunicator& rank, const char* name, int64_t bytes)
-        : rank_(rank), span_(name), begun_(std::chrono::steady_clock::now()) {
-      span_.With("bytes", bytes);
-      ++rank_.calls_;
-      rank_.bytes_ += bytes;
-    }
-    ~Call() { rank_.nanoseconds_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begun_).count(); }
-    Call(const Call&) = delete;
-    Call& operator=(const Call&) = delete;
-
-   private:
-    HostCommunicator& rank_;
-    TraceSpan span_;
-    const std::chrono::steady_clock::time_point begun_;
-  };
-
   // Until the next meeting, all ranks see what each shows.
   void Show(const at::Tensor& x) {
     room_->Show(rank_, static_cast<char*>(x.data_ptr()));
@@ -182,7 +141,7 @@ class HostCommunicator final : public Communicator {
   const std::shared_ptr<Room> room_;
   const int rank_;
   uint64_t step_ = 0, meetings_ = 0;
-  std::atomic<int64_t> calls_ = 0, bytes_ = 0, nanoseconds_ = 0;
+  CollectiveCounter counter_;
 };
 
 }  // namespace

@@ -1,0 +1,2 @@
+// See gloo/context.h.
+#include "gloo/context.h"  // IWYU pragma: export
