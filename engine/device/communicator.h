@@ -54,8 +54,9 @@ class Communicator {
 std::vector<std::unique_ptr<Communicator>> MakeHostCommunicators(int size);
 
 class Endpoint;
-// For ranks on CPUs, some of which other processes drive. `endpoint` is this rank's and must outlive the result; `peers`
-// are those of all ranks, this one included. A rank that is gone, or an endpoint that was closed, is c10::Error.
+// For ranks on CPUs, some of which other processes drive. `endpoint` is this rank's and must outlive the result;
+// `peers` are those of all ranks, this one included. A rank that is gone, or an endpoint that was closed, is
+// c10::Error.
 std::unique_ptr<Communicator> MakeLinkCommunicator(Endpoint& endpoint, std::vector<int> peers, int rank);
 
 }  // namespace causeway

@@ -1,13 +1,13 @@
-#include <chrono>
-#include <set>
-#include <thread>
-#include <utility>
-
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <chrono>
+#include <set>
+#include <thread>
+#include <utility>
 
 #include <c10/util/Exception.h>
 #define USE_C10D_GLOO 1  // the wheel has it

@@ -14,8 +14,8 @@
 namespace causeway {
 namespace {
 
-constexpr int kSpins = 2000;             // looks at another rank before sleeping: some tens of microseconds
-constexpr int64_t kAlignElements = 64;   // shares of a sum begin at whole lines of the cache
+constexpr int kSpins = 2000;            // looks at another rank before sleeping: some tens of microseconds
+constexpr int64_t kAlignElements = 64;  // shares of a sum begin at whole lines of the cache
 
 // Where the ranks meet. A meeting is a step's number and the count of meetings in it, so that a rank which has failed
 // and gone on to the next step is past every meeting of the last one.

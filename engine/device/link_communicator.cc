@@ -26,7 +26,8 @@ struct alignas(64) Head {
   bool failed = false;  // and nothing follows
 };
 
-// A step's messages have a tag of their own, so that those of a step that some ranks have left are taken for no other's.
+// A step's messages have a tag of their own, so that those of a step that some ranks have left are taken for no
+// other's.
 int TagOf(uint64_t step) { return 1 << 30 | static_cast<int>(step % (1 << 30)); }
 
 class LinkCommunicator final : public Communicator {
@@ -152,8 +153,8 @@ class LinkCommunicator final : public Communicator {
     std::memcpy(memory.data_ptr(), &head, sizeof(head));
     if (bytes > 0) std::memcpy(static_cast<char*>(memory.data_ptr()) + sizeof(head), data, bytes);
     Rank& rank = ranks_[to];
-    std::unique_ptr<Transfer> sent = endpoint_.Send(
-        rank.peer, TagOf(step_), memory.narrow(0, 0, bytes + static_cast<int64_t>(sizeof(head))));
+    std::unique_ptr<Transfer> sent =
+        endpoint_.Send(rank.peer, TagOf(step_), memory.narrow(0, 0, bytes + static_cast<int64_t>(sizeof(head))));
     rank.outgoing.push_back({step_, std::move(memory), std::move(sent)});
   }
 

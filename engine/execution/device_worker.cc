@@ -96,8 +96,8 @@ void DeviceWorker::Loop() {
     std::shared_ptr<Step> step = std::move(command->step);
     Step::Part& part = step->ranks[options_.group.rank];
     if (step->segment == 0 && options_.group.rank == 0) step->start = Step::Clock::now();
-    // A step that has failed still passes through, so that results come in order.
-    if (step->result.status.ok()) part.status = RunRank(*step, entered);
+    // A step that has failed still passes through, so that results come in order, and no rank waits for another.
+    part.status = RunRank(*step, entered);
     if (!part.status.ok()) {
       part.hidden = {};
       if (stream_ != nullptr) stream_->ReleaseAll();
@@ -114,6 +114,7 @@ void DeviceWorker::Loop() {
 absl::Status DeviceWorker::RunRank(Step& step, const absl::Status& entered) {
   absl::Status status = CatchTorch(absl::StrCat("step ", step.plan.step, " on ", runtime_->name()), [&] {
     if (ranks_ != nullptr) ranks_->BeginStep();
+    CAUSEWAY_RETURN_IF_ERROR(step.result.status);
     CAUSEWAY_RETURN_IF_ERROR(entered);
     return RunSegment(step);
   });
@@ -186,6 +187,8 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   LocalIds ids;
   if (segment.units.first == Units::kEmbeddings) {
     ids.ids = batch.FilledIds(sampler_.last_tokens());
+    // Only the first rank's process knows what was sampled.
+    if (ranks_ != nullptr && !ranks_->share_memory() && !batch.placeholders.empty()) ranks_->Broadcast(ids.ids);
     if (ranks_ != nullptr) ids = IdsWithin(ids.ids, model_->words());
   } else {
     TraceSpan take_over("take over");
@@ -210,7 +213,11 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   if (step.warm_up) model_->ClearExpertLoads();
   if (speaks && segment.units.contains(units.norm())) CaptureFinalNorm(step, units, *model_, *runtime_);
   if (step.segment + 1 == segments_.size()) return speaks ? Finish(step, output) : absl::OkStatus();
-  hidden = runtime_->Send(std::move(output));
+  if (options_.leaves_process[step.segment]) {
+    hidden = {runtime_->Download(output), nullptr};
+  } else {
+    hidden = runtime_->Send(std::move(output));
+  }
   return absl::OkStatus();
 }
 

@@ -36,7 +36,8 @@ struct Step {
   bool warm_up = false;  // one layer of each shape in each segment, and no statistics
   // By rank.
   struct Part {
-    DeviceRuntime::Sent hidden;  // from the segment before; else undefined
+    // From the segment before, or for the next; on the host where that is another process's.
+    DeviceRuntime::Sent hidden;
     absl::Status status, device_failure;
   };
   std::vector<Part> ranks;
@@ -57,6 +58,7 @@ struct WorkerOptions {
   int64_t positions = 0;                    // the longest sequence
   DevicePlan plan;                          // of the device: what of it is offloaded
   std::optional<int64_t> offload_cpu_rows;  // as in ExecutorOptions
+  std::vector<bool> leaves_process;         // by segment but the last: whether another process goes on with its output
 };
 
 class DeviceWorker {

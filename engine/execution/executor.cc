@@ -3,60 +3,63 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "engine/architecture/shard.h"
 #include "engine/base/bounded_queue.h"
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
+#include "engine/execution/followers.h"
+#include "engine/execution/layer_capture.h"
 #include "engine/execution/startup.h"
+#include "engine/execution/step_router.h"
 #include "engine/execution/warm_up.h"
 #include "engine/plan/pipeline.h"
-#include "engine/plan/ranks.h"
 
 namespace causeway {
 namespace {
 
 constexpr size_t kResultsMax = 1024;  // far above steps in flight
 
-// Routes steps through the segments. A step's segments queue at the workers of their devices, each of which works off
-// its queue in order, so steps stay in order within every segment.
+// Launches steps as soon as the tokens that they read are there, and hands out their results in order, whichever
+// processes compute them.
 class PipelineExecutor final : public Executor {
  public:
-  PipelineExecutor(ModelSpec spec, Plan plan)
+  PipelineExecutor(ModelSpec spec, Plan plan, std::unique_ptr<Followers> followers)
       : spec_(std::move(spec)),
         plan_(std::move(plan)),
-        limits_{spec_.vocab_size, plan_.options.max_num_seqs, plan_.kv_blocks, plan_.options.max_model_len},
-        sampler_(plan_.options.max_num_seqs, spec_.vocab_size),
         sampled_in_(plan_.options.max_num_seqs, 0),
-        results_(kResultsMax) {}
+        last_tokens_(plan_.options.max_num_seqs, 0),
+        results_(kResultsMax),
+        followers_(std::move(followers)) {}
 
   ~PipelineExecutor() override {
     while (in_flight_ > 0) Wait();
+    followers_.reset();  // no event of theirs comes any more
   }
 
-  absl::Status Start(const Checkpoint& checkpoint, const ExecutorOptions& options, const StartupCallbacks& callbacks) {
-    CAUSEWAY_ASSIGN_OR_RETURN(workers_, MakeWorkers(spec_, plan_, options, sampler_,
-                                                    [this](std::shared_ptr<Step> step) { Advance(std::move(step)); }));
-    CAUSEWAY_ASSIGN_OR_RETURN(LoadedModel loaded_model,
-                              LoadModel(spec_, plan_, checkpoint, options, callbacks, workers_));
+  absl::Status Start(const Checkpoint& checkpoint, ProcessShare share, const ExecutorOptions& options,
+                     const StartupCallbacks& callbacks) {
+    router_ = std::make_unique<StepRouter>(
+        spec_, plan_, std::move(share),
+        StepRouter::Events{.done = [this](std::shared_ptr<Step> step) { OwnPartDone(std::move(step)); },
+                           .lost = [this](const absl::Status& why) { Lose(why); }});
+    CAUSEWAY_ASSIGN_OR_RETURN(LoadedModel loaded_model, router_->Load(checkpoint, options, callbacks));
     start_.memory = loaded_model.memory_seconds;
     not_finite_ = std::move(loaded_model.not_finite);
+    if (followers_ != nullptr) CAUSEWAY_RETURN_IF_ERROR(followers_->AwaitLoaded(EventsOfFollowers()));
     const absl::Time loaded = Clock::Real()->Now();
     CAUSEWAY_RETURN_IF_ERROR(WarmUp());
     start_.warm_up = absl::ToDoubleSeconds(Clock::Real()->Now() - loaded);
     return absl::OkStatus();
   }
 
-  void Run(StepPlan plan) override {
-    auto step = std::make_shared<Step>();
-    step->plan = std::move(plan);
-    Launch(std::move(step));
-  }
+  void Run(StepPlan plan) override { Launch(std::move(plan), /*warm_up=*/false); }
 
   StepResult Wait() override {
     --in_flight_;
@@ -67,59 +70,62 @@ class PipelineExecutor final : public Executor {
   int micro_batches() const override { return MicroBatchesOf(static_cast<int>(plan_.segments.size()), groups()); }
 
   ExecutorStats Stats() const override {
-    ExecutorStats stats;
+    ExecutorStats stats = router_->Stats();
     stats.start = start_;
     stats.not_finite = not_finite_;
-    stats.devices.resize(plan_.devices.size());
-    for (const auto& [device, worker] : workers_) {
-      stats.devices[device] = worker->stats();
-      stats.experts.merge(worker->ExpertLoads());
-    }
+    if (followers_ != nullptr) AddFollowers(followers_->Stats(), stats);
     absl::MutexLock lock(&mutex_);
     const Step::Clock::duration under_way =
         finished_ < last_launched_ ? Step::Clock::now() - active_since_ : Step::Clock::duration::zero();
     const double active = std::chrono::duration<double>(active_ + under_way).count();
-    for (const auto& [device, worker] : workers_) stats.devices[device].active_seconds = active;
-    for (const auto& [route, bytes] : transfers_) {
-      stats.transfers.push_back(
-          {plan_.devices[route.first].device.name, plan_.devices[route.second].device.name, bytes});
-    }
+    for (const int device : DevicesInUse(plan_)) stats.devices[device].active_seconds = active;
     return stats;
   }
 
  private:
-  int groups() const { return static_cast<int>(workers_.size() / plan_.segments.front().devices.size()); }
+  // A step from its launch until its result is handed out.
+  struct UnderWay {
+    uint64_t needs = 0;          // the step that must be finished first
+    std::shared_ptr<Step> step;  // until it is launched
+    std::vector<int32_t> slots;  // of the sequences that sample, in the plan's order
+    bool warm_up = false;
+    bool captured = true;  // all LayerOutputs are there, or none are wanted
+    StepResult so_far;     // what the step's result says in any case
+    std::optional<StepResult> result;
+  };
+
+  int groups() const { return static_cast<int>(DevicesInUse(plan_).size() / plan_.segments.front().devices.size()); }
 
   absl::Status WarmUp() {
-    for (const auto& [device, worker] : workers_) worker->runtime().ResetActivationsPeak();
-    auto step = std::make_shared<Step>();
-    step->plan = WorstStep(spec_, plan_);
-    step->warm_up = true;
-    Launch(std::move(step));
+    router_->BeginWarmUp();
+    Launch(WorstStep(spec_, plan_), /*warm_up=*/true);
     CAUSEWAY_RETURN_IF_ERROR(Wait().status);
-    sampler_.Clear();
     std::fill(sampled_in_.begin(), sampled_in_.end(), 0);
-    return CheckActivations(plan_, workers_);
+    CAUSEWAY_RETURN_IF_ERROR(router_->EndWarmUp());
+    return followers_ == nullptr ? absl::OkStatus() : followers_->AwaitWarm();
   }
 
-  void Launch(std::shared_ptr<Step> step) {
+  void Launch(StepPlan plan, bool warm_up) {
     ++in_flight_;
-    step->ranks.resize(plan_.segments.front().devices.size());
+    auto step = std::make_shared<Step>();
+    step->plan = std::move(plan);
+    step->warm_up = warm_up;
     step->number = ++launched_;
     step->result.step = step->plan.step;
     step->result.rows = step->plan.tokens;
     step->result.prefill_rows = step->plan.prefill_tokens;
     step->result.sequences = static_cast<int64_t>(step->plan.sequences.size());
-    absl::StatusOr<StepBatch> batch = MakeStepBatch(step->plan, limits_);
+    absl::StatusOr<StepBatch> batch = MakeStepBatch(step->plan, router_->limits());
     if (batch.ok()) {
       step->batch = *std::move(batch);
     } else {
       step->result.status = std::move(batch).status();
     }
     // A placeholder waits until the step that samples it is done. With one segment the worker's queue sees to that.
-    uint64_t needs = 0;
+    UnderWay under_way;
+    under_way.warm_up = warm_up;
     for (const StepBatch::Placeholder& placeholder : step->batch.placeholders) {
-      needs = std::max(needs, sampled_in_[placeholder.slot]);
+      under_way.needs = std::max(under_way.needs, sampled_in_[placeholder.slot]);
       if (sampled_in_[placeholder.slot] == 0) {
         step->result.status = absl::InternalError(
             absl::StrCat("step plan: a placeholder in slot ", placeholder.slot, ", which no step samples for"));
@@ -127,65 +133,163 @@ class PipelineExecutor final : public Executor {
     }
     if (step->result.status.ok()) {
       for (const StepSequence& sequence : step->plan.sequences) {
-        if (sequence.sample) sampled_in_[sequence.slot] = step->number;
+        if (!sequence.sample) continue;
+        sampled_in_[sequence.slot] = step->number;
+        under_way.slots.push_back(sequence.slot);
       }
     }
-    if (plan_.segments.size() == 1) needs = 0;
-    {
-      absl::MutexLock lock(&mutex_);
-      if (finished_ == last_launched_) active_since_ = Step::Clock::now();
-      last_launched_ = step->number;
-      held_back_.push_back({needs, std::move(step)});
-    }
+    if (plan_.segments.size() == 1) under_way.needs = 0;
+    under_way.captured = followers_ == nullptr || !step->result.status.ok() || !WantsLayerOutputs(step->plan);
+    under_way.so_far = step->result;
+    const uint64_t number = step->number;
+    under_way.step = std::move(step);
+    absl::MutexLock lock(&mutex_);
+    if (finished_ == last_launched_) active_since_ = Step::Clock::now();
+    last_launched_ = number;
+    held_back_.push_back(number);
+    under_way_.emplace(number, std::move(under_way));
     Release();
   }
 
   // Steps enter the first segment in order, each as soon as the tokens it reads are there.
-  void Release() {
-    absl::MutexLock lock(&mutex_);
-    while (!held_back_.empty() && held_back_.front().needs <= finished_) {
-      Enqueue(std::move(held_back_.front().step));
+  void Release() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    while (!held_back_.empty()) {
+      const uint64_t number = held_back_.front();
+      UnderWay& under_way = under_way_.at(number);
+      if (under_way.needs > finished_) break;
       held_back_.pop_front();
-    }
-  }
-
-  // With the workers of the step's segment. The lock has all ranks get steps in one order.
-  void Enqueue(const std::shared_ptr<Step>& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const std::vector<int>& devices = plan_.segments[step->segment].devices;
-    step->ranks_left = static_cast<int>(devices.size());
-    for (const int device : devices) workers_.at(device)->Enqueue(step);
-  }
-
-  // On the thread of a worker that ran the step's segment, the last of its ranks.
-  void Advance(std::shared_ptr<Step> step) {
-    const std::vector<int>& from = plan_.segments[step->segment].devices;
-    if (++step->segment < plan_.segments.size()) {
-      const std::vector<int>& to = plan_.segments[step->segment].devices;
-      absl::MutexLock lock(&mutex_);
-      for (size_t rank = 0; rank < from.size(); ++rank) {
-        const at::Tensor& hidden = step->ranks[rank].hidden.tensor;
-        if (hidden.defined() && !step->warm_up) transfers_[{from[rank], to[rank]}] += hidden.nbytes();
+      std::shared_ptr<Step> step = std::move(under_way.step);
+      if (!lost_.ok()) {
+        under_way.result = Lost(under_way);
+        continue;
       }
-      Enqueue(step);
-      return;
+      if (followers_ != nullptr && step->result.status.ok()) {
+        if (plan_.segments.size() > 1) FillPlaceholders(*step);
+        followers_->Run(number, step->warm_up, step->plan);
+      }
+      if (followers_ != nullptr && !step->result.status.ok()) {
+        under_way.result = std::move(step->result);  // no process hears of it
+      } else {
+        router_->Launch(std::move(step));
+      }
     }
-    {
-      absl::MutexLock lock(&mutex_);
-      finished_ = step->number;
-      if (finished_ == last_launched_ && !step->warm_up) active_ += Step::Clock::now() - active_since_;
+    Finish();
+  }
+
+  // By the tokens that were sampled, which followers have not all seen.
+  void FillPlaceholders(Step& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (const StepBatch::Placeholder& placeholder : step.batch.placeholders) {
+      step.batch.ids.mutable_data_ptr<int64_t>()[placeholder.row] = last_tokens_[placeholder.slot];
     }
+    step.batch.placeholders.clear();
+    for (StepSequence& sequence : step.plan.sequences) {
+      if (!sequence.tokens.empty() && sequence.tokens.back() == kPlaceholderToken)
+        sequence.tokens.back() = last_tokens_[sequence.slot];
+    }
+  }
+
+  // This process has done its part of the step, on the thread of a worker.
+  void OwnPartDone(std::shared_ptr<Step> step) {
+    const uint64_t number = step->number;
     StepResult result = std::move(step->result);
     // Who learns of the result finds that the step holds nothing of its sequences any more.
     step->plan = {};
     step.reset();
-    results_.Push(std::move(result));
+    if (router_->ends_here()) return Complete(number, std::move(result));
+    if (!result.status.ok()) Fail(number, std::move(result.status), std::move(result.device_failure));
+  }
+
+  Followers::Events EventsOfFollowers() {
+    return {.result = [this](uint64_t number, StepResult result) { Complete(number, std::move(result)); },
+            .failed = [this](uint64_t number, absl::Status status,
+                             absl::Status device) { Fail(number, std::move(status), std::move(device)); },
+            .captured =
+                [this](uint64_t number) {
+                  absl::MutexLock lock(&mutex_);
+                  if (const auto found = under_way_.find(number); found != under_way_.end())
+                    found->second.captured = true;
+                  Release();
+                },
+            .lost = [this](absl::Status why) { Lose(why); }};
+  }
+
+  void Complete(uint64_t number, StepResult result) {
+    absl::MutexLock lock(&mutex_);
+    const auto found = under_way_.find(number);
+    if (found == under_way_.end()) return;  // a lost process's
+    UnderWay& under_way = found->second;
+    result.step = under_way.so_far.step;
+    result.rows = under_way.so_far.rows;
+    result.prefill_rows = under_way.so_far.prefill_rows;
+    result.sequences = under_way.so_far.sequences;
+    // Where it failed, whoever failed first knows why.
+    if (absl::IsAborted(result.status) && !under_way.so_far.status.ok()) result.status = under_way.so_far.status;
+    result.device_failure.Update(under_way.so_far.device_failure);
+    under_way.result = std::move(result);
     Release();
+  }
+
+  // A part of the step failed, in whatever process; its result is still to come.
+  void Fail(uint64_t number, absl::Status status, absl::Status device_failure) {
+    absl::MutexLock lock(&mutex_);
+    const auto found = under_way_.find(number);
+    if (found == under_way_.end()) return;
+    StepResult& so_far = found->second.so_far;
+    if (so_far.status.ok() || absl::IsAborted(so_far.status)) so_far.status = std::move(status);
+    so_far.device_failure.Update(device_failure);
+  }
+
+  // A process is gone: no step can be computed any more.
+  void Lose(const absl::Status& why) {
+    router_->Close();
+    absl::MutexLock lock(&mutex_);
+    lost_.Update(why);
+    for (auto& [number, under_way] : under_way_) {
+      if (under_way.step != nullptr) continue;  // still held back
+      under_way.captured = true;
+      if (!under_way.result.has_value()) under_way.result = Lost(under_way);
+    }
+    Release();
+  }
+  StepResult Lost(const UnderWay& under_way) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    StepResult result = under_way.so_far;
+    result.status = lost_;
+    result.device_failure = lost_;
+    return result;
+  }
+
+  // Hands out the results that are complete, up to the first that is not.
+  void Finish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    bool more = false;
+    while (!under_way_.empty()) {
+      const auto first = under_way_.begin();
+      UnderWay& under_way = first->second;
+      if (!under_way.result.has_value() || !under_way.captured) break;
+      finished_ = first->first;
+      if (finished_ == last_launched_ && !under_way.warm_up) active_ += Step::Clock::now() - active_since_;
+      StepResult result = *std::move(under_way.result);
+      if (result.status.ok()) {
+        for (size_t i = 0; i < std::min(under_way.slots.size(), result.tokens.size()); ++i)
+          last_tokens_[under_way.slots[i]] = result.tokens[i].token;
+      }
+      under_way_.erase(first);
+      results_.Push(std::move(result));
+      more = true;
+    }
+    if (more) Release();
+  }
+
+  // What the devices of other processes have told.
+  void AddFollowers(ExecutorStats theirs, ExecutorStats& stats) const {
+    for (size_t device = 0; device < stats.devices.size() && device < theirs.devices.size(); ++device)
+      if (!router_->owns(static_cast<int>(device))) stats.devices[device] = std::move(theirs.devices[device]);
+    std::move(theirs.transfers.begin(), theirs.transfers.end(), std::back_inserter(stats.transfers));
+    stats.experts.merge(theirs.experts);
+    stats.not_finite.merge(theirs.not_finite);
   }
 
   const ModelSpec spec_;
   const Plan plan_;
-  const BatchLimits limits_;
-  SamplerState sampler_;
   StartSeconds start_;  // not written any more once Start has returned, nor is the next
   NotFiniteWeights not_finite_;
 
@@ -194,46 +298,19 @@ class PipelineExecutor final : public Executor {
   uint64_t launched_ = 0;
   std::vector<uint64_t> sampled_in_;  // by slot: the last step launched that samples there
 
-  struct HeldBack {
-    uint64_t needs = 0;  // the step that must be finished first
-    std::shared_ptr<Step> step;
-  };
   mutable absl::Mutex mutex_;
-  std::deque<HeldBack> held_back_ ABSL_GUARDED_BY(mutex_);
+  std::deque<uint64_t> held_back_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, UnderWay> under_way_ ABSL_GUARDED_BY(mutex_);  // by number
+  std::vector<int32_t> last_tokens_ ABSL_GUARDED_BY(mutex_);        // by slot: what the last finished step sampled
+  absl::Status lost_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_launched_ ABSL_GUARDED_BY(mutex_) = 0, finished_ ABSL_GUARDED_BY(mutex_) = 0;
   Step::Clock::time_point active_since_ ABSL_GUARDED_BY(mutex_);                          // where the two differ
   Step::Clock::duration active_ ABSL_GUARDED_BY(mutex_) = Step::Clock::duration::zero();  // before
-  std::map<std::pair<int, int>, int64_t> transfers_ ABSL_GUARDED_BY(mutex_);              // (from, to) -> bytes
 
   BoundedQueue<StepResult> results_;
-  DeviceWorkers workers_;  // last, so that their threads end before the rest goes
+  std::unique_ptr<Followers> followers_;  // null: no other process has devices
+  std::unique_ptr<StepRouter> router_;    // last, so that its threads end before the rest goes
 };
-
-absl::Status Check(const Plan& plan, const ModelSpec& spec) {
-  const int units = UnitsOf(spec).count();
-  int next = 0;
-  for (const Segment& segment : plan.segments) {
-    if (segment.units.first != next || segment.units.last < segment.units.first) {
-      return absl::InternalError(absl::StrCat("plan: a segment of units ", segment.units.first, " to ",
-                                              segment.units.last, " where unit ", next, " is next"));
-    }
-    const size_t ranks = plan.segments.front().devices.size();
-    if (segment.devices.empty() || segment.devices.size() != ranks) {
-      return absl::InternalError(absl::StrCat("plan: units ", segment.units.first, " to ", segment.units.last,
-                                              " are on ", segment.devices.size(), " devices, others on ", ranks));
-    }
-    CAUSEWAY_RETURN_IF_ERROR(Shard(spec, {0, static_cast<int>(ranks)}).status());
-    const std::string missing = MissingForGroups(plan.devices[segment.device()].device.kind, static_cast<int>(ranks));
-    if (!missing.empty()) return absl::UnimplementedError(absl::StrCat("this version lacks ", missing));
-    next = segment.units.last + 1;
-  }
-  if (next != units) return absl::InternalError(absl::StrCat("plan: segments end before unit ", next, " of ", units));
-  if (plan.kv_blocks <= 0) {
-    return absl::FailedPreconditionError(
-        "the plan has no KV cache; it shows where weights go, but nothing can run on it");
-  }
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -241,9 +318,18 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ModelSpec& spec, co
                                                        const Plan& plan, const ExecutorOptions& options,
                                                        const std::function<void(const LoadProgress&)>& progress,
                                                        const std::function<absl::Status()>& proceed) {
-  CAUSEWAY_RETURN_IF_ERROR(Check(plan, spec));
-  auto executor = std::make_unique<PipelineExecutor>(spec, plan);
-  CAUSEWAY_RETURN_IF_ERROR(executor->Start(checkpoint, options, {progress, proceed}));
+  return MakeLeadingExecutor(spec, checkpoint, plan, {}, nullptr, options, progress, proceed);
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> MakeLeadingExecutor(const ModelSpec& spec, const Checkpoint& checkpoint,
+                                                              const Plan& plan, ProcessShare share,
+                                                              std::unique_ptr<Followers> followers,
+                                                              const ExecutorOptions& options,
+                                                              const std::function<void(const LoadProgress&)>& progress,
+                                                              const std::function<absl::Status()>& proceed) {
+  CAUSEWAY_RETURN_IF_ERROR(CheckServable(plan, spec));
+  auto executor = std::make_unique<PipelineExecutor>(spec, plan, std::move(followers));
+  CAUSEWAY_RETURN_IF_ERROR(executor->Start(checkpoint, std::move(share), options, {progress, proceed}));
   return executor;
 }
 

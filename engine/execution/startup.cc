@@ -10,10 +10,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "engine/architecture/registry.h"
+#include "engine/architecture/shard.h"
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
 #include "engine/device/page_toucher.h"
 #include "engine/execution/memory_left.h"
+#include "engine/plan/ranks.h"
 #include "engine/threads/processors.h"
 #include "engine/weights/loader.h"
 #include "engine/weights/packed_contents.h"
@@ -70,6 +72,7 @@ class Loading {
     const int threads = LoadThreads(options_);
     pages.Start(std::min(ThreadsFor(options_.cpu_threads) - threads, threads));
     LoadOptions load;
+    load.whole = workers_.size() == DevicesInUse(plan_).size();
     load.readers = threads;
     load.progress = [&](int64_t done, int64_t total) {
       if (callbacks.progress) callbacks.progress({done, total, SecondsSince(begun)});
@@ -189,10 +192,36 @@ class Loading {
 
 }  // namespace
 
+absl::Status CheckServable(const Plan& plan, const ModelSpec& spec) {
+  const int units = UnitsOf(spec).count();
+  int next = 0;
+  for (const Segment& segment : plan.segments) {
+    if (segment.units.first != next || segment.units.last < segment.units.first) {
+      return absl::InternalError(absl::StrCat("plan: a segment of units ", segment.units.first, " to ",
+                                              segment.units.last, " where unit ", next, " is next"));
+    }
+    const size_t ranks = plan.segments.front().devices.size();
+    if (segment.devices.empty() || segment.devices.size() != ranks) {
+      return absl::InternalError(absl::StrCat("plan: units ", segment.units.first, " to ", segment.units.last,
+                                              " are on ", segment.devices.size(), " devices, others on ", ranks));
+    }
+    CAUSEWAY_RETURN_IF_ERROR(Shard(spec, {0, static_cast<int>(ranks)}).status());
+    const std::string missing = MissingForGroups(plan.devices[segment.device()].device.kind, static_cast<int>(ranks));
+    if (!missing.empty()) return absl::UnimplementedError(absl::StrCat("this version lacks ", missing));
+    next = segment.units.last + 1;
+  }
+  if (next != units) return absl::InternalError(absl::StrCat("plan: segments end before unit ", next, " of ", units));
+  if (plan.kv_blocks <= 0) {
+    return absl::FailedPreconditionError(
+        "the plan has no KV cache; it shows where weights go, but nothing can run on it");
+  }
+  return absl::OkStatus();
+}
+
 int LoadThreads(const ExecutorOptions& options) { return std::min(ThreadsFor(options.cpu_threads), kReadersMax); }
 
-absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& plan, const ExecutorOptions& options,
-                                          SamplerState& sampler,
+absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& plan, const ProcessShare& share,
+                                          const ExecutorOptions& options, SamplerState& sampler,
                                           const std::function<void(std::shared_ptr<Step>)>& done) {
   DeviceWorkers workers;
   std::map<int, std::vector<int>> units;  // by device
@@ -201,11 +230,16 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
   for (const Segment& segment : plan.segments) {
     const int size = static_cast<int>(segment.devices.size());
     std::vector<std::unique_ptr<Communicator>> communicators;
-    if (size > 1 && !ranks.contains(segment.devices.front())) communicators = MakeHostCommunicators(size);
+    const bool own_group =
+        std::all_of(segment.devices.begin(), segment.devices.end(), [&share](int device) { return share.has(device); });
+    if (size > 1 && own_group && !ranks.contains(segment.device())) communicators = MakeHostCommunicators(size);
     for (int rank = 0; rank < size; ++rank) {
       const int device = segment.devices[rank];
+      if (!share.has(device)) continue;
       groups[device] = {rank, size};
       if (!communicators.empty()) ranks[device] = std::move(communicators[rank]);
+      if (!own_group && !ranks.contains(device))
+        ranks[device] = MakeLinkCommunicator(*share.own.at(device), segment.devices, rank);
       for (const int unit : segment.units.all()) units[device].push_back(unit);
     }
   }
@@ -231,6 +265,8 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
                          .positions = plan.options.max_model_len,
                          .plan = plan.devices[device],
                          .offload_cpu_rows = options.offload_cpu_rows};
+    for (size_t i = 0; i + 1 < plan.segments.size(); ++i)
+      worker.leaves_process.push_back(!share.has(plan.segments[i + 1].devices[worker.group.rank]));
     for (OffloadedModule& module : worker.plan.offloaded) {
       // The weight that a tied head has a copy of goes by the embeddings' name.
       if (spec.tied_head && module.kind == PieceKind::kHead) module.name = ModulePath(spec.embedding_weight);

@@ -11,14 +11,20 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/execution/device_worker.h"
 #include "engine/execution/executor.h"
+#include "engine/execution/process_share.h"
 
 namespace causeway {
 
+// Whether steps can run on the plan: Internal where it contradicts itself or the model, Unimplemented where this
+// version lacks something, FailedPrecondition where it has no KV cache.
+absl::Status CheckServable(const Plan& plan, const ModelSpec& spec);
+
 using DeviceWorkers = std::map<int, std::unique_ptr<DeviceWorker>>;  // by index into Plan::devices
 
-// A worker for each device that holds units. Spec, plan and sampler must outlive them; `done` is DeviceWorker's.
-absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& plan, const ExecutorOptions& options,
-                                          SamplerState& sampler,
+// A worker for each own device that holds units. Spec, plan, share and sampler must outlive them; `done` is
+// DeviceWorker's.
+absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& plan, const ProcessShare& share,
+                                          const ExecutorOptions& options, SamplerState& sampler,
                                           const std::function<void(std::shared_ptr<Step>)>& done);
 
 struct StartupCallbacks {

@@ -173,7 +173,7 @@ class Reader {
 };
 
 // Every tensor has one target of each rank; a tied embedding may have a second, where the head is on another device.
-absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const LoadTargets& targets) {
+absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const LoadTargets& targets, bool whole) {
   std::map<std::string, int> uses;
   for (const LinearTarget& linear : targets.linears) {
     for (const LinearSpec::Part& part : linear.spec.parts) {
@@ -187,7 +187,7 @@ absl::Status CheckUses(const ModelSpec& spec, const Tensors& tensors, const Load
   for (const auto& [name, tensor] : tensors) {
     const int count = uses[name];
     const int most = spec.tied_head && name == spec.embedding_weight ? 2 : 1;
-    if (count < 1 || count > most) wrong.push_back(absl::StrCat(name, " is used ", count, " times"));
+    if (count < (whole ? 1 : 0) || count > most) wrong.push_back(absl::StrCat(name, " is used ", count, " times"));
   }
   for (const auto& [name, count] : uses) {
     if (tensors.count(name) == 0) wrong.push_back(absl::StrCat(name, " is not in the checkpoint"));
@@ -281,7 +281,7 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, ab
   CAUSEWAY_ASSIGN_OR_RETURN(const Tensors tensors, MatchTensors(spec, checkpoint));
   LoadTargets targets;
   for (const LoadTargets& rank : ranks) {
-    CAUSEWAY_RETURN_IF_ERROR(CheckUses(spec, tensors, rank));
+    CAUSEWAY_RETURN_IF_ERROR(CheckUses(spec, tensors, rank, options.whole));
     targets.linears.insert(targets.linears.end(), rank.linears.begin(), rank.linears.end());
     targets.vectors.insert(targets.vectors.end(), rank.vectors.begin(), rank.vectors.end());
   }

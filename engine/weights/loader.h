@@ -14,7 +14,8 @@
 namespace causeway {
 
 struct LoadOptions {
-  int readers = 4;  // threads that read and convert, over all devices
+  bool whole = true;  // whether the targets are all of the model's; else other processes load the rest
+  int readers = 4;    // threads that read and convert, over all devices
   // Each reader's buffer at most. A conversion may hold as much again; unpacking GPTQ or AWQ, three times as much.
   int64_t staging_bytes = int64_t{16} << 20;
   std::function<void()> enter_thread;                                     // called first on each reader; may be null
@@ -33,11 +34,10 @@ struct LoadOptions {
 };
 
 // Reads the tensors of the checkpoint into the targets, each rank's on all of its devices: every rank has a share of
-// each, or all of it. InvalidArgument: the checkpoint is
-// not the spec's, or a tensor, which is named, has contents that the spec rules out or its format cannot hold (tied
-// tensors that differ, quantized ones that config.json contradicts, NaN). Unimplemented: linears computed as one whose
-// inputs are ordered differently. Internal: a tensor is used by no target or by several, a tied embedding's copy aside.
-// DataLoss: a file has become shorter.
+// each, or all of it. InvalidArgument: the checkpoint is not the spec's, or a tensor, which is named, has contents that
+// the spec rules out or its format cannot hold (tied tensors that differ, quantized ones that config.json contradicts,
+// NaN). Unimplemented: linears computed as one whose inputs are ordered differently. Internal: a tensor is used by
+// several targets, a tied embedding's copy aside, or of a whole model by none. DataLoss: a file has become shorter.
 absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, absl::Span<const LoadTargets> ranks,
                          const LoadOptions& options);
 

@@ -1,2 +1,7 @@
 // See gloo/context.h.
+#ifndef CAUSEWAY_ENGINE_DEVICE_GLOO_NAMES_GLOO_ALGORITHM_H_
+#define CAUSEWAY_ENGINE_DEVICE_GLOO_NAMES_GLOO_ALGORITHM_H_
+
 #include "gloo/context.h"  // IWYU pragma: export
+
+#endif  // CAUSEWAY_ENGINE_DEVICE_GLOO_NAMES_GLOO_ALGORITHM_H_

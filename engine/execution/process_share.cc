@@ -1,0 +1,37 @@
+#include "engine/execution/process_share.h"
+
+#include <set>
+
+#include "absl/strings/str_cat.h"
+
+namespace causeway {
+
+std::vector<int> DevicesInUse(const Plan& plan) {
+  std::set<int> used;
+  for (const Segment& segment : plan.segments) used.insert(segment.devices.begin(), segment.devices.end());
+  return {used.begin(), used.end()};
+}
+
+absl::Status CheckProcesses(const Plan& plan, const std::vector<int>& devices_of_process) {
+  int first = 0;
+  for (size_t process = 0; process < devices_of_process.size(); ++process) {
+    const int end = first + devices_of_process[process];
+    std::set<int> whole, parts;  // groups of which the process has all ranks, or some; by their first device
+    for (const Segment& segment : plan.segments) {
+      size_t own = 0;
+      for (const int device : segment.devices) own += device >= first && device < end;
+      if (own == segment.devices.size()) whole.insert(segment.device());
+      if (own > 0 && own < segment.devices.size()) parts.insert(segment.device());
+    }
+    if (parts.size() + (whole.empty() ? 0 : 1) > 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("process ", process, " has ", devices_of_process[process],
+                       " devices, which are parts of several groups of ", plan.segments.front().devices.size(),
+                       " ranks; expected processes with whole groups, or with ranks of one group each"));
+    }
+    first = end;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace causeway

@@ -1,0 +1,32 @@
+// A replica whose devices several processes drive, as one of these processes sees it.
+#ifndef CAUSEWAY_ENGINE_EXECUTION_PROCESS_SHARE_H_
+#define CAUSEWAY_ENGINE_EXECUTION_PROCESS_SHARE_H_
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/device/endpoint.h"
+#include "engine/plan/plan.h"
+
+namespace causeway {
+
+// Devices are indices into Plan::devices. By default, all are this process's.
+struct ProcessShare {
+  bool whole = true;
+  std::map<int, std::unique_ptr<Endpoint>> own;  // this process's devices that hold units, where not all are
+
+  bool has(int device) const { return whole || own.contains(device); }
+};
+
+// The devices of a plan that hold units, in the order in which MakeRendezvous numbers their endpoints.
+std::vector<int> DevicesInUse(const Plan& plan);
+
+// Whether processes with so many devices each, in the plan's order, can drive it together. InvalidArgument: one has
+// parts of several groups of ranks, which none may; says which.
+absl::Status CheckProcesses(const Plan& plan, const std::vector<int>& devices_of_process);
+
+}  // namespace causeway
+
+#endif  // CAUSEWAY_ENGINE_EXECUTION_PROCESS_SHARE_H_
