@@ -42,9 +42,10 @@ MAY_USE = {
     "proto": [],
     "client": ["proto"],
     "server/startup": ["engine", "proto"],
+    "server/cluster": ["server/startup"],
     "server/telemetry": ["server/startup"],
     "server/rpc": ["server/telemetry"],
-    "server/daemon": ["server/rpc"],
+    "server/daemon": ["server/cluster", "server/rpc"],
     "server/doctor": ["server/startup", "engine/measure"],
     "server/commands": ["server/daemon", "server/doctor", "engine/strategy"],
     "server": ["server/commands"],  # main.cc
