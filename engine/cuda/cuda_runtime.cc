@@ -38,7 +38,7 @@ using c10::cuda::CUDACachingAllocator::getDeviceStats;
 class CudaRuntime final : public DeviceRuntime {
  public:
   CudaRuntime(const Device& device, bool reference_ops)
-      : index_(static_cast<c10::DeviceIndex>(device.id)),
+      : index_(static_cast<c10::DeviceIndex>(device.index)),
         name_(device.name),
         uuid_(device.uuid),
         reference_ops_(reference_ops),
@@ -272,7 +272,7 @@ absl::StatusOr<std::vector<Device>> ListCudaDevices() {
   for (int i = 0; i < count; ++i) {
     Device& device = devices.emplace_back();
     device.kind = DeviceKind::kCuda;
-    device.id = i;
+    device.id = device.index = i;
     device.name = absl::StrCat("cuda:", i);
     try {
       cudaDeviceProp properties;
@@ -293,7 +293,7 @@ absl::StatusOr<std::vector<Device>> ListCudaDevices() {
 }
 
 absl::StatusOr<std::unique_ptr<DeviceRuntime>> MakeCudaRuntime(const DevicePlan& plan, bool reference_ops) {
-  const int index = plan.device.id;
+  const int index = plan.device.index;
   if (index < 0 || index >= c10::cuda::device_count()) {
     return absl::NotFoundError(
         absl::StrCat(plan.device.name, ": this machine has ", c10::cuda::device_count(), " CUDA devices"));
@@ -329,7 +329,7 @@ CudaSystem DescribeCudaSystem() {
   const int devices = c10::cuda::device_count();
   if (const absl::StatusOr<std::vector<Device>> listed = ListCudaDevices(); listed.ok()) {
     for (const Device& device : *listed) {
-      if (std::optional<GpuReading> reading = ReadGpu(device.uuid)) system.readings[device.id] = *std::move(reading);
+      if (std::optional<GpuReading> reading = ReadGpu(device.uuid)) system.readings[device.index] = *std::move(reading);
     }
   }
   const auto has = [](cudaDeviceP2PAttr attribute, int from, int to) {

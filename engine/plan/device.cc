@@ -81,7 +81,7 @@ absl::StatusOr<std::vector<Device>> CountedDevices(
       return absl::InvalidArgumentError(absl::StrCat("devices \"", text, "\": more than ", kDevicesMax, " devices"));
     }
     for (int i = 0; i < count; ++i) {
-      device->id = static_cast<int>(devices.size());
+      device->id = device->index = static_cast<int>(devices.size());
       devices.push_back(*device);
       devices.back().name = absl::StrCat(device->name, ":", device->id);
     }

@@ -24,6 +24,7 @@ TEST(ReplicasTest, EachHasItsRunOfTheDevicesAndACacheOfItsOwn) {
   const std::vector<Plan> replicas = *Replicas({8 * kMiB, 8 * kMiB, 8 * kMiB, 8 * kMiB}, options);
   ASSERT_EQ(replicas.size(), 2u);
   EXPECT_EQ(replicas[1].devices[1].device.name, "simulated:3");
+  EXPECT_EQ(replicas[1].devices[1].device.index, 3);  // runs on its own, whatever maps call it
   EXPECT_EQ(replicas[0].kv_blocks, replicas[1].kv_blocks);
   const Plan all = JoinReplicas(replicas);
   ASSERT_EQ(all.segments.size(), 4u);
