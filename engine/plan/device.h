@@ -30,7 +30,6 @@ inline bool ComputesOnCpu(DeviceKind kind) {
 struct Device {
   DeviceKind kind = DeviceKind::kCpu;
   int id = 0;                   // 0, 1, ... among GPUs (real or simulated), as device maps name them; 0 for the CPU
-  int index = 0;                // as the driver numbers it in the process that drives it
   std::string name;             // "cuda:0", "simulated:1", "cpu"
   std::string model;            // "NVIDIA H100 80GB HBM3"; what the kernel calls the processor
   int64_t memory_bytes = 0;     // in all
@@ -38,6 +37,7 @@ struct Device {
   int64_t host_bytes = 0;       // free memory of the CPU beside it, to which weights may be offloaded; 0: not known
   bool at_hand = true;          // false: one that plans are made for and nothing runs on
   int compute_capability = 0;   // of a GPU: 90 is 9.0; 0: not known
+  int index = 0;                // as the driver numbers it in the process that drives it
   int process = 0;              // that drives it, of those that serve a model together
   std::string host;             // that process's
   std::string uuid;             // of a GPU, as 32 hexadecimal digits in five groups; empty: of none, or not known
