@@ -49,6 +49,14 @@ int64_t FewestBlocks(const std::vector<Plan>& replicas) {
   return blocks;
 }
 
+// Replicas with devices that this process drives, the first of its group.
+int ReplicasHere(const std::vector<Plan>& replicas) {
+  return static_cast<int>(std::count_if(replicas.begin(), replicas.end(), [](const Plan& plan) {
+    return std::any_of(plan.devices.begin(), plan.devices.end(),
+                       [](const DevicePlan& device) { return device.device.process == 0; });
+  }));
+}
+
 void Add(const SchedulerStats& more, SchedulerStats& sum) {
   sum.running += more.running;
   sum.waiting += more.waiting;
@@ -235,8 +243,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const 
   const auto replicas = static_cast<int64_t>(model.replicas.size());
   ExecutorOptions executor_options = options.executor;
   const bool on_cpu = ComputesOnCpu(model.plan.devices.front().device.kind);
-  if (replicas > 1 && on_cpu)
-    executor_options.cpu_threads = std::max(1, ThreadsFor(options.executor.cpu_threads) / static_cast<int>(replicas));
+  if (const int here = ReplicasHere(model.replicas); here > 1 && on_cpu)
+    executor_options.cpu_threads = std::max(1, ThreadsFor(options.executor.cpu_threads) / here);
   double seconds_before = 0, seconds = 0;  // of the replicas loaded before, and of this one so far
   for (const Plan& plan : model.replicas) {
     const auto index = static_cast<int64_t>(executors.size());
@@ -248,9 +256,15 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const 
                 .bytes_total = own.bytes_total * replicas,
                 .seconds = seconds_before + seconds});
     };
-    CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
-                              MakeExecutor(model.spec, *model.checkpoint, plan, executor_options, of_all,
-                                           [&text_files] { return text_files.Check(); }));
+    ReplicaProcesses processes;
+    if (options.processes) {
+      CAUSEWAY_ASSIGN_OR_RETURN(processes, options.processes(static_cast<int>(index), plan));
+    }
+    CAUSEWAY_ASSIGN_OR_RETURN(
+        std::unique_ptr<Executor> executor,
+        MakeLeadingExecutor(model.spec, *model.checkpoint, plan, std::move(processes.share),
+                            std::move(processes.followers), executor_options, of_all,
+                            [&text_files] { return text_files.Check(); }));
     CAUSEWAY_RETURN_IF_ERROR(Validate(MakeSchedulerOptions(plan, options, *executor)));
     executors.push_back(std::move(executor));
   }

@@ -17,6 +17,8 @@
 #include "engine/batch/step.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/execution/executor.h"
+#include "engine/execution/followers.h"
+#include "engine/execution/process_share.h"
 #include "engine/plan/plan.h"
 #include "engine/sampling/params.h"
 #include "engine/schedule/stats.h"
@@ -25,6 +27,12 @@
 #include "engine/text/tokenizer.h"
 
 namespace causeway {
+
+// What a replica's executor needs where several processes drive its devices.
+struct ReplicaProcesses {
+  ProcessShare share;
+  std::unique_ptr<Followers> followers;
+};
 
 struct EngineOptions {
   std::string model;    // a folder, or org/name in the local Hugging Face cache
@@ -36,6 +44,11 @@ struct EngineOptions {
   ExecutorOptions executor;
   int64_t queue_max = 1024;  // requests waiting to be admitted
   bool prefix_cache = true;
+  // The most CPU threads of a process among those that drive the devices: activations are reckoned for them. 0: those
+  // of `executor`.
+  int plan_threads = 0;
+  // Where other processes drive devices of the model: how a replica's executor reaches them. Null: none do.
+  std::function<absl::StatusOr<ReplicaProcesses>(int replica, const Plan& plan)> processes;
   int64_t layer_outputs_bytes_max = int64_t{1} << 30;  // for all requests together, each from when it is submitted
   // Called once for each replica, on its thread, when one of its devices has failed for good: from then on every
   // request that it has fails, and it gets no more while others serve. `left` says how many do. It must not block. May
@@ -60,7 +73,15 @@ struct PlacedModel {
 enum class Purpose : uint8_t { kRunning, kPlanning };
 absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose = Purpose::kRunning);
 // Plans for these devices in place of options.devices.
-absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, const std::vector<Device>& devices);
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, const std::vector<Device>& devices,
+                                       Purpose purpose = Purpose::kPlanning);
+// What options.devices names.
+struct FoundDevices {
+  std::vector<Device> devices;
+  std::vector<std::string> warnings;  // what was left out
+  std::string no_driver;              // PlacedModel's
+};
+absl::StatusOr<FoundDevices> FindDevices(const EngineOptions& options, Purpose purpose = Purpose::kRunning);
 // Reads the model without devices: of the plan only the options are set.
 absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purpose);
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -81,7 +82,7 @@ PlanOptions PlanOptionsFor(const EngineOptions& options, DType dtype) {
   PlanOptions plan = options.plan;
   plan.dtype = dtype;
   plan.reference_ops = options.executor.reference_ops;
-  plan.cpu_threads = ThreadsFor(options.executor.cpu_threads);
+  plan.cpu_threads = options.plan_threads > 0 ? options.plan_threads : ThreadsFor(options.executor.cpu_threads);
   return plan;
 }
 
@@ -113,8 +114,8 @@ absl::StatusOr<PlacedModel> ReadModel(const EngineOptions& options, Purpose purp
   return placed;
 }
 
-absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose) {
-  CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, ReadModel(options, purpose));
+absl::StatusOr<FoundDevices> FindDevices(const EngineOptions& options, Purpose purpose) {
+  FoundDevices found;
   absl::Status cuda;
   std::vector<std::string> unable;
   const auto cuda_devices = [&cuda, &unable] {
@@ -125,25 +126,34 @@ absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose pur
     }
     return listed;
   };
-  CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, ParseDevices(options.devices, cuda_devices));
-  if (purpose == Purpose::kRunning && !devices.front().at_hand) {
+  CAUSEWAY_ASSIGN_OR_RETURN(found.devices, ParseDevices(options.devices, cuda_devices));
+  if (purpose == Purpose::kRunning && !found.devices.front().at_hand) {
     return absl::InvalidArgumentError(
         absl::StrCat("devices \"", options.devices, "\" can be planned for, and nothing runs on them; ",
                      "name some that are at hand: \"cuda\", \"cpu\", \"simulated:1x4GiB\""));
   }
   if (absl::IsNotFound(cuda)) {
-    placed.no_driver = std::string(cuda.message());
+    found.no_driver = std::string(cuda.message());
   } else if (!cuda.ok()) {
-    placed.spec.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
+    found.warnings.push_back(absl::StrCat("GPUs are left out: ", cuda.message()));
   }
   if (options.devices.empty() || options.devices == "auto") {
-    for (const std::string& why : unable) placed.spec.warnings.push_back(absl::StrCat("a GPU is left out: ", why));
+    for (const std::string& why : unable) found.warnings.push_back(absl::StrCat("a GPU is left out: ", why));
   }
-  return Place(std::move(placed), options, devices);
+  return found;
 }
 
-absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, const std::vector<Device>& devices) {
-  CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, ReadModel(options, Purpose::kPlanning));
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, Purpose purpose) {
+  CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, ReadModel(options, purpose));
+  CAUSEWAY_ASSIGN_OR_RETURN(FoundDevices found, FindDevices(options, purpose));
+  placed.no_driver = std::move(found.no_driver);
+  std::move(found.warnings.begin(), found.warnings.end(), std::back_inserter(placed.spec.warnings));
+  return Place(std::move(placed), options, found.devices);
+}
+
+absl::StatusOr<PlacedModel> PlaceModel(const EngineOptions& options, const std::vector<Device>& devices,
+                                       Purpose purpose) {
+  CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, ReadModel(options, purpose));
   return Place(std::move(placed), options, devices);
 }
 
