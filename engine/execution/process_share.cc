@@ -1,8 +1,10 @@
 #include "engine/execution/process_share.h"
 
 #include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/status.h"
 
 namespace causeway {
 
@@ -10,6 +12,22 @@ std::vector<int> DevicesInUse(const Plan& plan) {
   std::set<int> used;
   for (const Segment& segment : plan.segments) used.insert(segment.devices.begin(), segment.devices.end());
   return {used.begin(), used.end()};
+}
+
+absl::StatusOr<ProcessShare> ConnectShare(Rendezvous& rendezvous, const std::string& name, const Plan& plan,
+                                          const std::vector<int>& own, const std::string& address) {
+  ProcessShare share;
+  const std::vector<int> used = DevicesInUse(plan);
+  if (own.size() == used.size()) return share;
+  share.whole = false;
+  if (own.empty()) return share;
+  for (size_t i = 0; i < used.size(); ++i) share.peers[used[i]] = static_cast<int>(i);
+  std::vector<int> numbers;
+  for (const int device : own) numbers.push_back(share.peers.at(device));
+  CAUSEWAY_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Endpoint>> endpoints,
+                            rendezvous.Connect(name, numbers, static_cast<int>(used.size()), address));
+  for (size_t i = 0; i < own.size(); ++i) share.own[own[i]] = std::move(endpoints[i]);
+  return share;
 }
 
 absl::Status CheckProcesses(const Plan& plan, const std::vector<int>& devices_of_process) {

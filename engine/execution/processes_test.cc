@@ -163,10 +163,9 @@ std::vector<ProcessShare> Connect(const Plan& plan, const std::vector<int>& devi
       if (device >= first && device < first + devices_of_process[process]) own.push_back(device);
     first += devices_of_process[process];
     threads.emplace_back([&, process, own] {
-      auto endpoints = (*rendezvous)->Connect("test", own, static_cast<int>(plan.devices.size()), "127.0.0.1");
-      EXPECT_TRUE(endpoints.ok()) << endpoints.status();
-      shares[process].whole = false;
-      for (size_t i = 0; i < own.size(); ++i) shares[process].own[own[i]] = std::move((*endpoints)[i]);
+      absl::StatusOr<ProcessShare> share = ConnectShare(**rendezvous, "test", plan, own, "127.0.0.1");
+      EXPECT_TRUE(share.ok()) << share.status();
+      shares[process] = *std::move(share);
     });
   }
   for (std::thread& thread : threads) thread.join();

@@ -237,10 +237,12 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
       const int device = segment.devices[rank];
       if (!share.has(device)) continue;
       groups[device] = {rank, size};
-      if (!communicators.empty()) ranks[device] = std::move(communicators[rank]);
-      if (!own_group && !ranks.contains(device))
-        ranks[device] = MakeLinkCommunicator(*share.own.at(device), segment.devices, rank);
       for (const int unit : segment.units.all()) units[device].push_back(unit);
+      if (!communicators.empty()) ranks[device] = std::move(communicators[rank]);
+      if (own_group || ranks.contains(device)) continue;
+      std::vector<int> peers;
+      for (const int other : segment.devices) peers.push_back(share.peers.at(other));
+      ranks[device] = MakeLinkCommunicator(*share.own.at(device), std::move(peers), rank);
     }
   }
   const auto make_runtime = options.make_runtime ? options.make_runtime : &MakeDeviceRuntime;

@@ -155,7 +155,7 @@ void StepRouter::SendOn(Step& step) {
       if (bytes > 0)
         std::memcpy(static_cast<char*>(message.mutable_data_ptr()) + sizeof(head), dense.const_data_ptr(), bytes);
       outgoing.push_back(
-          share_.own.at(from[rank])->Send(to[rank], static_cast<int>(step.segment) + 1, std::move(message)));
+          share_.own.at(from[rank])->Send(share_.peers.at(to[rank]), static_cast<int>(step.segment) + 1, std::move(message)));
       return absl::OkStatus();
     });
     if (!sent.ok() && !closing_.exchange(true)) events_.lost(sent);
@@ -179,7 +179,7 @@ void StepRouter::ReceiveAll(Incoming& incoming) {
           const int64_t element = static_cast<int64_t>(at::elementSize(worker.activations())),
                         bytes = step.plan.tokens * spec_.hidden_size * element;
           at::Tensor message = at::empty({static_cast<int64_t>(sizeof(Head)) + bytes}, at::kByte);
-          share_.own.at(device)->Receive(from, static_cast<int>(incoming.segment), message)->Wait();
+          share_.own.at(device)->Receive(share_.peers.at(from), static_cast<int>(incoming.segment), message)->Wait();
           const Head& head = *static_cast<const Head*>(message.const_data_ptr());
           if (head.step != step.number)
             return absl::InternalError(absl::StrCat("expected step ", step.number, ", got ", head.step));
