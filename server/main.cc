@@ -13,6 +13,7 @@ namespace {
 constexpr char kUsage[] =
     "causewayd serves large language models over gRPC.\n\n"
     "  causewayd serve --model DIR    load a model and serve it until SIGTERM\n"
+    "  causewayd worker --model DIR   serve it together with another process that leads (docs/cluster.md)\n"
     "  causewayd plan --model DIR     show where every part of it would live, without loading it\n"
     "  causewayd graph --model DIR    show its layers, what goes between them, and how they make stages\n"
     "  causewayd doctor               say whether this machine is ready, and for --model DIR too\n"
@@ -27,6 +28,7 @@ int main(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
   const std::vector<std::string> arguments(argv + std::min(argc, 2), argv + argc);
   if (command == "serve") return causeway::ServeCommand(arguments);
+  if (command == "worker") return causeway::WorkerCommand(arguments);
   if (command == "plan") return causeway::PlanCommand(arguments);
   if (command == "graph") return causeway::GraphCommand(arguments);
   if (command == "doctor") return causeway::DoctorCommand(arguments);
@@ -43,7 +45,7 @@ int main(int argc, char** argv) {
     std::fputs(kUsage, stderr);
   } else {
     const std::string near =
-        causeway::Suggestion(command, {"serve", "plan", "graph", "doctor", "bench", "help", "--version", "--help"});
+        causeway::Suggestion(command, {"serve", "worker", "plan", "graph", "doctor", "bench", "help", "--version", "--help"});
     std::fprintf(stderr, "causewayd: unknown command %s%s\n\n%s", command.c_str(), near.c_str(), kUsage);
   }
   return causeway::kExitUsage;

@@ -48,15 +48,18 @@ void Follower::Run(uint64_t number, bool warm_up, StepPlan plan) {
 
 void Follower::Done(std::shared_ptr<Step> step) {
   if (step->warm_up) {
+    absl::MutexLock lock(&mutex_);
     warm_up_ = step->result.status;
-    warm_.Notify();
   }
   events_.done(step->number, std::move(step->plan), std::move(step->result), router_->ends_here());
 }
 
 absl::Status Follower::AwaitWarm() {
-  warm_.WaitForNotification();
-  CAUSEWAY_RETURN_IF_ERROR(warm_up_);
+  {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(+[](std::optional<absl::Status>* known) { return known->has_value(); }, &warm_up_));
+    CAUSEWAY_RETURN_IF_ERROR(*warm_up_);
+  }
   return router_->EndWarmUp();
 }
 
@@ -67,6 +70,10 @@ ExecutorStats Follower::Stats() const {
   return stats;
 }
 
-void Follower::Close() { router_->Close(); }
+void Follower::Close() {
+  router_->Close();
+  absl::MutexLock lock(&mutex_);
+  if (!warm_up_.has_value()) warm_up_ = absl::CancelledError("ended before the warm-up");
+}
 
 }  // namespace causeway

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/notification.h"
+#include "absl/synchronization/mutex.h"
 #include "engine/architecture/spec.h"
 #include "engine/batch/step.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -53,8 +55,8 @@ class Follower {
   const Events events_;
   StartSeconds start_;
   NotFiniteWeights not_finite_;
-  absl::Notification warm_;
-  absl::Status warm_up_;  // once warm_ is notified
+  absl::Mutex mutex_;
+  std::optional<absl::Status> warm_up_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<StepRouter> router_;
 };
 

@@ -203,6 +203,7 @@ struct Shape {
   std::vector<int> stage_of_layer;  // kLayers of them
   int tp;
   std::vector<int> devices_of_process;  // the leader's first
+  int head = -1;                        // its stage, as tied ones are at the embeddings; -1: the last layer's
 
   std::string name() const {
     return absl::StrCat("layers on ", absl::StrJoin(stage_of_layer, ","), ", tp ", tp, ", processes ",
@@ -214,6 +215,7 @@ const std::vector<Shape> kShapes = {
     {{0, 1, 2, 3}, 1, {1, 2, 1}}, {{0, 0, 0, 0}, 2, {1, 1}},       {{0, 0, 0, 0}, 2, {0, 2}},
     {{0, 0, 0, 1}, 2, {2, 2}},    {{0, 0, 1, 1}, 2, {1, 1, 1, 1}}, {{0, 1, 1, 1}, 2, {0, 2, 2}},
     {{0, 1, 0, 1}, 1, {1, 1}},    {{0, 1, 0, 0}, 2, {1, 1, 2}},    {{0, 0, 1, 1}, 1, {0, 1, 1}},
+    {{0, 0, 1, 1}, 1, {1, 1}, 0}, {{0, 0, 1, 1}, 2, {2, 1, 1}, 0},
 };
 
 Plan PlanOf(const TinyCheckpoint& tiny, const Shape& shape) {
@@ -223,7 +225,8 @@ Plan PlanOf(const TinyCheckpoint& tiny, const Shape& shape) {
   const auto key = [&shape](int stage) { return std::to_string(stage * shape.tp); };
   options.custom_map["model.embed_tokens"] = key(shape.stage_of_layer.front());
   for (int i = 0; i < kLayers; ++i) options.custom_map[absl::StrCat("model.layers.", i)] = key(shape.stage_of_layer[i]);
-  options.custom_map["model.norm"] = options.custom_map["lm_head"] = key(shape.stage_of_layer.back());
+  options.custom_map["model.norm"] = key(shape.stage_of_layer.back());
+  options.custom_map["lm_head"] = key(shape.head >= 0 ? shape.head : shape.stage_of_layer.back());
   int devices = 0;
   for (const int own : shape.devices_of_process) devices += own;
   return PlanFor(tiny.spec(), absl::StrCat("simulated:", devices, "x64MiB"), options);

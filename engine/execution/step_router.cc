@@ -20,7 +20,8 @@ namespace {
 // Before the hidden states of a message, in whole lines of the cache.
 struct alignas(64) Head {
   uint64_t step = 0;
-  bool failed = false;  // and nothing follows
+  int64_t bytes = 0;    // that follow: all rows, or those that the head is to see
+  bool failed = false;
 };
 
 }  // namespace
@@ -149,6 +150,7 @@ void StepRouter::SendOn(Step& step) {
       const at::Tensor message = at::empty({static_cast<int64_t>(sizeof(Head)) + bytes}, at::kByte);
       Head head;
       head.step = step.number;
+      head.bytes = bytes;
       head.failed = !step.result.status.ok();
       std::memcpy(message.mutable_data_ptr(), &head, sizeof(head));
       const at::Tensor dense = hidden.defined() ? hidden.contiguous() : hidden;
@@ -184,9 +186,9 @@ void StepRouter::ReceiveAll(Incoming& incoming) {
           if (head.step != step.number)
             return absl::InternalError(absl::StrCat("expected step ", step.number, ", got ", head.step));
           failed = head.failed;
-          hidden = message.narrow(0, sizeof(Head), bytes)
+          hidden = message.narrow(0, sizeof(Head), std::min(head.bytes, bytes))
                        .view(worker.activations())
-                       .view({step.plan.tokens, spec_.hidden_size});
+                       .view({-1, spec_.hidden_size});
           return absl::OkStatus();
         });
     if (!received.ok()) {

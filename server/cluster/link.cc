@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/clock.h"
+#include "server/cluster/wire.h"
 
 namespace causeway {
 namespace {
@@ -38,8 +39,7 @@ absl::Status FollowerLink::Serve(const std::function<void(const v1::FollowerMess
     }
     on_message(message);
     if (!message.has_failed()) continue;
-    absl::MutexLock lock(&mutex_);
-    lost_.Update(absl::UnavailableError(absl::StrCat(name(), ": ", message.failed().status().message())));
+    return absl::UnavailableError(absl::StrCat(name(), ": ", message.failed().status().message()));
   }
   absl::MutexLock lock(&mutex_);
   if (!lost_.ok()) return lost_;
@@ -49,13 +49,13 @@ absl::Status FollowerLink::Serve(const std::function<void(const v1::FollowerMess
 
 void FollowerLink::Send(std::shared_ptr<const v1::LeaderMessage> message) { outgoing_.Push(std::move(message)); }
 
-void FollowerLink::Leave(const std::string& reason) {
+void FollowerLink::Leave(const absl::Status& why) {
   {
     absl::MutexLock lock(&mutex_);
     left_ = true;
   }
   auto message = std::make_shared<v1::LeaderMessage>();
-  message->mutable_leave()->set_reason(reason);
+  *message->mutable_leave()->mutable_why() = ToWire(why);
   Send(std::move(message));
 }
 

@@ -38,8 +38,8 @@ class FollowerLink {
 
   // Returns at once. Messages go out in order, until the stream ends.
   void Send(std::shared_ptr<const v1::LeaderMessage> message);
-  // The last message: the follower ends by itself.
-  void Leave(const std::string& reason);
+  // The last message: the follower ends by itself, as failed where `why` is an error.
+  void Leave(const absl::Status& why);
   // Ends the stream where nothing was heard of the follower for so long. Any thread, now and then.
   void CheckHeard(absl::Duration lost_after);
 

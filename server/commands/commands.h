@@ -13,6 +13,7 @@
 namespace causeway {
 
 int ServeCommand(const std::vector<std::string>& arguments);
+int WorkerCommand(const std::vector<std::string>& arguments);
 int PlanCommand(const std::vector<std::string>& arguments);
 int GraphCommand(const std::vector<std::string>& arguments);
 int DoctorCommand(const std::vector<std::string>& arguments);

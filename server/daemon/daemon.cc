@@ -15,6 +15,8 @@
 #include "engine/base/status.h"
 #include "engine/engine.h"
 #include "engine/threads/processors.h"
+#include "server/cluster/leader.h"
+#include "server/cluster/membership.h"
 #include "server/daemon/load_meter.h"
 #include "server/daemon/ports_file.h"
 #include "server/daemon/signals.h"
@@ -57,7 +59,9 @@ class DaemonImpl final : public Daemon {
       return absl::InvalidArgumentError(
           absl::StrCat(loaded_.Where("batching.kv_cache"), ": serving needs a KV cache, got 0 tokens"));
     }
-    CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, PlaceModel(options_));
+    CAUSEWAY_ASSIGN_OR_RETURN(const Membership membership, ReadMembership(config_.cluster(), Environment()));
+    CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed,
+                              membership.size > 1 ? PlaceOverProcesses(membership) : PlaceModel(options_));
     for (const std::string& warning : placed.spec.warnings) Log(LogLevel::kWarning, "model", {{"message", warning}});
     if (!placed.no_driver.empty()) Log(LogLevel::kInfo, "the CPU computes", {{"why", placed.no_driver}});
     const Processors& processors = ThisMachine();
@@ -110,6 +114,7 @@ class DaemonImpl final : public Daemon {
     if (!all_ended) Log(LogLevel::kWarning, "the drain budget ran out; the remaining requests were cancelled");
     rpc_->Stop(kStopGrace);
     rpc_.reset();
+    if (leader_ != nullptr) leader_->Leave(failure);
     Log(LogLevel::kInfo, "stopped");
     return failure;
   }
@@ -118,6 +123,23 @@ class DaemonImpl final : public Daemon {
   absl::Status Failure() {
     std::lock_guard lock(phase_mutex_);
     return failure_;
+  }
+
+  // Gathers the other processes and plans for the devices of all of them.
+  absl::StatusOr<PlacedModel> PlaceOverProcesses(const Membership& membership) {
+    Log(LogLevel::kInfo, "leading a group of processes", {{"size", membership.size}, {"by", membership.source}});
+    CAUSEWAY_ASSIGN_OR_RETURN(const FoundDevices found, FindDevices(options_));
+    for (const std::string& warning : found.warnings) Log(LogLevel::kWarning, "devices", {{"message", warning}});
+    CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel model, ReadModel(options_, Purpose::kRunning));
+    CAUSEWAY_ASSIGN_OR_RETURN(const v1::Join own,
+                              DescribeProcess(loaded_, *model.checkpoint, found.devices, options_));
+    CAUSEWAY_ASSIGN_OR_RETURN(leader_, ClusterLeader::Start(loaded_, membership));
+    CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, leader_->AwaitJoined(own));
+    options_.plan_threads = leader_->threads();
+    CAUSEWAY_ASSIGN_OR_RETURN(PlacedModel placed, PlaceModel(options_, devices, Purpose::kRunning));
+    CAUSEWAY_RETURN_IF_ERROR(leader_->Place(config_, placed));
+    options_.processes = [this](int replica, const Plan& plan) { return leader_->Processes(replica, plan); };
+    return placed;
   }
 
   absl::Status CheckAddresses() const {
@@ -196,6 +218,7 @@ class DaemonImpl final : public Daemon {
     loaded_and_serving_ = true;
     context_.state.Publish(&serving_);
     rpc_->SetServing(true);
+    if (leader_ != nullptr) leader_->Serving([this] { RequestStop(); });
     const std::string grpc = rpc_->address().ToString(), http = http_ == nullptr ? "" : http_->address().ToString();
     if (!config_.server().ports_file().empty()) {
       CAUSEWAY_RETURN_IF_ERROR(WritePortsFile(config_.server().ports_file(), grpc, http));
@@ -261,6 +284,7 @@ class DaemonImpl final : public Daemon {
   Serving serving_{};
   RpcContext context_;
   std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<ClusterLeader> leader_;  // null for a process alone
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<RpcServer> rpc_;

@@ -1,6 +1,7 @@
 #include "server/startup/address.h"
 
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -112,6 +113,39 @@ absl::Status TryListening(const Address& address) {
 std::string ListenFailure(const Address& address) {
   const absl::Status status = TryListening(address);
   return status.ok() ? "the listener could not be opened" : std::string(status.message());
+}
+
+bool IsLoopback(const std::string& host) {
+  const absl::StatusOr<SocketAddresses> found = Resolve({host, 0});
+  if (!found.ok()) return false;
+  for (const addrinfo* a = found->get(); a != nullptr; a = a->ai_next) {
+    const bool loopback =
+        a->ai_family == AF_INET
+            ? ntohl(reinterpret_cast<const sockaddr_in*>(a->ai_addr)->sin_addr.s_addr) >> 24 == 127
+            : IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(a->ai_addr)->sin6_addr) != 0;
+    if (!loopback) return false;
+  }
+  return true;
+}
+
+std::string AddressTowards(const Address& other) {
+  const absl::StatusOr<SocketAddresses> found = Resolve(other);
+  if (!found.ok()) return "";
+  for (const addrinfo* a = found->get(); a != nullptr; a = a->ai_next) {
+    // A datagram socket asks for the way and sends nothing.
+    const int fd = socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) continue;
+    sockaddr_storage own{};
+    socklen_t length = sizeof(own);
+    char host[NI_MAXHOST] = {};
+    const bool known = connect(fd, a->ai_addr, a->ai_addrlen) == 0 &&
+                       getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) == 0 &&
+                       getnameinfo(reinterpret_cast<sockaddr*>(&own), length, host, sizeof(host), nullptr, 0,
+                                   NI_NUMERICHOST) == 0;
+    close(fd);
+    if (known) return host;
+  }
+  return "";
 }
 
 }  // namespace causeway

@@ -31,6 +31,12 @@ absl::Status TryListening(const Address& address);
 // Says why a listener could not be opened there: binds the address once more and returns what the kernel answers.
 std::string ListenFailure(const Address& address);
 
+// Whether the host is this machine alone, under every address that it has. An unknown one is not.
+bool IsLoopback(const std::string& host);
+
+// The address of this machine from which it reaches another; empty where it cannot.
+std::string AddressTowards(const Address& other);
+
 }  // namespace causeway
 
 #endif  // CAUSEWAY_SERVER_STARTUP_ADDRESS_H_

@@ -1,0 +1,48 @@
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/status.h"
+#include "engine/threads/processors.h"
+#include "server/cluster/leader.h"
+#include "server/cluster/model_files.h"
+#include "server/cluster/wire_stats.h"
+#include "server/version.h"
+
+namespace causeway {
+
+absl::StatusOr<v1::Join> DescribeProcess(const LoadedConfig& loaded, const Checkpoint& checkpoint,
+                                         const std::vector<Device>& devices, const EngineOptions& options) {
+  v1::Join join;
+  join.set_version(kVersion);
+  char host[256] = {};
+  gethostname(host, sizeof(host) - 1);
+  join.set_host(host);
+  join.set_address(loaded.config.cluster().address());
+  for (const Device& device : devices) *join.add_devices() = ToWire(device);
+  CAUSEWAY_ASSIGN_OR_RETURN(*join.mutable_files(), DescribeModel(checkpoint));
+  join.set_cpu_threads(ThreadsFor(options.executor.cpu_threads));
+  return join;
+}
+
+absl::StatusOr<std::string> ReadSecret(const LoadedConfig& loaded) {
+  const std::string& path = loaded.config.cluster().secret_file();
+  if (path.empty()) return std::string();
+  std::ifstream file(path);
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string secret(absl::StripAsciiWhitespace(text));
+  if (!file.is_open() || secret.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(loaded.Where("cluster.secret_file"), ": ", path,
+                                                   file.is_open() ? " is empty" : " cannot be read"));
+  }
+  return secret;
+}
+
+std::string ConnectionsName(int64_t generation, int replica) {
+  return absl::StrCat("causeway/generation-", generation, "/replica-", replica);
+}
+
+}  // namespace causeway
