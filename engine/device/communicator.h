@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -54,10 +55,14 @@ class Communicator {
 std::vector<std::unique_ptr<Communicator>> MakeHostCommunicators(int size);
 
 class Endpoint;
-// For ranks on CPUs, some of which other processes drive. `endpoint` is this rank's and must outlive the result;
-// `peers` are those of all ranks, this one included. A rank that is gone, or an endpoint that was closed, is
-// c10::Error.
-std::unique_ptr<Communicator> MakeLinkCommunicator(Endpoint& endpoint, std::vector<int> peers, int rank);
+// A rank as the others reach it.
+struct PeerRank {
+  int peer = 0;      // the number of its endpoint
+  std::string name;  // in errors
+};
+// For ranks on CPUs, some of which other processes drive. `endpoint` is this rank's and must outlive the result; `peers`
+// are those of all ranks, this one included. Its calls also throw ConnectionLost, which names the rank.
+std::unique_ptr<Communicator> MakeLinkCommunicator(Endpoint& endpoint, std::vector<PeerRank> peers, int rank);
 
 }  // namespace causeway
 

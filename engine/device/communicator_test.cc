@@ -9,10 +9,10 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
-#include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "engine/device/endpoint.h"
 
 namespace causeway {
@@ -42,8 +42,8 @@ class CommunicatorTest : public testing::TestWithParam<Kind> {
       ranks = MakeHostCommunicators(size);
     } else {
       endpoints = ConnectAll(size);
-      std::vector<int> peers(size);
-      std::iota(peers.begin(), peers.end(), 0);
+      std::vector<PeerRank> peers;
+      for (int rank = 0; rank < size; ++rank) peers.push_back({rank, absl::StrCat("rank ", rank)});
       for (int rank = 0; rank < size; ++rank) ranks.push_back(MakeLinkCommunicator(*endpoints[rank], peers, rank));
     }
     std::vector<std::thread> threads;
@@ -155,28 +155,34 @@ TEST_P(CommunicatorTest, AllRanksAreToldWhatTheFirstSays) {
 // Who waits for a rank that will never come is let go.
 TEST(EndpointTest, CloseEndsWhoWaits) {
   std::vector<std::unique_ptr<Endpoint>> endpoints = ConnectAll(2);
-  const std::unique_ptr<Communicator> rank = MakeLinkCommunicator(*endpoints[0], {0, 1}, 0);
+  const std::unique_ptr<Communicator> rank = MakeLinkCommunicator(*endpoints[0], {{0, "here"}, {1, "there"}}, 0);
   std::thread closer([&endpoints] {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     endpoints[0]->Close();
   });
   rank->BeginStep();
   at::Tensor x = at::zeros({10});
-  EXPECT_THROW(rank->AllReduce(x), c10::Error);
+  EXPECT_THROW(rank->AllReduce(x), ConnectionLost);
   closer.join();
-  EXPECT_THROW(rank->AllReduce(x), c10::Error);
+  EXPECT_THROW(rank->AllReduce(x), ConnectionLost);
 }
 
 TEST(EndpointTest, APeerThatIsGoneIsAnError) {
   std::vector<std::unique_ptr<Endpoint>> endpoints = ConnectAll(2);
-  const std::unique_ptr<Communicator> rank = MakeLinkCommunicator(*endpoints[0], {0, 1}, 0);
+  const std::unique_ptr<Communicator> rank = MakeLinkCommunicator(*endpoints[0], {{0, "here"}, {1, "there"}}, 0);
   std::thread goes([&endpoints] {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     endpoints[1].reset();
   });
   rank->BeginStep();
   at::Tensor x = at::zeros({10});
-  EXPECT_ANY_THROW(rank->AllReduce(x));
+  try {
+    rank->AllReduce(x);
+    ADD_FAILURE() << "nobody was there to add anything";
+  } catch (const ConnectionLost& error) {
+    EXPECT_THAT(error.what(), testing::StartsWith("the connection to there is lost: "));
+    EXPECT_THAT(error.what(), testing::Not(testing::HasSubstr(".cc")));
+  }
   goes.join();
 }
 

@@ -9,6 +9,7 @@
 #include "engine/device/communicator.h"
 #include "engine/device/cpu_runtime.h"
 #include "engine/device/cuda_library.h"
+#include "engine/device/endpoint.h"
 
 namespace causeway {
 
@@ -29,6 +30,8 @@ absl::Status CatchTorch(const std::string& where, const std::function<absl::Stat
     return absl::ResourceExhaustedError(error.what_without_backtrace());
   } catch (const OtherRankFailed& error) {
     return absl::AbortedError(absl::StrCat(where, ": ", error.what()));
+  } catch (const ConnectionLost& error) {
+    return absl::UnavailableError(absl::StrCat(where, ": ", error.what()));
   } catch (const c10::Error& error) {
     return absl::InternalError(absl::StrCat(where, ": ", error.what_without_backtrace()));
   } catch (const std::exception& error) {

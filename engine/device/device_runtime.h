@@ -109,7 +109,7 @@ class DeviceRuntime {
 };
 
 // Runs `work`, which may call torch: its exceptions become statuses. ResourceExhausted when memory ran out; Aborted
-// when another rank has failed (OtherRankFailed).
+// when another rank has failed (OtherRankFailed); Unavailable when another process cannot be reached (ConnectionLost).
 absl::Status CatchTorch(const std::string& where, const std::function<absl::Status()>& work);
 
 // Names the owner of what this thread allocates on the device while it lives.

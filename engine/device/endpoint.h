@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -15,13 +16,18 @@
 
 namespace causeway {
 
+// Thrown where a connection to another process is broken or was closed.
+class ConnectionLost final : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // A message on its way. It may be dropped at any time where it is not waited for; a receiver's memory must then live
 // until the connection is closed or a later message of the same peer has come.
 class Transfer {
  public:
   virtual ~Transfer() = default;
-  // Until the message is gone from, or has come into, its memory. Throws c10::Error: the peer is gone, or Close was
-  // called. Never gives up by itself.
+  // Until the message is gone from, or has come into, its memory. Throws ConnectionLost. Never gives up by itself.
   virtual void Wait() = 0;
 };
 
@@ -31,7 +37,7 @@ class Endpoint {
   virtual ~Endpoint() = default;
   // `bytes` is contiguous memory of the CPU, kept alive by the transfer. Messages with the same peer and tag (at least
   // 0) come in the order in which they were sent. A message may be shorter than the memory that receives it, and fills
-  // its beginning then; a longer one breaks the connection.
+  // its beginning then; a longer one breaks the connection. They throw ConnectionLost, too.
   virtual std::unique_ptr<Transfer> Send(int peer, int tag, at::Tensor bytes) = 0;
   virtual std::unique_ptr<Transfer> Receive(int peer, int tag, at::Tensor bytes) = 0;
   // Every Wait, under way or to come, throws. Endpoints of other processes may notice or not.

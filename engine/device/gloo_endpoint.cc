@@ -9,7 +9,6 @@
 #include <thread>
 #include <utility>
 
-#include <c10/util/Exception.h>
 #define USE_C10D_GLOO 1  // the wheel has it
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -28,17 +27,33 @@ namespace {
 // Gloo closes connections on which it has waited for longer. Whether a process is alive is not for it to find out.
 constexpr std::chrono::milliseconds kNever = std::chrono::hours(24 * 365);
 
+// What Gloo throws says where in its source it was thrown, in brackets before the rest.
+std::string WithoutSource(std::string what) {
+  if (const size_t end = what.find("] "); !what.empty() && what.front() == '[' && end != std::string::npos)
+    what.erase(0, end + 2);
+  return what;
+}
+
+template <class Work>
+auto OrLost(const Work& work) {
+  try {
+    return work();
+  } catch (const std::exception& error) {
+    throw ConnectionLost(WithoutSource(error.what()));
+  }
+}
+
 class GlooEndpoint final : public Endpoint {
  public:
   explicit GlooEndpoint(c10::intrusive_ptr<c10d::ProcessGroupGloo> group) : group_(std::move(group)) {}
 
   std::unique_ptr<Transfer> Send(int peer, int tag, at::Tensor bytes) override {
     std::vector<at::Tensor> tensors = {std::move(bytes)};
-    return std::make_unique<GlooTransfer>(*this, group_->send(tensors, peer, tag));
+    return OrLost([&] { return std::make_unique<GlooTransfer>(*this, group_->send(tensors, peer, tag)); });
   }
   std::unique_ptr<Transfer> Receive(int peer, int tag, at::Tensor bytes) override {
     std::vector<at::Tensor> tensors = {std::move(bytes)};
-    return std::make_unique<GlooTransfer>(*this, group_->recv(tensors, peer, tag));
+    return OrLost([&] { return std::make_unique<GlooTransfer>(*this, group_->recv(tensors, peer, tag)); });
   }
   void Close() override {
     absl::MutexLock lock(&mutex_);
@@ -54,7 +69,7 @@ class GlooEndpoint final : public Endpoint {
     void Wait() override {
       endpoint_.BeginWait(work_.get());
       const auto end = absl::MakeCleanup([this] { endpoint_.EndWait(work_.get()); });
-      TORCH_CHECK(work_->wait(), "the connection was closed");
+      if (!OrLost([this] { return work_->wait(); })) throw ConnectionLost("it was closed");
     }
 
    private:
@@ -64,7 +79,7 @@ class GlooEndpoint final : public Endpoint {
 
   void BeginWait(c10d::Work* work) {
     absl::MutexLock lock(&mutex_);
-    TORCH_CHECK(!closed_, "the connection was closed");
+    if (closed_) throw ConnectionLost("it was closed");
     waited_for_.insert(work);
   }
   void EndWait(c10d::Work* work) {

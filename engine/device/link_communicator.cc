@@ -8,6 +8,7 @@
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
+#include "absl/strings/str_cat.h"
 #include "engine/device/collectives.h"
 #include "engine/device/communicator.h"
 #include "engine/device/device_memory.h"
@@ -32,9 +33,9 @@ int TagOf(uint64_t step) { return 1 << 30 | static_cast<int>(step % (1 << 30)); 
 
 class LinkCommunicator final : public Communicator {
  public:
-  LinkCommunicator(Endpoint& endpoint, std::vector<int> peers, int rank)
+  LinkCommunicator(Endpoint& endpoint, std::vector<PeerRank> peers, int rank)
       : endpoint_(endpoint), rank_(rank), ranks_(peers.size()) {
-    for (size_t i = 0; i < peers.size(); ++i) ranks_[i].peer = peers[i];
+    for (size_t i = 0; i < peers.size(); ++i) ranks_[i].peer = std::move(peers[i]);
   }
 
   int rank() const override { return rank_; }
@@ -43,8 +44,13 @@ class LinkCommunicator final : public Communicator {
 
   void BeginStep() override { ++step_; }
   void Fail() override {
-    for (int other = 0; other < size(); ++other)
-      if (other != rank_) Send(other, nullptr, 0, /*failed=*/true);
+    for (int other = 0; other < size(); ++other) {
+      if (other == rank_) continue;
+      try {
+        Send(other, nullptr, 0, /*failed=*/true);
+      } catch (const ConnectionLost&) {  // who is gone waits for nobody
+      }
+    }
   }
 
   CollectiveStats stats() const override { return counter_.stats(); }
@@ -122,7 +128,7 @@ class LinkCommunicator final : public Communicator {
     std::unique_ptr<Transfer> transfer;
   };
   struct Rank {
-    int peer = 0;
+    PeerRank peer;
     std::optional<Message> incoming;
     // Messages of one step that were not waited for. Once a message of a later step has come from the rank, it has left
     // that step, and they have arrived or never will.
@@ -154,20 +160,28 @@ class LinkCommunicator final : public Communicator {
     if (bytes > 0) std::memcpy(static_cast<char*>(memory.data_ptr()) + sizeof(head), data, bytes);
     Rank& rank = ranks_[to];
     std::unique_ptr<Transfer> sent =
-        endpoint_.Send(rank.peer, TagOf(step_), memory.narrow(0, 0, bytes + static_cast<int64_t>(sizeof(head))));
+        endpoint_.Send(rank.peer.peer, TagOf(step_), memory.narrow(0, 0, bytes + static_cast<int64_t>(sizeof(head))));
     rank.outgoing.push_back({step_, std::move(memory), std::move(sent)});
   }
 
   Message Post(int from, int64_t bytes) {
     at::Tensor memory = Take(bytes);
     std::unique_ptr<Transfer> received = endpoint_.Receive(
-        ranks_[from].peer, TagOf(step_), memory.narrow(0, 0, bytes + static_cast<int64_t>(sizeof(Head))));
+        ranks_[from].peer.peer, TagOf(step_), memory.narrow(0, 0, bytes + static_cast<int64_t>(sizeof(Head))));
     return {step_, std::move(memory), std::move(received)};
+  }
+
+  static void Wait(const Rank& rank, Transfer& transfer) {
+    try {
+      transfer.Wait();
+    } catch (const ConnectionLost& error) {
+      throw ConnectionLost(absl::StrCat("the connection to ", rank.peer.name, " is lost: ", error.what()));
+    }
   }
 
   // Waits for the posted message.
   void TakeIncoming(Rank& rank) {
-    rank.incoming->transfer->Wait();
+    Wait(rank, *rank.incoming->transfer);
     for (std::deque<Message>* messages : {&rank.outgoing, &rank.left})
       while (!messages->empty() && messages->front().step < step_) messages->pop_front();
     if (static_cast<const Head*>(rank.incoming->memory.const_data_ptr())->failed) throw OtherRankFailed();
@@ -199,7 +213,7 @@ class LinkCommunicator final : public Communicator {
     // All have come so far, and so have taken what was sent to them before, or do now.
     for (Rank& rank : ranks_) {
       for (; !rank.outgoing.empty(); rank.outgoing.pop_front()) {
-        rank.outgoing.front().transfer->Wait();
+        Wait(rank, *rank.outgoing.front().transfer);
         spare_.push_back(std::move(rank.outgoing.front().memory));
       }
     }
@@ -228,7 +242,7 @@ class LinkCommunicator final : public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> MakeLinkCommunicator(Endpoint& endpoint, std::vector<int> peers, int rank) {
+std::unique_ptr<Communicator> MakeLinkCommunicator(Endpoint& endpoint, std::vector<PeerRank> peers, int rank) {
   return std::make_unique<LinkCommunicator>(endpoint, std::move(peers), rank);
 }
 

@@ -192,6 +192,7 @@ class PipelineExecutor final : public Executor {
   void OwnPartDone(std::shared_ptr<Step> step) {
     const uint64_t number = step->number;
     StepResult result = std::move(step->result);
+    if (followers_ != nullptr && absl::IsUnavailable(result.status)) Lose(result.status);
     // Who learns of the result finds that the step holds nothing of its sequences any more.
     step->plan = {};
     step.reset();
@@ -218,6 +219,10 @@ class PipelineExecutor final : public Executor {
     const auto found = under_way_.find(number);
     if (found == under_way_.end()) return;  // a lost process's
     UnderWay& under_way = found->second;
+    if (!lost_.ok()) {
+      under_way.result = Lost(under_way);
+      return Release();
+    }
     result.step = under_way.so_far.step;
     result.rows = under_way.so_far.rows;
     result.prefill_rows = under_way.so_far.prefill_rows;
@@ -241,9 +246,12 @@ class PipelineExecutor final : public Executor {
 
   // A process is gone: no step can be computed any more.
   void Lose(const absl::Status& why) {
+    {
+      absl::MutexLock lock(&mutex_);
+      lost_.Update(why);  // the first to say so, before steps fail because of it
+    }
     router_->Close();
     absl::MutexLock lock(&mutex_);
-    lost_.Update(why);
     for (auto& [number, under_way] : under_way_) {
       if (under_way.step != nullptr) continue;  // still held back
       under_way.captured = true;

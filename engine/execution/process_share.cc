@@ -1,10 +1,12 @@
 #include "engine/execution/process_share.h"
 
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
+#include "engine/plan/ranks.h"
 
 namespace causeway {
 
@@ -12,6 +14,13 @@ std::vector<int> DevicesInUse(const Plan& plan) {
   std::set<int> used;
   for (const Segment& segment : plan.segments) used.insert(segment.devices.begin(), segment.devices.end());
   return {used.begin(), used.end()};
+}
+
+std::string WhereIs(const Plan& plan, int device) {
+  const Device& at = plan.devices[device].device;
+  const std::optional<DevicePlace> place = PlacesOf(plan)[device];
+  return absl::StrCat("rank ", at.process, at.host.empty() ? "" : absl::StrCat(" (", at.host, ")"), ", ",
+                      place.has_value() ? absl::StrCat("stage ", place->stage, ", ") : "", at.name);
 }
 
 absl::StatusOr<ProcessShare> ConnectShare(Rendezvous& rendezvous, const std::string& name, const Plan& plan,

@@ -26,6 +26,9 @@ struct ProcessShare {
 // The devices of a plan that hold units, ascending.
 std::vector<int> DevicesInUse(const Plan& plan);
 
+// "rank 1 (host-b), stage 1, cuda:0@1": a device that another process may drive, in errors.
+std::string WhereIs(const Plan& plan, int device);
+
 // The share of a process that has these of the devices in use, connected to the others': waits until each of them has
 // called this with the same name. Whole, and not connected, where it has all of them. Errors are the rendezvous's.
 absl::StatusOr<ProcessShare> ConnectShare(Rendezvous& rendezvous, const std::string& name, const Plan& plan,

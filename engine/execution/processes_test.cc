@@ -216,6 +216,7 @@ const std::vector<Shape> kShapes = {
     {{0, 0, 0, 1}, 2, {2, 2}},    {{0, 0, 1, 1}, 2, {1, 1, 1, 1}}, {{0, 1, 1, 1}, 2, {0, 2, 2}},
     {{0, 1, 0, 1}, 1, {1, 1}},    {{0, 1, 0, 0}, 2, {1, 1, 2}},    {{0, 0, 1, 1}, 1, {0, 1, 1}},
     {{0, 0, 1, 1}, 1, {1, 1}, 0}, {{0, 0, 1, 1}, 2, {2, 1, 1}, 0},
+    {{0, 0, 1, 1}, 2, {1, 1, 1, 1}, 0}, {{0, 1, 0, 1}, 2, {1, 1, 1, 1}, 0},
 };
 
 Plan PlanOf(const TinyCheckpoint& tiny, const Shape& shape) {
@@ -229,7 +230,11 @@ Plan PlanOf(const TinyCheckpoint& tiny, const Shape& shape) {
   options.custom_map["lm_head"] = key(shape.head >= 0 ? shape.head : shape.stage_of_layer.back());
   int devices = 0;
   for (const int own : shape.devices_of_process) devices += own;
-  return PlanFor(tiny.spec(), absl::StrCat("simulated:", devices, "x64MiB"), options);
+  Plan plan = PlanFor(tiny.spec(), absl::StrCat("simulated:", devices, "x64MiB"), options);
+  for (size_t process = 0, device = 0; process < shape.devices_of_process.size(); ++process)
+    for (int i = 0; i < shape.devices_of_process[process]; ++i)
+      plan.devices[device++].device.process = static_cast<int>(process);
+  return plan;
 }
 
 TinyCheckpoint MakeTiny() { return TinyCheckpoint(TinyLlama({{"num_hidden_layers", kLayers}})); }

@@ -240,8 +240,8 @@ absl::StatusOr<DeviceWorkers> MakeWorkers(const ModelSpec& spec, const Plan& pla
       for (const int unit : segment.units.all()) units[device].push_back(unit);
       if (!communicators.empty()) ranks[device] = std::move(communicators[rank]);
       if (own_group || ranks.contains(device)) continue;
-      std::vector<int> peers;
-      for (const int other : segment.devices) peers.push_back(share.peers.at(other));
+      std::vector<PeerRank> peers;
+      for (const int other : segment.devices) peers.push_back({share.peers.at(other), WhereIs(plan, other)});
       ranks[device] = MakeLinkCommunicator(*share.own.at(device), std::move(peers), rank);
     }
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -16,6 +17,13 @@
 
 namespace causeway {
 namespace {
+
+constexpr int kOrderTag = 1 << 29;  // others are segments, and the communicators' above
+
+// A group's first rank goes on with a segment of a step, and the others do next.
+struct Order {
+  uint64_t step = 0, segment = 0;
+};
 
 // Before the hidden states of a message, in whole lines of the cache.
 struct alignas(64) Head {
@@ -55,6 +63,14 @@ absl::StatusOr<LoadedModel> StepRouter::Load(const Checkpoint& checkpoint, const
       receivers_.emplace_back([this, &incoming = *incoming_.back()] { ReceiveAll(incoming); });
     }
   }
+  std::set<int> told_by;  // first ranks
+  for (size_t segment = 0; segment < plan_.segments.size(); ++segment) {
+    const std::vector<int>& devices = plan_.segments[segment].devices;
+    if (OwnRanks(segment) == 0 || !IsShared(segment) || share_.has(devices.front())) continue;
+    const int own = *std::find_if(devices.begin(), devices.end(), [this](int device) { return share_.has(device); });
+    if (told_by.insert(devices.front()).second)
+      receivers_.emplace_back([this, first = devices.front(), own] { ReceiveOrder(first, own); });
+  }
   return loaded;
 }
 
@@ -66,6 +82,14 @@ size_t StepRouter::OwnRanks(size_t segment) const {
 // CheckProcesses sees to it that the own ranks of a segment get their hidden states all from own devices, or none.
 bool StepRouter::ComesFromOthers(size_t segment) const {
   return segment > 0 && OwnRanks(segment) > 0 && OwnRanks(segment - 1) < plan_.segments[segment].devices.size();
+}
+
+bool StepRouter::IsShared(size_t segment) const {
+  const std::vector<int>& devices = plan_.segments[segment].devices;
+  if (OwnRanks(segment) == devices.size()) return false;
+  return std::count_if(plan_.segments.begin(), plan_.segments.end(), [&](const Segment& other) {
+           return other.device() == devices.front();
+         }) > 1;
 }
 
 size_t StepRouter::NextOwn(size_t segment) const {
@@ -107,12 +131,77 @@ void StepRouter::TryEnter(Place place) {
   Enqueue(waiting.step);
 }
 
-// With the workers of the step's segment. The lock has all ranks get steps in one order.
+// All ranks of a group get steps in one order: in a process the lock sees to it. Between processes, the order of a
+// group's only segment is that of steps; where it has several, its first rank's process says which is next.
 void StepRouter::Enqueue(const std::shared_ptr<Step>& step) {
-  const std::vector<int>& devices = plan_.segments[step->segment].devices;
+  const Place place = {step->number, step->segment};
+  if (!IsShared(step->segment)) return EnqueueNow(step);
+  if (share_.has(plan_.segments[step->segment].device())) {
+    TellOrder(place);
+    return EnqueueNow(step);
+  }
+  ready_[place] = step;
+  RunInOrder();
+}
+
+void StepRouter::EnqueueNow(const std::shared_ptr<Step>& step) {
   step->ranks_left = static_cast<int>(OwnRanks(step->segment));
-  for (const int device : devices)
+  for (const int device : plan_.segments[step->segment].devices)
     if (share_.has(device)) workers_.at(device)->Enqueue(step);
+}
+
+void StepRouter::TellOrder(Place place) {
+  const std::vector<int>& devices = plan_.segments[place.second].devices;
+  const int first = devices.front();
+  int process = plan_.devices[first].device.process;
+  for (const int device : devices) {  // the first of each other process: those of a process are neighbours
+    if (share_.has(device) || plan_.devices[device].device.process == process) continue;
+    process = plan_.devices[device].device.process;
+    // Where the connection is lost, the ranks find out when they add up.
+    (void)CatchTorch("the order of steps", [&] {
+      const UncountedScope uncounted;
+      const at::Tensor message = at::empty({static_cast<int64_t>(sizeof(Order))}, at::kByte);
+      const Order order{place.first, place.second};
+      std::memcpy(message.mutable_data_ptr(), &order, sizeof(order));
+      told_.push_back(share_.own.at(first)->Send(share_.peers.at(device), kOrderTag, message));
+      return absl::OkStatus();
+    });
+  }
+  const size_t most =
+      (StepsInFlight(static_cast<int>(plan_.devices.size())) + 1) * plan_.segments.size() * devices.size();
+  while (told_.size() > most) told_.pop_front();
+}
+
+void StepRouter::RunInOrder() {
+  while (!order_.empty()) {
+    const auto next = ready_.find(order_.front());
+    if (next == ready_.end()) return;
+    EnqueueNow(next->second);
+    ready_.erase(next);
+    order_.pop_front();
+  }
+}
+
+void StepRouter::ReceiveOrder(int first, int own) {
+  while (!closing_) {
+    Order order;
+    const absl::Status received =
+        CatchTorch(absl::StrCat("the connection to ", WhereIs(plan_, first), " is lost"), [&] {
+          const UncountedScope uncounted;
+          const at::Tensor message = at::empty({static_cast<int64_t>(sizeof(Order))}, at::kByte);
+          share_.own.at(own)->Receive(share_.peers.at(first), kOrderTag, message)->Wait();
+          std::memcpy(&order, message.const_data_ptr(), sizeof(order));
+          return absl::OkStatus();
+        });
+    if (!received.ok()) return Lose(received);
+    absl::MutexLock lock(&mutex_);
+    order_.emplace_back(order.step, order.segment);
+    RunInOrder();
+  }
+}
+
+void StepRouter::Lose(const absl::Status& why) {
+  if (!closing_.exchange(true)) events_.lost(why);
 }
 
 // On the thread of a worker that ran the step's segment, the last of its own ranks.
@@ -145,7 +234,7 @@ void StepRouter::SendOn(Step& step) {
     const at::Tensor hidden = std::exchange(step.ranks[rank].hidden, {}).tensor;
     const int64_t bytes = hidden.defined() ? static_cast<int64_t>(hidden.nbytes()) : 0;
     span.With("bytes", bytes);
-    const absl::Status sent = CatchTorch(absl::StrCat("sending to ", plan_.devices[to[rank]].device.name), [&] {
+    const absl::Status sent = CatchTorch(absl::StrCat("the connection to ", WhereIs(plan_, to[rank]), " is lost"), [&] {
       const UncountedScope uncounted;
       const at::Tensor message = at::empty({static_cast<int64_t>(sizeof(Head)) + bytes}, at::kByte);
       Head head;
@@ -160,7 +249,7 @@ void StepRouter::SendOn(Step& step) {
           share_.own.at(from[rank])->Send(share_.peers.at(to[rank]), static_cast<int>(step.segment) + 1, std::move(message)));
       return absl::OkStatus();
     });
-    if (!sent.ok() && !closing_.exchange(true)) events_.lost(sent);
+    if (!sent.ok()) Lose(sent);
   }
   // Of as many steps as there can be under way one may still be going out.
   const size_t most = (StepsInFlight(static_cast<int>(plan_.devices.size())) + 1) * from.size();
@@ -176,7 +265,7 @@ void StepRouter::ReceiveAll(Incoming& incoming) {
     bool failed = false;
     at::Tensor hidden;
     const absl::Status received =
-        CatchTorch(absl::StrCat("receiving from ", plan_.devices[from].device.name), [&]() -> absl::Status {
+        CatchTorch(absl::StrCat("the connection to ", WhereIs(plan_, from), " is lost"), [&]() -> absl::Status {
           const UncountedScope uncounted;
           const int64_t element = static_cast<int64_t>(at::elementSize(worker.activations())),
                         bytes = step.plan.tokens * spec_.hidden_size * element;
@@ -191,10 +280,7 @@ void StepRouter::ReceiveAll(Incoming& incoming) {
                        .view({-1, spec_.hidden_size});
           return absl::OkStatus();
         });
-    if (!received.ok()) {
-      if (!closing_.exchange(true)) events_.lost(received);
-      return;
-    }
+    if (!received.ok()) return Lose(received);
     absl::MutexLock lock(&mutex_);
     const Place place = {step.number, incoming.segment};
     waiting_[place].arrived[incoming.rank] = {failed, std::move(hidden)};

@@ -79,12 +79,18 @@ class StepRouter {
   using Place = std::pair<uint64_t, size_t>;  // a step's number, and a segment
 
   size_t OwnRanks(size_t segment) const;
+  bool IsShared(size_t segment) const;  // a group in several processes has it, and others
   bool ComesFromOthers(size_t segment) const;
   size_t NextOwn(size_t segment) const;  // the next that has own devices; the number of segments: none
 
   void Reach(const std::shared_ptr<Step>& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TryEnter(Place place) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Enqueue(const std::shared_ptr<Step>& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EnqueueNow(const std::shared_ptr<Step>& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellOrder(Place place) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RunInOrder() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ReceiveOrder(int first, int own);
+  void Lose(const absl::Status& why);
   void Advance(std::shared_ptr<Step> step);
   void SendOn(Step& step);
   void ReceiveAll(Incoming& incoming);
@@ -98,6 +104,10 @@ class StepRouter {
 
   mutable absl::Mutex mutex_;
   std::map<Place, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
+  // Of a group's segments that it has with other processes: in the order of its first rank, whose process tells it.
+  std::map<Place, std::shared_ptr<Step>> ready_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Place> order_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::unique_ptr<Transfer>> told_ ABSL_GUARDED_BY(mutex_);
   std::map<std::pair<int, int>, int64_t> transfers_ ABSL_GUARDED_BY(mutex_);  // (from, to) -> bytes
   // To other processes, by segment: the messages of the last steps, which live until they have surely gone. Each deque
   // is its segment's workers', one at a time.

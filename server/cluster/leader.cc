@@ -33,6 +33,7 @@ namespace causeway {
 namespace {
 
 constexpr absl::Duration kSayEvery = absl::Seconds(10);  // whom a start waits for
+constexpr int kLooks = 50;  // within the time after which a silent process is lost
 constexpr absl::Duration kLeaveGrace = absl::Seconds(5);
 constexpr int kMessageBytesMax = 1 << 30;  // outputs of layers go in one
 
@@ -296,11 +297,14 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
     auto alive = std::make_shared<v1::LeaderMessage>();
     alive->mutable_alive();
     absl::Time said = Clock::Real()->Now();
-    while (!stop_.WaitForNotificationWithTimeout(std::min(every, lost_after / 5))) {
+    absl::Time told = absl::InfinitePast();
+    while (!stop_.WaitForNotificationWithTimeout(std::min(every, lost_after / kLooks))) {
       absl::MutexLock lock(&mutex_);
+      const bool tell = Clock::Real()->Now() - told >= every;
+      if (tell) told = Clock::Real()->Now();
       for (const auto& [rank, link] : links_) {
         link->CheckHeard(lost_after);
-        link->Send(alive);
+        if (tell) link->Send(alive);
       }
       if (Clock::Real()->Now() - said < kSayEvery) continue;
       said = Clock::Real()->Now();
