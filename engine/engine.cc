@@ -260,11 +260,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const 
     if (options.processes) {
       CAUSEWAY_ASSIGN_OR_RETURN(processes, options.processes(static_cast<int>(index), plan));
     }
-    CAUSEWAY_ASSIGN_OR_RETURN(
-        std::unique_ptr<Executor> executor,
-        MakeLeadingExecutor(model.spec, *model.checkpoint, plan, std::move(processes.share),
-                            std::move(processes.followers), executor_options, of_all,
-                            [&text_files] { return text_files.Check(); }));
+    CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
+                              MakeLeadingExecutor(model.spec, *model.checkpoint, plan, std::move(processes.share),
+                                                  std::move(processes.followers), executor_options, of_all,
+                                                  [&text_files] { return text_files.Check(); }));
     CAUSEWAY_RETURN_IF_ERROR(Validate(MakeSchedulerOptions(plan, options, *executor)));
     executors.push_back(std::move(executor));
   }

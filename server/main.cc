@@ -44,8 +44,8 @@ int main(int argc, char** argv) {
   if (command.empty()) {
     std::fputs(kUsage, stderr);
   } else {
-    const std::string near =
-        causeway::Suggestion(command, {"serve", "worker", "plan", "graph", "doctor", "bench", "help", "--version", "--help"});
+    const std::string near = causeway::Suggestion(
+        command, {"serve", "worker", "plan", "graph", "doctor", "bench", "help", "--version", "--help"});
     std::fprintf(stderr, "causewayd: unknown command %s%s\n\n%s", command.c_str(), near.c_str(), kUsage);
   }
   return causeway::kExitUsage;

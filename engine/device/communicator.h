@@ -60,8 +60,8 @@ struct PeerRank {
   int peer = 0;      // the number of its endpoint
   std::string name;  // in errors
 };
-// For ranks on CPUs, some of which other processes drive. `endpoint` is this rank's and must outlive the result; `peers`
-// are those of all ranks, this one included. Its calls also throw ConnectionLost, which names the rank.
+// For ranks on CPUs, some of which other processes drive. `endpoint` is this rank's and must outlive the result;
+// `peers` are those of all ranks, this one included. Its calls also throw ConnectionLost, which names the rank.
 std::unique_ptr<Communicator> MakeLinkCommunicator(Endpoint& endpoint, std::vector<PeerRank> peers, int rank);
 
 }  // namespace causeway

@@ -28,7 +28,7 @@ struct Order {
 // Before the hidden states of a message, in whole lines of the cache.
 struct alignas(64) Head {
   uint64_t step = 0;
-  int64_t bytes = 0;    // that follow: all rows, or those that the head is to see
+  int64_t bytes = 0;  // that follow: all rows, or those that the head is to see
   bool failed = false;
 };
 
@@ -87,9 +87,8 @@ bool StepRouter::ComesFromOthers(size_t segment) const {
 bool StepRouter::IsShared(size_t segment) const {
   const std::vector<int>& devices = plan_.segments[segment].devices;
   if (OwnRanks(segment) == devices.size()) return false;
-  return std::count_if(plan_.segments.begin(), plan_.segments.end(), [&](const Segment& other) {
-           return other.device() == devices.front();
-         }) > 1;
+  return std::count_if(plan_.segments.begin(), plan_.segments.end(),
+                       [&](const Segment& other) { return other.device() == devices.front(); }) > 1;
 }
 
 size_t StepRouter::NextOwn(size_t segment) const {
@@ -245,8 +244,8 @@ void StepRouter::SendOn(Step& step) {
       const at::Tensor dense = hidden.defined() ? hidden.contiguous() : hidden;
       if (bytes > 0)
         std::memcpy(static_cast<char*>(message.mutable_data_ptr()) + sizeof(head), dense.const_data_ptr(), bytes);
-      outgoing.push_back(
-          share_.own.at(from[rank])->Send(share_.peers.at(to[rank]), static_cast<int>(step.segment) + 1, std::move(message)));
+      outgoing.push_back(share_.own.at(from[rank])
+                             ->Send(share_.peers.at(to[rank]), static_cast<int>(step.segment) + 1, std::move(message)));
       return absl::OkStatus();
     });
     if (!sent.ok()) Lose(sent);

@@ -72,7 +72,7 @@ class Scheduler::Impl {
   SequenceEvent EndNotFinite(Sequence& sequence, const absl::Status& status);
   void TakePrompt(Sequence& sequence, const InFlight::Row& row, absl::Span<const SampledToken> prompt,
                   std::vector<SequenceEvent>& events);
-  std::vector<SequenceEvent> Fail(const InFlight& failed, const absl::Status& status);
+  std::vector<SequenceEvent> Fail(const InFlight& failed, const absl::Status& status, bool for_good);
 
   const SchedulerOptions options_;
   const Clock* const clock_;
@@ -180,7 +180,7 @@ std::vector<SequenceEvent> Scheduler::Impl::Apply(const StepResult& result) {
                  ", expected ", in_flight_.empty() ? "none" : absl::StrCat("that of step ", in_flight_.front().step));
   const InFlight step = std::move(in_flight_.front());
   in_flight_.pop_front();
-  if (!result.status.ok()) return Fail(step, result.status);
+  if (!result.status.ok()) return Fail(step, result.status, !result.device_failure.ok());
 
   std::vector<SequenceEvent> events;
   events.reserve(step.rows.size());
@@ -263,7 +263,7 @@ SequenceEvent Scheduler::Impl::EndNotFinite(Sequence& s, const absl::Status& sta
 // was registered behind the garbage in the chain of prefixes, so it is found no more either, and who holds it holds the
 // garbage too. A sequence preempted since such a step was planned holds nothing that could tell, and a token of it may
 // be on its way: it ends.
-std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const absl::Status& status) {
+std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const absl::Status& status, bool for_good) {
   BlockPool& pool = table_.pool();
   absl::flat_hash_set<int32_t> garbage;
   for (const InFlight::Written& w : failed.written) {
@@ -285,6 +285,9 @@ std::vector<SequenceEvent> Scheduler::Impl::Fail(const InFlight& failed, const a
     }
   }
   for (int32_t block : garbage) pool.Forget(block);
+  if (for_good) {  // no other step can be computed either
+    for (const auto& [id, sequence] : table_.all()) ends.insert(id);
+  }
   std::vector<SequenceEvent> events;
   for (uint64_t id : ends) events.push_back(End(*table_.Find(id), FinishReason::kError, status));
   return events;

@@ -36,19 +36,17 @@ FollowedReplica::FollowedReplica(int replica, int process, const PlacedModel& pl
       out_(std::move(out)),
       devices_(OwnDevices(plan_, process)),
       units_(UnitsGathered(plan_, process)),
-      local_parts_{.constraint = [this](uint64_t sequence) { return ConstraintOf(sequence); },
-                   .layer_outputs =
-                       [this](uint64_t sequence, std::vector<int> units, int64_t rows, int64_t width) {
-                         return OutputsOf(sequence, std::move(units), rows, width);
-                       }} {}
+      local_parts_{
+          .constraint = [this](uint64_t sequence) { return ConstraintOf(sequence); },
+          .layer_outputs = [this](uint64_t sequence, std::vector<int> units, int64_t rows,
+                                  int64_t width) { return OutputsOf(sequence, std::move(units), rows, width); }} {}
 
 FollowedReplica::~FollowedReplica() { Close(); }
 
 absl::Status FollowedReplica::Load(Rendezvous& rendezvous, int64_t generation, const std::string& address,
                                    const ExecutorOptions& options) {
-  CAUSEWAY_ASSIGN_OR_RETURN(
-      ProcessShare share,
-      ConnectShare(rendezvous, ConnectionsName(generation, replica_), plan_, devices_, address));
+  CAUSEWAY_ASSIGN_OR_RETURN(ProcessShare share,
+                            ConnectShare(rendezvous, ConnectionsName(generation, replica_), plan_, devices_, address));
   const auto progress = [this](const LoadProgress& so_far) {
     auto message = std::make_shared<v1::FollowerMessage>();
     v1::Loading& loading = *message->mutable_loading();

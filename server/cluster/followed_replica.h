@@ -50,8 +50,8 @@ class FollowedReplica {
   const PlacedModel& placed_;
   const Plan& plan_;
   const Out out_;
-  const std::vector<int> devices_;     // own ones
-  const std::vector<int> units_;       // whose outputs are gathered here
+  const std::vector<int> devices_;  // own ones
+  const std::vector<int> units_;    // whose outputs are gathered here
   const LocalParts local_parts_;
 
   mutable absl::Mutex mutex_;

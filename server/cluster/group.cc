@@ -16,7 +16,8 @@ std::vector<Device> JoinDevices(absl::Span<const ProcessDevices> processes) {
   for (const ProcessDevices& process : processes) {
     ++of_host[process.host];
     for (const Device& device : process.devices) {
-      if (device.host_bytes > 0) host_bytes = host_bytes == 0 ? device.host_bytes : std::min(host_bytes, device.host_bytes);
+      if (device.host_bytes > 0)
+        host_bytes = host_bytes == 0 ? device.host_bytes : std::min(host_bytes, device.host_bytes);
     }
   }
   std::vector<Device> all;

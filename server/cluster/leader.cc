@@ -33,7 +33,7 @@ namespace causeway {
 namespace {
 
 constexpr absl::Duration kSayEvery = absl::Seconds(10);  // whom a start waits for
-constexpr int kLooks = 50;  // within the time after which a silent process is lost
+constexpr int kLooks = 50;                               // within the time after which a silent process is lost
 constexpr absl::Duration kLeaveGrace = absl::Seconds(5);
 constexpr int kMessageBytesMax = 1 << 30;  // outputs of layers go in one
 
@@ -62,17 +62,19 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
     if (const std::string& text = loaded_.config.cluster().control(); !text.empty()) {
       absl::StatusOr<Address> parsed = ParseAddress(text);
       if (!parsed.ok())
-        return absl::InvalidArgumentError(absl::StrCat(loaded_.Where("cluster.control"), ": ", parsed.status().message()));
+        return absl::InvalidArgumentError(
+            absl::StrCat(loaded_.Where("cluster.control"), ": ", parsed.status().message()));
       control = *parsed;
     }
     for (const Address& address : {rendezvous, control}) {
       if (!secret_.empty() || IsLoopback(address.host)) continue;
-      return absl::InvalidArgumentError(absl::StrCat(
-          loaded_.Where("cluster.secret_file"), ": expected the file of a secret, since processes of other hosts can join at ",
-          address.host, ", got none; without one, only loopback is listened on"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(loaded_.Where("cluster.secret_file"),
+                       ": expected the file of a secret, since processes of other hosts can join at ", address.host,
+                       ", got none; without one, only loopback is listened on"));
     }
-    CAUSEWAY_ASSIGN_OR_RETURN(rendezvous_, MakeRendezvous(rendezvous.host, rendezvous.port, !membership_.agent_store,
-                                                          join_timeout()));
+    CAUSEWAY_ASSIGN_OR_RETURN(
+        rendezvous_, MakeRendezvous(rendezvous.host, rendezvous.port, !membership_.agent_store, join_timeout()));
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort(control.ToString(), grpc::InsecureServerCredentials(), &port);
@@ -87,8 +89,8 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
     control.port = port;
     control_ = control.ToString();
     const bool every = control.host == "0.0.0.0" || control.host == "::" || control.host == "*";
-    CAUSEWAY_RETURN_IF_ERROR(rendezvous_->Set(
-        kControlKey, Address{every ? rendezvous.host : control.host, port}.ToString()));
+    CAUSEWAY_RETURN_IF_ERROR(
+        rendezvous_->Set(kControlKey, Address{every ? rendezvous.host : control.host, port}.ToString()));
     monitor_ = std::thread([this] { Monitor(); });
     return absl::OkStatus();
   }
@@ -100,13 +102,15 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
     const absl::Time begun = Clock::Real()->Now(), end = begun + join_timeout();
     while (static_cast<int>(joins_.size()) < membership_.size) {
       const absl::Time now = Clock::Real()->Now();
-      if (now >= end) return absl::DeadlineExceededError(absl::StrCat("waited ", Seconds(now - begun), " for ", Missing()));
+      if (now >= end)
+        return absl::DeadlineExceededError(absl::StrCat("waited ", Seconds(now - begun), " for ", Missing()));
       const auto joined = joins_.size();
-      mutex_.AwaitWithTimeout(
-          absl::Condition(this, &LeaderImpl::AllJoined), std::min(kSayEvery, end - now));
+      mutex_.AwaitWithTimeout(absl::Condition(this, &LeaderImpl::AllJoined), std::min(kSayEvery, end - now));
       if (joined == joins_.size()) {
         Log(LogLevel::kInfo, "waiting for processes to join",
-            {{"missing", Missing()}, {"seconds", absl::ToDoubleSeconds(Clock::Real()->Now() - begun)}, {"at", control_}});
+            {{"missing", Missing()},
+             {"seconds", absl::ToDoubleSeconds(Clock::Real()->Now() - begun)},
+             {"at", control_}});
       }
     }
     std::vector<ProcessDevices> processes;
@@ -201,9 +205,7 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
   bool AllJoined() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return static_cast<int>(joins_.size()) == membership_.size;
   }
-  static std::string Seconds(absl::Duration duration) {
-    return absl::StrCat(absl::ToInt64Seconds(duration), " s");
-  }
+  static std::string Seconds(absl::Duration duration) { return absl::StrCat(absl::ToInt64Seconds(duration), " s"); }
   std::string Missing() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::vector<int> missing;
     for (int rank = 1; rank < membership_.size; ++rank)
@@ -219,15 +221,13 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
     absl::MutexLock lock(&mutex_);
     // A follower may be faster than the leader, which must know its own model first.
     mutex_.Await(absl::Condition(
-        +[](LeaderImpl* leader) ABSL_EXCLUSIVE_LOCKS_REQUIRED(leader->mutex_) {
-          return leader->files_are_known_ || leader->closing_;
-        },
+        +[](LeaderImpl* leader)
+             ABSL_EXCLUSIVE_LOCKS_REQUIRED(leader->mutex_) { return leader->files_are_known_ || leader->closing_; },
         this));
     if (closing_) return absl::UnavailableError("the leader ends");
     const int rank = link.rank();
     if (rank < 1 || rank >= membership_.size) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("expected a rank in [1, ", membership_.size - 1, "], got ", rank));
+      return absl::InvalidArgumentError(absl::StrCat("expected a rank in [1, ", membership_.size - 1, "], got ", rank));
     }
     const v1::Join& own = joins_[0];
     if (link.join().version() != own.version()) {
@@ -236,8 +236,7 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
     }
     CAUSEWAY_RETURN_IF_ERROR(CompareModels(own.files(), link.join().files(), link.name()));
     if (const auto other = joins_.find(rank); other != joins_.end()) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("rank ", rank, " has joined already, from ", other->second.host()));
+      return absl::AlreadyExistsError(absl::StrCat("rank ", rank, " has joined already, from ", other->second.host()));
     }
     joins_[rank] = link.join();
     links_[rank] = &link;
@@ -310,7 +309,8 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
       said = Clock::Real()->Now();
       for (size_t replica = 0; replica < replicas_.size(); ++replica) {
         const std::string waiting = replicas_[replica]->Waiting();
-        if (!waiting.empty()) Log(LogLevel::kInfo, "followers are loading", {{"replica", replica}, {"waiting for", waiting}});
+        if (!waiting.empty())
+          Log(LogLevel::kInfo, "followers are loading", {{"replica", replica}, {"waiting for", waiting}});
       }
     }
   }
@@ -324,9 +324,9 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
 
   mutable absl::Mutex mutex_;
   bool files_are_known_ ABSL_GUARDED_BY(mutex_) = false, closing_ ABSL_GUARDED_BY(mutex_) = false;
-  std::map<int, v1::Join> joins_ ABSL_GUARDED_BY(mutex_);        // by rank, this process's included
-  std::map<int, FollowerLink*> links_ ABSL_GUARDED_BY(mutex_);   // by rank
-  std::vector<std::shared_ptr<ReplicaLinks>> replicas_;          // written by Place alone
+  std::map<int, v1::Join> joins_ ABSL_GUARDED_BY(mutex_);       // by rank, this process's included
+  std::map<int, FollowerLink*> links_ ABSL_GUARDED_BY(mutex_);  // by rank
+  std::vector<std::shared_ptr<ReplicaLinks>> replicas_;         // written by Place alone
   std::function<void()> leaving_ ABSL_GUARDED_BY(mutex_);
 
   absl::Notification stop_;

@@ -18,8 +18,8 @@ namespace causeway {
 
 class ClusterLeader {
  public:
-  // Opens the rendezvous, unless a launcher's agent has it, and the port for followers. InvalidArgument: an address that
-  // is not loopback without a secret, a secret that cannot be read. Unavailable: the kernel refuses.
+  // Opens the rendezvous, unless a launcher's agent has it, and the port for followers. InvalidArgument: an address
+  // that is not loopback without a secret, a secret that cannot be read. Unavailable: the kernel refuses.
   static absl::StatusOr<std::unique_ptr<ClusterLeader>> Start(const LoadedConfig& loaded, const Membership& membership);
   virtual ~ClusterLeader() = default;  // leaves
 
@@ -34,20 +34,20 @@ class ClusterLeader {
   // EngineOptions::processes, once placed.
   virtual absl::StatusOr<ReplicaProcesses> Processes(int replica, const Plan& plan) = 0;
 
-  // From now on `leaving` is called when a follower was told to stop, on a thread of the leader's, and a follower that is
-  // lost is its replicas' affair. Before, it ends this process: a start waits for all in many places.
+  // From now on `leaving` is called when a follower was told to stop, on a thread of the leader's, and a follower that
+  // is lost is its replicas' affair. Before, it ends this process: a start waits for all in many places.
   virtual void Serving(std::function<void()> leaving) = 0;
   // Tells the followers to end, and why: with an error, as failed. Then waits a little for them to. To be called before
   // the engine closes its connections to them.
   virtual void Leave(const absl::Status& why) = 0;
 };
 
-// What this process says of itself when it joins, but for its rank.
-absl::StatusOr<v1::Join> DescribeProcess(const LoadedConfig& loaded, const Checkpoint& checkpoint,
+// What this process says of itself when it joins, but for its rank. `version` is causewayd's.
+absl::StatusOr<v1::Join> DescribeProcess(const LoadedConfig& loaded, const char* version, const Checkpoint& checkpoint,
                                          const std::vector<Device>& devices, const EngineOptions& options);
 
-// The shared secret, without the white space around it; "" where none is configured. InvalidArgument: the file cannot be
-// read, or is empty.
+// The shared secret, without the white space around it; "" where none is configured. InvalidArgument: the file cannot
+// be read, or is empty.
 absl::StatusOr<std::string> ReadSecret(const LoadedConfig& loaded);
 
 // The key of the leader's address at the rendezvous.

@@ -63,8 +63,8 @@ void FollowerLink::CheckHeard(absl::Duration lost_after) {
   absl::MutexLock lock(&mutex_);
   const absl::Duration silent = Clock::Real()->Now() - heard_;
   if (silent < lost_after || !lost_.ok()) return;
-  lost_ = absl::UnavailableError(
-      absl::StrFormat("%s was not heard of for %.1f s", name(), absl::ToDoubleSeconds(silent)));
+  lost_ =
+      absl::UnavailableError(absl::StrFormat("%s was not heard of for %.1f s", name(), absl::ToDoubleSeconds(silent)));
   outgoing_.Close();
   context_.TryCancel();
 }

@@ -10,14 +10,13 @@
 #include "server/cluster/leader.h"
 #include "server/cluster/model_files.h"
 #include "server/cluster/wire_stats.h"
-#include "server/version.h"
 
 namespace causeway {
 
-absl::StatusOr<v1::Join> DescribeProcess(const LoadedConfig& loaded, const Checkpoint& checkpoint,
+absl::StatusOr<v1::Join> DescribeProcess(const LoadedConfig& loaded, const char* version, const Checkpoint& checkpoint,
                                          const std::vector<Device>& devices, const EngineOptions& options) {
   v1::Join join;
-  join.set_version(kVersion);
+  join.set_version(version);
   char host[256] = {};
   gethostname(host, sizeof(host) - 1);
   join.set_host(host);

@@ -104,8 +104,8 @@ void ReplicaLinks::OnPart(int rank, const v1::PartDone& part) {
   for (const auto& [sequence, index] : sampling) {
     const auto token = std::find_if(result.tokens.begin(), result.tokens.end(),
                                     [id = sequence](const SampledToken& t) { return t.sequence == id; });
-    const bool chosen = result.status.ok() && token != result.tokens.end() &&
-                        token->outcome == SampledToken::Outcome::kToken;
+    const bool chosen =
+        result.status.ok() && token != result.tokens.end() && token->outcome == SampledToken::Outcome::kToken;
     result.status.Update(masks_->Sampled(sequence, index, chosen ? token->token : 0, chosen));
   }
   absl::MutexLock lock(&events_mutex_);
@@ -122,8 +122,7 @@ void ReplicaLinks::OnPart(int rank, const v1::PartDone& part) {
 }
 
 void ReplicaLinks::OnGone(int rank, const absl::Status& why) {
-  const absl::Status lost =
-      why.ok() ? absl::UnavailableError(absl::StrCat("rank ", rank, " has left")) : why;
+  const absl::Status lost = why.ok() ? absl::UnavailableError(absl::StrCat("rank ", rank, " has left")) : why;
   {
     absl::MutexLock lock(&mutex_);
     lost_.Update(lost);

@@ -47,7 +47,7 @@ class ReplicaLinks {
  private:
   // A step that more than its result is expected of.
   struct Expected {
-    std::map<uint64_t, int64_t> sampling;                              // constrained sequences: their token's index
+    std::map<uint64_t, int64_t> sampling;                             // constrained sequences: their token's index
     std::map<uint64_t, std::shared_ptr<LayerOutputs>> layer_outputs;  // by sequence
     size_t parts_left = 0;                                            // of those
   };

@@ -49,8 +49,8 @@ std::string FirstDifference(const std::string& ours, const std::string& theirs) 
 
 class WorkerImpl final : public ClusterWorker {
  public:
-  WorkerImpl(const LoadedConfig& loaded, Membership membership)
-      : loaded_(loaded), membership_(std::move(membership)), outgoing_(kOutgoingMax) {}
+  WorkerImpl(const LoadedConfig& loaded, Membership membership, const char* version)
+      : loaded_(loaded), membership_(std::move(membership)), version_(version), outgoing_(kOutgoingMax) {}
 
   ~WorkerImpl() override {
     for (const auto& replica : replicas_) replica->Close();
@@ -63,7 +63,7 @@ class WorkerImpl final : public ClusterWorker {
     for (const std::string& warning : found.warnings) Log(LogLevel::kWarning, "devices", {{"message", warning}});
     CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel model, ReadModel(options_, Purpose::kRunning));
     CAUSEWAY_ASSIGN_OR_RETURN(v1::Join join,
-                              DescribeProcess(loaded_, *model.checkpoint, found.devices, options_));
+                              DescribeProcess(loaded_, version_, *model.checkpoint, found.devices, options_));
     join.set_rank(membership_.rank);
     CAUSEWAY_ASSIGN_OR_RETURN(const std::string secret, ReadSecret(loaded_));
     CAUSEWAY_ASSIGN_OR_RETURN(const std::string leader, FindLeader());
@@ -175,8 +175,8 @@ class WorkerImpl final : public ClusterWorker {
     }
     CAUSEWAY_ASSIGN_OR_RETURN(placed_, PlaceModel(options_, devices, Purpose::kRunning));
     if (const std::string plan = PlanJson(placed_.plan); plan != placement.plan()) {
-      return absl::FailedPreconditionError(absl::StrCat("rank ", membership_.rank, " comes to another plan: ",
-                                                        FirstDifference(plan, placement.plan())));
+      return absl::FailedPreconditionError(
+          absl::StrCat("rank ", membership_.rank, " comes to another plan: ", FirstDifference(plan, placement.plan())));
     }
     for (size_t replica = 0; replica < placed_.replicas.size(); ++replica) {
       if (OwnDevices(placed_.replicas[replica], membership_.rank).empty()) continue;
@@ -246,6 +246,7 @@ class WorkerImpl final : public ClusterWorker {
 
   const LoadedConfig& loaded_;
   const Membership membership_;
+  const char* const version_;
   EngineOptions options_;
   std::unique_ptr<Rendezvous> rendezvous_;
   PlacedModel placed_;
@@ -260,8 +261,9 @@ class WorkerImpl final : public ClusterWorker {
 
 }  // namespace
 
-std::unique_ptr<ClusterWorker> ClusterWorker::Make(const LoadedConfig& loaded, const Membership& membership) {
-  return std::make_unique<WorkerImpl>(loaded, membership);
+std::unique_ptr<ClusterWorker> ClusterWorker::Make(const LoadedConfig& loaded, const Membership& membership,
+                                                   const char* version) {
+  return std::make_unique<WorkerImpl>(loaded, membership, version);
 }
 
 }  // namespace causeway

@@ -12,12 +12,14 @@ namespace causeway {
 
 class ClusterWorker {
  public:
-  static std::unique_ptr<ClusterWorker> Make(const LoadedConfig& loaded, const Membership& membership);
+  // `version` is causewayd's.
+  static std::unique_ptr<ClusterWorker> Make(const LoadedConfig& loaded, const Membership& membership,
+                                             const char* version);
   virtual ~ClusterWorker() = default;
 
-  // Follows until the leader tells it to leave, which is OK. Else says why it cannot go on: Unavailable where the leader
-  // is gone or hangs, FailedPrecondition where the processes do not fit together. Call it once. The process should end
-  // soon after: threads may still wait for others that are gone.
+  // Follows until the leader tells it to leave, which is OK. Else says why it cannot go on: Unavailable where the
+  // leader is gone or hangs, FailedPrecondition where the processes do not fit together. Call it once. The process
+  // should end soon after: threads may still wait for others that are gone.
   virtual absl::Status Run() = 0;
   // Tells the leader that this process was told to stop; the leader ends what runs, and then has it leave. False: there
   // is no leader yet to be told. Any thread.

@@ -11,6 +11,7 @@
 #include "server/daemon/daemon.h"
 #include "server/daemon/signals.h"
 #include "server/telemetry/log.h"
+#include "server/version.h"
 
 namespace causeway {
 namespace {
@@ -34,7 +35,7 @@ int Follow(const LoadedConfig& loaded, const Membership& membership) {
   });
   Log(LogLevel::kInfo, "following in a group of processes",
       {{"rank", membership.rank}, {"size", membership.size}, {"by", membership.source}});
-  const std::unique_ptr<ClusterWorker> worker = ClusterWorker::Make(loaded, membership);
+  const std::unique_ptr<ClusterWorker> worker = ClusterWorker::Make(loaded, membership, kVersion);
   running = worker.get();
   const absl::Status followed = worker->Run();
   StopProfile();
@@ -51,8 +52,7 @@ int Start(const std::string& name, const std::string& what, const std::vector<st
   if (!may_lead && membership->rank == 0) {
     return Fail(absl::InvalidArgumentError(absl::StrCat(
         "expected a rank above 0 (--cluster-rank, or a launcher's), got ",
-        membership->size == 1 ? "none: no group of processes is configured"
-                              : absl::StrCat("0 by ", membership->source),
+        membership->size == 1 ? "none: no group of processes is configured" : absl::StrCat("0 by ", membership->source),
         "; causewayd serve leads")));
   }
   if (absl::Status status = StartProfile(start.loaded); !status.ok()) return Fail(status);

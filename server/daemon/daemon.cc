@@ -33,6 +33,8 @@ namespace {
 
 // After the drain every request has ended. This is for the last bytes to reach their readers.
 constexpr absl::Duration kStopGrace = absl::Seconds(2);
+// Once a device has failed every step does, at once: what waits then ends with the device's error.
+constexpr absl::Duration kFailedDrain = absl::Seconds(1);
 
 class DaemonImpl final : public Daemon {
  public:
@@ -109,8 +111,8 @@ class DaemonImpl final : public Daemon {
          {"budget_seconds", config_.server().drain_seconds()}});
     context_.state.Drain();
     rpc_->SetServing(false);
-    const bool all_ended = engine_->Drain(failure.ok() ? absl::Now() + absl::Seconds(config_.server().drain_seconds())
-                                                       : absl::InfinitePast());
+    const bool all_ended =
+        engine_->Drain(absl::Now() + (failure.ok() ? absl::Seconds(config_.server().drain_seconds()) : kFailedDrain));
     if (!all_ended) Log(LogLevel::kWarning, "the drain budget ran out; the remaining requests were cancelled");
     rpc_->Stop(kStopGrace);
     rpc_.reset();
@@ -132,7 +134,7 @@ class DaemonImpl final : public Daemon {
     for (const std::string& warning : found.warnings) Log(LogLevel::kWarning, "devices", {{"message", warning}});
     CAUSEWAY_ASSIGN_OR_RETURN(const PlacedModel model, ReadModel(options_, Purpose::kRunning));
     CAUSEWAY_ASSIGN_OR_RETURN(const v1::Join own,
-                              DescribeProcess(loaded_, *model.checkpoint, found.devices, options_));
+                              DescribeProcess(loaded_, kVersion, *model.checkpoint, found.devices, options_));
     CAUSEWAY_ASSIGN_OR_RETURN(leader_, ClusterLeader::Start(loaded_, membership));
     CAUSEWAY_ASSIGN_OR_RETURN(const std::vector<Device> devices, leader_->AwaitJoined(own));
     options_.plan_threads = leader_->threads();

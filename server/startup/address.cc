@@ -138,10 +138,10 @@ std::string AddressTowards(const Address& other) {
     sockaddr_storage own{};
     socklen_t length = sizeof(own);
     char host[NI_MAXHOST] = {};
-    const bool known = connect(fd, a->ai_addr, a->ai_addrlen) == 0 &&
-                       getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) == 0 &&
-                       getnameinfo(reinterpret_cast<sockaddr*>(&own), length, host, sizeof(host), nullptr, 0,
-                                   NI_NUMERICHOST) == 0;
+    const bool known =
+        connect(fd, a->ai_addr, a->ai_addrlen) == 0 &&
+        getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) == 0 &&
+        getnameinfo(reinterpret_cast<sockaddr*>(&own), length, host, sizeof(host), nullptr, 0, NI_NUMERICHOST) == 0;
     close(fd);
     if (known) return host;
   }

@@ -124,26 +124,26 @@ TEST(ClusterTest, ProcessesGiveTheTokensOfOne) {
     std::string parallel;
     std::vector<int> devices;
   };
-  const std::vector<Split> splits = {{"pp=2", {1, 1}},      {"tp=2", {1, 1}},     {"dp=2", {1, 1}},
-                                     {"dp=2,tp=2", {2, 2}}, {"pp=2,tp=2", {2, 2}}, {"dp=2,pp=2", {1, 1, 1, 1}},
+  const std::vector<Split> splits = {{"pp=2", {1, 1}},           {"tp=2", {1, 1}},      {"dp=2", {1, 1}},
+                                     {"dp=2,tp=2", {2, 2}},      {"pp=2,tp=2", {2, 2}}, {"dp=2,pp=2", {1, 1, 1, 1}},
                                      {"pp=2,tp=2", {1, 1, 1, 1}}};
   const std::vector<Flags> features = {
       {"--dtype", "fp32"},
-      {"--dtype", "fp32", "--max-num-batched-tokens", "24", "--max-num-seqs", "8"},          // chunks, preemption
+      {"--dtype", "fp32", "--max-num-batched-tokens", "24", "--max-num-seqs", "8"},  // chunks, preemption
       {"--dtype", "fp32", "--kv-cache-dtype", "int8", "--no-prefix-cache"}};
   int compared = 0;
   for (size_t feature = 0; feature < features.size(); ++feature) {
-    DaemonProcess one(Joined({"--model", kModel, "--devices", "simulated:1x256MiB", "--cpu-threads", "2", "--kv-cache",
-                              "8192"},
-                             features[feature]));
+    DaemonProcess one(
+        Joined({"--model", kModel, "--devices", "simulated:1x256MiB", "--cpu-threads", "2", "--kv-cache", "8192"},
+               features[feature]));
     ASSERT_TRUE(one.WaitUntilServing());
     const std::vector<std::string> expected = Answers(one);
     for (const std::string& answer : expected) EXPECT_THAT(answer, HasSubstr("|"));
     for (size_t i = 0; i < splits.size(); ++i) {
       if (feature > 0 && splits[i].devices.size() > 2) continue;
       SCOPED_TRACE(absl::StrCat(splits[i].parallel, " over ", splits[i].devices.size(), ", features ", feature));
-      const Processes group =
-          StartGroup(splits[i].devices, Joined({"--parallel", splits[i].parallel, "--device-map", "balanced"}, features[feature]));
+      const Processes group = StartGroup(
+          splits[i].devices, Joined({"--parallel", splits[i].parallel, "--device-map", "balanced"}, features[feature]));
       ASSERT_TRUE(group.front()->WaitUntilServing()) << group.back()->Err();
       for (int round = 0; round < 2; ++round) {  // the second finds prefixes in the cache
         EXPECT_EQ(Answers(*group.front()), expected) << "round " << round;

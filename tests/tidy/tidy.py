@@ -42,7 +42,7 @@ MAY_USE = {
     "proto": [],
     "client": ["proto"],
     "server/startup": ["engine", "proto"],
-    "server/cluster": ["server/startup"],
+    "server/cluster": ["server/startup", "server/telemetry"],
     "server/telemetry": ["server/startup"],
     "server/rpc": ["server/telemetry"],
     "server/daemon": ["server/cluster", "server/rpc"],
