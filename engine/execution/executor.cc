@@ -98,9 +98,12 @@ class PipelineExecutor final : public Executor {
 
   absl::Status WarmUp() {
     router_->BeginWarmUp();
-    Launch(WorstStep(spec_, plan_), /*warm_up=*/true);
-    CAUSEWAY_RETURN_IF_ERROR(Wait().status);
-    std::fill(sampled_in_.begin(), sampled_in_.end(), 0);
+    for (StepPlan& plan : WarmUpSteps(spec_, plan_)) {
+      Launch(std::move(plan), /*warm_up=*/true);
+      CAUSEWAY_RETURN_IF_ERROR(Wait().status);
+      router_->ClearSampler();
+      std::fill(sampled_in_.begin(), sampled_in_.end(), 0);
+    }
     CAUSEWAY_RETURN_IF_ERROR(router_->EndWarmUp());
     return followers_ == nullptr ? absl::OkStatus() : followers_->AwaitWarm();
   }

@@ -4,11 +4,12 @@
 
 #include "engine/base/status.h"
 #include "engine/execution/startup.h"
+#include "engine/execution/warm_up.h"
 
 namespace causeway {
 
 Follower::Follower(const ModelSpec& spec, const Plan& plan, ProcessShare share, Events events)
-    : spec_(spec), plan_(plan), events_(std::move(events)) {
+    : spec_(spec), plan_(plan), events_(std::move(events)), warm_ups_left_(WarmUpSteps(spec_, plan_).size()) {
   router_ = std::make_unique<StepRouter>(
       spec_, plan_, std::move(share),
       StepRouter::Events{.done = [this](std::shared_ptr<Step> step) { Done(std::move(step)); },
@@ -48,8 +49,10 @@ void Follower::Run(uint64_t number, bool warm_up, StepPlan plan) {
 
 void Follower::Done(std::shared_ptr<Step> step) {
   if (step->warm_up) {
+    router_->ClearSampler();
     absl::MutexLock lock(&mutex_);
-    warm_up_ = step->result.status;
+    warm_up_.Update(step->result.status);
+    if (warm_ups_left_ > 0) --warm_ups_left_;
   }
   events_.done(step->number, std::move(step->plan), std::move(step->result), router_->ends_here());
 }
@@ -57,8 +60,8 @@ void Follower::Done(std::shared_ptr<Step> step) {
 absl::Status Follower::AwaitWarm() {
   {
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(+[](std::optional<absl::Status>* known) { return known->has_value(); }, &warm_up_));
-    CAUSEWAY_RETURN_IF_ERROR(*warm_up_);
+    mutex_.Await(absl::Condition(+[](size_t* left) { return *left == 0; }, &warm_ups_left_));
+    CAUSEWAY_RETURN_IF_ERROR(warm_up_);
   }
   return router_->EndWarmUp();
 }
@@ -73,7 +76,8 @@ ExecutorStats Follower::Stats() const {
 void Follower::Close() {
   router_->Close();
   absl::MutexLock lock(&mutex_);
-  if (!warm_up_.has_value()) warm_up_ = absl::CancelledError("ended before the warm-up");
+  if (warm_ups_left_ > 0) warm_up_.Update(absl::CancelledError("ended before the warm-up"));
+  warm_ups_left_ = 0;
 }
 
 }  // namespace causeway

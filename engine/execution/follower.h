@@ -2,10 +2,10 @@
 #ifndef CAUSEWAY_ENGINE_EXECUTION_FOLLOWER_H_
 #define CAUSEWAY_ENGINE_EXECUTION_FOLLOWER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -40,7 +40,7 @@ class Follower {
 
   // The steps as the leader numbers them, in order. Returns at once.
   void Run(uint64_t number, bool warm_up, StepPlan plan);
-  // Waits for the warm-up step, the first, and says whether it took what the plan allows.
+  // Waits for the warm-up steps, the first, and says whether they took what the plan allows.
   absl::Status AwaitWarm();
 
   ExecutorStats Stats() const;  // of own devices; any thread
@@ -56,7 +56,8 @@ class Follower {
   StartSeconds start_;
   NotFiniteWeights not_finite_;
   absl::Mutex mutex_;
-  std::optional<absl::Status> warm_up_ ABSL_GUARDED_BY(mutex_);
+  size_t warm_ups_left_ ABSL_GUARDED_BY(mutex_);
+  absl::Status warm_up_ ABSL_GUARDED_BY(mutex_);  // the first error of those
   std::unique_ptr<StepRouter> router_;
 };
 

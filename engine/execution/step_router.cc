@@ -291,11 +291,6 @@ void StepRouter::BeginWarmUp() {
   for (const auto& [device, worker] : workers_) worker->runtime().ResetActivationsPeak();
 }
 
-absl::Status StepRouter::EndWarmUp() {
-  sampler_.Clear();
-  return CheckActivations(plan_, workers_);
-}
-
 ExecutorStats StepRouter::Stats() const {
   ExecutorStats stats;
   stats.devices.resize(plan_.devices.size());

@@ -52,9 +52,10 @@ class StepRouter {
   // Whether the result of steps comes about here: the last segment's first rank is own.
   bool ends_here() const { return share_.has(plan_.segments.back().device()); }
 
-  // Around the warm-up step.
+  // Around the warm-up steps, and after each of them.
   void BeginWarmUp();
-  absl::Status EndWarmUp();
+  void ClearSampler() { sampler_.Clear(); }
+  absl::Status EndWarmUp() { return CheckActivations(plan_, workers_); }
 
   bool owns(int device) const { return share_.has(device); }
   const BatchLimits& limits() const { return limits_; }

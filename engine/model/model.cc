@@ -43,6 +43,19 @@ int64_t PositionRows(const Module& module, const std::string& prefix, const std:
   return 0;
 }
 
+// Layers of one kind start the same operations on the same shapes.
+struct LayerKind {
+  bool experts;
+  std::vector<WeightFormat> formats;
+
+  explicit LayerKind(const LayerSpec& layer) : experts(layer.moe.has_value()) {
+    const MlpSpec& mlp = experts ? layer.moe->experts.front() : layer.mlp;
+    formats = {layer.attention.qkv.format, layer.attention.output.format, mlp.up.format, mlp.down.format};
+    if (experts) formats.push_back(layer.moe->router.format);
+  }
+  bool operator==(const LayerKind& other) const { return experts == other.experts && formats == other.formats; }
+};
+
 }  // namespace
 
 DeviceModel::DeviceModel(const ModelContext& context, const std::vector<int>& units)
@@ -160,11 +173,15 @@ at::Tensor DeviceModel::Forward(UnitRange units, StageInput input, const RotaryT
   } else {
     hidden.residual = std::move(input.hidden);
   }
-  bool with_mlp = false, with_experts = false;
+  std::vector<LayerKind> run;  // of one_of_each
   for (const int unit : units.all()) {
     if (!model.is_layer(unit)) continue;
+    if (input.one_of_each) {
+      LayerKind kind(spec_.layers[Units::LayerOf(unit)]);
+      if (std::find(run.begin(), run.end(), kind) != run.end()) continue;
+      run.push_back(std::move(kind));
+    }
     const Layer& layer = layers_.at(Units::LayerOf(unit));
-    if (input.one_of_each && std::exchange(layer.moe() != nullptr ? with_experts : with_mlp, true)) continue;
     layer.Forward(context, hidden, cache.layer(Units::LayerOf(unit)));
     if (input.after_unit) input.after_unit(unit, hidden);
   }
@@ -172,10 +189,9 @@ at::Tensor DeviceModel::Forward(UnitRange units, StageInput input, const RotaryT
     hidden.residual = ops_.SelectRows(hidden.residual, input.rows);
     if (hidden.update.defined()) hidden.update = ops_.SelectRows(hidden.update, input.rows);
   }
-  if (hidden.residual.size(0) > 0) {  // no row may be selected
-    if (units.contains(model.norm())) hidden.residual = AddAndNorm(ops_, *norm_, hidden);
-    if (units.contains(model.head())) return Gathered(head_->Forward(hidden.residual), input.ranks);
-  }
+  if (hidden.residual.size(0) == 0) return std::move(hidden.residual);  // no row was selected
+  if (units.contains(model.norm())) hidden.residual = AddAndNorm(ops_, *norm_, hidden);
+  if (units.contains(model.head())) return Gathered(head_->Forward(hidden.residual), input.ranks);
   if (hidden.update.defined()) ops_.Add(hidden.residual, hidden.update);
   return std::move(hidden.residual);
 }

@@ -26,8 +26,8 @@ struct StageInput {
   Communicator* ranks = nullptr;  // of the context's group; null: there is one rank
   std::function<void(int unit, const Hidden& hidden)>
       after_unit;            // where set, called after the embeddings and each layer
-  bool one_of_each = false;  // of the segment's layers, the first with an MLP and the first with experts alone (the
-                             // warm-up, where only shapes matter)
+  bool one_of_each = false;  // of the segment's layers, only the first with an MLP and the first with experts, and of
+                             // these the first of each set of weight formats (the warm-up, where only shapes matter)
 };
 
 // Executes any ModelSpec. One thread at a time.

@@ -5,6 +5,7 @@
 #include <ATen/ops/tensor.h>
 #include <nlohmann/json.hpp>
 
+#include "engine/architecture/quantization.h"
 #include "engine/model/testing.h"
 #include "tests/support/tiny_checkpoint.h"
 
@@ -130,6 +131,23 @@ TEST(MixedLayersTest, AWarmUpRunsAnMlpAndAMixture) {
   EXPECT_EQ(model->ExpertLoads().at(2).steps, 0);
   model->ClearExpertLoads();
   EXPECT_EQ(model->ExpertLoads().at(1).steps, 0);
+}
+
+TEST(MixedLayersTest, AWarmUpRunsALayerOfEachSetOfFormats) {
+  c10::InferenceMode inference;
+  const std::unique_ptr<Ops> ops = MakeReferenceOps();
+  const TinyCheckpoint tiny(TinyLlama());
+  ModelSpec spec = tiny.spec();
+  ASSERT_TRUE(QuantizeOnLoad({WeightKind::kInt8}, spec).ok());
+  spec.layers[2] = tiny.spec().layers[2];
+  spec.layers[3].mlp.down.format = {};
+  const auto model = Loaded(spec, tiny.checkpoint(), *ops);
+  KvCache cache(Context(spec, *ops), model->layers(), 8);
+  const AttentionBatch batch = OneSequence(0, 40);
+  const RotaryTables rotary = MakeRotaryTables(spec.rope, 128);
+  model->Forward({0, 6}, {.ids = at::arange(40, at::kLong), .batch = &batch, .one_of_each = true}, rotary, cache);
+  for (int layer = 0; layer < 4; ++layer)
+    EXPECT_EQ(cache.layer(layer).keys.abs().max().item<float>() > 0, layer != 1) << layer;
 }
 
 }  // namespace

@@ -20,27 +20,33 @@
 namespace causeway::standin {
 namespace {
 
+struct Name {
+  std::string name, variant;
+};
 struct Kernels {
   std::mutex mutex;
-  std::map<const void*, std::string> names;
+  std::map<const void*, Name> names;
 };
 Kernels& kernels() {
   static Kernels* const kernels = new Kernels;
   return *kernels;
 }
 
-// The kernel's own name in "void causeway::(anonymous namespace)::Attend<float, float, 2>(...)". Whatever the compiler
-// calls the unnamed namespace, it is the innermost.
-std::string ShortName(const char* mangled) {
+// The kernel's own name and template arguments in "void causeway::(anonymous namespace)::Attend<float, float, 2>(...)".
+// Whatever the compiler calls the unnamed namespace, it is the innermost.
+Name ShortName(const char* mangled) {
   int status = 0;
   const std::unique_ptr<char, void (*)(void*)> plain(abi::__cxa_demangle(mangled, nullptr, nullptr, &status),
                                                      std::free);
   const std::string name = plain != nullptr ? plain.get() : mangled;
   for (const char* known : {"Norm", "Activate", "RotaryCache", "Attend", "Merge"}) {
-    const size_t at = name.find(std::string("::") + known + "<");
-    if (at != std::string::npos) return known;
+    const std::string before = std::string("::") + known;
+    const size_t at = name.find(before + "<");
+    if (at == std::string::npos) continue;
+    const size_t first = at + before.size();
+    return {known, name.substr(first, name.find(">(", first) + 1 - first)};
   }
-  return name;
+  return {name, ""};
 }
 
 int64_t Bytes(CudaDType dtype) { return dtype == CudaDType::kF32 ? 4 : 2; }
@@ -126,7 +132,13 @@ void RegisterKernel(const void* function, const char* mangled_name) {
 std::string KernelName(const void* function) {
   std::lock_guard<std::mutex> lock(kernels().mutex);
   const auto found = kernels().names.find(function);
-  return found == kernels().names.end() ? "a kernel" : found->second;
+  return found == kernels().names.end() ? "a kernel" : found->second.name;
+}
+
+std::string KernelVariant(const void* function) {
+  std::lock_guard<std::mutex> lock(kernels().mutex);
+  const auto found = kernels().names.find(function);
+  return found == kernels().names.end() ? "" : found->second.variant;
 }
 
 std::vector<Touch> TouchesOf(const void* function, void** arguments) {

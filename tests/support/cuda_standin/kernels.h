@@ -14,6 +14,8 @@ void RegisterKernel(const void* function, const char* mangled_name);
 
 // "Attend"; "a kernel" where it is not registered.
 std::string KernelName(const void* function);
+// "<float, float, 2>": its template arguments.
+std::string KernelVariant(const void* function);
 
 // What a launch with these arguments reads and writes. Aborts where kernels.cc knows nothing of the kernel.
 std::vector<Touch> TouchesOf(const void* function, void** arguments);

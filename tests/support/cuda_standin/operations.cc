@@ -5,6 +5,7 @@
 // reduction, an index, a copy that changes type or layout, a product of cuBLAS. Sorting starts three, as torch does for
 // up to 4,096 elements a row (indices, a copy, the sort), and more beyond. A view starts none. Operations that are made
 // of others count as these.
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -42,10 +43,19 @@ namespace {
 
 constexpr c10::DispatchKeySet kCuda(c10::DispatchKey::CUDA), kCpu(c10::DispatchKey::CPU);
 
+// "(Float, Long)": of the tensors that an operation is given, neighbours of one type named once.
+std::string Types(std::vector<at::ScalarType> types) {
+  types.erase(std::unique(types.begin(), types.end()), types.end());
+  std::string text;
+  for (const at::ScalarType type : types) text += (text.empty() ? "(" : ", ") + std::string(at::toString(type));
+  return text.empty() ? text : text + ")";
+}
+
 // On the thread's current stream.
-void Launch(const std::string& name, std::vector<Touch> touches) {
+void Launch(const std::string& name, const std::vector<at::ScalarType>& types, std::vector<Touch> touches) {
   const c10::cuda::CUDAStream stream = c10::cuda::getCurrentCUDAStream();
   C10_CUDA_CHECK(Machine::Get().Begin({.name = name,
+                                       .variant = Types(types),
                                        .device = stream.device_index(),
                                        .stream = stream.stream(),
                                        .launches = name == "aten::sort" ? 3 : 1,
@@ -96,7 +106,7 @@ at::Tensor& Zero(at::Tensor& self) {
   if (!self.is_contiguous()) {
     std::vector<Touch> touches;
     AddTouch(touches, self, true);
-    Launch("aten::zero_", std::move(touches));
+    Launch("aten::zero_", {self.scalar_type()}, std::move(touches));
     OnHost(self).zero_();
     return self;
   }
@@ -135,7 +145,8 @@ at::Tensor& CopyTo(at::Tensor& self, const at::Tensor& from, bool non_blocking) 
   AddTouch(touches, self, true);
   touches = Machine::Get().Known(std::move(touches));
   // What comes from the host is converted there.
-  if (from.is_cuda() ? !as_they_lie : !self.is_contiguous()) Launch("aten::copy_", touches);
+  if (from.is_cuda() ? !as_they_lie : !self.is_contiguous())
+    Launch("aten::copy_", {from.scalar_type(), self.scalar_type()}, touches);
   if (!within || as_they_lie) {
     C10_CUDA_CHECK(Machine::Get().Begin({.name = between ? "cudaMemcpyPeerAsync" : "cudaMemcpyAsync",
                                          .device = device.index(),
@@ -164,8 +175,10 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
   // Results may be references to arguments, which the call drops before it returns them.
   std::vector<at::Tensor> kept;
   std::vector<Touch> touches, written;
+  std::vector<at::ScalarType> types;
   bool writes = false;  // the argument
   const auto host = [&](const at::Tensor& tensor) {
+    if (tensor.defined()) types.push_back(tensor.scalar_type());
     if (tensor.defined() && tensor.is_cuda()) AddTouch(touches, tensor, writes);
     if (tensor.defined() && tensor.is_cuda() && tensor.numel() == 0) {
       resized.emplace_back(tensor, at::empty(tensor.sizes(), tensor.options().device(at::kCPU)));
@@ -195,7 +208,7 @@ void OnCpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack
     }
   }
   const c10::cuda::OptionalCUDAGuard guard(device);
-  Launch(schema.name(), std::move(touches));
+  Launch(schema.name(), types, std::move(touches));
   op.redispatchBoxed(kCpu, stack);
   for (const auto& [ours, theirs] : resized) {
     if (theirs.numel() == 0) continue;

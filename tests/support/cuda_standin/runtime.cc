@@ -301,7 +301,10 @@ cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
 cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3, dim3, void** arguments, size_t, cudaStream_t stream) {
   Call call = {
       .name = causeway::standin::KernelName(kernel), .device = DeviceOf(stream), .stream = stream, .launches = 1};
-  if (machine().logging()) call.touches = causeway::standin::TouchesOf(kernel, arguments);
+  if (machine().logging()) {
+    call.variant = causeway::standin::KernelVariant(kernel);
+    call.touches = causeway::standin::TouchesOf(kernel, arguments);
+  }
   return machine().Begin(call);
 }
 

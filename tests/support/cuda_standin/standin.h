@@ -36,7 +36,10 @@ struct Touch {
 
 // A call of the runtime that queues or orders work.
 struct Call {
-  std::string name;              // "cudaMemcpyAsync", ...; "Norm" of a kernel, "aten::mm" of one of torch's operations
+  std::string name;  // "cudaMemcpyAsync", ...; "Norm" of a kernel, "aten::mm" of one of torch's operations
+  // What tells kernels of that name apart: "<float, 1, true>" of a kernel, the types of their tensors of torch's
+  // operations, "(Float, Long)".
+  std::string variant = {};
   int device = 0;                // the stream's, or the calling thread's current one
   const void* stream = nullptr;  // null: the device's legacy default stream
   const void* event = nullptr;
