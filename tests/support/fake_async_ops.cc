@@ -89,7 +89,8 @@ class LateWeight final : public LinearWeight {
 // A weight in CPU memory beside the device: the rows are sent there, and the results come back.
 class HostWeight final : public LinearWeight {
  public:
-  HostWeight(std::unique_ptr<LinearWeight> held, DeviceRuntime& runtime) : held_(std::move(held)), runtime_(runtime) {}
+  HostWeight(std::unique_ptr<LinearWeight> held, DeviceRuntime& runtime, std::shared_ptr<LateQueue> queue)
+      : held_(std::move(held)), runtime_(runtime), queue_(std::move(queue)) {}
   int64_t out_features() const override { return held_->out_features(); }
   int64_t in_features() const override { return held_->in_features(); }
   int64_t bytes() const override { return held_->bytes(); }
@@ -97,7 +98,9 @@ class HostWeight final : public LinearWeight {
   void SetRows(int64_t first, const at::Tensor& rows) override { held_->SetRows(first, rows); }
   void SetBias(int64_t first, const at::Tensor& bias) override { held_->SetBias(first, bias); }
   at::Tensor Forward(const at::Tensor& x) const override {
-    return runtime_.Upload(held_->Forward(runtime_.Download(x)));
+    const at::Tensor rows = runtime_.Download(x);
+    queue_->Delay(LatePlace::kOnHost);
+    return runtime_.Upload(held_->Forward(rows));
   }
   at::Tensor Lookup(const at::Tensor& ids) const override {
     return runtime_.Upload(held_->Lookup(runtime_.Download(ids)));
@@ -106,6 +109,7 @@ class HostWeight final : public LinearWeight {
  private:
   const std::unique_ptr<LinearWeight> held_;
   DeviceRuntime& runtime_;
+  const std::shared_ptr<LateQueue> queue_;
 };
 
 class FakeAsyncOps final : public Ops {
@@ -116,7 +120,7 @@ class FakeAsyncOps final : public Ops {
   std::unique_ptr<LinearWeight> NewLinear(int64_t out, int64_t in, bool bias, at::ScalarType dtype, at::Device device,
                                           const WeightFormat& format) override {
     const auto make = [=, inner = inner_] { return inner->NewLinear(out, in, bias, dtype, at::kCPU, format); };
-    if (device != runtime_.device()) return std::make_unique<HostWeight>(make(), runtime_);
+    if (device != runtime_.device()) return std::make_unique<HostWeight>(make(), runtime_, queue_);
     return std::make_unique<LateWeight>(make, dtype, runtime_, queue_);
   }
   at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) override {

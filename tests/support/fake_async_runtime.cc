@@ -54,22 +54,24 @@ class FakeAsyncRuntime final : public DeviceRuntime {
       UncountedScope uncounted;
       from = host.clone();
     }
-    queue_->Push([from, result] { result.copy_(from); });
+    queue_->Push([from, result] { result.copy_(from); }, LatePlace::kUpload);
     return result;
   }
   at::Tensor Download(const at::Tensor& tensor) override {
     Synchronize();
+    queue_->Delay(LatePlace::kDownload);
     UncountedScope uncounted;
     return tensor.clone();
   }
   Sent Send(at::Tensor tensor) override { return {std::move(tensor), std::make_shared<Written>(queue_)}; }
   at::Tensor Receive(Sent sent) override {
     at::Tensor result = Poisoned(sent.tensor.sizes(), sent.tensor.options());
-    queue_->Push([sent, result] {
+    const auto copy = [sent, result] {
       const auto& written = *static_cast<const Written*>(sent.written.get());
       written.queue->Wait(written.pushed);
       result.copy_(sent.tensor);
-    });
+    };
+    queue_->Push(copy, LatePlace::kReceive);
     return result;
   }
   absl::Status Health() override {
@@ -81,12 +83,12 @@ class FakeAsyncRuntime final : public DeviceRuntime {
   at::Tensor AllocateHost(int64_t bytes) override { return cpu_->AllocateHost(bytes); }
   void CopyFromHost(void* to, const void* from, int64_t bytes) override {
     std::memset(to, 0xff, bytes);
-    queue_->Delay();
+    queue_->Delay(LatePlace::kCopyFromHost);
     std::memcpy(to, from, bytes);
   }
   void CopyToHost(void* to, const void* from, int64_t bytes) override {
     std::memset(to, 0xff, bytes);
-    queue_->Delay();
+    queue_->Delay(LatePlace::kCopyToHost);
     std::memcpy(to, from, bytes);
   }
   std::function<void()> Mark() override {

@@ -20,13 +20,13 @@ LateQueue::~LateQueue() {
   thread_.join();
 }
 
-void LateQueue::Push(std::function<void()> work) {
+void LateQueue::Push(std::function<void()> work, LatePlace place) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (pushed_ + 1 == refuse_at_) {
     refuse_at_ = 0;
     TORCH_CHECK_WITH(OutOfMemoryError, false, name_, ": out of memory");
   }
-  work_.push_back(std::move(work));
+  work_.push_back({std::move(work), place});
   ++pushed_;
   changed_.notify_all();
 }
@@ -57,28 +57,29 @@ void LateQueue::RefuseAt(uint64_t more) {
   refuse_at_ = pushed_ + more + 1;
 }
 
-std::chrono::microseconds LateQueue::NextDelay() {
+std::chrono::microseconds LateQueue::NextDelay(LatePlace place) {
   std::lock_guard<std::mutex> lock(mutex_);
+  const std::chrono::microseconds late = place == options_.late_at ? options_.late_by : std::chrono::microseconds(0);
   // Half of the work follows at once, as most of a GPU's work does.
-  if (options_.delay_max.count() == 0 || random_() % 2 == 0) return std::chrono::microseconds(0);
-  return std::chrono::microseconds(random_() % options_.delay_max.count());
+  if (options_.delay_max.count() == 0 || random_() % 2 == 0) return late;
+  return late + std::chrono::microseconds(random_() % options_.delay_max.count());
 }
 
-void LateQueue::Delay() {
-  if (const std::chrono::microseconds delay = NextDelay(); delay.count() > 0) std::this_thread::sleep_for(delay);
+void LateQueue::Delay(LatePlace place) {
+  if (const std::chrono::microseconds delay = NextDelay(place); delay.count() > 0) std::this_thread::sleep_for(delay);
 }
 
 void LateQueue::Loop(const std::function<void()>& enter) {
   c10::InferenceMode inference;
   enter();
   while (true) {
-    std::function<void()> work;
+    Piece piece;
     bool fails = false;
     {
       std::unique_lock<std::mutex> lock(mutex_);
       changed_.wait(lock, [this] { return stop_ || !work_.empty(); });
       if (work_.empty()) return;
-      work = std::move(work_.front());
+      piece = std::move(work_.front());
       work_.pop_front();
       fails = !error_.empty() || done_ + 1 == fail_at_;
     }
@@ -86,14 +87,14 @@ void LateQueue::Loop(const std::function<void()>& enter) {
     if (fails) {
       error = "an illegal memory access was encountered";
     } else {
-      Delay();
+      Delay(piece.place);
       try {
-        work();
+        piece.work();
       } catch (const std::exception& thrown) {
         error = thrown.what();
       }
     }
-    work = nullptr;  // frees what the work holds before anyone learns that it is done
+    piece.work = nullptr;  // frees what the work holds before anyone learns that it is done
     std::lock_guard<std::mutex> lock(mutex_);
     ++done_;
     if (error_.empty()) error_ = std::move(error);
