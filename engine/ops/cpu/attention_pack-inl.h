@@ -40,7 +40,7 @@ CAUSEWAY_INLINE void PackKeys(const T* keys, const T* ahead, int64_t head_dim, W
         const Word* next = reinterpret_cast<const Word*>(ahead) + u;
         for (int64_t i = 0; i < kBlockTokens; ++i) __builtin_prefetch(next + i * units, 0, 2);
       }
-      Transpose16(words + u, units, [&](int unit, __m512i v) { SetLanes<T>(panel + (u + unit) * kPanel, lane, v); });
+      SetLanes16<T>(words + u, units, panel + u * kPanel, lane);
     }
 #endif
     for (; u < units; ++u) {

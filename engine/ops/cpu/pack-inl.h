@@ -15,21 +15,6 @@ CAUSEWAY_INLINE void SetLane(Word* unit, int64_t lane, Word word) {
 }
 
 #if defined(__AVX512F__)
-constexpr uint16_t kEvenThenOdd[32] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
-                                       1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
-// The same for 16 lanes from `lane` on.
-template <class Weight>
-CAUSEWAY_INLINE void SetLanes(Word* unit, int64_t lane, __m512i words) {
-  if constexpr (__is_same(Weight, Half)) {
-    uint16_t* halves = reinterpret_cast<uint16_t*>(unit) + lane;
-    const __m512i split = _mm512_permutexvar_epi16(_mm512_loadu_si512(kEvenThenOdd), words);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves), _mm512_castsi512_si256(split));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves + kPanel), _mm512_extracti64x4_epi64(split, 1));
-  } else {
-    _mm512_storeu_si512(unit + lane, words);
-  }
-}
-
 // Calls store(i, to[i]) for the rows of to[i][j] = from[j][i], 16 x 16 words; the stride is in words.
 template <class Store>
 CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Store store) {
@@ -58,6 +43,55 @@ CAUSEWAY_INLINE void Transpose16(const Word* from, int64_t from_stride, Store st
     store(12 + k, _mm512_shuffle_i32x4(r, s, 0xdd));
   }
 }
+
+// Calls store(i, to[i]) for the rows of to[i][j] = from[j][i], where from is 16 x 32 halves.
+template <class Store>
+CAUSEWAY_INLINE void TransposeHalves16(const Word* from, int64_t from_stride, Store store) {
+  __m512i a[16], b[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(from + i * from_stride);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    b[2 * i] = _mm512_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
+    b[2 * i + 1] = _mm512_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    a[4 * i] = _mm512_unpacklo_epi32(b[4 * i], b[4 * i + 2]);
+    a[4 * i + 1] = _mm512_unpackhi_epi32(b[4 * i], b[4 * i + 2]);
+    a[4 * i + 2] = _mm512_unpacklo_epi32(b[4 * i + 1], b[4 * i + 3]);
+    a[4 * i + 3] = _mm512_unpackhi_epi32(b[4 * i + 1], b[4 * i + 3]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {  // b[8 j + k] holds column 8 l + k of rows 8 j to 8 j + 7, in 128-bit lane l
+    const int j = i / 4, k = i % 4;
+    b[8 * j + 2 * k] = _mm512_unpacklo_epi64(a[8 * j + k], a[8 * j + 4 + k]);
+    b[8 * j + 2 * k + 1] = _mm512_unpackhi_epi64(a[8 * j + k], a[8 * j + 4 + k]);
+  }
+  const __m512i low = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), high = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+#pragma GCC unroll 8
+  for (int k = 0; k < 8; ++k) {
+    const __m512i p = _mm512_permutex2var_epi64(b[k], low, b[8 + k]),
+                  q = _mm512_permutex2var_epi64(b[k], high, b[8 + k]);
+    store(k, _mm512_castsi512_si256(p));
+    store(8 + k, _mm512_extracti64x4_epi64(p, 1));
+    store(16 + k, _mm512_castsi512_si256(q));
+    store(24 + k, _mm512_extracti64x4_epi64(q, 1));
+  }
+}
+
+// Sets 16 lanes from `lane` on of 16 neighbouring units; the words of each lane are `from_stride` from those before.
+template <class Weight>
+CAUSEWAY_INLINE void SetLanes16(const Word* from, int64_t from_stride, Word* units, int64_t lane) {
+  if constexpr (__is_same(Weight, Half)) {
+    uint16_t* const halves = reinterpret_cast<uint16_t*>(units) + lane;
+    TransposeHalves16(from, from_stride, [&](int input, __m256i v) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves + input * kPanel), v);
+    });
+  } else {
+    Transpose16(from, from_stride, [&](int unit, __m512i v) { _mm512_storeu_si512(units + unit * kPanel + lane, v); });
+  }
+}
 #endif
 
 // Packs a run of rows that share a panel, [first, last); `panel` is theirs.
@@ -73,8 +107,7 @@ static void PackRun(const PackArgs& a, int64_t first, int64_t last, Word* panel)
       for (int64_t r = 0; r < count; r += 16) {
         // This writes into the caches. A page that the kernel has just cleared is in them, and writing past them would
         // first put it to memory.
-        Transpose16(words + r * a.row_bytes / 4 + done, a.row_bytes / 4,
-                    [&](int unit, __m512i v) { SetLanes<Weight>(panel + (done + unit) * kPanel, lane + r, v); });
+        SetLanes16<Weight>(words + r * a.row_bytes / 4 + done, a.row_bytes / 4, panel + done * kPanel, lane + r);
       }
     }
   }
