@@ -4,8 +4,6 @@
 #include <functional>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -30,25 +28,6 @@ std::string Suggestion(const ModuleIndex& index, const std::string& path) {
 }
 
 }  // namespace
-
-absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(const Json& json) {
-  if (!json.is_object() || json.empty()) {
-    return absl::InvalidArgumentError(
-        "expected a JSON object of module prefixes to devices, such as {\"model.layers.0\": 0}");
-  }
-  std::map<std::string, std::string> custom;
-  for (const auto& [prefix, device] : json.items()) {
-    if (device.is_string()) {
-      custom[prefix] = device.get<std::string>();
-    } else if (device.is_number_integer() && device >= 0) {
-      custom[prefix] = device.dump();
-    } else {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "\"", prefix, "\": expected a device (0, \"cuda:0\", \"cpu\", \"disk\"), got ", JsonExcerpt(device)));
-    }
-  }
-  return custom;
-}
 
 const Device* FindDevice(absl::Span<const Device> devices, absl::string_view text) {
   const std::string wanted(text);

@@ -8,19 +8,15 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "engine/checkpoint/json.h"
 #include "engine/plan/device.h"
 #include "engine/plan/module_sizes.h"
 
 namespace causeway {
 
-// {"model.embed_tokens": 0, "model.layers": "1", "": "cpu"} -> prefix -> device as written. InvalidArgument: no such
-// object, or an empty one; a device that is neither text nor a whole number.
-absl::StatusOr<std::map<std::string, std::string>> ParseCustomMap(const Json& json);
-
-// The same with devices as keys ("0", "cpu", "disk"), checked: each prefix names a module or tensor, each device is at
-// hand (cpu and disk pass, as tiers of offload), no block is divided over devices, every parameter is covered (a tied
-// weight without an entry follows its source). InvalidArgument lists the faults, of many the first.
+// A map of prefix to device as written, with devices as keys ("0", "cpu", "disk") and checked: each prefix names a
+// module or tensor, each device is at hand (cpu and disk pass, as tiers of offload), no block is divided over devices,
+// every parameter is covered (a tied weight without an entry follows its source). InvalidArgument lists the faults, of
+// many the first.
 absl::StatusOr<std::map<std::string, std::string>> CheckCustomMap(const ModuleIndex& index,
                                                                   absl::Span<const Device> devices,
                                                                   const std::map<std::string, std::string>& custom);

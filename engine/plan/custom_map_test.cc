@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "engine/plan/test_models.h"
 
@@ -10,25 +9,7 @@ namespace causeway {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Pair;
-using ::testing::UnorderedElementsAre;
 using Map = std::map<std::string, std::string>;
-
-TEST(ParseCustomMapTest, NumbersAndNames) {
-  EXPECT_THAT(*ParseCustomMap(Json::parse(R"({"model": 0, "lm_head": "cuda:1", "": "cpu"})")),
-              UnorderedElementsAre(Pair("model", "0"), Pair("lm_head", "cuda:1"), Pair("", "cpu")));
-}
-
-TEST(ParseCustomMapTest, RefusesOtherThings) {
-  auto error = [](const std::string& json) {
-    return std::string(ParseCustomMap(Json::parse(json)).status().message());
-  };
-  EXPECT_THAT(error("[0]"), HasSubstr("expected a JSON object"));
-  EXPECT_THAT(error("{}"), HasSubstr("expected a JSON object"));
-  EXPECT_THAT(error("{\"a\": 1.5}"), AllOf(HasSubstr("\"a\""), HasSubstr("1.5")));
-  EXPECT_THAT(error("{\"a\": -1}"), HasSubstr("-1"));
-  EXPECT_THAT(error("{\"a\": null}"), HasSubstr("null"));
-}
 
 class CustomMapTest : public testing::Test {
  protected:

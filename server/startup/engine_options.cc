@@ -2,25 +2,20 @@
 
 #include <limits>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
-#include "engine/checkpoint/json.h"
-#include "engine/plan/custom_map.h"
 #include "engine/plan/device.h"
 #include "engine/plan/ranks.h"
+#include "server/startup/device_map.h"
 
 namespace causeway {
 namespace {
 
 constexpr int64_t kKvCacheTokensMax = 1'000'000'000'000;
-constexpr size_t kDeviceMapBytesMax = 16 << 20;  // MiniMax-M2, mapped expert by expert, is below 3 MB
 
 absl::Status Wrong(const LoadedConfig& loaded, const std::string& path, absl::string_view message) {
   return absl::InvalidArgumentError(absl::StrCat(loaded.Where(path), ": ", message));
@@ -40,22 +35,6 @@ absl::Status SetKvCache(absl::string_view text, PlanOptions* plan) {
         "expected tokens (\"65536\"), bytes with their unit (\"4GiB\"), 0 or auto; ", bytes.status().message()));
   }
   plan->kv_cache_bytes = *bytes;
-  return absl::OkStatus();
-}
-
-absl::Status SetDeviceMap(const std::string& text, PlanOptions* plan) {
-  if (!absl::StartsWith(text, "{") && !absl::EndsWith(text, ".json") && !absl::StrContains(text, '/')) {
-    plan->device_map = text;  // a strategy or one device; the planner knows them
-    return absl::OkStatus();
-  }
-  Json json;
-  if (absl::StartsWith(text, "{")) {
-    CAUSEWAY_ASSIGN_OR_RETURN(json, ParseJson(text, "the device map"));
-  } else {
-    CAUSEWAY_ASSIGN_OR_RETURN(json, ReadJsonFile(text, kDeviceMapBytesMax));
-  }
-  CAUSEWAY_ASSIGN_OR_RETURN(plan->custom_map, ParseCustomMap(json));
-  plan->device_map = "custom";
   return absl::OkStatus();
 }
 
