@@ -144,6 +144,10 @@ class EngineImpl : public Engine {
 
   void Cancel(RequestHandle request) override { front_.Cancel(request); }
   absl::Status Cancel(const std::string& request_id) override { return front_.Cancel(request_id); }
+  void SetLimits(int64_t queue_max, int64_t layer_outputs_bytes_max) override {
+    front_.SetQueueMax(queue_max);
+    layer_outputs_.SetBytesMax(layer_outputs_bytes_max);
+  }
   bool Drain(absl::Time deadline) override { return front_.Drain(deadline); }
 
   EngineStats Stats() const override {

@@ -193,6 +193,8 @@ class Engine {
   virtual void Cancel(RequestHandle request) = 0;
   // Cancels by name, for callers who did not submit the request. NotFound: no such request is running or waiting.
   virtual absl::Status Cancel(const std::string& request_id) = 0;
+  // The limits of EngineOptions, from now on. What has been accepted stays.
+  virtual void SetLimits(int64_t queue_max, int64_t layer_outputs_bytes_max) = 0;
   // Refuses new requests from now on. Waits until the running ones have ended or until `deadline`, and then cancels the
   // rest. Returns true when all ended by themselves.
   virtual bool Drain(absl::Time deadline) = 0;

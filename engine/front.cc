@@ -49,6 +49,11 @@ void Front::CancelLocked(RequestHandle request) {
   WakeLocked();
 }
 
+void Front::SetQueueMax(int64_t queue_max) {
+  absl::MutexLock lock(&mutex_);
+  queue_max_ = queue_max;
+}
+
 bool Front::Drain(absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
   draining_ = true;

@@ -31,7 +31,7 @@ class Front {
  public:
   // `context_max` and `blocks` (of all loops' KV caches) are what the router goes by.
   Front(int loops, int64_t queue_max, int64_t context_max, int64_t blocks, const Clock* clock)
-      : queue_max_(queue_max), context_max_(context_max), clock_(clock), loops_(loops), router_(loops, blocks) {}
+      : context_max_(context_max), clock_(clock), queue_max_(queue_max), loops_(loops), router_(loops, blocks) {}
 
   // Callers use these, on any thread.
 
@@ -41,6 +41,7 @@ class Front {
   absl::StatusOr<RequestHandle> Submit(const std::string& id, int32_t choices, MakeRequest make);
   void Cancel(RequestHandle request);
   absl::Status Cancel(const std::string& id);  // NotFound: no such request
+  void SetQueueMax(int64_t queue_max);
   // Does what Engine::Drain says.
   bool Drain(absl::Time deadline);
   void Stop();  // makes the loops end
@@ -84,9 +85,10 @@ class Front {
   void WakeOthers(int loop) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Router::Request RouteOf(const ActiveRequest& request) const;
 
-  const int64_t queue_max_, context_max_;
+  const int64_t context_max_;
   const Clock* const clock_;
   mutable absl::Mutex mutex_;
+  int64_t queue_max_ ABSL_GUARDED_BY(mutex_);
   WaitingRequests queue_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<std::unique_ptr<ActiveRequest>, FinishReason>> ended_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, RequestHandle> ids_ ABSL_GUARDED_BY(mutex_);  // requests submitted and not ended

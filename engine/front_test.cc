@@ -132,6 +132,15 @@ TEST_F(FrontTest, AFullQueueAndAnIdInUseAreRefused) {
   EXPECT_THAT(std::string(full.message()), HasSubstr("3 requests are waiting and the limit is 3"));
 }
 
+TEST_F(FrontTest, AnotherLimitHoldsForWhatComes) {
+  ASSERT_TRUE(Submit("a").ok() && Submit("b").ok() && Submit("c").ok());
+  front_.SetQueueMax(4);
+  EXPECT_TRUE(Submit("d").ok());
+  front_.SetQueueMax(1);
+  EXPECT_EQ(Submit("e").status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(front_.counts().waiting, 4) << "what has been accepted stays";
+}
+
 TEST_F(FrontTest, WhatIsCancelledWhileItWaitsIsGivenToALoopOnce) {
   const RequestHandle a = *Submit("a");
   ASSERT_TRUE(Submit("b").ok());

@@ -18,20 +18,21 @@ absl::StatusOr<std::shared_ptr<LayerOutputs>> LayerOutputsBudget::Take(std::vect
   CAUSEWAY_CHECK(
       std::adjacent_find(units.begin(), units.end(), std::greater_equal<int>()) == units.end() && units.front() >= 0,
       "units of layers' outputs");
+  const int64_t bytes_max = bytes_max_;
   const int64_t bytes = LayerOutputs::Bytes(units.size(), rows, width);
   const std::string what =
       absl::StrCat("the outputs of ", units.size(), " layers for ", rows, " tokens take ", FormatBytes(bytes));
-  if (bytes > bytes_max_) {
+  if (bytes > bytes_max) {
     return absl::InvalidArgumentError(
-        absl::StrCat(what, ", and at most ", FormatBytes(bytes_max_),
+        absl::StrCat(what, ", and at most ", FormatBytes(bytes_max),
                      " are held (layer_outputs_bytes_max); ask for fewer layers or tokens at a time"));
   }
   const int64_t before = held_->fetch_add(bytes);
   // This gives the bytes back, also when something below fails.
   const std::shared_ptr<void> credit(nullptr, [held = held_, bytes](void*) { *held -= bytes; });
-  if (before + bytes > bytes_max_) {
+  if (before + bytes > bytes_max) {
     return absl::ResourceExhaustedError(absl::StrCat(what, ", and ", FormatBytes(before), " of ",
-                                                     FormatBytes(bytes_max_),
+                                                     FormatBytes(bytes_max),
                                                      " (layer_outputs_bytes_max) are held for other requests"));
   }
   auto outputs = std::make_unique<LayerOutputs>();

@@ -23,10 +23,11 @@ class LayerOutputsBudget {
   // bound.
   absl::StatusOr<std::shared_ptr<LayerOutputs>> Take(std::vector<int> units, int64_t rows, int64_t width);
 
+  void SetBytesMax(int64_t bytes_max) { bytes_max_ = bytes_max; }
   int64_t held_bytes() const { return *held_; }
 
  private:
-  const int64_t bytes_max_;
+  std::atomic<int64_t> bytes_max_;
   const std::shared_ptr<std::atomic<int64_t>> held_;  // shared with the outputs that it gave
 };
 

@@ -79,6 +79,11 @@ def page():
         "range ends the program with exit status 78 (a wrong flag: 64) and a message that says where.",
         "`--[no-]x` is two flags: `--x` for true, `--no-x` for false.",
         "",
+        "On SIGHUP a daemon with `--config FILE` reads file, environment and flags again. It takes the new values of",
+        "the fields marked \u21bb and logs their names, with those of changed fields that need a restart. When",
+        "anything is wrong in the file, it says so in the log and changes nothing. A daemon without a file drains on",
+        "SIGHUP, as it does on SIGTERM.",
+        "",
         "```yaml",
         "model:",
         "  path: /srv/models/llama-3-8b",
@@ -104,7 +109,8 @@ def page():
                 kind += ", or a map"
             default = f"`{rules['default']}`" if rules.get("default") else "none"
             flag = f"`--[no-]{rules['flag']}`" if kind == "true or false" else f"`--{rules['flag']} {rules['value']}`"
-            lines.append(f"| `{field}` | {flag} | {kind} | {default} | {text.replace('|', chr(92) + '|')} |")
+            mark = " \u21bb" if rules.get("reloadable") == "true" else ""
+            lines.append(f"| `{field}`{mark} | {flag} | {kind} | {default} | {text.replace('|', chr(92) + '|')} |")
         lines += ["", f"Environment: `CAUSEWAY_{section.upper()}_` and the field in capitals, such as "
                       f"`CAUSEWAY_{section.upper()}_{fields[0][1].upper()}`."]
     return "\n".join(lines) + "\n"

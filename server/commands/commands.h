@@ -24,6 +24,7 @@ int BenchCommand(const std::vector<std::string>& arguments);
 // the command sets whatever the configuration says: it has no flags for them.
 struct CommandStart {
   LoadedConfig loaded;
+  ReadConfig read_again;  // the same sources, as they are by then; null where there is no --config FILE
   int exit = -1;
 };
 CommandStart StartCommand(const std::string& name, const std::string& what, const std::vector<std::string>& arguments,

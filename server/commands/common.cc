@@ -47,6 +47,8 @@ CommandStart StartCommand(const std::string& name, const std::string& what, cons
     return start;
   }
   start.loaded = *std::move(loaded);
+  if (!file.empty())
+    start.read_again = [file, flags = *line, model] { return LoadConfig(file, Environment(), flags, model); };
   SetUpLogging(start.loaded.config.log().level(), start.loaded.config.log().format());
   return start;
 }

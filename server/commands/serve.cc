@@ -16,8 +16,8 @@
 namespace causeway {
 namespace {
 
-int Lead(const LoadedConfig& loaded) {
-  absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Create(loaded);
+int Lead(const CommandStart& start) {
+  absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Create(start.loaded, start.read_again);
   if (!daemon.ok()) return Fail(daemon.status());
   const absl::Status served = (*daemon)->ServeUntilStopped();
   StopProfile();
@@ -29,6 +29,7 @@ int Follow(const LoadedConfig& loaded, const Membership& membership) {
   const SignalWatcher signals([&running](int signal, int count) {
     Log(LogLevel::kInfo, "signal", {{"signal", signal}});
     ClusterWorker* const worker = running;
+    if (signal == SIGHUP) return;  // what it serves, and how, is the leader's to know
     if (count == 1 && worker != nullptr && worker->RequestStop()) return;
     FlushLog();
     _exit(count == 1 ? 0 : 128 + signal);
@@ -56,7 +57,7 @@ int Start(const std::string& name, const std::string& what, const std::vector<st
         "; causewayd serve leads")));
   }
   if (absl::Status status = StartProfile(start.loaded); !status.ok()) return Fail(status);
-  return membership->rank == 0 ? Lead(start.loaded) : Follow(start.loaded, *membership);
+  return membership->rank == 0 ? Lead(start) : Follow(start.loaded, *membership);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <mutex>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -23,6 +24,7 @@
 #include "server/rpc/rpc_server.h"
 #include "server/startup/address.h"
 #include "server/startup/engine_options.h"
+#include "server/startup/reload.h"
 #include "server/telemetry/http_server.h"
 #include "server/telemetry/log.h"
 #include "server/telemetry/metrics.h"
@@ -38,8 +40,11 @@ constexpr absl::Duration kFailedDrain = absl::Seconds(1);
 
 class DaemonImpl final : public Daemon {
  public:
-  explicit DaemonImpl(const LoadedConfig& loaded)
-      : loaded_(loaded), config_(loaded.config), signals_([this](int signal, int count) { OnSignal(signal, count); }) {
+  DaemonImpl(const LoadedConfig& loaded, ReadConfig read_again)
+      : loaded_(loaded),
+        read_again_(std::move(read_again)),
+        config_(loaded.config),
+        signals_([this](int signal) { OnSignal(signal); }) {
     context_.started = absl::Now();
     context_.version = kVersion;
     context_.request_drain = [this] { RequestStop(); };
@@ -240,14 +245,37 @@ class DaemonImpl final : public Daemon {
     }
   }
 
-  void OnSignal(int signal, int count) {
-    if (count > 1) {
+  void OnSignal(int signal) {
+    if (signal == SIGHUP && read_again_ != nullptr) return ReadAgain();
+    if (std::exchange(signalled_, true)) {
       Log(LogLevel::kWarning, "second signal: stopping at once", {{"signal", signal}});
       FlushLog();
       _exit(128 + signal);
     }
     Log(LogLevel::kInfo, "signal", {{"signal", signal}});
     RequestStop();
+  }
+
+  void ReadAgain() {
+    std::lock_guard lock(phase_mutex_);  // held throughout, so that the daemon does not stop meanwhile
+    if (!loaded_and_serving_ || stop_.HasBeenNotified()) {
+      Log(LogLevel::kWarning, "the configuration is not read again: only a daemon that serves does that");
+      return;
+    }
+    const absl::StatusOr<LoadedConfig> read = read_again_();
+    if (!read.ok()) {
+      Log(LogLevel::kError, "the configuration cannot be read again, and stays as it was",
+          {{"error", std::string(read.status().message())}});
+      return;
+    }
+    ReloadedConfig reloaded = Reload(config_, read->config);
+    config_ = std::move(reloaded.config);
+    SetLogLevel(config_.log().level());
+    engine_->SetLimits(config_.batching().queue_limit(), config_.server().layer_outputs_bytes_max());
+    context_.queue_limit = config_.batching().queue_limit();
+    Log(LogLevel::kInfo, "the configuration was read again", {{"changed", absl::StrJoin(reloaded.taken, ", ")}});
+    if (reloaded.refused.empty()) return;
+    Log(LogLevel::kWarning, "changed fields need a restart", {{"fields", absl::StrJoin(reloaded.refused, ", ")}});
   }
 
   void OnDeviceFailure(const absl::Status& failure, int left) {
@@ -272,8 +300,10 @@ class DaemonImpl final : public Daemon {
     if (!stop_.HasBeenNotified()) stop_.Notify();
   }
 
-  const LoadedConfig& loaded_;
-  const v1::Config config_;
+  const LoadedConfig& loaded_;  // what the daemon was started with
+  const ReadConfig read_again_;
+  v1::Config config_;       // what holds; ReadAgain writes it, until the daemon is told to stop
+  bool signalled_ = false;  // to stop; of the watcher's thread
   absl::Notification stop_;
   std::mutex phase_mutex_;
   bool loaded_and_serving_ = false;  // guarded by phase_mutex_, as is the next
@@ -294,8 +324,8 @@ class DaemonImpl final : public Daemon {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const LoadedConfig& loaded) {
-  auto daemon = std::make_unique<DaemonImpl>(loaded);
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const LoadedConfig& loaded, ReadConfig read_again) {
+  auto daemon = std::make_unique<DaemonImpl>(loaded, std::move(read_again));
   CAUSEWAY_RETURN_IF_ERROR(daemon->Start());
   return daemon;
 }

@@ -13,11 +13,11 @@ class Daemon {
  public:
   // Places the model, opens the listeners (health says NOT_SERVING), loads, and then serves. InvalidArgument: the
   // configuration is wrong. Other errors come from the model, the devices or the ports. A signal while it loads ends
-  // the process at once.
-  static absl::StatusOr<std::unique_ptr<Daemon>> Create(const LoadedConfig& loaded);
+  // the process at once. `read_again`: what SIGHUP reads; null: SIGHUP does what SIGTERM does.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Create(const LoadedConfig& loaded, ReadConfig read_again);
   virtual ~Daemon() = default;
 
-  // Serves until SIGTERM, SIGINT, SIGHUP or Admin.Drain. Then it drains: it takes no new requests, and running ones
+  // Serves until SIGTERM, SIGINT or Admin.Drain. Then it drains: it takes no new requests, and running ones
   // finish within the drain budget or are cancelled. A second signal ends the process at once, with 128 + the signal.
   // Unavailable: a device failed for good. Health then says NOT_SERVING at once, and whatever restarts the process
   // brings the device back.

@@ -10,7 +10,7 @@
 
 namespace causeway {
 
-SignalWatcher::SignalWatcher(std::function<void(int, int)> on_signal) {
+SignalWatcher::SignalWatcher(std::function<void(int)> on_signal) {
   sigemptyset(&signals_);
   for (int signal : {SIGTERM, SIGINT, SIGHUP}) {
     struct sigaction action = {};
@@ -30,15 +30,14 @@ SignalWatcher::~SignalWatcher() {
   close(stop_fd_);
 }
 
-void SignalWatcher::Watch(const std::function<void(int, int)>& on_signal) const {
-  int count = 0;
+void SignalWatcher::Watch(const std::function<void(int)>& on_signal) const {
   while (true) {
     pollfd fds[] = {{signal_fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
     if (poll(fds, 2, -1) < 0 && errno != EINTR) return;
     if (fds[1].revents != 0) return;
     signalfd_siginfo info;
     if (fds[0].revents != 0 && read(signal_fd_, &info, sizeof(info)) == sizeof(info)) {
-      on_signal(static_cast<int>(info.ssi_signo), ++count);
+      on_signal(static_cast<int>(info.ssi_signo));
     }
   }
 }

@@ -12,12 +12,12 @@ namespace causeway {
 // signal that was being ignored stays ignored (a shell's background job ignores SIGINT, and nohup SIGHUP).
 class SignalWatcher {
  public:
-  // `on_signal` gets the signal and how many came so far, with this one. The watcher's thread calls it.
-  explicit SignalWatcher(std::function<void(int signal, int count)> on_signal);
+  // The watcher's thread calls it.
+  explicit SignalWatcher(std::function<void(int signal)> on_signal);
   ~SignalWatcher();
 
  private:
-  void Watch(const std::function<void(int, int)>& on_signal) const;
+  void Watch(const std::function<void(int)>& on_signal) const;
 
   sigset_t signals_;
   int signal_fd_ = -1, stop_fd_ = -1;

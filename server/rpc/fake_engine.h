@@ -62,6 +62,7 @@ class FakeEngine : public Engine {
     if (compiler_ == nullptr) compiler_ = *GrammarCompiler::Create(*tokenizer_);
     return compiler_->Compile(source);
   }
+  void SetLimits(int64_t queue_max, int64_t layer_outputs_bytes_max) override {}
   bool Drain(absl::Time deadline) override { return true; }
   EngineStats Stats() const override { return {}; }
   const PlacedModel& model() const override { return model_; }

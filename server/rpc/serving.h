@@ -56,7 +56,7 @@ struct RpcContext {
   std::string model_name;
   std::string version;
   absl::Time started;
-  int64_t queue_limit = 0;
+  std::atomic<int64_t> queue_limit{0};
   std::atomic<int64_t> load_bytes_done{0}, load_bytes_total{0};
   std::function<void()> request_drain;                   // does what SIGTERM does; returns at once
   PrepareWorkers workers{2, "grammars and long texts"};  // two, so that one hard grammar does not hold up all others

@@ -117,6 +117,7 @@ std::string FlagHelp(const std::vector<CommandFlag>& own, const std::set<std::st
     std::string text(help[field.path]);
     if (field.rules->one_of_size() > 0 || field.rules->has_min()) absl::StrAppend(&text, " Is ", Expected(field), ".");
     if (!field.rules->default_().empty()) absl::StrAppend(&text, " Default: ", field.rules->default_(), ".");
+    if (field.rules->reloadable()) absl::StrAppend(&text, " SIGHUP applies a change in the file.");
     absl::StrAppend(&out, HelpEntry(field.is_bool() ? absl::StrCat("--[no-]", field.flag())
                                                     : absl::StrCat("--", field.flag(), " ", field.rules->value()),
                                     text));

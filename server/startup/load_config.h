@@ -2,6 +2,7 @@
 #ifndef CAUSEWAY_SERVER_STARTUP_LOAD_CONFIG_H_
 #define CAUSEWAY_SERVER_STARTUP_LOAD_CONFIG_H_
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -23,6 +24,8 @@ struct LoadedConfig {
   // The beginning of a message about a value: "FILE:LINE: batching.kv_cache", "--kv-cache".
   std::string Where(const std::string& path) const;
 };
+
+using ReadConfig = std::function<absl::StatusOr<LoadedConfig>()>;
 
 enum class ModelPath { kRequired, kOptional };
 

@@ -40,6 +40,12 @@ spdlog::level::level_enum SpdlogLevel(LogLevel level) {
   }
 }
 
+spdlog::level::level_enum SpdlogLevel(absl::string_view level) {
+  if (level == "debug") return spdlog::level::debug;
+  if (level == "warning") return spdlog::level::warn;
+  return level == "error" ? spdlog::level::err : spdlog::level::info;
+}
+
 // Lines with their level in color on a terminal.
 class QueueSink final : public spdlog::sinks::base_sink<std::mutex> {
  protected:
@@ -82,16 +88,15 @@ void SetUpLogging(absl::string_view level, absl::string_view format) {
     std::atexit(FlushLog);
   }
   auto logger = std::make_shared<spdlog::logger>("causeway", std::make_shared<QueueSink>());
-  logger->set_level(level == "debug"     ? spdlog::level::debug
-                    : level == "warning" ? spdlog::level::warn
-                    : level == "error"   ? spdlog::level::err
-                                         : spdlog::level::info);
+  logger->set_level(SpdlogLevel(level));
   logger->set_pattern(
       json_format ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})" : "%Y-%m-%dT%H:%M:%S.%eZ %^%l%$ %v",
       spdlog::pattern_time_type::utc);
   spdlog::set_default_logger(std::move(logger));
   gpr_set_log_function(GrpcLog);
 }
+
+void SetLogLevel(absl::string_view level) { spdlog::default_logger_raw()->set_level(SpdlogLevel(level)); }
 
 void Log(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields) {
   spdlog::logger* logger = spdlog::default_logger_raw();

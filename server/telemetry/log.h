@@ -30,6 +30,9 @@ struct LogField {
 // "error". gRPC's own messages go the same way.
 void SetUpLogging(absl::string_view level, absl::string_view format);
 
+// Thread-safe.
+void SetLogLevel(absl::string_view level);
+
 // Thread-safe. `event` is a constant phrase. What varies goes into the fields; empty ones are left out. It never waits
 // for whoever reads standard error: where too much is unread, lines are dropped. At the end of the process, a second is
 // given for the rest.

@@ -185,6 +185,17 @@ TEST_F(LayerOutputsBoundTest, OneThatIsTooLargeAndOneThatHasToWait) {
   EXPECT_NE(GenerateAll(*engine, {Extraction("again", 50, {1, 2})})[0]->end.layer_outputs, nullptr);
 }
 
+TEST_F(LayerOutputsBoundTest, AnotherBoundHoldsForWhatComes) {
+  auto engine = Start(100 * kRowBytes);
+  auto held = GenerateAll(*engine, {Extraction("held", 50, {1, 2})})[0];
+  engine->SetLimits(/*queue_max=*/8, /*layer_outputs_bytes_max=*/101 * kRowBytes);
+  EXPECT_NE(GenerateAll(*engine, {Extraction("more", 1, {0})})[0]->end.layer_outputs, nullptr);
+  engine->SetLimits(/*queue_max=*/8, /*layer_outputs_bytes_max=*/0);
+  EXPECT_EQ(engine->Submit(Extraction("none", 1, {0}), std::make_shared<CollectingSink>()).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(held->end.layer_outputs, nullptr);
+}
+
 TEST_F(LayerOutputsBoundTest, OneThatIsCancelledGivesEverythingBack) {
   auto engine = Start(100 * kRowBytes);
   for (int i = 0; i < 20; ++i) {

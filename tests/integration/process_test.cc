@@ -15,7 +15,10 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "causeway/v1/admin.grpc.pb.h"
 #include "causeway/v1/generation.grpc.pb.h"
 #include "tests/support/daemon_process.h"
 
@@ -64,7 +67,7 @@ TEST(StandardError, APipeWithoutAReaderEndsNothing) {
   EXPECT_TRUE(Ask(daemon).ok());
   EXPECT_GT(daemon.Metrics()["causeway_log_lines_dropped_total"], 0);
   daemon.Signal(SIGHUP);
-  EXPECT_EQ(daemon.Wait(), 0) << "SIGHUP drains, too";
+  EXPECT_EQ(daemon.Wait(), 0) << "without a file, SIGHUP drains, too";
   ::close(ends[1]);
 }
 
@@ -75,6 +78,58 @@ TEST(StandardError, ItMayBeClosedAndInputAndOutputToo) {
   for (const int descriptor : {0, 1, 2}) {
     EXPECT_EQ(fs::read_symlink(absl::StrCat("/proc/", daemon.pid(), "/fd/", descriptor)), "/dev/null") << descriptor;
   }
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(), 0);
+}
+
+// On SIGHUP, a file is read again.
+class ReadAgain : public ::testing::Test {
+ protected:
+  ReadAgain() { Write("  queue_limit: 5"); }
+
+  void Write(const std::string& batching) {
+    std::ofstream(file_) << "model:\n  path: " << kModel << "\nplacement:\n  devices: cpu\nbatching:\n"
+                         << batching << "\n";
+  }
+  // What the daemon has logged, once that has `text`.
+  static std::string ErrWith(const DaemonProcess& daemon, const std::string& text) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    std::string err = daemon.Err();
+    while (!absl::StrContains(err, text) && absl::Now() < deadline) err = daemon.Err();
+    return err;
+  }
+  static int64_t QueueLimit(const DaemonProcess& daemon) {
+    const auto stub = v1::Admin::NewStub(daemon.Channel());
+    grpc::ClientContext context;
+    v1::GetStatusResponse response;
+    EXPECT_TRUE(stub->GetStatus(&context, {}, &response).ok());
+    return response.queue_limit();
+  }
+
+  const std::string file_ = (fs::path(::testing::TempDir()) / absl::StrCat("again-", ::getpid(), ".yaml")).string();
+};
+
+TEST_F(ReadAgain, TakesWhatCanChangeAndNamesTheRest) {
+  DaemonProcess daemon({"--config", file_});
+  ASSERT_TRUE(daemon.WaitUntilServing());
+  EXPECT_EQ(QueueLimit(daemon), 5);
+  Write("  queue_limit: 7\n  max_num_seqs: 3\nlog:\n  level: debug");
+  daemon.Signal(SIGHUP);
+  const std::string err = ErrWith(daemon, "need a restart");
+  EXPECT_THAT(err, HasSubstr("the configuration was read again changed=\"batching.queue_limit, log.level\""));
+  EXPECT_THAT(err, HasSubstr("changed fields need a restart fields=batching.max_num_seqs"));
+  EXPECT_EQ(QueueLimit(daemon), 7);
+  EXPECT_TRUE(Ask(daemon).ok());
+
+  // What is wrong changes nothing.
+  Write("  queue_limit: 9\n  max_num_sequences: 3");
+  daemon.Signal(SIGHUP);
+  EXPECT_THAT(ErrWith(daemon, "stays as it was"),
+              HasSubstr(absl::StrCat(file_, ":7: batching.max_num_sequences: no such field")));
+  EXPECT_EQ(QueueLimit(daemon), 7);
+  EXPECT_TRUE(Ask(daemon).ok());
+
+  // It was no signal to stop: the first of those drains.
   daemon.Signal(SIGTERM);
   EXPECT_EQ(daemon.Wait(), 0);
 }
