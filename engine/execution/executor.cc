@@ -13,13 +13,13 @@
 #include "absl/synchronization/mutex.h"
 #include "engine/base/bounded_queue.h"
 #include "engine/base/clock.h"
+#include "engine/base/pipeline.h"
 #include "engine/base/status.h"
 #include "engine/execution/followers.h"
 #include "engine/execution/layer_capture.h"
 #include "engine/execution/startup.h"
 #include "engine/execution/step_router.h"
 #include "engine/execution/warm_up.h"
-#include "engine/plan/pipeline.h"
 
 namespace causeway {
 namespace {

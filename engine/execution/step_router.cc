@@ -13,7 +13,7 @@
 #include "engine/base/status.h"
 #include "engine/base/trace.h"
 #include "engine/device/device_memory.h"
-#include "engine/plan/pipeline.h"
+#include "engine/base/pipeline.h"
 
 namespace causeway {
 namespace {

@@ -11,7 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/base/limits.h"
-#include "engine/schedule/fake_device.h"
+#include "engine/schedule/testing.h"
 
 namespace causeway {
 namespace {
@@ -19,74 +19,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-SchedulerOptions Options() {
-  SchedulerOptions options;
-  options.num_blocks = 100;
-  options.max_num_seqs = 8;
-  options.max_num_batched_tokens = 32;
-  options.max_model_len = 200;
-  return options;
-}
-
-SequenceRequest Request(uint64_t id, int64_t prompt, int64_t max_tokens = 4) {
-  SequenceRequest request;
-  request.id = id;
-  request.prompt.resize(prompt);
-  // The prompt is different for each id, so that nothing is shared by accident.
-  for (int64_t i = 0; i < prompt; ++i) request.prompt[i] = static_cast<int32_t>(id * 1000 + i);
-  request.stop.max_tokens = max_tokens;
-  return request;
-}
-
-// A scheduler with a fake device.
-struct Rig {
-  explicit Rig(SchedulerOptions o) : options(o), scheduler(o, &clock), device(o) {}
-
-  void Add(const SequenceRequest& request) {
-    device.Add(request);
-    const absl::Status status = scheduler.Add(request);
-    EXPECT_TRUE(status.ok()) << status;
-  }
-  // Plans and starts a step. Returns "id:rows" for each of its sequences, or "none".
-  std::string Step(bool fail = false) {
-    const std::optional<StepPlan> plan = scheduler.Next();
-    if (!plan.has_value()) return "none";
-    std::string text;
-    for (const StepSequence& s : plan->sequences) {
-      text += (text.empty() ? "" : " ") + std::to_string(s.sequence) + ":" + std::to_string(s.tokens.size());
-    }
-    in_flight.push_back(device.Run(*plan, fail));
-    last = *plan;
-    return text;
-  }
-  std::vector<SequenceEvent> Apply() {
-    const StepResult result = in_flight.front();
-    in_flight.pop_front();
-    return scheduler.Apply(result);
-  }
-  // Runs to the end. Returns the events of each step in order.
-  std::vector<SequenceEvent> Drain() {
-    std::vector<SequenceEvent> events;
-    while (!scheduler.idle() || !in_flight.empty()) {
-      while (Step() != "none") {
-      }
-      if (in_flight.empty()) {
-        ADD_FAILURE() << "stuck";
-        break;
-      }
-      for (SequenceEvent& e : Apply()) events.push_back(std::move(e));
-    }
-    return events;
-  }
-
-  const SchedulerOptions options;
-  FakeClock clock;
-  Scheduler scheduler;
-  FakeDevice device;
-  std::deque<StepResult> in_flight;
-  StepPlan last;
-};
 
 TEST(SchedulerOptions, RefusalsNameOptionValueAndRange) {
   EXPECT_TRUE(Validate(Options()).ok());
@@ -412,56 +344,6 @@ TEST(ApplyDeathTest, ResultsMustBelongToTheOldestStep) {
   EXPECT_DEATH(rig.scheduler.Apply(wrong), "that of sequence 1 is not at 0");
   wrong.tokens.clear();
   EXPECT_DEATH(rig.scheduler.Apply(wrong), "step 1 has 0 tokens");
-}
-
-// --- A pipeline of stages.
-
-TEST(Pipeline, DecodesAreSpreadOverTheStages) {
-  SchedulerOptions options = Options();
-  options.micro_batches = 4, options.steps_in_flight = 5;
-  options.max_num_batched_tokens = 64;
-  Rig rig(options);
-  for (uint64_t id = 1; id <= 8; ++id) rig.Add(Request(id, 4, 50));
-  EXPECT_EQ(rig.Step(), "1:4 2:4 3:4 4:4 5:4 6:4 7:4 8:4");
-  EXPECT_EQ(rig.Step(), "none") << "all wait for their tokens";
-  rig.Apply();
-  EXPECT_EQ(rig.Step(), "1:1 2:1");
-  EXPECT_EQ(rig.Step(), "3:1 4:1");
-  EXPECT_EQ(rig.Step(), "5:1 6:1");
-  EXPECT_EQ(rig.Step(), "7:1 8:1");
-  EXPECT_EQ(rig.Step(), "none");
-  rig.Apply();
-  EXPECT_EQ(rig.Step(), "1:1 2:1");
-}
-
-TEST(Pipeline, ChunksOfOnePromptFollowEachOtherInFlight) {
-  SchedulerOptions options = Options();
-  options.micro_batches = 2, options.steps_in_flight = 3;
-  Rig rig(options);
-  rig.Add(Request(1, 80, 5));
-  EXPECT_EQ(rig.Step(), "1:32");
-  EXPECT_EQ(rig.Step(), "1:32");
-  EXPECT_EQ(rig.Step(), "1:16");
-  rig.Apply();
-  EXPECT_EQ(rig.Step(), "none");
-  rig.Apply();
-  EXPECT_EQ(rig.Step(), "none");
-  EXPECT_EQ(rig.Apply().size(), 1u);
-  EXPECT_EQ(rig.Step(), "1:1");
-}
-
-TEST(Pipeline, EverySequenceGetsTheSamePaceWhateverTheDepth) {
-  SchedulerOptions options = Options();
-  options.micro_batches = options.steps_in_flight = 2;
-  Rig rig(options);
-  std::vector<int64_t> generated(8);
-  for (uint64_t id = 1; id <= 7; ++id) rig.Add(Request(id, 2, 100));
-  for (int step = 0; step < 60; ++step) {
-    while (rig.Step() != "none") {
-    }
-    for (const SequenceEvent& event : rig.Apply()) generated[event.sequence] += event.token.has_value();
-  }
-  for (uint64_t id = 2; id <= 7; ++id) EXPECT_NEAR(generated[id], generated[1], 1) << id;
 }
 
 TEST(PrefixCache, APromptWhoseLayersAreAskedForIsComputedInWhole) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/base/check.h"
+#include "engine/base/pipeline.h"
 
 namespace causeway {
 namespace {
@@ -32,6 +33,7 @@ std::optional<StepPlan> StepPlanner::Plan(uint64_t step) {
     if (decode_part_ == 0 || budget_ == 0) break;
     if (s->state == SequenceState::kRunning) decode_part_ -= Give(*s, 1, /*may_preempt=*/true);
   }
+  if (options_.micro_batches > 1) budget_ = PromptRows(PromptRowsLeft(), budget_, options_.micro_batches);
   PlanPrompts();
   if (!preempted_) AdmitWaiting();
   TopUp();
@@ -66,6 +68,17 @@ void StepPlanner::Collect() {
 int64_t StepPlanner::Share(int64_t wanted, bool others) const {
   if (wanted <= budget_) return wanted;
   return others && budget_ >= 2 * kShareRowsMin ? budget_ / 2 : budget_;
+}
+
+// Sequences that wait are counted with all of their tokens, although the cache may have some and blocks may be lacking
+// for others: that makes a step larger than it has to be, and no more.
+int64_t StepPlanner::PromptRowsLeft() const {
+  int64_t rows = 0;
+  for (const Sequence* s : prompts_) rows += s->remaining();
+  int64_t slots = options_.max_num_seqs - static_cast<int64_t>(table_.running().size());
+  for (auto s = table_.waiting().begin(); slots > 0 && s != table_.waiting().end(); ++s, --slots)
+    rows += (*s)->remaining();
+  return rows;
 }
 
 void StepPlanner::PlanPrompts() {

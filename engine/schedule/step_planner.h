@@ -31,6 +31,8 @@ class StepPlanner {
   // Fills decodes_ (in the order in which they are tried) and prompts_ (by rank) with the running sequences that can
   // have rows.
   void Collect();
+  // Rows of prompts that this step and the next ones could take.
+  int64_t PromptRowsLeft() const;
   void PlanPrompts();
   void AdmitWaiting();
   bool TryAdmit(Sequence& sequence);

@@ -8,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "engine/base/pipeline.h"
 #include "engine/base/status.h"
-#include "engine/plan/pipeline.h"
 #include "engine/plan/ranks.h"
 
 namespace causeway {

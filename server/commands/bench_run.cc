@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "engine/base/limits.h"
+#include "engine/base/pipeline.h"
 #include "engine/base/status.h"
 
 namespace causeway {
@@ -51,13 +52,13 @@ class Runner {
   }
 
  private:
-  // Runs all prompts in as few steps as the token budget permits.
+  // Runs all prompts in as few steps as the token budget and the pipeline permit.
   absl::Status Prefill() {
     StepPlan step;
+    int64_t left = bench_.batch * bench_.prompt_tokens, step_rows = RowsOfStep(left);
     for (int64_t s = 0; s < bench_.batch; ++s) {
       for (int64_t done = 0; done < bench_.prompt_tokens;) {
-        const int64_t room = plan_.options.max_num_batched_tokens - step.tokens;
-        const int64_t rows = std::min(room, bench_.prompt_tokens - done);
+        const int64_t rows = std::min(step_rows - step.tokens, bench_.prompt_tokens - done);
         StepSequence sequence = Rows(s, done, rows);
         const std::vector<int32_t>& prompt = prompts_[static_cast<size_t>(s)];
         sequence.tokens.assign(prompt.begin() + done, prompt.begin() + done + rows);
@@ -67,18 +68,22 @@ class Runner {
         step.tokens += rows;
         step.prefill_tokens += rows;
         done += rows;
-        if (step.tokens == plan_.options.max_num_batched_tokens)
-          CAUSEWAY_RETURN_IF_ERROR(Launch(std::exchange(step, {})));
+        if (step.tokens < step_rows) continue;
+        left -= step.tokens;
+        step_rows = RowsOfStep(left);
+        CAUSEWAY_RETURN_IF_ERROR(Launch(std::exchange(step, {})));
       }
     }
-    if (step.tokens > 0) CAUSEWAY_RETURN_IF_ERROR(Launch(std::move(step)));
     return WaitForAll();
+  }
+
+  int64_t RowsOfStep(int64_t prompt_rows) const {
+    return PromptRows(prompt_rows, plan_.options.max_num_batched_tokens, executor_.micro_batches());
   }
 
   absl::Status Decode() {
     // Stages work at the same time only on different sequences.
-    const int64_t groups =
-        std::min<int64_t>(bench_.batch, static_cast<int64_t>(std::max<size_t>(plan_.segments.size(), 1)));
+    const int64_t groups = std::min<int64_t>(bench_.batch, executor_.micro_batches());
     for (int64_t i = 0; i < bench_.generated_tokens; ++i) {
       for (int64_t g = 0; g < groups; ++g) {
         StepPlan step;

@@ -25,8 +25,9 @@ struct BenchTimes {
 };
 
 // Drives the executor as the engine's loop does: steps have at most the plan's max_num_batched_tokens, and the next one
-// is started while one runs. With several stages, there are as many disjoint groups of sequences as stages. The plan's
-// KV cache and slots must hold the case. Sampling is greedy, and nothing stops early.
+// is started while one runs. With several stages, prompts are cut as the scheduler cuts them, and there are as many
+// disjoint groups of sequences as micro-batches. The plan's KV cache and slots must hold the case. Sampling is greedy,
+// and nothing stops early.
 absl::StatusOr<BenchTimes> RunBenchCase(Executor& executor, const Plan& plan, int64_t vocab_size,
                                         const BenchCase& bench);
 

@@ -14,7 +14,8 @@ namespace {
 // Checks that every step is one that a scheduler could have made.
 class CheckingExecutor : public Executor {
  public:
-  CheckingExecutor(int in_flight_max, int64_t budget) : in_flight_max_(in_flight_max), budget_(budget) {}
+  CheckingExecutor(int in_flight_max, int64_t budget, int micro_batches = 1)
+      : in_flight_max_(in_flight_max), budget_(budget), micro_batches_(micro_batches) {}
 
   void Run(StepPlan plan) override {
     EXPECT_LT(static_cast<int>(in_flight_.size()), in_flight_max_);
@@ -58,7 +59,7 @@ class CheckingExecutor : public Executor {
     return result;
   }
   int steps_in_flight() const override { return in_flight_max_; }
-  int micro_batches() const override { return 1; }
+  int micro_batches() const override { return micro_batches_; }
   ExecutorStats Stats() const override { return stats_; }
 
   int64_t blocks_max = 0, decoded = 0, groups_max = 0;
@@ -68,15 +69,15 @@ class CheckingExecutor : public Executor {
  private:
   const int in_flight_max_;
   const int64_t budget_;
+  const int micro_batches_;
   ExecutorStats stats_;
   std::deque<uint64_t> in_flight_;
   std::map<uint64_t, int64_t> context_, sampled_;
   std::map<int32_t, uint64_t> owner_;
 };
 
-Plan PlanOf(size_t stages, int64_t budget) {
+Plan PlanOf(int64_t budget) {
   Plan plan;
-  plan.segments.resize(stages);
   plan.options.max_num_batched_tokens = budget;
   return plan;
 }
@@ -84,7 +85,7 @@ Plan PlanOf(size_t stages, int64_t budget) {
 TEST(BenchRun, OneStage) {
   const BenchCase bench = {.batch = 3, .prompt_tokens = 50, .generated_tokens = 7};
   CheckingExecutor executor(2, 64);
-  auto times = RunBenchCase(executor, PlanOf(1, 64), 100, bench);
+  auto times = RunBenchCase(executor, PlanOf(64), 100, bench);
   ASSERT_TRUE(times.ok()) << times.status();
   EXPECT_EQ(executor.prefill_steps, 3);  // 150 tokens, at most 64 in a step
   EXPECT_EQ(executor.decoded, 21);
@@ -94,12 +95,22 @@ TEST(BenchRun, OneStage) {
 }
 
 TEST(BenchRun, SeveralStagesWorkOnDisjointSequences) {
-  CheckingExecutor executor(5, 2048);
-  ASSERT_TRUE(
-      RunBenchCase(executor, PlanOf(4, 2048), 100, {.batch = 6, .prompt_tokens = 20, .generated_tokens = 5}).ok());
+  CheckingExecutor executor(5, 2048, 4);
+  ASSERT_TRUE(RunBenchCase(executor, PlanOf(2048), 100, {.batch = 6, .prompt_tokens = 20, .generated_tokens = 5}).ok());
   EXPECT_EQ(executor.prefill_steps, 1);
   EXPECT_EQ(executor.decoded, 30);
   EXPECT_EQ(executor.groups_max, 5);
+}
+
+TEST(BenchRun, PromptsFollowEachOtherThroughTheStages) {
+  CheckingExecutor executor(3, 2048, 2);
+  ASSERT_TRUE(
+      RunBenchCase(executor, PlanOf(2048), 100, {.batch = 4, .prompt_tokens = 250, .generated_tokens = 2}).ok());
+  EXPECT_EQ(executor.prefill_steps, 4);  // of 250 rows, in place of one of 1,000
+  CheckingExecutor one_stage(2, 2048);
+  ASSERT_TRUE(
+      RunBenchCase(one_stage, PlanOf(2048), 100, {.batch = 4, .prompt_tokens = 250, .generated_tokens = 2}).ok());
+  EXPECT_EQ(one_stage.prefill_steps, 1);
 }
 
 TEST(BenchRun, AStepReadsTheEmbeddingsTableForATiedHeadOnly) {
@@ -120,8 +131,7 @@ TEST(BenchRun, AStepReadsTheEmbeddingsTableForATiedHeadOnly) {
 
 TEST(BenchRun, ExpertsThatDecodingLeavesIdleAreNotRead) {
   CheckingExecutor executor(2, 64);
-  const auto times =
-      RunBenchCase(executor, PlanOf(1, 64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 4});
+  const auto times = RunBenchCase(executor, PlanOf(64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 4});
   ASSERT_TRUE(times.ok()) << times.status();
   EXPECT_EQ(times->idle_expert_bytes, (8 - 3) * 100);
 }
@@ -129,7 +139,7 @@ TEST(BenchRun, ExpertsThatDecodingLeavesIdleAreNotRead) {
 TEST(BenchRun, AFailedStepIsAnError) {
   CheckingExecutor executor(2, 64);
   executor.fail_at = 3;
-  EXPECT_EQ(RunBenchCase(executor, PlanOf(1, 64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 5})
+  EXPECT_EQ(RunBenchCase(executor, PlanOf(64), 100, {.batch = 1, .prompt_tokens = 20, .generated_tokens = 5})
                 .status()
                 .message(),
             "broken");
