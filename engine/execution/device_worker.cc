@@ -12,6 +12,7 @@
 #include "engine/base/status.h"
 #include "engine/base/trace.h"
 #include "engine/execution/layer_capture.h"
+#include "engine/ops/candidates.h"
 #include "engine/ops/rehearsal.h"
 
 namespace causeway {
@@ -201,6 +202,7 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   input.rows = uploaded.rows;
   input.batch = &uploaded.attention;
   input.ranks = ranks_.get();
+  input.candidates = step.candidates;
   input.one_of_each = step.warm_up;
   std::optional<BusyScope> busy;
   if (!step.warm_up) busy.emplace(*runtime_);
@@ -221,8 +223,9 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   return absl::OkStatus();
 }
 
-absl::Status DeviceWorker::Finish(Step& step,
-                                  const at::Tensor& logits) {  // [selected, vocab]; of no use when none is selected
+// `of_head` is logits [selected, vocab] or, where the step has candidates, those of all ranks. It is of no use when no
+// row is selected.
+absl::Status DeviceWorker::Finish(Step& step, const at::Tensor& of_head) {
   // A row that nothing is to be sampled from (its grammar has ended) stays in the call as a given token, which costs
   // nothing: to leave it out would take a copy of all the others, for which the plan has no room.
   SamplingParams greedy;
@@ -259,7 +262,7 @@ absl::Status DeviceWorker::Finish(Step& step,
     rows[row] = wanted;
     sampled.push_back({row, &sequence});
   }
-  CopyLogits(step, logits);
+  CopyLogits(step, of_head);
   if (rows.empty()) {
     runtime_->Synchronize();
     return absl::OkStatus();
@@ -267,7 +270,8 @@ absl::Status DeviceWorker::Finish(Step& step,
   const std::vector<SampleOutput> outputs = [&] {
     TraceSpan span("sample");
     span.With("rows", static_cast<int64_t>(rows.size()));
-    return ops_->Sample(logits, rows);
+    return step.candidates > 0 ? SampleAmong(runtime_->Download(of_head), step.candidates, rows)
+                               : ops_->Sample(of_head, rows);
   }();
   const auto fill = [&](const Output& from, SampledToken& token) {
     const SampleOutput& output = outputs[from.row];

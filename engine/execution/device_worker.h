@@ -32,8 +32,9 @@ struct Step {
   uint64_t number = 0;  // the executor's own count, from 1
   StepPlan plan;
   StepBatch batch;
-  size_t segment = 0;    // the next to run
-  bool warm_up = false;  // one layer of each shape in each segment, and no statistics
+  int64_t candidates = 0;  // CandidateCounts::Of
+  size_t segment = 0;      // the next to run
+  bool warm_up = false;    // one layer of each shape in each segment, and no statistics
   // By rank.
   struct Part {
     // From the segment before, or for the next; on the host where that is another process's.
@@ -108,7 +109,7 @@ class DeviceWorker {
   absl::Status RunRank(Step& step, const absl::Status& entered);
   absl::Status Health();
   absl::Status RunSegment(Step& step);
-  absl::Status Finish(Step& step, const at::Tensor& logits);
+  absl::Status Finish(Step& step, const at::Tensor& of_head);
   void CopyLogits(Step& step, const at::Tensor& logits);
   void Count(const Step& step);
   ModelContext Context(WeightFetcher* fetcher) const;

@@ -41,6 +41,8 @@ StepRouter::StepRouter(const ModelSpec& spec, const Plan& plan, ProcessShare sha
       events_(std::move(events)),
       limits_{spec_.vocab_size, plan_.options.max_num_seqs, plan_.kv_blocks, plan_.options.max_model_len},
       sampler_(plan_.options.max_num_seqs, spec_.vocab_size),
+      candidates_(plan_.options.max_num_seqs, spec_.vocab_size,
+                  static_cast<int>(plan_.segments.front().devices.size())),
       outgoing_(plan_.segments.size()) {}
 
 StepRouter::~StepRouter() {
@@ -98,6 +100,7 @@ size_t StepRouter::NextOwn(size_t segment) const {
 
 void StepRouter::Launch(std::shared_ptr<Step> step) {
   step->ranks.resize(plan_.segments.front().devices.size());
+  if (step->result.status.ok()) step->candidates = candidates_.Of(step->plan);
   step->segment = NextOwn(0);
   if (step->segment == plan_.segments.size()) return;  // a leader without a device of the replica
   step->start = Step::Clock::now();                    // until the first segment's worker begins it, where that is own

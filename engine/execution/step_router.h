@@ -19,6 +19,7 @@
 #include "engine/architecture/spec.h"
 #include "engine/base/bounded_queue.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/execution/candidate_counts.h"
 #include "engine/execution/device_worker.h"
 #include "engine/execution/executor.h"
 #include "engine/execution/process_share.h"
@@ -102,6 +103,7 @@ class StepRouter {
   const Events events_;
   const BatchLimits limits_;
   SamplerState sampler_;
+  CandidateCounts candidates_;  // Launch's alone
 
   mutable absl::Mutex mutex_;
   std::map<Place, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);

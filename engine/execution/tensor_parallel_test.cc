@@ -86,6 +86,36 @@ TEST_P(TensorParallelTest, GroupsGiveTheTokensOfOneDevice) {
   }
 }
 
+// Logprobs take whole rows, and change no token.
+TEST_P(TensorParallelTest, TokensFromCandidatesAreThoseFromWholeRows) {
+  std::vector<SamplingParams> all = {{.temperature = 0}};
+  for (const int32_t top_k : {2, 3}) {
+    all.push_back({.temperature = 1.5, .top_k = top_k, .seed = 5});
+    all.push_back({.temperature = 1.5, .top_k = top_k, .top_p = 0.8, .min_p = 0.1, .typical_p = 0.9, .seed = 9});
+  }
+  for (const auto& [size, devices] : Shapes()) {
+    auto executor = Start(tiny_, PlanFor(tiny_.spec(), Devices(devices), Ranks(size)));
+    const auto sent = [&] {
+      int64_t bytes = 0;
+      for (const DeviceStats& device : executor->Stats().devices) bytes += device.collectives.bytes;
+      return bytes;
+    };
+    for (SamplingParams sampling : all) {
+      SCOPED_TRACE(absl::StrCat("groups of ", size, " on ", devices, ", top_k ", sampling.top_k));
+      int64_t bytes[2];
+      std::vector<std::vector<int32_t>> tokens[2];
+      for (const bool whole : {false, true}) {
+        sampling.logprobs = whole;
+        bytes[whole] = -sent();
+        tokens[whole] = Driver(*executor, kPrompts, {.tokens = 12, .sampling = sampling}).Run();
+        bytes[whole] += sent();
+      }
+      EXPECT_EQ(tokens[false], tokens[true]);
+      EXPECT_LT(bytes[false], bytes[true]);
+    }
+  }
+}
+
 TEST_P(TensorParallelTest, LogitsAreThoseOfOneDevice) {
   auto one = Start(tiny_, PlanFor(tiny_.spec(), Devices(1)));
   Driver whole(*one, kPrompts, {.tokens = 4, .all_logits = true});

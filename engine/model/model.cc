@@ -155,12 +155,16 @@ at::Tensor DeviceModel::Embed(const StageInput& input) const {
   return hidden;
 }
 
-at::Tensor DeviceModel::Gathered(const at::Tensor& logits, Communicator* ranks) const {
-  if (ranks == nullptr) return logits;
+at::Tensor DeviceModel::Gathered(const at::Tensor& logits, const StageInput& input) const {
+  if (input.ranks == nullptr) return logits;
+  if (input.candidates > 0) {
+    const at::Tensor found = ops_.Candidates(logits, input.candidates, words_.first);
+    return input.ranks->GatherColumns(found, std::vector<int64_t>(group_.size, found.size(1)));
+  }
   std::vector<int64_t> widths;
   for (int rank = 0; rank < group_.size; ++rank)
     widths.push_back(OrThrow(ShardWords(spec_, {rank, group_.size})).count);
-  return ranks->GatherColumns(logits, widths);
+  return input.ranks->GatherColumns(logits, widths);
 }
 
 at::Tensor DeviceModel::Forward(UnitRange units, StageInput input, const RotaryTables& rotary, KvCache& cache) const {
@@ -189,9 +193,10 @@ at::Tensor DeviceModel::Forward(UnitRange units, StageInput input, const RotaryT
     hidden.residual = ops_.SelectRows(hidden.residual, input.rows);
     if (hidden.update.defined()) hidden.update = ops_.SelectRows(hidden.update, input.rows);
   }
-  if (hidden.residual.size(0) == 0) return std::move(hidden.residual);  // no row was selected
-  if (units.contains(model.norm())) hidden.residual = AddAndNorm(ops_, *norm_, hidden);
-  if (units.contains(model.head())) return Gathered(head_->Forward(hidden.residual), input.ranks);
+  if (hidden.residual.size(0) > 0) {  // no row may be selected
+    if (units.contains(model.norm())) hidden.residual = AddAndNorm(ops_, *norm_, hidden);
+    if (units.contains(model.head())) return Gathered(head_->Forward(hidden.residual), input);
+  }
   if (hidden.update.defined()) ops_.Add(hidden.residual, hidden.update);
   return std::move(hidden.residual);
 }

@@ -25,7 +25,9 @@ struct StageInput {
   const AttentionBatch* batch = nullptr;
   Communicator* ranks = nullptr;  // of the context's group; null: there is one rank
   std::function<void(int unit, const Hidden& hidden)>
-      after_unit;            // where set, called after the embeddings and each layer
+      after_unit;  // where set, called after the embeddings and each layer
+  // Where positive, the ranks exchange so many of each row's likeliest tokens (Ops::Candidates) in place of its logits.
+  int64_t candidates = 0;
   bool one_of_each = false;  // of the segment's layers, only the first with an MLP and the first with experts, and of
                              // these the first of each set of weight formats (the warm-up, where only shapes matter)
 };
@@ -42,6 +44,7 @@ class DeviceModel {
 
   // Runs the units, all of them held here. -> [tokens, hidden], or [selected, hidden] once the last layer
   // is among or before them, or logits [selected, vocab] when last is the head: on rank 0, and undefined on the others.
+  // With several ranks, `candidates` of all ranks' shares may take the place of the logits, side by side.
   at::Tensor Forward(UnitRange units, StageInput input, const RotaryTables& rotary, KvCache& cache) const;
 
   // [rows, hidden] as the last layer leaves them. The final norm must be held here.
@@ -61,7 +64,7 @@ class DeviceModel {
     return fetcher_ != nullptr && !table.empty() && fetcher_->Offloads(table);
   }
   at::Tensor Embed(const StageInput& input) const;
-  at::Tensor Gathered(const at::Tensor& logits, Communicator* ranks) const;
+  at::Tensor Gathered(const at::Tensor& logits, const StageInput& input) const;
 
   const ModelSpec& spec_;
   Ops& ops_;

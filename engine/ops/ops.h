@@ -199,6 +199,10 @@ class Ops {
   // once. An output says whether its row was finite. The order of processors is allowed, masked, logit_bias,
   // repetition, frequency, presence, temperature, top_k, top_p, min_p, typical_p, sample.
   virtual std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) = 0;
+  // The `count` likeliest tokens of each row of a share of the vocabulary, whose first token is `first`. logits [rows,
+  // share] -> fp32 [rows, CandidateColumns(count)]: whether the row is finite, the ids (the bits of int32, -1 where
+  // there are no more) and the logits. SampleAmong (engine/ops/candidates.h) chooses among those of all shares.
+  virtual at::Tensor Candidates(const at::Tensor& logits, int64_t count, int64_t first) = 0;
 };
 
 // The ATen implementation, on any device.

@@ -228,6 +228,10 @@ std::vector<SampleOutput> ReferenceOps::Sample(const at::Tensor& logits, const s
   return logits.is_cpu() ? SampleOnHost(logits, rows) : SampleOnDevice(logits, rows);
 }
 
+at::Tensor ReferenceOps::Candidates(const at::Tensor& logits, int64_t count, int64_t first) {
+  return logits.is_cpu() ? CandidatesOnHost(logits, count, first) : CandidatesOnDevice(logits, count, first);
+}
+
 std::unique_ptr<Ops> MakeReferenceOps() { return std::make_unique<ReferenceOps>(); }
 
 }  // namespace causeway

@@ -35,12 +35,18 @@ class ReferenceOps : public Ops {
   at::Tensor SelectRows(const at::Tensor& x, const at::Tensor& rows) override;
   at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override;
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;
+  at::Tensor Candidates(const at::Tensor& logits, int64_t count, int64_t first) override;
 };
 
 // Chooses for the rows of CPU logits by SampleOne. The calling thread's team shares the rows.
 std::vector<SampleOutput> SampleOnHost(const at::Tensor& logits, const std::vector<SampleRow>& rows);
 // Makes the same choices on the device of `logits`, with one copy back at the end.
 std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::vector<SampleRow>& rows);
+// Ops::Candidates of CPU logits, whose rows the calling thread's team shares, and of others.
+at::Tensor CandidatesOnHost(const at::Tensor& logits, int64_t count, int64_t first);
+at::Tensor CandidatesOnDevice(const at::Tensor& logits, int64_t count, int64_t first);
+// Writes a row of contiguous CPU logits as floats. Returns whether all are finite.
+bool WidenRow(const at::Tensor& logits, int64_t row, float* to);
 
 }  // namespace causeway
 

@@ -51,15 +51,6 @@ bool Widen(const T* from, int64_t n, float* to) {
   return not_finite == 0;
 }
 
-bool WidenRow(const at::Tensor& logits, int64_t row, float* to) {
-  const int64_t vocab = logits.size(1);
-  switch (logits.scalar_type()) {
-    case at::kBFloat16: return Widen(logits.const_data_ptr<at::BFloat16>() + row * vocab, vocab, to);
-    case at::kHalf: return Widen(logits.const_data_ptr<at::Half>() + row * vocab, vocab, to);
-    default: return Widen(logits.const_data_ptr<float>() + row * vocab, vocab, to);
-  }
-}
-
 // A column [rows, 1] of one number for each row.
 template <typename Get>
 at::Tensor Column(const std::vector<SampleRow>& rows, at::ScalarType dtype, at::Device device, Get get) {
@@ -220,6 +211,15 @@ at::Tensor Choose(const at::Tensor& logits, const std::vector<SampleRow>& rows) 
 }
 
 }  // namespace
+
+bool WidenRow(const at::Tensor& logits, int64_t row, float* to) {
+  const int64_t vocab = logits.size(1);
+  switch (logits.scalar_type()) {
+    case at::kBFloat16: return Widen(logits.const_data_ptr<at::BFloat16>() + row * vocab, vocab, to);
+    case at::kHalf: return Widen(logits.const_data_ptr<at::Half>() + row * vocab, vocab, to);
+    default: return Widen(logits.const_data_ptr<float>() + row * vocab, vocab, to);
+  }
+}
 
 std::vector<SampleOutput> SampleOnHost(const at::Tensor& logits, const std::vector<SampleRow>& rows) {
   const at::Tensor dense = logits.contiguous();

@@ -89,6 +89,14 @@ void Gather(absl::Span<const float> logits, const std::vector<float>& maxima, fl
   }
 }
 
+// Leaves the k most likely of s.kept.
+void KeepTopK(int64_t k, SampleScratch& s) {
+  if (k >= static_cast<int64_t>(s.kept.size())) return;
+  s.selection = s.kept;
+  std::nth_element(s.selection.begin(), s.selection.begin() + (k - 1), s.selection.end(), Before);
+  KeepUpTo(s.selection[k - 1], s.kept);
+}
+
 // Gathers the k most likely tokens.
 void GatherTopK(absl::Span<const float> logits, int64_t k, SampleScratch& s) {
   // The k-th largest of the blocks' maxima is a lower bound of the k-th largest element.
@@ -100,10 +108,7 @@ void GatherTopK(absl::Span<const float> logits, int64_t k, SampleScratch& s) {
     floor = s.selection[k - 1].logit;
   }
   Gather(logits, s.maxima, floor, s.kept);
-  if (k >= static_cast<int64_t>(s.kept.size())) return;
-  s.selection = s.kept;
-  std::nth_element(s.selection.begin(), s.selection.begin() + (k - 1), s.selection.end(), Before);
-  KeepUpTo(s.selection[k - 1], s.kept);
+  KeepTopK(k, s);
 }
 
 // In the order of `before`, finds the fewest entries whose weights reach `target`, and returns the last of them. It
@@ -181,57 +186,37 @@ void KeepTypical(double typical_p, float max, float scale, const Weight& weight,
                s.kept.end());
 }
 
-int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uniform, SampleScratch& s) {
-  s.maxima.resize(row_math::Blocks(logits.size()));
-  const float max = row_math::BlockMaxima(logits, s.maxima.data());
-  // Nothing may be chosen, or one logit is infinite: there are no probabilities to draw by.
-  if (!std::isfinite(max)) return static_cast<int32_t>(row_math::ArgMax(logits));
-
+// How a row's logits become weights: that of the largest is 1.
+struct Weights {
   // The scale is bounded, so that a difference of 0 stays 0 at the smallest temperatures.
-  const float scale = static_cast<float>(std::min(1 / p.temperature, 1e30));
-  const auto weight = [max, scale](float logit) -> double { return row_math::Exp((logit - max) * scale); };
-  const auto mass_of = [&weight](const std::vector<Candidate>& candidates) {
+  Weights(const SamplingParams& p, float largest)
+      : max(largest), scale(static_cast<float>(std::min(1 / p.temperature, 1e30))) {}
+
+  double operator()(float logit) const { return row_math::Exp((logit - max) * scale); }
+  double Of(const std::vector<Candidate>& candidates) const {
     double mass = 0;
-    for (const Candidate& c : candidates) mass += weight(c.logit);
+    for (const Candidate& c : candidates) mass += (*this)(c.logit);
     return mass;
-  };
-  const bool top_k = p.top_k > 0 && p.top_k < static_cast<int64_t>(logits.size());
-  const float min_p_floor = p.min_p > 0 ? max + static_cast<float>(std::log(p.min_p)) / scale : kNever;
-
-  if (top_k) {
-    GatherTopK(logits, p.top_k, s);
-  } else if (p.top_p == 1 && p.min_p > 0) {
-    Gather(logits, s.maxima, min_p_floor, s.kept);
-  } else if (p.top_p == 1 && p.typical_p < 1) {
-    Gather(logits, s.maxima, max - 87 / scale, s.kept);  // nothing below has a weight
   }
-  if (!top_k && p.top_p == 1 && p.min_p == 0 && p.typical_p == 1) {
-    s.sums.resize(s.maxima.size());
-    const double total = row_math::BlockExpSums(logits, max, scale, s.sums.data());
-    return DrawFromRow(logits, total, max, scale, uniform, s.sums);
+  float MinPFloor(const SamplingParams& p) const {
+    return p.min_p > 0 ? max + static_cast<float>(std::log(p.min_p)) / scale : kNever;
   }
 
+  float max, scale;
+};
+
+// Draws among s.kept, of which top_p keeps what reaches `top_p_mass`.
+int32_t DrawFromKept(const SamplingParams& p, const Weights& weight, double top_p_mass, double uniform,
+                     SampleScratch& s) {
   if (p.top_p < 1) {
-    double target;
-    if (top_k) {
-      target = p.top_p * mass_of(s.kept);
-    } else {
-      s.sums.resize(s.maxima.size());
-      target = p.top_p * row_math::BlockExpSums(logits, max, scale, s.sums.data());
-      // The kept tokens nearly always lie among the few within a factor of e^8 of the likeliest.
-      for (float reach : {8.0f, 20.0f, std::numeric_limits<float>::infinity()}) {
-        Gather(logits, s.maxima, max - reach / scale, s.kept);
-        if (mass_of(s.kept) >= target) break;
-      }
-    }
     s.selection = s.kept;
-    KeepUpTo(CutAtMass(s.selection, target, Before, [&weight](const Candidate& c) { return weight(c.logit); }), s.kept);
+    KeepUpTo(CutAtMass(s.selection, top_p_mass, Before, [&weight](const Candidate& c) { return weight(c.logit); }),
+             s.kept);
   }
-
-  const auto ruled_out = [min_p_floor](const Candidate& c) { return c.logit < min_p_floor; };
+  const auto ruled_out = [floor = weight.MinPFloor(p)](const Candidate& c) { return c.logit < floor; };
   if (p.typical_p < 1) {
     s.kept.erase(std::remove_if(s.kept.begin(), s.kept.end(), ruled_out), s.kept.end());
-    KeepTypical(p.typical_p, max, scale, weight, s);
+    KeepTypical(p.typical_p, weight.max, weight.scale, weight, s);
   }
   double total = 0;
   for (const Candidate& c : s.kept) total += ruled_out(c) ? 0 : weight(c.logit);
@@ -245,6 +230,37 @@ int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uni
     target -= w;
   }
   return chosen;
+}
+
+int32_t Draw(absl::Span<const float> logits, const SamplingParams& p, double uniform, SampleScratch& s) {
+  s.maxima.resize(row_math::Blocks(logits.size()));
+  const float max = row_math::BlockMaxima(logits, s.maxima.data());
+  // Nothing may be chosen, or one logit is infinite: there are no probabilities to draw by.
+  if (!std::isfinite(max)) return static_cast<int32_t>(row_math::ArgMax(logits));
+
+  const Weights weight(p, max);
+  if (p.top_k > 0 && p.top_k < static_cast<int64_t>(logits.size())) {
+    GatherTopK(logits, p.top_k, s);
+    return DrawFromKept(p, weight, p.top_p * weight.Of(s.kept), uniform, s);
+  }
+  if (p.top_p < 1) {
+    s.sums.resize(s.maxima.size());
+    const double target = p.top_p * row_math::BlockExpSums(logits, max, weight.scale, s.sums.data());
+    // The kept tokens nearly always lie among the few within a factor of e^8 of the likeliest.
+    for (float reach : {8.0f, 20.0f, std::numeric_limits<float>::infinity()}) {
+      Gather(logits, s.maxima, max - reach / weight.scale, s.kept);
+      if (weight.Of(s.kept) >= target) break;
+    }
+    return DrawFromKept(p, weight, target, uniform, s);
+  }
+  if (p.min_p == 0 && p.typical_p == 1) {
+    s.sums.resize(s.maxima.size());
+    const double total = row_math::BlockExpSums(logits, max, weight.scale, s.sums.data());
+    return DrawFromRow(logits, total, max, weight.scale, uniform, s.sums);
+  }
+  const float floor = p.min_p > 0 ? weight.MinPFloor(p) : max - 87 / weight.scale;  // nothing below has a weight
+  Gather(logits, s.maxima, floor, s.kept);
+  return DrawFromKept(p, weight, 0, uniform, s);
 }
 
 // Finds the `count` largest of the row, in order. One pass compares each element with the least of those found.
@@ -285,6 +301,36 @@ SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScr
                                       : Draw(logits, p, row.uniform, scratch);
   if (p.logprobs) output.logprob = static_cast<float>(raw[output.token] - log_total);
   return output;
+}
+
+int64_t CandidatesFor(const SamplingParams& p, int64_t vocab) {
+  if (p.logprobs || p.prompt_logprobs || p.changes_logits()) return 0;
+  if (p.temperature == 0) return 1;
+  return p.top_k > 0 && p.top_k < vocab && p.top_k <= kCandidatesMax ? p.top_k : 0;
+}
+
+void FindCandidates(absl::Span<const float> logits, int64_t count, SampleScratch& s) {
+  if (count == 1) {
+    s.kept.clear();
+    if (logits.empty()) return;
+    const int64_t best = row_math::ArgMax(logits);
+    if (logits[best] > kNever) s.kept.push_back({logits[best], static_cast<int32_t>(best)});
+    return;
+  }
+  s.maxima.resize(row_math::Blocks(logits.size()));
+  row_math::BlockMaxima(logits, s.maxima.data());
+  GatherTopK(logits, count, s);
+}
+
+int32_t ChooseCandidate(const SampleRow& row, SampleScratch& s) {
+  const SamplingParams& p = *row.params;
+  if (row.given >= 0) return row.given;
+  if (s.kept.empty()) return 0;
+  const Candidate best = *std::min_element(s.kept.begin(), s.kept.end(), Before);
+  if (p.temperature == 0 || !std::isfinite(best.logit)) return best.token;
+  KeepTopK(p.top_k, s);
+  const Weights weight(p, best.logit);
+  return DrawFromKept(p, weight, p.top_p * weight.Of(s.kept), row.uniform, s);
 }
 
 bool Allows(const SampleRow& row, int32_t token) {

@@ -62,6 +62,19 @@ struct SampleScratch {
 // out, the result is token 0, which Allows may refuse.
 SampleOutput SampleOne(absl::Span<float> logits, const SampleRow& row, SampleScratch& scratch);
 
+// The ranks of a group that shares the vocabulary can choose a token without one of them having all logits: each finds
+// the likeliest tokens of its share, and the choice is made among those of all.
+//
+// How many of each share suffice for the choice that SampleOne makes. 0: the choice needs every logit.
+int64_t CandidatesFor(const SamplingParams& params, int64_t vocab);
+inline constexpr int64_t kCandidatesMax = 1024;
+// Puts the `count` likeliest tokens of a row, or of a share of one, into scratch.kept, in the order of ids from 0 on.
+// They are fewer where the others are -infinity or NaN.
+void FindCandidates(absl::Span<const float> logits, int64_t count, SampleScratch& scratch);
+// The token that SampleOne chooses, from scratch.kept: the candidates of all shares, in the order of ids.
+// REQUIRES: CandidatesFor(*row.params) of them, and a row that neither masks tokens nor has a grammar.
+int32_t ChooseCandidate(const SampleRow& row, SampleScratch& scratch);
+
 // Whether a grammar allows the row to choose this token of the vocabulary.
 bool Allows(const SampleRow& row, int32_t token);
 

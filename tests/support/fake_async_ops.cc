@@ -12,6 +12,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "engine/device/device_memory.h"
+#include "engine/ops/candidates.h"
 #include "engine/ops/reference.h"
 #include "engine/weights/offloaded_weight.h"
 
@@ -181,6 +182,10 @@ class FakeAsyncOps final : public Ops {
   }
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override {
     return inner_->Sample(runtime_.Download(logits), rows);
+  }
+  at::Tensor Candidates(const at::Tensor& logits, int64_t count, int64_t first) override {
+    return Late({logits.size(0), CandidateColumns(count)}, at::TensorOptions(at::kFloat),
+                [=](Ops& ops) { return ops.Candidates(logits, count, first); });
   }
 
  private:

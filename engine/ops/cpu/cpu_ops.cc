@@ -283,6 +283,9 @@ class CpuOps : public Ops {
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override {
     return reference_.Sample(logits, rows);
   }
+  at::Tensor Candidates(const at::Tensor& logits, int64_t count, int64_t first) override {
+    return reference_.Candidates(logits, count, first);
+  }
 
  private:
   // Computes runs that share x and y, all at once where one kernel knows all their weights. x and y are contiguous and
