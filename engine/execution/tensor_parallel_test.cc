@@ -135,7 +135,7 @@ TEST_P(TensorParallelTest, LogitsAreThoseOfOneDevice) {
 }
 
 TEST_P(TensorParallelTest, AnInt8KvCacheAndQuantizedWeightsAreCutAlike) {
-  for (const char* quantize : {"", "int4"}) {
+  for (const char* quantize : {"", "int8", "int4"}) {
     ModelSpec spec = tiny_.spec();
     const absl::StatusOr<WeightFormat> format = ParseQuantize(quantize);
     ASSERT_TRUE(format.ok() && QuantizeOnLoad(*format, spec).ok());

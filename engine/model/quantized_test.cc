@@ -433,6 +433,37 @@ TEST_F(OnLoadTest, WhatIsHeldIsWhatThePlanCounts) {
   }
 }
 
+TEST_F(OnLoadTest, SharesAreTheNumbersOfOneDevice) {
+  for (const Json& config : {TinyLlama(), TinyQwen3Moe(), TinyGpt2()}) {
+    const TinyCheckpoint tiny(config);
+    const ModelSpec spec = Quantized(tiny, "int8");
+    const auto whole = Loaded(spec, tiny.checkpoint(), *ops_);
+    std::vector<std::unique_ptr<DeviceModel>> models;
+    std::vector<LoadTargets> ranks;
+    for (const int rank : {0, 1}) {
+      models.push_back(std::make_unique<DeviceModel>(Context(spec, *ops_, {.rank = rank, .size = 2}), AllUnits(spec)));
+      ranks.push_back(models.back()->Targets());
+    }
+    const absl::Status loaded = LoadWeights(spec, tiny.checkpoint(), ranks, {.readers = 3});
+    ASSERT_TRUE(loaded.ok()) << loaded;
+    const auto expect = [&](const auto& weight_of) {
+      const at::Tensor all = Matrix(*weight_of(*whole)), first = Matrix(*weight_of(*models[0]));
+      const int64_t inputs = first.size(1);
+      ASSERT_LT(inputs, all.size(1));
+      EXPECT_TRUE(first.equal(all.narrow(1, 0, inputs)));
+      // The first rank alone adds the bias.
+      const at::Tensor second = Matrix(*weight_of(*models[1])),
+                       bias = weight_of(*whole)->Forward(at::zeros({1, all.size(1)})).t();
+      EXPECT_TRUE(at::allclose(second, all.narrow(1, inputs, all.size(1) - inputs) - bias, 0, 1e-6));
+    };
+    expect([](const DeviceModel& m) { return m.layer(1).attention().output().weight(); });
+    expect([](const DeviceModel& m) {
+      return m.layer(1).moe() != nullptr ? m.layer(1).moe()->experts()[2].down().weight()
+                                         : m.layer(1).mlp()->down().weight();
+    });
+  }
+}
+
 TEST_F(OnLoadTest, RanksAddUpToNearlyThePlainWhole) {
   const TinyCheckpoint tiny(TinyLlama({{"intermediate_size", 128}}));
   const ModelSpec spec = Quantized(tiny, "int8");

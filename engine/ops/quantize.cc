@@ -5,6 +5,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/IListRef.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/pad.h>
@@ -44,6 +45,14 @@ QuantizedRows Quantize(const at::Tensor& rows, const WeightFormat& format) {
                     "expected ",
                     at::isfinite(source).all().item<bool>() ? "weights with scales that fp16 holds, found larger ones"
                                                             : "finite weights, found others");
+  return quantized;
+}
+
+QuantizedRows QuantizeShares(const at::Tensor& rows, const at::Tensor& largest) {
+  // One more input in each row, of that magnitude, makes the scale.
+  const at::Tensor longer = at::cat({rows, largest.to(rows.scalar_type()).unsqueeze(1)}, 1);
+  QuantizedRows quantized = Quantize(longer, {.kind = WeightKind::kInt8});
+  quantized.values = quantized.values.narrow(1, 0, rows.size(1)).contiguous();
   return quantized;
 }
 

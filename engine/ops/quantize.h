@@ -14,6 +14,9 @@ namespace causeway {
 // of least squared error is taken. Runs on the calling thread, with the processor's best instructions. c10::ValueError:
 // weights that are not finite, or too large for kInt4's scales in fp16. c10::Error: another format.
 QuantizedRows Quantize(const at::Tensor& rows, const WeightFormat& format);
+// The same for shares of rows, to kInt8 with the scales of the whole rows, whose largest magnitudes are `largest`, fp32
+// [n].
+QuantizedRows QuantizeShares(const at::Tensor& rows, const at::Tensor& largest);
 
 // fp32 [n, in] on the rows' device: (value - zero) * scale, with one rounding.
 at::Tensor Dequantize(const QuantizedRows& rows, const WeightFormat& format);

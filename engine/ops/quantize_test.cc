@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/TensorOperators.h>
@@ -57,6 +58,21 @@ TEST_F(QuantizeTest, Int8IsWithinHalfAStepOfEveryWeight) {
           << in;
     }
   }
+}
+
+TEST_F(QuantizeTest, Int8SharesHaveTheNumbersOfTheWholeRows) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const at::Tensor rows = random_.Tensor({7, 100}, dtype, 0.03);
+    const QuantizedRows whole = Quantize(rows, kInt8);
+    for (const auto& [first, count] : {std::pair(0, 37), std::pair(37, 63)}) {
+      const QuantizedRows share = QuantizeShares(rows.narrow(1, first, count), rows.to(at::kFloat).abs().amax(1));
+      EXPECT_TRUE(share.values.equal(whole.values.narrow(1, first, count)));
+      EXPECT_TRUE(share.scales.equal(whole.scales));
+    }
+  }
+  EXPECT_THROW(QuantizeShares(at::zeros({1, 8}), at::full({1}, std::numeric_limits<float>::quiet_NaN())),
+               c10::ValueError)
+      << "another share has it";
 }
 
 TEST_F(QuantizeTest, Int4HasTheErrorOfASearchedScale) {

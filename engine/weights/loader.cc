@@ -16,8 +16,10 @@
 #include "absl/types/span.h"
 #include "engine/architecture/registry.h"
 #include "engine/base/status.h"
+#include "engine/ops/quantize.h"
 #include "engine/weights/load_runs.h"
 #include "engine/weights/not_finite.h"
+#include "engine/weights/row_maxima.h"
 #include "engine/weights/scalar_type.h"
 #include "engine/weights/stored_rows.h"
 
@@ -55,12 +57,21 @@ int64_t WeightBytesUpTo(const Tensors& tensors, const LinearTarget& target, cons
   return static_cast<int64_t>(bytes * share);
 }
 
+// What readers do with the rows that they read.
+enum class Reading {
+  kMaxima,  // count them in RowMaxima
+  kFill,    // set them
+};
+
 class Reader {
  public:
-  Reader(const Checkpoint& checkpoint, const Tensors& tensors, const InputOrders& orders, int64_t staging_bytes)
-      : checkpoint_(checkpoint),
+  Reader(Reading reading, const Checkpoint& checkpoint, const Tensors& tensors, const InputOrders& orders,
+         RowMaxima& maxima, int64_t staging_bytes)
+      : reading_(reading),
+        checkpoint_(checkpoint),
         tensors_(tensors),
         orders_(orders),
+        maxima_(maxima),
         staging_(new char[staging_bytes]),
         staging_bytes_(staging_bytes) {}
 
@@ -96,6 +107,7 @@ class Reader {
   absl::Status ReadPart(const LinearTarget& target, const LinearSpec::Part& part, int64_t first, int64_t count,
                         int64_t held, int64_t& bytes) {
     const LinearShard& shard = target.shard;
+    if (reading_ == Reading::kMaxima) return ReadPlain(target, part, first, count, held);
     if (target.spec.encoding.kind == WeightEncoding::Kind::kFloat) {
       CAUSEWAY_RETURN_IF_ERROR(ReadPlain(target, part, first, count, held));
     } else {
@@ -127,9 +139,19 @@ class Reader {
       if (target.spec.transposed) rectangle = {shard.in_first, shard.in_count, first, count};
       CAUSEWAY_RETURN_IF_ERROR(ReadRectangle(checkpoint_, tensor, rectangle, staging_.get()));
       const at::Tensor read = at::from_blob(staging_.get(), {rectangle.rows, rectangle.columns}, dtype);
+      const at::Tensor outputs = target.spec.transposed ? read.t().contiguous() : read;
+      if (reading_ == Reading::kMaxima) {
+        maxima_.Add(part.weight, first + done, outputs);
+        continue;
+      }
       Look(part.weight, read);
       try {
-        target.weight->SetRows(held + done, target.spec.transposed ? read.t().contiguous() : read);
+        if (RowMaxima::Concern(target)) {
+          const at::Tensor largest = maxima_.Of(part.weight, first + done, rows);
+          target.weight->SetQuantizedRows(held + done, QuantizeShares(outputs, largest));
+        } else {
+          target.weight->SetRows(held + done, outputs);
+        }
       } catch (const c10::ValueError& error) {  // weights that cannot be quantized
         return absl::InvalidArgumentError(absl::StrCat(part.weight, ": ", error.what_without_backtrace()));
       }
@@ -164,9 +186,11 @@ class Reader {
     if (const int64_t count = CountNotFinite(read); count > 0) not_finite_[tensor] += count;
   }
 
+  const Reading reading_;
   const Checkpoint& checkpoint_;
   const Tensors& tensors_;
   const InputOrders& orders_;
+  RowMaxima& maxima_;
   const std::unique_ptr<char[]> staging_;
   const int64_t staging_bytes_;
   std::map<std::string, int64_t> not_finite_;
@@ -290,13 +314,14 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, ab
   const std::vector<LoadTask> tasks = MakeTasks(tensors, targets, options.staging_bytes);
   const int64_t bytes_total = BytesToRead(tensors, targets);
   InputOrders orders;  // of the portion
+  RowMaxima maxima;
 
   absl::Mutex mutex;
   absl::Status status;  // the first error; guarded by mutex, as is bytes_done
   int64_t bytes_done = 0;
   ReadAhead ahead(checkpoint);  // guarded by mutex, as is the next
   bool waits_for_disk = false;
-  auto read = [&](LoadRuns& runs) {
+  auto read = [&](LoadRuns& runs, Reading reading) {
     c10::InferenceMode inference;
     const absl::Status entered = WithoutExceptions([&options] {
       if (options.enter_thread) options.enter_thread();
@@ -307,7 +332,7 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, ab
       status.Update(entered);
       if (!status.ok()) return runs.Drop();
     }
-    Reader reader(checkpoint, tensors, orders, staging_bytes);
+    Reader reader(reading, checkpoint, tensors, orders, maxima, staging_bytes);
     for (absl::Span<const LoadTask> run = runs.Next(); !run.empty(); run = runs.Next()) {
       for (const LoadTask& task : run) {
         {
@@ -330,6 +355,18 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, ab
     absl::MutexLock lock(&mutex);
     for (const auto& [tensor, count] : reader.not_finite()) options.not_finite(tensor, count);
   };
+  const auto read_all = [&](absl::Span<const LoadTask> of, Reading reading) {
+    const int count = std::clamp<int>(options.readers, 1, static_cast<int>(of.size()));
+    LoadRuns runs(of, count);
+    std::vector<std::thread> readers;
+    for (int i = 0; i < count; ++i) readers.emplace_back([&] { read(runs, reading); });
+    for (std::thread& reader : readers) reader.join();
+    return status;
+  };
+  const LoadTargets shares = RowMaxima::Shares(targets);
+  if (!shares.linears.empty()) {
+    CAUSEWAY_RETURN_IF_ERROR(read_all(MakeTasks(tensors, shares, options.staging_bytes), Reading::kMaxima));
+  }
   for (size_t first = 0; first < tasks.size();) {
     const int portion = tasks[first].portion;
     size_t end = first;
@@ -338,12 +375,7 @@ absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, ab
     orders.clear();
     CAUSEWAY_RETURN_IF_ERROR(
         WithoutExceptions([&] { return ReadInputOrders(checkpoint, tensors, targets, portion, orders); }));
-    const int count = std::clamp<int>(options.readers, 1, static_cast<int>(end - first));
-    LoadRuns runs(absl::MakeConstSpan(tasks).subspan(first, end - first), count);
-    std::vector<std::thread> readers;
-    for (int i = 0; i < count; ++i) readers.emplace_back([&] { read(runs); });
-    for (std::thread& reader : readers) reader.join();
-    CAUSEWAY_RETURN_IF_ERROR(status);
+    CAUSEWAY_RETURN_IF_ERROR(read_all(absl::MakeConstSpan(tasks).subspan(first, end - first), Reading::kFill));
     if (portion != 0 && options.end_portion) CAUSEWAY_RETURN_IF_ERROR(options.end_portion(portion));
     first = end;
   }

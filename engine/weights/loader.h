@@ -34,10 +34,12 @@ struct LoadOptions {
 };
 
 // Reads the tensors of the checkpoint into the targets, each rank's on all of its devices: every rank has a share of
-// each, or all of it. InvalidArgument: the checkpoint is not the spec's, or a tensor, which is named, has contents that
-// the spec rules out or its format cannot hold (tied tensors that differ, quantized ones that config.json contradicts,
-// NaN). Unimplemented: linears computed as one whose inputs are ordered differently. Internal: a tensor is used by
-// several targets, a tied embedding's copy aside, or of a whole model by none. DataLoss: a file has become shorter.
+// each, or all of it. Shares of rows that become int8 are read twice: they get the scales of the whole rows, as far as
+// the ranks given have them. InvalidArgument: the checkpoint is not the spec's, or a tensor, which is named, has
+// contents that the spec rules out or its format cannot hold (tied tensors that differ, quantized ones that config.json
+// contradicts, NaN). Unimplemented: linears computed as one whose inputs are ordered differently. Internal: a tensor is
+// used by several targets, a tied embedding's copy aside, or of a whole model by none. DataLoss: a file has become
+// shorter.
 absl::Status LoadWeights(const ModelSpec& spec, const Checkpoint& checkpoint, absl::Span<const LoadTargets> ranks,
                          const LoadOptions& options);
 
