@@ -38,6 +38,12 @@ class BoundedQueue {
     return item;
   }
 
+  // Whether Pop would find no item now.
+  bool empty() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return items_.empty();
+  }
+
   // Refuses further items; those inside can still be popped.
   void Close() {
     std::lock_guard<std::mutex> lock(mutex_);

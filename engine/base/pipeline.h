@@ -7,8 +7,9 @@
 
 namespace causeway {
 
-// One more than there are devices that hold units, so that none waits for the scheduler.
-inline constexpr int StepsInFlight(int devices) { return devices + 1; }
+// One more than there are devices that hold units, so that none waits for the scheduler. Another one where devices
+// compute beside their threads: the thread starts a step, and then waits for the tokens of the one before.
+inline constexpr int StepsInFlight(int devices, bool beside_threads = false) { return devices + 1 + beside_threads; }
 
 // The micro-batches that running sequences are divided into, as far as there are as many: one for each stage, so that
 // every stage has a step to work on.

@@ -114,6 +114,12 @@ class CudaRuntime final : public DeviceRuntime {
     return uploads_.Upload(hosts);
   }
   at::Tensor Download(const at::Tensor& tensor) override { return tensor.to(at::kCPU); }
+  at::Tensor StartDownload(const at::Tensor& tensor) override {
+    // Pinned memory comes from torch's pool of it. To pageable memory the driver would copy at once, and wait.
+    at::Tensor host = at::empty(tensor.sizes(), tensor.options().device(at::kCPU).pinned_memory(true));
+    host.copy_(tensor, /*non_blocking=*/true);
+    return host;
+  }
   Sent Send(at::Tensor tensor) override { return {tensor.contiguous(), RecordEvent(cudaEventDisableTiming)}; }
   at::Tensor Receive(Sent sent) override {
     const at::Tensor& from = sent.tensor;

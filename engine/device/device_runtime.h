@@ -73,6 +73,9 @@ class DeviceRuntime {
   }
   // A tensor of the device on the host. Waits until the work that makes it is done.
   virtual at::Tensor Download(const at::Tensor& tensor) = 0;
+  // Starts to copy a tensor of the device to the host, behind the work that makes it. The result is there once what
+  // Mark gives after this call has been waited for.
+  virtual at::Tensor StartDownload(const at::Tensor& tensor) { return Download(tensor); }
   // A tensor on its way to another device. `written`, the sender's, marks the work that writes it; null: that is done.
   struct Sent {
     at::Tensor tensor;

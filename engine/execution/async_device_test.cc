@@ -5,11 +5,14 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "engine/execution/testing.h"
 #include "tests/support/fake_async_runtime.h"
 
@@ -113,6 +116,62 @@ TEST_P(AsyncDeviceTest, OneDeviceAndSeveralGiveTheTokensOfTheCpu) {
     const Plan plan = PlanFor(tiny_.spec(), devices);
     ExpectSame(*Start(&machine, plan));
     EXPECT_EQ(machine.queues().size(), plan.devices.size());
+  }
+}
+
+TEST_P(AsyncDeviceTest, SampledTokensAreThoseOfTheCpu) {
+  std::vector<SamplingParams> all = {
+      {.temperature = 1.2, .top_k = 20, .top_p = 0.9, .seed = 3},
+      {.temperature = 0.8, .frequency_penalty = 1, .seed = 4},
+      {.temperature = 0, .repetition_penalty = 1.3, .logprobs = true, .top_logprobs = 3}};
+  for (const SamplingParams& sampling : all) {
+    const DriveOptions drive{.tokens = kTokens, .chunk = 5, .ahead = true, .sampling = sampling};
+    auto cpu = Start(nullptr, PlanFor(tiny_.spec(), "simulated:1x64MiB"));
+    FakeMachine machine({});
+    auto late = Start(&machine, PlanFor(tiny_.spec(), "simulated:1x64MiB"));
+    EXPECT_EQ(late->steps_in_flight(), 3);
+    EXPECT_EQ(Driver(*late, kPrompts, drive).Run(), Driver(*cpu, kPrompts, drive).Run());
+  }
+}
+
+// The host starts a step while the device computes the one before, whose token it reads.
+TEST_P(AsyncDeviceTest, TokensDoNotGoThroughTheHost) {
+  if (tiny_.spec().layers.back().moe.has_value()) return;  // the host reads which experts are chosen
+  FakeMachine machine({});
+  auto executor = Start(&machine, PlanFor(tiny_.spec(), "simulated:1x64MiB"));
+  testing::LateQueue& queue = machine.queue("simulated:0");
+  RunOne(*executor, 1);
+  const uint64_t before = queue.pushed();
+  RunOne(*executor, 2);
+  const uint64_t of_step = queue.pushed() - before;
+  const auto until_pushed = [&](uint64_t count) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (queue.pushed() < count && absl::Now() < deadline) std::this_thread::yield();
+    EXPECT_GE(queue.pushed(), count);
+  };
+  // The worker is kept waiting for a first step until two more are there.
+  absl::Notification first, others;
+  queue.Push([&] { first.WaitForNotification(); });
+  uint64_t pushed = queue.pushed();
+  executor->Run(OneStep(3));
+  until_pushed(pushed + of_step);
+  queue.Push([&] { others.WaitForNotification(); });
+  pushed = queue.pushed();
+  executor->Run(OneStep(4));
+  StepPlan next = OneStep(5);
+  next.prefill_tokens = 0;
+  next.sequences[0].sequence = 4;
+  next.sequences[0].tokens = {kPlaceholderToken};
+  next.sequences[0].context = next.sequences[0].generated = 1;
+  next.sequences[0].start = nullptr;
+  executor->Run(std::move(next));
+  first.Notify();
+  until_pushed(pushed + 2 * of_step);
+  others.Notify();
+  for (const int32_t token : {expected_[0][0], expected_[0][0], expected_[0][1]}) {
+    const StepResult result = executor->Wait();
+    ASSERT_TRUE(result.status.ok()) << result.status;
+    EXPECT_EQ(result.tokens.at(0).token, token);
   }
 }
 

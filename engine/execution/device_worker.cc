@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
@@ -30,13 +31,6 @@ class BusyScope {
  private:
   DeviceRuntime& runtime_;
 };
-
-absl::Status NotFinite(at::ScalarType dtype) {
-  return absl::InternalError(absl::StrCat(
-      "the model's logits hold NaN or infinite numbers: its weights do (the log of the start names them), ",
-      "or what is computed from them exceeds ", at::toString(dtype),
-      dtype == at::kHalf ? ", whose largest number is 65504: dtype bf16 or fp32 (--dtype) holds larger ones" : ""));
-}
 
 // A rank that ended because of another (Aborted) has less to say than that one.
 void TakeStatuses(Step& step) {
@@ -89,27 +83,49 @@ void DeviceWorker::Loop() {
     runtime_->EnterThread(options_.threads);
     return absl::OkStatus();
   });
-  while (std::optional<Command> command = queue_.Pop()) {
+  while (true) {
+    if (!started_.empty() && queue_.empty()) {
+      EndOldest();
+      continue;
+    }
+    std::optional<Command> command = queue_.Pop();
+    if (!command.has_value()) break;
     if (command->call) {
+      while (!started_.empty()) EndOldest();
       command->call(entered);
       continue;
     }
     std::shared_ptr<Step> step = std::move(command->step);
-    Step::Part& part = step->ranks[options_.group.rank];
     if (step->segment == 0 && options_.group.rank == 0) step->start = Step::Clock::now();
     // A step that has failed still passes through, so that results come in order, and no rank waits for another.
-    part.status = RunRank(*step, entered);
-    if (!part.status.ok()) {
-      part.hidden = {};
-      if (stream_ != nullptr) stream_->ReleaseAll();
-      part.device_failure = Health();
+    step->ranks[options_.group.rank].status = RunRank(*step, entered);
+    started_.push_back({std::move(step), std::exchange(sampling_, std::nullopt)});
+    if (!started_.back().sampling.has_value()) {
+      while (!started_.empty()) EndOldest();
     }
-    if (!step->warm_up && step->result.status.ok() && part.status.ok()) Count(*step);
-    if (step->ranks_left.fetch_sub(1) > 1) continue;
-    TakeStatuses(*step);
-    step->result.seconds = std::chrono::duration<double>(Step::Clock::now() - step->start).count();
-    done_(std::move(step));
   }
+}
+
+void DeviceWorker::EndOldest() {
+  auto [step, sampling] = std::move(started_.front());
+  started_.pop_front();
+  Step::Part& part = step->ranks[options_.group.rank];
+  if (sampling.has_value() && part.status.ok()) {
+    part.status = CatchTorch(absl::StrCat("step ", step->plan.step, " on ", runtime_->name()), [&] {
+      TakeTokens(*step, *sampling);
+      return absl::OkStatus();
+    });
+  }
+  if (!part.status.ok()) {
+    part.hidden = {};
+    if (stream_ != nullptr) stream_->ReleaseAll();
+    part.device_failure = Health();
+  }
+  if (!step->warm_up && step->result.status.ok() && part.status.ok()) Count(*step);
+  if (step->ranks_left.fetch_sub(1) > 1) return;
+  TakeStatuses(*step);
+  step->result.seconds = std::chrono::duration<double>(Step::Clock::now() - step->start).count();
+  done_(std::move(step));
 }
 
 absl::Status DeviceWorker::RunRank(Step& step, const absl::Status& entered) {
@@ -157,8 +173,13 @@ void DeviceWorker::ReserveActivations(int64_t bytes) {
       table_bytes = static_cast<int64_t>(tables.cos.nbytes() + tables.sin.nbytes());
     }
   }
+  if (SamplesLater()) {
+    MemoryScope scope(*runtime_, MemoryOwner::kWorkspace);
+    last_tokens_ = runtime_->Upload(at::zeros({sampler_.slots()}, at::kLong));
+    table_bytes += static_cast<int64_t>(last_tokens_.nbytes());
+  }
   runtime_->Synchronize();
-  // The plan counts the tables among what a step needs.
+  // The plan counts the tables, and these few tokens, among what a step needs.
   runtime_->ReserveActivations(std::max<int64_t>(0, bytes - table_bytes));
 }
 
@@ -187,7 +208,7 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   StageInput input;
   LocalIds ids;
   if (segment.units.first == Units::kEmbeddings) {
-    ids.ids = batch.FilledIds(sampler_.last_tokens());
+    ids.ids = last_tokens_.defined() ? batch.ids : batch.FilledIds(sampler_.last_tokens());
     // Only the first rank's process knows what was sampled.
     if (ranks_ != nullptr && !ranks_->share_memory() && !batch.placeholders.empty()) ranks_->Broadcast(ids.ids);
     if (ranks_ != nullptr) ids = IdsWithin(ids.ids, model_->words());
@@ -196,7 +217,12 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
     take_over.With("bytes", hidden.tensor.defined() ? static_cast<int64_t>(hidden.tensor.nbytes()) : 0);
     input.hidden = runtime_->Receive(std::exchange(hidden, {}));
   }
-  const DeviceBatch uploaded = Upload(batch, ids, *runtime_);
+  const TokenPlaces placeholders = last_tokens_.defined() ? PlaceholdersOf(batch) : TokenPlaces(),
+                    samples = last_tokens_.defined() ? SamplesOf(step.plan, batch) : TokenPlaces();
+  DeviceBatch uploaded = Upload(batch, ids, placeholders, samples, *runtime_);
+  if (uploaded.placeholders.rows.defined()) {
+    ops_->CopyTokens(uploaded.ids.ids, uploaded.placeholders.rows, last_tokens_, uploaded.placeholders.slots);
+  }
   input.ids = uploaded.ids.ids;
   input.foreign = uploaded.ids.foreign;
   input.rows = uploaded.rows;
@@ -214,7 +240,7 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
   at::Tensor output = model_->Forward(segment.units, std::move(input), rotary_, *cache_);
   if (step.warm_up) model_->ClearExpertLoads();
   if (speaks && segment.units.contains(units.norm())) CaptureFinalNorm(step, units, *model_, *runtime_);
-  if (step.segment + 1 == segments_.size()) return speaks ? Finish(step, output) : absl::OkStatus();
+  if (step.segment + 1 == segments_.size()) return speaks ? Finish(step, output, uploaded.samples) : absl::OkStatus();
   if (options_.leaves_process[step.segment]) {
     hidden = {runtime_->Download(output), nullptr};
   } else {
@@ -225,83 +251,51 @@ absl::Status DeviceWorker::RunSegment(Step& step) {
 
 // `of_head` is logits [selected, vocab] or, where the step has candidates, those of all ranks. It is of no use when no
 // row is selected.
-absl::Status DeviceWorker::Finish(Step& step, const at::Tensor& of_head) {
-  // A row that nothing is to be sampled from (its grammar has ended) stays in the call as a given token, which costs
-  // nothing: to leave it out would take a copy of all the others, for which the plan has no room.
-  SamplingParams greedy;
-  greedy.temperature = 0;
-  SampleRow unused;
-  unused.params = &greedy;
-  unused.given = 0;
-  std::vector<SampleRow> rows(step.batch.selected_rows, unused);
-  struct Output {
-    int64_t row;
-    const StepSequence* sequence;
-  };
-  std::vector<Output> scored, sampled;  // rows whose next token is the prompt's, and the others'
-  for (size_t i = 0; i < step.plan.sequences.size(); ++i) {
-    const StepSequence& sequence = step.plan.sequences[i];
-    CAUSEWAY_RETURN_IF_ERROR(sampler_.Begin(sequence));
-    const StepBatch::Selected& selected = step.batch.selected[i];
-    int64_t row = selected.first + selected.count - sequence.sample - static_cast<int64_t>(sequence.targets.size());
-    for (const int32_t target : sequence.targets) {
-      rows[row] = sampler_.TargetRow(sequence, target);
-      scored.push_back({row++, &sequence});
-    }
-    if (!sequence.sample) continue;
-    TokenMask mask;
-    const SampleRow wanted = sampler_.Row(sequence, &mask);
-    SampledToken& token = step.result.tokens.emplace_back();
-    token.sequence = sequence.sequence;
-    if (mask.state != TokenMask::State::kTokens) {
-      const bool failed = mask.state == TokenMask::State::kFailed;
-      token.outcome = failed ? SampledToken::Outcome::kFailed : SampledToken::Outcome::kComplete;
-      token.status = std::move(mask.status);
-      continue;
-    }
-    rows[row] = wanted;
-    sampled.push_back({row, &sequence});
+absl::Status DeviceWorker::Finish(Step& step, const at::Tensor& of_head, const TokenPlaces& sampled) {
+  // Which tokens a sequence may get, and how likely, can depend on those before: then the host has to know them all.
+  const bool later = last_tokens_.defined() && !step.warm_up &&
+                     std::none_of(step.plan.sequences.begin(), step.plan.sequences.end(),
+                                  [&](const StepSequence& s) { return s.sample && sampler_.FollowsTokens(s); });
+  if (!later) {
+    while (!started_.empty()) EndOldest();
   }
+  Started started;
+  CAUSEWAY_RETURN_IF_ERROR(started.rows.Begin(step.plan, step.batch, sampler_, step.result));
   CopyLogits(step, of_head);
+  const std::vector<SampleRow>& rows = started.rows.rows();
+  TraceSpan span("sample");
+  span.With("rows", static_cast<int64_t>(rows.size()));
+  if (last_tokens_.defined()) {
+    if (!rows.empty()) {
+      started.sample = ops_->StartSample(of_head, rows);
+      if (sampled.slots.defined()) ops_->CopyTokens(last_tokens_, sampled.slots, started.sample.tokens, sampled.rows);
+      started.outputs = runtime_->StartDownload(started.sample.outputs);
+    }
+    started.done = runtime_->Mark();
+    if (later) {
+      sampling_ = std::move(started);
+    } else {
+      TakeTokens(step, started);
+    }
+    return absl::OkStatus();
+  }
   if (rows.empty()) {
     runtime_->Synchronize();
     return absl::OkStatus();
   }
-  const std::vector<SampleOutput> outputs = [&] {
-    TraceSpan span("sample");
-    span.With("rows", static_cast<int64_t>(rows.size()));
-    return step.candidates > 0 ? SampleAmong(runtime_->Download(of_head), step.candidates, rows)
-                               : ops_->Sample(of_head, rows);
-  }();
-  const auto fill = [&](const Output& from, SampledToken& token) {
-    const SampleOutput& output = outputs[from.row];
-    token.sequence = from.sequence->sequence;
-    if (!output.finite) {
-      token.outcome = SampledToken::Outcome::kNotFinite;
-      token.status = NotFinite(options_.dtype);
-      return;
-    }
-    token.token = output.token;
-    token.logprob = output.logprob;
-    for (const auto& [id, logprob] : output.top) token.top_logprobs.push_back({id, logprob});
-  };
-  for (const Output& output : scored) fill(output, step.result.prompt.emplace_back());
-  auto token = step.result.tokens.begin();
-  for (const Output& output : sampled) {
-    while (token->outcome != SampledToken::Outcome::kToken) ++token;
-    fill(output, *token);
-    if (token->outcome == SampledToken::Outcome::kNotFinite) {
-      // The sequence has ended: rows of it that are in flight compute nothing that is read.
-    } else if (Allows(rows[output.row], token->token)) {
-      sampler_.Sampled(*output.sequence, token->token);
-    } else {
-      token->outcome = SampledToken::Outcome::kFailed;
-      token->status =
-          absl::InternalError("the model gives no number above -infinity to any token that the grammar allows");
-    }
-    ++token;
-  }
+  const std::vector<SampleOutput> outputs = step.candidates > 0
+                                                ? SampleAmong(runtime_->Download(of_head), step.candidates, rows)
+                                                : ops_->Sample(of_head, rows);
+  started.rows.Take(outputs, at::toString(options_.dtype), sampler_, step.result);
   return absl::OkStatus();
+}
+
+void DeviceWorker::TakeTokens(Step& step, const Started& started) {
+  TraceSpan span("wait for tokens");
+  span.With("step", static_cast<int64_t>(step.plan.step));
+  if (started.done != nullptr) started.done();
+  if (started.rows.rows().empty()) return;
+  started.rows.Take(ReadSample(started.sample, started.outputs), at::toString(options_.dtype), sampler_, step.result);
 }
 
 void DeviceWorker::CopyLogits(Step& step, const at::Tensor& logits) {

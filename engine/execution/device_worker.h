@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,6 +20,7 @@
 #include "engine/execution/executor.h"
 #include "engine/execution/sampler_state.h"
 #include "engine/execution/step_batch.h"
+#include "engine/execution/token_rows.h"
 #include "engine/model/model.h"
 #include "engine/weights/weight_stream.h"
 
@@ -91,6 +93,13 @@ class DeviceWorker {
   // same order.
   void Enqueue(std::shared_ptr<Step> step);
 
+  // Whether the next step is started while the device still chooses the last one's tokens: they stay on the device, and
+  // the host learns of them later. So it is where one device without a group has the whole model and all weights, and
+  // does its work beside the host.
+  bool SamplesLater() const {
+    return !runtime_->in_host_memory() && segments_.size() == 1 && ranks_ == nullptr && stream_ == nullptr;
+  }
+
   DeviceRuntime& runtime() { return *runtime_; }
   ParallelGroup group() const { return options_.group; }
   at::ScalarType activations() const { return ops_->Activations(options_.dtype); }  // once the model is built
@@ -105,11 +114,25 @@ class DeviceWorker {
     std::function<void(const absl::Status& entered)> call;  // whether the thread has the device
   };
 
+  // Tokens that the device was told to choose.
+  struct Started {
+    TokenRows rows;
+    StartedSample sample;
+    at::Tensor outputs;  // on the host, once done
+    std::function<void()> done;
+  };
+  struct StartedStep {
+    std::shared_ptr<Step> step;
+    std::optional<Started> sampling;  // nothing: the step is done
+  };
+
   void Loop();
+  void EndOldest();  // of the steps started: waits for its tokens and passes it on
   absl::Status RunRank(Step& step, const absl::Status& entered);
   absl::Status Health();
   absl::Status RunSegment(Step& step);
-  absl::Status Finish(Step& step, const at::Tensor& of_head);
+  absl::Status Finish(Step& step, const at::Tensor& of_head, const TokenPlaces& sampled);
+  void TakeTokens(Step& step, const Started& started);
   void CopyLogits(Step& step, const at::Tensor& logits);
   void Count(const Step& step);
   ModelContext Context(WeightFetcher* fetcher) const;
@@ -127,6 +150,11 @@ class DeviceWorker {
   std::unique_ptr<DeviceModel> model_;
   std::unique_ptr<KvCache> cache_;
   RotaryTables rotary_;
+
+  // Of SamplesLater; else nothing is in them.
+  at::Tensor last_tokens_;  // int64 [slots], on the device
+  std::deque<StartedStep> started_;
+  std::optional<Started> sampling_;  // of the step that is being started
 
   std::atomic<int64_t> prefill_tokens_ = 0, decode_tokens_ = 0;
   uint64_t counted_step_ = 0;  // the last whose rows are counted: a device may run several segments of one

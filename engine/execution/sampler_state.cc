@@ -21,6 +21,7 @@ bool LeavesAny(absl::Span<const uint32_t> allowed, const std::vector<int32_t>& m
 absl::Status SamplerState::Begin(const StepSequence& sequence) {
   Slot& slot = slots_[sequence.slot];
   if (sequence.start != nullptr) {
+    slot.sequence = sequence.sequence;
     slot.start = sequence.start;
     slot.constraint = sequence.local.constraint;
     slot.scoring.temperature = 0;
@@ -71,9 +72,17 @@ SampleRow SamplerState::Row(const StepSequence& sequence, TokenMask* mask) const
   return row;
 }
 
+bool SamplerState::FollowsTokens(const StepSequence& sequence) const {
+  const Slot& slot = slots_[sequence.slot];
+  const SequenceStart* start = sequence.start != nullptr ? sequence.start.get() : slot.start.get();
+  const bool constrained = (sequence.start != nullptr ? sequence.local.constraint : slot.constraint) != nullptr;
+  return constrained || (start != nullptr && start->sampling.needs_counts());
+}
+
 void SamplerState::Sampled(const StepSequence& sequence, int32_t token) {
-  last_tokens_[sequence.slot] = token;
   Slot& slot = slots_[sequence.slot];
+  if (slot.sequence != sequence.sequence) return;
+  last_tokens_[sequence.slot] = token;
   if (!slot.output_counts.empty()) ++slot.output_counts[token];
   if (slot.constraint != nullptr) slot.constraint->Chosen(sequence.generated, token);
 }

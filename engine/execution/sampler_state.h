@@ -26,7 +26,11 @@ class SamplerState {
   SampleRow Row(const StepSequence& sequence, TokenMask* mask) const;
   // How to score the token behind a row of its prompt. Borrows as Row does.
   SampleRow TargetRow(const StepSequence& sequence, int32_t target) const;
+  // Of no effect where another sequence has the slot by now.
   void Sampled(const StepSequence& sequence, int32_t token);
+  // Whether how to sample for it depends on tokens that were sampled for it before. It may be asked before Begin.
+  bool FollowsTokens(const StepSequence& sequence) const;
+  int64_t slots() const { return static_cast<int64_t>(slots_.size()); }
   // Forgets every sequence.
   void Clear();
 
@@ -34,6 +38,7 @@ class SamplerState {
 
  private:
   struct Slot {
+    uint64_t sequence = 0;
     std::shared_ptr<const SequenceStart> start;  // shared with the scheduler's sequence
     std::shared_ptr<TokenConstraint> constraint;
     SamplingParams scoring;                             // of its prompt's rows

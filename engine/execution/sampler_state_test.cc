@@ -18,6 +18,20 @@ std::shared_ptr<SequenceStart> Start() {
   return start;
 }
 
+TEST(SamplerStateTest, ATokenThatComesLateIsNotTheNewOwners) {
+  SamplerState state(2, 5);
+  StepSequence old{.sequence = 1, .slot = 1, .sample = true, .generated = 1, .start = Start()};
+  ASSERT_TRUE(state.Begin(old).ok());
+  EXPECT_TRUE(state.FollowsTokens(old));
+  StepSequence owner = old;
+  owner.sequence = 2;
+  ASSERT_TRUE(state.Begin(owner).ok());
+  state.Sampled(old, 4);
+  TokenMask mask;
+  EXPECT_THAT(*state.Row(owner, &mask).output_counts, ElementsAre(0, 0, 0, 1, 0));
+  EXPECT_EQ(state.last_tokens()[1], 0);
+}
+
 TEST(SamplerStateTest, CountsFollowPromptAndOutput) {
   SamplerState state(2, 5);
   StepSequence sequence{.sequence = 1, .slot = 1, .sample = true, .generated = 1, .start = Start()};

@@ -124,16 +124,48 @@ absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits&
   return batch;
 }
 
-DeviceBatch Upload(const StepBatch& host, const LocalIds& ids, DeviceRuntime& runtime) {
+TokenPlaces PlaceholdersOf(const StepBatch& batch) {
+  if (batch.placeholders.empty()) return {};
+  std::vector<int64_t> rows, slots;
+  for (const StepBatch::Placeholder& placeholder : batch.placeholders) {
+    rows.push_back(placeholder.row);
+    slots.push_back(placeholder.slot);
+  }
+  return {at::tensor(rows, at::kLong), at::tensor(slots, at::kLong)};
+}
+
+TokenPlaces SamplesOf(const StepPlan& plan, const StepBatch& batch) {
+  std::vector<int64_t> rows, slots;
+  for (size_t i = 0; i < plan.sequences.size(); ++i) {
+    if (!plan.sequences[i].sample) continue;
+    rows.push_back(batch.selected[i].first + batch.selected[i].count - 1);
+    slots.push_back(plan.sequences[i].slot);
+  }
+  if (rows.empty()) return {};
+  return {at::tensor(rows, at::kLong), at::tensor(slots, at::kLong)};
+}
+
+DeviceBatch Upload(const StepBatch& host, const LocalIds& ids, const TokenPlaces& placeholders,
+                   const TokenPlaces& samples, DeviceRuntime& runtime) {
   DeviceBatch device;
   device.attention = host.attention;
   AttentionBatch& attention = device.attention;
-  const std::vector<at::Tensor> uploaded =
-      runtime.UploadAll({ids.ids, ids.foreign, host.rows, attention.positions, attention.slots, attention.block_tables,
-                         attention.query_start, attention.context_lens});
-  at::Tensor* const to[] = {&device.ids.ids,  &device.ids.foreign,     &device.rows,           &attention.positions,
-                            &attention.slots, &attention.block_tables, &attention.query_start, &attention.context_lens};
-  for (size_t i = 0; i < uploaded.size(); ++i) *to[i] = uploaded[i];
+  const std::pair<at::Tensor, at::Tensor*> tensors[] = {{ids.ids, &device.ids.ids},
+                                                        {ids.foreign, &device.ids.foreign},
+                                                        {host.rows, &device.rows},
+                                                        {attention.positions, &attention.positions},
+                                                        {attention.slots, &attention.slots},
+                                                        {attention.block_tables, &attention.block_tables},
+                                                        {attention.query_start, &attention.query_start},
+                                                        {attention.context_lens, &attention.context_lens},
+                                                        {placeholders.rows, &device.placeholders.rows},
+                                                        {placeholders.slots, &device.placeholders.slots},
+                                                        {samples.rows, &device.samples.rows},
+                                                        {samples.slots, &device.samples.slots}};
+  std::vector<at::Tensor> hosts;
+  for (const auto& [from, to] : tensors) hosts.push_back(from);
+  const std::vector<at::Tensor> uploaded = runtime.UploadAll(hosts);
+  for (size_t i = 0; i < uploaded.size(); ++i) *tensors[i].second = uploaded[i];
   return device;
 }
 

@@ -52,14 +52,23 @@ LocalIds IdsWithin(const at::Tensor& ids, ShareRange words);
 // Internal names what is wrong with the plan.
 absl::StatusOr<StepBatch> MakeStepBatch(const StepPlan& plan, const BatchLimits& limits);
 
+// Rows of a step that take their ids from slots' last tokens, or give them tokens.
+struct TokenPlaces {
+  at::Tensor rows, slots;  // int64 [n] each; undefined: none
+};
+TokenPlaces PlaceholdersOf(const StepBatch& batch);                   // rows of ids
+TokenPlaces SamplesOf(const StepPlan& plan, const StepBatch& batch);  // rows of logits
+
 // A batch's tensors on a device.
 struct DeviceBatch {
   LocalIds ids;
   at::Tensor rows;
   AttentionBatch attention;
+  TokenPlaces placeholders, samples;
 };
 // `host` for work on the runtime's device, in one upload, with the ids that the rank looks up, if it does.
-DeviceBatch Upload(const StepBatch& host, const LocalIds& ids, DeviceRuntime& runtime);
+DeviceBatch Upload(const StepBatch& host, const LocalIds& ids, const TokenPlaces& placeholders,
+                   const TokenPlaces& samples, DeviceRuntime& runtime);
 
 }  // namespace causeway
 

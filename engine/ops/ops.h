@@ -26,6 +26,15 @@ struct QuantizedRows {
   at::Tensor zeros;   // uint8 [n, groups], 0..15; undefined without zero points
 };
 
+// Tokens that a device was told to choose, and that the host learns of later.
+struct StartedSample {
+  at::Tensor tokens;                  // int64 [rows], where the logits are
+  at::Tensor outputs;                 // there, too: what ReadSample needs on the host
+  std::vector<int32_t> top_logprobs;  // of each row; -1 without logprobs
+};
+// What Ops::Sample gives, once sample.outputs are on the host.
+std::vector<SampleOutput> ReadSample(const StartedSample& sample, const at::Tensor& outputs);
+
 // A linear's weight in the layout that its device computes from, and its bias. Ops::NewLinear makes it, the setters
 // fill it. Loader threads call the setters: at once for different weights, and for one weight as far as its setters
 // say. The device's thread calls the rest. Errors are c10::Error.
@@ -199,6 +208,12 @@ class Ops {
   // once. An output says whether its row was finite. The order of processors is allowed, masked, logit_bias,
   // repetition, frequency, presence, temperature, top_k, top_p, min_p, typical_p, sample.
   virtual std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) = 0;
+  // The same, but does not wait for the logits: the host may go on while the device chooses. What rows point to may go
+  // once this returns.
+  virtual StartedSample StartSample(const at::Tensor& logits, const std::vector<SampleRow>& rows) = 0;
+  // to[to_index[i]] = from[from_index[i]]: all int64 of one dimension, no to_index twice.
+  virtual void CopyTokens(at::Tensor& to, const at::Tensor& to_index, const at::Tensor& from,
+                          const at::Tensor& from_index) = 0;
   // The `count` likeliest tokens of each row of a share of the vocabulary, whose first token is `first`. logits [rows,
   // share] -> fp32 [rows, CandidateColumns(count)]: whether the row is finite, the ids (the bits of int32, -1 where
   // there are no more) and the logits. SampleAmong (engine/ops/candidates.h) chooses among those of all shares.

@@ -228,6 +228,11 @@ std::vector<SampleOutput> ReferenceOps::Sample(const at::Tensor& logits, const s
   return logits.is_cpu() ? SampleOnHost(logits, rows) : SampleOnDevice(logits, rows);
 }
 
+void ReferenceOps::CopyTokens(at::Tensor& to, const at::Tensor& to_index, const at::Tensor& from,
+                              const at::Tensor& from_index) {
+  to.index_copy_(0, to_index, from.index_select(0, from_index));
+}
+
 at::Tensor ReferenceOps::Candidates(const at::Tensor& logits, int64_t count, int64_t first) {
   return logits.is_cpu() ? CandidatesOnHost(logits, count, first) : CandidatesOnDevice(logits, count, first);
 }

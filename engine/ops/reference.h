@@ -35,6 +35,9 @@ class ReferenceOps : public Ops {
   at::Tensor SelectRows(const at::Tensor& x, const at::Tensor& rows) override;
   at::Tensor Activate(const at::Tensor& x, Activation kind, bool gated) override;
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;
+  StartedSample StartSample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override;
+  void CopyTokens(at::Tensor& to, const at::Tensor& to_index, const at::Tensor& from,
+                  const at::Tensor& from_index) override;
   at::Tensor Candidates(const at::Tensor& logits, int64_t count, int64_t first) override;
 };
 

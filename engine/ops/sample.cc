@@ -237,18 +237,24 @@ std::vector<SampleOutput> SampleOnHost(const at::Tensor& logits, const std::vect
 }
 
 std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::vector<SampleRow>& rows) {
-  int64_t top = 0;
-  bool logprobs = false;
+  const StartedSample sample = ReferenceOps().StartSample(logits, rows);
+  return ReadSample(sample, sample.outputs.cpu());
+}
+
+StartedSample ReferenceOps::StartSample(const at::Tensor& logits, const std::vector<SampleRow>& rows) {
+  StartedSample sample;
+  int32_t most = -1;
   for (const SampleRow& row : rows) {
-    logprobs = logprobs || row.params->logprobs;
-    if (row.params->logprobs) top = std::max<int64_t>(top, row.params->top_logprobs);
+    sample.top_logprobs.push_back(row.params->logprobs ? row.params->top_logprobs : -1);
+    most = std::max(most, sample.top_logprobs.back());
   }
-  top = std::min(top, logits.size(1));
+  const int64_t top = std::min<int64_t>(most, logits.size(1));
   const at::Tensor finite = logits.isfinite().all(1, /*keepdim=*/true);
   const at::Tensor raw = at::nan_to_num(logits.to(at::kFloat), kNever, -kNever, kNever);
   at::Tensor processed = raw.clone();
   Process(processed, rows);
-  at::Tensor tokens = Choose(processed, rows);
+  at::Tensor& tokens = sample.tokens;
+  tokens = Choose(processed, rows);
   if (std::any_of(rows.begin(), rows.end(), [](const SampleRow& r) { return r.given >= 0; })) {
     const at::Tensor given = Column(rows, at::kLong, tokens.device(), [](const SampleRow& r) { return r.given; });
     tokens = at::where(given >= 0, given, tokens);
@@ -256,7 +262,7 @@ std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::ve
 
   // A double holds a token id and a float exactly.
   std::vector<at::Tensor> columns = {finite.to(at::kDouble), tokens.to(at::kDouble)};
-  if (logprobs) {
+  if (top >= 0) {
     const at::Tensor log_softmax = at::log_softmax(raw, -1);
     columns.push_back(log_softmax.gather(1, tokens).to(at::kDouble));
     if (top > 0) {
@@ -265,16 +271,22 @@ std::vector<SampleOutput> SampleOnDevice(const at::Tensor& logits, const std::ve
       columns.push_back(values.narrow(1, 0, top).to(at::kDouble));
     }
   }
-  const at::Tensor host = at::cat(columns, 1).cpu();
-  std::vector<SampleOutput> outputs(rows.size());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const double* row = host.const_data_ptr<double>() + i * host.size(1);
-    const SamplingParams& p = *rows[i].params;
+  sample.outputs = at::cat(columns, 1);  // [rows, 2], or [rows, 3 + 2 top]
+  tokens = tokens.squeeze(1);
+  return sample;
+}
+
+std::vector<SampleOutput> ReadSample(const StartedSample& sample, const at::Tensor& host) {
+  const int64_t columns = host.size(1), top = (columns - 3) / 2;
+  std::vector<SampleOutput> outputs(sample.top_logprobs.size());
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const double* row = host.const_data_ptr<double>() + i * columns;
+    const int32_t wanted = sample.top_logprobs[i];
     outputs[i].finite = row[0] != 0;
     outputs[i].token = static_cast<int32_t>(row[1]);
-    if (!p.logprobs) continue;
+    if (wanted < 0) continue;
     outputs[i].logprob = static_cast<float>(row[2]);
-    for (int64_t t = 0; t < std::min<int64_t>(p.top_logprobs, top); ++t) {
+    for (int64_t t = 0; t < std::min<int64_t>(wanted, top); ++t) {
       outputs[i].top.emplace_back(static_cast<int32_t>(row[3 + t]), static_cast<float>(row[3 + top + t]));
     }
   }

@@ -183,6 +183,48 @@ class FakeAsyncOps final : public Ops {
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override {
     return inner_->Sample(runtime_.Download(logits), rows);
   }
+  StartedSample StartSample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override {
+    // What the rows point to may be gone by the time the queue gets there.
+    struct Kept {
+      SampleRow row;
+      SamplingParams params;
+      std::vector<int32_t> masked, prompt_counts, output_counts;
+      std::vector<uint32_t> allowed;
+    };
+    auto kept = std::make_shared<std::vector<Kept>>();
+    StartedSample sample;
+    int32_t most = -1;
+    for (const SampleRow& row : rows) {
+      Kept& own = kept->emplace_back(Kept{row, *row.params});
+      if (row.masked != nullptr) own.masked = *row.masked;
+      if (row.prompt_counts != nullptr) own.prompt_counts = *row.prompt_counts, own.output_counts = *row.output_counts;
+      own.allowed.assign(row.allowed.begin(), row.allowed.end());
+      sample.top_logprobs.push_back(row.params->logprobs ? row.params->top_logprobs : -1);
+      most = std::max(most, sample.top_logprobs.back());
+    }
+    const int64_t n = logits.size(0), top = std::min<int64_t>(most, logits.size(1));
+    sample.tokens = Poisoned({n}, at::kLong);
+    sample.outputs = Poisoned({n, top < 0 ? 2 : 3 + 2 * top}, at::kDouble);
+    queue_->Push([=, inner = inner_] {
+      std::vector<SampleRow> late;
+      for (const Kept& own : *kept) {
+        SampleRow& row = late.emplace_back(own.row);
+        row.params = &own.params;
+        if (row.masked != nullptr) row.masked = &own.masked;
+        if (row.prompt_counts != nullptr)
+          row.prompt_counts = &own.prompt_counts, row.output_counts = &own.output_counts;
+        row.allowed = own.allowed;
+      }
+      const StartedSample computed = inner->StartSample(logits, late);
+      sample.tokens.copy_(computed.tokens);
+      sample.outputs.copy_(computed.outputs);
+    });
+    return sample;
+  }
+  void CopyTokens(at::Tensor& to, const at::Tensor& to_index, const at::Tensor& from,
+                  const at::Tensor& from_index) override {
+    queue_->Push([=, inner = inner_]() mutable { inner->CopyTokens(to, to_index, from, from_index); });
+  }
   at::Tensor Candidates(const at::Tensor& logits, int64_t count, int64_t first) override {
     return Late({logits.size(0), CandidateColumns(count)}, at::TensorOptions(at::kFloat),
                 [=](Ops& ops) { return ops.Candidates(logits, count, first); });

@@ -63,6 +63,15 @@ class FakeAsyncRuntime final : public DeviceRuntime {
     UncountedScope uncounted;
     return tensor.clone();
   }
+  at::Tensor StartDownload(const at::Tensor& tensor) override {
+    at::Tensor host;
+    {
+      UncountedScope uncounted;
+      host = Poisoned(tensor.sizes(), tensor.options());
+    }
+    queue_->Push([tensor, host] { host.copy_(tensor); });
+    return host;
+  }
   Sent Send(at::Tensor tensor) override { return {std::move(tensor), std::make_shared<Written>(queue_)}; }
   at::Tensor Receive(Sent sent) override {
     at::Tensor result = Poisoned(sent.tensor.sizes(), sent.tensor.options());

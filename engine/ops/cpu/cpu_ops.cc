@@ -283,6 +283,13 @@ class CpuOps : public Ops {
   std::vector<SampleOutput> Sample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override {
     return reference_.Sample(logits, rows);
   }
+  StartedSample StartSample(const at::Tensor& logits, const std::vector<SampleRow>& rows) override {
+    return reference_.StartSample(logits, rows);
+  }
+  void CopyTokens(at::Tensor& to, const at::Tensor& to_index, const at::Tensor& from,
+                  const at::Tensor& from_index) override {
+    reference_.CopyTokens(to, to_index, from, from_index);
+  }
   at::Tensor Candidates(const at::Tensor& logits, int64_t count, int64_t first) override {
     return reference_.Candidates(logits, count, first);
   }
