@@ -22,10 +22,10 @@ inline constexpr int64_t kPromptStepsOfStage = 4;
 inline constexpr int64_t kPromptRowsMin = 256;
 
 // How many rows of prompts a step takes where `rows` are left to compute, of which it could take `rows_max`.
-inline constexpr int64_t PromptRows(int64_t rows, int64_t rows_max, int micro_batches) {
-  if (micro_batches < 2) return std::min(rows, rows_max);
+inline constexpr int64_t PromptRows(int64_t rows, int64_t rows_max, int stages) {
+  if (stages < 2) return std::min(rows, rows_max);
   const int64_t steps =
-      std::clamp<int64_t>((rows + kPromptRowsMin - 1) / kPromptRowsMin, 1, kPromptStepsOfStage * micro_batches);
+      std::clamp<int64_t>((rows + kPromptRowsMin - 1) / kPromptRowsMin, 1, kPromptStepsOfStage * stages);
   return std::min((rows + steps - 1) / steps, rows_max);
 }
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/architecture/shard.h"
 #include "engine/base/limits.h"
+#include "engine/base/pipeline.h"
 #include "engine/plan/memory.h"
 #include "engine/strategy/cut.h"
 
@@ -21,9 +22,12 @@ struct Steps {
   double chunks = 1, prefills = 0, decodes = 0;  // of a prompt; of a cycle
 };
 
-Steps MakeSteps(const Workload& workload, int64_t step_tokens, int64_t running, int micro_batches) {
+Steps MakeSteps(const Workload& workload, int64_t step_tokens_max, int64_t running, int stages, int micro_batches) {
   const double prompt = static_cast<double>(workload.prompt_tokens),
                output = static_cast<double>(workload.output_tokens);
+  // As many prompts wait as a step has room for. A pipeline takes them in more steps than one.
+  const int64_t waiting = std::clamp<int64_t>(step_tokens_max / workload.prompt_tokens, 1, running),
+                step_tokens = PromptRows(waiting * workload.prompt_tokens, step_tokens_max, stages);
   const double together =
       std::clamp<double>(static_cast<double>(step_tokens / workload.prompt_tokens), 1, static_cast<double>(running));
   Steps steps;
@@ -260,7 +264,7 @@ ReplicaTimes ReplicaModel::Time(const ReplicaShape& shape, const ReplicaFit& fit
   const ModelWork& work = pipeline.rank->work;
   const int units = units_.count(), pp = shape.pp, tp = shape.tp;
   const int64_t blocks = fit.running * blocks_each_;
-  const Steps steps = MakeSteps(workload_, options_.max_num_batched_tokens, fit.running, micro_batches);
+  const Steps steps = MakeSteps(workload_, options_.max_num_batched_tokens, fit.running, pp, micro_batches);
 
   std::vector<StageTimers> timers;
   for (int s = 0; s < pp; ++s) {

@@ -186,6 +186,21 @@ TEST(SearchTest, RunsNoMoreAtOnceThanAStepHasTokensAndADaemonAllows) {
   EXPECT_EQ(SearchStrategies(spec, fleet, Options(), workload)->ranked.at(0).running, 48);
 }
 
+TEST(SearchTest, StagesComputeAPromptInChunksAtTheSameTime) {
+  const ModelSpec spec = TestLlama({.layers = 16, .hidden = 256, .intermediate = 512, .context = 2048});
+  PlanOptions options = Options();
+  options.max_num_batched_tokens = 2048;
+  const auto ttft = [&](int devices) {
+    const Search search = *SearchStrategies(spec, TestFleet(std::vector<int64_t>(devices, int64_t{1} << 30)), options,
+                                            {.prompt_tokens = 1024, .output_tokens = 16, .concurrency = {1}});
+    const auto found = std::find_if(search.ranked.begin(), search.ranked.end(),
+                                    [&](const Candidate& c) { return c.strategy.pp == devices; });
+    return found->ttft_seconds;
+  };
+  // Four chunks take five turns of two equal stages, which have half of the processor each.
+  EXPECT_NEAR(ttft(2) / ttft(1), 5.0 / 4, 0.05);
+}
+
 TEST(SearchTest, LimitsDropAndSayWhy) {
   const ModelSpec spec = TestLlama({});
   Workload workload{.prompt_tokens = 16, .output_tokens = 16, .concurrency = {1, 4, 8}};
