@@ -33,6 +33,8 @@
 namespace causeway {
 namespace {
 
+constexpr int64_t kDownloadBytesMin = 16 * 1024;  // of a buffer
+
 using c10::cuda::CUDACachingAllocator::getDeviceStats;
 
 class CudaRuntime final : public DeviceRuntime {
@@ -115,9 +117,17 @@ class CudaRuntime final : public DeviceRuntime {
   }
   at::Tensor Download(const at::Tensor& tensor) override { return tensor.to(at::kCPU); }
   at::Tensor StartDownload(const at::Tensor& tensor) override {
-    // Pinned memory comes from torch's pool of it. To pageable memory the driver would copy at once, and wait.
-    at::Tensor host = at::empty(tensor.sizes(), tensor.options().device(at::kCPU).pinned_memory(true));
-    host.copy_(tensor, /*non_blocking=*/true);
+    const at::Tensor from = tensor.contiguous();
+    const int64_t bytes = static_cast<int64_t>(from.nbytes());
+    // A buffer that nobody reads any more. To memory that is not pinned the driver would copy at once, and wait.
+    auto buffer = std::find_if(downloads_.begin(), downloads_.end(), [bytes](const at::Tensor& held) {
+      return held.storage().use_count() == 1 && held.numel() >= bytes;
+    });
+    if (buffer == downloads_.end())
+      buffer = downloads_.insert(buffer, AllocateHost(std::max(kDownloadBytesMin, bytes)));
+    at::Tensor host = buffer->narrow(0, 0, bytes).view(from.scalar_type()).view(from.sizes());
+    C10_CUDA_CHECK(
+        cudaMemcpyAsync(host.mutable_data_ptr(), from.const_data_ptr(), bytes, cudaMemcpyDeviceToHost, Stream()));
     return host;
   }
   Sent Send(at::Tensor tensor) override { return {tensor.contiguous(), RecordEvent(cudaEventDisableTiming)}; }
@@ -242,6 +252,7 @@ class CudaRuntime final : public DeviceRuntime {
   const c10::cuda::CUDAStream copies_;    // of weights
   const c10::cuda::CUDAStream receipts_;  // of hidden states
   PinnedUploads uploads_{*this};          // of the worker's thread
+  std::vector<at::Tensor> downloads_;     // likewise: pinned bytes, as many as steps are in flight
   mutable absl::Mutex mutex_;
   Phase phases_[kMemoryOwners] ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<CUevent_st> begun_;  // of the worker's thread

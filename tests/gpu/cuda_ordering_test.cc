@@ -147,6 +147,24 @@ TEST_P(CudaOrderingTest, WorkThatTouchesTheSameMemoryIsOrdered) {
   }
 }
 
+// One device has it all: a step is started while the last one's tokens are on their way.
+TEST_P(CudaOrderingTest, StepsThatReadTokensOnTheDeviceAreOrdered) {
+  PlanOptions options;
+  options.dtype = DType::kF32;
+  options.max_num_seqs = 4;
+  options.max_num_batched_tokens = 64;
+  options.max_model_len = 96;
+  options.kv_cache_tokens = 4 * 96;
+  const absl::StatusOr<Plan> plan = MakePlan(tiny_.spec(), {causeway_cuda_library()->devices().value().at(0)}, options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ExecutorOptions executor_options;
+  executor_options.make_runtime = causeway_cuda_library()->make_runtime;
+  const auto executor = MakeExecutor(tiny_.spec(), tiny_.checkpoint(), *plan, executor_options, nullptr);
+  ASSERT_TRUE(executor.ok()) << executor.status();
+  EXPECT_EQ((*executor)->steps_in_flight(), 3);
+  EXPECT_EQ(FirstUnordered(Steps(**executor)), "");
+}
+
 // Each kind of wait is one that the steps cannot do without: without it, the log has work that is not ordered.
 TEST_P(CudaOrderingTest, AMissingWaitIsFound) {
   const auto executor = Start("cpu", 0, /*reference=*/false);
