@@ -66,7 +66,7 @@ class PipelineExecutor final : public Executor {
     return *results_.Pop();
   }
 
-  int steps_in_flight() const override { return StepsInFlight(groups(), workers_.begin()->second->SamplesLater()); }
+  int steps_in_flight() const override { return StepsInFlight(groups(), router_->samples_later()); }
   int micro_batches() const override { return MicroBatchesOf(static_cast<int>(plan_.segments.size()), groups()); }
 
   ExecutorStats Stats() const override {

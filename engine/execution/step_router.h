@@ -58,6 +58,8 @@ class StepRouter {
   void ClearSampler() { sampler_.Clear(); }
   absl::Status EndWarmUp() { return CheckActivations(plan_, workers_); }
 
+  // DeviceWorker::SamplesLater, of the only worker that may.
+  bool samples_later() const { return !workers_.empty() && workers_.begin()->second->SamplesLater(); }
   bool owns(int device) const { return share_.has(device); }
   const BatchLimits& limits() const { return limits_; }
   // Of own devices. Others have nothing, and active_seconds is the caller's to know.

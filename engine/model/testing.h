@@ -26,11 +26,13 @@ class PartsAlone final : public Communicator {
  public:
   int rank() const override { return 0; }
   int size() const override { return 2; }
+  bool share_memory() const override { return true; }
   void BeginStep() override {}
   void Fail() override {}
   CollectiveStats stats() const override { return {}; }
   void AllReduce(at::Tensor& /*x*/) override {}
   at::Tensor GatherColumns(const at::Tensor& x, absl::Span<const int64_t> /*widths*/) override { return x; }
+  void Broadcast(at::Tensor& /*x*/) override {}
 };
 
 // For modules that neither attend nor rotate; of a rank's, the part that it computes.
