@@ -67,7 +67,7 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
       control = *parsed;
     }
     for (const Address& address : {rendezvous, control}) {
-      if (!secret_.empty() || IsLoopback(address.host)) continue;
+      if (!secret_.empty() || IsLoopbackHost(address.host)) continue;
       return absl::InvalidArgumentError(
           absl::StrCat(loaded_.Where("cluster.secret_file"),
                        ": expected the file of a secret, since processes of other hosts can join at ", address.host,

@@ -26,13 +26,15 @@ int Lead(const CommandStart& start) {
 
 int Follow(const LoadedConfig& loaded, const Membership& membership) {
   std::atomic<ClusterWorker*> running = nullptr;
-  const SignalWatcher signals([&running](int signal, int count) {
+  std::atomic<bool> stopping = false;
+  const SignalWatcher signals([&running, &stopping](int signal) {
     Log(LogLevel::kInfo, "signal", {{"signal", signal}});
-    ClusterWorker* const worker = running;
     if (signal == SIGHUP) return;  // what it serves, and how, is the leader's to know
-    if (count == 1 && worker != nullptr && worker->RequestStop()) return;
+    const bool again = stopping.exchange(true);
+    ClusterWorker* const worker = running;
+    if (!again && worker != nullptr && worker->RequestStop()) return;
     FlushLog();
-    _exit(count == 1 ? 0 : 128 + signal);
+    _exit(again ? 128 + signal : 0);
   });
   Log(LogLevel::kInfo, "following in a group of processes",
       {{"rank", membership.rank}, {"size", membership.size}, {"by", membership.source}});

@@ -115,7 +115,7 @@ std::string ListenFailure(const Address& address) {
   return status.ok() ? "the listener could not be opened" : std::string(status.message());
 }
 
-bool IsLoopback(const std::string& host) {
+bool IsLoopbackHost(const std::string& host) {
   const absl::StatusOr<SocketAddresses> found = Resolve({host, 0});
   if (!found.ok()) return false;
   for (const addrinfo* a = found->get(); a != nullptr; a = a->ai_next) {

@@ -32,7 +32,7 @@ absl::Status TryListening(const Address& address);
 std::string ListenFailure(const Address& address);
 
 // Whether the host is this machine alone, under every address that it has. An unknown one is not.
-bool IsLoopback(const std::string& host);
+bool IsLoopbackHost(const std::string& host);
 
 // The address of this machine from which it reaches another; empty where it cannot.
 std::string AddressTowards(const Address& other);

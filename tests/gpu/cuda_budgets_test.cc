@@ -92,7 +92,7 @@ absl::Status Take(const ModelSpec& spec, const Plan& plan) {
   SamplerState sampler(plan.options.max_num_seqs, spec.vocab_size);
   ExecutorOptions options;
   options.make_runtime = causeway_cuda_library()->make_runtime;
-  absl::StatusOr<DeviceWorkers> workers = MakeWorkers(spec, plan, options, sampler, [](std::shared_ptr<Step>) {});
+  absl::StatusOr<DeviceWorkers> workers = MakeWorkers(spec, plan, {}, options, sampler, [](std::shared_ptr<Step>) {});
   if (!workers.ok()) return workers.status();
   for (const auto& [index, worker] : *workers) {
     const DevicePlan& device = plan.devices[index];
