@@ -10,10 +10,10 @@
 #include <ATen/ops/empty.h>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/pipeline.h"
 #include "engine/base/status.h"
 #include "engine/base/trace.h"
 #include "engine/device/device_memory.h"
-#include "engine/base/pipeline.h"
 
 namespace causeway {
 namespace {

@@ -193,10 +193,9 @@ at::Tensor DeviceModel::Forward(UnitRange units, StageInput input, const RotaryT
     hidden.residual = ops_.SelectRows(hidden.residual, input.rows);
     if (hidden.update.defined()) hidden.update = ops_.SelectRows(hidden.update, input.rows);
   }
-  if (hidden.residual.size(0) > 0) {  // no row may be selected
-    if (units.contains(model.norm())) hidden.residual = AddAndNorm(ops_, *norm_, hidden);
-    if (units.contains(model.head())) return Gathered(head_->Forward(hidden.residual), input);
-  }
+  if (hidden.residual.size(0) == 0) return std::move(hidden.residual);  // no row was selected
+  if (units.contains(model.norm())) hidden.residual = AddAndNorm(ops_, *norm_, hidden);
+  if (units.contains(model.head())) return Gathered(head_->Forward(hidden.residual), input);
   if (hidden.update.defined()) ops_.Add(hidden.residual, hidden.update);
   return std::move(hidden.residual);
 }

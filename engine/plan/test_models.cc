@@ -60,6 +60,7 @@ std::vector<Device> TestDevices(const std::vector<int64_t>& bytes) {
   for (const int64_t size : bytes) {
     const int id = static_cast<int>(devices.size());
     devices.push_back({DeviceKind::kSimulated, id, absl::StrCat("simulated:", id), "test", size, size});
+    devices.back().index = id;
   }
   return devices;
 }
