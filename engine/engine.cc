@@ -87,12 +87,31 @@ void Add(ExecutorStats more, ExecutorStats& sum) {
   }
 }
 
+// Loads a replica: this process's part, and that of others where there are some.
+absl::StatusOr<std::unique_ptr<Executor>> MakeReplica(const PlacedModel& model, const EngineOptions& options,
+                                                      int replica,
+                                                      const std::function<void(const LoadProgress&)>& progress,
+                                                      const std::function<absl::Status()>& proceed) {
+  const Plan& plan = model.replicas[replica];
+  ExecutorOptions executor = options.executor;
+  const bool on_cpu = ComputesOnCpu(model.plan.devices.front().device.kind);
+  if (const int here = ReplicasHere(model.replicas); here > 1 && on_cpu)
+    executor.cpu_threads = std::max(1, ThreadsFor(options.executor.cpu_threads) / here);
+  ReplicaProcesses processes;
+  if (options.processes) {
+    CAUSEWAY_ASSIGN_OR_RETURN(processes, options.processes(replica, plan));
+  }
+  return MakeLeadingExecutor(model.spec, *model.checkpoint, plan, std::move(processes.share),
+                             std::move(processes.followers), executor, progress, proceed);
+}
+
 // The facade: it checks and prepares what callers ask for, and owns the loops that compute, one for each replica.
 class EngineImpl : public Engine {
  public:
   EngineImpl(PlacedModel model, const EngineOptions& options, EngineObserver* observer, TextFiles::Read text,
              std::vector<std::unique_ptr<Executor>> executors, double load_seconds)
       : model_(std::move(model)),
+        options_(options),
         layer_outputs_(options.layer_outputs_bytes_max),
         tokenizer_(std::move(text.tokenizer)),
         chat_template_(std::move(text.chat_template)),
@@ -150,6 +169,15 @@ class EngineImpl : public Engine {
   }
   bool Drain(absl::Time deadline) override { return front_.Drain(deadline); }
 
+  absl::Status Restore(int replica) override {
+    if (!loops_[replica]->AwaitGone())
+      return absl::FailedPreconditionError(absl::StrCat("replica ", replica, " is not lost"));
+    CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
+                              MakeReplica(model_, options_, replica, nullptr, nullptr));
+    loops_[replica]->Return(std::move(executor));
+    return absl::OkStatus();
+  }
+
   EngineStats Stats() const override {
     EngineStats stats;
     const Front::Counts counts = front_.counts();
@@ -162,7 +190,9 @@ class EngineImpl : public Engine {
       stats.replicas.push_back({replica.scheduler, replica.lost});
       stats.last_step = std::max(stats.last_step, replica.last_step);
       Add(replica.scheduler, stats.scheduler);
-      Add(loop->executor().Stats(), stats.executor);
+      ExecutorStats executor = loop->executor_stats();
+      executor.devices.resize(model_.replicas[stats.replicas.size() - 1].devices.size());
+      Add(std::move(executor), stats.executor);
     }
     stats.load_seconds = load_seconds_;
     stats.text_seconds = text_seconds_;
@@ -216,6 +246,7 @@ class EngineImpl : public Engine {
   }
 
   const PlacedModel model_;
+  const EngineOptions options_;
   LayerOutputsBudget layer_outputs_;
   const std::unique_ptr<Tokenizer> tokenizer_;
   const std::unique_ptr<ChatTemplate> chat_template_;
@@ -245,10 +276,6 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const 
   TextFiles text_files(model.folder, options.chat_template_file);
   std::vector<std::unique_ptr<Executor>> executors;
   const auto replicas = static_cast<int64_t>(model.replicas.size());
-  ExecutorOptions executor_options = options.executor;
-  const bool on_cpu = ComputesOnCpu(model.plan.devices.front().device.kind);
-  if (const int here = ReplicasHere(model.replicas); here > 1 && on_cpu)
-    executor_options.cpu_threads = std::max(1, ThreadsFor(options.executor.cpu_threads) / here);
   double seconds_before = 0, seconds = 0;  // of the replicas loaded before, and of this one so far
   for (const Plan& plan : model.replicas) {
     const auto index = static_cast<int64_t>(executors.size());
@@ -260,14 +287,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(PlacedModel model, const 
                 .bytes_total = own.bytes_total * replicas,
                 .seconds = seconds_before + seconds});
     };
-    ReplicaProcesses processes;
-    if (options.processes) {
-      CAUSEWAY_ASSIGN_OR_RETURN(processes, options.processes(static_cast<int>(index), plan));
-    }
-    CAUSEWAY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
-                              MakeLeadingExecutor(model.spec, *model.checkpoint, plan, std::move(processes.share),
-                                                  std::move(processes.followers), executor_options, of_all,
-                                                  [&text_files] { return text_files.Check(); }));
+    CAUSEWAY_ASSIGN_OR_RETURN(
+        std::unique_ptr<Executor> executor,
+        MakeReplica(model, options, static_cast<int>(index), of_all, [&text_files] { return text_files.Check(); }));
     CAUSEWAY_RETURN_IF_ERROR(Validate(MakeSchedulerOptions(plan, options, *executor)));
     executors.push_back(std::move(executor));
   }

@@ -51,9 +51,9 @@ struct EngineOptions {
   std::function<absl::StatusOr<ReplicaProcesses>(int replica, const Plan& plan)> processes;
   int64_t layer_outputs_bytes_max = int64_t{1} << 30;  // for all requests together, each from when it is submitted
   // Called once for each replica, on its thread, when one of its devices has failed for good: from then on every
-  // request that it has fails, and it gets no more while others serve. `left` says how many do. It must not block. May
-  // be null.
-  std::function<void(const absl::Status& failure, int left)> on_device_failure;
+  // request that it has fails, and it gets no more while others serve, until Restore. `left` says how many do. It must
+  // not block. May be null.
+  std::function<void(const absl::Status& failure, int replica, int left)> on_device_failure;
 };
 
 // options.plan with what follows from the other fields: the dtype that is computed in, and what the executor will hold.
@@ -198,6 +198,11 @@ class Engine {
   // Refuses new requests from now on. Waits until the running ones have ended or until `deadline`, and then cancels the
   // rest. Returns true when all ended by themselves.
   virtual bool Drain(absl::Time deadline) = 0;
+
+  // Loads a replica that was lost, with EngineOptions::processes asked anew, and has requests routed to it again. Waits
+  // until then. FailedPrecondition: it is not lost, or no other serves. Else errors of loading, after which it may be
+  // tried again. One call at a time.
+  virtual absl::Status Restore(int replica) = 0;
 
   virtual EngineStats Stats() const = 0;
   virtual const PlacedModel& model() const = 0;

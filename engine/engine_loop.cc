@@ -10,17 +10,17 @@
 namespace causeway {
 
 EngineLoop::EngineLoop(Front& front, int index, const SchedulerOptions& options, std::unique_ptr<Executor> executor,
-                       EngineObserver* observer, std::function<void(const absl::Status&, int)> on_device_failure,
+                       EngineObserver* observer, std::function<void(const absl::Status&, int, int)> on_device_failure,
                        const Clock* clock)
     : front_(front),
       index_(index),
-      context_max_(options.max_model_len),
+      options_(options),
       observer_(observer),
       on_device_failure_(std::move(on_device_failure)),
       clock_(clock),
       executor_(std::move(executor)),
-      scheduler_(options, clock),
-      stats_{.scheduler = scheduler_.Stats()},
+      scheduler_(std::make_unique<Scheduler>(options, clock)),
+      stats_{.scheduler = scheduler_->Stats()},
       thread_([this] { Run(); }) {}
 
 EngineLoop::~EngineLoop() { thread_.join(); }
@@ -30,7 +30,50 @@ EngineLoop::Stats EngineLoop::stats() const {
   return stats_;
 }
 
+ExecutorStats EngineLoop::executor_stats() const {
+  absl::MutexLock lock(&mutex_);
+  return executor_ == nullptr ? ExecutorStats() : executor_->Stats();
+}
+
+bool EngineLoop::AwaitGone() {
+  absl::MutexLock lock(&mutex_);
+  mutex_.Await(absl::Condition(
+      +[](EngineLoop* loop) ABSL_EXCLUSIVE_LOCKS_REQUIRED(loop->mutex_) {
+        return loop->executor_ == nullptr || !loop->stats_.lost || loop->stopped_;
+      },
+      this));
+  return executor_ == nullptr && !stopped_;
+}
+
+void EngineLoop::Return(std::unique_ptr<Executor> executor) {
+  {
+    absl::MutexLock lock(&mutex_);
+    returned_ = std::move(executor);
+  }
+  front_.Wake();
+}
+
+void EngineLoop::GiveUp() {
+  std::unique_ptr<Executor> gone;  // it takes a while to end
+  absl::MutexLock lock(&mutex_);
+  gone.swap(executor_);
+}
+
+void EngineLoop::TakeOver() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (returned_ == nullptr) return;
+    executor_ = std::move(returned_);
+  }
+  executor_->OnLost([this] { front_.Wake(); });
+  scheduler_ = std::make_unique<Scheduler>(options_, clock_);
+  lost_ = retired_ = false;
+  Publish();
+  front_.Return(index_);
+}
+
 void EngineLoop::Run() {
+  executor_->OnLost([this] { front_.Wake(); });
   Trace::NameLane("scheduler");
   std::vector<SequenceEvent> events;
   int in_flight = 0;
@@ -38,8 +81,13 @@ void EngineLoop::Run() {
     Front::Commands commands = front_.TakeCommands(index_);
     for (auto& [request, reason] : commands.ended) EndWaiting(*request, reason);
     if (commands.stop) break;
-    for (SequenceEvent& event : scheduler_.Expire()) events.push_back(std::move(event));
-    while (in_flight < executor_->steps_in_flight() && LaunchStep()) ++in_flight;
+    if (CanCompute() && !lost_) {
+      if (const absl::Status why = executor_->Lost(); !why.ok()) Lose(why);
+    }
+    if (retired_ && CanCompute() && in_flight == 0 && requests_.empty()) GiveUp();
+    if (!CanCompute()) TakeOver();
+    for (SequenceEvent& event : scheduler_->Expire()) events.push_back(std::move(event));
+    while (CanCompute() && in_flight < executor_->steps_in_flight() && LaunchStep()) ++in_flight;
     // The devices have work again; only now does the thread make and send the last step's text.
     Deliver(events);
     events.clear();
@@ -51,11 +99,15 @@ void EngineLoop::Run() {
       --in_flight;
       TraceSpan span("apply");
       span.With("step", static_cast<int64_t>(result.step));
-      events = scheduler_.Apply(result);
+      events = scheduler_->Apply(result);
       Observe(result);
     } else {
-      front_.AwaitCommands(index_, scheduler_.NextDeadline());
+      front_.AwaitCommands(index_, scheduler_->NextDeadline());
     }
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    stopped_ = true;
   }
   Deliver(events);
   for (; in_flight > 0; --in_flight) executor_->Wait();
@@ -65,7 +117,7 @@ void EngineLoop::Run() {
 bool EngineLoop::LaunchStep() {
   TraceSpan span("plan");
   TakeRequests();
-  std::optional<StepPlan> plan = scheduler_.Next();
+  std::optional<StepPlan> plan = scheduler_->Next();
   if (!plan.has_value()) return false;
   span.With("step", static_cast<int64_t>(plan->step)).With("rows", plan->tokens);
   span.With("sequences", static_cast<int64_t>(plan->sequences.size()));
@@ -80,7 +132,7 @@ StepResult EngineLoop::WaitForStep() {
 }
 
 void EngineLoop::TakeRequests() {
-  const auto can_start = [this](const ActiveRequest& request) { return scheduler_.CanStart(request.Candidate()); };
+  const auto can_start = [this](const ActiveRequest& request) { return scheduler_->CanStart(request.Candidate()); };
   while (std::unique_ptr<ActiveRequest> request = front_.TakeRequest(index_, can_start)) Start(std::move(request));
 }
 
@@ -89,7 +141,7 @@ void EngineLoop::Start(std::unique_ptr<ActiveRequest> request) {
   const RequestHandle first = active->handle();
   requests_.emplace(first, std::move(request));
   for (int32_t i = 0; i < active->choices(); ++i) {
-    const absl::Status added = scheduler_.Add(active->Sequence(i, context_max_));
+    const absl::Status added = scheduler_->Add(active->Sequence(i, options_.max_model_len));
     CAUSEWAY_CHECK(added.ok(), "the scheduler refused what Submit had checked: ", added.ToString());
     sequences_.emplace(first + i, active);
   }
@@ -99,7 +151,7 @@ void EngineLoop::Cancel(RequestHandle handle) {
   const auto found = requests_.find(handle);
   if (found == requests_.end()) return;  // it has ended meanwhile, or another loop has it
   for (const uint64_t sequence : found->second->Live()) {
-    Deliver({*scheduler_.Finish(sequence, FinishReason::kCancelled)});
+    Deliver({*scheduler_->Finish(sequence, FinishReason::kCancelled)});
   }
 }
 
@@ -123,7 +175,7 @@ void EngineLoop::Deliver(const std::vector<SequenceEvent>& events) {
     if (found == sequences_.end()) continue;  // a cancellation or a stop string has ended it meanwhile
     ActiveRequest& request = *found->second;
     const bool ended = request.Take(event, now, observer_);
-    if (ended && !event.finished.has_value()) scheduler_.Finish(event.sequence, FinishReason::kStop);
+    if (ended && !event.finished.has_value()) scheduler_->Finish(event.sequence, FinishReason::kStop);
     if (ended) sequences_.erase(event.sequence);
     if (!request.ended()) continue;
     Publish();  // whoever waits for the request's end finds its blocks free
@@ -150,10 +202,7 @@ void EngineLoop::Close(ActiveRequest& request) {
 
 void EngineLoop::Observe(const StepResult& result) {
   last_step_ = clock_->Now();
-  if (!result.device_failure.ok() && !std::exchange(lost_, true)) {
-    const int left = front_.Lose(index_);
-    if (on_device_failure_ != nullptr) on_device_failure_(result.device_failure, left);
-  }
+  if (!result.device_failure.ok()) Lose(result.device_failure);
   if (observer_ == nullptr) return;
   observer_->OnStep({.seconds = result.seconds,
                      .tokens = result.rows,
@@ -161,8 +210,15 @@ void EngineLoop::Observe(const StepResult& result) {
                      .sequences = result.sequences});
 }
 
+void EngineLoop::Lose(const absl::Status& why) {
+  if (std::exchange(lost_, true)) return;
+  const int left = front_.Lose(index_);
+  retired_ = left > 0;
+  if (on_device_failure_ != nullptr) on_device_failure_(why, index_, left);
+}
+
 void EngineLoop::Publish() {
-  const SchedulerStats scheduler = scheduler_.Stats();
+  const SchedulerStats scheduler = scheduler_->Stats();
   absl::MutexLock lock(&mutex_);
   stats_ = {.scheduler = scheduler, .last_step = last_step_, .lost = lost_};
 }

@@ -30,7 +30,7 @@ class EngineLoop {
   // `index` is the loop's number at the front. `observer` and `on_device_failure` (EngineOptions) may be null. The
   // front and the clock must outlive it.
   EngineLoop(Front& front, int index, const SchedulerOptions& options, std::unique_ptr<Executor> executor,
-             EngineObserver* observer, std::function<void(const absl::Status&, int)> on_device_failure,
+             EngineObserver* observer, std::function<void(const absl::Status&, int, int)> on_device_failure,
              const Clock* clock);
   ~EngineLoop();
 
@@ -39,11 +39,22 @@ class EngineLoop {
     absl::Time last_step = absl::InfinitePast();
     bool lost = false;
   };
-  Stats stats() const;                                     // any thread may call it
-  const Executor& executor() const { return *executor_; }  // any thread may call its Stats()
+  Stats stats() const;  // any thread may call it
+  // What the executor counts; nothing while there is none.
+  ExecutorStats executor_stats() const;  // any thread may call it
+
+  // A loop that was lost while others serve gives up its executor once its requests have ended. Waits for that; false:
+  // it is not lost, or the front was stopped. Any thread may call it, and the next.
+  bool AwaitGone();
+  // Goes on with another executor, as though it had never been lost. After AwaitGone.
+  void Return(std::unique_ptr<Executor> executor);
 
  private:
   void Run();
+  bool CanCompute() const { return executor_ != nullptr; }
+  void Lose(const absl::Status& why);
+  void GiveUp();
+  void TakeOver();
   bool LaunchStep();  // false: there is nothing to compute
   StepResult WaitForStep();
   void TakeRequests();
@@ -60,21 +71,24 @@ class EngineLoop {
 
   Front& front_;
   const int index_;
-  const int64_t context_max_;
+  const SchedulerOptions options_;
   EngineObserver* const observer_;
-  const std::function<void(const absl::Status&, int)> on_device_failure_;
-  bool lost_ = false;  // a device has failed for good
+  const std::function<void(const absl::Status&, int, int)> on_device_failure_;
   const Clock* const clock_;
-  const std::unique_ptr<Executor> executor_;
 
-  // Only the thread uses these.
-  Scheduler scheduler_;
+  // Only the thread uses these; executor_ it writes with the lock held.
+  std::unique_ptr<Executor> executor_;  // null: it is lost, and others serve
+  std::unique_ptr<Scheduler> scheduler_;
+  bool lost_ = false;     // a device has failed for good
+  bool retired_ = false;  // and others serve
   absl::flat_hash_map<RequestHandle, std::unique_ptr<ActiveRequest>> requests_;
   absl::flat_hash_map<uint64_t, ActiveRequest*> sequences_;
   absl::Time last_step_ = absl::InfinitePast();
 
   mutable absl::Mutex mutex_;
   Stats stats_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Executor> returned_ ABSL_GUARDED_BY(mutex_);  // to take over
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last, since it uses the others
 };
 

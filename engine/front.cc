@@ -156,6 +156,12 @@ int Front::Lose(int index) {
   return left;
 }
 
+void Front::Return(int index) {
+  absl::MutexLock lock(&mutex_);
+  loops_[index].lost = loops_[index].refused = false;
+  loops_[index].wake = true;
+}
+
 void Front::Admitted() {
   absl::MutexLock lock(&mutex_);
   --waiting_;

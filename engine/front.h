@@ -69,6 +69,8 @@ class Front {
   // The loop can compute no more. Returns how many others can: if any, it gets no more requests, and else it gets all,
   // so that they end with its error and do not wait for nobody.
   int Lose(int loop);
+  // A loop that was lost can compute again, and gets requests.
+  void Return(int loop);
   void Admitted();                           // a step has the first sequence of a request
   void Ended(const ActiveRequest& request);  // to be called before its sink learns of it
 

@@ -52,7 +52,8 @@ class Rendezvous {
   virtual absl::Status Set(const std::string& key, const std::string& value) = 0;
   virtual absl::StatusOr<std::string> Get(const std::string& key, absl::Duration timeout) = 0;
   // The endpoints of `own` among `size` devices, connected to all others: waits until every process has called it with
-  // the same name. `address` is this process's, at which the others reach it; nothing is listened to elsewhere.
+  // the same name, up to the rendezvous's timeout. `address` is this process's, at which the others reach it; nothing
+  // is listened to elsewhere.
   virtual absl::StatusOr<std::vector<std::unique_ptr<Endpoint>>> Connect(const std::string& name,
                                                                          const std::vector<int>& own, int size,
                                                                          const std::string& address) = 0;

@@ -102,8 +102,8 @@ absl::Status StoreError(const std::string& what, const std::exception& error) {
 
 class TcpRendezvous final : public Rendezvous {
  public:
-  TcpRendezvous(c10::intrusive_ptr<c10d::TCPStore> store, std::string where)
-      : store_(std::move(store)), where_(std::move(where)) {}
+  TcpRendezvous(c10::intrusive_ptr<c10d::TCPStore> store, std::string where, absl::Duration timeout)
+      : store_(std::move(store)), where_(std::move(where)), timeout_(timeout) {}
 
   absl::Status Set(const std::string& key, const std::string& value) override {
     try {
@@ -137,12 +137,13 @@ class TcpRendezvous final : public Rendezvous {
     for (size_t i = 0; i < own.size(); ++i) {
       threads.emplace_back([&, i] {
         try {
-          auto options = c10d::ProcessGroupGloo::Options::create(kNever);
+          auto options = c10d::ProcessGroupGloo::Options::create(absl::ToChronoMilliseconds(timeout_));
           options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address));
           options->threads = 1;
           auto store = c10::make_intrusive<c10d::PrefixStore>(name, store_->clone());
-          endpoints[i] = std::make_unique<GlooEndpoint>(
-              c10::make_intrusive<c10d::ProcessGroupGloo>(store, own[i], size, std::move(options)));
+          auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(store, own[i], size, std::move(options));
+          group->setTimeout(kNever);
+          endpoints[i] = std::make_unique<GlooEndpoint>(std::move(group));
         } catch (const std::exception& error) {
           statuses[i] = StoreError(absl::StrCat("connecting device ", own[i], " of ", size, " at ", address), error);
         }
@@ -158,6 +159,7 @@ class TcpRendezvous final : public Rendezvous {
  private:
   const c10::intrusive_ptr<c10d::TCPStore> store_;
   const std::string where_;
+  const absl::Duration timeout_;
 };
 
 // A socket that is bound to this address and no other, and listens.
@@ -207,7 +209,7 @@ absl::StatusOr<std::unique_ptr<Rendezvous>> MakeRendezvous(const std::string& ho
   }
   options.port = static_cast<uint16_t>(port);
   try {
-    return std::make_unique<TcpRendezvous>(c10::make_intrusive<c10d::TCPStore>(host, options), where);
+    return std::make_unique<TcpRendezvous>(c10::make_intrusive<c10d::TCPStore>(host, options), where, timeout);
   } catch (const std::exception& error) {
     return StoreError(where, error);
   }

@@ -69,6 +69,15 @@ class PipelineExecutor final : public Executor {
   int steps_in_flight() const override { return StepsInFlight(groups(), router_->samples_later()); }
   int micro_batches() const override { return MicroBatchesOf(static_cast<int>(plan_.segments.size()), groups()); }
 
+  absl::Status Lost() const override {
+    absl::MutexLock lock(&mutex_);
+    return lost_;
+  }
+  void OnLost(std::function<void()> told) override {
+    absl::MutexLock lock(&mutex_);
+    on_lost_ = std::move(told);
+  }
+
   ExecutorStats Stats() const override {
     ExecutorStats stats = router_->Stats();
     stats.start = start_;
@@ -163,7 +172,7 @@ class PipelineExecutor final : public Executor {
       held_back_.pop_front();
       std::shared_ptr<Step> step = std::move(under_way.step);
       if (!lost_.ok()) {
-        under_way.result = Lost(under_way);
+        under_way.result = LostResult(under_way);
         continue;
       }
       if (followers_ != nullptr && step->result.status.ok()) {
@@ -195,7 +204,7 @@ class PipelineExecutor final : public Executor {
   void OwnPartDone(std::shared_ptr<Step> step) {
     const uint64_t number = step->number;
     StepResult result = std::move(step->result);
-    if (followers_ != nullptr && absl::IsUnavailable(result.status)) Lose(result.status);
+    if (router_->ends_here() && followers_ != nullptr && absl::IsUnavailable(result.status)) Lose(result.status);
     // Who learns of the result finds that the step holds nothing of its sequences any more.
     step->plan = {};
     step.reset();
@@ -223,15 +232,13 @@ class PipelineExecutor final : public Executor {
     if (found == under_way_.end()) return;  // a lost process's
     UnderWay& under_way = found->second;
     if (!lost_.ok()) {
-      under_way.result = Lost(under_way);
+      under_way.result = LostResult(under_way);
       return Release();
     }
     result.step = under_way.so_far.step;
     result.rows = under_way.so_far.rows;
     result.prefill_rows = under_way.so_far.prefill_rows;
     result.sequences = under_way.so_far.sequences;
-    // Where it failed, whoever failed first knows why.
-    if (absl::IsAborted(result.status) && !under_way.so_far.status.ok()) result.status = under_way.so_far.status;
     result.device_failure.Update(under_way.so_far.device_failure);
     under_way.result = std::move(result);
     Release();
@@ -239,12 +246,14 @@ class PipelineExecutor final : public Executor {
 
   // A part of the step failed, in whatever process; its result is still to come.
   void Fail(uint64_t number, absl::Status status, absl::Status device_failure) {
+    if (followers_ != nullptr && absl::IsUnavailable(status)) Lose(status);
     absl::MutexLock lock(&mutex_);
     const auto found = under_way_.find(number);
     if (found == under_way_.end()) return;
     StepResult& so_far = found->second.so_far;
     if (so_far.status.ok() || absl::IsAborted(so_far.status)) so_far.status = std::move(status);
     so_far.device_failure.Update(device_failure);
+    Release();
   }
 
   // A process is gone: no step can be computed any more.
@@ -258,11 +267,13 @@ class PipelineExecutor final : public Executor {
     for (auto& [number, under_way] : under_way_) {
       if (under_way.step != nullptr) continue;  // still held back
       under_way.captured = true;
-      if (!under_way.result.has_value()) under_way.result = Lost(under_way);
+      if (!under_way.result.has_value() || absl::IsAborted(under_way.result->status))
+        under_way.result = LostResult(under_way);
     }
     Release();
+    if (on_lost_) on_lost_();
   }
-  StepResult Lost(const UnderWay& under_way) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  StepResult LostResult(const UnderWay& under_way) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     StepResult result = under_way.so_far;
     result.status = lost_;
     result.device_failure = lost_;
@@ -276,6 +287,13 @@ class PipelineExecutor final : public Executor {
       const auto first = under_way_.begin();
       UnderWay& under_way = first->second;
       if (!under_way.result.has_value() || !under_way.captured) break;
+      if (followers_ != nullptr && absl::IsAborted(under_way.result->status)) {
+        // Whoever failed first tells why, or is lost.
+        const absl::Status& why = under_way.so_far.status;
+        if (why.ok() || absl::IsAborted(why)) break;
+        under_way.result->status = why;
+        under_way.result->device_failure.Update(under_way.so_far.device_failure);
+      }
       finished_ = first->first;
       if (finished_ == last_launched_ && !under_way.warm_up) active_ += Step::Clock::now() - active_since_;
       StepResult result = *std::move(under_way.result);
@@ -314,6 +332,7 @@ class PipelineExecutor final : public Executor {
   std::map<uint64_t, UnderWay> under_way_ ABSL_GUARDED_BY(mutex_);  // by number
   std::vector<int32_t> last_tokens_ ABSL_GUARDED_BY(mutex_);        // by slot: what the last finished step sampled
   absl::Status lost_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> on_lost_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_launched_ ABSL_GUARDED_BY(mutex_) = 0, finished_ ABSL_GUARDED_BY(mutex_) = 0;
   Step::Clock::time_point active_since_ ABSL_GUARDED_BY(mutex_);                          // where the two differ
   Step::Clock::duration active_ ABSL_GUARDED_BY(mutex_) = Step::Clock::duration::zero();  // before

@@ -85,6 +85,11 @@ class Executor {
   virtual int micro_batches() const = 0;    // MicroBatchesOf the plan: what the scheduler divides sequences into
 
   virtual ExecutorStats Stats() const = 0;  // any thread
+
+  // Not OK: another process is gone, and no later step can be computed, whether or not there are any. `told` is called
+  // then, on any thread, until the executor ends. Results of steps say so, too.
+  virtual absl::Status Lost() const { return absl::OkStatus(); }
+  virtual void OnLost(std::function<void()> /*told*/) {}
 };
 
 // Loads the weights (devices in parallel), allocates the KV cache, warms up with the worst-case step and checks it

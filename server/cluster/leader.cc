@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
 
 #include <grpcpp/server_builder.h>
-#include <openssl/crypto.h>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
@@ -18,12 +18,13 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "causeway/v1/cluster.grpc.pb.h"
+#include "engine/base/bounded_queue.h"
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
 #include "engine/device/endpoint.h"
+#include "server/cluster/admission.h"
 #include "server/cluster/group.h"
 #include "server/cluster/link.h"
-#include "server/cluster/model_files.h"
 #include "server/cluster/replica_links.h"
 #include "server/cluster/wire_stats.h"
 #include "server/startup/address.h"
@@ -37,16 +38,15 @@ constexpr int kLooks = 50;                               // within the time afte
 constexpr absl::Duration kLeaveGrace = absl::Seconds(5);
 constexpr int kMessageBytesMax = 1 << 30;  // outputs of layers go in one
 
-bool SameSecret(const grpc::ServerContext& context, const std::string& secret) {
+std::string ShownSecret(const grpc::ServerContext& context) {
   const auto shown = context.client_metadata().find(kSecretKey);
-  const grpc::string_ref given = shown == context.client_metadata().end() ? grpc::string_ref() : shown->second;
-  return given.size() == secret.size() && CRYPTO_memcmp(given.data(), secret.data(), secret.size()) == 0;
+  return shown == context.client_metadata().end() ? "" : std::string(shown->second.data(), shown->second.size());
 }
 
 class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
  public:
   LeaderImpl(const LoadedConfig& loaded, Membership membership, std::string secret)
-      : loaded_(loaded), membership_(std::move(membership)), secret_(std::move(secret)) {}
+      : loaded_(loaded), membership_(std::move(membership)), secret_(std::move(secret)), complete_(membership_.size) {}
 
   ~LeaderImpl() override {
     stop_.Notify();
@@ -57,22 +57,7 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
 
   absl::Status Open() {
     const Address rendezvous{membership_.rendezvous_host, membership_.rendezvous_port};
-    // An agent's store may be on another host.
-    Address control{membership_.agent_store ? AddressTowards(rendezvous) : rendezvous.host, 0};
-    if (const std::string& text = loaded_.config.cluster().control(); !text.empty()) {
-      absl::StatusOr<Address> parsed = ParseAddress(text);
-      if (!parsed.ok())
-        return absl::InvalidArgumentError(
-            absl::StrCat(loaded_.Where("cluster.control"), ": ", parsed.status().message()));
-      control = *parsed;
-    }
-    for (const Address& address : {rendezvous, control}) {
-      if (!secret_.empty() || IsLoopbackHost(address.host)) continue;
-      return absl::InvalidArgumentError(
-          absl::StrCat(loaded_.Where("cluster.secret_file"),
-                       ": expected the file of a secret, since processes of other hosts can join at ", address.host,
-                       ", got none; without one, only loopback is listened on"));
-    }
+    CAUSEWAY_ASSIGN_OR_RETURN(Address control, ControlAddress(loaded_, membership_));
     CAUSEWAY_ASSIGN_OR_RETURN(
         rendezvous_, MakeRendezvous(rendezvous.host, rendezvous.port, !membership_.agent_store, join_timeout()));
     grpc::ServerBuilder builder;
@@ -103,7 +88,8 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
     while (static_cast<int>(joins_.size()) < membership_.size) {
       const absl::Time now = Clock::Real()->Now();
       if (now >= end)
-        return absl::DeadlineExceededError(absl::StrCat("waited ", Seconds(now - begun), " for ", Missing()));
+        return absl::DeadlineExceededError(
+            absl::StrCat("waited ", absl::ToInt64Seconds(now - begun), " s for ", Missing()));
       const auto joined = joins_.size();
       mutex_.AwaitWithTimeout(absl::Condition(this, &LeaderImpl::AllJoined), std::min(kSayEvery, end - now));
       if (joined == joins_.size()) {
@@ -133,19 +119,13 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
     *placement.mutable_config() = config;
     placement.set_plan(PlanJson(placed.plan));
     placement.set_cpu_threads(threads_);
-    placement.set_generation(kGeneration);
     for (const DevicePlan& device : placed.plan.devices) *placement.add_devices() = ToWire(device.device);
     absl::MutexLock lock(&mutex_);
+    placement_ = message;
     for (size_t replica = 0; replica < placed.replicas.size(); ++replica) {
       const Plan& plan = placed.replicas[replica];
       CAUSEWAY_RETURN_IF_ERROR(CheckProcesses(plan, DevicesOfProcesses(plan, membership_.size)));
-      std::set<int> ranks;
-      for (const int rank : ProcessesInUse(plan))
-        if (rank != 0) ranks.insert(rank);
-      const bool samples_here = plan.devices[plan.segments.back().device()].device.process == 0;
-      replicas_.push_back(std::make_shared<ReplicaLinks>(
-          static_cast<int>(replica), std::move(ranks), samples_here, plan.devices.size(),
-          [this](int rank, std::shared_ptr<const v1::LeaderMessage> step) { SendTo(rank, std::move(step)); }));
+      replicas_.push_back(LinksOf(static_cast<int>(replica), plan));
     }
     for (const auto& [rank, link] : links_) link->Send(message);
     for (int rank = 1; rank < membership_.size; ++rank) {
@@ -156,31 +136,63 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
   }
 
   absl::StatusOr<ReplicaProcesses> Processes(int replica, const Plan& plan) override {
-    const std::shared_ptr<ReplicaLinks> links = replicas_[replica];
+    std::shared_ptr<ReplicaLinks> links;
+    int64_t generation;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (lost_.contains(replica)) {  // comes back
+        replicas_[replica] = LinksOf(replica, plan);
+        auto message = std::make_shared<v1::LeaderMessage>(*placement_);
+        message->mutable_placement()->set_generation(++generation_);
+        for (const int rank : replicas_[replica]->ranks()) {
+          const auto link = links_.find(rank);
+          if (link == links_.end()) return absl::UnavailableError(absl::StrCat("rank ", rank, " is gone again"));
+          link->second->Send(message);
+        }
+        lost_.erase(replica);
+      }
+      links = replicas_[replica];
+      generation = generation_;
+    }
     ReplicaProcesses processes;
-    CAUSEWAY_ASSIGN_OR_RETURN(processes.share, ConnectShare(*rendezvous_, ConnectionsName(kGeneration, replica), plan,
-                                                            OwnDevices(plan, 0), OwnAddress()));
+    CAUSEWAY_ASSIGN_OR_RETURN(processes.share, ConnectShare(*rendezvous_, ConnectionsName(generation, replica), plan,
+                                                            OwnDevices(plan, 0), OwnAddress(loaded_, membership_)));
     if (!links->ranks().empty()) processes.followers = MakeFollowers(links);
     return processes;
   }
 
-  void Serving(std::function<void()> leaving) override {
+  void Serving(std::function<void()> leaving, std::function<absl::Status(int replica)> restore) override {
+    restorer_ = std::thread([this, restore = std::move(restore)] { RestoreAll(restore); });
     absl::MutexLock lock(&mutex_);
     leaving_ = std::move(leaving);
   }
 
-  void Leave(const absl::Status& why) override {
+  void Dismiss(int replica, const absl::Status& why) override {
     absl::MutexLock lock(&mutex_);
-    closing_ = true;
-    leaving_ = nullptr;
-    for (auto& [rank, link] : links_) link->Leave(why);
-    mutex_.AwaitWithTimeout(
-        absl::Condition(+[](std::map<int, FollowerLink*>* links) { return links->empty(); }, &links_), kLeaveGrace);
+    DismissLocked(replica, why);
+  }
+  void DismissLocked(int replica, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!lost_.insert(replica).second) return;
+    for (const int rank : replicas_[replica]->ranks())
+      if (const auto link = links_.find(rank); link != links_.end()) link->second->Leave(why);
+  }
+
+  void Leave(const absl::Status& why) override {
+    complete_.Close();
+    {
+      absl::MutexLock lock(&mutex_);
+      closing_ = true;
+      leaving_ = nullptr;
+      for (auto& [rank, link] : links_) link->Leave(why);
+      mutex_.AwaitWithTimeout(
+          absl::Condition(+[](std::map<int, FollowerLink*>* links) { return links->empty(); }, &links_), kLeaveGrace);
+    }
+    if (restorer_.joinable()) restorer_.join();
   }
 
   // A follower's stream, on a thread of its own.
   grpc::Status Follow(grpc::ServerContext* context, FollowerLink::Stream* stream) override {
-    if (!secret_.empty() && !SameSecret(*context, secret_)) {
+    if (!secret_.empty() && !SameSecret(ShownSecret(*context), secret_)) {
       Log(LogLevel::kWarning, "a process that wanted to join has not the secret", {{"peer", context->peer()}});
       return {grpc::StatusCode::UNAUTHENTICATED, "the leader's secret is another (cluster.secret_file)"};
     }
@@ -199,24 +211,26 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
   }
 
  private:
-  static constexpr int64_t kGeneration = 1;
+  std::shared_ptr<ReplicaLinks> LinksOf(int replica, const Plan& plan) {
+    std::set<int> ranks;
+    for (const int rank : ProcessesInUse(plan))
+      if (rank != 0) ranks.insert(rank);
+    const bool samples_here = plan.devices[plan.segments.back().device()].device.process == 0;
+    return std::make_shared<ReplicaLinks>(
+        replica, std::move(ranks), samples_here, plan.devices.size(),
+        [this](int rank, std::shared_ptr<const v1::LeaderMessage> step) { SendTo(rank, std::move(step)); });
+  }
 
   absl::Duration join_timeout() const { return absl::Seconds(loaded_.config.cluster().join_timeout_seconds()); }
   bool AllJoined() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return static_cast<int>(joins_.size()) == membership_.size;
   }
-  static std::string Seconds(absl::Duration duration) { return absl::StrCat(absl::ToInt64Seconds(duration), " s"); }
   std::string Missing() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::vector<int> missing;
     for (int rank = 1; rank < membership_.size; ++rank)
       if (!joins_.contains(rank)) missing.push_back(rank);
     return absl::StrCat(missing.size() == 1 ? "rank " : "ranks ", absl::StrJoin(missing, ", "));
   }
-  std::string OwnAddress() const {
-    const std::string& configured = loaded_.config.cluster().address();
-    return configured.empty() ? AddressTowards({membership_.rendezvous_host, membership_.rendezvous_port}) : configured;
-  }
-
   absl::Status Join(FollowerLink& link) {
     absl::MutexLock lock(&mutex_);
     // A follower may be faster than the leader, which must know its own model first.
@@ -225,19 +239,10 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
              ABSL_EXCLUSIVE_LOCKS_REQUIRED(leader->mutex_) { return leader->files_are_known_ || leader->closing_; },
         this));
     if (closing_) return absl::UnavailableError("the leader ends");
+    CAUSEWAY_RETURN_IF_ERROR(CheckJoin(joins_[0], link.join(), membership_.size));
     const int rank = link.rank();
-    if (rank < 1 || rank >= membership_.size) {
-      return absl::InvalidArgumentError(absl::StrCat("expected a rank in [1, ", membership_.size - 1, "], got ", rank));
-    }
-    const v1::Join& own = joins_[0];
-    if (link.join().version() != own.version()) {
-      return absl::FailedPreconditionError(absl::StrCat(link.name(), " is causewayd ", link.join().version(),
-                                                        ", and the leader (", own.host(), ") ", own.version()));
-    }
-    CAUSEWAY_RETURN_IF_ERROR(CompareModels(own.files(), link.join().files(), link.name()));
-    if (const auto other = joins_.find(rank); other != joins_.end()) {
-      return absl::AlreadyExistsError(absl::StrCat("rank ", rank, " has joined already, from ", other->second.host()));
-    }
+    if (const auto before = joins_.find(rank); before != joins_.end())
+      CAUSEWAY_RETURN_IF_ERROR(MayComeBack(link, before->second));
     joins_[rank] = link.join();
     links_[rank] = &link;
     Log(LogLevel::kInfo, "joined",
@@ -245,7 +250,46 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
          {"host", link.join().host()},
          {"devices", link.join().devices_size()},
          {"of", membership_.size}});
+    for (const int replica : lost_) {
+      const std::set<int>& ranks = replicas_[replica]->ranks();
+      if (ranks.contains(rank) &&
+          std::all_of(ranks.begin(), ranks.end(), [this](int each) { return links_.contains(each); })) {
+        complete_.Push(int{replica});
+      }
+    }
     return absl::OkStatus();
+  }
+
+  // Whether a process of a rank that has joined before may take its place.
+  absl::Status MayComeBack(const FollowerLink& link, const v1::Join& before) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const int rank = link.rank();
+    int replicas = 0, lost = 0;
+    for (size_t replica = 0; replica < replicas_.size(); ++replica) {
+      if (!replicas_[replica]->ranks().contains(rank)) continue;
+      ++replicas;
+      lost += lost_.contains(static_cast<int>(replica));
+    }
+    if (links_.contains(rank) || lost < replicas || replicas_.empty())
+      return absl::AlreadyExistsError(absl::StrCat("rank ", rank, " has joined already, from ", before.host()));
+    return CheckReturn(before, link.join(), replicas);
+  }
+
+  // Brings back the replicas whose followers have all joined again, one after the other.
+  void RestoreAll(const std::function<absl::Status(int)>& restore) {
+    while (const std::optional<int> replica = complete_.Pop()) {
+      Log(LogLevel::kInfo, "a replica comes back", {{"replica", *replica}});
+      const absl::Time begun = Clock::Real()->Now();
+      if (const absl::Status status = restore(*replica); status.ok()) {
+        Log(LogLevel::kInfo, "a replica serves again",
+            {{"replica", *replica}, {"seconds", absl::ToDoubleSeconds(Clock::Real()->Now() - begun)}});
+      } else {
+        Log(LogLevel::kError, "a replica did not come back",
+            {{"replica", *replica}, {"error", std::string(status.message())}});
+        absl::MutexLock lock(&mutex_);
+        lost_.erase(*replica);
+        DismissLocked(*replica, status);
+      }
+    }
   }
 
   std::vector<std::shared_ptr<ReplicaLinks>> ReplicasOf(int rank) {
@@ -273,6 +317,8 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
       links_.erase(link.rank());
       // Before it was told what to load it may come again.
       if (replicas_.empty()) joins_.erase(link.rank());
+      for (const auto& replica : replicas_)
+        if (!ended.ok() && replica->ranks().contains(link.rank())) DismissLocked(replica->replica(), ended);
       starting = !replicas_.empty() && leaving_ == nullptr && !closing_;
     }
     if (ended.ok()) return;
@@ -326,11 +372,15 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
   bool files_are_known_ ABSL_GUARDED_BY(mutex_) = false, closing_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<int, v1::Join> joins_ ABSL_GUARDED_BY(mutex_);       // by rank, this process's included
   std::map<int, FollowerLink*> links_ ABSL_GUARDED_BY(mutex_);  // by rank
-  std::vector<std::shared_ptr<ReplicaLinks>> replicas_;         // written by Place alone
+  std::vector<std::shared_ptr<ReplicaLinks>> replicas_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> leaving_ ABSL_GUARDED_BY(mutex_);
+  std::set<int> lost_ ABSL_GUARDED_BY(mutex_);  // replicas
+  int64_t generation_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::shared_ptr<const v1::LeaderMessage> placement_ ABSL_GUARDED_BY(mutex_);
 
+  BoundedQueue<int> complete_;  // lost replicas whose followers have all joined again
   absl::Notification stop_;
-  std::thread monitor_;
+  std::thread monitor_, restorer_;
   std::unique_ptr<grpc::Server> server_;  // last, since its threads use the others
 };
 

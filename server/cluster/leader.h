@@ -12,6 +12,7 @@
 #include "causeway/v1/cluster.pb.h"
 #include "engine/engine.h"
 #include "server/cluster/membership.h"
+#include "server/startup/address.h"
 #include "server/startup/load_config.h"
 
 namespace causeway {
@@ -36,7 +37,10 @@ class ClusterLeader {
 
   // From now on `leaving` is called when a follower was told to stop, on a thread of the leader's, and a follower that
   // is lost is its replicas' affair. Before, it ends this process: a start waits for all in many places.
-  virtual void Serving(std::function<void()> leaving) = 0;
+  // A replica that was lost comes back when all its followers have joined again: `restore` loads it.
+  virtual void Serving(std::function<void()> leaving, std::function<absl::Status(int replica)> restore) = 0;
+  // A replica cannot compute any more: its followers end, as failed, for their supervisor to start them again.
+  virtual void Dismiss(int replica, const absl::Status& why) = 0;
   // Tells the followers to end, and why: with an error, as failed. Then waits a little for them to. To be called before
   // the engine closes its connections to them.
   virtual void Leave(const absl::Status& why) = 0;
@@ -49,6 +53,13 @@ absl::StatusOr<v1::Join> DescribeProcess(const LoadedConfig& loaded, const char*
 // The shared secret, without the white space around it; "" where none is configured. InvalidArgument: the file cannot
 // be read, or is empty.
 absl::StatusOr<std::string> ReadSecret(const LoadedConfig& loaded);
+
+// Where the leader listens for followers; port 0: a free one. InvalidArgument: it is no address, or without a secret it
+// or the rendezvous is not loopback.
+absl::StatusOr<Address> ControlAddress(const LoadedConfig& loaded, const Membership& membership);
+
+// Where the other processes reach this one for tensors.
+std::string OwnAddress(const LoadedConfig& loaded, const Membership& membership);
 
 // The key of the leader's address at the rendezvous.
 inline constexpr char kControlKey[] = "causeway/control";

@@ -28,8 +28,6 @@ FollowerLink::~FollowerLink() {
   writer_.join();
 }
 
-std::string FollowerLink::name() const { return absl::StrCat("rank ", join_.rank(), " (", join_.host(), ")"); }
-
 absl::Status FollowerLink::Serve(const std::function<void(const v1::FollowerMessage&)>& on_message) {
   v1::FollowerMessage message;
   while (stream_.Read(&message)) {

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "causeway/v1/cluster.pb.h"
 #include "engine/base/bounded_queue.h"
+#include "server/cluster/admission.h"
 
 namespace causeway {
 
@@ -30,7 +31,7 @@ class FollowerLink {
 
   int rank() const { return join_.rank(); }
   const v1::Join& join() const { return join_; }
-  std::string name() const;  // "rank 1 (host-b)"
+  std::string name() const { return NameOf(join_); }
 
   // Reads until the stream ends, on the call's thread, and returns why it did: OK after Leave, Unavailable where the
   // follower is gone or hangs, or said that it failed.

@@ -40,6 +40,32 @@ absl::StatusOr<std::string> ReadSecret(const LoadedConfig& loaded) {
   return secret;
 }
 
+absl::StatusOr<Address> ControlAddress(const LoadedConfig& loaded, const Membership& membership) {
+  const Address rendezvous{membership.rendezvous_host, membership.rendezvous_port};
+  // An agent's store may be on another host.
+  Address control{membership.agent_store ? AddressTowards(rendezvous) : rendezvous.host, 0};
+  if (const std::string& text = loaded.config.cluster().control(); !text.empty()) {
+    absl::StatusOr<Address> parsed = ParseAddress(text);
+    if (!parsed.ok())
+      return absl::InvalidArgumentError(absl::StrCat(loaded.Where("cluster.control"), ": ", parsed.status().message()));
+    control = *parsed;
+  }
+  if (!loaded.config.cluster().secret_file().empty()) return control;
+  for (const Address& address : {rendezvous, control}) {
+    if (IsLoopbackHost(address.host)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(loaded.Where("cluster.secret_file"),
+                     ": expected the file of a secret, since processes of other hosts can join at ", address.host,
+                     ", got none; without one, only loopback is listened on"));
+  }
+  return control;
+}
+
+std::string OwnAddress(const LoadedConfig& loaded, const Membership& membership) {
+  const std::string& configured = loaded.config.cluster().address();
+  return configured.empty() ? AddressTowards({membership.rendezvous_host, membership.rendezvous_port}) : configured;
+}
+
 std::string ConnectionsName(int64_t generation, int replica) {
   return absl::StrCat("causeway/generation-", generation, "/replica-", replica);
 }

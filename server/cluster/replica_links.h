@@ -28,6 +28,7 @@ class ReplicaLinks {
   // `ranks` are the followers with devices in use. `samples_here`: the last segment's first rank is the leader's own.
   ReplicaLinks(int replica, std::set<int> ranks, bool samples_here, size_t devices, Send send);
 
+  int replica() const { return replica_; }
   const std::set<int>& ranks() const { return ranks_; }
 
   // From the links.

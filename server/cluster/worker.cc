@@ -192,17 +192,13 @@ class WorkerImpl final : public ClusterWorker {
     }
     loader_ = std::thread([this, generation = placement.generation()] {
       for (const auto& replica : replicas_) {
-        const absl::Status loaded = replica->Load(*rendezvous_, generation, OwnAddress(), options_.executor);
+        const absl::Status loaded =
+            replica->Load(*rendezvous_, generation, OwnAddress(loaded_, membership_), options_.executor);
         if (!loaded.ok()) return Fail(loaded);
       }
       Log(LogLevel::kInfo, "following", {{"rank", membership_.rank}, {"replicas", replicas_.size()}});
     });
     return absl::OkStatus();
-  }
-
-  std::string OwnAddress() const {
-    const std::string& configured = loaded_.config.cluster().address();
-    return configured.empty() ? AddressTowards({membership_.rendezvous_host, membership_.rendezvous_port}) : configured;
   }
 
   // Tells the leader each second that this process is there, with what its executors count, and ends the stream when

@@ -61,7 +61,9 @@ class DaemonImpl final : public Daemon {
     // Mistakes in the configuration come before the model is looked at.
     CAUSEWAY_RETURN_IF_ERROR(CheckAddresses());
     CAUSEWAY_ASSIGN_OR_RETURN(options_, MakeEngineOptions(loaded_));
-    options_.on_device_failure = [this](const absl::Status& failure, int left) { OnDeviceFailure(failure, left); };
+    options_.on_device_failure = [this](const absl::Status& failure, int replica, int left) {
+      OnDeviceFailure(failure, replica, left);
+    };
     if (options_.plan.kv_cache_tokens == 0) {  // allowed for a plan of the weights alone
       return absl::InvalidArgumentError(
           absl::StrCat(loaded_.Where("batching.kv_cache"), ": serving needs a KV cache, got 0 tokens"));
@@ -225,7 +227,8 @@ class DaemonImpl final : public Daemon {
     loaded_and_serving_ = true;
     context_.state.Publish(&serving_);
     rpc_->SetServing(true);
-    if (leader_ != nullptr) leader_->Serving([this] { RequestStop(); });
+    if (leader_ != nullptr)
+      leader_->Serving([this] { RequestStop(); }, [this](int replica) { return engine_->Restore(replica); });
     const std::string grpc = rpc_->address().ToString(), http = http_ == nullptr ? "" : http_->address().ToString();
     if (!config_.server().ports_file().empty()) {
       CAUSEWAY_RETURN_IF_ERROR(WritePortsFile(config_.server().ports_file(), grpc, http));
@@ -278,7 +281,8 @@ class DaemonImpl final : public Daemon {
     Log(LogLevel::kWarning, "changed fields need a restart", {{"fields", absl::StrJoin(reloaded.refused, ", ")}});
   }
 
-  void OnDeviceFailure(const absl::Status& failure, int left) {
+  void OnDeviceFailure(const absl::Status& failure, int replica, int left) {
+    if (leader_ != nullptr && left > 0) leader_->Dismiss(replica, failure);
     if (left > 0) {
       Log(LogLevel::kError, "a device has failed: its replica is lost, and the others serve on",
           {{"error", std::string(failure.message())}, {"replicas_left", left}});

@@ -63,6 +63,7 @@ class FakeEngine : public Engine {
     return compiler_->Compile(source);
   }
   void SetLimits(int64_t queue_max, int64_t layer_outputs_bytes_max) override {}
+  absl::Status Restore(int) override { return absl::UnimplementedError("no replicas"); }
   bool Drain(absl::Time deadline) override { return true; }
   EngineStats Stats() const override { return {}; }
   const PlacedModel& model() const override { return model_; }

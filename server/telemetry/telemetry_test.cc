@@ -64,6 +64,7 @@ class StatsEngine : public Engine {
   void Cancel(RequestHandle) override {}
   absl::Status Cancel(const std::string&) override { return absl::OkStatus(); }
   void SetLimits(int64_t, int64_t) override {}
+  absl::Status Restore(int) override { return absl::UnimplementedError("no replicas"); }
   bool Drain(absl::Time) override { return true; }
   EngineStats Stats() const override { return stats_; }
   EngineStats& stats() { return stats_; }

@@ -209,6 +209,62 @@ TEST(ClusterTest, AProcessThatIsGoneOrHangsEndsTheGroup) {
   }
 }
 
+// A worker of the second replica is killed under load: the first serves on, and the second comes back with the worker.
+// Rank 1's death is noticed without a request, too.
+TEST(ClusterTest, ALostReplicaComesBack) {
+  const std::string rendezvous = absl::StrCat("127.0.0.1:", FreePort());
+  const auto process = [&](int rank) {
+    return std::make_unique<DaemonProcess>(
+        Flags{"--model", kModel, "--devices", rank == 0 ? "simulated:2x256MiB" : "simulated:1x256MiB", "--cluster-size",
+              "3", "--cluster-rank", absl::StrCat(rank), "--rendezvous", rendezvous, "--cpu-threads", "2", "--kv-cache",
+              "8192", "--parallel", "dp=2,pp=2", "--device-map", "balanced"});
+  };
+  Processes group;
+  for (int rank = 0; rank < 3; ++rank) group.push_back(process(rank));
+  DaemonProcess& leader = *group.front();
+  ASSERT_TRUE(leader.WaitUntilServing()) << group.back()->Err();
+  const auto all_answer = [&leader](int count) {
+    std::atomic<int> whole = 0;
+    std::vector<std::thread> clients;
+    for (int i = 0; i < count; ++i) {
+      clients.emplace_back([&] {
+        v1::GenerateRequest request;
+        request.set_prompt("And it came to pass");
+        request.mutable_stop()->set_max_tokens(60);
+        request.mutable_stop()->set_ignore_eos(true);
+        v1::GenerateResponse response;
+        whole += Ask(leader.Channel(), request, &response).ok();
+      });
+    }
+    for (std::thread& client : clients) client.join();
+    return whole.load();
+  };
+  const auto served_by = [&leader](int replica) {
+    return leader.Metrics()[absl::StrCat("causeway_replica_up{replica=\"", replica, "\"}")];
+  };
+  const auto becomes = [&](int replica, double value) {
+    for (int i = 0; i < 200 && served_by(replica) != value; ++i) absl::SleepFor(absl::Milliseconds(50));
+    return served_by(replica) == value;
+  };
+  EXPECT_EQ(all_answer(10), 10);
+  for (int round = 0; round < 2; ++round) {
+    std::thread load([&] {
+      const int whole = round == 0 ? all_answer(40) : 40;  // in the second round it is killed idle
+      EXPECT_GE(whole, 20);
+    });
+    absl::SleepFor(absl::Milliseconds(300));
+    for (const size_t rank : {1, 2}) group[rank]->Signal(rank == 2 ? SIGKILL : 0);
+    EXPECT_TRUE(becomes(1, 0)) << round;
+    EXPECT_EQ(group[1]->Wait(), 1) << "it is told to start again together with the other";
+    load.join();
+    EXPECT_EQ(all_answer(10), 10) << "the first replica serves on";
+    for (const size_t rank : {1, 2}) group[rank] = process(static_cast<int>(rank));
+    EXPECT_TRUE(becomes(1, 1)) << leader.Err();
+    EXPECT_EQ(all_answer(20), 20);
+  }
+  Stop(group);
+}
+
 TEST(ClusterTest, AFollowerThatIsToldToStopHasTheGroupDrain) {
   const Processes group = StartGroup({1, 1}, {"--parallel", "pp=2", "--device-map", "balanced"});
   ASSERT_TRUE(group.front()->WaitUntilServing());

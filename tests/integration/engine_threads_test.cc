@@ -143,7 +143,7 @@ TEST_F(EngineThreadsTest, ALostReplicaLeavesTheOtherServing) {
     return machine.MakeRuntime(device, reference);
   };
   std::atomic<int> failures = 0, left = -1;
-  options.on_device_failure = [&](const absl::Status&, int others) {
+  options.on_device_failure = [&](const absl::Status&, int, int others) {
     ++failures;
     left = others;
   };
@@ -167,6 +167,19 @@ TEST_F(EngineThreadsTest, ALostReplicaLeavesTheOtherServing) {
   EXPECT_TRUE(engine->Stats().replicas[1].lost);
   EXPECT_FALSE(engine->Stats().replicas[0].lost);
   EXPECT_EQ(engine->Stats().scheduler.blocks_used, 0);
+
+  // It comes back under load, and computes its part again.
+  std::thread restore([&engine] {
+    EXPECT_EQ(engine->Restore(0).code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_TRUE(engine->Restore(1).ok());
+  });
+  EXPECT_EQ(send("meanwhile", 20), 20);
+  restore.join();
+  EXPECT_EQ(send("again", 30), 30);
+  EXPECT_FALSE(engine->Stats().replicas[1].lost);
+  EXPECT_GT(engine->Stats().replicas[1].scheduler.prefix_query_tokens, 0);
+  EXPECT_EQ(engine->Stats().scheduler.blocks_used, 0);
+  EXPECT_EQ(failures, 1);
 }
 
 TEST_F(EngineThreadsTest, ManyClientsWithOffloadedWeights) {
