@@ -34,9 +34,7 @@ namespace causeway {
 namespace {
 
 constexpr absl::Duration kSayEvery = absl::Seconds(10);  // whom a start waits for
-constexpr int kLooks = 50;                               // within the time after which a silent process is lost
 constexpr absl::Duration kLeaveGrace = absl::Seconds(5);
-constexpr int kMessageBytesMax = 1 << 30;  // outputs of layers go in one
 
 std::string ShownSecret(const grpc::ServerContext& context) {
   const auto shown = context.client_metadata().find(kSecretKey);
@@ -116,7 +114,7 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
   absl::Status Place(const v1::Config& config, const PlacedModel& placed) override {
     auto message = std::make_shared<v1::LeaderMessage>();
     v1::Placement& placement = *message->mutable_placement();
-    *placement.mutable_config() = config;
+    *placement.mutable_config() = WithoutFiles(config, placed.plan.options);
     placement.set_plan(PlanJson(placed.plan));
     placement.set_cpu_threads(threads_);
     for (const DevicePlan& device : placed.plan.devices) *placement.add_devices() = ToWire(device.device);
@@ -311,24 +309,28 @@ class LeaderImpl final : public ClusterLeader, public v1::Cluster::Service {
   }
 
   void Forget(FollowerLink& link, const absl::Status& ended) {
+    std::vector<std::shared_ptr<ReplicaLinks>> replicas;
     bool starting;
     {
       absl::MutexLock lock(&mutex_);
       links_.erase(link.rank());
       // Before it was told what to load it may come again.
       if (replicas_.empty()) joins_.erase(link.rank());
-      for (const auto& replica : replicas_)
-        if (!ended.ok() && replica->ranks().contains(link.rank())) DismissLocked(replica->replica(), ended);
-      starting = !replicas_.empty() && leaving_ == nullptr && !closing_;
+      for (const auto& replica : replicas_) {
+        if (!replica->ranks().contains(link.rank())) continue;
+        replicas.push_back(replica);
+        if (!ended.ok()) DismissLocked(replica->replica(), ended);
+      }
+      starting = !ended.ok() && !replicas_.empty() && leaving_ == nullptr && !closing_;
     }
-    if (ended.ok()) return;
-    Log(LogLevel::kError, "a follower is lost", {{"error", std::string(ended.message())}});
+    if (!ended.ok()) Log(LogLevel::kError, "a follower is lost", {{"error", std::string(ended.message())}});
     if (starting) {
       std::fprintf(stderr, "causewayd: %s while the model was loaded\n", std::string(ended.message()).c_str());
       FlushLog();
       _exit(1);
     }
-    for (const auto& replica : ReplicasOf(link.rank())) replica->OnGone(link.rank(), ended);
+    // Also one that left as it was told to: a start may wait for it.
+    for (const auto& replica : replicas) replica->OnGone(link.rank(), ended);
   }
 
   void SendTo(int rank, std::shared_ptr<const v1::LeaderMessage> message) {

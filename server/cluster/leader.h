@@ -58,8 +58,15 @@ absl::StatusOr<std::string> ReadSecret(const LoadedConfig& loaded);
 // or the rendezvous is not loopback.
 absl::StatusOr<Address> ControlAddress(const LoadedConfig& loaded, const Membership& membership);
 
+// The configuration as others can read it: a device map that came from a file is in it.
+v1::Config WithoutFiles(v1::Config config, const PlanOptions& options);
+
 // Where the other processes reach this one for tensors.
 std::string OwnAddress(const LoadedConfig& loaded, const Membership& membership);
+
+// How often both sides look, within the time after which a silent process is lost, whether it has come to that.
+inline constexpr int kLooks = 50;
+inline constexpr int kMessageBytesMax = 1 << 30;  // outputs of layers go in one
 
 // The key of the leader's address at the rendezvous.
 inline constexpr char kControlKey[] = "causeway/control";

@@ -3,6 +3,8 @@
 #include <fstream>
 #include <iterator>
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status.h"
@@ -59,6 +61,12 @@ absl::StatusOr<Address> ControlAddress(const LoadedConfig& loaded, const Members
                      ", got none; without one, only loopback is listened on"));
   }
   return control;
+}
+
+v1::Config WithoutFiles(v1::Config config, const PlanOptions& options) {
+  if (options.device_map == "custom")
+    config.mutable_placement()->set_device_map(nlohmann::json(options.custom_map).dump());
+  return config;
 }
 
 std::string OwnAddress(const LoadedConfig& loaded, const Membership& membership) {

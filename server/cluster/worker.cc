@@ -35,8 +35,6 @@ namespace causeway {
 namespace {
 
 constexpr size_t kOutgoingMax = 4096;  // results of steps in flight, and a heartbeat a second
-constexpr int kMessageBytesMax = 1 << 30;
-constexpr int kLooks = 50;  // within the time after which a silent leader is lost
 
 // The line in which two texts first differ.
 std::string FirstDifference(const std::string& ours, const std::string& theirs) {

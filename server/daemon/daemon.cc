@@ -123,6 +123,10 @@ class DaemonImpl final : public Daemon {
     if (!all_ended) Log(LogLevel::kWarning, "the drain budget ran out; the remaining requests were cancelled");
     rpc_->Stop(kStopGrace);
     rpc_.reset();
+    {
+      std::lock_guard lock(phase_mutex_);
+      ended_ = true;
+    }
     if (leader_ != nullptr) leader_->Leave(failure);
     Log(LogLevel::kInfo, "stopped");
     return failure;
@@ -282,15 +286,18 @@ class DaemonImpl final : public Daemon {
   }
 
   void OnDeviceFailure(const absl::Status& failure, int replica, int left) {
-    if (leader_ != nullptr && left > 0) leader_->Dismiss(replica, failure);
-    if (left > 0) {
-      Log(LogLevel::kError, "a device has failed: its replica is lost, and the others serve on",
-          {{"error", std::string(failure.message())}, {"replicas_left", left}});
-      return;
+    {
+      std::lock_guard lock(phase_mutex_);
+      if (ended_) return;  // the followers leave
+      if (left == 0) {
+        failure_ = absl::UnavailableError(failure.message());
+        if (!stop_.HasBeenNotified()) stop_.Notify();
+        return;
+      }
     }
-    std::lock_guard lock(phase_mutex_);
-    failure_ = absl::UnavailableError(failure.message());
-    if (!stop_.HasBeenNotified()) stop_.Notify();
+    if (leader_ != nullptr) leader_->Dismiss(replica, failure);
+    Log(LogLevel::kError, "a device has failed: its replica is lost, and the others serve on",
+        {{"error", std::string(failure.message())}, {"replicas_left", left}});
   }
 
   void RequestStop() {
@@ -310,7 +317,8 @@ class DaemonImpl final : public Daemon {
   bool signalled_ = false;  // to stop; of the watcher's thread
   absl::Notification stop_;
   std::mutex phase_mutex_;
-  bool loaded_and_serving_ = false;  // guarded by phase_mutex_, as is the next
+  bool loaded_and_serving_ = false;  // guarded by phase_mutex_, as are the next two
+  bool ended_ = false;               // nothing is served any more
   absl::Status failure_;             // of a device
   bool ports_written_ = false;
   SignalWatcher signals_;  // constructed before anything that starts threads

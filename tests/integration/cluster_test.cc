@@ -62,7 +62,7 @@ Processes StartGroup(const std::vector<int>& devices, const Flags& flags, const 
     group.push_back(std::make_unique<DaemonProcess>(
         Joined({"--model", model, "--devices", absl::StrCat("simulated:", devices[rank], "x256MiB"), "--cluster-size",
                 absl::StrCat(devices.size()), "--cluster-rank", absl::StrCat(rank), "--rendezvous", rendezvous,
-                "--cpu-threads", "2", "--kv-cache", "8192"},
+                "--cpu-threads", "2"},
                flags)));
   }
   return group;
@@ -128,14 +128,15 @@ TEST(ClusterTest, ProcessesGiveTheTokensOfOne) {
                                      {"dp=2,tp=2", {2, 2}},      {"pp=2,tp=2", {2, 2}}, {"dp=2,pp=2", {1, 1, 1, 1}},
                                      {"pp=2,tp=2", {1, 1, 1, 1}}};
   const std::vector<Flags> features = {
-      {"--dtype", "fp32"},
-      {"--dtype", "fp32", "--max-num-batched-tokens", "24", "--max-num-seqs", "8"},  // chunks, preemption
-      {"--dtype", "fp32", "--kv-cache-dtype", "int8", "--no-prefix-cache"}};
+      {"--dtype", "fp32", "--kv-cache", "8192"},
+      // Chunks, and a cache that a few sequences fill: they are preempted, those with grammars as well.
+      {"--dtype", "fp32", "--max-num-batched-tokens", "24", "--max-num-seqs", "8", "--max-model-len", "96",
+       "--kv-cache", "192"},
+      {"--dtype", "fp32", "--kv-cache", "8192", "--kv-cache-dtype", "int8", "--no-prefix-cache"}};
   int compared = 0;
   for (size_t feature = 0; feature < features.size(); ++feature) {
     DaemonProcess one(
-        Joined({"--model", kModel, "--devices", "simulated:1x256MiB", "--cpu-threads", "2", "--kv-cache", "8192"},
-               features[feature]));
+        Joined({"--model", kModel, "--devices", "simulated:1x256MiB", "--cpu-threads", "2"}, features[feature]));
     ASSERT_TRUE(one.WaitUntilServing());
     const std::vector<std::string> expected = Answers(one);
     for (const std::string& answer : expected) EXPECT_THAT(answer, HasSubstr("|"));
@@ -148,6 +149,12 @@ TEST(ClusterTest, ProcessesGiveTheTokensOfOne) {
       for (int round = 0; round < 2; ++round) {  // the second finds prefixes in the cache
         EXPECT_EQ(Answers(*group.front()), expected) << "round " << round;
         ++compared;
+      }
+      if (feature == 1) {
+        double preempted = 0;
+        for (const auto& [sample, value] : group.front()->Metrics())
+          if (sample.starts_with("causeway_preemptions_total")) preempted += value;
+        EXPECT_GT(preempted, 0);
       }
       Stop(group);
     }
@@ -262,6 +269,34 @@ TEST(ClusterTest, ALostReplicaComesBack) {
     EXPECT_TRUE(becomes(1, 1)) << leader.Err();
     EXPECT_EQ(all_answer(20), 20);
   }
+  // A stop while it comes back holds nobody up.
+  group[2]->Signal(SIGKILL);
+  EXPECT_EQ(group[1]->Wait(), 1);
+  for (const size_t rank : {1, 2}) group[rank] = process(static_cast<int>(rank));
+  absl::SleepFor(absl::Milliseconds(600));
+  leader.Signal(SIGTERM);
+  EXPECT_EQ(leader.Wait(absl::Seconds(20)), 0) << leader.Err();
+}
+
+// A map in a file of the leader's is the followers', too.
+TEST(ClusterTest, TheLeadersDeviceMapIsEveryones) {
+  const testing::TemporaryFolder folder("cluster");
+  const std::string map = folder.path() + "/map.json", rendezvous = absl::StrCat("127.0.0.1:", FreePort());
+  std::ofstream(map)
+      << R"({"model.embed_tokens": 0, "model.layers.0": 0, "model.layers": 1, "model.norm": 1, "lm_head": 1})";
+  const auto process = [&](int rank, const Flags& more) {
+    return std::make_unique<DaemonProcess>(
+        Joined({"--model", kModel, "--devices", "simulated:1x256MiB", "--cluster-size", "2", "--cluster-rank",
+                absl::StrCat(rank), "--rendezvous", rendezvous},
+               more));
+  };
+  Processes group;
+  group.push_back(process(0, {"--device-map", map}));
+  absl::SleepFor(absl::Milliseconds(500));
+  std::ofstream(map) << "gone";  // it has been read
+  group.push_back(process(1, {}));
+  ASSERT_TRUE(group.front()->WaitUntilServing()) << group.back()->Err();
+  EXPECT_THAT(group.front()->Out(), HasSubstr("layer 0"));
   Stop(group);
 }
 
